@@ -1,0 +1,171 @@
+"""The crop schemes of section 7 as data: integers only, no pixels.
+
+4 scales × 3 squares × 6 views × 2 mirrors = 144 crops in a fixed order, of which the first ten are the
+field's 10-crop scheme and the first is its 1-crop scheme (Krizhevsky et al. 2012), both in the centre
+square at scale 256: the paper itself defines neither.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ensemble_eval.errors import InputError
+
+CROP_SIZE = 224
+SCALES = (256, 288, 320, 352)
+SCHEMES = (1, 10, 144)
+
+Square = Literal["centre", "first", "last"]
+Position = Literal["centre", "top-left", "top-right", "bottom-left", "bottom-right", "whole"]
+
+# Centre first: schemes are prefixes of the order.
+SQUARES: tuple[Square, ...] = ("centre", "first", "last")
+POSITIONS: tuple[Position, ...] = (
+    "centre",
+    "top-left",
+    "top-right",
+    "bottom-left",
+    "bottom-right",
+    "whole",
+)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One of the 144, independent of any image.
+
+    Attributes:
+        scale: length of the resized image's shorter side, in pixels.
+        square: which square along the longer side; `first` is left or top, `last` right or bottom.
+        position: where in the square; `whole` is the square itself resized to 224×224.
+        mirrored: flipped left to right.
+    """
+
+    scale: int
+    square: Square
+    position: Position
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop's pixels in one image: a square box in the image resized to `scale`, in pixels.
+
+    Boxes of side `scale` are wholes, resized to 224×224; all others have side 224.
+    """
+
+    scale: int
+    left: int
+    top: int
+    side: int
+    mirrored: bool
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the box is the whole square."""
+        return self.side == self.scale
+
+    def unmirrored(self) -> "View":
+        """The view whose mirror this is, or itself."""
+        return replace(self, mirrored=False)
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """The distinct views of one image, and how often each scheme counts them.
+
+    Attributes:
+        views: distinct, in the crop order of their first appearance.
+        weights: for each scheme, one count per view; a scheme's counts add up to its size.
+    """
+
+    views: tuple[View, ...]
+    weights: dict[int, tuple[int, ...]]
+
+    @property
+    def scales(self) -> tuple[int, ...]:
+        """The scales that the views need, ascending."""
+        return tuple(sorted({view.scale for view in self.views}))
+
+
+CROPS: tuple[Crop, ...] = tuple(
+    Crop(scale, square, position, mirrored)
+    for scale, square, position, mirrored in itertools.product(SCALES, SQUARES, POSITIONS, (False, True))
+)
+
+
+def schemes_up_to(crops: int) -> tuple[int, ...]:
+    """The schemes of at most `crops` crops, ascending.
+
+    Raises:
+        InputError: `crops` is no scheme.
+    """
+    if crops not in SCHEMES:
+        known = ", ".join(map(str, SCHEMES))
+        raise InputError(f"there is no scheme of {crops} crops; choose one of {known}")
+    return tuple(scheme for scheme in SCHEMES if scheme <= crops)
+
+
+def resized_size(width: int, height: int, scale: int) -> tuple[int, int]:
+    """Width and height after the shorter side becomes `scale`; the longer side is rounded down."""
+    shorter, longer = sorted((width, height))
+    other = scale * longer // shorter
+    return (scale, other) if width <= height else (other, scale)
+
+
+def centred_offset(outer: int, inner: int) -> int:
+    """Where `inner` pixels start when centred in `outer`: halves go to the even neighbour (Python's round)."""
+    return round((outer - inner) / 2)
+
+
+def view_of(crop: Crop, width: int, height: int) -> View:
+    """Where `crop` lies in an image of `width` × `height` pixels."""
+    new_width, new_height = resized_size(width, height, crop.scale)
+    left = _square_offset(crop.square, new_width, crop.scale)
+    top = _square_offset(crop.square, new_height, crop.scale)
+    if crop.position == "whole":
+        return View(crop.scale, left, top, crop.scale, crop.mirrored)
+    dx, dy = _position_offset(crop.position, crop.scale)
+    return View(crop.scale, left + dx, top + dy, CROP_SIZE, crop.mirrored)
+
+
+def views_of(width: int, height: int, crops: Sequence[Crop] = CROPS) -> list[View]:
+    """The views of several crops in one image, duplicates included."""
+    return [view_of(crop, width, height) for crop in crops]
+
+
+def plan(width: int, height: int, crops: int) -> CropPlan:
+    """The distinct views for the schemes up to `crops`, so that no pass is run twice.
+
+    A square image's three squares coincide: 48 views, each of weight 3.
+
+    Raises:
+        InputError: `crops` is no scheme.
+    """
+    schemes = schemes_up_to(crops)
+    views = views_of(width, height, CROPS[:crops])
+    distinct = tuple(dict.fromkeys(views))
+    counts = {scheme: Counter(views[:scheme]) for scheme in schemes}
+    weights = {scheme: tuple(counts[scheme][view] for view in distinct) for scheme in schemes}
+    return CropPlan(distinct, weights)
+
+
+def _square_offset(square: Square, length: int, scale: int) -> int:
+    # Along the shorter side length == scale, and all three offsets are 0.
+    offsets = {"centre": centred_offset(length, scale), "first": 0, "last": length - scale}
+    return offsets[square]
+
+
+def _position_offset(position: Position, scale: int) -> tuple[int, int]:
+    far = scale - CROP_SIZE
+    centre = centred_offset(scale, CROP_SIZE)
+    offsets = {
+        "centre": (centre, centre),
+        "top-left": (0, 0),
+        "top-right": (far, 0),
+        "bottom-left": (0, far),
+        "bottom-right": (far, far),
+    }
+    return offsets[position]

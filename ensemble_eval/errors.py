@@ -1,0 +1,50 @@
+"""The exception tree. Every message is one sentence that says what is wrong and what to do.
+
+EnsembleEvalError            a fault of ours                              exit code 1
+├── InputError               bad input or usage                           exit code 2
+│   └── NonFiniteScoresError a member yields NaN or infinity              exit code 2
+├── LateRanksError           processes of a run came to a halt            exit code 1
+├── WorkerFailedError        a process of a run ended badly               its exit code
+├── UnreadableImageError     one image cannot be evaluated; listed, never replaced
+└── InterruptedRunError      stopped by a signal; carries the signal      exit code 128 + signal
+"""
+
+
+class EnsembleEvalError(Exception):
+    """Root of all errors that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(EnsembleEvalError):
+    """The command, a manifest, weights or data cannot be used as given."""
+
+    exit_code = 2
+
+
+class NonFiniteScoresError(InputError):
+    """A member's scores hold NaN or infinity, so no rank of the label is defined."""
+
+
+class LateRanksError(EnsembleEvalError):
+    """Some processes of a run have stored nothing for longer than --timeout."""
+
+
+class WorkerFailedError(EnsembleEvalError):
+    """A process that the run started ended badly; it has said why, if it could."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class UnreadableImageError(EnsembleEvalError):
+    """One image cannot be decoded or is unreasonably large; the run lists it and goes on."""
+
+
+class InterruptedRunError(EnsembleEvalError):
+    """The run was told to stop by a signal and has written what was finished."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,70 @@
+"""What the paper prints (Szegedy et al., CVPR 2015): Tables 1 to 3 and two claims, to compare with."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PublishedConfiguration:
+    """A row of Table 3: ILSVRC-2012 validation, 50,000 images."""
+
+    models: int
+    crops: int
+    top5_error_percent: float
+
+
+@dataclass(frozen=True)
+class PublishedCost:
+    """The last two columns of Table 1 for one row, as printed."""
+
+    parameters: str
+    multiply_adds: str
+
+
+TABLE_3 = (
+    PublishedConfiguration(1, 1, 10.07),
+    PublishedConfiguration(1, 10, 9.15),
+    PublishedConfiguration(1, 144, 7.89),
+    PublishedConfiguration(7, 1, 8.09),
+    PublishedConfiguration(7, 10, 7.62),
+    PublishedConfiguration(7, 144, 6.67),
+)
+
+# Rows of Table 1 by the first stage that each stands for; K is 1024 parameters, M a million operations.
+TABLE_1 = {
+    "conv1": PublishedCost("2.7K", "34M"),
+    "conv2": PublishedCost("112K", "360M"),
+    "inception3a": PublishedCost("159K", "128M"),
+    "inception3b": PublishedCost("380K", "304M"),
+    "inception4a": PublishedCost("364K", "73M"),
+    "inception4b": PublishedCost("437K", "88M"),
+    "inception4c": PublishedCost("463K", "100M"),
+    "inception4d": PublishedCost("580K", "119M"),
+    "inception4e": PublishedCost("840K", "170M"),
+    "inception5a": PublishedCost("1072K", "54M"),
+    "inception5b": PublishedCost("1388K", "71M"),
+    "fc": PublishedCost("1000K", "1M"),
+}
+
+CLAIMED_MULTIPLY_ADDS = 1.5e9
+CLAIMED_FEWER_THAN_ALEXNET = 12
+
+# AlexNet (Krizhevsky et al. 2012), layer by layer: kernel, inputs per group, outputs. Two groups where the
+# two GPUs did not talk to each other; the fully connected layers are kernels of size 1.
+ALEXNET_LAYERS = (
+    (11, 3, 96),
+    (5, 48, 256),
+    (3, 256, 384),
+    (3, 192, 384),
+    (3, 192, 256),
+    (1, 256 * 6 * 6, 4096),
+    (1, 4096, 4096),
+    (1, 4096, 1000),
+)
+
+
+def published_top5_error_percent(models: int, crops: int) -> float | None:
+    """Table 3's top-5 error of a configuration, or None where the paper has no such row."""
+    for row in TABLE_3:
+        if (row.models, row.crops) == (models, crops):
+            return row.top5_error_percent
+    return None

@@ -1,0 +1,132 @@
+"""What many tests need: pictures, networks whose weights matter, and whole ensembles and data sets on disk."""
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ensemble_eval.backends import Predict
+from ensemble_eval.checkpoints.saving import save_weights
+from ensemble_eval.crops import CROP_SIZE
+from ensemble_eval.manifests import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.models import build
+
+SHARED = Path(__file__).parents[1] / ".." / "shared"
+# Seven, so that a top-5 decision can be wrong.
+CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
+CLASSES = ClassList("classes.txt", len(CLASS_NAMES), CLASS_NAMES)
+TINY = 0.05
+# Square, landscape, portrait, smaller than every scale, odd, and a small square.
+PICTURE_SIZES = ((300, 300), (320, 240), (240, 350), (101, 67), (291, 257), (64, 64))
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """An RGB picture of shades, discs and grain; the same for the same arguments."""
+    rng = np.random.default_rng((seed, width, height))
+    shades = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
+    image = shades.resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for _ in range(12):
+        x, y, radius = int(rng.integers(width)), int(rng.integers(height)), int(rng.integers(2, 40))
+        colour = tuple(int(value) for value in rng.integers(0, 256, 3))
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    grain = rng.integers(-20, 21, (height, width, 3))
+    return Image.fromarray(np.clip(np.asarray(image) + grain, 0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
+    """The bytes of an image file."""
+    buffer = io.BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A small PNG whose header promises another size."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + encoded(picture(9, 9))[33:]
+
+
+def randomise(network: nn.Module, seed: int) -> nn.Module:
+    """Give every weight and statistic a random value, and put the network in eval mode."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(tensor: Tensor, std: float) -> None:
+        tensor.copy_(torch.randn(tensor.shape, generator=generator) * std)
+
+    def uniform(tensor: Tensor) -> None:
+        tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                normal(module.weight, (1.5 / module.weight[0].numel()) ** 0.5)
+                if module.bias is not None:
+                    normal(module.bias, 0.1)
+            elif isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                normal(module.bias, 0.1)
+                normal(module.running_mean, 0.1)
+                uniform(module.weight)
+                uniform(module.running_var)
+    return network.eval()
+
+
+def tiny_network(arch: str = "googlenet", *, seed: int = 0, width: float = TINY) -> nn.Module:
+    """A narrow network of seven classes in eval mode whose probabilities vary from crop to crop."""
+    network = randomise(build(arch, len(CLASS_NAMES), width=width), seed)
+    crops = np.stack([np.asarray(picture(CROP_SIZE, CROP_SIZE, seed)) for seed in range(6)])
+    with torch.no_grad():
+        logits = network((torch.from_numpy(crops).permute(0, 3, 1, 2) / 255 - 0.45) / 0.225)
+        classifier = network.get_submodule("fc")
+        assert isinstance(classifier, nn.Linear)
+        gain = 2 / logits.std(dim=0)
+        classifier.weight.mul_(gain[:, None])
+        classifier.bias.copy_(classifier.bias * gain - logits.mean(dim=0) * gain)
+    return network
+
+
+def colour_classifier(seed: int = 0) -> Predict:
+    """A fast member: a softmax over random directions in the colours of 7×7 patches."""
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.randn(3 * 32 * 32, len(CLASS_NAMES), generator=generator, dtype=torch.float64) / 4
+
+    def predict(crops: Tensor) -> Tensor:
+        patches = functional.avg_pool2d(crops.double() / 255, 7)
+        return torch.softmax(patches.flatten(1) @ directions.to(crops.device), dim=1).float()
+
+    return predict
+
+
+def write_dataset(root: Path, sizes: Sequence[tuple[int, int]] = PICTURE_SIZES) -> Path:
+    """A folder of class folders, one for each of the seven classes, with one PNG per size, dealt in turn."""
+    for name in CLASS_NAMES:
+        (root / name).mkdir(parents=True)
+    for index, (width, height) in enumerate(sizes):
+        name = CLASS_NAMES[index % len(CLASS_NAMES)]
+        (root / name / f"{index:02}.png").write_bytes(encoded(picture(width, height, seed=index)))
+    return root
+
+
+def write_ensemble(folder: Path, members: int = 2, *, width: float = TINY) -> Path:
+    """A manifest of GoogLeNets named a, b, … with different random weights, beside its files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CLASSES.source).write_text("".join(f"{name}\n" for name in CLASS_NAMES))
+    described = []
+    for seed, name in zip(range(members), "abcdefg", strict=False):
+        member = Member(name, "googlenet", folder / f"{name}.safetensors", options={"width": width})
+        save_weights(member.weights, tiny_network(seed=seed, width=width).state_dict(), member, CLASSES)
+        described.append(member)
+    classes = ClassList(str(folder / CLASSES.source), CLASSES.count, CLASSES.names)
+    write_manifest(folder / "ensemble.toml", Ensemble("tiny", classes, tuple(described)))
+    return folder / "ensemble.toml"

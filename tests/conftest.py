@@ -1,0 +1,62 @@
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from builders import SHARED, write_dataset, write_ensemble
+from hypothesis import settings
+
+from ensemble_eval.cli import main
+
+# The machine may be busy, so no example is timed; the same examples every time, so no run is luckier.
+settings.register_profile("tests", deadline=None, derandomize=True, database=None)
+settings.load_profile("tests")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Finished]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run `ensemble-eval` with some arguments in this process."""
+
+    def run(*arguments: object) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["ensemble-eval", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert isinstance(stopped.value.code, int)
+        return Finished(stopped.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifest of two tiny GoogLeNets of seven classes; read only."""
+    return write_ensemble(tmp_path_factory.mktemp("ensemble"))
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six pictures in seven class folders; read only."""
+    return write_dataset(tmp_path_factory.mktemp("dataset") / "val")
+
+
+@pytest.fixture(scope="session")
+def photographs() -> list[Path]:
+    """The 200 real photographs, where they are; they are no part of the project."""
+    paths = sorted((SHARED / "images" / "jpeg").glob("*.JPEG"))
+    if not paths:
+        pytest.skip(f"the photographs are not on this machine ({SHARED / 'images'})")
+    return paths
