@@ -1,0 +1,101 @@
+"""What every layout is read into, and the walk through a folder that all layouts share."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble_eval.errors import InputError, UnreadableImageError
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True)
+class Item:
+    """One labelled image. `id` is its path below the data set's root, with forward slashes."""
+
+    id: str
+    label: int
+    path: Path
+
+    def read(self) -> bytes:
+        """The file's bytes.
+
+        Raises:
+            UnreadableImageError: the file cannot be read.
+        """
+        try:
+            return self.path.read_bytes()
+        except OSError as error:
+            raise UnreadableImageError(f"cannot be read ({error.strerror})") from error
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled images, sorted by id.
+
+    Attributes:
+        root: the folder that ids are relative to.
+        items: the images.
+        class_names: the name of each class index, where the layout or the caller knows them.
+        ignored: files that are no images by their suffix, as ids; callers tell the user.
+    """
+
+    root: Path
+    items: tuple[Item, ...]
+    class_names: tuple[str, ...] | None
+    ignored: tuple[str, ...] = ()
+
+    def sha256(self) -> str:
+        """A fingerprint of ids, labels and file sizes; a label or file that changed shows in it."""
+        digest = hashlib.sha256()
+        for item in self.items:
+            digest.update(f"{item.id}\t{item.label}\t{_size(item.path)}\n".encode())
+        return digest.hexdigest()
+
+
+def _size(path: Path) -> int:
+    """The file's size, or -1 where it is gone (a dangling link): such an image will be listed as unreadable."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def require_folder(root: Path) -> None:
+    """Refuse a data set's root that is missing or is a file."""
+    if not root.is_dir():
+        reason = "is a file, not a folder" if root.exists() else "does not exist"
+        raise InputError(f"the data set {root} {reason}; give the folder that holds the images")
+
+
+def walk_files(root: Path) -> Iterator[Path]:
+    """All files below `root`, hidden ones left out, links followed but no folder entered twice.
+
+    Raises:
+        InputError: a name is not UTF-8, so that no table could hold it.
+    """
+    seen: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        refuse_undecodable(folder, [*subfolders, *files])
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def refuse_undecodable(folder: str | Path, names: Iterable[str]) -> None:
+    """Refuse names that are not UTF-8, so that no table could hold them."""
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{folder} holds the name {name!r}, which is not UTF-8; rename it") from error
+
+
+def is_image(path: Path) -> bool:
+    """Whether the suffix is one of an image format that is read."""
+    return path.suffix.lower() in IMAGE_SUFFIXES

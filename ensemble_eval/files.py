@@ -1,0 +1,82 @@
+"""Writing files so that a reader never sees half of one, and hashing them."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ensemble_eval.errors import InputError
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes if not.
+
+    Args:
+        path: the file to be.
+        durable: flush the data to the disk before the rename, so that even a crash of the machine leaves the
+            old file or the new one.
+
+    Raises:
+        InputError: the folder or disk does not take the file (missing, read-only, full).
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            _publish(temporary, path, durable=durable)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{path} cannot be written ({reason}); free space or choose another folder") from error
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` as a whole or not at all; see `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse, before any work is done, a folder that takes no files; it is made if need be.
+
+    Raises:
+        InputError: it is read-only, full, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\n")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder} takes no files ({reason}); free space or choose another folder") from error
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _publish(temporary: Path, path: Path, *, durable: bool) -> None:
+    # mkstemp makes files private; a result is for whoever may read the folder.
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    if not durable:
+        temporary.replace(path)
+        return
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

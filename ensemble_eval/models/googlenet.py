@@ -1,0 +1,148 @@
+"""GoogLeNet and its variants, assembled from the stage table (Table 1, Figures 2 and 3)."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ensemble_eval.models import layers, table1
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What distinguishes one GoogLeNet from another; the stages and channel counts are the same.
+
+    Attributes:
+        batch_norm: batch norm and no biases; otherwise biases and the paper's local response normalisation.
+        large_kernel: kernel of the branch that the paper calls 5×5.
+        last_pool_kernel: kernel of the pool before 5a (stride 2).
+        adaptive_auxiliary_pool: pool the auxiliary heads' input adaptively to 4×4, not 5×5 with stride 3.
+        reductions: Figure 2(b); without them Figure 2(a), the naive module.
+    """
+
+    batch_norm: bool
+    large_kernel: int
+    last_pool_kernel: int
+    adaptive_auxiliary_pool: bool
+    reductions: bool
+
+
+# Three deviations from the paper, all of them torchvision's, whose state dicts this variant must fit:
+# the "5×5" branch is a 3×3 (pytorch/vision#906), the last pool is 2×2, the heads' pool is adaptive.
+TORCHVISION = Variant(
+    batch_norm=True, large_kernel=3, last_pool_kernel=2, adaptive_auxiliary_pool=True, reductions=True
+)
+PAPER = Variant(
+    batch_norm=False, large_kernel=5, last_pool_kernel=3, adaptive_auxiliary_pool=False, reductions=True
+)
+NAIVE = Variant(
+    batch_norm=False, large_kernel=5, last_pool_kernel=3, adaptive_auxiliary_pool=False, reductions=False
+)
+
+
+class GoogLeNetOutputs(NamedTuple):
+    """Logits [B, classes] of the network and of its auxiliary heads (on 4d and on 4a), in train mode."""
+
+    logits: Tensor
+    aux2: Tensor
+    aux1: Tensor
+
+
+class GoogLeNet(nn.Module):
+    """The network of Table 1: normalised float [B, 3, H, W] -> logits [B, num_classes].
+
+    In train mode with auxiliary heads it returns `GoogLeNetOutputs`. With batch norm and width 1.0 the
+    state dict is torchvision's, key for key.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        num_classes: int,
+        *,
+        width: float = 1.0,
+        auxiliary_heads: bool = False,
+        dropout: float = table1.DROPOUT,
+        auxiliary_dropout: float = table1.AUXILIARY_DROPOUT,
+    ) -> None:
+        super().__init__()
+        self._trunk: list[str] = []
+        channels = table1.INPUT_CHANNELS
+        heads = {}
+        for stage in table1.STAGES:
+            channels = self._append(stage, channels, variant, width)
+            if auxiliary_heads and stage.name in table1.AUXILIARY_HEADS:
+                heads[table1.AUXILIARY_HEADS[stage.name]] = _auxiliary_head(
+                    variant, channels, num_classes, width, auxiliary_dropout
+                )
+        self._heads = dict(table1.AUXILIARY_HEADS) if auxiliary_heads else {}
+        for name, head in heads.items():
+            self.add_module(name, head)
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels, num_classes)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor | GoogLeNetOutputs:
+        """See the class. Height and width are 224 in the paper; any size from 32 on works."""
+        auxiliary: dict[str, Tensor] = {}
+        for name in self._trunk:
+            x = self.get_submodule(name)(x)
+            if self.training and name in self._heads:
+                head = self._heads[name]
+                auxiliary[head] = self.get_submodule(head)(x)
+        logits = self.fc(self.dropout(torch.flatten(self.avgpool(x), 1)))
+        if auxiliary:
+            return GoogLeNetOutputs(logits, auxiliary["aux2"], auxiliary["aux1"])
+        return logits  # type: ignore[no-any-return]  # a module's call is untyped
+
+    def _append(self, stage: table1.Stage, in_channels: int, variant: Variant, width: float) -> int:
+        """Add one row of the table to the trunk and return its output channels."""
+        normalization: layers.Normalization = "batch" if variant.batch_norm else "none"
+        match stage:
+            case table1.MaxPool(name, kernel, stride):
+                kernel = variant.last_pool_kernel if name == "maxpool4" else kernel
+                self._append_module(name, nn.MaxPool2d(kernel, stride, ceil_mode=True))
+                out_channels = in_channels
+            case table1.Convolution(name, kernel, stride, channels):
+                out_channels = table1.scaled(channels, width)
+                unit = layers.ConvolutionUnit(in_channels, out_channels, kernel, stride, normalization)
+                self._append_module(name, unit)
+            case table1.Inception(name):
+                module_class = layers.InceptionModule if variant.reductions else layers.NaiveInceptionModule
+                module = module_class(in_channels, stage, width, variant.large_kernel, normalization)
+                self._append_module(name, module)
+                out_channels = module.out_channels
+        # Section 5's network normalises after the first pool and after the 3×3 convolution.
+        if not variant.batch_norm and stage.name in ("maxpool1", "conv3"):
+            lrn = nn.LocalResponseNorm(layers.LRN_SIZE, layers.LRN_ALPHA, layers.LRN_BETA, layers.LRN_K)
+            self._append_module(f"{stage.name}_lrn", lrn)
+        return out_channels
+
+    def _append_module(self, name: str, module: nn.Module) -> None:
+        self.add_module(name, module)
+        self._trunk.append(name)
+
+
+def _auxiliary_head(
+    variant: Variant, in_channels: int, num_classes: int, width: float, dropout: float
+) -> layers.AuxiliaryHead:
+    pool = (
+        nn.AdaptiveAvgPool2d(table1.AUXILIARY_POOLED_SIZE)
+        if variant.adaptive_auxiliary_pool
+        else nn.AvgPool2d(5, stride=3)
+    )
+    normalization: layers.Normalization = "batch" if variant.batch_norm else "none"
+    return layers.AuxiliaryHead(in_channels, num_classes, width, normalization, pool, dropout)
+
+
+def _initialise(module: nn.Module) -> None:
+    """He's initialisation for what a ReLU follows; the paper does not state its own."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)

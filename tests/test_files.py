@@ -1,0 +1,47 @@
+import hashlib
+import stat
+from pathlib import Path
+
+import pytest
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.files import atomic_path, sha256_of, write_atomically
+
+
+def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "table.csv"
+    write_atomically(target, b"old")
+    with pytest.raises(RuntimeError, match="midway"), atomic_path(target) as temporary:  # noqa: PT012
+        temporary.write_bytes(b"ne")
+        raise RuntimeError("midway")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_written_file_is_readable_for_whom_the_umask_allows(tmp_path: Path) -> None:
+    plain, atomic = tmp_path / "plain", tmp_path / "deep" / "atomic"
+    plain.write_bytes(b"")
+    write_atomically(atomic, b"")
+    assert stat.S_IMODE(atomic.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match=r"file/below cannot be written \(.*\); free space or choose another"):
+        write_atomically(tmp_path / "file" / "below", b"")
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
+    # /dev/full stands in for the disk: every write to it ends with ENOSPC.
+    with (
+        pytest.raises(InputError, match="No space left on device"),
+        atomic_path(tmp_path / "part"),
+        Path("/dev/full").open("wb", buffering=0) as full,
+    ):
+        full.write(b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sha256_is_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"abc" * 1000)
+    assert sha256_of(tmp_path / "weights") == hashlib.sha256(b"abc" * 1000).hexdigest()
