@@ -1,0 +1,81 @@
+"""The fast backend on a CPU: OpenVINO, which comes with the extra `[cpu]`."""
+
+import warnings
+from functools import lru_cache
+
+import numpy as np
+import openvino
+import torch
+from openvino import properties
+from torch import Tensor, nn
+
+from ensemble_eval.backends.normalization import Normalization
+from ensemble_eval.backends.predict import Precision, require_logits
+from ensemble_eval.crops import CROP_SIZE
+from ensemble_eval.manifests import InputFormat
+
+_ELEMENT_TYPES = {
+    "float32": openvino.Type.f32,
+    "bfloat16": openvino.Type.bf16,
+    "float16": openvino.Type.f16,
+}
+
+
+class OpenVino:
+    """Runs a network compiled for this CPU; the softmax is torch's, in float32.
+
+    Args:
+        name: the member's name, for messages.
+        network: in eval mode, on the CPU; normalised float [B, 3, 224, 224] -> logits [B, classes].
+        input_format: the member's preprocessing.
+        num_classes: what the network must return.
+        precision: of the convolutions.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        input_format: InputFormat,
+        num_classes: int,
+        precision: Precision,
+    ) -> None:
+        self._name = name
+        self._num_classes = num_classes
+        self._precision = precision
+        self._model = _converted(nn.Sequential(Normalization(input_format), network))
+        # One compiled network for each batch size that comes: static shapes are faster.
+        self._request_for = lru_cache(maxsize=2)(self._compile)
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """See `Predict`.
+
+        Raises:
+            InputError: the network does not return logits [B, classes].
+        """
+        request = self._request_for(len(crops))
+        outputs = request.infer([crops.contiguous().numpy()])
+        logits = torch.from_numpy(np.array(next(iter(outputs.values())), dtype=np.float32))
+        require_logits(self._name, logits, len(crops), self._num_classes)
+        return torch.softmax(logits, dim=1)
+
+    def _compile(self, batch_size: int) -> openvino.InferRequest:
+        model = self._model.clone()
+        model.reshape([batch_size, 3, CROP_SIZE, CROP_SIZE])
+        config = {
+            properties.hint.inference_precision: _ELEMENT_TYPES[self._precision],
+            properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
+            # Several processes share a machine, each with the threads that torch was given. Pinned, they would
+            # all sit on the first cores.
+            properties.inference_num_threads: torch.get_num_threads(),
+            properties.hint.enable_cpu_pinning: False,
+        }
+        return openvino.compile_model(model, "CPU", config).create_infer_request()
+
+
+def _converted(network: nn.Module) -> openvino.Model:
+    example = torch.zeros(2, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.no_grad():
+        # Tracing warns of every shape that it takes as fixed; shapes are fixed here.
+        warnings.simplefilter("ignore")
+        return openvino.convert_model(network.eval(), example_input=example, input=[(-1, 3, CROP_SIZE, CROP_SIZE)])

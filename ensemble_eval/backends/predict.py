@@ -1,0 +1,46 @@
+"""The seam between the engine and everything that can run a network."""
+
+from typing import Literal, Protocol, get_args
+
+from torch import Tensor
+
+from ensemble_eval.errors import EnsembleEvalError, InputError
+
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+
+class Predict(Protocol):
+    """One member, ready to run."""
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """Class probabilities of a batch of crops.
+
+        Args:
+            crops: uint8 [B, 3, 224, 224], RGB, on the member's device.
+
+        Returns:
+            float32 [B, classes], each row a softmax.
+
+        Raises:
+            OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
+        """
+        ...
+
+
+class OutOfDeviceMemoryError(EnsembleEvalError):
+    """A batch did not fit into the memory of its device."""
+
+
+def require_logits(member: str, logits: object, batch: int, num_classes: int) -> None:
+    """Refuse a network whose output is not one score per crop and class.
+
+    Raises:
+        InputError: it is not a tensor [batch, num_classes].
+    """
+    if not isinstance(logits, Tensor) or logits.shape != (batch, num_classes):
+        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(
+            f"member {member} returns {given} for {batch} crops, and the ensemble's classes need "
+            f"{(batch, num_classes)}; check its options and the manifest's classes"
+        )

@@ -1,0 +1,52 @@
+"""Images from a data set, decoded and resized in worker threads ahead of the engine, in order."""
+
+import warnings
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from ensemble_eval import crops, pixels
+from ensemble_eval.datasets import Item
+from ensemble_eval.engine import ReadyImage, UnreadableImage
+from ensemble_eval.errors import UnreadableImageError
+
+
+def load_images(
+    items: Iterable[tuple[int, Item]], scheme: int, *, bicubic: bool, workers: int, ahead: int
+) -> Generator[ReadyImage | UnreadableImage, None, None]:
+    """Yield every item in order, ready to be cut or as unreadable with its reason.
+
+    Args:
+        items: what to load, each with its position in the whole data set.
+        scheme: the largest crop scheme that is needed.
+        bicubic: resample bicubically.
+        workers: threads; Pillow and torch release the interpreter's lock while they work.
+        ahead: images that may be ready or under way before they are asked for; bounds the memory.
+    """
+    # Pillow warns of odd metadata and sizes; what matters of it is checked on decoding. The filter is set here
+    # and not there because it belongs to the process, not to the worker that would set it.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    arriving = iter(items)
+    pending: deque[Future[ReadyImage | UnreadableImage]] = deque()
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="load")
+    try:
+        while True:
+            while len(pending) <= ahead and (item := next(arriving, None)) is not None:
+                pending.append(executor.submit(load_image, *item, scheme, bicubic=bicubic))
+            if not pending:
+                return
+            yield pending.popleft().result()
+    finally:
+        # Without waiting: a run that is told to stop has seconds, and a slow drive may take longer.
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def load_image(position: int, item: Item, scheme: int, *, bicubic: bool) -> ReadyImage | UnreadableImage:
+    """Read, decode and resize one image for the schemes up to `scheme`."""
+    try:
+        image = pixels.decode(item.read())
+    except UnreadableImageError as error:
+        return UnreadableImage(item.id, str(error))
+    _, height, width = image.shape
+    plan = crops.plan(width, height, scheme)
+    return ReadyImage(position, item.id, item.label, pixels.prepare(image, plan, bicubic=bicubic))

@@ -1,0 +1,54 @@
+"""OpenVINO against torch's own kernels on the same networks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import CLASSES, picture, tiny_network
+from torch import Tensor
+
+from ensemble_eval.backends import Backend, Precision, Predict, make_predict
+from ensemble_eval.errors import InputError
+from ensemble_eval.manifests import InputFormat, Member
+
+pytest.importorskip("openvino", reason="the extra [cpu] is not installed")
+
+CPU = torch.device("cpu")
+NO_FILE = Path("unused.safetensors")
+BGR = InputFormat(channels="bgr", scale=1.0, mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0))
+
+
+def crops(count: int) -> Tensor:
+    pictures = np.stack([np.asarray(picture(224, 224, seed)) for seed in range(count)])
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2)
+
+
+def predict_with(
+    backend: Backend, arch: str, input_format: InputFormat, precision: Precision = "float32"
+) -> Predict:
+    member = Member("a", arch, NO_FILE, input=input_format)
+    return make_predict(backend, member, tiny_network(arch), CLASSES.count, CPU, precision)
+
+
+@pytest.mark.parametrize(
+    ("arch", "input_format"), [("googlenet", InputFormat(transform_input=True)), ("googlenet-paper", BGR)]
+)
+def test_float32_agrees_with_torch_for_any_batch(arch: str, input_format: InputFormat) -> None:
+    expected = predict_with("torch", arch, input_format)(crops(5))
+    predict = predict_with("openvino", arch, input_format)
+    np.testing.assert_allclose(predict(crops(5)), expected, atol=1e-5)
+    np.testing.assert_allclose(predict(crops(1)), expected[:1], atol=1e-5)
+
+
+def test_half_precision_stays_near_float32_and_sums_to_one() -> None:
+    expected = predict_with("torch", "googlenet", InputFormat())(crops(3))
+    rounded = predict_with("openvino", "googlenet", InputFormat(), "bfloat16")(crops(3))
+    np.testing.assert_allclose(rounded, expected, atol=0.05)
+    np.testing.assert_allclose(rounded.sum(dim=1), 1, atol=1e-6)
+
+
+def test_another_device_is_refused() -> None:
+    member = Member("a", "googlenet", NO_FILE)
+    with pytest.raises(InputError, match="openvino runs on the CPU, not on cuda"):
+        make_predict("openvino", member, tiny_network(), CLASSES.count, torch.device("cuda"), "float32")

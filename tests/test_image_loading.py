@@ -1,0 +1,79 @@
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from builders import encoded, picture
+
+from ensemble_eval import loading
+from ensemble_eval.datasets import Item
+from ensemble_eval.engine import ReadyImage, UnreadableImage
+
+
+def write_items(folder: Path, count: int) -> list[tuple[int, Item]]:
+    items = []
+    for index in range(count):
+        path = folder / f"{index:02}.png"
+        path.write_bytes(encoded(picture(40 + index, 30, seed=index)))
+        items.append((index, Item(path.name, index, path)))
+    return items
+
+
+def test_images_come_in_order_with_their_positions_whatever_the_workers(tmp_path: Path) -> None:
+    items = write_items(tmp_path, 12)[3:]
+    images = list(loading.load_images(items, 1, bicubic=False, workers=3, ahead=4))
+    assert [(image.position, image.id, image.label) for image in images if isinstance(image, ReadyImage)] == [
+        (index, f"{index:02}.png", index) for index in range(3, 12)
+    ]
+
+
+def test_unreadable_images_keep_their_place_and_say_why(tmp_path: Path) -> None:
+    items = write_items(tmp_path, 3)
+    items[1][1].path.write_bytes(b"no image")
+    items[2][1].path.unlink()
+    images = list(loading.load_images(items, 1, bicubic=False, workers=2, ahead=2))
+    assert images[1:] == [
+        UnreadableImage("01.png", "not an image of a known format"),
+        UnreadableImage("02.png", "cannot be read (No such file or directory)"),
+    ]
+
+
+def test_bicubic_images_differ_from_bilinear_ones(tmp_path: Path) -> None:
+    items = write_items(tmp_path, 1)
+    pixels = []
+    for bicubic in (False, True):
+        [image] = loading.load_images(items, 1, bicubic=bicubic, workers=1, ahead=1)
+        assert isinstance(image, ReadyImage)
+        pixels.append(image.source.resized[256].numpy())
+    assert not np.array_equal(pixels[0], pixels[1])
+
+
+def test_no_more_images_are_loaded_ahead_than_asked_for(tmp_path: Path) -> None:
+    taken = []
+
+    def counted() -> Iterator[tuple[int, Item]]:
+        for item in write_items(tmp_path, 20):
+            taken.append(item)
+            yield item
+
+    images = loading.load_images(counted(), 1, bicubic=False, workers=2, ahead=3)
+    next(images)
+    assert len(taken) <= 4
+    images.close()
+    assert len(taken) <= 4
+    loaders = [thread for thread in threading.enumerate() if thread.name.startswith("load")]
+    for thread in loaders:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in loaders)
+
+
+def test_what_pillow_warns_of_stays_out_of_the_users_sight(tmp_path: Path) -> None:
+    # Corrupt EXIF makes Pillow warn; with warnings as errors this would surface as an exception.
+    data = encoded(picture(32, 32), "JPEG", exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\xff")
+    path = tmp_path / "odd.jpg"
+    path.write_bytes(data)
+    with warnings.catch_warnings(record=True) as caught:
+        [image] = loading.load_images([(0, Item("odd.jpg", 0, path))], 1, bicubic=False, workers=1, ahead=1)
+    assert isinstance(image, ReadyImage)
+    assert caught == []
