@@ -1,0 +1,149 @@
+"""Painting figures: an outline, bent and placed, filled with a texture in two colours."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from ensemble_eval.demo_data.difficulty import Difficulty
+from ensemble_eval.demo_data.palettes import PALETTES, RGB, draw_two_colours
+from ensemble_eval.demo_data.scene import Placement
+from ensemble_eval.demo_data.shapes import SHAPES, Outline, Points
+from ensemble_eval.demo_data.textures import TEXTURES, Field, Grid
+
+Matrix = NDArray[np.floating[Any]]
+"""(2, 2) float64."""
+
+_SUPERSAMPLING = 3
+_TURBULENCE_CELLS = 5
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A texture by name, its scale in periods per radius, and the two colours it mixes."""
+
+    texture: str
+    periods: float
+    colours: tuple[RGB, RGB]
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """The part of a placed outline that lies in the picture."""
+
+    box: tuple[int, int, int, int]
+    """Left, top, right, bottom in pixels."""
+    mask: Image.Image
+    """Mode L, of the box's size: coverage in 0..255."""
+    to_object: Matrix
+    """From an offset in pixels to the object's own plane, where its radius is 1."""
+    centre: tuple[float, float]
+
+
+def object_stencil(
+    placement: Placement, size: tuple[int, int], warp: float, rng: np.random.Generator
+) -> Stencil | None:
+    """The stencil of an object of a class, its outline bent; None where nothing of it is in the picture."""
+    outline = SHAPES[placement.cues.shape]
+    wave = _draw_wave(warp, rng)
+    bent = Outline(*(tuple(_bend(ring, *wave) for ring in rings) for rings in (outline.solids, outline.holes)))
+    return outline_stencil(bent, to_picture(placement), placement.centre, size)
+
+
+def to_picture(placement: Placement) -> Matrix:
+    """From the object's own plane to offsets in pixels from its centre."""
+    cos, sin = np.cos(placement.rotation), np.sin(placement.rotation)
+    rotation = np.array([[cos, -sin], [sin, cos]])
+    # The longer of the two axes keeps the diameter, so that no stretch outgrows the planned size.
+    axes = np.array([placement.stretch, 1.0]) / max(placement.stretch, 1.0)
+    return 0.5 * placement.diameter * rotation * axes
+
+
+def outline_stencil(
+    outline: Outline, to_pixels: Matrix, centre: tuple[float, float], size: tuple[int, int]
+) -> Stencil | None:
+    """Place an outline, fill it at a multiple of the resolution and reduce: antialiased coverage."""
+    solids, holes = (
+        [ring @ to_pixels.T + np.array(centre) for ring in rings] for rings in (outline.solids, outline.holes)
+    )
+    box = _clipped_box(np.concatenate(solids), size)
+    if box is None:
+        return None
+    left, top, right, bottom = box
+    fine = Image.new("L", (_SUPERSAMPLING * (right - left), _SUPERSAMPLING * (bottom - top)))
+    draw = ImageDraw.Draw(fine)
+    for rings, coverage in ((solids, 255), (holes, 0)):
+        for ring in rings:
+            draw.polygon((_SUPERSAMPLING * (ring - np.array([left, top]))).ravel().tolist(), fill=coverage)
+    return Stencil(box, fine.reduce(_SUPERSAMPLING), np.linalg.inv(to_pixels), centre)
+
+
+def paint(canvas: Image.Image, stencil: Stencil, surface: Surface, rng: np.random.Generator) -> None:
+    """Fill the stencil's part of an RGB canvas with the surface."""
+    left, top, right, bottom = stencil.box
+    x = np.arange(left, right) + 0.5 - stencil.centre[0]
+    y = np.arange(top, bottom) + 0.5 - stencil.centre[1]
+    share = texture_field(x, y, surface.periods * stencil.to_object, surface.texture, rng)
+    canvas.paste(coloured(share, surface.colours), (left, top), stencil.mask)
+
+
+def draw_surface(placement: Placement, difficulty: Difficulty, rng: np.random.Generator) -> Surface:
+    """A surface typical of the object's class."""
+    first, second = draw_two_colours(PALETTES[placement.cues.palette], difficulty.hue_deviation_degrees, rng)
+    if rng.random() < 0.5:
+        first, second = second, first
+    contrast = rng.uniform(*difficulty.texture_contrast)
+    return Surface(
+        texture=placement.cues.texture,
+        periods=rng.uniform(*difficulty.texture_periods),
+        colours=(first, _mixed(first, second, contrast)),
+    )
+
+
+def texture_field(
+    x: NDArray[np.floating[Any]],
+    y: NDArray[np.floating[Any]],
+    to_periods: Matrix,
+    texture: str,
+    rng: np.random.Generator,
+) -> Field:
+    """A (len(y), len(x)) field of the texture in 0..1 over the grid of pixel offsets x and y."""
+    phase = rng.uniform(-0.5, 0.5, 2)
+    u, v = (
+        ((row[0] * x)[None, :] + (row[1] * y + shift)[:, None]).astype(np.float32)
+        for row, shift in zip(to_periods, phase, strict=True)
+    )
+    cells = rng.random((_TURBULENCE_CELLS, _TURBULENCE_CELLS), dtype=np.float32)
+    smooth = Image.fromarray(cells).resize((len(x), len(y)), Image.Resampling.BICUBIC)
+    return TEXTURES[texture](Grid(u, v, np.asarray(smooth)))
+
+
+def coloured(share: Field, colours: tuple[RGB, RGB]) -> Image.Image:
+    """An RGB image that mixes two colours, `share` (0..1) of the second at each pixel."""
+    levels = np.linspace(0.0, 1.0, 256)[:, None]
+    table = np.rint(np.array(colours[0]) * (1.0 - levels) + np.array(colours[1]) * levels).astype(np.uint8)
+    image = Image.fromarray((share * np.float32(255.0) + np.float32(0.5)).astype(np.uint8))
+    image.putpalette(table.tobytes())
+    return image.convert("RGB")
+
+
+def _mixed(first: RGB, second: RGB, share: float) -> RGB:
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(first, second, strict=True))
+    return red, green, blue
+
+
+def _draw_wave(amplitude: float, rng: np.random.Generator) -> tuple[Points, Points, Points]:
+    """Directions (2, 2), phases (2,) and amplitudes (2,) of a wave that moves x and y."""
+    return rng.uniform(-3.0, 3.0, (2, 2)), rng.uniform(0.0, 2.0 * np.pi, 2), rng.uniform(0.0, amplitude, 2)
+
+
+def _bend(ring: Points, directions: Points, phases: Points, amplitudes: Points) -> Points:
+    return ring + amplitudes * np.sin(ring @ directions + phases)
+
+
+def _clipped_box(points: Points, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    left, top = np.maximum(np.floor(points.min(axis=0)), 0.0).astype(int).tolist()
+    right, bottom = np.minimum(np.ceil(points.max(axis=0)), size).astype(int).tolist()
+    return (left, top, right, bottom) if left < right and top < bottom else None

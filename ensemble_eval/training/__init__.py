@@ -1,0 +1,1 @@
+"""Training the members: the recipe of section 6 on any class-folder data set."""

@@ -1,0 +1,101 @@
+"""From an image to a training patch (section 6): patch, interpolation, mirror, colours.
+
+Torchvision's transforms draw from torch's global generator; `Augmentation` seeds it for each patch.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional
+
+from ensemble_eval.training.config import Sampling
+from ensemble_eval.training.seeds import seeded
+
+Interpolation = Literal["bilinear", "area", "nearest", "bicubic"]
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+
+# ImageNet's principal colour axes, as columns scaled by the square roots of their variances, for pixels in
+# 0 … 1 (Krizhevsky et al. 2012, section 4.1; the numbers are those of fb.resnet.torch).
+_COLOUR_AXES = torch.tensor(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+) * torch.tensor([0.2175, 0.0188, 0.0045])
+
+
+class Augmentation:
+    """Takes random patches: uint8 [3, H, W] -> uint8 [3, size, size].
+
+    Args:
+        sampling: the distributions.
+        size: side of the patches, pixels.
+    """
+
+    def __init__(self, sampling: Sampling, size: int) -> None:
+        self._sampling = sampling
+        self._size = size
+        self._boxes = v2.RandomResizedCrop(size, scale=sampling.patch_area, ratio=sampling.patch_aspect)
+        self._mirror = v2.RandomHorizontalFlip()
+        self._colours = v2.ColorJitter(sampling.brightness, sampling.contrast, sampling.saturation)
+        self._distorts = max(sampling.brightness, sampling.contrast, sampling.saturation, sampling.lighting) > 0
+
+    def __call__(self, image: Tensor, epoch: int, seed: int) -> Tensor:
+        """The patch that `seed` stands for; `epoch` decides whether the interpolation is random."""
+        with seeded(seed):
+            box = self.draw_box(image)
+            interpolation = self.draw_interpolation(epoch)
+            patch = resize(functional.crop(image, **box), self._size, interpolation)
+            mirrored: Tensor = self._mirror(patch)
+            return self._distort(mirrored)
+
+    def draw_box(self, image: Tensor) -> dict[str, int]:
+        """A random patch of `image` as top, left, height and width in pixels.
+
+        Where ten draws of area and aspect do not fit into the image, the largest centred box that keeps
+        the aspect's limits, as everywhere since Inception's own code.
+        """
+        box: dict[str, int] = self._boxes.make_params([image])
+        return box
+
+    def draw_interpolation(self, epoch: int) -> Interpolation:
+        """How the patch is resized in this epoch."""
+        drawn = int(torch.randint(len(INTERPOLATIONS), ()))
+        random = epoch >= self._sampling.random_interpolation_from_epoch
+        return INTERPOLATIONS[drawn] if random else "bilinear"
+
+    def _distort(self, patch: Tensor) -> Tensor:
+        if not self._distorts:
+            return patch
+        # In floating point: on uint8 each of the three steps would round and clip anew, and take longer.
+        pixels: Tensor = self._colours(patch.float() / 255)
+        noise = _COLOUR_AXES @ (torch.randn(3) * self._sampling.lighting)
+        return ((pixels + noise.view(3, 1, 1)).clamp_(0, 1) * 255).round_().to(torch.uint8)
+
+
+def resize(patch: Tensor, size: int, interpolation: Interpolation) -> Tensor:
+    """Resize uint8 [3, h, w] to uint8 [3, size, size]."""
+    return _RESIZE[interpolation](patch, size)
+
+
+def _torchvision_resize(mode: InterpolationMode) -> Callable[[Tensor, int], Tensor]:
+    def resize_with_mode(patch: Tensor, size: int) -> Tensor:
+        resized: Tensor = functional.resize(patch, [size, size], interpolation=mode, antialias=True)
+        return resized
+
+    return resize_with_mode
+
+
+def _area(patch: Tensor, size: int) -> Tensor:
+    # Torchvision has no area resampling for tensors: its antialiased bilinear weighs by a triangle. Torch's
+    # "area" is the plain mean over the source pixels of each target pixel, OpenCV's and TensorFlow's idea.
+    resized = nn.functional.interpolate(patch[None].float(), (size, size), mode="area")
+    return resized[0].round_().to(torch.uint8)
+
+
+_RESIZE: dict[Interpolation, Callable[[Tensor, int], Tensor]] = {
+    "bilinear": _torchvision_resize(InterpolationMode.BILINEAR),
+    "area": _area,
+    "nearest": _torchvision_resize(InterpolationMode.NEAREST_EXACT),
+    "bicubic": _torchvision_resize(InterpolationMode.BICUBIC),
+}

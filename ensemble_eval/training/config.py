@@ -1,0 +1,255 @@
+"""The recipe of `ensemble-eval train` as data: TOML to frozen dataclasses, checked strictly (no torch here).
+
+The defaults are the paper's where it states a value (section 6), and say so where they are not.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.training import toml_tables
+from ensemble_eval.training.toml_tables import bounds
+
+Precision = Literal["float32", "bfloat16"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAX_SEED = 2**62
+
+
+@dataclass(frozen=True)
+class Data:
+    """Folders of class folders.
+
+    Attributes:
+        train: images to learn from; its class folders are the classes.
+        val: images for the errors in the log; no weight ever depends on them.
+        cache_decoded: keep all decoded images in shared memory, for sets that fit.
+    """
+
+    train: Path
+    val: Path
+    cache_decoded: bool = False
+
+
+@dataclass(frozen=True)
+class Network:
+    """What all members share but the width.
+
+    Attributes:
+        arch: a name of the registry.
+        init_seed: of the initial weights: the same for all members, as in the paper (by oversight, it says).
+        crop_size: side of the training patches after resizing, pixels.
+    """
+
+    arch: str = "googlenet"
+    init_seed: int = field(default=0, metadata=bounds(0, _MAX_SEED))
+    crop_size: int = field(default=224, metadata=bounds(32, 1024))
+    dropout: float = field(default=0.4, metadata=bounds(0, 1, below_high=True))
+    auxiliary_dropout: float = field(default=0.7, metadata=bounds(0, 1, below_high=True))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Stochastic gradient descent as in section 6; the same for all members.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images per step, over all processes together.
+        learning_rate: of the first epoch after the warm-up.
+        lr_decay_period_epochs: the learning rate falls this often, a fraction of an epoch if need be.
+        lr_decay_factor: by this factor; 0.96 is the paper's 4%.
+        warmup_epochs: the learning rate rises linearly over these; the paper has none.
+        averaging_start_epoch: Polyak averaging takes in the iterates from this epoch on, counted from 0.
+        averaging_every_steps: every so many steps.
+        batch_norm_images: images from which the averaged model's batch-norm statistics are taken anew.
+        auxiliary_weight: of each auxiliary head's loss; 0 trains without heads.
+    """
+
+    epochs: int = field(metadata=bounds(1, 100_000))
+    batch_size: int = field(metadata=bounds(2, 1_000_000))
+    learning_rate: float = field(metadata=bounds(0, 1000, above_low=True))
+    averaging_start_epoch: int = field(metadata=bounds(0, 100_000))
+    momentum: float = field(default=0.9, metadata=bounds(0, 1, below_high=True))
+    weight_decay: float = field(default=0.0, metadata=bounds(0, 1))
+    lr_decay_period_epochs: float = field(default=8.0, metadata=bounds(0, 100_000, above_low=True))
+    lr_decay_factor: float = field(default=0.96, metadata=bounds(0, 1, above_low=True))
+    warmup_epochs: float = field(default=0.0, metadata=bounds(0, 100_000))
+    averaging_every_steps: int = field(default=1, metadata=bounds(1, 1_000_000))
+    batch_norm_images: int = field(default=10_000, metadata=bounds(2, 100_000_000))
+    auxiliary_weight: float = field(default=0.3, metadata=bounds(0, 10))
+    label_smoothing: float = field(default=0.0, metadata=bounds(0, 1, below_high=True))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a training patch is taken from an image; members may differ in it.
+
+    Attributes:
+        patch_area: fraction of the image's area, uniform between the two.
+        patch_aspect: width over height, log-uniform between the two.
+        brightness, contrast, saturation: factors uniform in 1 ± this, in random order (Howard, arXiv 1312.5402).
+        lighting: standard deviation of the colour noise along ImageNet's principal colour axes.
+        random_interpolation_from_epoch: from then on bilinear, area, nearest or bicubic, equally likely;
+            bilinear before.
+    """
+
+    patch_area: tuple[float, float] = field(default=(0.08, 1.0), metadata=bounds(0, 1, above_low=True))
+    patch_aspect: tuple[float, float] = field(default=(3 / 4, 4 / 3), metadata=bounds(0.1, 10))
+    brightness: float = field(default=0.5, metadata=bounds(0, 1))
+    contrast: float = field(default=0.5, metadata=bounds(0, 1))
+    saturation: float = field(default=0.5, metadata=bounds(0, 1))
+    lighting: float = field(default=0.1, metadata=bounds(0, 1))
+    random_interpolation_from_epoch: int = field(default=0, metadata=bounds(0, 100_000))
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """One member: its width, the seed of its image order and sampling, and its way of sampling."""
+
+    name: str
+    seed: int
+    width: float
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole training configuration.
+
+    Attributes:
+        precision: of the convolutions; outputs, loss, weights and their average are float32 in any case.
+        validate_every_epochs: how often the log gets errors; the last epoch always does.
+        save_every_steps: how often the state for resuming is saved between the ends of epochs.
+    """
+
+    name: str
+    data: Data
+    network: Network
+    schedule: Schedule
+    members: tuple[MemberPlan, ...]
+    precision: Precision = "float32"
+    validate_every_epochs: int = 1
+    save_every_steps: int = 1000
+
+    def member(self, name: str) -> MemberPlan:
+        """The plan of the member called `name`.
+
+        Raises:
+            InputError: there is none.
+        """
+        for plan in self.members:
+            if plan.name == name:
+                return plan
+        known = ", ".join(plan.name for plan in self.members)
+        raise InputError(f"the recipe has no member {name!r}; its members are {known}")
+
+    def what_decides_the_weights(self, plan: MemberPlan) -> dict[str, Any]:
+        """Every field that the weights of one member depend on, flat, as JSON values: what resuming compares."""
+        parts = {
+            "network": asdict(self.network),
+            "schedule": asdict(self.schedule),
+            "sampling": asdict(plan.sampling),
+        }
+        flat = {f"{part}.{name}": value for part, row in parts.items() for name, value in row.items()}
+        flat |= {"precision": self.precision, "member.seed": plan.seed, "member.width": plan.width}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+
+
+@dataclass(frozen=True)
+class _MemberRow:
+    name: str
+    seed: int = field(metadata=bounds(0, _MAX_SEED))
+    width: float = field(default=1.0, metadata=bounds(0, 16, above_low=True))
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Document:
+    data: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    members: list[Any]
+    name: str = ""
+    network: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    precision: Precision = "float32"
+    validate_every_epochs: int = field(default=1, metadata=bounds(1, 100_000))
+    save_every_steps: int = field(default=1000, metadata=bounds(1, 100_000_000))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a training configuration; relative paths in it start at its own folder.
+
+    Raises:
+        InputError: the file is missing or not TOML, or has an unknown, missing or impossible field.
+    """
+    return recipe_from_table(toml_tables.read(path), str(path), path.parent)
+
+
+def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Recipe:
+    """The recipe that a parsed TOML document states; see `read_recipe`. `place` begins every complaint."""
+    document = toml_tables.fill(_Document, table, place)
+    data = toml_tables.fill(Data, document.data, f"{place}, [data]")
+    sampling = toml_tables.fill(Sampling, document.sampling, f"{place}, [sampling]")
+    _check_sampling(sampling, f"{place}, [sampling]")
+    recipe = Recipe(
+        name=document.name or Path(place).stem,
+        data=Data(folder / data.train, folder / data.val, data.cache_decoded),
+        network=toml_tables.fill(Network, document.network, f"{place}, [network]"),
+        schedule=toml_tables.fill(Schedule, document.schedule, f"{place}, [schedule]"),
+        members=tuple(
+            _member(row, sampling, f"{place}, member {number}")
+            for number, row in enumerate(document.members, start=1)
+        ),
+        precision=document.precision,
+        validate_every_epochs=document.validate_every_epochs,
+        save_every_steps=document.save_every_steps,
+    )
+    _check_schedule(recipe.schedule, f"{place}, [schedule]")
+    _check_names(recipe, place)
+    return recipe
+
+
+def _member(row: object, shared: Sampling, place: str) -> MemberPlan:
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: members are written as [[members]] tables")
+    member = toml_tables.fill(_MemberRow, row, place)
+    sampling = toml_tables.fill(Sampling, {**asdict(shared), **member.sampling}, f"{place}, sampling")
+    _check_sampling(sampling, f"{place}, sampling")
+    return MemberPlan(member.name, member.seed, member.width, sampling)
+
+
+def _check_sampling(sampling: Sampling, place: str) -> None:
+    for name, (low, high) in (("patch_area", sampling.patch_area), ("patch_aspect", sampling.patch_aspect)):
+        if low > high:
+            raise InputError(f"{place}: {name} is [lowest, highest], not [{low}, {high}]; swap the two")
+
+
+def _check_schedule(schedule: Schedule, place: str) -> None:
+    if schedule.averaging_start_epoch >= schedule.epochs:
+        raise InputError(
+            f"{place}: averaging_start_epoch is below epochs, not {schedule.averaging_start_epoch} of "
+            f"{schedule.epochs}: nothing would be averaged"
+        )
+    if schedule.warmup_epochs > schedule.epochs:
+        raise InputError(
+            f"{place}: warmup_epochs is at most epochs, not {schedule.warmup_epochs} of {schedule.epochs}"
+        )
+
+
+def _check_names(recipe: Recipe, place: str) -> None:
+    if not recipe.members:
+        raise InputError(f"{place}: there are no members; add at least one [[members]] table")
+    seen: set[str] = set()
+    for plan in recipe.members:
+        # Names become file names, and some file systems do not tell a from A.
+        folded = plan.name.casefold()
+        if not _NAME.fullmatch(plan.name) or folded == "ensemble":
+            raise InputError(
+                f"{place}: the member's name {plan.name!r} cannot serve as a file name here; use letters, "
+                "digits, '-', '_' and '.', and not 'ensemble'"
+            )
+        if folded in seen:
+            raise InputError(f"{place}: two members are named {plan.name!r}; give each its own name")
+        seen.add(folded)

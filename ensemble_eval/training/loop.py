@@ -1,0 +1,194 @@
+"""The training of one member: a generator of records that writes and prints nothing."""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.training import networks
+from ensemble_eval.training.loading import Batch
+from ensemble_eval.training.records import EpochDone, EpochRecord, StepDone
+from ensemble_eval.training.schedule import averaging_times, learning_rate_schedule
+from ensemble_eval.training.seeds import derived_seed
+from ensemble_eval.training.task import Task
+
+
+class Trainer:
+    """Trains one member from its current state to the end of its schedule.
+
+    Attributes:
+        network: in training, with its heads.
+        averaged: the equal mean of its iterates, torch's own.
+        step: steps taken.
+        history: a row for each epoch that ended.
+        unreadable: training images that were left out, with the reason.
+        unreadable_validation: the same of the validation images, at the last validation.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        schedule, device = task.recipe.schedule, task.place.device
+        network = networks.initial_network(task.recipe, task.plan, task.data.num_classes)
+        # Channels last doubles the speed of these convolutions on a CPU.
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.averaged = AveragedModel(self.network)
+        self._optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            lr=schedule.learning_rate,
+            momentum=schedule.momentum,
+            weight_decay=schedule.weight_decay,
+        )
+        self._scheduler = learning_rate_schedule(self._optimizer, schedule, task.steps_per_epoch)
+        self._averaging = averaging_times(schedule, task.steps_per_epoch)
+        self.step = 0
+        self.history: list[EpochRecord] = []
+        self.unreadable: dict[str, str] = {}
+        self.unreadable_validation: dict[str, str] = {}
+        self._epoch_loss = 0.0
+        self._epoch_seconds = 0.0
+
+    def run(self) -> Iterator[StepDone | EpochDone]:
+        """Take the remaining steps; the state is whole whenever a record is yielded.
+
+        Dropout draws from torch's global generators, which are seeded anew for every step.
+
+        Raises:
+            InputError: the loss became NaN or infinite, or no image of a batch could be read.
+        """
+        parallel = self._task.place.processes.parallel(self.network, self._task.place.device)
+        parallel.train()
+        started = time.perf_counter()
+        for batch in self._task.training_batches(self.step):
+            learning_rate = float(self._optimizer.param_groups[0]["lr"])
+            loss = self._take_step(parallel, batch)
+            self._epoch_seconds += time.perf_counter() - started
+            if self.step % self._task.steps_per_epoch:
+                yield StepDone(self.step, loss)
+            else:
+                self._finish_epoch(learning_rate)
+                yield EpochDone(self.step, loss, self.history[-1])
+            parallel.train()
+            started = time.perf_counter()
+
+    def inference_network(self) -> nn.Module:
+        """The averaged weights without heads and with fresh batch-norm statistics, in eval mode.
+
+        Before the averaging begins, the last weights with the statistics of training.
+        """
+        averaged = int(self.averaged.n_averaged) > 0
+        trained = self.averaged.module if averaged else self.network
+        return self._task.inference_network(trained, averaged=averaged, epoch=self._epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the coming steps depend on, as tensors and plain values.
+
+        Raises:
+            InputError: a weight became NaN or infinite: a state not worth keeping.
+        """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+            raise self._diverged("a weight", self.step)
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "history": [asdict(record) for record in self.history],
+            "unreadable": self.unreadable,
+            "unreadable_validation": self.unreadable_validation,
+            "epoch_loss": self._epoch_loss,
+            "epoch_seconds": self._epoch_seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave, under the same recipe and data."""
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict(state["scheduler"])
+        self.step = state["step"]
+        self.history = [EpochRecord(**row) for row in state["history"]]
+        self.unreadable = dict(state["unreadable"])
+        self.unreadable_validation = dict(state.get("unreadable_validation", {}))
+        self._epoch_loss, self._epoch_seconds = state["epoch_loss"], state["epoch_seconds"]
+
+    @property
+    def _epoch(self) -> int:
+        """The epoch of the last step; 0 before the first."""
+        return max(self.step - 1, 0) // self._task.steps_per_epoch
+
+    def _take_step(self, parallel: nn.Module, batch: Batch) -> float:
+        """One step of the optimizer, the schedule and the average; returns the loss."""
+        self._require_images(batch)
+        task = self._task
+        torch.manual_seed(derived_seed("dropout", task.plan.seed, self.step, task.place.processes.rank))
+        loss = task.loss(parallel, batch)
+        value = float(loss.detach())
+        self._require_finite(value)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._scheduler.step()
+        self.step += 1
+        self._epoch_loss += value
+        if self._averaging.include(self.step):
+            self.averaged.update_parameters(self.network)
+        return value
+
+    def _finish_epoch(self, learning_rate: float) -> None:
+        """Append the epoch's row to the history and begin the next one's sums."""
+        task, processes = self._task, self._task.place.processes
+        losses = processes.gather(self._epoch_loss / task.steps_per_epoch)
+        for unreadable in processes.gather(self.unreadable):
+            self.unreadable |= unreadable
+        errors = self._errors() if processes.first and self._validates() else (None,) * 4
+        processes.wait()
+        images = task.steps_per_epoch * task.recipe.schedule.batch_size
+        record = EpochRecord(
+            self._epoch,
+            self.step,
+            learning_rate,
+            sum(losses) / len(losses),
+            int(self.averaged.n_averaged),
+            *errors,
+            images_per_second=images / self._epoch_seconds,
+            seconds=self._epoch_seconds,
+        )
+        self.history.append(record)
+        self._epoch_loss = self._epoch_seconds = 0.0
+
+    def _validates(self) -> bool:
+        recipe = self._task.recipe
+        return (self._epoch + 1) % recipe.validate_every_epochs == 0 or self.step == self._task.steps
+
+    def _errors(self) -> tuple[float | None, float | None, float | None, float | None]:
+        """Top-1 and top-5 errors of the network for inference, then of the last weights."""
+        last = self._task.judge(self.network)
+        averaged = self._task.judge(self.inference_network()) if self.averaged.n_averaged > 0 else last
+        self.unreadable_validation = dict(last.unreadable)
+        return averaged.top1_error, averaged.top5_error, last.top1_error, last.top5_error
+
+    def _require_images(self, batch: Batch) -> None:
+        self.unreadable |= dict(batch.unreadable)
+        if len(batch.labels) == 0:
+            raise InputError(
+                f"member {self._task.plan.name}: not one image of step {self.step + 1} could be read "
+                f"({batch.unreadable[0].image}: {batch.unreadable[0].reason}); mend the training images"
+            )
+
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise self._diverged("the loss", self.step + 1)
+
+    def _diverged(self, what: str, step: int) -> InputError:
+        return InputError(
+            f"member {self._task.plan.name}: {what} became NaN or infinite at step {step} (epoch {self._epoch}); "
+            "the last good state is kept; lower learning_rate, lengthen warmup_epochs or take precision "
+            "float32, and start over with --fresh"
+        )

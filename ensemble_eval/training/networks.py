@@ -1,0 +1,76 @@
+"""The network in training, and the one for inference that its averaged weights make."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from ensemble_eval import models
+from ensemble_eval.models import GoogLeNetOutputs
+from ensemble_eval.training.config import MemberPlan, Recipe
+from ensemble_eval.training.seeds import derived_seed, seeded
+
+_AUXILIARY_PREFIXES = ("aux1.", "aux2.")
+
+
+def initial_network(recipe: Recipe, plan: MemberPlan, num_classes: int) -> nn.Module:
+    """A member's network before training, with auxiliary heads if their loss counts.
+
+    The weights follow from the recipe's `init_seed` alone, so members of one width start from the same.
+    """
+    with seeded(derived_seed("initial weights", recipe.network.init_seed)):
+        return models.build(
+            recipe.network.arch,
+            num_classes,
+            auxiliary_heads=recipe.schedule.auxiliary_weight > 0,
+            width=plan.width,
+            dropout=recipe.network.dropout,
+            auxiliary_dropout=recipe.network.auxiliary_dropout,
+        )
+
+
+def inference_network(recipe: Recipe, plan: MemberPlan, num_classes: int, trained: nn.Module) -> nn.Module:
+    """A network without auxiliary heads that has the weights and buffers of `trained`, in eval mode."""
+    with seeded(0):
+        network = models.build(recipe.network.arch, num_classes, width=plan.width)
+    network.load_state_dict(
+        {name: value for name, value in trained.state_dict().items() if not name.startswith(_AUXILIARY_PREFIXES)}
+    )
+    return network.eval()
+
+
+def refresh_batch_norm(network: nn.Module, images: Iterable[Tensor]) -> None:
+    """Take the batch-norm statistics anew, as the equal mean over the batches of `images`.
+
+    Averaged weights have other activations than any iterate, so statistics gathered in training do not fit
+    them. Images are normalised floats [B, 3, S, S]; a network without batch norm is left as it is.
+    """
+    update_bn(images, network)
+    network.eval()
+
+
+def training_loss(
+    outputs: Tensor | GoogLeNetOutputs, labels: Tensor, auxiliary_weight: float, label_smoothing: float
+) -> Tensor:
+    """Cross-entropy of the main output plus, weighted, of each auxiliary head (section 5), in float32.
+
+    Args:
+        outputs: logits [B, classes], alone or with the heads'.
+        labels: class indices [B].
+        auxiliary_weight: 0.3 in the paper.
+        label_smoothing: 0 in the paper.
+    """
+
+    def cross_entropy(logits: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+
+    if isinstance(outputs, Tensor):
+        return cross_entropy(outputs)
+    auxiliary = cross_entropy(outputs.aux1) + cross_entropy(outputs.aux2)
+    return cross_entropy(outputs.logits) + auxiliary_weight * auxiliary
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The context in which a network runs in `precision`; in float32 it changes nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")

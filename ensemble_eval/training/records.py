@@ -1,0 +1,95 @@
+"""What a training reports as it goes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One row of a member's log; errors in percent, on centre crops.
+
+    Attributes:
+        epoch: from 0.
+        steps: taken so far.
+        learning_rate: of the epoch's last step.
+        train_loss: mean over the epoch, auxiliary heads included.
+        averaged_iterates: how many steps' weights are in the average; 0 before it begins.
+        val_top1_error, val_top5_error: of the averaged weights, or of the last ones while there is no average.
+        last_top1_error, last_top5_error: of the last weights.
+        images_per_second: while training, over all processes.
+        seconds: spent training in this epoch, validation not included.
+    """
+
+    epoch: int
+    steps: int
+    learning_rate: float
+    train_loss: float
+    averaged_iterates: int
+    val_top1_error: float | None
+    val_top5_error: float | None
+    last_top1_error: float | None
+    last_top5_error: float | None
+    images_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One step that does not end an epoch; `step` counts from 1."""
+
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """The last step of an epoch, and its row of the log."""
+
+    step: int
+    loss: float
+    record: EpochRecord
+
+
+@dataclass(frozen=True)
+class ImagesDecoded:
+    """All images are in memory."""
+
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class MemberSkipped:
+    """The member's weights are already there."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class MemberStarted:
+    """The member is trained from `step` (0: from the beginning) to `steps`."""
+
+    name: str
+    step: int
+    steps: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class MemberFinished:
+    """The member's weights are written."""
+
+    name: str
+    weights: Path
+    last_epoch: EpochRecord
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    """Everything asked for is done; `unreadable` images were left out and are listed in a file."""
+
+    manifest: Path | None
+    unreadable: int
+
+
+Event = ImagesDecoded | MemberSkipped | MemberStarted | StepDone | EpochDone | MemberFinished | RunFinished

@@ -1,0 +1,164 @@
+"""One member's task: its plan, the images and the place, and the batches and networks that follow from them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from ensemble_eval.backends.normalization import Normalization
+from ensemble_eval.errors import InputError
+from ensemble_eval.manifests import InputFormat
+from ensemble_eval.training import networks
+from ensemble_eval.training.augmentation import Augmentation
+from ensemble_eval.training.config import MemberPlan, Recipe
+from ensemble_eval.training.images import ImageSource
+from ensemble_eval.training.loading import (
+    Batch,
+    CentreCrops,
+    SampleKey,
+    StepBatches,
+    TrainingPatches,
+    epoch_order,
+    in_batches,
+    load,
+)
+from ensemble_eval.training.processes import Processes
+from ensemble_eval.training.validation import ValidationErrors, validate
+
+INFERENCE_BATCH_SIZE = 100
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What members learn from and are judged by."""
+
+    train: ImageSource
+    val: ImageSource
+    num_classes: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where training runs: the device, the processes, and how many loaders each of them starts."""
+
+    device: torch.device
+    processes: Processes
+    workers: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything about one member's training that does not change while it runs."""
+
+    recipe: Recipe
+    plan: MemberPlan
+    data: TrainingData
+    place: Place
+
+    def __post_init__(self) -> None:
+        images, world = len(self.data.train.items), self.place.processes.world
+        batch_size = self.recipe.schedule.batch_size
+        if batch_size > images:
+            raise InputError(
+                f"batch_size is {batch_size}, and there are only {images} training images; lower batch_size"
+            )
+        if batch_size % world:
+            raise InputError(
+                f"batch_size is {batch_size}, which {world} processes cannot share evenly; "
+                f"take a multiple of {world}"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch; the incomplete one at its end is dropped."""
+        return len(self.data.train.items) // self.recipe.schedule.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole schedule."""
+        return self.recipe.schedule.epochs * self.steps_per_epoch
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """uint8 [B, 3, S, S] -> the network's input on the device, channels last."""
+        pixels: Tensor = self._normalization(images.to(self.place.device, non_blocking=True))
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def training_batches(self, first_step: int) -> Iterable[Batch]:
+        """This process's share of every batch from `first_step` on."""
+        keys = StepBatches(
+            len(self.data.train.items),
+            self.recipe.schedule.batch_size,
+            self.plan.seed,
+            self.recipe.schedule.epochs,
+            first_step,
+            self.place.processes.rank,
+            self.place.processes.world,
+        )
+        return load(self._patches(), keys, self.place.workers, pin_memory=self._pins_memory)
+
+    def inference_network(self, trained: nn.Module, *, averaged: bool, epoch: int) -> nn.Module:
+        """The network for inference with the weights of `trained`.
+
+        Args:
+            trained: with or without auxiliary heads.
+            averaged: whether its batch-norm statistics need to be taken anew.
+            epoch: whose patches they are taken from.
+        """
+        network = networks.inference_network(self.recipe, self.plan, self.data.num_classes, trained)
+        network.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if averaged:
+            with self._autocast():
+                networks.refresh_batch_norm(network, self._statistics_images(epoch))
+        return network
+
+    def judge(self, network: nn.Module) -> ValidationErrors:
+        """The errors of a network on the validation images' centre crops."""
+        crops = CentreCrops(self.data.val, self.recipe.network.crop_size)
+        keys = in_batches(len(crops), INFERENCE_BATCH_SIZE)
+        network.eval()
+
+        def logits_of(images: Tensor) -> Tensor:
+            with self._autocast():
+                logits: Tensor = network(self.normalised(images))
+            return logits
+
+        return validate(logits_of, load(crops, keys, self.place.workers, pin_memory=self._pins_memory))
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """The loss of one batch, auxiliary heads included, as a float32 scalar."""
+        schedule = self.recipe.schedule
+        with self._autocast():
+            outputs = network(self.normalised(batch.images))
+        labels = batch.labels.to(self.place.device, non_blocking=True)
+        return networks.training_loss(outputs, labels, schedule.auxiliary_weight, schedule.label_smoothing)
+
+    def _statistics_images(self, epoch: int) -> Iterator[Tensor]:
+        """Patches as in training, in whole batches: each counts alike in the mean."""
+        order = epoch_order(len(self.data.train.items), self.plan.seed, epoch)
+        chosen = order[: self.recipe.schedule.batch_norm_images]
+        size = min(INFERENCE_BATCH_SIZE, len(chosen))
+        keys = [
+            [SampleKey(epoch, chosen[position]) for position in batch]
+            for batch in in_batches(len(chosen), size)
+            if len(batch) == size
+        ]
+        for batch in load(self._patches(), keys, self.place.workers, pin_memory=self._pins_memory):
+            if len(batch.labels):
+                yield self.normalised(batch.images)
+
+    def _patches(self) -> TrainingPatches:
+        augmentation = Augmentation(self.plan.sampling, self.recipe.network.crop_size)
+        return TrainingPatches(self.data.train, augmentation, self.plan.seed)
+
+    def _autocast(self) -> torch.autocast:
+        return networks.autocast(self.place.device, self.recipe.precision)
+
+    @cached_property
+    def _normalization(self) -> Normalization:
+        return Normalization(InputFormat()).to(self.place.device)
+
+    @property
+    def _pins_memory(self) -> bool:
+        return self.place.device.type == "cuda"

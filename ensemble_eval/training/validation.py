@@ -1,0 +1,63 @@
+"""Top-1 and top-5 errors of a network on centre crops."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ensemble_eval.training.loading import Batch, Unreadable
+
+
+@dataclass(frozen=True)
+class ValidationErrors:
+    """Counts of images: seen, and decided wrongly; and the images that could not be seen."""
+
+    images: int
+    top1_wrong: int
+    top5_wrong: int
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def top1_error(self) -> float:
+        """In percent; NaN where no image was seen."""
+        return 100 * self.top1_wrong / self.images if self.images else math.nan
+
+    @property
+    def top5_error(self) -> float:
+        """In percent; NaN where no image was seen."""
+        return 100 * self.top5_wrong / self.images if self.images else math.nan
+
+
+def validate(logits_of: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> ValidationErrors:
+    """Count the errors over `batches`.
+
+    Args:
+        logits_of: uint8 [B, 3, S, S] -> logits [B, classes].
+        batches: labelled images.
+    """
+    images = top1_wrong = top5_wrong = 0
+    unreadable: list[Unreadable] = []
+    with torch.inference_mode():
+        for batch in batches:
+            unreadable += batch.unreadable
+            if len(batch.labels) == 0:
+                continue
+            ranks = label_ranks(logits_of(batch.images).float().cpu(), batch.labels)
+            images += len(ranks)
+            top1_wrong += int((ranks >= 1).sum())
+            top5_wrong += int((ranks >= 5).sum())
+    return ValidationErrors(images, top1_wrong, top5_wrong, tuple(unreadable))
+
+
+def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
+    """`metrics.label_rank` for a batch: scores [B, classes] and labels [B] -> ranks [B].
+
+    Classes scored higher stand before the label, and equal ones of a lower index; a row with NaN gets the
+    class count, which is never right.
+    """
+    own = scores.gather(1, labels[:, None])
+    lower = torch.arange(scores.shape[1]) < labels[:, None]
+    ranks = (scores > own).sum(1) + ((scores == own) & lower).sum(1)
+    return torch.where(scores.isnan().any(1), scores.shape[1], ranks)

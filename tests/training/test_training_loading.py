@@ -1,0 +1,128 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import picture
+from tiny_training import tiny_task, write_pictures
+
+from ensemble_eval import crops, pixels
+from ensemble_eval.datasets import Item, open_class_folders
+from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.training.images import DecodedImages, ImageFiles
+from ensemble_eval.training.loading import StepBatches, centre_crop
+from ensemble_eval.training.seeds import derived_seed
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_pictures(tmp_path / "train")
+    write_pictures(tmp_path / "val", per_class=2)
+    return tmp_path
+
+
+def test_each_epoch_has_every_image_once_but_for_the_incomplete_batch() -> None:
+    batches = list(StepBatches(images=23, batch_size=5, seed=1, epochs=3))
+    assert len(batches) == len(StepBatches(23, 5, 1, 3)) == 12
+    for epoch in range(3):
+        images = [key.image for batch in batches for key in batch if key.epoch == epoch]
+        assert len(set(images)) == len(images) == 20
+
+
+def test_processes_share_each_batch_and_no_image_is_used_twice() -> None:
+    alone = list(StepBatches(23, 6, seed=1, epochs=2))
+    shares = [list(StepBatches(23, 6, 1, 2, rank=rank, world=3)) for rank in range(3)]
+    for step, batch in enumerate(alone):
+        dealt = [key for share in shares for key in share[step]]
+        assert Counter(dealt) == Counter(batch)
+        assert [len(share[step]) for share in shares] == [2, 2, 2]
+
+
+@pytest.mark.parametrize("first_step", [0, 3, 4, 7, 12])
+def test_from_any_step_on_the_batches_are_the_same(first_step: int) -> None:
+    everything = list(StepBatches(23, 5, seed=1, epochs=3))
+    assert list(StepBatches(23, 5, 1, 3, first_step)) == everything[first_step:]
+
+
+def test_orders_differ_between_epochs_and_between_members() -> None:
+    def order(seed: int, epoch: int) -> list[int]:
+        keys = (key for batch in StepBatches(50, 5, seed, epochs=2) for key in batch)
+        return [key.image for key in keys if key.epoch == epoch]
+
+    orders = [order(1, 0), order(1, 1), order(2, 0)]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
+
+
+def test_seeds_depend_on_each_of_their_parts() -> None:
+    seeds = [derived_seed(*key) for key in (("a", 1, 12), ("a", 11, 2), ("b", 1, 12), ("a", 1, 13))]
+    assert len(set(seeds)) == 4
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_batches_do_not_depend_on_the_number_of_loaders(folder: Path) -> None:
+    here = list(tiny_task(folder, workers=0).training_batches(5))
+    there = list(tiny_task(folder, workers=2).training_batches(5))
+    assert len(here) == len(there) == 7
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+
+
+def test_members_see_the_same_image_differently(folder: Path) -> None:
+    first, other = (next(iter(tiny_task(folder, name).training_batches(0))) for name in "ab")
+    assert not torch.equal(first.images, other.images)
+
+
+def test_an_unreadable_image_is_left_out_and_named_never_replaced(folder: Path) -> None:
+    (folder / "train" / "bee" / "3.png").write_bytes(b"no picture")
+    batches = list(tiny_task(folder).training_batches(0))
+    unreadable = [row for batch in batches for row in batch.unreadable]
+    assert {tuple(row) for row in unreadable} == {("bee/3.png", "not an image of a known format")}
+    assert sum(len(batch.labels) for batch in batches) == 3 * 16 - len(unreadable)
+    assert all(len(batch.images) == len(batch.labels) for batch in batches)
+
+
+def test_decoded_once_the_images_are_the_same(folder: Path) -> None:
+    (folder / "train" / "bee" / "3.png").write_bytes(b"no picture")
+    items = open_class_folders(folder / "train").items
+    files, decoded = ImageFiles(items), DecodedImages(items, threads=2)
+    for index, item in enumerate(items):
+        if item.id == "bee/3.png":
+            with pytest.raises(UnreadableImageError, match="not an image"):
+                decoded.decode(index)
+        else:
+            assert torch.equal(decoded.decode(index), files.decode(index))
+
+
+def test_many_decoded_images_fill_several_chunks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ensemble_eval.training.images._CHUNK_BYTES", 20_000)
+    items = open_class_folders(folder / "train").items
+    decoded = DecodedImages(items, threads=2)
+    assert all(torch.equal(decoded.decode(i), ImageFiles(items).decode(i)) for i in range(len(items)))
+
+
+def test_too_little_shared_memory_is_said_with_the_remedy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_tensor: torch.Tensor) -> None:
+        raise RuntimeError("unable to resize file </torch_1> to the right size: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refuse)
+    with pytest.raises(InputError, match="set cache_decoded = false, or make /dev/shm larger"):
+        DecodedImages(open_class_folders(folder / "train").items, threads=1)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (301, 299), (256, 256), (100, 90)])
+def test_the_validation_crop_is_the_first_of_the_144(size: tuple[int, int]) -> None:
+    width, height = size
+    image = torch.from_numpy(np.array(picture(width, height))).permute(2, 0, 1)
+    plan = crops.plan(width, height, 1)
+    expected = pixels.prepare(image, plan).cut(plan.views[0])
+    assert torch.equal(centre_crop(image, 224), expected)
+
+
+def test_images_are_read_when_they_are_needed(tmp_path: Path) -> None:
+    source = ImageFiles([Item("gone.png", 0, tmp_path / "gone.png")])
+    with pytest.raises(UnreadableImageError, match="cannot be read"):
+        source.decode(0)
