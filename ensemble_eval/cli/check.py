@@ -1,0 +1,36 @@
+"""`ensemble-eval check`."""
+
+from typing import Any
+
+import click
+
+from ensemble_eval.cli.options import evaluation_options
+from ensemble_eval.cpu import wait_without_spinning
+
+
+@click.command()
+@evaluation_options
+def check(**options: Any) -> None:
+    """Check everything that `run` with the same options needs, and print what it would cost.
+
+    Opens manifest, weights, data set and device, and times one batch; writes nothing.
+    """
+    wait_without_spinning()
+    from ensemble_eval.cli.settings import settings_from
+    from ensemble_eval.cost import estimate
+    from ensemble_eval.inputs import open_inputs
+
+    settings = settings_from(options)
+    inputs = open_inputs(settings)
+    for warning in inputs.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
+    click.echo(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
+    click.echo(f"data set  {inputs.dataset.root}: {len(inputs.dataset.items)} images")
+    click.echo(f"device    {inputs.device}, {settings.precision}")
+    cost = estimate(settings, inputs)
+    click.echo(
+        f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)"
+    )
+    click.echo(f"pace      {cost.passes_per_second:.0f} crops/s in one timed batch, so about {cost.duration}")
+    click.echo("everything that a run needs is there")

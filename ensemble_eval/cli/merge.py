@@ -1,0 +1,34 @@
+"""`ensemble-eval merge`."""
+
+from pathlib import Path
+
+import click
+
+from ensemble_eval.cli.options import PATH
+
+
+@click.command()
+@click.argument("folders", metavar="DIR...", type=PATH, nargs=-1, required=True)
+@click.option("--out", type=PATH, required=True, help="Folder for the results; it may be one of DIR.")
+def merge(folders: tuple[Path, ...], out: Path) -> int:
+    """Bring the results of one run from several folders together.
+
+    For parts from file systems that do not meet. Where all images are there, the tables are written; where
+    not, `run` with --out on the merged folder does the rest.
+    """
+    from ensemble_eval import merging
+    from ensemble_eval.cli.tables import print_table3
+
+    merged = merging.merge(folders, out)
+    for path in merged.damaged:
+        click.echo(f"warning: {path} had changed since it was written and is left out", err=True)
+    if merged.outcome is None:
+        missing = merged.images - len(merged.progress.accounted)
+        click.echo(
+            f"{missing} of {merged.images} images are missing, so no table is written; "
+            f"run the evaluation with --out {out} to do them",
+            err=True,
+        )
+        return 1
+    print_table3(merged.outcome)
+    return 3 if merged.outcome.unreadable else 0

@@ -1,0 +1,97 @@
+"""Bundles of options that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+Command = Callable[..., Any]
+PATH = click.Path(path_type=Path)
+
+
+def evaluation_options(command: Command) -> Command:
+    """What `run` and `check` both need to know: the data set, the ensemble, the crops and the device."""
+    for option in reversed(
+        (
+            click.argument("dataset", type=PATH),
+            click.option(
+                "--ensemble",
+                type=PATH,
+                default=Path("manifests/default.toml"),
+                show_default=True,
+                help="Manifest, or folder of checkpoints.",
+            ),
+            click.option("--models", type=int, help="Use the first N members.  [default: all]"),
+            click.option(
+                "--crops",
+                type=int,
+                default=144,
+                show_default=True,
+                help="Crop scheme: 1, 10 or 144; the smaller come along.",
+            ),
+            click.option("--labels", type=PATH, help="CSV file,label for a flat folder of images."),
+            click.option(
+                "--out", type=PATH, default=Path("results"), show_default=True, help="Folder for the results."
+            ),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+            click.option(
+                "--precision",
+                type=click.Choice(["float32", "bfloat16", "float16"]),
+                default="float32",
+                show_default=True,
+                help="Of the convolutions; softmax and sums are never in half precision.",
+            ),
+            click.option(
+                "--backend",
+                type=click.Choice(["torch", "openvino"]),
+                default="torch",
+                show_default=True,
+                help="What runs the networks; openvino is the extra [cpu].",
+            ),
+            click.option(
+                "--batch-size", type=int, help="Crops per batch.  [default: by device, halved if needed]"
+            ),
+            click.option(
+                "--workers", type=int, default=2, show_default=True, help="Threads that decode and resize."
+            ),
+            click.option(
+                "--scores",
+                type=click.Choice(["all", "none"]),
+                default="all",
+                show_default=True,
+                help="Keep every mean softmax vector, or only ranks and top 5.",
+            ),
+            click.option("--trust-python", is_flag=True, help="Allow members that run installed code (python:…)."),
+            click.option("--fresh", is_flag=True, help="Discard what an earlier run left in --out."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def distribution_options(command: Command) -> Command:
+    """How `run` spreads over processes, and how often each of them writes."""
+    for option in reversed(
+        (
+            click.option(
+                "--ranks", type=int, help="Processes on this machine.  [default: one for each GPU; 1 on the CPU]"
+            ),
+            click.option(
+                "--save-every",
+                type=float,
+                default=30.0,
+                show_default=True,
+                help="Seconds of work that a kill may cost.",
+            ),
+            click.option(
+                "--timeout",
+                type=float,
+                default=600.0,
+                show_default=True,
+                help="Seconds after which a process that stores nothing is given up.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command

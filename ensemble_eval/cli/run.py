@@ -1,0 +1,216 @@
+"""`ensemble-eval run`."""
+
+import shlex
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_eval.cli.options import distribution_options, evaluation_options
+from ensemble_eval.cpu import wait_without_spinning
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ensemble_eval.cli.progress import Update
+    from ensemble_eval.distributed import Place
+    from ensemble_eval.inputs import Settings
+    from ensemble_eval.results import Outcome, Results
+    from ensemble_eval.signals import StopRequests
+    from ensemble_eval.watch import Watch
+
+_LOOK_EVERY_SECONDS = 1.0
+
+
+@click.command()
+@evaluation_options
+@distribution_options
+def run(**options: Any) -> int:
+    """Evaluate an ensemble on DATASET and write Table 3.
+
+    DATASET is a folder of class folders, or a flat folder with --labels. Writes table3.csv, predictions/,
+    run.json and unreadable.csv to --out. The same command continues an interrupted run.
+
+    With several GPUs it starts one process for each. Under torchrun or srun it takes its share of the images.
+    """
+    wait_without_spinning()
+    from rich.console import Console
+
+    from ensemble_eval.cli.settings import settings_from
+    from ensemble_eval.distributed import find_place
+    from ensemble_eval.errors import EnsembleEvalError, InterruptedRunError
+    from ensemble_eval.signals import StopRequestedError, stop_requests
+
+    settings, place = settings_from(options), find_place()
+    # Where several processes share a terminal, one speaks; of the others only their errors are seen.
+    console = Console(stderr=True, markup=False, quiet=not place.reports)
+    try:
+        with stop_requests() as stop:
+            outcome = _supervise_or_evaluate(console, settings, place, stop)
+    except StopRequestedError as request:
+        if not place.reports:
+            return 128 + request.signal_number
+        raise InterruptedRunError(
+            f"stopped by {request}; what was finished is kept, continue with: {_continuing_command()}",
+            request.signal_number,
+        ) from request
+    except EnsembleEvalError as error:
+        if place.world == 1:
+            raise
+        click.echo(f"error: rank {place.rank}: {error}", err=True)
+        return error.exit_code
+    return _report(console, settings, outcome) if outcome else 0
+
+
+def _supervise_or_evaluate(
+    console: "Console", settings: "Settings", place: "Place", stop: "StopRequests"
+) -> "Outcome | None":
+    from ensemble_eval.devices import devices_for_ranks, use_one_thread
+    from ensemble_eval.errors import InputError
+
+    ranks = place.world if place.launched else devices_for_ranks(settings.device, settings.ranks)
+    if ranks > 1 or settings.ranks is not None:
+        use_one_thread()
+    if ranks > 1 and not place.launched:
+        return _supervise(console, settings, ranks)
+    if settings.fresh and place.world > 1:
+        raise InputError(
+            f"--fresh could remove what another process has just written; remove {settings.out} instead"
+        )
+    return _evaluate(console, settings, place, stop)
+
+
+def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "StopRequests") -> "Outcome | None":
+    """Do this process's share; the first one then waits for the others and writes the tables."""
+    import contextlib
+
+    from ensemble_eval.cli.progress import progress_updates
+    from ensemble_eval.evaluation import Run
+    from ensemble_eval.inputs import open_inputs
+
+    if place.parent is not None:
+        from ensemble_eval.launching import die_with
+
+        die_with(place.parent)
+    inputs = open_inputs(settings, place)
+    evaluation = Run(settings, inputs, place, stop)
+    _announce(console, evaluation.results, f"{inputs.device}" if place.world == 1 else f"{place.world} ranks")
+    total, start = len(inputs.dataset.items), len(evaluation.progress.done)
+    with (
+        progress_updates(console, total, start) as update,
+        contextlib.closing(evaluation.evaluate()) as steps,
+    ):
+        show = _shared_progress(evaluation.results, update) if place.world > 1 else update
+        for step in steps:
+            # The others do not look at the shared folder while they work.
+            if place.reports:
+                show(step.images_done, step.passes)
+        if not place.reports:
+            return None
+        if place.world > 1:
+            watch = _watch(evaluation.results, place.world, place.session)
+            while not watch.update(evaluation.results.progress.accounted):
+                stop.check()
+                time.sleep(_LOOK_EVERY_SECONDS)
+                show(0, 0)
+    return evaluation.finish()
+
+
+def _supervise(console: "Console", settings: "Settings", ranks: int) -> "Outcome":
+    """Start the ranks of this machine, show what they store, and write the tables when all is done."""
+    import uuid
+
+    from ensemble_eval.cli.progress import progress_updates
+    from ensemble_eval.devices import choose_device, default_batch_size
+    from ensemble_eval.distributed import elastic_session
+    from ensemble_eval.errors import EnsembleEvalError
+    from ensemble_eval.inputs import open_sources
+    from ensemble_eval.launching import run_workers
+    from ensemble_eval.results import Execution, Results
+
+    device = choose_device(settings.device)
+    results = Results(settings, open_sources(settings))
+    results.open(fresh=settings.fresh)
+    _announce(console, results, f"{ranks} ranks on {device}")
+    if not results.is_complete:
+        run_id = uuid.uuid4().hex
+        watch = _watch(results, ranks, elastic_session(run_id))
+        total, before = len(results.sources.dataset.items), len(results.progress.done)
+        with progress_updates(console, total, before) as update:
+            show = _shared_progress(results, update)
+
+            def look() -> None:
+                show(0, 0)
+                watch.update(results.progress.accounted)
+
+            try:
+                run_workers([word for word in sys.argv[1:] if word != "--fresh"], ranks, run_id, look)
+            except EnsembleEvalError as error:
+                raise _with_continuation(error) from error
+            look()
+    execution = Execution(device, settings.batch_size or default_batch_size(device), ranks)
+    return results.finish(execution)
+
+
+def _watch(results: "Results", ranks: int, session: str) -> "Watch":
+    from ensemble_eval.distributed import deal
+    from ensemble_eval.watch import Watch
+
+    items = results.sources.dataset.items
+    shards = [{items[position].id for position in share} for share in deal(len(items), ranks, session)]
+    return Watch(shards, results.settings.timeout)
+
+
+def _shared_progress(results: "Results", update: "Update") -> "Update":
+    """Show what all processes have stored, whatever this one did; the parts are looked at once a second."""
+    passes_before, looked = results.progress.passes, time.monotonic()
+
+    def show(_done: int, _passes: int) -> None:
+        nonlocal looked
+        if time.monotonic() - looked >= _LOOK_EVERY_SECONDS:
+            results.progress, looked = results.store.peek(), time.monotonic()
+            update(len(results.progress.accounted), results.progress.passes - passes_before)
+
+    return show
+
+
+def _continuing_command() -> str:
+    return shlex.join(["ensemble-eval", *(word for word in sys.argv[1:] if word != "--fresh")])
+
+
+def _with_continuation(error: Exception) -> Exception:
+    error.args = (f"{error}; what was finished is kept, continue with: {_continuing_command()}",)
+    return error
+
+
+def _announce(console: "Console", results: "Results", where: str) -> None:
+    settings, sources, progress = results.settings, results.sources, results.progress
+    for warning in sources.warnings:
+        _warn(console, warning)
+    console.print(
+        f"{len(results.names)} models × {settings.crops} crops × {len(sources.dataset.items)} images "
+        f"on {where}, {settings.precision}",
+        highlight=False,
+    )
+    for name in progress.damaged:
+        _warn(console, f"{name} had changed since it was written; its images are done again")
+    if progress.done:
+        console.print(f"continuing: {len(progress.done)} images were done before", highlight=False)
+
+
+def _report(console: "Console", settings: "Settings", outcome: "Outcome") -> int:
+    from ensemble_eval.cli.tables import print_table3
+
+    print_table3(outcome)
+    if not outcome.unreadable:
+        return 0
+    _warn(
+        console,
+        f"{len(outcome.unreadable)} unreadable images are not counted; see {settings.out / 'unreadable.csv'}",
+    )
+    return 3
+
+
+def _warn(console: "Console", sentence: str) -> None:
+    console.print(f"warning: {sentence}", style="yellow", highlight=False, soft_wrap=True)

@@ -1,0 +1,37 @@
+"""`ensemble-eval status`."""
+
+from pathlib import Path
+
+import click
+
+from ensemble_eval.cli.options import PATH
+
+# Parts come every half minute; after this long without one it is fair to ask.
+_SILENT_SECONDS = 120.0
+
+
+@click.command()
+@click.argument("out", type=PATH)
+def status(out: Path) -> None:
+    """Tell how far the run that writes to OUT is.
+
+    Reads nothing but its parts, so it works on any machine that sees the folder, while the job runs.
+    """
+    import time
+
+    from ensemble_eval.cli.progress import duration
+    from ensemble_eval.job_status import read_status
+
+    now = read_status(out)
+    click.echo(f"done        {now.done} of {now.images} images, {now.passes} passes")
+    click.echo(f"missing     {now.missing}")
+    click.echo(f"unreadable  {now.unreadable}")
+    click.echo(f"pace        {now.images_per_second:.2f} images/s")
+    silent = time.time() - now.newest
+    if not now.missing:
+        finished = (out / "table3.csv").exists()
+        click.echo("time left   none" if finished else "time left   none; run the command once more for the table")
+    elif silent > _SILENT_SECONDS:
+        click.echo(f"time left   {duration(now.seconds_left)} once it runs; nothing came for {duration(silent)}")
+    else:
+        click.echo(f"time left   {duration(now.seconds_left)}")

@@ -1,0 +1,117 @@
+"""Several processes on one data set: who this is, as its launcher says, and which images are whose.
+
+No process talks to another. The deal depends on nothing that a process could see earlier or later than the
+others, so all of them agree on it, and the output folder is all they share.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ensemble_eval.errors import InputError
+
+# Set by our own launcher for its workers, to its process id.
+PARENT_VARIABLE = "ENSEMBLE_EVAL_PARENT"
+# Slurm numbers real job steps upwards from 0, and those of batch scripts and shells downwards from here.
+_FIRST_SPECIAL_STEP = 0xFFFFFFF0
+
+
+@dataclass(frozen=True)
+class Place:
+    """This process's place among those of its run.
+
+    Attributes:
+        rank: from 0.
+        world: how many processes there are.
+        local_rank: its number on its machine.
+        session: the same text for all of them, and another one for the next start.
+        launched: by torchrun, srun or ourselves, so that it starts no processes of its own.
+        parent: the process id of our own launcher, which watches and writes the tables; None without one.
+    """
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    session: str = ""
+    launched: bool = False
+    parent: int | None = None
+
+    @property
+    def reports(self) -> bool:
+        """Whether this process speaks for all and writes the tables."""
+        return self.rank == 0 and self.parent is None
+
+
+def find_place(environment: Mapping[str, str] = os.environ) -> Place:
+    """The place that torchrun or srun gave this process; without them it is alone.
+
+    Raises:
+        InputError: the launcher's variables are incomplete or no numbers.
+    """
+    try:
+        if "WORLD_SIZE" in environment and "RANK" in environment:
+            return _torchrun_place(environment)
+        if _is_srun_step(environment):
+            return _srun_place(environment)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"the launcher's variables are not usable ({error}); start with torchrun or srun, or unset them"
+        ) from error
+    return Place()
+
+
+def deal(count: int, world: int, session: str) -> list[list[int]]:
+    """Deal the positions 0 … count - 1 to `world` ranks, none twice and none padded, each rank's ascending.
+
+    They are shuffled first, differently in every session: what a dead rank left over is then shared by all.
+    """
+    order = sorted(range(count), key=lambda place: hashlib.sha256(f"{session} {place}".encode()).digest())
+    return [sorted(order[rank::world]) for rank in range(world)]
+
+
+def _torchrun_place(environment: Mapping[str, str]) -> Place:
+    run, restarts = environment.get("TORCHELASTIC_RUN_ID", ""), environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    parent = environment.get(PARENT_VARIABLE)
+    return _checked(
+        Place(
+            rank=int(environment["RANK"]),
+            world=int(environment["WORLD_SIZE"]),
+            local_rank=int(environment["LOCAL_RANK"]),
+            session=elastic_session(run, int(restarts)),
+            launched=True,
+            parent=int(parent) if parent else None,
+        )
+    )
+
+
+def elastic_session(run_id: str, restarts: int = 0) -> str:
+    """The session of processes that torch's elastic launcher started."""
+    return f"{run_id}/{restarts}"
+
+
+def _is_srun_step(environment: Mapping[str, str]) -> bool:
+    """A batch script has SLURM_PROCID and perhaps SLURM_NTASKS too, but is one process and no step's task."""
+    step = environment.get("SLURM_STEP_ID", "")
+    return "SLURM_STEP_NUM_TASKS" in environment and step.isdigit() and int(step) < _FIRST_SPECIAL_STEP
+
+
+def _srun_place(environment: Mapping[str, str]) -> Place:
+    world = int(environment["SLURM_STEP_NUM_TASKS"])
+    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    return _checked(
+        Place(
+            rank=int(environment["SLURM_PROCID"]),
+            world=world,
+            local_rank=int(environment["SLURM_LOCALID"]),
+            session="/".join(environment.get(name, "0") for name in names),
+            # One task may still have a machine full of devices to itself.
+            launched=world > 1,
+        )
+    )
+
+
+def _checked(place: Place) -> Place:
+    if not 0 <= place.rank < place.world or place.local_rank < 0:
+        raise ValueError(f"rank {place.rank} of {place.world}")
+    return place

@@ -1,0 +1,129 @@
+"""The work of one process of a run: evaluate those of its images that are missing, and store them."""
+
+import contextlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from ensemble_eval.devices import default_batch_size
+from ensemble_eval.distributed import Place, deal
+from ensemble_eval.engine import Engine, ImageScores, ReadyImage, UnreadableImage
+from ensemble_eval.inputs import Inputs, Settings, open_inputs
+from ensemble_eval.loading import load_images
+from ensemble_eval.predictions import prediction_rows
+from ensemble_eval.results import Execution, Outcome, Results
+from ensemble_eval.signals import StopRequests
+from ensemble_eval.store import PartBuffer
+
+__all__ = ["Inputs", "Outcome", "Run", "Settings", "Step", "open_inputs"]
+
+# Enough to keep the workers busy while the engine is at one image; more would only cost memory.
+_IMAGES_AHEAD_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a process stands after one more image.
+
+    Attributes:
+        images_done: of the whole data set, as far as this process knows.
+        images: of the whole data set.
+        passes: that this process ran.
+        unreadable: images that it could not read.
+    """
+
+    images_done: int
+    images: int
+    passes: int
+    unreadable: int
+
+
+class Run:
+    """One process's share of an evaluation, as much of it as is not done yet.
+
+    Args:
+        settings: as given by the user.
+        inputs: opened from them.
+        place: of this process among those of the run.
+        stop: what the user and the launcher ask for meanwhile.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        inputs: Inputs,
+        place: Place = Place(),  # noqa: B008 (it is frozen)
+        stop: StopRequests | None = None,
+    ) -> None:
+        self.settings = settings
+        self.inputs = inputs
+        self.results = Results(settings, inputs)
+        self._place = place
+        self._stop = stop or StopRequests()
+        batch_size = settings.batch_size or default_batch_size(inputs.device)
+        self._engine = Engine(
+            inputs.members, inputs.ensemble.classes.count, inputs.device, batch_size, self._stop.check
+        )
+        self.results.open(fresh=settings.fresh, checked=place.parent is not None)
+        self.progress = self.results.progress
+
+    def evaluate(self) -> Generator[Step, None, None]:
+        """Evaluate this process's images that are missing and store them, yielding after each.
+
+        However it ends, what was finished is written; close the generator if you leave it early.
+
+        Raises:
+            InputError: a member or the disk fails.
+            StopRequestedError: a signal came; the batch in hand was finished.
+        """
+        step = Step(len(self.progress.done), len(self.inputs.dataset.items), 0, 0)
+        buffer = PartBuffer(self.results.store, save_every=self.settings.save_every)
+        with self._stop.deferred():
+            try:
+                for result in self._missing_results():
+                    step = self._store_result(buffer, result, step)
+                    yield step
+                    buffer.write_if_due()
+            finally:
+                buffer.write()
+
+    def finish(self) -> Outcome:
+        """Write the tables; see `Results.finish`."""
+        execution = Execution(self.inputs.device, self._engine.batch_size, self._place.world)
+        outcome = self.results.finish(execution)
+        self.progress = self.results.progress
+        return outcome
+
+    def _missing_results(self) -> Generator[ImageScores | UnreadableImage, None, None]:
+        """The results of this process's share of the images, as far as they are missing."""
+        items = self.inputs.dataset.items
+        mine = deal(len(items), self._place.world, self._place.session)[self._place.rank]
+        done = self.progress.done
+        images = load_images(
+            ((position, items[position]) for position in mine if items[position].id not in done),
+            self.settings.crops,
+            bicubic=self.inputs.ensemble.interpolation == "bicubic",
+            workers=self.settings.workers,
+            ahead=_IMAGES_AHEAD_PER_WORKER * self.settings.workers,
+        )
+        with contextlib.closing(images):
+            yield from self._engine.run(self._arriving(images))
+
+    def _arriving(self, images: Iterator[ReadyImage | UnreadableImage]) -> Iterator[ReadyImage | UnreadableImage]:
+        """Images as they come; waiting for one is cut short by a request to stop."""
+        while True:
+            with self._stop.at_once():
+                image = next(images, None)
+            if image is None:
+                return
+            yield image
+
+    def _store_result(self, buffer: PartBuffer, result: ImageScores | UnreadableImage, step: Step) -> Step:
+        done, passes, unreadable = step.images_done + 1, step.passes, step.unreadable
+        if isinstance(result, UnreadableImage):
+            buffer.add_unreadable(result.id, result.reason)
+            unreadable += 1
+        else:
+            rows = prediction_rows(result, self.results.names, with_scores=self.settings.with_scores)
+            buffer.add(result.id, rows, result.passes)
+            passes += result.passes
+        return Step(done, step.images, passes, unreadable)

@@ -1,0 +1,79 @@
+"""Where a run stands, from its parts alone: any reader of the folder can tell while the job runs."""
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.parts import Part
+from ensemble_eval.store import PREDICTIONS_FOLDER, combine, describe_part, part_paths
+
+# The pace is that of the newest parts, so that a night in the queue does not count.
+_PACE_WINDOW_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run's standing.
+
+    Attributes:
+        images: of the data set.
+        done: with predictions.
+        unreadable: without.
+        passes: run so far.
+        images_per_second: in the ten minutes before the newest part.
+        newest: when the newest part was written, in seconds since 1970.
+    """
+
+    images: int
+    done: int
+    unreadable: int
+    passes: int
+    images_per_second: float
+    newest: float
+
+    @property
+    def missing(self) -> int:
+        """Images that are not accounted for."""
+        return self.images - self.done - self.unreadable
+
+    @property
+    def seconds_left(self) -> float:
+        """At the newest pace."""
+        return self.missing / self.images_per_second
+
+
+def read_status(out: Path) -> Status:
+    """Read the ends of all parts below `out`.
+
+    Raises:
+        InputError: no parts there, or those of several runs.
+    """
+    keys, parts = {}, {}
+    for path in part_paths(out / PREDICTIONS_FOLDER):
+        # A process that opens the folder may be setting a damaged part aside.
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+            keys[path.name], parts[path.name] = describe_part(path, file)
+    if not parts:
+        raise InputError(f"{out} holds no results yet; the first parts come half a minute after the start")
+    key = next(iter(keys.values()))
+    if any(other != key for other in keys.values()):
+        raise InputError(f"{out} holds parts of several runs; it was not written by this tool alone")
+    progress = combine(parts)
+    return Status(
+        images=key["images"],
+        done=len(progress.done),
+        unreadable=len(progress.unreadable),
+        passes=progress.passes,
+        images_per_second=_images_per_second(parts.values()),
+        newest=max(part.written for part in parts.values()),
+    )
+
+
+def _images_per_second(parts: Iterable[Part]) -> float:
+    newest = max(part.written for part in parts)
+    recent = [part for part in parts if part.written >= newest - _PACE_WINDOW_SECONDS]
+    began = min(part.written - part.seconds for part in recent)
+    images = sum(len(part.images) + len(part.unreadable) for part in recent)
+    return images / max(newest - began, 1e-9)

@@ -1,0 +1,89 @@
+"""One part of the results: rows of predictions in a Parquet file whose name is the hash of its bytes.
+
+The file's metadata holds the key of the run, the images that it accounts for, and what it cost, so that a
+reader who has nothing but the files knows where the run stands.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+RunKey = Mapping[str, Any]
+_METADATA_KEY = b"ensemble_eval"
+_SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("member", pa.string()),
+        ("crops", pa.int32()),
+        ("label", pa.int32()),
+        ("rank", pa.int32()),
+        ("top5", pa.list_(pa.int32())),
+        ("top5_probability", pa.list_(pa.float32())),
+    ]
+)
+_SCORES = pa.field("scores", pa.list_(pa.float32()))
+
+
+class ForeignPartError(Exception):
+    """A Parquet file that this package did not write."""
+
+
+@dataclass
+class Part:
+    """What one part holds, while it is being filled and after it was read (without its rows).
+
+    Attributes:
+        rows: predictions, as `prediction_rows` yields them.
+        images: ids of the images that the rows are about.
+        unreadable: reason by image id.
+        passes: crops through members that were run for it.
+        seconds: of work that it took.
+        written: when, in seconds since 1970.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    passes: int = 0
+    seconds: float = 0.0
+    written: float = 0.0
+
+
+def part_name(data: bytes) -> str:
+    """The name that a part's bytes must have."""
+    return f"part-{hashlib.sha256(data).hexdigest()[:32]}.parquet"
+
+
+def encode(part: Part, key: RunKey, *, with_scores: bool) -> bytes:
+    """The bytes of a part's file."""
+    schema = _SCHEMA.append(_SCORES) if with_scores else _SCHEMA
+    return encode_table(pa.Table.from_pylist(part.rows, schema=schema), part, key)
+
+
+def encode_table(rows: pa.Table, part: Part, key: RunKey) -> bytes:
+    """The bytes of a file with these rows and the part's description; the part's own rows are ignored."""
+    description = {name: value for name, value in asdict(part).items() if name != "rows"}
+    metadata = {_METADATA_KEY: json.dumps({"key": key, **description}).encode()}
+    buffer = pa.BufferOutputStream()
+    pq.write_table(rows.replace_schema_metadata(metadata), buffer, compression="zstd")
+    data: bytes = buffer.getvalue().to_pybytes()
+    return data
+
+
+def describe(file: BinaryIO) -> tuple[RunKey, Part]:
+    """The key and the part, without rows, from the end of its file.
+
+    Raises:
+        ForeignPartError: the file was not written by this package.
+    """
+    try:
+        description = json.loads(pq.read_schema(file).metadata[_METADATA_KEY])
+        key = description.pop("key")
+        return key, Part(rows=[], **description)
+    except (pa.ArrowException, TypeError, KeyError, ValueError, AttributeError) as error:
+        raise ForeignPartError from error

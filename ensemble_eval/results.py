@@ -1,0 +1,189 @@
+"""The output folder of a run: what is done, what is missing, and the tables once nothing is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ensemble_eval import reports, run_record
+from ensemble_eval.devices import device_name
+from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.files import sha256_of, write_atomically
+from ensemble_eval.inputs import Settings, Sources
+from ensemble_eval.store import Progress, Store
+from ensemble_eval.tables import Gain, Row, gain, one_model_member, table3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run found.
+
+    Attributes:
+        rows: of Table 3.
+        gain: of the last row over the first.
+        one_model_member: whose rows stand for one model.
+        unreadable: reason by image.
+        table: path of `table3.csv`.
+    """
+
+    rows: list[Row]
+    gain: Gain
+    one_model_member: str
+    unreadable: Mapping[str, str]
+    table: Path
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What did the work, for the record.
+
+    Attributes:
+        device: of this process; the others of the run have its like.
+        batch_size: crops per batch.
+        ranks: processes of this start.
+    """
+
+    device: torch.device
+    batch_size: int
+    ranks: int = 1
+
+
+class Results:
+    """The output folder of one run.
+
+    Args:
+        settings: as given by the user.
+        sources: opened from them.
+
+    Attributes:
+        progress: as of the last reading of the parts.
+    """
+
+    def __init__(self, settings: Settings, sources: Sources) -> None:
+        self.settings = settings
+        self.sources = sources
+        self.names = [member.name for member in sources.ensemble.members]
+        self._key = run_record.run_key(
+            sources.ensemble,
+            sources.weights_sha256,
+            sources.dataset,
+            crops=settings.crops,
+            precision=settings.precision,
+            backend=settings.backend,
+            with_scores=settings.with_scores,
+        )
+        self.store = Store(settings.out, self._key, with_scores=settings.with_scores)
+        self.progress = Progress(frozenset(), {}, 0, 0.0)
+
+    def open(self, *, fresh: bool, checked: bool = False) -> None:
+        """Read what is done, or forget it.
+
+        Args:
+            fresh: forget it.
+            checked: the process that started this one has just read every byte of the parts.
+
+        Raises:
+            InputError: the folder belongs to another run, or takes no files.
+        """
+        run_record.refuse_file(self.settings.out)
+        if fresh:
+            run_record.clear(self.settings.out)
+            self.store.clear()
+        run_record.refuse_foreign(self.settings.out, self._key)
+        self.progress = self.store.peek() if checked else self.store.open()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every image is done; one that was unreadable is tried again."""
+        return all(item.id in self.progress.done for item in self.sources.dataset.items)
+
+    def finish(self, execution: Execution) -> Outcome:
+        """Write `table3.csv`, `unreadable.csv` and `run.json` from the stored parts, every byte of them checked.
+
+        Raises:
+            InputError: not one image could be read.
+            EnsembleEvalError: images are missing; nothing is written.
+        """
+        self.progress = self.store.open()
+        self._require_complete()
+        if self.progress.repeated:
+            self.store.remove_repeated()
+            self.progress = self.store.open()
+        self.store.remove_leftovers()
+        progress = self.progress
+        facts = {"arguments": {name: _plain(value) for name, value in asdict(self.settings).items()}}
+        record = {**facts, **self._facts(execution), **counts(progress), "key": self._key}
+        return write_tables(self.settings.out, self.store, progress, self.names, record)
+
+    def _facts(self, execution: Execution) -> dict[str, Any]:
+        """Of `run.json`: everything needed to repeat the run."""
+        ensemble = self.settings.ensemble
+        return {
+            "versions": run_record.versions(),
+            "device": str(execution.device),
+            "device_name": device_name(execution.device),
+            "precision": self.settings.precision,
+            "backend": self.settings.backend,
+            "batch_size": execution.batch_size,
+            "ranks": execution.ranks,
+            "threads": torch.get_num_threads(),
+            # A folder of checkpoints has no manifest; its members are in the run's key.
+            "manifest_sha256": sha256_of(ensemble) if ensemble.is_file() else None,
+            "weights_sha256": dict(self.sources.weights_sha256),
+            "dataset_sha256": self.sources.dataset.sha256(),
+            "ignored_files": list(self.sources.dataset.ignored),
+        }
+
+    def _require_complete(self) -> None:
+        dataset, accounted = self.sources.dataset, self.progress.accounted
+        missing = [item.id for item in dataset.items if item.id not in accounted]
+        if missing:
+            more = ", …" if len(missing) > 3 else ""
+            raise EnsembleEvalError(
+                f"{len(missing)} of {len(dataset.items)} images are not evaluated yet "
+                f"({', '.join(missing[:3])}{more}), so no table is written; run the same command again"
+            )
+        if extra := accounted - {item.id for item in dataset.items}:
+            raise EnsembleEvalError(
+                f"{len(extra)} images in the results are not in the data set ({min(extra)}, …)"
+            )
+
+
+def counts(progress: Progress) -> dict[str, Any]:
+    """Of `run.json`: what the run did and cost, over all its restarts and processes."""
+    return {
+        "images": len(progress.done),
+        "unreadable_images": len(progress.unreadable),
+        "passes": progress.passes,
+        "seconds": round(progress.seconds, 3),
+    }
+
+
+def write_tables(
+    out: Path, store: Store, progress: Progress, members: Sequence[str], record: Mapping[str, Any]
+) -> Outcome:
+    """Write the three files that a run leaves beside its parts.
+
+    Raises:
+        InputError: not one image could be read, or the folder takes no files.
+    """
+    unreadable = progress.unreadable
+    write_atomically(out / run_record.UNREADABLE_FILE, reports.unreadable_csv(unreadable.items()).encode())
+    if not progress.done:
+        raise InputError(f"none of the images could be read; {out / run_record.UNREADABLE_FILE} says why")
+    predictions = store.predictions(["image", "member", "crops", "rank"])
+    rows = table3(predictions, members)
+    best = one_model_member(predictions, members)
+    text = json.dumps({**record, "one_model_member": best}, indent=2) + "\n"
+    # The record first: a table that nobody can attribute would be refused by the next start.
+    write_atomically(out / run_record.RECORD_FILE, text.encode())
+    table = out / run_record.TABLE_FILE
+    write_atomically(table, reports.table3_csv(rows).encode())
+    return Outcome(rows, gain(predictions, members), best, unreadable, table)
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,90 @@
+"""What identifies a run, what repeats it, and whose output folder it is."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ensemble_eval.datasets import Dataset
+from ensemble_eval.errors import InputError
+from ensemble_eval.manifests import Ensemble
+from ensemble_eval.run_keys import key_difference
+
+RECORD_FILE = "run.json"
+TABLE_FILE = "table3.csv"
+UNREADABLE_FILE = "unreadable.csv"
+_PACKAGES = ("ensemble-eval", "torch", "torchvision", "pillow", "numpy", "pandas", "pyarrow")
+
+
+def run_key(
+    ensemble: Ensemble,
+    weights_sha256: Mapping[str, str],
+    dataset: Dataset,
+    *,
+    crops: int,
+    precision: str,
+    backend: str,
+    with_scores: bool,
+) -> dict[str, Any]:
+    """Everything that the stored predictions depend on, flat, so that a difference can be named."""
+    key: dict[str, Any] = {
+        "crops": crops,
+        "precision": precision,
+        "backend": backend,
+        "scores": with_scores,
+        "interpolation": ensemble.interpolation,
+        "classes": ensemble.classes.count,
+        "dataset": dataset.sha256(),
+        "images": len(dataset.items),
+        "members": [member.name for member in ensemble.members],
+    }
+    for member in ensemble.members:
+        description = {
+            "weights": weights_sha256[member.name],
+            "arch": member.arch,
+            "options": dict(member.options),
+            "input": asdict(member.input),
+        }
+        key[f"member {member.name}"] = description
+    return key
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that the numbers come from."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
+
+
+def refuse_foreign(out: Path, key: Mapping[str, Any]) -> None:
+    """Refuse an output folder whose tables were written by another run, or by something else.
+
+    Raises:
+        InputError: what is there is not this run's.
+    """
+    record = out / RECORD_FILE
+    if record.is_file():
+        try:
+            theirs = json.loads(record.read_text())["key"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{record} is not readable; choose another --out, or --fresh") from error
+        if theirs != (ours := json.loads(json.dumps(key))):
+            raise InputError(
+                f"{out} belongs to another run ({key_difference(theirs, ours)}); "
+                "choose another --out, or --fresh to start over there"
+            )
+    elif (out / TABLE_FILE).exists():
+        raise InputError(f"{out} holds a {TABLE_FILE} without its {RECORD_FILE}; choose another --out, or --fresh")
+
+
+def refuse_file(out: Path) -> None:
+    """Refuse an output folder that is no folder."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; choose a folder")
+
+
+def clear(out: Path) -> None:
+    """Remove the files that a run writes at its end."""
+    for name in (RECORD_FILE, TABLE_FILE, UNREADABLE_FILE):
+        (out / name).unlink(missing_ok=True)

@@ -1,0 +1,279 @@
+"""Results as they finish: a folder of parts that survives any interruption.
+
+A part is written under a temporary name, flushed and renamed to the hash of its own bytes, so a part that
+was cut short or changed is noticed and done again, and nothing is keyed by process. Any number of processes
+may write and read at once; only `clear` and `remove_repeated` want the folder to themselves.
+"""
+
+import contextlib
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.files import require_writable, write_atomically
+from ensemble_eval.parts import ForeignPartError, Part, RunKey, describe, encode, encode_table, part_name
+from ensemble_eval.run_keys import key_difference
+
+__all__ = ["PREDICTIONS_FOLDER", "SAVE_EVERY_SECONDS", "Part", "PartBuffer", "Progress", "RunKey", "Store"]
+
+PREDICTIONS_FOLDER = "predictions"
+# A part is written when it holds this many images or has been open this long: what a crash can cost.
+_PART_IMAGES = 256
+SAVE_EVERY_SECONDS = 30.0
+# Parquet's readers pass over names that begin with an underscore.
+_DAMAGED_PREFIX = "_damaged-"
+_PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that the parts of a folder say together.
+
+    Attributes:
+        done: ids of images with predictions.
+        unreadable: reason by id, for images without predictions.
+        passes: run so far.
+        seconds: worked so far, the sum over all processes.
+        damaged: names of parts that were set aside because their bytes had changed.
+        repeated: ids of images with predictions in more than one part.
+    """
+
+    done: frozenset[str]
+    unreadable: Mapping[str, str]
+    passes: int
+    seconds: float
+    damaged: tuple[str, ...] = ()
+    repeated: frozenset[str] = frozenset()
+
+    @property
+    def accounted(self) -> frozenset[str]:
+        """Ids of all images that need no more work: done or unreadable."""
+        return self.done | self.unreadable.keys()
+
+
+class Store:
+    """The `predictions/` folder of one run.
+
+    Args:
+        out: the run's output folder; it need not exist yet.
+        key: what the results depend on; parts of another key are refused.
+        with_scores: whether rows have the column `scores`.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self, out: Path, key: RunKey, *, with_scores: bool, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._folder = out / PREDICTIONS_FOLDER
+        self._key: dict[str, Any] = json.loads(json.dumps(key))
+        self._with_scores = with_scores
+        self._clock = clock
+        self._known: dict[str, Part] = {}
+
+    def open(self) -> Progress:
+        """Read all parts in full; those whose bytes changed are renamed away from the readers' sight.
+
+        Raises:
+            InputError: the folder belongs to another run (the difference is named), or cannot be read or
+                written.
+        """
+        require_writable(self._folder)
+        refuse_strangers(self._folder)
+        self._known, damaged = {}, []
+        for path in part_paths(self._folder):
+            # Another process that opens the folder may be the one that sets a part aside.
+            with contextlib.suppress(FileNotFoundError):
+                data = read_part(path)
+                if part_name(data) == path.name:
+                    self._known[path.name] = self._described(path, io.BytesIO(data))
+                else:
+                    path.replace(path.with_name(_DAMAGED_PREFIX + path.name))
+                    damaged.append(path.name)
+        return replace(combine(self._known), damaged=tuple(damaged))
+
+    def peek(self) -> Progress:
+        """Read what parts came since the last reading, only the ends of their files: cheap, while others write.
+
+        Raises:
+            InputError: see `open`.
+        """
+        for path in part_paths(self._folder):
+            if path.name not in self._known:
+                with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                    self._known[path.name] = self._described(path, file)
+        return combine(self._known)
+
+    def write(self, part: Part) -> None:
+        """Add a part; it is either wholly there or not at all.
+
+        Raises:
+            InputError: the disk is full or the folder cannot be written.
+        """
+        data = encode(replace(part, written=self._clock()), self._key, with_scores=self._with_scores)
+        write_atomically(self._folder / part_name(data), data)
+
+    def clear(self) -> None:
+        """Remove all parts, for a fresh start."""
+        for path in [*part_paths(self._folder), *self._folder.glob(f"{_DAMAGED_PREFIX}*")]:
+            path.unlink()
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of writers that were killed. No one else may be writing."""
+        for path in self._folder.glob(".part-*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def remove_repeated(self) -> None:
+        """Rewrite parts so that each image stands in one only: the first by name keeps it.
+
+        Images repeat when two runs work in one folder at the same time, or when merged folders overlap.
+        """
+        seen: set[str] = set()
+        for path in part_paths(self._folder):
+            part = self._known[path.name]
+            if repeated := seen.intersection(part.images):
+                self._rewrite(path, part, repeated)
+            seen.update(part.images)
+
+    def _rewrite(self, path: Path, part: Part, without: set[str]) -> None:
+        rows = pq.read_table(path, partitioning=None)
+        kept = rows.filter(pc.invert(pc.is_in(rows["image"], pa.array(sorted(without)))))
+        part = replace(part, images=[image for image in part.images if image not in without])
+        data = encode_table(kept, part, self._key)
+        # First the new part, then the old one goes: in between, images repeat, and none is lost.
+        write_atomically(path.with_name(part_name(data)), data)
+        path.unlink()
+
+    def predictions(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Some columns of all predictions, sorted by image, in the parts' order within one."""
+        paths = part_paths(self._folder)
+        tables = [pq.read_table(path, columns=list(columns), partitioning=None) for path in paths]
+        if not tables:
+            return pd.DataFrame(columns=list(columns))
+        frame: pd.DataFrame = pa.concat_tables(table.replace_schema_metadata() for table in tables).to_pandas()
+        return frame.sort_values("image", kind="stable", ignore_index=True)
+
+    def _described(self, path: Path, file: BinaryIO) -> Part:
+        key, part = describe_part(path, file)
+        if key != self._key:
+            raise InputError(
+                f"{self._folder.parent} belongs to another run ({key_difference(key, self._key)}); "
+                "choose another --out, or --fresh to start over there"
+            )
+        return part
+
+
+class PartBuffer:
+    """Collects finished images and writes them to a store as parts.
+
+    Args:
+        store: where the parts go.
+        clock: seconds, monotonic.
+        save_every: seconds after which a part is written however small it is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.monotonic,
+        save_every: float = SAVE_EVERY_SECONDS,
+    ) -> None:
+        self._store = store
+        self._save_every = save_every
+        self._clock = clock
+        self._part = Part()
+        self._opened = clock()
+
+    def add(self, image: str, rows: Iterable[dict[str, Any]], passes: int) -> None:
+        """Take one evaluated image's rows."""
+        self._part.rows.extend(rows)
+        self._part.images.append(image)
+        self._part.passes += passes
+
+    def add_unreadable(self, image: str, reason: str) -> None:
+        """Take note of an image without a result."""
+        self._part.unreadable[image] = reason
+
+    def write_if_due(self) -> None:
+        """Write a part if it is large or old enough; see `Store.write` for errors."""
+        size = len(self._part.images) + len(self._part.unreadable)
+        if size >= _PART_IMAGES or self._clock() - self._opened > self._save_every:
+            self.write()
+
+    def write(self) -> None:
+        """Write what there is; see `Store.write` for errors."""
+        part, self._part = self._part, Part()
+        part.seconds, self._opened = self._clock() - self._opened, self._clock()
+        if part.images or part.unreadable:
+            self._store.write(part)
+
+
+def part_paths(predictions: Path) -> list[Path]:
+    """The parts in a `predictions/` folder, by name."""
+    return sorted(path for path in predictions.glob("part-*.parquet") if _PART_NAME.fullmatch(path.name))
+
+
+def refuse_strangers(predictions: Path) -> None:
+    """Refuse a folder with files that pandas would read along with the parts, and that no run of ours wrote.
+
+    Raises:
+        InputError: it names one.
+    """
+    ours = set(part_paths(predictions))
+    for path in sorted(predictions.glob("*.parquet")):
+        if path not in ours and not path.name.startswith((".", "_")):
+            raise InputError(f"{path} was not written by this tool; choose another --out")
+
+
+def describe_part(path: Path, file: BinaryIO) -> tuple[RunKey, Part]:
+    """See `parts.describe`.
+
+    Raises:
+        InputError: the file was not written by this package.
+    """
+    try:
+        return describe(file)
+    except ForeignPartError as error:
+        raise InputError(f"{path} was not written by this tool, or is damaged; choose another --out") from error
+
+
+def combine(parts: Mapping[str, Part]) -> Progress:
+    """What parts say together."""
+    done: set[str] = set()
+    repeated: set[str] = set()
+    for part in parts.values():
+        repeated |= done.intersection(part.images)
+        done.update(part.images)
+    # An image that could not be read once may have been read later: a network drive comes back.
+    unreadable = {
+        image: reason for part in parts.values() for image, reason in part.unreadable.items() if image not in done
+    }
+    passes = sum(part.passes for part in parts.values())
+    seconds = sum(part.seconds for part in parts.values())
+    return Progress(frozenset(done), unreadable, passes, seconds, repeated=frozenset(repeated))
+
+
+def read_part(path: Path) -> bytes:
+    """A part's bytes.
+
+    Raises:
+        FileNotFoundError: it was set aside by another process.
+        InputError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); mend it or choose another --out") from error

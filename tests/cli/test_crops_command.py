@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import picture
+from conftest import Cli
+from PIL import Image
+from pillow_crops import pillow_crops
+
+
+def test_144_numbered_pictures_and_a_contact_sheet_are_written(cli: Cli, tmp_path: Path) -> None:
+    image = picture(20, 15).resize((320, 240), Image.Resampling.BICUBIC)  # smooth, so quick to compress
+    image.save(tmp_path / "a.png")
+    finished = cli("crops", tmp_path / "a.png", "--out", tmp_path / "out")
+    assert finished.code == 0
+    assert finished.out == f"144 crops and sheet.png written to {tmp_path / 'out'}\n"
+    names = [f"{index:03}.png" for index in range(144)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "sheet.png"]
+    for name, expected in zip(names, pillow_crops(image), strict=True):
+        written = np.asarray(Image.open(tmp_path / "out" / name)).astype(int)
+        assert np.abs(written - expected).max() <= 2
+    with Image.open(tmp_path / "out" / "sheet.png") as sheet:
+        assert sheet.width > 12 * 100
+        assert sheet.height > 12 * 100
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "cannot be read (No such file or directory); check the path"),
+        (b"not an image", "is not usable: not an image of a known format"),
+    ],
+)
+def test_what_is_no_image_is_refused(cli: Cli, tmp_path: Path, content: bytes | None, sentence: str) -> None:
+    if content is not None:
+        (tmp_path / "a.png").write_bytes(content)
+    finished = cli("crops", tmp_path / "a.png", "--out", tmp_path / "out")
+    assert (finished.code, finished.out) == (2, "")
+    assert finished.err == f"error: {tmp_path / 'a.png'} {sentence}\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(cli: Cli, tmp_path: Path) -> None:
+    picture(30, 30).save(tmp_path / "a.png")
+    finished = cli("crops", tmp_path / "a.png", "--out", tmp_path / "a.png")
+    assert finished.code == 2
+    assert "cannot be written" in finished.err

@@ -1,0 +1,95 @@
+"""A run that is told to stop by a signal, and the command that continues it."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tomli_w
+import torch
+from builders import CLASS_NAMES, randomise, write_dataset
+from conftest import Cli
+from held_network import HeldNetwork
+from safetensors.torch import save_file
+
+from ensemble_eval.manifests import InputFormat, Member, member_table
+
+TESTS = Path(__file__).parents[1]
+
+
+def _arguments(folder: Path, out: str) -> list[str]:
+    """A run of one held member over ten images, two crops a batch, prepared in `folder`."""
+    manifest = folder / "ensemble.toml"
+    if not manifest.exists():
+        write_dataset(folder / "val", [(60 + index, 50) for index in range(10)])
+        weights = folder / "a.safetensors"
+        save_file(randomise(HeldNetwork(str(folder)), seed=1).state_dict(), weights)
+        (folder / "classes.txt").write_text("\n".join(CLASS_NAMES))
+        held = Member(
+            "a", "python:held_network:HeldNetwork", weights, options={"folder": str(folder)}, input=InputFormat()
+        )
+        row = member_table(held, weights.name)
+        manifest.write_text(tomli_w.dumps({"name": "held", "classes": "classes.txt", "members": [row]}))
+    return [
+        *("run", str(folder / "val"), "--ensemble", str(manifest), "--out", str(folder / out)),
+        *("--crops", "1", "--batch-size", "2", "--device", "cpu", "--trust-python"),
+    ]
+
+
+def _predictions(out: Path) -> str:
+    table = pd.read_parquet(out / "predictions").sort_values(["image", "crops", "member"], ignore_index=True)
+    text: str = table.to_json(double_precision=15)
+    return text
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_keeps_what_is_done_and_the_printed_command_continues(
+    tmp_path: Path, cli: Cli, number: signal.Signals, code: int
+) -> None:
+    folder = tmp_path / "a folder"  # with a space, so that the command must be quoted
+    folder.mkdir()
+    arguments = _arguments(folder, "interrupted")
+    (folder / "hold").touch()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ensemble_eval.cli import main; main()", *arguments, "--fresh"],
+        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        while not (folder / "waiting").exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(number)
+        time.sleep(0.5)  # the signal waits for the batch in hand
+        (folder / "hold").unlink()
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith(f"error: stopped by {number.name}; what was finished is kept, continue with: ")
+    out = folder / "interrupted"
+    assert not (out / "table3.csv").exists()
+    assert len(pd.read_parquet(out / "predictions")) == 6  # three batches of two images with one crop
+
+    program, *continued = shlex.split(last.partition("continue with: ")[2])
+    assert (program, continued) == ("ensemble-eval", arguments)
+    finished = cli(*continued)
+    assert finished.code == 0
+    assert "continuing: 6 images were done before" in finished.err
+
+    assert cli(*_arguments(folder, "uninterrupted")).code == 0
+    other = folder / "uninterrupted"
+    assert (out / "table3.csv").read_bytes() == (other / "table3.csv").read_bytes()
+    assert _predictions(out) == _predictions(other)
+
+
+def test_the_held_networks_outputs_differ_from_image_to_image() -> None:
+    network = randomise(HeldNetwork("."), seed=1)
+    with torch.inference_mode():
+        outputs = network(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    assert not torch.equal(outputs[0], outputs[1])

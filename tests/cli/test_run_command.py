@@ -1,0 +1,151 @@
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from builders import CLASS_NAMES, PICTURE_SIZES, encoded, picture, png_that_claims, write_dataset
+from conftest import Cli
+
+
+def _rows(out: Path) -> list[dict[str, str]]:
+    with (out / "table3.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_writes_table_predictions_and_record(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    arguments = ("run", dataset, "--ensemble", ensemble, "--crops", "10", "--out", tmp_path / "out")
+    finished = cli(*arguments)
+    assert finished.code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "predictions",
+        "run.json",
+        "table3.csv",
+        "unreadable.csv",
+    ]
+    rows = _rows(tmp_path / "out")
+    configurations = [(row["models"], row["crops"], row["cost"], row["images"]) for row in rows]
+    images = str(len(PICTURE_SIZES))
+    assert configurations == [
+        ("1", "1", "1", images),
+        ("1", "10", "10", images),
+        ("2", "1", "2", images),
+        ("2", "10", "20", images),
+    ]
+
+    # Once more from the predictions, by hand.
+    predictions = pd.read_parquet(tmp_path / "out" / "predictions")
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    for row in rows:
+        member = "ensemble" if row["models"] == "2" else record["one_model_member"]
+        mine = predictions[(predictions["member"] == member) & (predictions["crops"] == int(row["crops"]))]
+        wrong = sum(label not in top5 for label, top5 in zip(mine["label"], mine["top5"], strict=True))
+        assert row["top5_wrong"] == str(wrong)
+        assert row["top1_wrong"] == str(sum(mine["label"] != mine["top5"].str[0]))
+    labels = dict(zip(predictions["image"], predictions["label"], strict=True))
+    assert all(CLASS_NAMES[label] == image.split("/")[0] for image, label in labels.items())
+
+    # The same command again changes nothing.
+    table = (tmp_path / "out" / "table3.csv").read_bytes()
+    again = cli(*arguments)
+    assert again.code == 0
+    assert f"continuing: {images} images were done before" in again.err
+    assert (tmp_path / "out" / "table3.csv").read_bytes() == table
+
+
+def test_the_table_stands_on_the_terminal_beside_the_papers(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "results[old]"
+    finished = cli("run", dataset, "--ensemble", ensemble, "--crops", "1", "--out", out)
+    assert finished.out.endswith(f"written to {out / 'table3.csv'}\n")
+    assert "10.07%" in finished.out
+    assert f"2 models × 1 crops × {len(PICTURE_SIZES)} images on cpu, float32" in finished.err
+    assert f"{len(PICTURE_SIZES)}/{len(PICTURE_SIZES)} images, " in finished.err
+
+
+def test_unreadable_images_are_listed_and_not_counted(cli: Cli, ensemble: Path, tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "val", [(40, 30), (30, 40), (30, 30)])
+    whole = encoded(picture(60, 50), "JPEG")
+    (root / "ant" / "bomb.png").write_bytes(png_that_claims(30_000, 30_000))
+    (root / "bee" / "cut, short.jpg").write_bytes(whole[: len(whole) // 2])
+    (root / "cat" / "text.png").write_text("not an image")
+    (root / "dog" / "gone.png").symlink_to(tmp_path / "nowhere")
+    finished = cli("run", root, "--ensemble", ensemble, "--crops", "1", "--out", tmp_path / "out")
+    assert finished.code == 3
+    assert "warning: 4 unreadable images are not counted; see" in finished.err
+    with (tmp_path / "out" / "unreadable.csv").open(newline="") as file:
+        header, *listed = csv.reader(file)
+    assert header == ["image", "reason"]
+    assert [image for image, _ in listed] == ["ant/bomb.png", "bee/cut, short.jpg", "cat/text.png", "dog/gone.png"]
+    assert listed[0][1].startswith("decompression bomb: ")
+    assert listed[1][1].startswith("damaged: ")
+    assert listed[2][1] == "not an image of a known format"
+    assert listed[3][1] == "cannot be read (No such file or directory)"
+    assert {row["images"] for row in _rows(tmp_path / "out")} == {"3"}
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["images"], record["unreadable_images"]) == (3, 4)
+
+
+def test_two_members_with_the_same_weights_are_warned_of(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(ensemble.parent, folder)
+    shutil.copy(folder / "a.safetensors", folder / "b.safetensors")
+    finished = cli(
+        "run", dataset, "--ensemble", folder / "ensemble.toml", "--crops", "1", "--out", tmp_path / "out"
+    )
+    assert finished.code == 0
+    assert "warning: members a and b have the same weights; that is not an ensemble" in finished.err
+
+
+def test_a_flat_folder_a_folder_of_checkpoints_and_no_scores(cli: Cli, ensemble: Path, tmp_path: Path) -> None:
+    root = tmp_path / "val"
+    root.mkdir()
+    for index, name in enumerate(("x.png", "y.png")):
+        (root / name).write_bytes(encoded(picture(50, 40, seed=index)))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label\nx.png,fox\ny.png,2\n")
+    options = ("--labels", labels, "--models", "1", "--scores", "none", "--crops", "1")
+    finished = cli("run", root, "--ensemble", ensemble.parent, *options, "--out", tmp_path / "out")
+    assert finished.code == 0
+    predictions = pd.read_parquet(tmp_path / "out" / "predictions")
+    assert dict(zip(predictions["image"], predictions["label"], strict=True)) == {"x.png": 5, "y.png": 2}
+    assert "scores" not in predictions.columns
+    assert len(_rows(tmp_path / "out")) == 1
+
+
+def test_a_damaged_part_is_done_again(cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path) -> None:
+    arguments = ("run", dataset, "--ensemble", ensemble, "--crops", "1", "--out", tmp_path / "out")
+    assert cli(*arguments).code == 0
+    table = (tmp_path / "out" / "table3.csv").read_bytes()
+    [part] = (tmp_path / "out" / "predictions").iterdir()
+    part.write_bytes(part.read_bytes()[:-1])
+    finished = cli(*arguments)
+    assert finished.code == 0
+    assert "had changed since it was written; its images are done again" in finished.err
+    assert (tmp_path / "out" / "table3.csv").read_bytes() == table
+    assert len(pd.read_parquet(tmp_path / "out" / "predictions")) == 3 * len(PICTURE_SIZES)
+
+
+@pytest.mark.parametrize("crops", [1, 144])
+def test_check_prints_the_cost_and_writes_nothing(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path, crops: int
+) -> None:
+    finished = cli(
+        *("check", dataset, "--ensemble", ensemble, "--crops", crops, "--batch-size", "2"),
+        *("--out", tmp_path / "out"),
+    )
+    assert finished.code == 0
+    images = len(PICTURE_SIZES)
+    assert (
+        f"passes    {2 * crops * images} at most ({2 * crops} an image, fewer where crops coincide)"
+        in finished.out
+    )
+    assert "classes   7 (" in finished.out
+    assert finished.out.endswith("everything that a run needs is there\n")
+    assert not (tmp_path / "out").exists()

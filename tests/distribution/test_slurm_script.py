@@ -1,0 +1,87 @@
+"""The batch script on a real Slurm, with a stand-in for the ranks: what it passes on, requeues and returns."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from local_slurm import Slurm, local_slurm, missing_reason
+
+from ensemble_eval.slurm import Job, batch_script
+
+# Notes its start, leaves with 143 on TERM, and ends well once the file "go" is in its results.
+STAND_IN = """\
+out=$4
+echo "start $SLURM_PROCID after ${SLURM_RESTART_COUNT:-0} restarts" >> "$out/notes"
+trap 'echo "term $SLURM_PROCID" >> "$out/notes"; exit 143' TERM
+[ "$SLURM_PROCID" = 1 ] && [ -e "$out/fail" ] && exit 1
+for _ in $(seq 600); do [ -e "$out/go" ] && exit 0; sleep 0.1; done
+"""
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    if reason := missing_reason():
+        pytest.skip(reason)
+    with local_slurm() as running:
+        yield running
+
+
+def start(slurm: Slurm, folder: Path, outs: Sequence[Path]) -> str:
+    """Start a job of two ranks; give its number."""
+    (folder / "rank.sh").write_text(STAND_IN)
+    for out in outs:
+        out.mkdir(exist_ok=True)
+    job = Job(1, 2, 0, 1, "0:10:00", None, None, "test", str(folder / "%j.log"))
+    script = batch_script(job, ["bash", str(folder / "rank.sh")], [(Path("e.toml"), out) for out in outs])
+    (folder / "job.sh").write_text(script)
+    return slurm.command("sbatch", folder / "job.sh").split()[-1]
+
+
+def await_notes(out: Path, count: int) -> list[str]:
+    """Wait until the ranks have noted that much."""
+    end = time.monotonic() + 60
+    while len(notes := (out / "notes").read_text().splitlines() if (out / "notes").exists() else []) < count:
+        assert time.monotonic() < end, notes
+        time.sleep(0.1)
+    return notes
+
+
+def test_usr1_ahead_of_the_limit_stops_the_ranks_and_requeues(slurm: Slurm, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    number = start(slurm, tmp_path, [out])
+    await_notes(out, 2)
+    slurm.command("scancel", "--batch", "--signal=USR1", number)
+    notes = await_notes(out, 6)
+    (out / "go").touch()
+    job = slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
+    assert sorted(notes[2:4]) == ["term 0", "term 1"]
+    assert sorted(notes[4:]) == ["start 0 after 1 restarts", "start 1 after 1 restarts"]
+
+
+def test_a_cancelled_job_stops_its_ranks_and_stays_away(slurm: Slurm, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    number = start(slurm, tmp_path, [out])
+    await_notes(out, 2)
+    slurm.command("scancel", number)
+    job = slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")
+    assert (job["JobState"], job["Restarts"]) == ("CANCELLED", "0")
+    assert {"term 0", "term 1"} <= set(await_notes(out, 4))
+
+
+def test_a_failing_rank_fails_the_job(slurm: Slurm, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "fail").touch()
+    number = start(slurm, tmp_path, [out])
+    assert slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")["JobState"] == "FAILED"
+
+
+def test_an_array_has_a_task_for_each_ensemble(slurm: Slurm, tmp_path: Path) -> None:
+    outs = [tmp_path / "a", tmp_path / "b"]
+    number = start(slurm, tmp_path, outs)
+    for task, out in enumerate(outs):
+        await_notes(out, 2)
+        (out / "go").touch()
+        assert slurm.wait(f"{number}_{task}", "COMPLETED", "FAILED")["JobState"] == "COMPLETED"

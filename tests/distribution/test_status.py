@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.job_status import read_status
+from ensemble_eval.store import Part, Store
+
+KEY = {"images": 100, "scores": False, "members": ["a"]}
+NIGHT = 30_000.0
+
+
+def part(images: range, seconds: float, unreadable: tuple[str, ...] = ()) -> Part:
+    reasons = dict.fromkeys(unreadable, "damaged")
+    return Part([], [f"{image:03}" for image in images], reasons, passes=10 * len(images), seconds=seconds)
+
+
+def write(out: Path, now: float, written: Part) -> None:
+    Store(out, KEY, with_scores=False, clock=lambda: now).write(written)
+
+
+def test_counts_and_pace_come_from_the_parts(tmp_path: Path) -> None:
+    write(tmp_path, 1000.0, part(range(10), seconds=20.0))
+    write(tmp_path, 1000.0, part(range(10, 20), seconds=20.0))
+    write(tmp_path, 1020.0, part(range(20, 35), 20.0, unreadable=("099",)))
+    status = read_status(tmp_path)
+    assert (status.done, status.unreadable, status.missing, status.passes) == (35, 1, 64, 350)
+    assert status.images_per_second == pytest.approx(36 / 40)
+    assert status.seconds_left == pytest.approx(64 * 40 / 36)
+
+
+def test_a_night_in_the_queue_does_not_slow_the_pace(tmp_path: Path) -> None:
+    write(tmp_path, 1000.0, part(range(10), seconds=10.0))
+    write(tmp_path, NIGHT, part(range(10, 20), seconds=5.0))
+    assert read_status(tmp_path).images_per_second == pytest.approx(2.0)
+
+
+def test_says_when_the_run_seems_to_stand_still(tmp_path: Path, cli: Cli) -> None:
+    write(tmp_path, 1000.0, part(range(10), seconds=10.0))
+    done = cli("status", tmp_path)
+    assert done.code == 0
+    assert "done        10 of 100 images, 100 passes" in done.out
+    assert "0:01:30 once it runs; nothing came for" in done.out
+
+
+def test_a_folder_without_parts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no results yet"):
+        read_status(tmp_path)

@@ -1,0 +1,145 @@
+"""What happens to parts on their way to the disk and on it."""
+
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.store import Part, PartBuffer, Progress, Store
+
+KEY = {"images": 4, "scores": False, "members": ["a"], "dataset": "1234", "crops": 1}
+
+
+def row(image: str) -> dict[str, Any]:
+    return {
+        "image": image,
+        "member": "a",
+        "crops": 1,
+        "label": 0,
+        "rank": 0,
+        "top5": [0],
+        "top5_probability": [1.0],
+    }
+
+
+def write(out: Path, *images: str) -> Path:
+    """Write one part and return its path."""
+    before = set((out / "predictions").glob("part-*"))
+    Store(out, KEY, with_scores=False).write(
+        Part([row(image) for image in images], list(images), passes=len(images))
+    )
+    (path,) = set((out / "predictions").glob("part-*")) - before
+    return path
+
+
+def opened(out: Path) -> Progress:
+    return Store(out, KEY, with_scores=False).open()
+
+
+def test_a_flipped_bit_costs_the_images_of_its_part_only(tmp_path: Path) -> None:
+    path = write(tmp_path, "a", "b")
+    write(tmp_path, "c")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    progress = opened(tmp_path)
+    assert progress.done == {"c"}
+    assert progress.damaged == (path.name,)
+    # Readers of the whole folder do not stumble over it.
+    assert list(pd.read_parquet(tmp_path / "predictions")["image"]) == ["c"]
+
+
+def test_every_length_of_a_part_cut_short_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, "a")
+    data = path.read_bytes()
+    for length in range(0, len(data), 97):
+        path.write_bytes(data[:length])
+        assert opened(tmp_path).done == set()
+
+
+def test_a_write_that_breaks_off_in_its_midst_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(path: Path, data: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(InputError, match=r"part-.* cannot be written \(No space left on device\); free space"):
+        Store(tmp_path, KEY, with_scores=False).write(Part([row("a")], ["a"]))
+    assert list((tmp_path / "predictions").iterdir()) == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "a")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    buffer = PartBuffer(Store(tmp_path, KEY, with_scores=False), save_every=-1)
+    buffer.add("b", [row("b")], 1)
+    with pytest.raises(InputError, match="No space left on device"):
+        buffer.write_if_due()
+    # Leaving after such an error must not run into it again.
+    buffer.write()
+    monkeypatch.undo()
+    assert opened(tmp_path).done == {"a"}
+    assert not list((tmp_path / "predictions").glob(".*"))
+
+
+def test_a_folder_that_takes_no_files_is_refused_before_any_work() -> None:
+    with pytest.raises(InputError, match="takes no files"):
+        opened(Path("/proc/results"))
+
+
+def test_another_data_set_is_refused_with_the_difference(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    with pytest.raises(InputError, match=r'dataset "1234", now "5678"; images 4, now 5'):
+        Store(tmp_path, {**KEY, "dataset": "5678", "images": 5}, with_scores=False).open()
+
+
+def test_many_openers_and_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    damaged = write(tmp_path, "damaged")
+    damaged.write_bytes(b"PAR1")
+
+    def work(rank: int) -> bool:
+        store = Store(tmp_path, KEY, with_scores=False)
+        seen = len(store.open().done)
+        for image in range(10):
+            store.write(Part([row(f"{rank}/{image}")], [f"{rank}/{image}"]))
+            seen, before = len(store.peek().done), seen
+            if seen <= before:
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as executor:
+        assert all(executor.map(work, range(8)))
+    assert len(opened(tmp_path).done) == 80
+
+
+def test_an_image_in_two_parts_is_kept_once(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b")
+    write(tmp_path, "b", "c")
+    store = Store(tmp_path, KEY, with_scores=False)
+    assert store.open().repeated == {"b"}
+    store.remove_repeated()
+    after = store.open()
+    assert after.repeated == set()
+    assert after.done == {"a", "b", "c"}
+    assert list(store.predictions(["image"])["image"]) == ["a", "b", "c"]
+
+
+def test_temporary_files_of_killed_writers_go_at_the_end(tmp_path: Path) -> None:
+    write(tmp_path, "a")
+    (tmp_path / "predictions" / ".part-0123.parquet.abc.tmp").write_bytes(b"half")
+    store = Store(tmp_path, KEY, with_scores=False)
+    assert store.open().done == {"a"}
+    store.remove_leftovers()
+    assert len(list((tmp_path / "predictions").iterdir())) == 1
