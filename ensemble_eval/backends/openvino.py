@@ -70,7 +70,18 @@ class OpenVino:
             properties.inference_num_threads: torch.get_num_threads(),
             properties.hint.enable_cpu_pinning: False,
         }
-        return openvino.compile_model(model, "CPU", config).create_infer_request()
+        return _core().compile_model(model, "CPU", config).create_infer_request()
+
+
+@lru_cache(maxsize=1)
+def _core() -> openvino.Core:
+    """The process's one OpenVINO core, never given up.
+
+    Each core's CPU plugin gives the main thread a signal stack of its own and puts the previous one back when
+    it goes. Several that go in another order than they came leave a stack that is freed, and the next signal
+    that Python handles ends the process with a segmentation fault (seen with 2026.4.1).
+    """
+    return openvino.Core()
 
 
 def _converted(network: nn.Module) -> openvino.Model:

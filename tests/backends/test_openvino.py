@@ -1,5 +1,7 @@
 """OpenVINO against torch's own kernels on the same networks."""
 
+import ctypes
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +48,32 @@ def test_half_precision_stays_near_float32_and_sums_to_one() -> None:
     rounded = predict_with("openvino", "googlenet", InputFormat(), "bfloat16")(crops(3))
     np.testing.assert_allclose(rounded, expected, atol=0.05)
     np.testing.assert_allclose(rounded.sum(dim=1), 1, atol=1e-6)
+
+
+class _SignalStack(ctypes.Structure):
+    """`stack_t` of sigaltstack(2)."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+def _signal_stack() -> int | None:
+    stack = _SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    address: int | None = stack.address
+    return address
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="the structure is Linux's")
+def test_networks_that_come_and_go_leave_the_stack_of_signal_handlers_alone() -> None:
+    first = predict_with("openvino", "googlenet", InputFormat())
+    first(crops(1))
+    stack = _signal_stack()
+    second = predict_with("openvino", "googlenet", InputFormat())
+    second(crops(1))
+    del first
+    assert _signal_stack() == stack
+    del second
+    assert _signal_stack() == stack
 
 
 def test_another_device_is_refused() -> None:
