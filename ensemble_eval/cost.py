@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import torch
 
+from ensemble_eval.backends import default_batch_size
 from ensemble_eval.crops import CROP_SIZE
-from ensemble_eval.devices import default_batch_size
 from ensemble_eval.inputs import Inputs, Settings
 
 
@@ -27,7 +27,7 @@ class Cost:
 
 def estimate(settings: Settings, inputs: Inputs) -> Cost:
     """Time one batch through every member, after one that warms them up."""
-    size = settings.batch_size or default_batch_size(inputs.device)
+    size = settings.batch_size or default_batch_size(inputs.backend, inputs.device)
     crops = torch.zeros(size, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=inputs.device)
     _pass_through(inputs, crops)
     began = time.perf_counter()

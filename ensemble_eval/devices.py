@@ -1,4 +1,4 @@
-"""Choosing the device that `--device` names, and the batch size that suits it."""
+"""Choosing the device that `--device` names, and the processes that it takes."""
 
 import os
 
@@ -6,10 +6,7 @@ import torch
 
 from ensemble_eval.errors import InputError
 
-# A third of an image's crops suits a CPU: measured on two cores, both backends are as fast as with more, and
-# up to a fifth faster than with 16. On CUDA the batch is large and halves itself if memory runs out. Fixed
-# numbers, not timings: results must not depend on load.
-_BATCH_SIZE = {"cpu": 48, "cuda": 288}
+_DEVICE_TYPES = ("cpu", "cuda")
 
 
 def choose_device(name: str) -> torch.device:
@@ -24,7 +21,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"there is no device {name!r}; choose auto, cpu, cuda or cuda:N") from error
-    if device.type not in _BATCH_SIZE:
+    if device.type not in _DEVICE_TYPES:
         raise InputError(f"devices of type {device.type} are not supported; choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         _require_cuda(device)
@@ -58,11 +55,6 @@ def device_of_rank(name: str, local_rank: int) -> torch.device:
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", local_rank % torch.cuda.device_count())
     return device
-
-
-def default_batch_size(device: torch.device) -> int:
-    """Crops per batch to start with."""
-    return _BATCH_SIZE[device.type]
 
 
 def device_name(device: torch.device) -> str:

@@ -5,9 +5,8 @@ record per image.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,60 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble_eval.backends import OutOfDeviceMemoryError, Predict
+from ensemble_eval.batches import Batch
 from ensemble_eval.crops import CROP_SIZE
 from ensemble_eval.errors import InputError, NonFiniteScoresError
-from ensemble_eval.pixels import CropSource
+from ensemble_eval.pooled_images import (
+    DecidedImage,
+    ImageDecisions,
+    ImageScores,
+    PooledImage,
+    ReadyImage,
+    UnreadableImage,
+)
 
-# How many batches' worth of crops may wait before a batch is run with rows left empty.
-_MAX_WAITING_BATCHES = 2
-
-
-@dataclass(frozen=True)
-class ReadyImage:
-    """An image whose pixels are decoded and resized.
-
-    `position` is its place in the whole data set, whatever part of it is evaluated now: it decides which
-    rows of a batch the image's crops take.
-    """
-
-    position: int
-    id: str
-    label: int
-    source: CropSource
-
-
-@dataclass(frozen=True)
-class UnreadableImage:
-    """An image that has no pixels to evaluate, and why."""
-
-    id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ImageScores:
-    """One image's result.
-
-    Attributes:
-        id: of the image.
-        label: its class index.
-        mean_softmax: for each scheme, float64 [members, classes], the mean over the scheme's crops.
-        passes: crops that went through members for it, times members.
-    """
-
-    id: str
-    label: int
-    mean_softmax: Mapping[int, NDArray[np.float64]]
-    passes: int
+# The pool is large enough when this many batches could be filled from it: lanes are not equally long.
+_BATCHES_IN_POOL = 3
+# Until decided, an image has few crops in each batch, so that few are run after the deciding one; on a GPU,
+# whose batches are large, a share of the batch, so that the pool fits into its memory.
+_LEAST_CROPS_PER_DECISION = 2
+_DECISIONS_PER_BATCH = 32
 
 
 class Engine:
     """Runs members over images.
-
-    The last bits of a network's outputs depend on a crop's row in its batch and on the batch's shape, because
-    kernels sum in an order that follows memory alignment; on the other rows they do not. So every batch has
-    the same shape, padded where need be, and every crop has its own row, which follows from the image's
-    position in the data set alone: scores are the same bits whichever images happen to share a batch.
 
     Args:
         members: by name, in the ensemble's order.
@@ -76,6 +43,8 @@ class Engine:
         device: where batches are put together.
         batch_size: crops per batch. It is halved, and the same passes tried again, when a batch does not fit
             into memory; see `batch_size` afterwards.
+        decides: empty for scores in full; else each image is run only until, for each of these k, it is
+            certain in every row of the table whether its label is among the k best.
         before_forward: called before every member's batch; what it raises ends the run there.
     """
 
@@ -85,18 +54,24 @@ class Engine:
         num_classes: int,
         device: torch.device,
         batch_size: int,
+        decides: Sequence[int] = (),
         before_forward: Callable[[], None] = lambda: None,
     ) -> None:
         self._members = members
         self._before_forward = before_forward
         self._num_classes = num_classes
         self._device = device
-        self._pool: deque[_PooledImage | UnreadableImage] = deque()
-        self._rows: list[deque[_Pass]] = []
+        self._decides = decides
+        self._pool: list[PooledImage] = []
+        self._in_flight: deque[_Running] = deque()
+        # While a GPU is at one batch, the next is put together; a CPU has nothing to overlap.
+        self._most_in_flight = 2 if device.type == "cuda" else 1
         self.batch_size = batch_size
 
-    def run(self, images: Iterable[ReadyImage | UnreadableImage]) -> Iterator[ImageScores | UnreadableImage]:
-        """Yield one record per image, in order; unreadable images pass through.
+    def run(
+        self, images: Iterable[ReadyImage | UnreadableImage]
+    ) -> Iterator[ImageScores | ImageDecisions | UnreadableImage]:
+        """Yield one record per image as it becomes known; unreadable images pass through.
 
         Raises:
             NonFiniteScoresError: a member yields NaN or infinity.
@@ -104,76 +79,93 @@ class Engine:
         """
         arriving = iter(images)
         self._pool.clear()
-        self._queue_passes()
-        while self._fill(arriving):
-            # A stretch of unreadable images passes at once and is not collected until a batch is full.
-            if not _is_finished(self._pool[0]):
-                self._run_batch()
-            while self._pool and _is_finished(self._pool[0]):
-                done = self._pool.popleft()
-                yield done if isinstance(done, UnreadableImage) else done.scores()
+        self._in_flight.clear()
+        more = True
+        while more or self._pool:
+            batch = self._batch_of_pool()
+            while more and self._wants_images(batch):
+                image = next(arriving, None)
+                if isinstance(image, UnreadableImage):
+                    yield image
+                elif more := image is not None:
+                    self._admit(image, batch)
+            self._fill_up(batch)
+            self._launch(batch)
+            while self._in_flight and (len(self._in_flight) >= self._most_in_flight or not batch.passes):
+                yield from self._fold(self._in_flight.popleft())
 
-    def _fill(self, arriving: Iterator[ReadyImage | UnreadableImage]) -> bool:
-        """Admit images until the next batch is full or the first image is finished; False: none is left."""
-        while not (self._pool and _is_finished(self._pool[0])) and self._wants_passes():
-            image = next(arriving, None)
-            if image is None:
-                break
-            self._admit(image)
-        return bool(self._pool)
-
-    def _wants_passes(self) -> bool:
-        """Whether rows are empty, unless so much waits for the others already that padding costs less."""
-        waiting = sum(map(len, self._rows))
-        return not all(self._rows) and waiting < _MAX_WAITING_BATCHES * self.batch_size
-
-    def _admit(self, image: ReadyImage | UnreadableImage) -> None:
-        if isinstance(image, UnreadableImage):
-            self._pool.append(image)
-            return
-        pooled = _PooledImage(image, image.source.to(self._device), len(self._members), self._num_classes)
-        self._pool.append(pooled)
-        self._queue(pooled)
-
-    def _queue(self, image: "_PooledImage") -> None:
-        for view in image.open_views():
-            self._rows[image.row(view, self.batch_size)].append(_Pass(image, view))
-
-    def _queue_passes(self) -> None:
-        """Queue all that is open in the pool, for the batch size of now."""
-        self._rows = [deque() for _ in range(self.batch_size)]
+    def _batch_of_pool(self) -> Batch:
+        batch = Batch(self.batch_size)
         for image in self._pool:
-            if isinstance(image, _PooledImage):
-                self._queue(image)
+            batch.take_from(image, self._crops_per_decision)
+        return batch
 
-    def _run_batch(self) -> None:
-        """Take the next pass of every row through all members and keep the outcome."""
-        passes = {row: queue.popleft() for row, queue in enumerate(self._rows) if queue}
-        try:
-            probabilities = self._predict(self._batch(passes))
-        except OutOfDeviceMemoryError as error:
-            self._halve_batch(error)
+    @property
+    def _crops_per_decision(self) -> int:
+        """How many crops of an image a batch takes before other images have had their turn."""
+        if not self._decides:
+            return self.batch_size
+        return max(_LEAST_CROPS_PER_DECISION, self.batch_size // _DECISIONS_PER_BATCH)
+
+    def _wants_images(self, batch: Batch) -> bool:
+        """Whether rows are empty, unless so much waits for the others already that padding costs less."""
+        waiting = sum(min(image.views_left, self._crops_per_decision) for image in self._pool)
+        return not batch.is_full and waiting < _BATCHES_IN_POOL * self.batch_size
+
+    def _admit(self, image: ReadyImage, batch: Batch) -> None:
+        image = replace(image, source=image.source.to(self._device))
+        pooled: PooledImage
+        if self._decides:
+            pooled = DecidedImage(image, len(self._members), self._num_classes, self._decides)
+        else:
+            pooled = PooledImage(image, len(self._members), self._num_classes)
+        self._pool.append(pooled)
+        batch.take_from(pooled, self._crops_per_decision)
+
+    def _fill_up(self, batch: Batch) -> None:
+        """Put crops into rows that would be padded, though they may turn out not to have been needed."""
+        for image in self._pool:
+            if batch.is_full:
+                return
+            batch.take_from(image, self.batch_size)
+
+    def _launch(self, batch: Batch) -> None:
+        """Start all members on a batch."""
+        if not batch.passes:
             return
-        for row, one in passes.items():
-            self._refuse_non_finite(probabilities[:, row], one.image)
-            one.image.keep(one.view, probabilities[:, row])
+        try:
+            self._in_flight.append(_Running(batch, self._predict(self._crops(batch))))
+        except OutOfDeviceMemoryError as error:
+            batch.give_back()
+            self._halve_batch(error)
 
-    def _batch(self, passes: Mapping[int, "_Pass"]) -> Tensor:
+    def _crops(self, batch: Batch) -> Tensor:
         """Crops uint8 [batch_size, 3, 224, 224] on the device, channels last, padded with black."""
-        shape = (self.batch_size, 3, CROP_SIZE, CROP_SIZE)
+        shape = (batch.size, 3, CROP_SIZE, CROP_SIZE)
         crops = torch.zeros(shape, dtype=torch.uint8, device=self._device).to(memory_format=torch.channels_last)
-        for row, one in passes.items():
-            crops[row] = one.image.source.cut(one.image.source.plan.views[one.view])
+        for row, (image, view) in batch.passes.items():
+            crops[row] = image.source.cut(image.source.plan.views[view])
         return crops
 
-    def _predict(self, crops: Tensor) -> NDArray[np.float32]:
-        """Probabilities float32 [members, batch_size, classes]."""
+    def _predict(self, crops: Tensor) -> Tensor:
+        """Probabilities float32 [members, batch_size, classes], on the device."""
         outputs = []
         for predict in self._members.values():
             self._before_forward()
             outputs.append(predict(crops))
-        probabilities: NDArray[np.float32] = torch.stack(outputs).cpu().numpy()
-        return probabilities
+        return torch.stack(outputs)
+
+    def _fold(self, running: "_Running") -> Iterator[ImageScores | ImageDecisions]:
+        """Keep a batch's outcome, and yield the images that need no more."""
+        probabilities = running.wait()
+        for row, (image, view) in running.batch.passes.items():
+            self._refuse_non_finite(probabilities[:, row], image)
+            image.keep(view, probabilities[:, row])
+        for image in running.batch.images():
+            # Decided before, with crops still under way.
+            if image in self._pool and (result := image.result()):
+                self._pool.remove(image)
+                yield result
 
     def _halve_batch(self, error: OutOfDeviceMemoryError) -> None:
         if self.batch_size == 1:
@@ -181,11 +173,10 @@ class Engine:
                 f"{error} does not fit into the memory of {self._device}; use fewer models"
             ) from error
         self.batch_size //= 2
-        self._queue_passes()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _refuse_non_finite(self, probabilities: NDArray[np.float32], image: "_PooledImage") -> None:
+    def _refuse_non_finite(self, probabilities: NDArray[np.float32], image: PooledImage) -> None:
         for name, scores in zip(self._members, probabilities, strict=True):
             if not np.isfinite(scores).all():
                 raise NonFiniteScoresError(
@@ -194,56 +185,23 @@ class Engine:
                 )
 
 
-class _PooledImage:
-    """An image in the pool: its pixels, and the probabilities of the views that have been run."""
+class _Running:
+    """A batch that its device is at, and its outcome once it is there."""
 
-    def __init__(self, image: ReadyImage, source: CropSource, members: int, num_classes: int) -> None:
-        self.id = image.id
-        self.source = source
-        self._label = image.label
-        self._first = image.position * max(source.plan.weights)
-        views = len(source.plan.views)
-        self._open = dict.fromkeys(range(views))
-        self._probabilities = np.empty((views, members, num_classes), dtype=np.float32)
+    def __init__(self, batch: Batch, probabilities: Tensor) -> None:
+        self.batch = batch
+        self._copied: torch.cuda.Event | None = None
+        self._probabilities = probabilities
+        if probabilities.is_cuda:
+            # Copied as soon as it is there: a later copy would wait for the batches launched meanwhile.
+            self._probabilities = torch.empty_like(probabilities, device="cpu", pin_memory=True)
+            self._probabilities.copy_(probabilities, non_blocking=True)
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's stub
+            self._copied.record()
 
-    @property
-    def is_done(self) -> bool:
-        return not self._open
-
-    def open_views(self) -> list[int]:
-        """The views that have no outcome yet, in crop order."""
-        return list(self._open)
-
-    def row(self, view: int, batch_size: int) -> int:
-        """Where in a batch the view belongs; consecutive images fill consecutive rows."""
-        return (self._first + view) % batch_size
-
-    def keep(self, view: int, probabilities: NDArray[np.float32]) -> None:
-        """Take the outcome float32 [members, classes] of one view."""
-        self._probabilities[view] = probabilities
-        del self._open[view]
-
-    def scores(self) -> ImageScores:
-        views, members, _ = self._probabilities.shape
-        weights = self.source.plan.weights
-        means = {scheme: self._sum(weights[scheme]) / scheme for scheme in weights}
-        return ImageScores(self.id, self._label, means, members * views)
-
-    def _sum(self, weights: tuple[int, ...]) -> NDArray[np.float64]:
-        """float64 [members, classes], added up in crop order."""
-        total = np.zeros(self._probabilities.shape[1:])
-        for weight, probabilities in zip(weights, self._probabilities, strict=True):
-            if weight:
-                total += weight * probabilities.astype(np.float64)
-        return total
-
-
-class _Pass(NamedTuple):
-    """One view of one image, to go through all members."""
-
-    image: _PooledImage
-    view: int
-
-
-def _is_finished(image: "_PooledImage | UnreadableImage") -> bool:
-    return isinstance(image, UnreadableImage) or image.is_done
+    def wait(self) -> NDArray[np.float32]:
+        """Probabilities float32 [members, batch_size, classes]."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        probabilities: NDArray[np.float32] = self._probabilities.numpy()
+        return probabilities

@@ -3,13 +3,15 @@
 import contextlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from ensemble_eval.devices import default_batch_size
+from ensemble_eval.backends import default_batch_size
 from ensemble_eval.distributed import Place, deal
-from ensemble_eval.engine import Engine, ImageScores, ReadyImage, UnreadableImage
+from ensemble_eval.engine import Engine
 from ensemble_eval.inputs import Inputs, Settings, open_inputs
 from ensemble_eval.loading import load_images
-from ensemble_eval.predictions import prediction_rows
+from ensemble_eval.pooled_images import ImageDecisions, ImageScores, ReadyImage, UnreadableImage
+from ensemble_eval.predictions import decision_rows, prediction_rows
 from ensemble_eval.results import Execution, Outcome, Results
 from ensemble_eval.signals import StopRequests
 from ensemble_eval.store import PartBuffer
@@ -59,9 +61,13 @@ class Run:
         self.results = Results(settings, inputs)
         self._place = place
         self._stop = stop or StopRequests()
-        batch_size = settings.batch_size or default_batch_size(inputs.device)
         self._engine = Engine(
-            inputs.members, inputs.ensemble.classes.count, inputs.device, batch_size, self._stop.check
+            inputs.members,
+            inputs.ensemble.classes.count,
+            inputs.device,
+            settings.batch_size or default_batch_size(inputs.backend, inputs.device),
+            settings.decides,
+            self._stop.check,
         )
         self.results.open(fresh=settings.fresh, checked=place.parent is not None)
         self.progress = self.results.progress
@@ -93,7 +99,7 @@ class Run:
         self.progress = self.results.progress
         return outcome
 
-    def _missing_results(self) -> Generator[ImageScores | UnreadableImage, None, None]:
+    def _missing_results(self) -> Generator[ImageScores | ImageDecisions | UnreadableImage, None, None]:
         """The results of this process's share of the images, as far as they are missing."""
         items = self.inputs.dataset.items
         mine = deal(len(items), self._place.world, self._place.session)[self._place.rank]
@@ -117,13 +123,19 @@ class Run:
                 return
             yield image
 
-    def _store_result(self, buffer: PartBuffer, result: ImageScores | UnreadableImage, step: Step) -> Step:
+    def _store_result(
+        self, buffer: PartBuffer, result: ImageScores | ImageDecisions | UnreadableImage, step: Step
+    ) -> Step:
         done, passes, unreadable = step.images_done + 1, step.passes, step.unreadable
         if isinstance(result, UnreadableImage):
             buffer.add_unreadable(result.id, result.reason)
             unreadable += 1
         else:
-            rows = prediction_rows(result, self.results.names, with_scores=self.settings.with_scores)
-            buffer.add(result.id, rows, result.passes)
+            buffer.add(result.id, self._rows(result), result.passes, result.all_passes)
             passes += result.passes
         return Step(done, step.images, passes, unreadable)
+
+    def _rows(self, result: ImageScores | ImageDecisions) -> Iterator[dict[str, Any]]:
+        if isinstance(result, ImageDecisions):
+            return decision_rows(result, self.results.names)
+        return prediction_rows(result, self.results.names, with_scores=self.settings.with_scores)

@@ -3,10 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from ensemble_eval.backends import Backend, Precision, Predict, make_predict
+from ensemble_eval.backends import (
+    Backend,
+    OutOfDeviceMemoryError,
+    Precision,
+    Predict,
+    PredictMaker,
+    choose_backend,
+    compiles,
+    default_batch_size,
+)
 from ensemble_eval.checkpoints import load_member, weights_sha256
 from ensemble_eval.cpu import keep_freed_memory
 from ensemble_eval.crops import CROP_SIZE, schemes_up_to
@@ -23,7 +33,10 @@ DEFAULT_TIMEOUT_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line says about a run; see `ensemble-eval run --help`."""
+    """What the command line says about a run; see `ensemble-eval run --help`.
+
+    `decides` holds the k of each top-k error that is wanted of a run that stops when decided; empty for full.
+    """
 
     dataset: Path
     ensemble: Path
@@ -34,10 +47,11 @@ class Settings:
     device: str = "auto"
     ranks: int | None = None
     precision: Precision = "float32"
-    backend: Backend = "torch"
+    backend: Backend | Literal["auto"] = "auto"
     batch_size: int | None = None
     workers: int = 2
     with_scores: bool = True
+    decides: tuple[int, ...] = ()
     trust_python: bool = False
     fresh: bool = False
     save_every: float = SAVE_EVERY_SECONDS
@@ -51,12 +65,14 @@ class Sources:
     Attributes:
         ensemble: the members that take part.
         dataset: the labelled images.
+        backend: what runs the networks.
         weights_sha256: by member.
         warnings: sentences for the user; nothing that stops the run.
     """
 
     ensemble: Ensemble
     dataset: Dataset
+    backend: Backend
     weights_sha256: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -91,15 +107,15 @@ def open_sources(settings: Settings) -> Sources:
         raise InputError(
             f"--timeout {settings.timeout:g} must be longer than --save-every {settings.save_every:g}"
         )
-    choose_device(settings.device)
+    backend = choose_backend(settings.backend, choose_device(settings.device))
     ensemble = open_ensemble(settings.ensemble, settings.models)
     dataset = open_dataset(settings.dataset, ensemble.classes, settings.labels)
     weights = {member.name: weights_sha256(member.weights) for member in ensemble.members}
-    return Sources(ensemble, dataset, weights, _warnings(dataset, weights))
+    return Sources(ensemble, dataset, backend, weights, _warnings(dataset, weights))
 
 
 def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: B008 (it is frozen)
-    """Open the sources, the device and the weights, and run one crop through every member.
+    """Open the sources, the device and the weights, and run every member once.
 
     Raises:
         InputError: whatever cannot be used, in one sentence with the remedy.
@@ -108,16 +124,34 @@ def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: 
     keep_freed_memory()
     device = device_of_rank(settings.device, place.local_rank)
     ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
+    make = PredictMaker(sources.backend, num_classes, device, settings.precision)
     members = {}
     for member in ensemble.members:
         network = load_member(member, num_classes, trust_python=settings.trust_python)
-        members[member.name] = make_predict(
-            settings.backend, member, network, num_classes, device, settings.precision
-        )
-    black = torch.zeros(1, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device)
+        members[member.name] = make(member, network)
+    batch_size = settings.batch_size or default_batch_size(sources.backend, device)
+    _try(members, batch_size if compiles(sources.backend) else 1, device)
+    return Inputs(
+        ensemble,
+        sources.dataset,
+        sources.backend,
+        sources.weights_sha256,
+        sources.warnings,
+        device,
+        members,
+    )
+
+
+def _try(members: Mapping[str, Predict], crops: int, device: torch.device) -> None:
+    """Run one batch of black crops through every member, so that what is wrong with one shows before the work."""
+    black = torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device)
     for predict in members.values():
-        predict(black)
-    return Inputs(ensemble, sources.dataset, sources.weights_sha256, sources.warnings, device, members)
+        try:
+            predict(black)
+        except OutOfDeviceMemoryError as error:
+            # The engine halves batches; of a single crop there is no half.
+            if crops == 1:
+                raise InputError(f"{error} does not fit into the memory of {device}; use fewer models") from error
 
 
 def _warnings(dataset: Dataset, weights_sha256: Mapping[str, str]) -> tuple[str, ...]:

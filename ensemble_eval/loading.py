@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ensemble_eval import crops, pixels
 from ensemble_eval.datasets import Item
-from ensemble_eval.engine import ReadyImage, UnreadableImage
 from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.pooled_images import ReadyImage, UnreadableImage
 
 
 def load_images(

@@ -50,7 +50,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     """
     key, parts, damaged = _read_all(folders)
     run_record.refuse_foreign(out, key)
-    store = Store(out, key, with_scores=key["scores"])
+    store = Store(out, key)
     store.open()
     for path in parts:
         write_atomically(out / PREDICTIONS_FOLDER / path.name, read_part(path))

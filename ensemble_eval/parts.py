@@ -15,18 +15,15 @@ import pyarrow.parquet as pq
 
 RunKey = Mapping[str, Any]
 _METADATA_KEY = b"ensemble_eval"
-_SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("member", pa.string()),
-        ("crops", pa.int32()),
-        ("label", pa.int32()),
-        ("rank", pa.int32()),
-        ("top5", pa.list_(pa.int32())),
-        ("top5_probability", pa.list_(pa.float32())),
-    ]
-)
-_SCORES = pa.field("scores", pa.list_(pa.float32()))
+_ROW = [("image", pa.string()), ("member", pa.string()), ("crops", pa.int32()), ("label", pa.int32())]
+_RANKS = [
+    ("rank", pa.int32()),
+    ("top5", pa.list_(pa.int32())),
+    ("top5_probability", pa.list_(pa.float32())),
+]
+_SCORES = [("scores", pa.list_(pa.float32()))]
+# Null where a decision was not asked for and did not show by itself.
+_DECISIONS = [("top5_correct", pa.bool_()), ("top1_correct", pa.bool_())]
 
 
 class ForeignPartError(Exception):
@@ -42,6 +39,7 @@ class Part:
         images: ids of the images that the rows are about.
         unreadable: reason by image id.
         passes: crops through members that were run for it.
+        all_passes: how many a full run would have taken; the same, but for one that stops when decided.
         seconds: of work that it took.
         written: when, in seconds since 1970.
     """
@@ -50,6 +48,7 @@ class Part:
     images: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     passes: int = 0
+    all_passes: int = 0
     seconds: float = 0.0
     written: float = 0.0
 
@@ -59,10 +58,9 @@ def part_name(data: bytes) -> str:
     return f"part-{hashlib.sha256(data).hexdigest()[:32]}.parquet"
 
 
-def encode(part: Part, key: RunKey, *, with_scores: bool) -> bytes:
+def encode(part: Part, key: RunKey) -> bytes:
     """The bytes of a part's file."""
-    schema = _SCHEMA.append(_SCORES) if with_scores else _SCHEMA
-    return encode_table(pa.Table.from_pylist(part.rows, schema=schema), part, key)
+    return encode_table(pa.Table.from_pylist(part.rows, schema=_schema(key)), part, key)
 
 
 def encode_table(rows: pa.Table, part: Part, key: RunKey) -> bytes:
@@ -73,6 +71,17 @@ def encode_table(rows: pa.Table, part: Part, key: RunKey) -> bytes:
     pq.write_table(rows.replace_schema_metadata(metadata), buffer, compression="zstd")
     data: bytes = buffer.getvalue().to_pybytes()
     return data
+
+
+def outcome_columns(key: RunKey) -> list[str]:
+    """The columns that the tables are made from, beside image, member and crops."""
+    return [name for name, _ in _DECISIONS] if key["until_decided"] else ["rank"]
+
+
+def _schema(key: RunKey) -> pa.Schema:
+    if key["until_decided"]:
+        return pa.schema(_ROW + _DECISIONS)
+    return pa.schema(_ROW + _RANKS + (_SCORES if key["scores"] else []))
 
 
 def describe(file: BinaryIO) -> tuple[RunKey, Part]:

@@ -1,14 +1,13 @@
-"""From one image's scores to its rows in `predictions/`."""
+"""From one image's scores or decisions to its rows in `predictions/`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ensemble_eval.engine import ImageScores
 from ensemble_eval.manifests import ENSEMBLE_ROWS
 from ensemble_eval.metrics import label_rank, top_classes
+from ensemble_eval.pooled_images import ImageDecisions, ImageScores, with_ensemble
 
 
 def prediction_rows(result: ImageScores, members: Sequence[str], *, with_scores: bool) -> Iterator[dict[str, Any]]:
@@ -19,7 +18,7 @@ def prediction_rows(result: ImageScores, members: Sequence[str], *, with_scores:
     top-5 come from the float64 means in any case.
     """
     for crops, by_member in result.mean_softmax.items():
-        for name, scores in _named_scores(by_member, members):
+        for name, scores in zip(_row_names(members), with_ensemble(by_member), strict=True):
             best = top_classes(scores)
             row: dict[str, Any] = {
                 "image": result.id,
@@ -35,9 +34,25 @@ def prediction_rows(result: ImageScores, members: Sequence[str], *, with_scores:
             yield row
 
 
-def _named_scores(
-    by_member: NDArray[np.float64], members: Sequence[str]
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    yield from zip(members, by_member, strict=True)
-    if len(members) > 1:
-        yield ENSEMBLE_ROWS, by_member.mean(axis=0)
+def decision_rows(result: ImageDecisions, members: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """As `prediction_rows`, with the columns `image, member, crops, label, top5_correct, top1_correct`.
+
+    Decisions that are not known are None.
+    """
+    names = _row_names(members)
+    for crops, decided in result.top_k.items():
+        unknown: Sequence[bool | None] = [None] * len(names)
+        outcomes = zip(names, decided.get(5, unknown), decided.get(1, unknown), strict=True)
+        for name, top5, top1 in outcomes:
+            yield {
+                "image": result.id,
+                "member": name,
+                "crops": crops,
+                "label": result.label,
+                "top5_correct": top5,
+                "top1_correct": top1,
+            }
+
+
+def _row_names(members: Sequence[str]) -> list[str]:
+    return [*members, ENSEMBLE_ROWS] if len(members) > 1 else list(members)

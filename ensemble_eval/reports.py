@@ -37,6 +37,12 @@ def gain_text(gain: Gain) -> str:
     )
 
 
+def saved_text(passes: int, saved: int) -> str:
+    """One sentence on the passes that were not needed."""
+    full = passes + saved
+    return f"{passes} passes decided the table, {100 * passes / full:.1f}% of the {full} of a full run"
+
+
 def _text_cells(row: Row, *, is_base: bool) -> list[str]:
     published = published_top5_error_percent(row.models, row.crops)
     return [
@@ -46,12 +52,14 @@ def _text_cells(row: Row, *, is_base: bool) -> list[str]:
         f"{row.top5_error:.2f}%",
         f"{row.top5_low:.1f} to {row.top5_high:.1f}%",
         "base" if is_base else f"{round(row.compared_to_base, 2) + 0.0:+.2f}%",
-        f"{row.top1_error:.2f}%",
+        "–" if row.top1_error is None else f"{row.top1_error:.2f}%",
         "–" if published is None else f"{published:.2f}%",
     ]
 
 
-def _cell(value: float) -> str:
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
     # A difference that rounds to zero from below must not read "-0.0000".
     return f"{value:.4f}".replace("-0.0000", "0.0000") if isinstance(value, float) else str(value)
 

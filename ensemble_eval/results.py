@@ -26,6 +26,8 @@ class Outcome:
         gain: of the last row over the first.
         one_model_member: whose rows stand for one model.
         unreadable: reason by image.
+        passes: that were run.
+        passes_saved: that a full run would have taken beyond them.
         table: path of `table3.csv`.
     """
 
@@ -33,6 +35,8 @@ class Outcome:
     gain: Gain
     one_model_member: str
     unreadable: Mapping[str, str]
+    passes: int
+    passes_saved: int
     table: Path
 
 
@@ -72,11 +76,12 @@ class Results:
             sources.dataset,
             crops=settings.crops,
             precision=settings.precision,
-            backend=settings.backend,
+            backend=sources.backend,
             with_scores=settings.with_scores,
+            decides=settings.decides,
         )
-        self.store = Store(settings.out, self._key, with_scores=settings.with_scores)
-        self.progress = Progress(frozenset(), {}, 0, 0.0)
+        self.store = Store(settings.out, self._key)
+        self.progress = Progress(frozenset(), {}, 0, 0, 0.0)
 
     def open(self, *, fresh: bool, checked: bool = False) -> None:
         """Read what is done, or forget it.
@@ -126,7 +131,7 @@ class Results:
             "device": str(execution.device),
             "device_name": device_name(execution.device),
             "precision": self.settings.precision,
-            "backend": self.settings.backend,
+            "backend": self.sources.backend,
             "batch_size": execution.batch_size,
             "ranks": execution.ranks,
             "threads": torch.get_num_threads(),
@@ -158,6 +163,7 @@ def counts(progress: Progress) -> dict[str, Any]:
         "images": len(progress.done),
         "unreadable_images": len(progress.unreadable),
         "passes": progress.passes,
+        "passes_saved": progress.all_passes - progress.passes,
         "seconds": round(progress.seconds, 3),
     }
 
@@ -174,7 +180,7 @@ def write_tables(
     write_atomically(out / run_record.UNREADABLE_FILE, reports.unreadable_csv(unreadable.items()).encode())
     if not progress.done:
         raise InputError(f"none of the images could be read; {out / run_record.UNREADABLE_FILE} says why")
-    predictions = store.predictions(["image", "member", "crops", "rank"])
+    predictions = store.outcomes()
     rows = table3(predictions, members)
     best = one_model_member(predictions, members)
     text = json.dumps({**record, "one_model_member": best}, indent=2) + "\n"
@@ -182,7 +188,8 @@ def write_tables(
     write_atomically(out / run_record.RECORD_FILE, text.encode())
     table = out / run_record.TABLE_FILE
     write_atomically(table, reports.table3_csv(rows).encode())
-    return Outcome(rows, gain(predictions, members), best, unreadable, table)
+    saved = progress.all_passes - progress.passes
+    return Outcome(rows, gain(predictions, members), best, unreadable, progress.passes, saved, table)
 
 
 def _plain(value: object) -> object:

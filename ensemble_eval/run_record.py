@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +28,7 @@ def run_key(
     precision: str,
     backend: str,
     with_scores: bool,
+    decides: Sequence[int],
 ) -> dict[str, Any]:
     """Everything that the stored predictions depend on, flat, so that a difference can be named."""
     key: dict[str, Any] = {
@@ -35,6 +36,7 @@ def run_key(
         "precision": precision,
         "backend": backend,
         "scores": with_scores,
+        "until_decided": [f"top-{k}" for k in decides],
         "interpolation": ensemble.interpolation,
         "classes": ensemble.classes.count,
         "dataset": dataset.sha256(),

@@ -22,7 +22,16 @@ import pyarrow.parquet as pq
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import require_writable, write_atomically
-from ensemble_eval.parts import ForeignPartError, Part, RunKey, describe, encode, encode_table, part_name
+from ensemble_eval.parts import (
+    ForeignPartError,
+    Part,
+    RunKey,
+    describe,
+    encode,
+    encode_table,
+    outcome_columns,
+    part_name,
+)
 from ensemble_eval.run_keys import key_difference
 
 __all__ = ["PREDICTIONS_FOLDER", "SAVE_EVERY_SECONDS", "Part", "PartBuffer", "Progress", "RunKey", "Store"]
@@ -44,6 +53,7 @@ class Progress:
         done: ids of images with predictions.
         unreadable: reason by id, for images without predictions.
         passes: run so far.
+        all_passes: what full runs of the same images would have taken.
         seconds: worked so far, the sum over all processes.
         damaged: names of parts that were set aside because their bytes had changed.
         repeated: ids of images with predictions in more than one part.
@@ -52,6 +62,7 @@ class Progress:
     done: frozenset[str]
     unreadable: Mapping[str, str]
     passes: int
+    all_passes: int
     seconds: float
     damaged: tuple[str, ...] = ()
     repeated: frozenset[str] = frozenset()
@@ -67,17 +78,13 @@ class Store:
 
     Args:
         out: the run's output folder; it need not exist yet.
-        key: what the results depend on; parts of another key are refused.
-        with_scores: whether rows have the column `scores`.
+        key: what the results depend on, and which columns they have; parts of another key are refused.
         clock: seconds since 1970.
     """
 
-    def __init__(
-        self, out: Path, key: RunKey, *, with_scores: bool, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, out: Path, key: RunKey, *, clock: Callable[[], float] = time.time) -> None:
         self._folder = out / PREDICTIONS_FOLDER
         self._key: dict[str, Any] = json.loads(json.dumps(key))
-        self._with_scores = with_scores
         self._clock = clock
         self._known: dict[str, Part] = {}
 
@@ -120,7 +127,7 @@ class Store:
         Raises:
             InputError: the disk is full or the folder cannot be written.
         """
-        data = encode(replace(part, written=self._clock()), self._key, with_scores=self._with_scores)
+        data = encode(replace(part, written=self._clock()), self._key)
         write_atomically(self._folder / part_name(data), data)
 
     def clear(self) -> None:
@@ -154,6 +161,10 @@ class Store:
         # First the new part, then the old one goes: in between, images repeat, and none is lost.
         write_atomically(path.with_name(part_name(data)), data)
         path.unlink()
+
+    def outcomes(self) -> pd.DataFrame:
+        """What the tables are made from: image, member, crops, and the ranks or decisions; see `predictions`."""
+        return self.predictions(["image", "member", "crops", *outcome_columns(self._key)])
 
     def predictions(self, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of all predictions, sorted by image, in the parts' order within one."""
@@ -195,11 +206,12 @@ class PartBuffer:
         self._part = Part()
         self._opened = clock()
 
-    def add(self, image: str, rows: Iterable[dict[str, Any]], passes: int) -> None:
-        """Take one evaluated image's rows."""
+    def add(self, image: str, rows: Iterable[dict[str, Any]], passes: int, all_passes: int) -> None:
+        """Take one evaluated image's rows, with the passes that it took and would have taken in full."""
         self._part.rows.extend(rows)
         self._part.images.append(image)
         self._part.passes += passes
+        self._part.all_passes += all_passes
 
     def add_unreadable(self, image: str, reason: str) -> None:
         """Take note of an image without a result."""
@@ -261,7 +273,8 @@ def combine(parts: Mapping[str, Part]) -> Progress:
     }
     passes = sum(part.passes for part in parts.values())
     seconds = sum(part.seconds for part in parts.values())
-    return Progress(frozenset(done), unreadable, passes, seconds, repeated=frozenset(repeated))
+    all_passes = sum(part.all_passes for part in parts.values())
+    return Progress(frozenset(done), unreadable, passes, all_passes, seconds, repeated=frozenset(repeated))
 
 
 def read_part(path: Path) -> bytes:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ensemble_eval.manifests import ENSEMBLE_ROWS
 from ensemble_eval.metrics import error_interval_percent, paired_difference_interval_percent
@@ -18,7 +17,8 @@ class Row:
     """One configuration, as `table3.csv` writes it: errors, bounds and differences in percent.
 
     `compared_to_base` is negative when better than one model with one crop, and 0 for that base itself;
-    `top5_low` and `top5_high` bound the top-5 error at 95%.
+    `top5_low` and `top5_high` bound the top-5 error at 95%. The top-1 fields are None where a run that stops
+    when decided was not asked for them.
     """
 
     models: int
@@ -26,9 +26,9 @@ class Row:
     cost: int
     top5_error: float
     compared_to_base: float
-    top1_error: float
+    top1_error: float | None
     top5_wrong: int
-    top1_wrong: int
+    top1_wrong: int | None
     images: int
     top5_low: float
     top5_high: float
@@ -38,20 +38,20 @@ def one_model_member(predictions: pd.DataFrame, members: Sequence[str]) -> str:
     """The member with the lowest one-crop top-1 error, ties to the first: the paper's one-model rows use it.
 
     Args:
-        predictions: columns `member`, `crops`, `rank`.
+        predictions: columns `member`, `crops`, and `rank` or `top1_correct`.
         members: names in the ensemble's order.
     """
-    one_crop = predictions[predictions["crops"] == 1]
-    wrong = (one_crop["rank"] >= 1).groupby(one_crop["member"]).sum()
-    return min(members, key=lambda name: int(wrong[name]))
+    wrong = {name: _wrong(predictions, name, 1, k=1) for name in members}
+    return min(members, key=lambda name: _count(wrong[name]))
 
 
 def table3(predictions: pd.DataFrame, members: Sequence[str]) -> list[Row]:
     """The rows of Table 3: one model and all models, each with every scheme, models then crops ascending.
 
     Args:
-        predictions: columns `image`, `member`, `crops`, `rank`; rows for every image, member and scheme, and
-            for more than one member those of the ensemble itself.
+        predictions: columns `image`, `member`, `crops`, and `rank` or the decisions `top5_correct` and
+            `top1_correct`; rows for every image, member and scheme, and for more than one member those of the
+            ensemble itself.
         members: names in the ensemble's order.
 
     Raises:
@@ -63,11 +63,15 @@ def table3(predictions: pd.DataFrame, members: Sequence[str]) -> list[Row]:
     if len(members) > 1:
         selections.append((len(members), ENSEMBLE_ROWS))
     schemes = sorted(int(crops) for crops in predictions["crops"].unique())
-    ranks = {(models, crops): _ranks(predictions, name, crops) for models, name in selections for crops in schemes}
-    if len({len(values) for values in ranks.values()}) != 1:
+    wrong = {
+        (models, crops): {k: _wrong(predictions, name, crops, k=k) for k in (TOP_5, 1)}
+        for models, name in selections
+        for crops in schemes
+    }
+    if len({len(by_k[TOP_5]) for by_k in wrong.values()}) != 1:
         raise ValueError("some configurations lack images; the predictions are incomplete")
-    base = _error_percent(ranks[1, schemes[0]], TOP_5)
-    return [_row(models, crops, values, base) for (models, crops), values in ranks.items()]
+    base = _percent(wrong[1, schemes[0]][TOP_5])
+    return [_row(models, crops, by_k[TOP_5], by_k[1], base) for (models, crops), by_k in wrong.items()]
 
 
 @dataclass(frozen=True)
@@ -96,36 +100,47 @@ def gain(predictions: pd.DataFrame, members: Sequence[str]) -> Gain:
     predictions = predictions.sort_values("image", kind="stable")
     schemes = predictions["crops"].unique()
     best = ENSEMBLE_ROWS if len(members) > 1 else members[0]
-    base = _ranks(predictions, one_model_member(predictions, members), min(schemes)) >= TOP_5
-    largest = _ranks(predictions, best, max(schemes)) >= TOP_5
+    first = one_model_member(predictions, members)
+    base = _wrong(predictions, first, min(schemes), k=TOP_5).to_numpy(bool)
+    largest = _wrong(predictions, best, max(schemes), k=TOP_5).to_numpy(bool)
     difference = 100 * float(largest.mean() - base.mean())
     low, high = paired_difference_interval_percent(base, largest)
     return Gain(difference, low, high, difference / float(base.mean()) if base.any() else None)
 
 
-def _ranks(predictions: pd.DataFrame, member: str, crops: int) -> NDArray[np.int64]:
+def _wrong(predictions: pd.DataFrame, member: str, crops: int, *, k: int) -> "pd.Series[Any]":
+    """Whether each image's label is not among the k best: bool, or object with None where it is not known."""
     rows = predictions[(predictions["member"] == member) & (predictions["crops"] == crops)]
-    return rows["rank"].to_numpy(np.int64)
+    if "rank" in rows:
+        return rows["rank"] >= k
+    correct = rows[f"top{k}_correct"]
+    return correct.eq(False).where(correct.notna(), None)
 
 
-def _error_percent(ranks: NDArray[np.int64], k: int) -> float:
-    return 100 * int(np.count_nonzero(ranks >= k)) / len(ranks)
+def _count(wrong: "pd.Series[Any]") -> int:
+    return int(wrong.astype(bool).sum())
 
 
-def _row(models: int, crops: int, ranks: NDArray[np.int64], base_percent: float) -> Row:
-    images = len(ranks)
-    top5_wrong = int(np.count_nonzero(ranks >= TOP_5))
-    low, high = error_interval_percent(top5_wrong, images)
-    error = _error_percent(ranks, TOP_5)
+def _percent(wrong: "pd.Series[Any]") -> float:
+    return 100 * _count(wrong) / len(wrong)
+
+
+def _row(
+    models: int, crops: int, top5_wrong: "pd.Series[Any]", top1_wrong: "pd.Series[Any]", base_percent: float
+) -> Row:
+    images = len(top5_wrong)
+    low, high = error_interval_percent(_count(top5_wrong), images)
+    error = _percent(top5_wrong)
+    knows_top1 = bool(top1_wrong.notna().all())
     return Row(
         models=models,
         crops=crops,
         cost=models * crops,
         top5_error=error,
         compared_to_base=error - base_percent,
-        top1_error=_error_percent(ranks, 1),
-        top5_wrong=top5_wrong,
-        top1_wrong=int(np.count_nonzero(ranks >= 1)),
+        top1_error=_percent(top1_wrong) if knows_top1 else None,
+        top5_wrong=_count(top5_wrong),
+        top1_wrong=_count(top1_wrong) if knows_top1 else None,
         images=images,
         top5_low=low,
         top5_high=high,

@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,10 @@ from ensemble_eval.cli import main
 # The machine may be busy, so no example is timed; the same examples every time, so no run is luckier.
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
+
+# Converting a network for OpenVINO takes seconds, and most tests are not about what runs it. Subprocesses too.
+for command in ("RUN", "CHECK"):
+    os.environ[f"ENSEMBLE_EVAL_{command}_BACKEND"] = "torch"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from ensemble_eval.devices import choose_device, default_batch_size, device_name
+from ensemble_eval.backends import default_batch_size
+from ensemble_eval.devices import choose_device, device_name
 from ensemble_eval.errors import InputError
 
 
@@ -40,5 +41,5 @@ def test_auto_takes_cuda_where_it_is_usable(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_cpu_has_small_batches() -> None:
     cpu = choose_device("cpu")
-    assert default_batch_size(cpu) < default_batch_size(torch.device("cuda"))
+    assert default_batch_size("torch", cpu) < default_batch_size("torch", torch.device("cuda"))
     assert device_name(cpu) == "cpu"

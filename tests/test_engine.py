@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from ensemble_eval import pixels
 from ensemble_eval.backends import OutOfDeviceMemoryError, Precision, Predict
+from ensemble_eval.backends.normalization import SharedNormalization
 from ensemble_eval.backends.torch_eager import TorchEager
 from ensemble_eval.crops import plan, views_of
-from ensemble_eval.engine import Engine, ImageScores, ReadyImage, UnreadableImage
+from ensemble_eval.engine import Engine
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 from ensemble_eval.manifests import InputFormat
+from ensemble_eval.pooled_images import ImageScores, ReadyImage, UnreadableImage
 
 CPU = torch.device("cpu")
 COUNT = len(CLASS_NAMES)
@@ -39,7 +41,7 @@ def networks() -> dict[str, nn.Module]:
 
 def _members(networks: dict[str, nn.Module], device: torch.device = CPU) -> dict[str, Predict]:
     return {
-        name: TorchEager(name, network, NETWORKS[name][2], COUNT, device, "float32")
+        name: TorchEager(name, network, SharedNormalization(NETWORKS[name][2], device), COUNT, device, "float32")
         for name, network in networks.items()
     }
 
@@ -107,7 +109,7 @@ def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(
     networks: dict[str, nn.Module], precision: Precision, batch_size: int
 ) -> None:
     members: dict[str, Predict] = {
-        name: TorchEager(name, network, NETWORKS[name][2], COUNT, CPU, precision)
+        name: TorchEager(name, network, SharedNormalization(NETWORKS[name][2], CPU), COUNT, CPU, precision)
         for name, network in networks.items()
     }
     images = [_ready(name, 10) for name in SIZES]

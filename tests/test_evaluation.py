@@ -19,7 +19,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("evaluation")
     manifest = write_ensemble(folder / "ensemble", members=2)
     dataset = write_dataset(folder / "val", SIZES)
-    return Settings(dataset, manifest, out=folder / "unused", crops=10, batch_size=8, device="cpu")
+    return Settings(
+        dataset, manifest, out=folder / "unused", crops=10, batch_size=8, device="cpu", backend="torch"
+    )
 
 
 def evaluate(settings: Settings, images: int | None = None) -> Outcome | None:

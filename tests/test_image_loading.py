@@ -8,7 +8,7 @@ from builders import encoded, picture
 
 from ensemble_eval import loading
 from ensemble_eval.datasets import Item
-from ensemble_eval.engine import ReadyImage, UnreadableImage
+from ensemble_eval.pooled_images import ReadyImage, UnreadableImage
 
 
 def write_items(folder: Path, count: int) -> list[tuple[int, Item]]:

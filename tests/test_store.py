@@ -9,7 +9,7 @@ import pytest
 from ensemble_eval.errors import InputError
 from ensemble_eval.store import PREDICTIONS_FOLDER, Part, PartBuffer, Store
 
-KEY = {"crops": 10, "dataset": "d1", "member a": {"weights": "w1"}}
+KEY = {"scores": True, "until_decided": [], "crops": 10, "dataset": "d1", "member a": {"weights": "w1"}}
 COLUMNS = ["image", "member", "crops", "label", "rank", "top5", "top5_probability", "scores"]
 
 
@@ -37,7 +37,7 @@ def parts_of(out: Path) -> list[Path]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path, KEY, with_scores=True)
+    return Store(tmp_path, KEY)
 
 
 def test_what_was_written_is_found_again(store: Store) -> None:
@@ -59,7 +59,7 @@ def test_pandas_reads_the_folder_in_one_line(store: Store, tmp_path: Path) -> No
 
 
 def test_without_scores_there_is_no_such_column(tmp_path: Path) -> None:
-    store = Store(tmp_path, KEY, with_scores=False)
+    store = Store(tmp_path, {**KEY, "scores": False})
     store.write(Part(rows=[{k: v for k, v in row("a").items() if k != "scores"}], images=["a"]))
     assert list(pd.read_parquet(tmp_path / "predictions").columns) == COLUMNS[:-1]
 
@@ -111,7 +111,7 @@ def test_a_part_cut_short_is_noticed(store: Store, tmp_path: Path) -> None:
 
 def test_another_run_is_refused_with_the_difference(store: Store, tmp_path: Path) -> None:
     store.write(part(["a"]))
-    other = Store(tmp_path, {**KEY, "dataset": "d2", "member a": {"weights": "w2"}}, with_scores=True)
+    other = Store(tmp_path, {**KEY, "dataset": "d2", "member a": {"weights": "w2"}})
     with pytest.raises(InputError) as refusal:
         other.open()
     assert str(refusal.value) == (
@@ -162,7 +162,7 @@ class _Clock:
 def test_a_buffer_writes_when_a_part_is_old_or_large_and_counts_its_seconds(store: Store, tmp_path: Path) -> None:
     clock = _Clock()
     buffer = PartBuffer(store, clock)
-    buffer.add("a", [row("a")], passes=3)
+    buffer.add("a", [row("a")], passes=3, all_passes=4)
     clock.now += 30
     buffer.write_if_due()
     assert parts_of(tmp_path) == []

@@ -1,6 +1,24 @@
 """From a member to the function that the engine calls: uint8 crops in, float32 probabilities out."""
 
-from ensemble_eval.backends.choice import BACKENDS, Backend, make_predict
+from ensemble_eval.backends.choice import (
+    BACKENDS,
+    Backend,
+    PredictMaker,
+    choose_backend,
+    compiles,
+    default_batch_size,
+)
 from ensemble_eval.backends.predict import PRECISIONS, OutOfDeviceMemoryError, Precision, Predict
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "OutOfDeviceMemoryError", "Precision", "Predict", "make_predict"]
+__all__ = [
+    "BACKENDS",
+    "PRECISIONS",
+    "Backend",
+    "OutOfDeviceMemoryError",
+    "Precision",
+    "Predict",
+    "PredictMaker",
+    "choose_backend",
+    "compiles",
+    "default_batch_size",
+]

@@ -1,4 +1,4 @@
-"""The backends by name."""
+"""The backends by name, and which of them suits a device."""
 
 import importlib.util
 from typing import Literal, get_args
@@ -6,45 +6,92 @@ from typing import Literal, get_args
 import torch
 from torch import nn
 
+from ensemble_eval.backends.normalization import SharedNormalization
 from ensemble_eval.backends.predict import Precision, Predict
+from ensemble_eval.backends.torch_compiled import compiled
 from ensemble_eval.backends.torch_eager import TorchEager
 from ensemble_eval.errors import InputError
-from ensemble_eval.manifests import Member
+from ensemble_eval.manifests import InputFormat, Member
+from ensemble_eval.models.folding import fold_batch_norm
+from ensemble_eval.models.registry import PYTHON_PREFIX
 
-Backend = Literal["torch", "openvino"]
+Backend = Literal["torch", "compiled", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
+# Crops per batch, measured on two cores: OpenVINO is as fast with 16 as with more, and until-decided runs then
+# check more often; torch's eager kernels want more. On CUDA the batch is large and halves itself if memory runs
+# out. Fixed numbers, not timings: results must not depend on load.
+_OPENVINO_BATCH_SIZE = 16
+_TORCH_BATCH_SIZE = {"cpu": 48, "cuda": 288}
 
-def make_predict(
-    backend: Backend,
-    member: Member,
-    network: nn.Module,
-    num_classes: int,
-    device: torch.device,
-    precision: Precision,
-) -> Predict:
-    """A member's function for the engine.
 
-    Args:
-        backend: what runs the network.
-        member: whose name and preprocessing.
-        network: its network, loaded, in eval mode.
-        num_classes: what the network must return.
-        device: where it runs.
-        precision: of its convolutions.
+def choose_backend(name: Backend | Literal["auto"], device: torch.device) -> Backend:
+    """The backend called `name`; `auto` takes OpenVINO on a CPU where it is installed, and torch elsewhere.
 
     Raises:
-        InputError: the backend is not installed or does not run on this device.
+        InputError: it is not installed or does not run on this device.
     """
-    if backend == "torch":
-        return TorchEager(member.name, network, member.input, num_classes, device, precision)
-    if device.type != "cpu":
+    installed = importlib.util.find_spec("openvino") is not None
+    if name == "auto":
+        return "openvino" if installed and device.type == "cpu" else "torch"
+    if name == "openvino" and device.type != "cpu":
         raise InputError(f"the backend openvino runs on the CPU, not on {device}; choose --backend torch")
-    if importlib.util.find_spec("openvino") is None:
+    if name == "openvino" and not installed:
         raise InputError(
             "the backend openvino is not installed; pip install 'ensemble-eval[cpu]', or --backend torch"
         )
-    # Only here: an extra, and a second to import.
-    from ensemble_eval.backends.openvino import OpenVino
+    return name
 
-    return OpenVino(member.name, network, member.input, num_classes, precision)
+
+def default_batch_size(backend: Backend, device: torch.device) -> int:
+    """Crops per batch to start with."""
+    return _OPENVINO_BATCH_SIZE if backend == "openvino" else _TORCH_BATCH_SIZE[device.type]
+
+
+def compiles(backend: Backend) -> bool:
+    """Whether the backend compiles a network at its first batch, for that batch's shape."""
+    return backend != "torch"
+
+
+class PredictMaker:
+    """Makes the members' functions for the engine; members of one preprocessing share the normalised batch.
+
+    Args:
+        backend: what runs the networks, chosen for `device`.
+        num_classes: what each must return.
+        device: where they run.
+        precision: of their convolutions.
+    """
+
+    def __init__(self, backend: Backend, num_classes: int, device: torch.device, precision: Precision) -> None:
+        self._backend = backend
+        self._num_classes = num_classes
+        self._device = device
+        self._precision = precision
+        self._shared: dict[InputFormat, SharedNormalization] = {}
+
+    def __call__(self, member: Member, network: nn.Module) -> Predict:
+        """A member's function.
+
+        Args:
+            member: whose name and preprocessing.
+            network: its network, loaded, in eval mode; it belongs to the function from now on.
+        """
+        normalise = self._normalization(member)
+        network = fold_batch_norm(network)
+        if self._backend == "openvino":
+            # Only here: an extra, and a second to import.
+            from ensemble_eval.backends.openvino import OpenVino
+
+            return OpenVino(member.name, network, normalise, self._num_classes, self._precision)
+        if self._backend == "compiled":
+            network = compiled(network, self._device)
+        return TorchEager(member.name, network, normalise, self._num_classes, self._device, self._precision)
+
+    def _normalization(self, member: Member) -> SharedNormalization:
+        # Someone else's network might work on its input in place.
+        if member.arch.startswith(PYTHON_PREFIX):
+            return SharedNormalization(member.input, self._device)
+        if member.input not in self._shared:
+            self._shared[member.input] = SharedNormalization(member.input, self._device)
+        return self._shared[member.input]

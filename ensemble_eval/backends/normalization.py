@@ -40,5 +40,26 @@ class Normalization(nn.Module):
         return normalised
 
 
+class SharedNormalization:
+    """`Normalization` that normalises a batch once, however many members ask for it.
+
+    Args:
+        input_format: what the members have in common.
+        device: where the batches are.
+    """
+
+    def __init__(self, input_format: InputFormat, device: torch.device) -> None:
+        self._normalization = Normalization(input_format).to(device)
+        self._crops: Tensor | None = None
+        self._normalised = torch.empty(0)
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """float32 [B, 3, H, W], channels last; the same tensor for the same `crops`, so leave it as it is."""
+        if crops is not self._crops:
+            self._crops = crops
+            self._normalised = self._normalization(crops).contiguous(memory_format=torch.channels_last)
+        return self._normalised
+
+
 def _per_channel(values: tuple[float, float, float]) -> Tensor:
     return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)

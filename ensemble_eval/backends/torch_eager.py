@@ -1,11 +1,11 @@
 """The backend that always works: torch's own kernels, one after the other."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.backends.normalization import Normalization
 from ensemble_eval.backends.predict import OutOfDeviceMemoryError, Precision, require_logits
-from ensemble_eval.manifests import InputFormat
 
 
 class TorchEager:
@@ -14,7 +14,7 @@ class TorchEager:
     Args:
         name: the member's name, for messages.
         network: in eval mode; normalised float [B, 3, 224, 224] -> logits [B, classes].
-        input_format: the member's preprocessing.
+        normalise: the member's preprocessing.
         num_classes: what the network must return.
         device: where it runs.
         precision: of the convolutions; the softmax is float32 in any case.
@@ -24,15 +24,15 @@ class TorchEager:
         self,
         name: str,
         network: nn.Module,
-        input_format: InputFormat,
+        normalise: Callable[[Tensor], Tensor],
         num_classes: int,
         device: torch.device,
         precision: Precision,
     ) -> None:
         self._name = name
         # Channels last more than doubles eager throughput of these networks on a CPU.
-        self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._normalization = Normalization(input_format).to(device)
+        self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+        self._normalise = normalise
         self._num_classes = num_classes
         self._device = device
         self._dtype = getattr(torch, precision)
@@ -45,7 +45,7 @@ class TorchEager:
             InputError: the network does not return logits [B, classes].
         """
         try:
-            normalised = self._normalization(crops).to(memory_format=torch.channels_last)
+            normalised = self._normalise(crops)
             with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
                 logits = self._network(normalised)
             require_logits(self._name, logits, len(crops), self._num_classes)

@@ -19,7 +19,14 @@ from ensemble_eval.errors import EnsembleEvalError
 __all__ = ["cli", "main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        # A job's environment may set any option: ENSEMBLE_EVAL_RUN_BACKEND=torch.
+        "auto_envvar_prefix": "ENSEMBLE_EVAL",
+    }
+)
 @click.version_option(__version__, prog_name="ensemble-eval")
 def cli() -> None:
     """Multi-crop ensemble evaluation after "Going Deeper with Convolutions".

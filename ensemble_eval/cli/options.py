@@ -44,10 +44,10 @@ def evaluation_options(command: Command) -> Command:
             ),
             click.option(
                 "--backend",
-                type=click.Choice(["torch", "openvino"]),
-                default="torch",
+                type=click.Choice(["auto", "torch", "compiled", "openvino"]),
+                default="auto",
                 show_default=True,
-                help="What runs the networks; openvino is the extra [cpu].",
+                help="What runs the networks; auto is openvino (the extra [cpu]) on a CPU, else torch.",
             ),
             click.option(
                 "--batch-size", type=int, help="Crops per batch.  [default: by device, halved if needed]"
@@ -58,10 +58,14 @@ def evaluation_options(command: Command) -> Command:
             click.option(
                 "--scores",
                 type=click.Choice(["all", "none"]),
-                default="all",
-                show_default=True,
-                help="Keep every mean softmax vector, or only ranks and top 5.",
+                help="Keep every mean softmax vector, or only ranks and top 5.  [default: all]",
             ),
+            click.option(
+                "--until-decided",
+                is_flag=True,
+                help="Run each image until its top-5 outcome is certain: the same top-5 table from fewer passes.",
+            ),
+            click.option("--top1", is_flag=True, help="With --until-decided: decide the top-1 columns too."),
             click.option("--trust-python", is_flag=True, help="Allow members that run installed code (python:…)."),
             click.option("--fresh", is_flag=True, help="Discard what an earlier run left in --out."),
         )

@@ -121,8 +121,9 @@ def _supervise(console: "Console", settings: "Settings", ranks: int) -> "Outcome
     """Start the ranks of this machine, show what they store, and write the tables when all is done."""
     import uuid
 
+    from ensemble_eval.backends import default_batch_size
     from ensemble_eval.cli.progress import progress_updates
-    from ensemble_eval.devices import choose_device, default_batch_size
+    from ensemble_eval.devices import choose_device
     from ensemble_eval.distributed import elastic_session
     from ensemble_eval.errors import EnsembleEvalError
     from ensemble_eval.inputs import open_sources
@@ -149,7 +150,8 @@ def _supervise(console: "Console", settings: "Settings", ranks: int) -> "Outcome
             except EnsembleEvalError as error:
                 raise _with_continuation(error) from error
             look()
-    execution = Execution(device, settings.batch_size or default_batch_size(device), ranks)
+    batch_size = settings.batch_size or default_batch_size(results.sources.backend, device)
+    execution = Execution(device, batch_size, ranks)
     return results.finish(execution)
 
 

@@ -11,7 +11,7 @@ def print_table3(outcome: "Outcome") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ensemble_eval.reports import gain_text, table3_text
+    from ensemble_eval.reports import gain_text, saved_text, table3_text
 
     header, *lines = table3_text(outcome.rows)
     images = outcome.rows[0].images
@@ -24,4 +24,6 @@ def print_table3(outcome: "Outcome") -> None:
     console = Console(markup=False)
     console.print(table)
     console.print(gain_text(outcome.gain), highlight=False, soft_wrap=True)
+    if outcome.passes_saved:
+        console.print(saved_text(outcome.passes, outcome.passes_saved), highlight=False, soft_wrap=True)
     console.print(f"written to {outcome.table}", highlight=False, soft_wrap=True)

@@ -10,8 +10,7 @@ import torch
 from builders import CLASSES, picture, tiny_network
 from torch import Tensor
 
-from ensemble_eval.backends import Backend, Precision, Predict, make_predict
-from ensemble_eval.errors import InputError
+from ensemble_eval.backends import Backend, Precision, Predict, PredictMaker
 from ensemble_eval.manifests import InputFormat, Member
 
 pytest.importorskip("openvino", reason="the extra [cpu] is not installed")
@@ -30,7 +29,7 @@ def predict_with(
     backend: Backend, arch: str, input_format: InputFormat, precision: Precision = "float32"
 ) -> Predict:
     member = Member("a", arch, NO_FILE, input=input_format)
-    return make_predict(backend, member, tiny_network(arch), CLASSES.count, CPU, precision)
+    return PredictMaker(backend, CLASSES.count, CPU, precision)(member, tiny_network(arch))
 
 
 @pytest.mark.parametrize(
@@ -74,9 +73,3 @@ def test_networks_that_come_and_go_leave_the_stack_of_signal_handlers_alone() ->
     assert _signal_stack() == stack
     del second
     assert _signal_stack() == stack
-
-
-def test_another_device_is_refused() -> None:
-    member = Member("a", "googlenet", NO_FILE)
-    with pytest.raises(InputError, match="openvino runs on the CPU, not on cuda"):
-        make_predict("openvino", member, tiny_network(), CLASSES.count, torch.device("cuda"), "float32")

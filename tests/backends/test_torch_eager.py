@@ -6,7 +6,7 @@ from builders import CLASS_NAMES, randomise
 from torch import Tensor, nn
 
 from ensemble_eval.backends import OutOfDeviceMemoryError, Precision
-from ensemble_eval.backends.normalization import Normalization
+from ensemble_eval.backends.normalization import Normalization, SharedNormalization
 from ensemble_eval.backends.torch_eager import TorchEager
 from ensemble_eval.errors import InputError
 from ensemble_eval.manifests import InputFormat
@@ -32,7 +32,7 @@ def _network() -> nn.Module:
 
 
 def _eager(network: nn.Module, precision: Precision = "float32", classes: int = len(CLASS_NAMES)) -> TorchEager:
-    return TorchEager("a", network, InputFormat(), classes, CPU, precision)
+    return TorchEager("a", network, SharedNormalization(InputFormat(), CPU), classes, CPU, precision)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.job_status import read_status
 from ensemble_eval.store import Part, Store
 
-KEY = {"images": 100, "scores": False, "members": ["a"]}
+KEY = {"images": 100, "scores": False, "until_decided": [], "members": ["a"]}
 NIGHT = 30_000.0
 
 
@@ -17,7 +17,7 @@ def part(images: range, seconds: float, unreadable: tuple[str, ...] = ()) -> Par
 
 
 def write(out: Path, now: float, written: Part) -> None:
-    Store(out, KEY, with_scores=False, clock=lambda: now).write(written)
+    Store(out, KEY, clock=lambda: now).write(written)
 
 
 def test_counts_and_pace_come_from_the_parts(tmp_path: Path) -> None:

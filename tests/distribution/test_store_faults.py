@@ -12,7 +12,7 @@ import pytest
 from ensemble_eval.errors import InputError
 from ensemble_eval.store import Part, PartBuffer, Progress, Store
 
-KEY = {"images": 4, "scores": False, "members": ["a"], "dataset": "1234", "crops": 1}
+KEY = {"images": 4, "scores": False, "until_decided": [], "members": ["a"], "dataset": "1234", "crops": 1}
 
 
 def row(image: str) -> dict[str, Any]:
@@ -30,15 +30,13 @@ def row(image: str) -> dict[str, Any]:
 def write(out: Path, *images: str) -> Path:
     """Write one part and return its path."""
     before = set((out / "predictions").glob("part-*"))
-    Store(out, KEY, with_scores=False).write(
-        Part([row(image) for image in images], list(images), passes=len(images))
-    )
+    Store(out, KEY).write(Part([row(image) for image in images], list(images), passes=len(images)))
     (path,) = set((out / "predictions").glob("part-*")) - before
     return path
 
 
 def opened(out: Path) -> Progress:
-    return Store(out, KEY, with_scores=False).open()
+    return Store(out, KEY).open()
 
 
 def test_a_flipped_bit_costs_the_images_of_its_part_only(tmp_path: Path) -> None:
@@ -72,7 +70,7 @@ def test_a_write_that_breaks_off_in_its_midst_leaves_nothing(
 
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(InputError, match=r"part-.* cannot be written \(No space left on device\); free space"):
-        Store(tmp_path, KEY, with_scores=False).write(Part([row("a")], ["a"]))
+        Store(tmp_path, KEY).write(Part([row("a")], ["a"]))
     assert list((tmp_path / "predictions").iterdir()) == []
 
 
@@ -83,8 +81,8 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    buffer = PartBuffer(Store(tmp_path, KEY, with_scores=False), save_every=-1)
-    buffer.add("b", [row("b")], 1)
+    buffer = PartBuffer(Store(tmp_path, KEY), save_every=-1)
+    buffer.add("b", [row("b")], 1, 1)
     with pytest.raises(InputError, match="No space left on device"):
         buffer.write_if_due()
     # Leaving after such an error must not run into it again.
@@ -102,7 +100,7 @@ def test_a_folder_that_takes_no_files_is_refused_before_any_work() -> None:
 def test_another_data_set_is_refused_with_the_difference(tmp_path: Path) -> None:
     write(tmp_path, "a")
     with pytest.raises(InputError, match=r'dataset "1234", now "5678"; images 4, now 5'):
-        Store(tmp_path, {**KEY, "dataset": "5678", "images": 5}, with_scores=False).open()
+        Store(tmp_path, {**KEY, "dataset": "5678", "images": 5}).open()
 
 
 def test_many_openers_and_writers_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -110,7 +108,7 @@ def test_many_openers_and_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     damaged.write_bytes(b"PAR1")
 
     def work(rank: int) -> bool:
-        store = Store(tmp_path, KEY, with_scores=False)
+        store = Store(tmp_path, KEY)
         seen = len(store.open().done)
         for image in range(10):
             store.write(Part([row(f"{rank}/{image}")], [f"{rank}/{image}"]))
@@ -127,7 +125,7 @@ def test_many_openers_and_writers_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_an_image_in_two_parts_is_kept_once(tmp_path: Path) -> None:
     write(tmp_path, "a", "b")
     write(tmp_path, "b", "c")
-    store = Store(tmp_path, KEY, with_scores=False)
+    store = Store(tmp_path, KEY)
     assert store.open().repeated == {"b"}
     store.remove_repeated()
     after = store.open()
@@ -139,7 +137,7 @@ def test_an_image_in_two_parts_is_kept_once(tmp_path: Path) -> None:
 def test_temporary_files_of_killed_writers_go_at_the_end(tmp_path: Path) -> None:
     write(tmp_path, "a")
     (tmp_path / "predictions" / ".part-0123.parquet.abc.tmp").write_bytes(b"half")
-    store = Store(tmp_path, KEY, with_scores=False)
+    store = Store(tmp_path, KEY)
     assert store.open().done == {"a"}
     store.remove_leftovers()
     assert len(list((tmp_path / "predictions").iterdir())) == 1

@@ -1,0 +1,67 @@
+"""Which crop goes into which row of which batch."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ensemble_eval.pooled_images import PooledImage
+
+# Rows a lane apart start at the same alignment: 16 rows of the smallest activation are whole cache lines.
+_MAX_LANES = 16
+
+
+class Pass(NamedTuple):
+    """One view of one image, to go through all members."""
+
+    image: PooledImage
+    view: int
+
+
+class Batch:
+    """A batch being put together.
+
+    The last bits of a network's outputs depend on the batch's shape, and may depend on where in memory a
+    crop's row begins, because kernels sum in an order that follows alignment. So every batch has the same
+    shape, padded where need be, and every crop its own lane, which follows from its image's position in the
+    data set and from its place in the crop order: rows of the same lane lie whole cache lines apart. Scores
+    are then the same bits whichever images happen to share a batch.
+
+    Args:
+        size: rows.
+
+    Attributes:
+        passes: by row.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.passes: dict[int, Pass] = {}
+        self._lanes = math.gcd(size, _MAX_LANES)
+        self._taken = [0] * self._lanes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every row has its crop."""
+        return len(self.passes) == self.size
+
+    def take_from(self, image: PooledImage, at_most: int) -> None:
+        """Take the first `at_most` open views of an image, as far as their lanes have empty rows."""
+        # Consecutive images fill consecutive lanes. Where a scheme fills all lanes evenly, they begin one lane
+        # apart, so that not all of them wait for the same.
+        first = image.position * (image.scheme % self._lanes or 1)
+        for view in image.open_views()[:at_most]:
+            lane = (first + view) % self._lanes
+            if self._taken[lane] < self.size // self._lanes:
+                self.passes[self._taken[lane] * self._lanes + lane] = Pass(image, view)
+                self._taken[lane] += 1
+                image.take(view)
+
+    def give_back(self) -> None:
+        """Return every view to its image, for another batch."""
+        for image in self.images():
+            image.give_back(one.view for one in self.passes.values() if one.image is image)
+        self.passes.clear()
+
+    def images(self) -> Iterator[PooledImage]:
+        """The images that have crops in the batch, each once."""
+        yield from {id(one.image): one.image for one in self.passes.values()}.values()
