@@ -6,8 +6,11 @@ DEMO ?= demo
 DEMO_IMAGES ?= 100
 # A seed that no training and no choice of ours ever saw; the README's table is on its first 1,000 pictures.
 DEMO_SEED := 2014
+# A folder of JPEGs; without one, pictures are drawn. BENCH holds further options, see `-m benchmarks.compare --help`.
+IMAGES ?=
+BENCH ?=
 
-.PHONY: test faults demo checkpoints clean
+.PHONY: test faults demo checkpoints bench clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -30,6 +33,11 @@ checkpoints: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data build/tune --split val --images 600 --seed 2
 	$(BIN)/ensemble-eval train manifests/train-demo.toml --out build/checkpoints
 
+# Side by side with what else one would use, into benchmarks/results.md; an hour on two cores, and they must be idle.
+bench: $(VENV)/.installed-bench
+	test -n "$(IMAGES)" || $(BIN)/ensemble-eval demo-data build/bench --split val --images 16 --seed $(DEMO_SEED)
+	$(BIN)/python -m benchmarks.compare --images $(or $(IMAGES),build/bench) $(BENCH)
+
 $(VENV)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[cpu,dev]'
@@ -39,6 +47,11 @@ $(VENV)/.installed-dev: pyproject.toml
 $(VENV)/.installed-cpu: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable ".$$(command -v nvidia-smi >/dev/null || echo '[cpu]')"
+	touch $@
+
+$(VENV)/.installed-bench: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[cpu,bench]'
 	touch $@
 
 clean:

@@ -1,0 +1,1 @@
+"""How fast this is, beside what else one would use: `make bench`, and `python -m benchmarks.memory`."""

@@ -1,0 +1,73 @@
+"""The bound: the fastest engine's forward pass alone, on data that is there.
+
+No decoding, cutting, normalising, copying or softmax; nobody who has to look at the images can be faster
+with this engine. All members run in turn on one batch, as in an evaluation, so that their weights compete
+for the caches.
+"""
+
+import math
+import time
+import warnings
+
+import numpy as np
+import openvino
+import torch
+from openvino import properties
+from torch import nn
+
+from benchmarks import pipeline
+from benchmarks.work import CROPS, Cost, Work, parser, work_from
+
+
+def compiled(core: openvino.Core, network: nn.Module, pixels: openvino.Tensor) -> openvino.InferRequest:
+    """The network for exactly this input, bound to it.
+
+    Args:
+        core: of the process.
+        network: in eval mode.
+        pixels: float32 [batch, 3, 224, 224], read in place by every inference.
+    """
+    shape = list(pixels.shape)
+    with warnings.catch_warnings():
+        # Tracing warns of every shape that it takes as fixed; they are fixed here.
+        warnings.simplefilter("ignore")
+        model = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape])
+    config = {
+        properties.hint.inference_precision: openvino.Type.bf16,
+        properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
+        properties.inference_num_threads: torch.get_num_threads(),
+        properties.hint.enable_cpu_pinning: False,
+    }
+    request = core.compile_model(model, "CPU", config).create_infer_request()
+    request.set_input_tensor(pixels)
+    request.infer()
+    return request
+
+
+def evaluate(work: Work) -> Cost:
+    """Time as many batches as the crops of the images would fill."""
+    shape = (work.batch, 3, pipeline.CROP_SIZE, pipeline.CROP_SIZE)
+    pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    core = openvino.Core()
+    shared = openvino.Tensor(pixels, shared_memory=True)
+    requests = [compiled(core, network, shared) for network in pipeline.load_networks(work.ensemble)]
+    images = len(work.paths())
+    batches = math.ceil(CROPS * images / work.batch)
+    began = time.perf_counter()
+    for _ in range(batches):
+        for request in requests:
+            request.infer()
+    seconds = time.perf_counter() - began
+    if not all(np.isfinite(request.get_output_tensor().data).all() for request in requests):
+        raise ValueError("a network's output is not finite")
+    passes = batches * work.batch * len(requests)
+    return Cost(images, passes, passes, seconds)
+
+
+def main() -> None:
+    """See the module."""
+    evaluate(work_from(parser().parse_args())).print()
+
+
+if __name__ == "__main__":
+    main()
