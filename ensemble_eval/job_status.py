@@ -72,6 +72,8 @@ def read_status(out: Path) -> Status:
 
 
 def _images_per_second(parts: Iterable[Part]) -> float:
+    # After a merge there are parts whose images all stand in others; they say nothing of the pace.
+    parts = [part for part in parts if part.images or part.unreadable]
     newest = max(part.written for part in parts)
     recent = [part for part in parts if part.written >= newest - _PACE_WINDOW_SECONDS]
     began = min(part.written - part.seconds for part in recent)

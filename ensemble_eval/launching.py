@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -39,8 +40,7 @@ def run_workers(arguments: Sequence[str], ranks: int, run_id: str, watch: Callab
         StopRequestedError: a signal came, and was passed on to the workers.
         EnsembleEvalError: what `watch` raised.
     """
-    # Its messages are for those who debug the launcher; ours say what happened.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    _silence_launcher()
     watcher = _Watcher(watch)
     with tempfile.TemporaryDirectory(prefix="ensemble-eval-") as logs, _worker_environment():
         config = LaunchConfig(
@@ -53,12 +53,13 @@ def run_workers(arguments: Sequence[str], ranks: int, run_id: str, watch: Callab
             rdzv_configs={"is_host": True},
             local_addr="localhost",
             max_restarts=0,
-            signals_to_handle="SIGTERM,SIGINT",
+            # Not SIGTERM and SIGINT, which are ours: at a second one torch's handler would begin to wait anew.
+            signals_to_handle="SIGUSR2",
             shutdown_timeout=_STOPPING_SECONDS,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
         )
         try:
-            with watcher, _signals_restored():
+            with watcher, _stopping_signals():
                 elastic_launch(config, sys.executable)("-m", "ensemble_eval", *arguments)
         except (SignalException, StopRequestedError, ChildFailedError) as ended:
             raise (watcher.error or _meaning(ended)) from ended
@@ -131,11 +132,31 @@ def _worker_environment() -> Iterator[None]:
 
 
 @contextmanager
-def _signals_restored() -> Iterator[None]:
-    """The launcher installs handlers and leaves them behind."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def _stopping_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM stop the workers, once; a second SIGINT ends this process and with it the workers."""
+    requested = False
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        nonlocal requested
+        if requested:
+            # Launchers repeat SIGTERM, so only an impatient person's second SIGINT counts.
+            if number == signal.SIGINT:
+                os._exit(128 + number)
+            return
+        requested = True
+        raise SignalException(signal.Signals(number).name, signal.Signals(number))
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _silence_launcher() -> None:
+    """Its messages are for those who debug the launcher; ours say what happened."""
+    for name in ("torch.distributed.elastic", "torch.distributed.launcher"):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.addHandler(logging.NullHandler())

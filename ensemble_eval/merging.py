@@ -51,13 +51,16 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     key, parts, damaged = _read_all(folders)
     run_record.refuse_foreign(out, key)
     store = Store(out, key)
-    store.open()
+    set_aside = store.open().damaged
     for path in parts:
         write_atomically(out / PREDICTIONS_FOLDER / path.name, read_part(path))
     if store.open().repeated:
         store.remove_repeated()
     progress = store.open()
-    return Merged(key["images"], progress, damaged, _tables(out, store, progress, key, folders))
+    damaged += tuple(out / PREDICTIONS_FOLDER / name for name in set_aside)
+    # Where `out` is one of the folders, its damaged parts were seen twice.
+    named = tuple(dict.fromkeys(damaged))
+    return Merged(key["images"], progress, named, _tables(out, store, progress, key, folders))
 
 
 def _read_all(folders: Sequence[Path]) -> tuple[RunKey, list[Path], tuple[Path, ...]]:
@@ -75,7 +78,10 @@ def _read_all(folders: Sequence[Path]) -> tuple[RunKey, list[Path], tuple[Path, 
                 continue
             theirs, _ = describe_part(path, BytesIO(data))
             if key is not None and theirs != key:
-                raise InputError(f"{folder} and {folders[0]} differ in their runs ({key_difference(key, theirs)})")
+                raise InputError(
+                    f"{folder} and {folders[0]} differ in their runs ({key_difference(key, theirs)}); "
+                    "merge the folders of one run only"
+                )
             key = theirs
             parts.append(path)
     if key is None:

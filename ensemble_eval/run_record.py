@@ -70,14 +70,16 @@ def refuse_foreign(out: Path, key: Mapping[str, Any]) -> None:
         try:
             theirs = json.loads(record.read_text())["key"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{record} is not readable; choose another --out, or --fresh") from error
+            raise InputError(f"{record} is not readable; choose another --out, or run with --fresh") from error
         if theirs != (ours := json.loads(json.dumps(key))):
             raise InputError(
                 f"{out} belongs to another run ({key_difference(theirs, ours)}); "
-                "choose another --out, or --fresh to start over there"
+                "choose another --out, or run with --fresh to start over there"
             )
     elif (out / TABLE_FILE).exists():
-        raise InputError(f"{out} holds a {TABLE_FILE} without its {RECORD_FILE}; choose another --out, or --fresh")
+        raise InputError(
+            f"{out} holds a {TABLE_FILE} without its {RECORD_FILE}; choose another --out, or run with --fresh"
+        )
 
 
 def refuse_file(out: Path) -> None:

@@ -180,7 +180,7 @@ class Store:
         if key != self._key:
             raise InputError(
                 f"{self._folder.parent} belongs to another run ({key_difference(key, self._key)}); "
-                "choose another --out, or --fresh to start over there"
+                "choose another --out, or run with --fresh to start over there"
             )
         return part
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -35,8 +36,8 @@ def evaluate(settings: Settings, images: int | None = None) -> Outcome | None:
     return run.finish()
 
 
-def into(settings: Settings, out: Path, **changes: object) -> Settings:
-    return dataclasses.replace(settings, out=out, **changes)  # type: ignore[arg-type]
+def into(settings: Settings, out: Path, **changes: Any) -> Settings:
+    return dataclasses.replace(settings, out=out, **changes)
 
 
 def predictions(out: Path) -> str:

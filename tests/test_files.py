@@ -11,9 +11,14 @@ from ensemble_eval.files import atomic_path, sha256_of, write_atomically
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "table.csv"
     write_atomically(target, b"old")
-    with pytest.raises(RuntimeError, match="midway"), atomic_path(target) as temporary:  # noqa: PT012
-        temporary.write_bytes(b"ne")
-        raise RuntimeError("midway")
+
+    def write_half() -> None:
+        with atomic_path(target) as temporary:
+            temporary.write_bytes(b"ne")
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        write_half()
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 

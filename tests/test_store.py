@@ -116,7 +116,8 @@ def test_another_run_is_refused_with_the_difference(store: Store, tmp_path: Path
         other.open()
     assert str(refusal.value) == (
         f'{tmp_path} belongs to another run (dataset "d1", now "d2"; '
-        'member a {"weights": "w1"}, now {"weights": "w2"}); choose another --out, or --fresh to start over there'
+        'member a {"weights": "w1"}, now {"weights": "w2"}); '
+        "choose another --out, or run with --fresh to start over there"
     )
 
 

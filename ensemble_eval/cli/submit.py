@@ -1,5 +1,7 @@
 """`ensemble-eval submit`."""
 
+import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +78,11 @@ def submit(context: click.Context, /, **options: Any) -> None:
         return
     # Slurm does not make the folder of a log.
     options["out"].mkdir(parents=True, exist_ok=True)
-    click.echo(submit_script(script))
-    click.echo(f"follow it with: tail -F {_log(options)}\nor with:        ensemble-eval status {ensembles[0][1]}")
+    said = submit_script(script)
+    click.echo(said)
+    click.echo(f"follow it with: tail -F {_logs_of(options, said)}")
+    for _, out in ensembles:
+        click.echo(f"or with:        ensemble-eval status {shlex.quote(str(out))}")
 
 
 def _job(options: dict[str, Any]) -> "Job":
@@ -100,6 +105,13 @@ def _job(options: dict[str, Any]) -> "Job":
 def _log(options: dict[str, Any]) -> str:
     number = "%A-%a" if options["array"] else "%j"
     return str(options["out"] / f"{options['job_name']}-{number}.log")
+
+
+def _logs_of(options: dict[str, Any], said: str) -> str:
+    """The log of the job that sbatch has just numbered, as a word for the shell; of an array all logs."""
+    number = re.search(r"\d+", said)
+    start = shlex.quote(str(options["out"] / options["job_name"]))
+    return f"{start}-{number[0] if number else '*'}{'-*' if options['array'] else ''}.log"
 
 
 def _ensembles(first: Path, others: tuple[Path, ...], out: Path) -> list[tuple[Path, Path]]:

@@ -106,7 +106,7 @@ def _decode_or_reason(item: Item) -> Tensor | str:
 def _shared_bytes(count: int) -> Tensor:
     try:
         chunk = torch.empty(count, dtype=torch.uint8)
-        chunk.share_memory_()  # type: ignore[no-untyped-call]
+        chunk.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     except RuntimeError as error:
         raise InputError(
             f"the decoded images do not fit into shared memory ({error}); set cache_decoded = false, or make "

@@ -36,7 +36,7 @@ class Trainer:
         schedule, device = task.recipe.schedule, task.place.device
         network = networks.initial_network(task.recipe, task.plan, task.data.num_classes)
         # Channels last doubles the speed of these convolutions on a CPU.
-        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
         self.averaged = AveragedModel(self.network)
         self._optimizer = torch.optim.SGD(
             self.network.parameters(),
@@ -132,7 +132,7 @@ class Trainer:
         value = float(loss.detach())
         self._require_finite(value)
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._optimizer.step()
         self._scheduler.step()
         self.step += 1

@@ -107,7 +107,7 @@ class Task:
             epoch: whose patches they are taken from.
         """
         network = networks.inference_network(self.recipe, self.plan, self.data.num_classes, trained)
-        network.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
         if averaged:
             with self._autocast():
                 networks.refresh_batch_norm(network, self._statistics_images(epoch))

@@ -56,7 +56,7 @@ def fill(row_class: type[Row], table: Mapping[str, Any], place: str) -> Row:
     Raises:
         InputError: an unknown, missing or impossible field.
     """
-    known = {field.name: field for field in fields(row_class)}  # type: ignore[arg-type]
+    known = {field.name: field for field in fields(row_class)}  # type: ignore[arg-type]  # rows are dataclasses
     if unknown := sorted(set(table) - set(known)):
         raise InputError(
             f"{place}: unknown field {unknown[0]!r}; remove it or mend its name (known are {', '.join(known)})"

@@ -239,7 +239,7 @@ def test_an_output_folder_of_another_run_is_left_as_it_is(
     assert finished.code == 2
     assert "another run" in finished.err
     assert "crops 1, now 10" in finished.err
-    assert "choose another --out, or --fresh" in finished.err
+    assert "choose another --out, or run with --fresh" in finished.err
     assert _contents(tmp_path / "out") == before
 
 

@@ -47,6 +47,20 @@ def _predictions(out: Path) -> str:
     return text
 
 
+def _start_and_hold(folder: Path, arguments: list[str]) -> "subprocess.Popen[str]":
+    """Start a run and wait until its third batch is in hand, where it stays while `folder/hold` exists."""
+    (folder / "hold").touch()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from ensemble_eval.cli import main; main()", *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "waiting").exists() and process.poll() is None:
+        time.sleep(0.02)
+    return process
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_keeps_what_is_done_and_the_printed_command_continues(
     tmp_path: Path, cli: Cli, number: signal.Signals, code: int
@@ -54,16 +68,7 @@ def test_a_signal_keeps_what_is_done_and_the_printed_command_continues(
     folder = tmp_path / "a folder"  # with a space, so that the command must be quoted
     folder.mkdir()
     arguments = _arguments(folder, "interrupted")
-    (folder / "hold").touch()
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from ensemble_eval.cli import main; main()", *arguments, "--fresh"],
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        while not (folder / "waiting").exists() and process.poll() is None:
-            time.sleep(0.02)
+    with _start_and_hold(folder, [*arguments, "--fresh"]) as process:
         process.send_signal(number)
         time.sleep(0.5)  # the signal waits for the batch in hand
         (folder / "hold").unlink()
@@ -86,6 +91,29 @@ def test_a_signal_keeps_what_is_done_and_the_printed_command_continues(
     other = folder / "uninterrupted"
     assert (out / "table3.csv").read_bytes() == (other / "table3.csv").read_bytes()
     assert _predictions(out) == _predictions(other)
+
+
+@pytest.mark.parametrize("ranks", [[], ["--ranks", "2"]], ids=["one", "two"])
+def test_a_second_sigint_leaves_at_once_and_what_was_written_is_whole(
+    tmp_path: Path, cli: Cli, ranks: list[str]
+) -> None:
+    arguments = [*_arguments(tmp_path, "interrupted"), "--save-every", "0"]
+    with _start_and_hold(tmp_path, [*arguments, *ranks]) as process:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert process.poll() is None  # it waits for the batch in hand, which never ends
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=4) == 130
+        process.communicate(timeout=60)  # a rank that was only just starting ends itself
+    (tmp_path / "hold").unlink()
+    done = len(pd.read_parquet(tmp_path / "interrupted" / "predictions"))
+    assert 0 < done <= 8  # of each rank's two batches before
+    finished = cli(*arguments)
+    assert finished.code == 0
+    assert "had changed since it was written" not in finished.err
+    assert f"continuing: {done} images were done before" in finished.err
+    assert cli(*_arguments(tmp_path, "uninterrupted")).code == 0
+    assert _predictions(tmp_path / "interrupted") == _predictions(tmp_path / "uninterrupted")
 
 
 def test_the_held_networks_outputs_differ_from_image_to_image() -> None:

@@ -175,4 +175,4 @@ def test_impossible_values_are_refused_before_anything_is_made(
 
 def test_an_unknown_split_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown split 'test'; choose one of train, val"):
-        draw_dataset(tmp_path, "test", 1, 0)  # type: ignore[arg-type]
+        draw_dataset(tmp_path, "test", 1, 0)  # type: ignore[arg-type]  # wrong on purpose

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class Fault:
 
     signal_number: signal.Signals
     target: str
-    seconds: float
+    seconds: float = 0.0
 
 
 def make_setup(folder: Path, images: int) -> Setup:
@@ -78,11 +78,23 @@ def random_fault(rng: random.Random, seconds: float) -> Fault:
     return Fault(number, target, rng.uniform(0.2, 1.0) * seconds)
 
 
-def interrupt(command: Sequence[str], fault: Fault) -> tuple[int, float, str]:
-    """Run until the fault; give the exit code, the seconds that it took to leave, and the messages."""
+def interrupt(
+    command: Sequence[str], fault: Fault, due: Callable[[], bool] | None = None
+) -> tuple[int, float, str]:
+    """Run until the fault; give the exit code, the seconds that it took to leave, and the messages.
+
+    Args:
+        command: of the run.
+        fault: what happens to it.
+        due: tells when, in place of the fault's seconds, which mean little on a busy machine.
+    """
     process = start(command)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(fault.seconds)
+    if due is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(fault.seconds)
+    else:
+        while process.poll() is None and not due():
+            time.sleep(0.02)
     began = time.monotonic()
     if process.poll() is None:
         for pid in _targets(process.pid, fault.target):
@@ -102,6 +114,11 @@ def check_leave(fault: Fault, code: int, seconds: float, messages: str, *, timed
     assert code == INTERRUPTED + fault.signal_number, messages
     assert messages.count("continue with: ensemble-eval run") == 1, messages
     assert not timed or seconds < STOPPING_SECONDS, f"took {seconds:.1f} s to leave"
+
+
+def parts_of(out: Path) -> int:
+    """How many parts a run has stored."""
+    return len(list((out / "predictions").glob("part-*")))
 
 
 def _targets(launcher: int, target: str) -> list[int]:
@@ -138,7 +155,7 @@ def interrupted_runs(setup: Setup, folder: Path, rounds: int, seed: int, *, time
             continue
         faults += 1
         check_leave(fault, code, seconds, messages, timed=timed)
-        parts = len(list((out / "predictions").glob("part-*")))
+        parts = parts_of(out)
         print(
             f"{faults:3}: {fault.signal_number.name} to {fault.target} after {fault.seconds:.1f} s, "
             f"gone in {seconds:.1f} s with {code}; {parts} parts",

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faults import Setup, finish, make_setup
+from faults import Setup
 from local_slurm import Slurm, local_slurm, missing_reason
 from outcome import outcome_bytes
 
-IMAGES = 24
+pytest_plugins = ["whole_run"]
 
 
 @pytest.fixture(scope="module")
@@ -22,18 +22,6 @@ def slurm() -> Iterator[Slurm]:
         pytest.skip(reason)
     with local_slurm() as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
-    return make_setup(tmp_path_factory.mktemp("setup"), IMAGES)
-
-
-@pytest.fixture(scope="module")
-def expected(setup: Setup, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
-    out = tmp_path_factory.mktemp("expected")
-    finish(setup.command(out, ranks=1))
-    return outcome_bytes(out)
 
 
 def submit(slurm: Slurm, setup: Setup, out: Path, *options: object, ranks: int = 2) -> str:
@@ -68,6 +56,7 @@ def test_two_nodes_with_two_ranks_each_give_the_same_bytes(
     assert job["NumTasks"] == "4"
     assert "on 4 ranks" in log(tmp_path)
     assert log(tmp_path).count("written to") == 1
+    assert re.search(r"^24/24 images, \d+ crops/s, 0:00:00 left$", log(tmp_path), re.MULTILINE)
     assert outcome_bytes(tmp_path) == expected
 
 

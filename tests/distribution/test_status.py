@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,55 @@ def test_says_when_the_run_seems_to_stand_still(tmp_path: Path, cli: Cli) -> Non
     assert "0:01:30 once it runs; nothing came for" in done.out
 
 
-def test_a_folder_without_parts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no results yet"):
+def test_says_all_of_a_run_that_is_under_way(tmp_path: Path, cli: Cli) -> None:
+    write(tmp_path, time.time(), part(range(49), seconds=10.0, unreadable=("099",)))
+    done = cli("status", tmp_path)
+    assert done.code == 0
+    assert done.out.splitlines() == [
+        "done        49 of 100 images, 490 passes",
+        "missing     50",
+        "unreadable  1",
+        "pace        5.00 images/s",
+        "time left   0:00:10",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tables", "left"), [(["table3.csv"], "none"), ([], "none; run the command once more for the table")]
+)
+def test_tells_whether_a_run_without_missing_images_has_its_table(
+    tmp_path: Path, cli: Cli, tables: list[str], left: str
+) -> None:
+    write(tmp_path, 1000.0, part(range(100), seconds=10.0))
+    for name in tables:
+        (tmp_path / name).touch()
+    assert cli("status", tmp_path).out.splitlines()[-1] == f"time left   {left}"
+
+
+def test_an_image_in_two_parts_counts_once(tmp_path: Path) -> None:
+    write(tmp_path, 1000.0, part(range(10), seconds=10.0))
+    write(tmp_path, 1000.0, part(range(5, 15), seconds=10.0))
+    assert read_status(tmp_path).done == 15
+
+
+def test_a_part_that_a_merge_left_without_images_does_not_make_the_pace(tmp_path: Path) -> None:
+    write(tmp_path, 1000.0, part(range(10), seconds=5.0))
+    write(tmp_path, NIGHT, part(range(0), seconds=5.0))
+    status = read_status(tmp_path)
+    assert status.images_per_second == pytest.approx(2.0)
+    assert status.seconds_left == pytest.approx(45.0)
+
+
+def test_parts_of_two_runs_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, 1000.0, part(range(10), seconds=10.0))
+    Store(tmp_path, {**KEY, "images": 99}).write(part(range(10), seconds=10.0))
+    with pytest.raises(InputError, match="holds parts of several runs"):
         read_status(tmp_path)
+
+
+def test_a_folder_without_parts_is_refused(tmp_path: Path, cli: Cli) -> None:
+    done = cli("status", tmp_path)
+    assert done.code == 2
+    assert done.err == (
+        f"error: {tmp_path} holds no results yet; the first parts come half a minute after the start\n"
+    )

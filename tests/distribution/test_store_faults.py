@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from conftest import Cli
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.store import Part, PartBuffer, Progress, Store
@@ -95,6 +96,41 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
 def test_a_folder_that_takes_no_files_is_refused_before_any_work() -> None:
     with pytest.raises(InputError, match="takes no files"):
         opened(Path("/proc/results"))
+
+
+def test_a_run_whose_disk_fills_up_says_so_and_continues_once_there_is_space(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("run", dataset, "--ensemble", ensemble, "--crops", "1", "--save-every", "0", "--out", tmp_path)
+    flush, flushed = os.fsync, 0
+
+    def fill_up(descriptor: int) -> None:
+        nonlocal flushed
+        flushed += 1
+        # Two parts, each with its folder.
+        if flushed > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fill_up)
+    full = cli(*command)
+    assert full.code == 2
+    assert full.err.splitlines()[-1].endswith(
+        "cannot be written (No space left on device); free space or choose another folder"
+    )
+    assert not (tmp_path / "table3.csv").exists()
+    assert not list((tmp_path / "predictions").glob(".*"))
+    monkeypatch.setattr(os, "fsync", flush)
+    continued = cli(*command)
+    assert continued.code == 0
+    assert "continuing: 2 images were done before" in continued.err
+
+
+def test_a_run_into_a_folder_that_takes_no_files_is_refused(cli: Cli, dataset: Path, ensemble: Path) -> None:
+    refused = cli("run", dataset, "--ensemble", ensemble, "--out", "/proc/results")
+    assert refused.code == 2
+    assert refused.err.startswith("error: /proc/results/predictions takes no files (")
+    assert refused.err.count("\n") == 1
 
 
 def test_another_data_set_is_refused_with_the_difference(tmp_path: Path) -> None:

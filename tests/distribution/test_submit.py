@@ -1,0 +1,117 @@
+"""`submit` without a Slurm: the script that it writes, and what it refuses."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+SCRIPT = """\
+#!/bin/bash
+#SBATCH --job-name=googlenets
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=8
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=6
+#SBATCH --time=0:30:00
+#SBATCH --partition=gpu
+#SBATCH --account=vision
+#SBATCH --output='my results/googlenets-%j.log'
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@120
+#SBATCH --requeue
+
+ensemble=seven.toml
+out='my results'
+
+# Told to stop (scancel, preemption), the ranks finish the batch in hand and write. Ahead of the time limit
+# Slurm sends USR1: then the job goes back to the queue too, and continues where it stopped.
+stop() { scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }
+trap stop TERM
+trap 'requeue=yes; stop' USR1
+
+srun --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=8 --cpus-per-task=6 \\
+    PYTHON -m ensemble_eval run val --crops 144 --precision bfloat16 --workers 5 \\
+    --ensemble "$ensemble" --out "$out" &
+step=$!
+# A signal ends a wait, not the step.
+while kill -0 "$step" 2>/dev/null; do wait "$step"; done
+wait "$step"; code=$?
+if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+exit $code
+"""
+EVALUATION = ("val", "--ensemble", "seven.toml", "--out", "my results")
+
+
+def test_a_dry_run_prints_a_script_that_a_person_can_read(cli: Cli) -> None:
+    job = "--nodes 2 --gpus-per-node 8 --cpus-per-rank 6 --time 0:30:00 --partition gpu --account vision"
+    run = "--crops 144 --precision bfloat16 --workers 5 --job-name googlenets --dry-run"
+    printed = cli("submit", *EVALUATION, *shlex.split(job), *shlex.split(run))
+    assert printed.code == 0
+    assert printed.out == SCRIPT.replace("PYTHON", shlex.quote(sys.executable))
+
+
+def test_an_array_has_a_folder_for_each_ensemble(cli: Cli) -> None:
+    arrays = ("--array", "b.toml", "--array", "c.toml", "--no-requeue", "--ranks", "4")
+    lines = cli("submit", *EVALUATION, *arrays, "--dry-run").out.splitlines()
+    assert "#SBATCH --array=0-2" in lines
+    assert "#SBATCH --output='my results/ensemble-eval-%A-%a.log'" in lines
+    assert "#SBATCH --no-requeue" in lines
+    assert "#SBATCH --signal=B:TERM@120" in lines
+    assert "ensembles=(seven.toml b.toml c.toml)" in lines
+    assert "outs=('my results/seven' 'my results/b' 'my results/c')" in lines
+    assert "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}" in lines
+
+
+def test_the_script_goes_to_sbatch(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(f"#!/bin/sh\n/bin/cat > '{tmp_path}/script'\necho Submitted batch job 17\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(sbatch.parent))
+    out = tmp_path / "out"
+    submitted = cli("submit", "val", "--out", out)
+    assert submitted.code == 0
+    assert submitted.out.splitlines() == [
+        "Submitted batch job 17",
+        f"follow it with: tail -F {out}/ensemble-eval-17.log",
+        f"or with:        ensemble-eval status {out}",
+    ]
+    assert (tmp_path / "script").read_text() == cli("submit", "val", "--out", out, "--dry-run").out
+    assert out.is_dir()  # Slurm would not make it for the log
+
+    array = cli("submit", "val", "--ensemble", "a.toml", "--array", "b.toml", "--out", out)
+    assert array.out.splitlines()[1:] == [
+        f"follow it with: tail -F {out}/ensemble-eval-17-*.log",
+        f"or with:        ensemble-eval status {out}/a",
+        f"or with:        ensemble-eval status {out}/b",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "there is no sbatch on this machine; submit from a login node of the cluster, or use --dry-run"),
+        (["--fresh"], "--fresh would start over at every requeue; remove my results and submit without it"),
+        (["--array", "other/seven.toml"], "two ensembles of the array have the same file name"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused = cli("submit", *EVALUATION, *options)
+    assert refused.code == 2
+    assert sentence in refused.err
+
+
+def test_what_sbatch_refuses_is_passed_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text("#!/bin/sh\necho sbatch: error: invalid partition >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    refused = cli("submit", "val", "--out", tmp_path / "out", "--partition", "none")
+    assert refused.code == 2
+    assert refused.err == "error: sbatch refuses the job: sbatch: error: invalid partition\n"
