@@ -109,6 +109,7 @@ class Run:
             self.settings.crops,
             bicubic=self.inputs.ensemble.interpolation == "bicubic",
             workers=self.settings.workers,
+            pinned=self.inputs.device.type == "cuda",
             ahead=_IMAGES_AHEAD_PER_WORKER * self.settings.workers,
         )
         with contextlib.closing(images):

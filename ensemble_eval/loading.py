@@ -12,7 +12,13 @@ from ensemble_eval.pooled_images import ReadyImage, UnreadableImage
 
 
 def load_images(
-    items: Iterable[tuple[int, Item]], scheme: int, *, bicubic: bool, workers: int, ahead: int
+    items: Iterable[tuple[int, Item]],
+    scheme: int,
+    *,
+    bicubic: bool,
+    workers: int,
+    ahead: int,
+    pinned: bool = False,
 ) -> Generator[ReadyImage | UnreadableImage, None, None]:
     """Yield every item in order, ready to be cut or as unreadable with its reason.
 
@@ -21,6 +27,7 @@ def load_images(
         scheme: the largest crop scheme that is needed.
         bicubic: resample bicubically.
         workers: threads; Pillow and torch release the interpreter's lock while they work.
+        pinned: put pixels where a GPU can copy them from while it computes.
         ahead: images that may be ready or under way before they are asked for; bounds the memory.
     """
     # Pillow warns of odd metadata and sizes; what matters of it is checked on decoding. The filter is set here
@@ -32,7 +39,7 @@ def load_images(
     try:
         while True:
             while len(pending) <= ahead and (item := next(arriving, None)) is not None:
-                pending.append(executor.submit(load_image, *item, scheme, bicubic=bicubic))
+                pending.append(executor.submit(load_image, *item, scheme, bicubic=bicubic, pinned=pinned))
             if not pending:
                 return
             yield pending.popleft().result()
@@ -41,7 +48,9 @@ def load_images(
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def load_image(position: int, item: Item, scheme: int, *, bicubic: bool) -> ReadyImage | UnreadableImage:
+def load_image(
+    position: int, item: Item, scheme: int, *, bicubic: bool, pinned: bool = False
+) -> ReadyImage | UnreadableImage:
     """Read, decode and resize one image for the schemes up to `scheme`."""
     try:
         image = pixels.decode(item.read())
@@ -49,4 +58,5 @@ def load_image(position: int, item: Item, scheme: int, *, bicubic: bool) -> Read
         return UnreadableImage(item.id, str(error))
     _, height, width = image.shape
     plan = crops.plan(width, height, scheme)
-    return ReadyImage(position, item.id, item.label, pixels.prepare(image, plan, bicubic=bicubic))
+    source = pixels.prepare(image, plan, bicubic=bicubic)
+    return ReadyImage(position, item.id, item.label, source.pinned() if pinned else source)

@@ -6,7 +6,8 @@ the network, so that the pixels are the same everywhere.
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,36 +28,51 @@ MAX_ASPECT_RATIO = 100
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
+class Region(NamedTuple):
+    """Where an image of `height` × `width` pixels begins among others in one run of bytes."""
+
+    offset: int
+    height: int
+    width: int
+
+
 @dataclass(frozen=True)
 class CropSource:
     """One image, ready to be cut.
 
     Attributes:
         plan: the distinct views of this image and their weights.
-        resized: uint8 [3, height, width] for each scale of the plan.
-        wholes: uint8 [3, 224, 224], the squares resized, keyed by their unmirrored view.
+        pixels: uint8 [bytes], all its sizes one after the other, so that one copy brings it to a device.
+        regions: where in `pixels` lie the image at each scale of the plan, uint8 [3, height, width], keyed by
+            the scale, and the whole squares resized, uint8 [3, 224, 224], keyed by their unmirrored view.
     """
 
     plan: CropPlan
-    resized: Mapping[int, Tensor]
-    wholes: Mapping[View, Tensor]
+    pixels: Tensor
+    regions: Mapping[int | View, Region]
 
     def to(self, device: torch.device) -> "CropSource":
         """The same source with its pixels on `device`."""
-        return CropSource(
-            self.plan,
-            {scale: image.to(device, non_blocking=True) for scale, image in self.resized.items()},
-            {view: image.to(device, non_blocking=True) for view, image in self.wholes.items()},
-        )
+        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
+
+    def pinned(self) -> "CropSource":
+        """The same source in memory that a GPU copies from while it computes."""
+        return replace(self, pixels=self.pixels.pin_memory())
 
     def cut(self, view: View) -> Tensor:
         """The crop uint8 [3, 224, 224] of one view, mirrored if the view is."""
         if view.is_whole:
-            crop = self.wholes[view.unmirrored()]
+            crop = self._image(view.unmirrored())
         else:
             bottom, right = view.top + CROP_SIZE, view.left + CROP_SIZE
-            crop = self.resized[view.scale][:, view.top : bottom, view.left : right]
+            crop = self._image(view.scale)[:, view.top : bottom, view.left : right]
         return crop.flip(-1) if view.mirrored else crop
+
+    def _image(self, key: int | View) -> Tensor:
+        offset, height, width = self.regions[key]
+        pixels = self.pixels[offset : offset + 3 * height * width]
+        # Channels last, as in batches: cutting copies whole rows.
+        return pixels.view(height, width, 3).permute(2, 0, 1)
 
 
 def decode(data: bytes) -> Tensor:
@@ -99,16 +115,23 @@ def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSour
         bicubic: resample bicubically instead of bilinearly.
     """
     _, height, width = image.shape
-    resized = {}
+    images: dict[int | View, Tensor] = {}
     for scale in plan.scales:
         new_width, new_height = resized_size(width, height, scale)
-        resized[scale] = resize(image, new_height, new_width, bicubic=bicubic)
-    wholes = {}
+        images[scale] = resize(image, new_height, new_width, bicubic=bicubic)
     for view in plan.views:
         if view.is_whole and not view.mirrored:
-            square = resized[view.scale][:, view.top :, view.left :][:, : view.side, : view.side]
-            wholes[view] = resize(square, CROP_SIZE, CROP_SIZE, bicubic=bicubic)
-    return CropSource(plan, resized, wholes)
+            square = images[view.scale][:, view.top :, view.left :][:, : view.side, : view.side]
+            images[view] = resize(square, CROP_SIZE, CROP_SIZE, bicubic=bicubic)
+    return _packed(plan, images)
+
+
+def _packed(plan: CropPlan, images: Mapping[int | View, Tensor]) -> CropSource:
+    regions, offset = {}, 0
+    for key, image in images.items():
+        regions[key] = Region(offset, *image.shape[1:])
+        offset += image.numel()
+    return CropSource(plan, torch.cat([image.permute(1, 2, 0).reshape(-1) for image in images.values()]), regions)
 
 
 def _refuse_enormous(width: int, height: int) -> None:

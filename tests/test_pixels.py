@@ -197,5 +197,4 @@ def test_all_144_crops_of_40_photographs_are_pillows(photographs: list[Path]) ->
 def test_an_image_is_resized_only_to_the_scales_that_the_scheme_needs() -> None:
     image = pixels.decode(encoded(picture(320, 240)))
     source = pixels.prepare(image, plan(320, 240, 10))
-    assert list(source.resized) == [256]
-    assert not source.wholes
+    assert list(source.regions) == [256]
