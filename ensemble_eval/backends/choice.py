@@ -1,7 +1,7 @@
 """The backends by name, and which of them suits a device."""
 
 import importlib.util
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import nn
@@ -14,6 +14,9 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.manifests import InputFormat, Member
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.registry import PYTHON_PREFIX
+
+if TYPE_CHECKING:
+    from ensemble_eval.backends.openvino_models import Converter
 
 Backend = Literal["torch", "compiled", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -69,6 +72,7 @@ class PredictMaker:
         self._device = device
         self._precision = precision
         self._shared: dict[InputFormat, SharedNormalization] = {}
+        self._converter: Converter | None = None
 
     def __call__(self, member: Member, network: nn.Module) -> Predict:
         """A member's function.
@@ -80,13 +84,19 @@ class PredictMaker:
         normalise = self._normalization(member)
         network = fold_batch_norm(network)
         if self._backend == "openvino":
-            # Only here: an extra, and a second to import.
-            from ensemble_eval.backends.openvino import OpenVino
-
-            return OpenVino(member.name, network, normalise, self._num_classes, self._precision)
+            return self._openvino(member, network, normalise)
         if self._backend == "compiled":
             network = compiled(network, self._device)
         return TorchEager(member.name, network, normalise, self._num_classes, self._device, self._precision)
+
+    def _openvino(self, member: Member, network: nn.Module, normalise: SharedNormalization) -> Predict:
+        # Only here: an extra, and a second to import.
+        from ensemble_eval.backends.openvino import OpenVino
+        from ensemble_eval.backends.openvino_models import Converter
+
+        self._converter = self._converter or Converter()
+        model = self._converter(network)
+        return OpenVino(member.name, model, normalise, self._num_classes, self._precision)
 
     def _normalization(self, member: Member) -> SharedNormalization:
         # Someone else's network might work on its input in place.

@@ -1,6 +1,5 @@
 """The fast backend on a CPU: OpenVINO, which comes with the extra `[cpu]`."""
 
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -8,8 +7,7 @@ import numpy as np
 import openvino
 import torch
 from openvino import properties
-from openvino.preprocess import PrePostProcessor
-from torch import Tensor, nn
+from torch import Tensor
 
 from ensemble_eval.backends.predict import Precision, require_logits
 from ensemble_eval.crops import CROP_SIZE
@@ -26,7 +24,7 @@ class OpenVino:
 
     Args:
         name: the member's name, for messages.
-        network: in eval mode, on the CPU; normalised float [B, 3, 224, 224] -> logits [B, classes].
+        model: float32 [B, 224, 224, 3], channels last -> logits [B, classes].
         normalise: the member's preprocessing.
         num_classes: what the network must return.
         precision: of the convolutions.
@@ -35,7 +33,7 @@ class OpenVino:
     def __init__(
         self,
         name: str,
-        network: nn.Module,
+        model: openvino.Model,
         normalise: Callable[[Tensor], Tensor],
         num_classes: int,
         precision: Precision,
@@ -44,7 +42,7 @@ class OpenVino:
         self._num_classes = num_classes
         self._precision = precision
         self._normalise = normalise
-        self._model = _converted(network)
+        self._model = model
         # One compiled network for each batch size that comes: static shapes are faster.
         self._request_for = lru_cache(maxsize=2)(self._compile)
 
@@ -84,16 +82,3 @@ def _core() -> openvino.Core:
     that Python handles ends the process with a segmentation fault (seen with 2026.4.1).
     """
     return openvino.Core()
-
-
-def _converted(network: nn.Module) -> openvino.Model:
-    example = torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)
-    with warnings.catch_warnings(), torch.no_grad():
-        # Tracing warns of every shape that it takes as fixed; shapes are fixed here.
-        warnings.simplefilter("ignore")
-        shape = (-1, 3, CROP_SIZE, CROP_SIZE)
-        model = openvino.convert_model(network.eval(), example_input=example, input=[shape])
-    steps = PrePostProcessor(model)
-    steps.input().tensor().set_layout(openvino.Layout("NHWC"))
-    steps.input().model().set_layout(openvino.Layout("NCHW"))
-    return steps.build()

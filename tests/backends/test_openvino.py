@@ -3,17 +3,21 @@
 import ctypes
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from builders import CLASSES, picture, tiny_network
-from torch import Tensor
+from torch import Tensor, nn
 
 from ensemble_eval.backends import Backend, Precision, Predict, PredictMaker
 from ensemble_eval.manifests import InputFormat, Member
+from ensemble_eval.models.folding import fold_batch_norm
 
 pytest.importorskip("openvino", reason="the extra [cpu] is not installed")
+openvino_models = pytest.importorskip("ensemble_eval.backends.openvino_models")
+OpenVino = pytest.importorskip("ensemble_eval.backends.openvino").OpenVino
 
 CPU = torch.device("cpu")
 NO_FILE = Path("unused.safetensors")
@@ -73,3 +77,50 @@ def test_networks_that_come_and_go_leave_the_stack_of_signal_handlers_alone() ->
     assert _signal_stack() == stack
     del second
     assert _signal_stack() == stack
+
+
+def _probabilities(model: Any, network_input: Tensor) -> Tensor:
+    def normalised(batch: Tensor) -> Tensor:
+        return batch.contiguous(memory_format=torch.channels_last)
+
+    probabilities: Tensor = OpenVino("a", model, normalised, CLASSES.count, "float32")(network_input)
+    return probabilities
+
+
+def test_a_second_network_of_one_shape_is_the_first_ones_model_with_its_own_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    converted: list[nn.Module] = []
+    convert = openvino_models._converted
+
+    def counted(network: nn.Module) -> Any:
+        converted.append(network)
+        return convert(network)
+
+    monkeypatch.setattr(openvino_models, "_converted", counted)
+    converter = openvino_models.Converter()
+    first, second, wider = (
+        fold_batch_norm(tiny_network(seed=seed, width=width)) for seed, width in ((1, 0.05), (2, 0.05), (3, 0.08))
+    )
+    models = [converter(network) for network in (first, second, wider, first)]
+    assert converted == [first, wider]
+    batch = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    for network, model in zip((first, second, wider, first), models, strict=True):
+        with torch.inference_mode():
+            expected = torch.softmax(network(batch), dim=1)
+        np.testing.assert_allclose(_probabilities(model, batch), expected, atol=1e-5)
+    assert torch.equal(_probabilities(models[1], batch), _probabilities(convert(second), batch))
+
+
+def test_weights_that_cannot_be_told_apart_are_converted_anew() -> None:
+    networks = [fold_batch_norm(tiny_network(seed=seed)) for seed in (1, 2)]
+    with torch.no_grad():
+        for network in networks:
+            network.get_parameter("conv1.conv.bias").fill_(0.5)
+            network.get_parameter("conv2.conv.bias").fill_(0.5)
+    converter = openvino_models.Converter()
+    batch = torch.rand(1, 3, 224, 224)
+    for network in networks:
+        with torch.inference_mode():
+            expected = torch.softmax(network(batch), dim=1)
+        np.testing.assert_allclose(_probabilities(converter(network), batch), expected, atol=1e-5)
