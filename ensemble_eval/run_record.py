@@ -1,5 +1,6 @@
 """What identifies a run, what repeats it, and whose output folder it is."""
 
+import contextlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from ensemble_eval.run_keys import key_difference
 RECORD_FILE = "run.json"
 TABLE_FILE = "table3.csv"
 UNREADABLE_FILE = "unreadable.csv"
-_PACKAGES = ("ensemble-eval", "torch", "torchvision", "pillow", "numpy", "pandas", "pyarrow")
+_PACKAGES = ("ensemble-eval", "torch", "torchvision", "pillow", "numpy", "pandas", "pyarrow", "openvino")
 
 
 def run_key(
@@ -55,8 +56,12 @@ def run_key(
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers come from."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _PACKAGES}
+    """Versions of Python and of the packages that the numbers come from, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def refuse_foreign(out: Path, key: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ def check(**options: Any) -> None:
     click.echo(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
     click.echo(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
     click.echo(f"data set  {inputs.dataset.root}: {len(inputs.dataset.items)} images")
-    click.echo(f"device    {inputs.device}, {settings.precision}")
+    click.echo(f"device    {inputs.device}, {inputs.backend}, {settings.precision}")
     cost = estimate(settings, inputs)
     click.echo(
         f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)"

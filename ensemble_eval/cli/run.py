@@ -192,7 +192,7 @@ def _announce(console: "Console", results: "Results", where: str) -> None:
         _warn(console, warning)
     console.print(
         f"{len(results.names)} models × {settings.crops} crops × {len(sources.dataset.items)} images "
-        f"on {where}, {settings.precision}",
+        f"on {where}, {sources.backend}, {settings.precision}",
         highlight=False,
     )
     for name in progress.damaged:

@@ -63,7 +63,7 @@ def test_the_table_stands_on_the_terminal_beside_the_papers(
     finished = cli("run", dataset, "--ensemble", ensemble, "--crops", "1", "--out", out)
     assert finished.out.endswith(f"written to {out / 'table3.csv'}\n")
     assert "10.07%" in finished.out
-    assert f"2 models × 1 crops × {len(PICTURE_SIZES)} images on cpu, float32" in finished.err
+    assert f"2 models × 1 crops × {len(PICTURE_SIZES)} images on cpu, torch, float32" in finished.err
     assert f"{len(PICTURE_SIZES)}/{len(PICTURE_SIZES)} images, " in finished.err
 
 
