@@ -24,8 +24,7 @@ faults: $(VENV)/.installed-dev
 
 demo: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data $(DEMO)/val --split val --images $(DEMO_IMAGES) --seed $(DEMO_SEED)
-	$(BIN)/ensemble-eval run --models 7 --crops 144 $(DEMO)/val --out $(DEMO)/results \
-	    $$(command -v nvidia-smi >/dev/null || echo --backend openvino)
+	$(BIN)/ensemble-eval run --models 7 --crops 144 $(DEMO)/val --out $(DEMO)/results
 
 # Repeats the training of the shipped seven; about two hours on two cores. Finished members are kept.
 checkpoints: $(VENV)/.installed-cpu
