@@ -104,7 +104,7 @@ def test_any_batch_size_agrees_with_the_slow_loop(
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("batch_size", [4, 16])
+@pytest.mark.parametrize("batch_size", [4, 16, 48])
 def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(
     networks: dict[str, nn.Module], precision: Precision, batch_size: int
 ) -> None:
