@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import torch
 
-from ensemble_eval.backends import default_batch_size
+from ensemble_eval.backends import OutOfDeviceMemoryError, default_batch_size, memory_errors_of
 from ensemble_eval.crops import CROP_SIZE
+from ensemble_eval.errors import InputError
 from ensemble_eval.inputs import Inputs, Settings
 
 
@@ -26,17 +27,31 @@ class Cost:
 
 
 def estimate(settings: Settings, inputs: Inputs) -> Cost:
-    """Time one batch through every member, after one that warms them up."""
+    """Time one batch through every member, after one that warms them up.
+
+    Raises:
+        InputError: one crop alone does not fit into memory.
+    """
     size = settings.batch_size or default_batch_size(inputs.backend, inputs.device)
-    crops = torch.zeros(size, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=inputs.device)
-    _pass_through(inputs, crops)
-    began = time.perf_counter()
-    _pass_through(inputs, crops)
-    seconds = time.perf_counter() - began
+    while True:
+        try:
+            _seconds(inputs, size)
+            seconds = _seconds(inputs, size)
+            break
+        except OutOfDeviceMemoryError as error:
+            # As a run does: half the batch.
+            if size == 1:
+                raise InputError(f"{error} does not fit into memory; use fewer models") from error
+            size //= 2
     per_image = settings.crops * len(inputs.members)
     return Cost(per_image, per_image * len(inputs.dataset.items), size * len(inputs.members) / seconds)
 
 
-def _pass_through(inputs: Inputs, crops: torch.Tensor) -> None:
-    for predict in inputs.members.values():
-        predict(crops).cpu()  # waits for a device that works in the background
+def _seconds(inputs: Inputs, size: int) -> float:
+    """Of one batch of black crops through all members."""
+    began = time.perf_counter()
+    with memory_errors_of(f"a batch of {size}"):
+        crops = torch.zeros(size, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=inputs.device)
+        for predict in inputs.members.values():
+            predict(crops).cpu()  # waits for a device that works in the background
+    return time.perf_counter() - began

@@ -57,6 +57,17 @@ def device_of_rank(name: str, local_rank: int) -> torch.device:
     return device
 
 
+def prepare_device(device: torch.device) -> None:
+    """Make a CUDA device this process's own, and float32 on it float32.
+
+    By default cuDNN's convolutions round float32 to TF32's ten bits of mantissa.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
 def device_name(device: torch.device) -> str:
     """What the device is, for the run's record."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

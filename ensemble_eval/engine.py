@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ensemble_eval.backends import OutOfDeviceMemoryError, Predict
+from ensemble_eval.backends import OutOfDeviceMemoryError, Predict, memory_errors_of
 from ensemble_eval.batches import Batch
 from ensemble_eval.crops import CROP_SIZE
 from ensemble_eval.errors import InputError, NonFiniteScoresError
@@ -46,6 +46,8 @@ class Engine:
         decides: empty for scores in full; else each image is run only until, for each of these k, it is
             certain in every row of the table whether its label is among the k best.
         before_forward: called before every member's batch; what it raises ends the run there.
+        batches_in_flight: how many may be started before the first is waited for; by default what suits the
+            device.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Engine:
         batch_size: int,
         decides: Sequence[int] = (),
         before_forward: Callable[[], None] = lambda: None,
+        batches_in_flight: int | None = None,
     ) -> None:
         self._members = members
         self._before_forward = before_forward
@@ -65,7 +68,7 @@ class Engine:
         self._pool: list[PooledImage] = []
         self._in_flight: deque[_Running] = deque()
         # While a GPU is at one batch, the next is put together; a CPU has nothing to overlap.
-        self._most_in_flight = 2 if device.type == "cuda" else 1
+        self._most_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
         self.batch_size = batch_size
 
     def run(
@@ -113,7 +116,13 @@ class Engine:
         return not batch.is_full and waiting < _BATCHES_IN_POOL * self.batch_size
 
     def _admit(self, image: ReadyImage, batch: Batch) -> None:
-        image = replace(image, source=image.source.to(self._device))
+        try:
+            with memory_errors_of(image.id):
+                image = replace(image, source=image.source.to(self._device))
+        except OutOfDeviceMemoryError as error:
+            raise InputError(
+                f"{error} does not fit into the memory of {self._device}; use fewer models or a smaller batch"
+            ) from error
         pooled: PooledImage
         if self._decides:
             pooled = DecidedImage(image, len(self._members), self._num_classes, self._decides)
@@ -133,11 +142,16 @@ class Engine:
         """Start all members on a batch."""
         if not batch.passes:
             return
+        failed: OutOfDeviceMemoryError | None = None
         try:
-            self._in_flight.append(_Running(batch, self._predict(self._crops(batch))))
+            with memory_errors_of(f"a batch of {batch.size}"):
+                self._in_flight.append(_Running(batch, self._predict(self._crops(batch))))
         except OutOfDeviceMemoryError as error:
+            # Without its traceback, which holds everything that did not fit.
+            failed = error.with_traceback(None)
+        if failed is not None:
             batch.give_back()
-            self._halve_batch(error)
+            self._halve_batch(failed)
 
     def _crops(self, batch: Batch) -> Tensor:
         """Crops uint8 [batch_size, 3, 224, 224] on the device, channels last, padded with black."""
@@ -169,9 +183,7 @@ class Engine:
 
     def _halve_batch(self, error: OutOfDeviceMemoryError) -> None:
         if self.batch_size == 1:
-            raise InputError(
-                f"{error} does not fit into the memory of {self._device}; use fewer models"
-            ) from error
+            raise InputError(f"{error} does not fit into the memory of {self._device}; use fewer models")
         self.batch_size //= 2
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
@@ -197,7 +209,7 @@ class _Running:
             self._probabilities = torch.empty_like(probabilities, device="cpu", pin_memory=True)
             self._probabilities.copy_(probabilities, non_blocking=True)
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's stub
-            self._copied.record()
+            self._copied.record(torch.cuda.current_stream(probabilities.device))
 
     def wait(self) -> NDArray[np.float32]:
         """Probabilities float32 [members, batch_size, classes]."""

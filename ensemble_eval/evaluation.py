@@ -79,7 +79,7 @@ class Run:
 
         Raises:
             InputError: a member or the disk fails.
-            StopRequestedError: a signal came; the batch in hand was finished.
+            StopRequestedError: a signal came; what was finished is written.
         """
         step = Step(len(self.progress.done), len(self.inputs.dataset.items), 0, 0)
         buffer = PartBuffer(self.results.store, save_every=self.settings.save_every)

@@ -1,6 +1,7 @@
 """What a run is given, opened and found usable before any work starts."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,12 +17,13 @@ from ensemble_eval.backends import (
     choose_backend,
     compiles,
     default_batch_size,
+    memory_errors_of,
 )
-from ensemble_eval.checkpoints import load_member, weights_sha256
+from ensemble_eval.checkpoints import load_member, tensors_sha256, weights_sha256
 from ensemble_eval.cpu import keep_freed_memory
 from ensemble_eval.crops import CROP_SIZE, schemes_up_to
 from ensemble_eval.datasets import Dataset, open_dataset
-from ensemble_eval.devices import choose_device, device_of_rank
+from ensemble_eval.devices import choose_device, device_of_rank, prepare_device
 from ensemble_eval.distributed import Place
 from ensemble_eval.ensembles import open_ensemble
 from ensemble_eval.errors import InputError
@@ -111,7 +113,7 @@ def open_sources(settings: Settings) -> Sources:
     ensemble = open_ensemble(settings.ensemble, settings.models)
     dataset = open_dataset(settings.dataset, ensemble.classes, settings.labels)
     weights = {member.name: weights_sha256(member.weights) for member in ensemble.members}
-    return Sources(ensemble, dataset, backend, weights, _warnings(dataset, weights))
+    return Sources(ensemble, dataset, backend, weights, _warnings(dataset))
 
 
 def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: B008 (it is frozen)
@@ -123,11 +125,14 @@ def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: 
     sources = open_sources(settings)
     keep_freed_memory()
     device = device_of_rank(settings.device, place.local_rank)
+    prepare_device(device)
     ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
     make = PredictMaker(sources.backend, num_classes, device, settings.precision)
     members = {}
+    hashes = {}
     for member in ensemble.members:
         network = load_member(member, num_classes, trust_python=settings.trust_python)
+        hashes[member.name] = tensors_sha256(network.state_dict())
         members[member.name] = make(member, network)
     batch_size = settings.batch_size or default_batch_size(sources.backend, device)
     _try(members, batch_size if compiles(sources.backend) else 1, device)
@@ -136,7 +141,7 @@ def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: 
         sources.dataset,
         sources.backend,
         sources.weights_sha256,
-        sources.warnings,
+        (*sources.warnings, *same_weights(hashes)),
         device,
         members,
     )
@@ -144,23 +149,38 @@ def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: 
 
 def _try(members: Mapping[str, Predict], crops: int, device: torch.device) -> None:
     """Run one batch of black crops through every member, so that what is wrong with one shows before the work."""
-    black = torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device)
     for predict in members.values():
         try:
-            predict(black)
+            with memory_errors_of(f"a batch of {crops}"):
+                predict(torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device))
         except OutOfDeviceMemoryError as error:
             # The engine halves batches; of a single crop there is no half.
             if crops == 1:
                 raise InputError(f"{error} does not fit into the memory of {device}; use fewer models") from error
 
 
-def _warnings(dataset: Dataset, weights_sha256: Mapping[str, str]) -> tuple[str, ...]:
+def check_networks(settings: Settings, sources: Sources) -> tuple[str, ...]:
+    """Load every member once, for a process that leaves the work to others; return the warnings.
+
+    Raises:
+        InputError: a member cannot be used.
+    """
+    hashes = {}
+    for member in sources.ensemble.members:
+        network = load_member(member, sources.ensemble.classes.count, trust_python=settings.trust_python)
+        hashes[member.name] = tensors_sha256(network.state_dict())
+    return tuple(same_weights(hashes))
+
+
+def same_weights(sha256: Mapping[str, str]) -> Iterator[str]:
+    """Warnings of members whose tensors are equal, whatever files they came from."""
+    for other, name in itertools.combinations(sha256, 2):
+        if sha256[name] == sha256[other]:
+            yield f"members {other} and {name} have the same weights; that is not an ensemble"
+
+
+def _warnings(dataset: Dataset) -> tuple[str, ...]:
     warnings = []
-    names = list(weights_sha256)
-    for index, name in enumerate(names):
-        for other in names[:index]:
-            if weights_sha256[name] == weights_sha256[other]:
-                warnings.append(f"members {other} and {name} have the same weights; that is not an ensemble")
     if dataset.ignored:
         more = ", …" if len(dataset.ignored) > 3 else ""
         warnings.append(

@@ -56,7 +56,7 @@ def read_status(out: Path) -> Status:
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
             keys[path.name], parts[path.name] = describe_part(path, file)
     if not parts:
-        raise InputError(f"{out} holds no results yet; the first parts come half a minute after the start")
+        raise InputError(f"{out} holds no results yet; a run writes its first part within --save-every seconds")
     key = next(iter(keys.values()))
     if any(other != key for other in keys.values()):
         raise InputError(f"{out} holds parts of several runs; it was not written by this tool alone")

@@ -1,6 +1,7 @@
 """Starting the ranks of one machine through torch's elastic launcher, and making sure they end with it."""
 
 import ctypes
+import dataclasses
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -55,14 +57,20 @@ def run_workers(arguments: Sequence[str], ranks: int, run_id: str, watch: Callab
             max_restarts=0,
             # Not SIGTERM and SIGINT, which are ours: at a second one torch's handler would begin to wait anew.
             signals_to_handle="SIGUSR2",
-            shutdown_timeout=_STOPPING_SECONDS,
             logs_specs=DefaultLogsSpecs(log_dir=logs),
+            **_shutdown_timeout(),
         )
         try:
             with watcher, _stopping_signals():
                 elastic_launch(config, sys.executable)("-m", "ensemble_eval", *arguments)
         except (SignalException, StopRequestedError, ChildFailedError) as ended:
             raise (watcher.error or _meaning(ended)) from ended
+
+
+def _shutdown_timeout() -> dict[str, Any]:
+    """How long torch waits for workers that it stops; before 2.12 it cannot be told."""
+    known = {field.name for field in dataclasses.fields(LaunchConfig)}
+    return {"shutdown_timeout": _STOPPING_SECONDS} if "shutdown_timeout" in known else {}
 
 
 def die_with(parent: int) -> None:

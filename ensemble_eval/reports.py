@@ -40,7 +40,7 @@ def gain_text(gain: Gain) -> str:
 def saved_text(passes: int, saved: int) -> str:
     """One sentence on the passes that were not needed."""
     full = passes + saved
-    return f"{passes} passes decided the table, {100 * passes / full:.1f}% of the {full} of a full run"
+    return f"{passes} passes decided the table; in full they would have been {full} ({100 * passes / full:.1f}%)"
 
 
 def _text_cells(row: Row, *, is_base: bool) -> list[str]:

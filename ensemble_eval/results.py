@@ -93,12 +93,21 @@ class Results:
         Raises:
             InputError: the folder belongs to another run, or takes no files.
         """
-        run_record.refuse_file(self.settings.out)
         if fresh:
+            run_record.refuse_file(self.settings.out)
             run_record.clear(self.settings.out)
             self.store.clear()
-        run_record.refuse_foreign(self.settings.out, self._key)
+        self.refuse_foreign()
         self.progress = self.store.peek() if checked else self.store.open()
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that holds the tables of another run, or that is none; nothing is written.
+
+        Raises:
+            InputError: it names the difference.
+        """
+        run_record.refuse_file(self.settings.out)
+        run_record.refuse_foreign(self.settings.out, self._key)
 
     @property
     def is_complete(self) -> bool:

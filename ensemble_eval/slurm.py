@@ -112,12 +112,12 @@ def _ensemble_lines(ensembles: Sequence[tuple[Path, Path]]) -> list[str]:
 
 
 _FORWARD = """\
-# Told to stop (scancel, preemption, the time limit), the ranks finish the batch in hand and write.
+# Told to stop (scancel, preemption, the time limit), the ranks write what is finished.
 stop() { scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }
 trap stop TERM"""
 
 _REQUEUE = """\
-# Told to stop (scancel, preemption), the ranks finish the batch in hand and write. Ahead of the time limit
+# Told to stop (scancel, preemption), the ranks write what is finished. Ahead of the time limit
 # Slurm sends USR1: then the job goes back to the queue too, and continues where it stopped.
 stop() { scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }
 trap stop TERM

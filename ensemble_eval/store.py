@@ -52,8 +52,8 @@ class Progress:
     Attributes:
         done: ids of images with predictions.
         unreadable: reason by id, for images without predictions.
-        passes: run so far.
-        all_passes: what full runs of the same images would have taken.
+        passes: run so far, those for images that were done twice included.
+        all_passes: what full runs of the same images, as often, would have taken.
         seconds: worked so far, the sum over all processes.
         damaged: names of parts that were set aside because their bytes had changed.
         repeated: ids of images with predictions in more than one part.

@@ -118,6 +118,8 @@ def _wrong(predictions: pd.DataFrame, member: str, crops: int, *, k: int) -> "pd
 
 
 def _count(wrong: "pd.Series[Any]") -> int:
+    if wrong.isna().any():
+        raise ValueError("some decisions are missing; the predictions are incomplete")
     return int(wrong.astype(bool).sum())
 
 

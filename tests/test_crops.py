@@ -40,11 +40,20 @@ PORTRAIT_375_500: dict[tuple[int, str], list[Corner]] = {
     (352, "centre"): [(64, 122), (0, 58), (128, 58), (0, 186), (128, 186), (0, 58)],
     (352, "last"): [(64, 181), (0, 117), (128, 117), (0, 245), (128, 245), (0, 117)],
 }
+SQUARE_300: dict[tuple[int, str], list[Corner]] = {
+    (256, "centre"): [(16, 16), (0, 0), (32, 0), (0, 32), (32, 32), (0, 0)],
+    (256, "first"): [(16, 16), (0, 0), (32, 0), (0, 32), (32, 32), (0, 0)],
+    (256, "last"): [(16, 16), (0, 0), (32, 0), (0, 32), (32, 32), (0, 0)],
+    (288, "last"): [(32, 32), (0, 0), (64, 0), (0, 64), (64, 64), (0, 0)],
+    (320, "first"): [(48, 48), (0, 0), (96, 0), (0, 96), (96, 96), (0, 0)],
+    (352, "centre"): [(64, 64), (0, 0), (128, 0), (0, 128), (128, 128), (0, 0)],
+}
 POSITIONS = ("centre", "top-left", "top-right", "bottom-left", "bottom-right", "whole")
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "expected"), [(500, 375, LANDSCAPE_500_375), (375, 500, PORTRAIT_375_500)]
+    ("width", "height", "expected"),
+    [(500, 375, LANDSCAPE_500_375), (375, 500, PORTRAIT_375_500), (300, 300, SQUARE_300)],
 )
 def test_boxes_of_a_photograph(width: int, height: int, expected: dict[tuple[int, str], list[Corner]]) -> None:
     checked = 0

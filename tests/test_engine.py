@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ensemble_eval import pixels
 from ensemble_eval.backends import OutOfDeviceMemoryError, Precision, Predict
 from ensemble_eval.backends.normalization import SharedNormalization
-from ensemble_eval.backends.torch_eager import TorchEager
+from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.crops import plan, views_of
 from ensemble_eval.engine import Engine
 from ensemble_eval.errors import InputError, NonFiniteScoresError
@@ -41,7 +42,7 @@ def networks() -> dict[str, nn.Module]:
 
 def _members(networks: dict[str, nn.Module], device: torch.device = CPU) -> dict[str, Predict]:
     return {
-        name: TorchEager(name, network, SharedNormalization(NETWORKS[name][2], device), COUNT, device, "float32")
+        name: TorchBackend(name, network, SharedNormalization(NETWORKS[name][2], device), COUNT, device, "float32")
         for name, network in networks.items()
     }
 
@@ -109,7 +110,7 @@ def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(
     networks: dict[str, nn.Module], precision: Precision, batch_size: int
 ) -> None:
     members: dict[str, Predict] = {
-        name: TorchEager(name, network, SharedNormalization(NETWORKS[name][2], CPU), COUNT, CPU, precision)
+        name: TorchBackend(name, network, SharedNormalization(NETWORKS[name][2], CPU), COUNT, CPU, precision)
         for name, network in networks.items()
     }
     images = [_ready(name, 10) for name in SIZES]
@@ -172,6 +173,15 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     _assert_same(results, _evaluated({"a": colour_classifier(1)}, IMAGES, 16))
 
 
+def test_running_out_of_memory_with_a_batch_in_flight_loses_nothing() -> None:
+    recorder = _Recorder(fails_at_call=2)
+    engine = Engine({"a": recorder}, COUNT, CPU, 8, batches_in_flight=2)
+    results = sorted(engine.run(IMAGES), key=lambda result: result.id)
+    expected = sorted(_evaluated({"a": colour_classifier(1)}, IMAGES, 8), key=lambda result: result.id)
+    assert recorder.batches == [8, 8, *[4] * 6]
+    _assert_same(results, expected)
+
+
 def test_running_out_of_memory_later_repeats_one_batch_and_does_not_start_over() -> None:
     first, second = _Recorder(), _Recorder(fails_at_call=2)
     results = list(Engine({"a": first, "b": second}, COUNT, CPU, 8).run(IMAGES))
@@ -215,12 +225,12 @@ def test_what_a_member_says_of_padding_is_of_no_interest() -> None:
     assert len(_evaluated({"a": dislikes_black}, IMAGES, 16)) == 3
 
 
-def test_unreadable_images_pass_through_in_order() -> None:
+def test_every_image_comes_out_once_and_unreadable_ones_as_they_come() -> None:
     gone = [UnreadableImage(name, "damaged") for name in "xyz"]
     images: list[ReadyImage | UnreadableImage] = [gone[0], IMAGES[0], gone[1], IMAGES[1], IMAGES[2], gone[2]]
     for batch_size in (1, 7, 50):
         results = list(Engine({"a": colour_classifier()}, COUNT, CPU, batch_size).run(images))
-        assert [result.id for result in results] == ["x", "landscape", "y", "square", "portrait", "z"]
+        assert sorted(result.id for result in results) == ["landscape", "portrait", "square", "x", "y", "z"]
         assert [result for result in results if isinstance(result, UnreadableImage)] == gone
 
 
@@ -246,7 +256,7 @@ def test_unreadable_images_do_not_wait_for_the_next_batch() -> None:
 
 def test_no_more_images_are_held_than_a_batch_needs() -> None:
     taken: list[str] = []
-    images = itertools.repeat(IMAGES[0], 50)
+    images = (dataclasses.replace(IMAGES[0], position=position) for position in range(50))
     results = Engine({"a": colour_classifier()}, COUNT, CPU, 16).run(_counted(images, taken))
     next(results)
     assert len(taken) <= 4

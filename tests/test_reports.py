@@ -1,4 +1,4 @@
-from ensemble_eval.reports import gain_text, table3_csv, table3_text, unreadable_csv
+from ensemble_eval.reports import gain_text, saved_text, table3_csv, table3_text, unreadable_csv
 from ensemble_eval.tables import Gain, Row
 
 ROWS = [
@@ -41,3 +41,13 @@ def test_the_gain_is_one_sentence() -> None:
         "95% interval of the difference, paired by image: -3.61 to -3.19"
     )
     assert "base's" not in gain_text(Gain(0.0, -1.0, 1.0, None))
+
+
+def test_what_a_decided_run_does_not_know_stays_empty() -> None:
+    row = Row(3, 144, 432, 2.5, -0.5, None, 5, None, 200, 1.0725, 5.7178)
+    assert table3_csv([row]).splitlines()[1] == "3,144,432,2.5000,-0.5000,,5,,200,1.0725,5.7178"
+    assert table3_text([row])[1][6] == "–"
+
+
+def test_the_passes_that_were_saved_are_one_sentence() -> None:
+    assert saved_text(300, 700) == ("300 passes decided the table; in full they would have been 1000 (30.0%)")

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pandas as pd
 import pytest
 
@@ -105,3 +107,26 @@ def test_the_gain_compares_the_largest_configuration_with_the_base_image_by_imag
 def test_a_base_without_errors_has_no_relative_gain() -> None:
     perfect = {key: [0, 0] for key in RANKS}
     assert gain(_predictions(perfect), MEMBERS).relative is None
+
+
+def _decisions(ranks: dict[tuple[str, int], list[int]]) -> pd.DataFrame:
+    """The same predictions as a run that stops when decided stores them: top-1 with one crop only."""
+    frame = _predictions(ranks)
+    frame["top5_correct"] = frame["rank"] < 5
+    frame["top1_correct"] = (frame["rank"] < 1).astype(object).where(frame["crops"] == 1, None)
+    return frame.drop(columns="rank")
+
+
+def test_decisions_give_the_same_top5_columns_as_ranks() -> None:
+    full, decided = table3(_predictions(RANKS), MEMBERS), table3(_decisions(RANKS), MEMBERS)
+    unknown = [dataclasses.replace(row, top1_error=None, top1_wrong=None) for row in full if row.crops == 10]
+    assert [row for row in decided if row.crops == 10] == unknown
+    assert [row for row in decided if row.crops == 1] == [row for row in full if row.crops == 1]
+    assert gain(_decisions(RANKS), MEMBERS) == gain(_predictions(RANKS), MEMBERS)
+
+
+def test_a_decision_that_is_missing_is_no_right_one() -> None:
+    frame = _decisions(RANKS)
+    frame["top1_correct"] = None
+    with pytest.raises(ValueError, match="some decisions are missing"):
+        one_model_member(frame, MEMBERS)

@@ -66,6 +66,18 @@ def test_decisions_are_those_of_the_full_run(
                 assert list(decisions) == [rank < k for rank in ranks]
 
 
+def test_decisions_are_the_same_with_a_batch_in_flight(full: dict[str, ImageScores]) -> None:
+    """As on a GPU: images are decided while crops of theirs are under way."""
+    scheme = max(next(iter(full.values())).mean_softmax)
+    engine = Engine(MEMBERS, COUNT, CPU, 16, (5,), batches_in_flight=2)
+    results = {result.id: result for result in engine.run(_images(scheme))}
+    expected = _decided(_images(scheme), 16, (5,))
+    assert set(results) == set(expected)
+    for key, result in results.items():
+        assert isinstance(result, ImageDecisions)
+        assert result.top_k == expected[key].top_k
+
+
 def test_passes_are_saved_and_counted() -> None:
     images = _images(144)
     asked = 0

@@ -8,7 +8,7 @@ from ensemble_eval.backends.choice import (
     compiles,
     default_batch_size,
 )
-from ensemble_eval.backends.predict import PRECISIONS, OutOfDeviceMemoryError, Precision, Predict
+from ensemble_eval.backends.predict import PRECISIONS, OutOfDeviceMemoryError, Precision, Predict, memory_errors_of
 
 __all__ = [
     "BACKENDS",
@@ -21,4 +21,5 @@ __all__ = [
     "choose_backend",
     "compiles",
     "default_batch_size",
+    "memory_errors_of",
 ]

@@ -1,6 +1,8 @@
 """The backends by name, and which of them suits a device."""
 
 import importlib.util
+import os
+import shutil
 from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
@@ -8,8 +10,8 @@ from torch import nn
 
 from ensemble_eval.backends.normalization import SharedNormalization
 from ensemble_eval.backends.predict import Precision, Predict
+from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.backends.torch_compiled import compiled
-from ensemble_eval.backends.torch_eager import TorchEager
 from ensemble_eval.errors import InputError
 from ensemble_eval.manifests import InputFormat, Member
 from ensemble_eval.models.folding import fold_batch_norm
@@ -39,11 +41,19 @@ def choose_backend(name: Backend | Literal["auto"], device: torch.device) -> Bac
         return "openvino" if installed and device.type == "cpu" else "torch"
     if name == "openvino" and device.type != "cpu":
         raise InputError(f"the backend openvino runs on the CPU, not on {device}; choose --backend torch")
+    if name == "compiled" and not _compiler(device):
+        raise InputError("the backend compiled needs a C++ compiler, and there is none; choose --backend torch")
     if name == "openvino" and not installed:
         raise InputError(
             "the backend openvino is not installed; pip install 'ensemble-eval[cpu]', or --backend torch"
         )
     return name
+
+
+def _compiler(device: torch.device) -> str | None:
+    """What torch's compiler calls: for C++ on a CPU, for Triton's launchers on CUDA."""
+    names = [os.environ.get("CXX"), "c++", "g++"] if device.type == "cpu" else [os.environ.get("CC"), "cc", "gcc"]
+    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 def default_batch_size(backend: Backend, device: torch.device) -> int:
@@ -87,7 +97,7 @@ class PredictMaker:
             return self._openvino(member, network, normalise)
         if self._backend == "compiled":
             network = compiled(network, self._device)
-        return TorchEager(member.name, network, normalise, self._num_classes, self._device, self._precision)
+        return TorchBackend(member.name, network, normalise, self._num_classes, self._device, self._precision)
 
     def _openvino(self, member: Member, network: nn.Module, normalise: SharedNormalization) -> Predict:
         # Only here: an extra, and a second to import.

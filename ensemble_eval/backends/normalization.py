@@ -56,8 +56,9 @@ class SharedNormalization:
     def __call__(self, crops: Tensor) -> Tensor:
         """float32 [B, 3, H, W], channels last; the same tensor for the same `crops`, so leave it as it is."""
         if crops is not self._crops:
-            self._crops = crops
-            self._normalised = self._normalization(crops).contiguous(memory_format=torch.channels_last)
+            # Both or, if memory runs out, neither.
+            normalised = self._normalization(crops).contiguous(memory_format=torch.channels_last)
+            self._crops, self._normalised = crops, normalised
         return self._normalised
 
 

@@ -9,7 +9,7 @@ import torch
 from openvino import properties
 from torch import Tensor
 
-from ensemble_eval.backends.predict import Precision, require_logits
+from ensemble_eval.backends.predict import Precision, memory_errors_of, require_logits
 from ensemble_eval.crops import CROP_SIZE
 
 _ELEMENT_TYPES = {
@@ -52,12 +52,14 @@ class OpenVino:
         Raises:
             InputError: the network does not return logits [B, classes].
         """
-        request = self._request_for(len(crops))
-        # The normalised batch lies channels last in memory, and so does the model's input: nothing is copied.
-        outputs = request.infer([self._normalise(crops).permute(0, 2, 3, 1).numpy()], share_inputs=True)
-        logits = torch.from_numpy(np.array(next(iter(outputs.values())), dtype=np.float32))
-        require_logits(self._name, logits, len(crops), self._num_classes)
-        return torch.softmax(logits, dim=1)
+        with memory_errors_of(f"member {self._name}: a batch of {len(crops)}"):
+            request = self._request_for(len(crops))
+            # The normalised batch lies channels last, and so does the model's input: nothing is copied.
+            outputs = request.infer([self._normalise(crops).permute(0, 2, 3, 1).numpy()], share_inputs=True)
+            [values] = outputs.values()
+            logits = torch.from_numpy(np.array(values, dtype=np.float32))
+            require_logits(self._name, logits, len(crops), self._num_classes)
+            return torch.softmax(logits, dim=1)
 
     def _compile(self, batch_size: int) -> openvino.InferRequest:
         model = self._model.clone()

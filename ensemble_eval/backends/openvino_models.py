@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 from openvino.preprocess import PrePostProcessor
 from torch import nn
+from torch.jit._trace import TracerWarning
 
 from ensemble_eval.crops import CROP_SIZE
+from ensemble_eval.errors import InputError
 from ensemble_eval.models import GoogLeNet
 
 
@@ -29,9 +31,12 @@ class Converter:
 
         Args:
             network: in eval mode, on the CPU; normalised float [B, 3, 224, 224] -> logits [B, classes].
+
+        Raises:
+            InputError: the network cannot be converted.
         """
         # Of somebody else's network, its printed form may not say all that its outputs depend on.
-        shape = repr(network) if isinstance(network, GoogLeNet) else ""
+        shape = repr(network) if type(network) is GoogLeNet else ""
         if template := self._templates.get(shape):
             return template.with_weights_of(network)
         model = _converted(network)
@@ -86,12 +91,25 @@ def _arrays(network: nn.Module) -> dict[str, NDArray[np.float32]]:
 
 def _converted(network: nn.Module) -> openvino.Model:
     example = torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)
-    with warnings.catch_warnings(), torch.no_grad():
-        # Tracing warns of every shape that it takes as fixed; shapes are fixed here.
-        warnings.simplefilter("ignore")
-        shape = (-1, 3, CROP_SIZE, CROP_SIZE)
-        model = openvino.convert_model(network.eval(), example_input=example, input=[shape])
+    shape = (-1, 3, CROP_SIZE, CROP_SIZE)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            if type(network) is not GoogLeNet:
+                # What depends on the pixels' values in Python would be frozen to what black crops take.
+                warnings.simplefilter("error", TracerWarning)
+            model = openvino.convert_model(network.eval(), example_input=example, input=[shape])
+    except Exception as error:
+        # Whatever somebody's network does, and whatever OpenVINO's many parts make of it.
+        sentence = f"a network cannot be converted for OpenVINO ({_first_line(error)})"
+        raise InputError(f"{sentence}; choose --backend torch") from error
+    if len(model.outputs) != 1:
+        raise InputError(f"a network returns {len(model.outputs)} tensors, and it must return logits alone")
     steps = PrePostProcessor(model)
     steps.input().tensor().set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     return steps.build()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -1,13 +1,20 @@
 """The seam between the engine and everything that can run a network."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, Protocol, get_args
 
+import torch
 from torch import Tensor
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_CANNOT_ALLOCATE = re.compile(
+    r"can't allocate memory|not enough memory|bad_alloc|could not allocate", re.IGNORECASE
+)
 
 
 class Predict(Protocol):
@@ -30,6 +37,24 @@ class Predict(Protocol):
 
 class OutOfDeviceMemoryError(EnsembleEvalError):
     """A batch did not fit into the memory of its device."""
+
+
+@contextmanager
+def memory_errors_of(what: str) -> Iterator[None]:
+    """Turn running out of memory into one error, whichever way a library says it.
+
+    Raises:
+        OutOfDeviceMemoryError: `what` did not fit.
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfDeviceMemoryError(what) from error
+    except RuntimeError as error:
+        # CUDA has a subclass of its own; the CPU's allocator and OpenVINO raise a plain one.
+        if isinstance(error, torch.OutOfMemoryError) or _CANNOT_ALLOCATE.search(str(error)):
+            raise OutOfDeviceMemoryError(what) from error
+        raise
 
 
 def require_logits(member: str, logits: object, batch: int, num_classes: int) -> None:

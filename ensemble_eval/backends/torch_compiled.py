@@ -3,6 +3,7 @@
 from typing import cast
 
 import torch
+import torch._dynamo
 from torch import nn
 
 
@@ -16,5 +17,9 @@ def compiled(network: nn.Module, device: torch.device) -> nn.Module:
         network: in eval mode.
         device: where it will run.
     """
+    # A batch may be halved nine times, each time another shape; beyond the limit torch would go on without
+    # compiling and say nothing.
+    torch._dynamo.config.recompile_limit = 64
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return cast(nn.Module, torch.compile(network, mode=mode, dynamic=False))

@@ -1,5 +1,6 @@
 """Weights into networks: strict about keys, shapes, hashes and finiteness, and never running code."""
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -68,6 +69,15 @@ def weights_sha256(path: Path) -> str:
     if not path.is_file():
         raise InputError(f"the weights {path} do not exist; check the path in the manifest")
     return sha256_of(path)
+
+
+def tensors_sha256(state_dict: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of tensors and their names, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state_dict.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _build(member: Member, num_classes: int, *, trust_python: bool) -> nn.Module:

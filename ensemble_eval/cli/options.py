@@ -50,7 +50,9 @@ def evaluation_options(command: Command) -> Command:
                 help="What runs the networks; auto is openvino (the extra [cpu]) on a CPU, else torch.",
             ),
             click.option(
-                "--batch-size", type=int, help="Crops per batch.  [default: by device, halved if needed]"
+                "--batch-size",
+                type=int,
+                help="Crops per batch.  [default: by backend and device, halved if needed]",
             ),
             click.option(
                 "--workers", type=int, default=2, show_default=True, help="Threads that decode and resize."
@@ -67,7 +69,13 @@ def evaluation_options(command: Command) -> Command:
             ),
             click.option("--top1", is_flag=True, help="With --until-decided: decide the top-1 columns too."),
             click.option("--trust-python", is_flag=True, help="Allow members that run installed code (python:…)."),
-            click.option("--fresh", is_flag=True, help="Discard what an earlier run left in --out."),
+            # Not from the environment, where it would outlive the command that it was meant for.
+            click.option(
+                "--fresh",
+                is_flag=True,
+                allow_from_autoenv=False,
+                help="Discard what an earlier run left in --out; not under a launcher.",
+            ),
         )
     ):
         command = option(command)
@@ -93,7 +101,7 @@ def distribution_options(command: Command) -> Command:
                 type=float,
                 default=600.0,
                 show_default=True,
-                help="Seconds after which a process that stores nothing is given up.",
+                help="Seconds after which a process that stores nothing is given up; longer than --save-every.",
             ),
         )
     ):

@@ -1,5 +1,6 @@
 """`ensemble-eval run`."""
 
+import dataclasses
 import shlex
 import sys
 import time
@@ -126,12 +127,15 @@ def _supervise(console: "Console", settings: "Settings", ranks: int) -> "Outcome
     from ensemble_eval.devices import choose_device
     from ensemble_eval.distributed import elastic_session
     from ensemble_eval.errors import EnsembleEvalError
-    from ensemble_eval.inputs import open_sources
+    from ensemble_eval.inputs import check_networks, open_sources
     from ensemble_eval.launching import run_workers
     from ensemble_eval.results import Execution, Results
 
     device = choose_device(settings.device)
-    results = Results(settings, open_sources(settings))
+    sources = open_sources(settings)
+    # Before anything is written: what is wrong with a member is said once, not by every rank.
+    warnings = (*sources.warnings, *check_networks(settings, sources))
+    results = Results(settings, dataclasses.replace(sources, warnings=warnings))
     results.open(fresh=settings.fresh)
     _announce(console, results, f"{ranks} ranks on {device}")
     if not results.is_complete:

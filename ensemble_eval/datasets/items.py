@@ -74,10 +74,10 @@ def walk_files(root: Path) -> Iterator[Path]:
     """All files below `root`, hidden ones left out, links followed but no folder entered twice.
 
     Raises:
-        InputError: a name is not UTF-8, so that no table could hold it.
+        InputError: a folder cannot be read, or a name is not UTF-8, so that no table could hold it.
     """
     seen: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
         if (real := os.path.realpath(folder)) in seen:
             subfolders.clear()
             continue
@@ -85,6 +85,13 @@ def walk_files(root: Path) -> Iterator[Path]:
         refuse_undecodable(folder, [*subfolders, *files])
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(
+        f"the folder {error.filename} cannot be read ({error.strerror}), so its images would be missing; "
+        "mend its permissions"
+    ) from error
 
 
 def refuse_undecodable(folder: str | Path, names: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from builders import CLASSES, picture, tiny_network
 from torch import Tensor, nn
 
 from ensemble_eval.backends import Backend, Precision, Predict, PredictMaker
+from ensemble_eval.errors import InputError
 from ensemble_eval.manifests import InputFormat, Member
 from ensemble_eval.models.folding import fold_batch_norm
 
@@ -124,3 +125,26 @@ def test_weights_that_cannot_be_told_apart_are_converted_anew() -> None:
         with torch.inference_mode():
             expected = torch.softmax(network(batch), dim=1)
         np.testing.assert_allclose(_probabilities(converter(network), batch), expected, atol=1e-5)
+
+
+class _Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean(dim=(2, 3))
+        return means if means.sum() > 0 else -means
+
+
+class _TwoOutputs(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x.mean(dim=(2, 3)), x.amax(dim=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [
+        (_Branching(), "cannot be converted for OpenVINO .*; choose --backend torch"),
+        (_TwoOutputs(), "a network returns 2 tensors, and it must return logits alone"),
+    ],
+)
+def test_what_conversion_would_falsify_is_refused(network: nn.Module, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        openvino_models.Converter()(network)

@@ -31,6 +31,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         crops=10,
         batch_size=8,
         device="cpu",
+        backend="torch",
     )
 
 

@@ -95,5 +95,5 @@ def test_a_folder_without_parts_is_refused(tmp_path: Path, cli: Cli) -> None:
     done = cli("status", tmp_path)
     assert done.code == 2
     assert done.err == (
-        f"error: {tmp_path} holds no results yet; the first parts come half a minute after the start\n"
+        f"error: {tmp_path} holds no results yet; a run writes its first part within --save-every seconds\n"
     )

@@ -25,7 +25,7 @@ SCRIPT = """\
 ensemble=seven.toml
 out='my results'
 
-# Told to stop (scancel, preemption), the ranks finish the batch in hand and write. Ahead of the time limit
+# Told to stop (scancel, preemption), the ranks write what is finished. Ahead of the time limit
 # Slurm sends USR1: then the job goes back to the queue too, and continues where it stopped.
 stop() { scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }
 trap stop TERM

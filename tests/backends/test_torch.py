@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ensemble_eval.backends import OutOfDeviceMemoryError, Precision
 from ensemble_eval.backends.normalization import Normalization, SharedNormalization
-from ensemble_eval.backends.torch_eager import TorchEager
+from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.errors import InputError
 from ensemble_eval.manifests import InputFormat
 
@@ -31,8 +31,8 @@ def _network() -> nn.Module:
     return randomise(layers, seed=1)
 
 
-def _eager(network: nn.Module, precision: Precision = "float32", classes: int = len(CLASS_NAMES)) -> TorchEager:
-    return TorchEager("a", network, SharedNormalization(InputFormat(), CPU), classes, CPU, precision)
+def _eager(network: nn.Module, precision: Precision = "float32", classes: int = len(CLASS_NAMES)) -> TorchBackend:
+    return TorchBackend("a", network, SharedNormalization(InputFormat(), CPU), classes, CPU, precision)
 
 
 @pytest.mark.parametrize(

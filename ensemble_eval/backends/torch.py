@@ -1,19 +1,19 @@
-"""The backend that always works: torch's own kernels, one after the other."""
+"""The backend that always works: torch, with its own kernels or with what its compiler made of them."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.backends.predict import OutOfDeviceMemoryError, Precision, require_logits
+from ensemble_eval.backends.predict import Precision, memory_errors_of, require_logits
 
 
-class TorchEager:
-    """Runs a network with torch's eager kernels, channels last.
+class TorchBackend:
+    """Runs a network with torch, channels last.
 
     Args:
         name: the member's name, for messages.
-        network: in eval mode; normalised float [B, 3, 224, 224] -> logits [B, classes].
+        network: in eval mode, compiled or not; normalised float [B, 3, 224, 224] -> logits [B, classes].
         normalise: the member's preprocessing.
         num_classes: what the network must return.
         device: where it runs.
@@ -43,19 +43,11 @@ class TorchEager:
 
         Raises:
             InputError: the network does not return logits [B, classes].
+            OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
         """
-        try:
+        with memory_errors_of(f"member {self._name}: a batch of {len(crops)}"):
             normalised = self._normalise(crops)
             with torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32):
                 logits = self._network(normalised)
             require_logits(self._name, logits, len(crops), self._num_classes)
             return torch.softmax(logits.float(), dim=1)
-        except RuntimeError as error:
-            if _is_out_of_memory(error):
-                raise OutOfDeviceMemoryError(f"member {self._name}: a batch of {len(crops)}") from error
-            raise
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    # The CPU's allocator raises a plain RuntimeError; CUDA's its own subclass.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
