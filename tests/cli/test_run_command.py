@@ -1,6 +1,8 @@
 import csv
+import hashlib
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +49,17 @@ def test_a_run_writes_table_predictions_and_record(
         assert row["top1_wrong"] == str(sum(mine["label"] != mine["top5"].str[0]))
     labels = dict(zip(predictions["image"], predictions["label"], strict=True))
     assert all(CLASS_NAMES[label] == image.split("/")[0] for image, label in labels.items())
+
+    # Everything that repeats the run.
+    assert record["arguments"]["crops"] == 10
+    assert record["arguments"]["dataset"] == str(dataset)
+    assert (record["device"], record["backend"], record["precision"]) == ("cpu", "torch", "float32")
+    assert record["manifest_sha256"] == hashlib.sha256(ensemble.read_bytes()).hexdigest()
+    weights = {name: (ensemble.parent / f"{name}.safetensors").read_bytes() for name in "ab"}
+    assert record["weights_sha256"] == {name: hashlib.sha256(data).hexdigest() for name, data in weights.items()}
+    assert record["versions"]["torch"] == metadata.version("torch")
+    assert record["seconds"] > 0
+    assert record["passes"] == 2 * 10 * len(PICTURE_SIZES)
 
     # The same command again changes nothing.
     table = (tmp_path / "out" / "table3.csv").read_bytes()

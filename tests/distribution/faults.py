@@ -38,6 +38,8 @@ class Setup:
     def command(self, out: Path, ranks: int, batch_size: int = 8) -> list[str]:
         """The command line of a run that writes a part after every image."""
         evaluation = ["--crops", 10, "--batch-size", batch_size, "--device", "cpu", "--save-every", 0]
+        # Nothing to convert: a start takes as long as importing.
+        evaluation += ["--backend", "torch"]
         places = ["--ensemble", self.ensemble, "--out", out, "--ranks", ranks, self.dataset]
         return [sys.executable, "-m", "ensemble_eval", "run", *map(str, [*evaluation, *places])]
 
