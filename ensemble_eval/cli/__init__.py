@@ -51,4 +51,5 @@ def main() -> None:
         error.show()
         sys.exit(error.exit_code)
     except click.Abort:
+        click.echo("stopped by SIGINT", err=True)
         sys.exit(130)

@@ -36,19 +36,15 @@ def run(**options: Any) -> int:
     With several GPUs it starts one process for each. Under torchrun or srun it takes its share of the images.
     """
     wait_without_spinning()
-    from rich.console import Console
-
-    from ensemble_eval.cli.settings import settings_from
     from ensemble_eval.distributed import find_place
     from ensemble_eval.errors import EnsembleEvalError, InterruptedRunError
     from ensemble_eval.signals import StopRequestedError, stop_requests
 
-    settings, place = settings_from(options), find_place()
-    # Where several processes share a terminal, one speaks; of the others only their errors are seen.
-    console = Console(stderr=True, markup=False, quiet=not place.reports)
+    place = find_place()
     try:
+        # Before the heavy imports: they take seconds, and a signal may come meanwhile.
         with stop_requests() as stop:
-            outcome = _supervise_or_evaluate(console, settings, place, stop)
+            return _run(options, place, stop)
     except StopRequestedError as request:
         if not place.reports:
             return 128 + request.signal_number
@@ -61,6 +57,17 @@ def run(**options: Any) -> int:
             raise
         click.echo(f"error: rank {place.rank}: {error}", err=True)
         return error.exit_code
+
+
+def _run(options: dict[str, Any], place: "Place", stop: "StopRequests") -> int:
+    from rich.console import Console
+
+    from ensemble_eval.cli.settings import settings_from
+
+    settings = settings_from(options)
+    # Where several processes share a terminal, one speaks; of the others only their errors are seen.
+    console = Console(stderr=True, markup=False, quiet=not place.reports)
+    outcome = _supervise_or_evaluate(console, settings, place, stop)
     return _report(console, settings, outcome) if outcome else 0
 
 

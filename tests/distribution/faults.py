@@ -110,8 +110,10 @@ def check_leave(fault: Fault, code: int, seconds: float, messages: str, *, timed
     """A run that was told to stop says how to go on, once, and is quick about it."""
     if code == FINISHED or fault.signal_number == signal.SIGKILL:
         return
-    # Before the program has its handlers, the signal's own default ends it.
+    # Before the program has its handlers, the signal's own default ends it, or Python's for SIGINT.
     if code in (-fault.signal_number, 1) and "continue with" not in messages:
+        return
+    if (code, messages) == (INTERRUPTED + signal.SIGINT, "stopped by SIGINT\n"):
         return
     assert code == INTERRUPTED + fault.signal_number, messages
     assert messages.count("continue with: ensemble-eval run") == 1, messages
