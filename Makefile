@@ -10,7 +10,7 @@ DEMO_SEED := 2014
 IMAGES ?=
 BENCH ?=
 
-.PHONY: test faults demo checkpoints bench clean
+.PHONY: test test-oldest faults demo checkpoints bench clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -18,7 +18,13 @@ test: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet
 
-# Thirty interruptions at random moments and four numbers of ranks must leave the same bytes; some minutes.
+# With the oldest torch that is promised, in an environment of its own.
+test-oldest:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --editable '.[cpu,dev]' 'torch==2.11.*' 'torchvision==0.26.*'
+	.venv-oldest/bin/pytest --quiet
+
+# Thirty interruptions at random moments and four numbers of ranks must leave the same bytes; a quarter of an hour.
 faults: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/distribution/faults.py --rounds 30 --seed 1
 
