@@ -158,9 +158,9 @@ def test_classes_that_differ_in_colour_are_learnt(tmp_path: Path) -> None:
     parts: dict[str, Any] = {
         "network": {"dropout": 0.0, "auxiliary_dropout": 0.0},
         "sampling": {"brightness": 0, "contrast": 0, "saturation": 0, "lighting": 0},
-        "schedule": {"epochs": 30, "batch_size": 12, "averaging_start_epoch": 26},
-        "members": [{"name": "a", "seed": 1, "width": 0.2}],
-        "validate_every_epochs": 30,
+        "schedule": {"epochs": 60, "batch_size": 12, "averaging_start_epoch": 50},
+        "members": [{"name": "a", "seed": 2, "width": 0.2}],
+        "validate_every_epochs": 60,
     }
     trainer = Trainer(tiny_task(tmp_path, **parts))
     list(trainer.run())
