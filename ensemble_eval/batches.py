@@ -1,19 +1,19 @@
 """Which crop goes into which row of which batch."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ensemble_eval.pooled_images import PooledImage
+from ensemble_eval.pooled_images import Strand
 
 # Rows a lane apart start at the same alignment: 16 rows of the smallest activation are whole cache lines.
 _MAX_LANES = 16
 
 
 class Pass(NamedTuple):
-    """One view of one image, to go through all members."""
+    """One view of one image, to go through the members of its strand."""
 
-    image: PooledImage
+    strand: Strand
     view: int
 
 
@@ -28,13 +28,15 @@ class Batch:
 
     Args:
         size: rows.
+        members: indices of those that the batch goes through.
 
     Attributes:
         passes: by row.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, members: Sequence[int]) -> None:
         self.size = size
+        self.members = tuple(members)
         self.passes: dict[int, Pass] = {}
         self._lanes = math.gcd(size, _MAX_LANES)
         self._taken = [0] * self._lanes
@@ -44,24 +46,25 @@ class Batch:
         """Whether every row has its crop."""
         return len(self.passes) == self.size
 
-    def take_from(self, image: PooledImage, at_most: int) -> None:
-        """Take the first `at_most` open views of an image, as far as their lanes have empty rows."""
+    def take_from(self, strand: Strand, at_most: int) -> None:
+        """Take the first `at_most` open views of a strand, as far as their lanes have empty rows."""
+        image = strand.image
         # Consecutive images fill consecutive lanes. Where a scheme fills all lanes evenly, they begin one lane
         # apart, so that not all of them wait for the same.
         first = image.position * (image.scheme % self._lanes or 1)
-        for view in image.open_views()[:at_most]:
+        for view in strand.open_views()[:at_most]:
             lane = (first + view) % self._lanes
             if self._taken[lane] < self.size // self._lanes:
-                self.passes[self._taken[lane] * self._lanes + lane] = Pass(image, view)
+                self.passes[self._taken[lane] * self._lanes + lane] = Pass(strand, view)
                 self._taken[lane] += 1
-                image.take(view)
+                strand.take(view)
 
     def give_back(self) -> None:
-        """Return every view to its image, for another batch."""
-        for image in self.images():
-            image.give_back(one.view for one in self.passes.values() if one.image is image)
+        """Return every view to its strand, for another batch."""
+        for strand in self.strands():
+            strand.give_back([one.view for one in self.passes.values() if one.strand is strand])
         self.passes.clear()
 
-    def images(self) -> Iterator[PooledImage]:
-        """The images that have crops in the batch, each once."""
-        yield from {id(one.image): one.image for one in self.passes.values()}.values()
+    def strands(self) -> Iterator[Strand]:
+        """The strands that have views in the batch, each once."""
+        yield from {id(one.strand): one.strand for one in self.passes.values()}.values()

@@ -4,9 +4,10 @@ Knows neither GoogLeNet nor files nor progress bars: it takes images and `Predic
 record per image.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from ensemble_eval.pooled_images import (
     ImageScores,
     PooledImage,
     ReadyImage,
+    Strand,
     UnreadableImage,
 )
 
@@ -60,7 +62,9 @@ class Engine:
         before_forward: Callable[[], None] = lambda: None,
         batches_in_flight: int | None = None,
     ) -> None:
-        self._members = members
+        self._names = tuple(members)
+        self._predicts = tuple(members.values())
+        self._all = tuple(range(len(members)))
         self._before_forward = before_forward
         self._num_classes = num_classes
         self._device = device
@@ -85,7 +89,7 @@ class Engine:
         self._in_flight.clear()
         more = True
         while more or self._pool:
-            batch = self._batch_of_pool()
+            batch = self._batch_of_pool(self._members_in_turn(more))
             while more and self._wants_images(batch):
                 image = next(arriving, None)
                 if isinstance(image, UnreadableImage):
@@ -97,10 +101,28 @@ class Engine:
             while self._in_flight and (len(self._in_flight) >= self._most_in_flight or not batch.passes):
                 yield from self._fold(self._in_flight.popleft())
 
-    def _batch_of_pool(self) -> Batch:
-        batch = Batch(self.batch_size)
-        for image in self._pool:
-            batch.take_from(image, self._crops_per_decision)
+    def _members_in_turn(self, more: bool) -> tuple[int, ...]:
+        """All of them, unless one that goes on alone has enough to do for a batch, or nobody else has."""
+        waiting = self._waiting()
+        together = waiting.pop(self._all, 0)
+        alone, views = max(waiting.items(), key=itemgetter(1), default=(self._all, 0))
+        return alone if views >= self.batch_size or not (more or together) else self._all
+
+    def _waiting(self) -> dict[tuple[int, ...], int]:
+        """How many views the next batch can take, by the members that they are to go through."""
+        waiting: Counter[tuple[int, ...]] = Counter()
+        for strand in self._strands():
+            waiting[strand.members] += min(strand.views_left, self._crops_per_decision)
+        return waiting
+
+    def _strands(self) -> Iterator[Strand]:
+        return (strand for image in self._pool for strand in image.strands)
+
+    def _batch_of_pool(self, members: tuple[int, ...]) -> Batch:
+        batch = Batch(self.batch_size, members)
+        for strand in self._strands():
+            if strand.members == members:
+                batch.take_from(strand, self._crops_per_decision)
         return batch
 
     @property
@@ -112,8 +134,9 @@ class Engine:
 
     def _wants_images(self, batch: Batch) -> bool:
         """Whether rows are empty, unless so much waits for the others already that padding costs less."""
-        waiting = sum(min(image.views_left, self._crops_per_decision) for image in self._pool)
-        return not batch.is_full and waiting < _BATCHES_IN_POOL * self.batch_size
+        if batch.members != self._all or batch.is_full:
+            return False
+        return self._waiting().get(self._all, 0) < _BATCHES_IN_POOL * self.batch_size
 
     def _admit(self, image: ReadyImage, batch: Batch) -> None:
         try:
@@ -125,18 +148,20 @@ class Engine:
             ) from error
         pooled: PooledImage
         if self._decides:
-            pooled = DecidedImage(image, len(self._members), self._num_classes, self._decides)
+            pooled = DecidedImage(image, len(self._all), self._num_classes, self._decides)
         else:
-            pooled = PooledImage(image, len(self._members), self._num_classes)
+            pooled = PooledImage(image, len(self._all), self._num_classes)
         self._pool.append(pooled)
-        batch.take_from(pooled, self._crops_per_decision)
+        for strand in pooled.strands:
+            batch.take_from(strand, self._crops_per_decision)
 
     def _fill_up(self, batch: Batch) -> None:
         """Put crops into rows that would be padded, though they may turn out not to have been needed."""
-        for image in self._pool:
+        for strand in self._strands():
             if batch.is_full:
                 return
-            batch.take_from(image, self.batch_size)
+            if strand.members == batch.members:
+                batch.take_from(strand, self.batch_size)
 
     def _launch(self, batch: Batch) -> None:
         """Start all members on a batch."""
@@ -145,7 +170,7 @@ class Engine:
         failed: OutOfDeviceMemoryError | None = None
         try:
             with memory_errors_of(f"a batch of {batch.size}"):
-                self._in_flight.append(_Running(batch, self._predict(self._crops(batch))))
+                self._in_flight.append(_Running(batch, self._predict(self._crops(batch), batch.members)))
         except OutOfDeviceMemoryError as error:
             # Without its traceback, which holds everything that did not fit.
             failed = error.with_traceback(None)
@@ -157,25 +182,27 @@ class Engine:
         """Crops uint8 [batch_size, 3, 224, 224] on the device, channels last, padded with black."""
         shape = (batch.size, 3, CROP_SIZE, CROP_SIZE)
         crops = torch.zeros(shape, dtype=torch.uint8, device=self._device).to(memory_format=torch.channels_last)
-        for row, (image, view) in batch.passes.items():
-            crops[row] = image.source.cut(image.source.plan.views[view])
+        for row, (strand, view) in batch.passes.items():
+            source = strand.image.source
+            crops[row] = source.cut(source.plan.views[view])
         return crops
 
-    def _predict(self, crops: Tensor) -> Tensor:
-        """Probabilities float32 [members, batch_size, classes], on the device."""
+    def _predict(self, crops: Tensor, members: Sequence[int]) -> Tensor:
+        """Probabilities float32 [len(members), batch_size, classes], on the device."""
         outputs = []
-        for predict in self._members.values():
+        for member in members:
             self._before_forward()
-            outputs.append(predict(crops))
+            outputs.append(self._predicts[member](crops))
         return torch.stack(outputs)
 
     def _fold(self, running: "_Running") -> Iterator[ImageScores | ImageDecisions]:
         """Keep a batch's outcome, and yield the images that need no more."""
         probabilities = running.wait()
-        for row, (image, view) in running.batch.passes.items():
-            self._refuse_non_finite(probabilities[:, row], image)
-            image.keep(view, probabilities[:, row])
-        for image in running.batch.images():
+        members = running.batch.members
+        for row, (strand, view) in running.batch.passes.items():
+            self._refuse_non_finite(probabilities[:, row], members, strand.image)
+            strand.image.keep(view, members, probabilities[:, row])
+        for image in dict.fromkeys(strand.image for strand in running.batch.strands()):
             # Decided before, with crops still under way.
             if image in self._pool and (result := image.result()):
                 self._pool.remove(image)
@@ -188,11 +215,13 @@ class Engine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _refuse_non_finite(self, probabilities: NDArray[np.float32], image: PooledImage) -> None:
-        for name, scores in zip(self._members, probabilities, strict=True):
+    def _refuse_non_finite(
+        self, probabilities: NDArray[np.float32], members: Sequence[int], image: PooledImage
+    ) -> None:
+        for member, scores in zip(members, probabilities, strict=True):
             if not np.isfinite(scores).all():
                 raise NonFiniteScoresError(
-                    f"member {name} yields NaN or infinity for {image.id}; "
+                    f"member {self._names[member]} yields NaN or infinity for {image.id}; "
                     "check its weights and preprocessing, or try --precision float32"
                 )
 

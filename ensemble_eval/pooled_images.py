@@ -1,4 +1,4 @@
-"""One image in the engine's pool: which of its views are still to be run, and what is known of it so far."""
+"""One image in the engine's pool: which of its views are still to be run by whom, and what is known so far."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,29 +82,19 @@ def with_ensemble(by_member: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([by_member, by_member.mean(axis=0, keepdims=True)])
 
 
-class PooledImage:
-    """An image all of whose views are run.
+class Strand:
+    """Views of one image that are still to be run, and the members that all of them go through.
 
     Args:
-        image: with its pixels where batches are put together.
-        members: how many.
-        num_classes: length of a score vector.
-
-    Attributes:
-        id, source, position: of the image.
-        scheme: the largest that is wanted.
+        image: whose views.
+        members: indices into the ensemble.
+        views: in crop order.
     """
 
-    def __init__(self, image: ReadyImage, members: int, num_classes: int) -> None:
-        self.id = image.id
-        self.source = image.source
-        self.position = image.position
-        self._label = image.label
-        self.scheme = max(image.source.plan.weights)
-        views = len(image.source.plan.views)
-        self._open = dict.fromkeys(range(views))
-        self._done = 0
-        self._probabilities = np.empty((views, members, num_classes), dtype=np.float32)
+    def __init__(self, image: "PooledImage", members: Sequence[int], views: Iterable[int]) -> None:
+        self.image = image
+        self.members = tuple(members)
+        self._open = dict.fromkeys(views)
 
     @property
     def views_left(self) -> int:
@@ -118,35 +108,56 @@ class PooledImage:
     def take(self, view: int) -> None:
         """Take note that a view goes into a batch."""
         del self._open[view]
+        self.image.passes += len(self.members)
 
-    def give_back(self, views: Iterable[int]) -> None:
+    def give_back(self, views: Sequence[int]) -> None:
         """Take note that views did not make it through their batch."""
         self._open = dict.fromkeys(sorted([*self._open, *views]))
+        self.image.passes -= len(views) * len(self.members)
 
-    def keep(self, view: int, probabilities: NDArray[np.float32]) -> None:
-        """Take the outcome float32 [members, classes] of one view."""
-        self._probabilities[view] = probabilities
-        self._done += 1
+
+class PooledImage:
+    """An image all of whose views are run by all members.
+
+    Args:
+        image: with its pixels where batches are put together.
+        members: how many.
+        num_classes: length of a score vector.
+
+    Attributes:
+        id, source, position: of the image.
+        scheme: the largest that is wanted.
+        strands: what is still to be run.
+        passes: crops that went into a batch for it, times the members of that batch.
+    """
+
+    def __init__(self, image: ReadyImage, members: int, num_classes: int) -> None:
+        self.id = image.id
+        self.source = image.source
+        self.position = image.position
+        self._label = image.label
+        self.scheme = max(image.source.plan.weights)
+        views = len(image.source.plan.views)
+        self.strands = [Strand(self, range(members), range(views))]
+        self.passes = 0
+        self._outcomes_missing = views * members
+        self._probabilities = np.zeros((views, members, num_classes), dtype=np.float32)
+
+    def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
+        """Take the outcome float32 [len(members), classes] of one view."""
+        self._probabilities[view, list(members)] = probabilities
+        self._outcomes_missing -= len(members)
 
     def result(self) -> ImageScores | ImageDecisions | None:
         """What is to be known of the image, once it is."""
-        if not self._is_complete:
+        if self._outcomes_missing:
             return None
         means = {scheme: self._mean(scheme) for scheme in self._weights}
-        return ImageScores(self.id, self._label, means, self._passes)
+        return ImageScores(self.id, self._label, means, self.passes)
 
     @property
     def _weights(self) -> Mapping[int, tuple[int, ...]]:
         return self.source.plan.weights
-
-    @property
-    def _is_complete(self) -> bool:
-        return self._done == len(self._probabilities)
-
-    @property
-    def _passes(self) -> int:
-        views, members, _ = self._probabilities.shape
-        return (views - len(self._open)) * members
 
     def _mean(self, scheme: int) -> NDArray[np.float64]:
         """float64 [members, classes], added up in crop order."""
@@ -160,6 +171,8 @@ class PooledImage:
 class DecidedImage(PooledImage):
     """An image that is run only until its place in every row of the table is certain.
 
+    All members run it until the ensemble's place is certain, then each goes on alone until its own is.
+
     Args:
         image: see `PooledImage`.
         members: see `PooledImage`.
@@ -169,42 +182,65 @@ class DecidedImage(PooledImage):
 
     def __init__(self, image: ReadyImage, members: int, num_classes: int, decides: Sequence[int]) -> None:
         super().__init__(image, members, num_classes)
-        self._undecided = {(scheme, k) for scheme in self._weights for k in decides}
+        self._members = members
         self._sums = {scheme: np.zeros((members, num_classes)) for scheme in self._weights}
-        self._weight_left = {scheme: float(scheme) for scheme in self._weights}
+        self._weight_left = {scheme: np.full(members, float(scheme)) for scheme in self._weights}
+        rows = members + 1 if members > 1 else 1
         # The paper's one-model rule compares members by their top-1 error with one crop.
-        self._undecided.add((min(self._weights), 1))
-        self._top_k: dict[tuple[int, int], list[bool | None]] = {}
+        wanted = {(scheme, k) for scheme in self._weights for k in decides} | {(min(self._weights), 1)}
+        self._top_k: dict[tuple[int, int], list[bool | None]] = {key: [None] * rows for key in sorted(wanted)}
 
-    def keep(self, view: int, probabilities: NDArray[np.float32]) -> None:
+    def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
         """See `PooledImage.keep`."""
-        super().keep(view, probabilities)
+        super().keep(view, members, probabilities)
         for scheme, weights in self._weights.items():
             if weights[view]:
-                self._sums[scheme] += weights[view] * probabilities.astype(np.float64)
-                self._weight_left[scheme] -= weights[view]
+                self._sums[scheme][list(members)] += weights[view] * probabilities.astype(np.float64)
+                self._weight_left[scheme][list(members)] -= weights[view]
 
     def result(self) -> ImageDecisions | None:
-        """See `PooledImage.result`."""
-        for scheme, k in sorted(self._undecided):
-            self._top_k[scheme, k] = self._decided(scheme, k)
-        self._undecided = {key for key in self._undecided if None in self._top_k[key]}
-        if self._undecided:
-            return None
+        """See `PooledImage.result`; afterwards no strand is left of a member that is not needed any more."""
+        for (scheme, k), decisions in self._top_k.items():
+            if None in decisions:
+                latest = self._decided(scheme, k)
+                self._top_k[scheme, k] = [
+                    now if before is None else before for before, now in zip(decisions, latest, strict=True)
+                ]
+        open_rows = [row for row in self._rows if None in {decisions[row] for decisions in self._top_k.values()}]
+        if not open_rows:
+            return self._decisions()
+        if self._members > 1 and self._members not in open_rows:
+            self._go_on_alone(open_rows)
+        return None
+
+    @property
+    def _rows(self) -> range:
+        """Every member and, with several, their ensemble."""
+        return range(self._members + 1 if self._members > 1 else 1)
+
+    def _go_on_alone(self, members: Sequence[int]) -> None:
+        self.strands = [
+            Strand(self, [member], strand.open_views())
+            for strand in self.strands
+            for member in strand.members
+            if member in members
+        ]
+
+    def _decisions(self) -> ImageDecisions:
         top_k: dict[int, dict[int, Sequence[bool | None]]] = {scheme: {} for scheme in self._weights}
         for (scheme, k), decisions in self._top_k.items():
             top_k[scheme][k] = decisions
         views, members, _ = self._probabilities.shape
-        return ImageDecisions(self.id, self._label, top_k, self._passes, views * members)
+        return ImageDecisions(self.id, self._label, top_k, self.passes, views * members)
 
     def _decided(self, scheme: int, k: int) -> list[bool | None]:
-        left = self._weight_left[scheme]
-        if not left:
+        left, sums = self._weight_left[scheme], self._sums[scheme]
+        if self._members > 1:
+            left, sums = np.append(left, left.sum()), np.append(sums, sums.sum(axis=0, keepdims=True), axis=0)
+        decisions = decided_top_k(sums, self._label, left, k)
+        if not left.all():
             # All is in: the same sums, in the same order, as of an image that is run in full.
-            return [label_rank(scores, self._label) < k for scores in with_ensemble(self._mean(scheme))]
-        sums = self._sums[scheme]
-        members = len(sums)
-        rows = np.concatenate([sums, sums.sum(axis=0, keepdims=True)]) if members > 1 else sums
-        remaining = np.full(len(rows), left)
-        remaining[members:] *= members
-        return decided_top_k(rows, self._label, remaining, k)
+            scores = with_ensemble(self._mean(scheme))
+            for row in np.flatnonzero(left == 0):
+                decisions[row] = label_rank(scores[row], self._label) < k
+        return decisions

@@ -6,12 +6,12 @@ import torch
 from ensemble_eval.batches import Batch
 from ensemble_eval.crops import plan
 from ensemble_eval.pixels import CropSource
-from ensemble_eval.pooled_images import PooledImage, ReadyImage
+from ensemble_eval.pooled_images import PooledImage, ReadyImage, Strand
 
 
-def _image(position: int, scheme: int = 144) -> PooledImage:
+def _strand(position: int, scheme: int = 144) -> Strand:
     source = CropSource(plan(400, 300, scheme), torch.empty(0, dtype=torch.uint8), {})
-    return PooledImage(ReadyImage(position, str(position), 0, source), members=1, num_classes=2)
+    return PooledImage(ReadyImage(position, str(position), 0, source), members=1, num_classes=2).strands[0]
 
 
 @pytest.mark.parametrize(("size", "lanes"), [(16, 16), (48, 16), (288, 16), (8, 8), (12, 4), (7, 1)])
@@ -20,47 +20,48 @@ def test_a_crops_lane_does_not_depend_on_who_shares_the_batch(size: int, lanes: 
     positions = [3, 4, 17]
     alone: dict[tuple[int, int], int] = {}
     for position in positions:
-        image = _image(position, scheme)
-        while image.views_left:
-            batch = Batch(size)
-            batch.take_from(image, size)
+        strand = _strand(position, scheme)
+        while strand.views_left:
+            batch = Batch(size, [0])
+            batch.take_from(strand, size)
             alone |= {(position, view): row % lanes for row, (_, view) in batch.passes.items()}
-    images = [_image(position, scheme) for position in reversed(positions)]
+    strands = [_strand(position, scheme) for position in reversed(positions)]
     together: dict[tuple[int, int], int] = {}
-    while any(image.views_left for image in images):
-        batch = Batch(size)
-        for image in images:
-            batch.take_from(image, 3)
-        together |= {(image.position, view): row % lanes for row, (image, view) in batch.passes.items()}
+    while any(strand.views_left for strand in strands):
+        batch = Batch(size, [0])
+        for strand in strands:
+            batch.take_from(strand, 3)
+        together |= {(strand.image.position, view): row % lanes for row, (strand, view) in batch.passes.items()}
     assert together == alone
     assert len(alone) == len(positions) * scheme
 
 
 def test_an_image_fills_batches_without_a_gap() -> None:
-    image = _image(5)
+    strand = _strand(5)
     for _ in range(144 // 48):
-        batch = Batch(48)
-        batch.take_from(image, 48)
+        batch = Batch(48, [0])
+        batch.take_from(strand, 48)
         assert batch.is_full
         assert sorted(batch.passes) == list(range(48))
-    assert image.views_left == 0
+    assert strand.views_left == 0
 
 
 def test_consecutive_images_of_ten_crops_fill_lanes_evenly() -> None:
-    batches = [Batch(16) for _ in range(5)]
-    images = [_image(position, 10) for position in range(8)]
+    batches = [Batch(16, [0]) for _ in range(5)]
+    strands = [_strand(position, 10) for position in range(8)]
     for batch in batches:
-        for image in images:
-            batch.take_from(image, 16)
+        for strand in strands:
+            batch.take_from(strand, 16)
     assert [len(batch.passes) for batch in batches] == [16] * 5
 
 
 def test_what_a_batch_gives_back_is_taken_again_in_crop_order() -> None:
-    image, other = _image(0), _image(1)
-    batch = Batch(16)
-    batch.take_from(image, 10)
+    strand, other = _strand(0), _strand(1)
+    batch = Batch(16, [0])
+    batch.take_from(strand, 10)
     batch.take_from(other, 16)
-    assert Counter(one.image.id for one in batch.passes.values()) == {"0": 10, "1": 6}
+    assert Counter(one.strand.image.id for one in batch.passes.values()) == {"0": 10, "1": 6}
     batch.give_back()
     assert not batch.passes
-    assert image.open_views() == other.open_views() == list(range(144))
+    assert strand.open_views() == other.open_views() == list(range(144))
+    assert strand.image.passes == other.image.passes == 0

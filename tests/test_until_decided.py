@@ -121,6 +121,32 @@ def test_running_out_of_memory_changes_no_decision() -> None:
     }
 
 
+def test_a_member_goes_on_alone_once_the_ensemble_is_decided() -> None:
+    """Two are certain of the label at once, the third never is: it alone runs all."""
+    seen = dict.fromkeys("abc", 0)
+
+    def certain(name: str) -> Predict:
+        def predict(crops: Tensor) -> Tensor:
+            seen[name] += int((crops.flatten(1).amax(dim=1) > 0).sum())
+            return torch.eye(COUNT)[[COUNT - 1]].repeat(len(crops), 1)
+
+        return predict
+
+    def uniform(crops: Tensor) -> Tensor:
+        seen["c"] += int((crops.flatten(1).amax(dim=1) > 0).sum())
+        return torch.full((len(crops), COUNT), 1 / COUNT)
+
+    images = [image for image in _images(144) if image.label == COUNT - 1]
+    results = _decided(images, 16, (1,), {"a": certain("a"), "b": certain("b"), "c": uniform})
+    views = sum(len(image.source.plan.views) for image in images)
+    assert seen["c"] == views
+    # Of the 3 × 144 votes the label then has 2n, and its rivals can get 3(144 - n): certain from n = 87 on.
+    assert seen["a"] == seen["b"] < 0.85 * views
+    for result in results.values():
+        assert result.top_k[144][1] == [True, True, False, True]
+    assert sum(result.passes for result in results.values()) == sum(seen.values())
+
+
 def test_with_ensemble_adds_the_mean_of_several_members_only() -> None:
     scores = np.array([[0.5, 0.5], [0.0, 1.0]])
     assert with_ensemble(scores).tolist() == [[0.5, 0.5], [0.0, 1.0], [0.25, 0.75]]
