@@ -147,7 +147,7 @@ class Results:
             # A folder of checkpoints has no manifest; its members are in the run's key.
             "manifest_sha256": sha256_of(ensemble) if ensemble.is_file() else None,
             "weights_sha256": dict(self.sources.weights_sha256),
-            "dataset_sha256": self.sources.dataset.sha256(),
+            "dataset_sha256": self.sources.dataset.sha256,
             "ignored_files": list(self.sources.dataset.ignored),
         }
 

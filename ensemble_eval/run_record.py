@@ -40,7 +40,7 @@ def run_key(
         "until_decided": [f"top-{k}" for k in decides],
         "interpolation": ensemble.interpolation,
         "classes": ensemble.classes.count,
-        "dataset": dataset.sha256(),
+        "dataset": dataset.sha256,
         "images": len(dataset.items),
         "members": [member.name for member in ensemble.members],
     }

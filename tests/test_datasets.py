@@ -1,5 +1,7 @@
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import encoded, picture
 
@@ -90,21 +92,41 @@ def test_imagenets_1000_wnids_must_all_be_there(tmp_path: Path) -> None:
     assert [item.label for item in open_dataset(tmp_path, imagenet).items] == [5]
 
 
+def test_the_fingerprint_shows_a_file_replaced_by_one_of_the_same_size(tmp_path: Path) -> None:
+    picture = np.random.default_rng(1).integers(0, 255, 20_000, dtype=np.uint8).tobytes()
+    _write(tmp_path, "ant/a.png")
+    path = tmp_path / "ant" / "a.png"
+    path.write_bytes(picture)
+    original = open_class_folders(tmp_path).sha256
+    for replacement in (b"x" + picture[1:], picture[:-1] + b"x", picture[:100] + b"xy" + picture[102:]):
+        path.write_bytes(replacement)
+        assert open_class_folders(tmp_path).sha256 != original
+    path.write_bytes(picture)
+    assert open_class_folders(tmp_path).sha256 == original
+
+
+def test_the_fingerprint_does_not_depend_on_where_the_files_lie(tmp_path: Path) -> None:
+    for root in ("here", "there"):
+        _write(tmp_path / root, "ant/a.png", "bee/b.png")
+    os.utime(tmp_path / "there" / "ant" / "a.png", (1, 1))
+    assert open_class_folders(tmp_path / "here").sha256 == open_class_folders(tmp_path / "there").sha256
+
+
 def test_the_fingerprint_shows_a_changed_label_name_or_size(tmp_path: Path) -> None:
     _write(tmp_path, "ant/a.png")
     (tmp_path / "bee").mkdir()
-    original = open_class_folders(tmp_path).sha256()
-    assert open_class_folders(tmp_path).sha256() == original
-    assert open_class_folders(tmp_path, ("bee", "ant")).sha256() != original
+    original = open_class_folders(tmp_path).sha256
+    assert open_class_folders(tmp_path).sha256 == original
+    assert open_class_folders(tmp_path, ("bee", "ant")).sha256 != original
     (tmp_path / "ant" / "a.png").write_bytes(PNG + b"\n")
-    assert open_class_folders(tmp_path).sha256() != original
+    assert open_class_folders(tmp_path).sha256 != original
 
 
 def test_a_dangling_link_is_an_unreadable_image(tmp_path: Path) -> None:
     _write(tmp_path, "ant/a.png")
     (tmp_path / "ant" / "b.png").symlink_to(tmp_path / "nowhere")
     dataset = open_class_folders(tmp_path)
-    assert dataset.sha256() == dataset.sha256()
+    assert open_class_folders(tmp_path).sha256 == dataset.sha256
     with pytest.raises(UnreadableImageError, match=r"cannot be read \(No such file or directory\)"):
         dataset.items[1].read()
 
@@ -117,7 +139,7 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, place: str) -> None:
     except OSError:
         pytest.skip("this file system takes no such name")
     with pytest.raises(InputError, match="is not UTF-8; rename it"):
-        open_class_folders(tmp_path).sha256()
+        open_class_folders(tmp_path)
 
 
 def _labels(tmp_path: Path, text: str) -> Path:

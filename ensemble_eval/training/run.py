@@ -80,7 +80,7 @@ class _Run:
         self._recipe, self._options, self._processes = recipe, options, processes
         self._train_set, self._val_set = train_set, val_set
         self._class_names = train_set.class_names or ()
-        self._fingerprint = train_set.sha256()
+        self._fingerprint = train_set.sha256
 
     def train(self, plans: Sequence[MemberPlan]) -> Iterator[Event]:
         classes = ClassList(files.CLASSES_NAME, len(self._class_names), self._class_names)

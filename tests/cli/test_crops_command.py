@@ -24,6 +24,28 @@ def test_144_numbered_pictures_and_a_contact_sheet_are_written(cli: Cli, tmp_pat
         assert sheet.height > 12 * 100
 
 
+def test_the_sheet_shows_every_crop_under_its_own_number(cli: Cli, tmp_path: Path) -> None:
+    """Cells found by their size alone: below each label the crop that the file of that number holds."""
+    picture(20, 15).resize((320, 240), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    assert cli("crops", tmp_path / "a.png", "--out", tmp_path / "out").code == 0
+    with Image.open(tmp_path / "out" / "sheet.png") as opened:
+        sheet = np.asarray(opened.convert("RGB")).astype(int)
+    cell, label = 112, 14
+    left = sheet.shape[1] - 12 * cell
+    labels = set()
+    for index in range(144):
+        row, column = divmod(index, 12)
+        y, x = row * (cell + label), left + column * cell
+        shown = sheet[y + label : y + label + cell - 2, x : x + cell - 2]
+        with Image.open(tmp_path / "out" / f"{index:03}.png") as crop:
+            expected = np.asarray(crop.resize((cell - 2, cell - 2), Image.Resampling.BOX)).astype(int)
+        assert np.abs(shown - expected).mean() < 1 < np.abs(shown - expected[:, ::-1]).mean(), index
+        text = sheet[y : y + label, x : x + cell]
+        assert text.min() < 64 < 192 < text.max()
+        labels.add(text.tobytes())
+    assert len(labels) == 144
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

@@ -1,11 +1,13 @@
 """Real processes: what a launcher starts, stops and misses."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from faults import Fault, Setup, check_leave, children, finish, interrupt, parts_of, start
@@ -39,6 +41,20 @@ def test_a_worker_that_dies_fails_the_run_and_says_how_to_go_on(setup: Setup, tm
     assert code == 1, messages
     assert "was killed by SIGKILL; what was finished is kept, continue with: ensemble-eval run" in messages
     assert not (tmp_path / "table3.csv").exists()
+
+
+def test_weights_that_do_not_fit_are_refused_before_any_rank_starts(setup: Setup, tmp_path: Path) -> None:
+    folder = tmp_path / "ensemble"
+    shutil.copytree(setup.ensemble.parent, folder)
+    (folder / "a.safetensors").write_bytes(b"")
+    command = replace(setup, ensemble=folder / setup.ensemble.name).command(tmp_path / "out", ranks=2)
+    process = start(command)
+    _, messages = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert messages.startswith("error: ")
+    assert "a.safetensors are damaged or truncated" in messages
+    assert messages.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_rank_that_hangs_is_named_and_given_up(setup: Setup, tmp_path: Path) -> None:

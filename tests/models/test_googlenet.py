@@ -103,6 +103,10 @@ def test_the_papers_network_normalises_after_the_first_pool_and_the_3x3_convolut
         "maxpool2",
     ]
     assert _submodules(paper, nn.LocalResponseNorm) == ["maxpool1_lrn", "conv3_lrn"]
+    for name in ("maxpool1_lrn", "conv3_lrn"):
+        norm = paper.get_submodule(name)
+        assert isinstance(norm, nn.LocalResponseNorm)
+        assert (norm.size, norm.alpha, norm.beta, norm.k) == (5, 1e-4, 0.75, 1)
     assert not _submodules(paper, nn.BatchNorm2d)
 
 
