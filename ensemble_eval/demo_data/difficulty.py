@@ -12,7 +12,7 @@ class Difficulty:
 
     subject_diameter: tuple[float, float, float] = (0.40, 0.70, 0.95)
     """Lowest, most frequent and highest share of the shorter side (triangular distribution)."""
-    border_margin: float = 0.45
+    border_margin: float = 0.25
     """How near the subject's centre comes to a border, in its diameters; below 0.5 the border cuts it."""
     distractors: tuple[int, int] = (0, 3)
     distractor_diameter: tuple[float, float] = (0.15, 0.35)
