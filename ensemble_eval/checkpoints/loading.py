@@ -19,6 +19,8 @@ from ensemble_eval.models import registry
 _AUXILIARY_PREFIXES = ("aux1.", "aux2.")
 # A counter that only training reads; weights converted from other frameworks do not have it.
 _TRAINING_COUNTER = "num_batches_tracked"
+# What these put before each key of the network that they wrap.
+_WRAPPERS = {"module.": "DataParallel or DistributedDataParallel", "_orig_mod.": "torch.compile"}
 _NAMED_AT_MOST = 3
 
 
@@ -136,6 +138,12 @@ def _describe(content: object) -> str:
 def _refuse_misfit(member: Member, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
     place = f"member {member.name}: {member.weights}"
     needed = [name for name in expected if not name.endswith(_TRAINING_COUNTER)]
+    for prefix, wrapper in _WRAPPERS.items():
+        if given and all(name.startswith(prefix) for name in given):
+            raise InputError(
+                f"{place} holds the keys of a network inside {wrapper}: each begins with {prefix!r}; "
+                "save the state dict of the network inside it"
+            )
     if missing := [name for name in needed if name not in given]:
         raise InputError(
             f"{place} lacks {len(missing)} of the keys of {member.arch}: {_named(missing)}; check arch and options"

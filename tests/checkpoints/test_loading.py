@@ -10,7 +10,7 @@ import pytest
 import torch
 from builders import CLASS_NAMES, TINY, randomise, tiny_network
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ensemble_eval.checkpoints import load_member
 from ensemble_eval.errors import InputError
@@ -103,6 +103,15 @@ def test_missing_keys_are_counted_and_named(saved: Callable[[object], Member], s
 def test_unexpected_keys_are_counted_and_named(saved: Callable[[object], Member], state_dict: StateDict) -> None:
     message = _refusal(saved(state_dict | {"fc.scale": torch.ones(1), "head.weight": torch.ones(1)}))
     assert "has 2 keys that googlenet does not have: fc.scale, head.weight; check arch and options" in message
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile], ids=["parallel", "compiled"])
+def test_the_state_dict_of_a_wrapped_network_is_refused_with_what_to_save(
+    saved: Callable[[object], Member], wrap: Callable[[nn.Module], nn.Module]
+) -> None:
+    prefix = "module." if wrap is nn.DataParallel else "_orig_mod."
+    message = _refusal(saved(wrap(tiny_network()).state_dict()))
+    assert f"each begins with '{prefix}'; save the state dict of the network inside it" in message
 
 
 def test_another_width_is_refused_with_both_shapes(
