@@ -1,4 +1,4 @@
-"""The one loop: a pool of images, batches of their crops, every member on each batch, sums per image.
+"""The one loop: a pool of images, batches of their crops, members on each batch, sums per image.
 
 Knows neither GoogLeNet nor files nor progress bars: it takes images and `Predict` functions and yields one
 record per image.
@@ -7,7 +7,6 @@ record per image.
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from operator import itemgetter
 
 import numpy as np
 import torch
@@ -30,9 +29,8 @@ from ensemble_eval.pooled_images import (
 
 # The pool is large enough when this many batches could be filled from it: lanes are not equally long.
 _BATCHES_IN_POOL = 3
-# Until decided, an image has few crops in each batch, so that few are run after the deciding one; on a GPU,
+# Until decided, an image has one crop in each batch, so that none is run after the deciding one; on a GPU,
 # whose batches are large, a share of the batch, so that the pool fits into its memory.
-_LEAST_CROPS_PER_DECISION = 2
 _DECISIONS_PER_BATCH = 32
 
 
@@ -105,14 +103,17 @@ class Engine:
         """All of them, unless one that goes on alone has enough to do for a batch, or nobody else has."""
         waiting = self._waiting()
         together = waiting.pop(self._all, 0)
-        alone, views = max(waiting.items(), key=itemgetter(1), default=(self._all, 0))
-        return alone if views >= self.batch_size or not (more or together) else self._all
+        ((alone, views),) = waiting.most_common(1) or [(self._all, 0)]
+        # Images that wait for one member fill memory as those of the pool do.
+        crowded = waiting.total() > _BATCHES_IN_POOL * self.batch_size
+        return alone if views >= self.batch_size or crowded or not (more or together) else self._all
 
-    def _waiting(self) -> dict[tuple[int, ...], int]:
+    def _waiting(self) -> Counter[tuple[int, ...]]:
         """How many views the next batch can take, by the members that they are to go through."""
         waiting: Counter[tuple[int, ...]] = Counter()
+        at_most = self._crops_per_decision
         for strand in self._strands():
-            waiting[strand.members] += min(strand.views_left, self._crops_per_decision)
+            waiting[strand.members] += min(strand.views_left, at_most)
         return waiting
 
     def _strands(self) -> Iterator[Strand]:
@@ -130,13 +131,13 @@ class Engine:
         """How many crops of an image a batch takes before other images have had their turn."""
         if not self._decides:
             return self.batch_size
-        return max(_LEAST_CROPS_PER_DECISION, self.batch_size // _DECISIONS_PER_BATCH)
+        return max(1, self.batch_size // _DECISIONS_PER_BATCH)
 
     def _wants_images(self, batch: Batch) -> bool:
         """Whether rows are empty, unless so much waits for the others already that padding costs less."""
         if batch.members != self._all or batch.is_full:
             return False
-        return self._waiting().get(self._all, 0) < _BATCHES_IN_POOL * self.batch_size
+        return self._waiting()[self._all] < _BATCHES_IN_POOL * self.batch_size
 
     def _admit(self, image: ReadyImage, batch: Batch) -> None:
         try:
@@ -164,7 +165,7 @@ class Engine:
                 batch.take_from(strand, self.batch_size)
 
     def _launch(self, batch: Batch) -> None:
-        """Start all members on a batch."""
+        """Start a batch's members on it."""
         if not batch.passes:
             return
         failed: OutOfDeviceMemoryError | None = None
@@ -188,7 +189,7 @@ class Engine:
         return crops
 
     def _predict(self, crops: Tensor, members: Sequence[int]) -> Tensor:
-        """Probabilities float32 [len(members), batch_size, classes], on the device."""
+        """Probabilities float32 [the batch's members, batch_size, classes], on the device."""
         outputs = []
         for member in members:
             self._before_forward()
@@ -206,6 +207,8 @@ class Engine:
             # Decided before, with crops still under way.
             if image in self._pool and (result := image.result()):
                 self._pool.remove(image)
+                # Strands and image refer to each other: without this they would wait for the garbage collector.
+                image.strands.clear()
                 yield result
 
     def _halve_batch(self, error: OutOfDeviceMemoryError) -> None:

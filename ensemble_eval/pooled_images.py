@@ -64,7 +64,7 @@ class ImageDecisions:
         label: its class index.
         top_k: for each scheme and each k, whether the label is among the k best: of every member, then, with
             several, of their mean. None: not known, and not asked for.
-        passes: crops that went through members for it, times members.
+        passes: crops that went through members for it, times the members that they went through.
         all_passes: how many there would have been without decisions.
     """
 
@@ -220,7 +220,7 @@ class DecidedImage(PooledImage):
 
     def _go_on_alone(self, members: Sequence[int]) -> None:
         self.strands = [
-            Strand(self, [member], strand.open_views())
+            strand if strand.members == (member,) else Strand(self, [member], strand.open_views())
             for strand in self.strands
             for member in strand.members
             if member in members
@@ -238,9 +238,10 @@ class DecidedImage(PooledImage):
         if self._members > 1:
             left, sums = np.append(left, left.sum()), np.append(sums, sums.sum(axis=0, keepdims=True), axis=0)
         decisions = decided_top_k(sums, self._label, left, k)
-        if not left.all():
+        known = self._top_k[scheme, k]
+        if complete := [row for row in self._rows if left[row] == 0 and known[row] is None]:
             # All is in: the same sums, in the same order, as of an image that is run in full.
             scores = with_ensemble(self._mean(scheme))
-            for row in np.flatnonzero(left == 0):
+            for row in complete:
                 decisions[row] = label_rank(scores[row], self._label) < k
         return decisions

@@ -1,6 +1,8 @@
 """A run that stops when decided against the run in full: the same decisions from fewer passes."""
 
+import gc
 import itertools
+import weakref
 from collections.abc import Sequence
 
 import numpy as np
@@ -145,6 +147,22 @@ def test_a_member_goes_on_alone_once_the_ensemble_is_decided() -> None:
     for result in results.values():
         assert result.top_k[144][1] == [True, True, False, True]
     assert sum(result.passes for result in results.values()) == sum(seen.values())
+
+
+@pytest.mark.parametrize("decides", [(), (5,)], ids=["in full", "until decided"])
+def test_an_images_memory_is_free_once_its_record_is_there(decides: tuple[int, ...]) -> None:
+    """Without the garbage collector, which comes too late for gigabytes."""
+    images = _images(10)
+    pixels_of = [weakref.ref(image.source) for image in images]
+    count = len(images)
+    engine = Engine(MEMBERS, COUNT, CPU, 16, decides)
+    gc.disable()
+    try:
+        arriving = (images.pop() for _ in range(count))
+        assert len(list(engine.run(arriving))) == count
+        assert [reference() for reference in pixels_of] == [None] * count
+    finally:
+        gc.enable()
 
 
 def test_with_ensemble_adds_the_mean_of_several_members_only() -> None:
