@@ -8,7 +8,7 @@ import pytest
 from builders import SHARED, write_dataset, write_ensemble
 from hypothesis import settings
 
-from ensemble_eval.cli import main
+from ensemble_eval.cli import run_command_line
 
 # The machine may be busy, so no example is timed; the same examples every time, so no run is luckier.
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
@@ -38,10 +38,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def run(*arguments: object) -> Finished:
         monkeypatch.setattr(sys, "argv", ["ensemble-eval", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        assert isinstance(stopped.value.code, int)
-        return Finished(stopped.value.code, *capsys.readouterr())
+        return Finished(run_command_line(), *capsys.readouterr())
 
     return run
 

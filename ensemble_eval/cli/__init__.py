@@ -1,6 +1,9 @@
 """The command line: parse, call, print. Heavy imports are inside the commands, so that --help is instant."""
 
+import os
+import signal
 import sys
+from typing import NoReturn
 
 import click
 
@@ -16,7 +19,10 @@ from ensemble_eval.cli.submit import submit
 from ensemble_eval.cli.train import train
 from ensemble_eval.errors import EnsembleEvalError
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "run_command_line"]
+
+_SIGINT, _SIGTERM = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_STOPPED = (_SIGINT, _SIGTERM)
 
 
 @click.group(
@@ -40,16 +46,28 @@ for command in (run, submit, status, merge, check, crops, describe, train, demo_
     cli.add_command(command)
 
 
-def main() -> None:
-    """Run the command line; errors that we raise on purpose become one sentence and an exit code."""
+def main() -> NoReturn:
+    """The command `ensemble-eval`: run the command line and end the process with its exit code."""
+    code = run_command_line()
+    if code in _STOPPED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Without waiting for threads, one of which may read from a drive that does not answer.
+        os._exit(code)
+    sys.exit(code)
+
+
+def run_command_line() -> int:
+    """The exit code of the command line in `sys.argv`; errors that we raise on purpose become one sentence."""
     try:
-        sys.exit(cli.main(prog_name="ensemble-eval", standalone_mode=False) or 0)
+        code: int | None = cli.main(prog_name="ensemble-eval", standalone_mode=False)
+        return code or 0
     except EnsembleEvalError as error:
         click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.Abort:
         click.echo("stopped by SIGINT", err=True)
-        sys.exit(130)
+        return _SIGINT

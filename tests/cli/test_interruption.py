@@ -116,6 +116,27 @@ def test_a_second_sigint_leaves_at_once_and_what_was_written_is_whole(
     assert _predictions(tmp_path / "interrupted") == _predictions(tmp_path / "uninterrupted")
 
 
+SLOW_DRIVE = """
+import time
+from ensemble_eval.cli import main
+from ensemble_eval.datasets import Item
+Item.read = lambda item: time.sleep(600)
+main()
+"""
+
+
+def test_a_drive_that_does_not_answer_does_not_keep_a_run_that_is_told_to_stop(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SLOW_DRIVE, *_arguments(tmp_path, "out")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        # It announces what it is going to do, and begins to read.
+        assert "1 models × 1 crops × 10 images" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == 143
+        assert "continue with: ensemble-eval run" in process.stderr.read()
+
+
 def test_the_held_networks_outputs_differ_from_image_to_image() -> None:
     network = randomise(HeldNetwork("."), seed=1)
     with torch.inference_mode():
