@@ -43,6 +43,21 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def remove_leftovers(folder: Path, prefix: str, before: float) -> None:
+    """Remove the temporary files that killed writers of files `prefix…` left.
+
+    Args:
+        folder: of the files.
+        prefix: of their names.
+        before: seconds since 1970; what was changed later may be in work.
+    """
+    for path in folder.glob(f".{prefix}*.tmp"):
+        # Its writer may end well just now.
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < before:
+                path.unlink()
+
+
 def require_writable(folder: Path) -> None:
     """Refuse, before any work is done, a folder that takes no files; it is made if need be.
 

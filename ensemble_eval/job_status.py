@@ -1,13 +1,12 @@
 """Where a run stands, from its parts alone: any reader of the folder can tell while the job runs."""
 
-import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.parts import Part
-from ensemble_eval.store import PREDICTIONS_FOLDER, combine, describe_part, part_paths
+from ensemble_eval.store import PREDICTIONS_FOLDER, DamagedPartError, combine, describe_part, part_paths
 
 # The pace is that of the newest parts, so that a night in the queue does not count.
 _PACE_WINDOW_SECONDS = 600.0
@@ -24,6 +23,7 @@ class Status:
         passes: run so far.
         images_per_second: in the ten minutes before the newest part.
         newest: when the newest part was written, in seconds since 1970.
+        damaged: names of parts that do not say what they hold; a run does their images again.
     """
 
     images: int
@@ -32,6 +32,7 @@ class Status:
     passes: int
     images_per_second: float
     newest: float
+    damaged: tuple[str, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -50,11 +51,18 @@ def read_status(out: Path) -> Status:
     Raises:
         InputError: no parts there, or those of several runs.
     """
-    keys, parts = {}, {}
+    keys, parts, damaged = {}, {}, []
     for path in part_paths(out / PREDICTIONS_FOLDER):
-        # A process that opens the folder may be setting a damaged part aside.
-        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-            keys[path.name], parts[path.name] = describe_part(path, file)
+        try:
+            with path.open("rb") as file:
+                keys[path.name], parts[path.name] = describe_part(path, file)
+        except FileNotFoundError:
+            # A process that opens the folder sets damaged parts aside.
+            continue
+        except DamagedPartError:
+            damaged.append(path.name)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); mend it or try again") from error
     if not parts:
         raise InputError(f"{out} holds no results yet; a run writes its first part within --save-every seconds")
     key = next(iter(keys.values()))
@@ -68,6 +76,7 @@ def read_status(out: Path) -> Status:
         passes=progress.passes,
         images_per_second=_images_per_second(parts.values()),
         newest=max(part.written for part in parts.values()),
+        damaged=tuple(damaged),
     )
 
 

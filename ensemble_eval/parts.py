@@ -96,5 +96,8 @@ def describe(file: BinaryIO) -> tuple[RunKey, Part]:
         # A part of an early version lacks them, and what it counts does not compare.
         _ = key["until_decided"], description["all_passes"]
         return key, Part(rows=[], **description)
-    except (pa.ArrowException, TypeError, KeyError, ValueError, AttributeError) as error:
+    except (pa.ArrowException, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
+        # pyarrow's own OSError says that the file's end cannot be parsed; the disk's has a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ForeignPartError from error

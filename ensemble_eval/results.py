@@ -126,7 +126,10 @@ class Results:
         if self.progress.repeated:
             self.store.remove_repeated()
             self.progress = self.store.open()
+            # Another run that ended at the same moment may have removed the other one of two.
+            self._require_complete()
         self.store.remove_leftovers()
+        run_record.remove_leftovers(self.settings.out)
         progress = self.progress
         facts = {"arguments": {name: _plain(value) for name, value in asdict(self.settings).items()}}
         record = {**facts, **self._facts(execution), **counts(progress), "key": self._key}

@@ -3,12 +3,14 @@
 import contextlib
 import json
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ensemble_eval import files
 from ensemble_eval.datasets import Dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.manifests import Ensemble
@@ -17,6 +19,8 @@ from ensemble_eval.run_keys import key_difference
 RECORD_FILE = "run.json"
 TABLE_FILE = "table3.csv"
 UNREADABLE_FILE = "unreadable.csv"
+# Nobody is at one of these for this long.
+_LEFTOVER_SECONDS = 3600.0
 _PACKAGES = ("ensemble-eval", "torch", "torchvision", "pillow", "numpy", "pandas", "pyarrow", "openvino")
 
 
@@ -91,6 +95,12 @@ def refuse_file(out: Path) -> None:
     """Refuse an output folder that is no folder."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; choose a folder")
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what a process left that was killed while it wrote one of these files."""
+    for name in (RECORD_FILE, TABLE_FILE, UNREADABLE_FILE):
+        files.remove_leftovers(out, f"{name}.", time.time() - _LEFTOVER_SECONDS)
 
 
 def clear(out: Path) -> None:

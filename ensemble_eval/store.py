@@ -2,7 +2,7 @@
 
 A part is written under a temporary name, flushed and renamed to the hash of its own bytes, so a part that
 was cut short or changed is noticed and done again, and nothing is keyed by process. Any number of processes
-may write and read at once; only `clear` and `remove_repeated` want the folder to themselves.
+may write and read at once; only `clear` wants the folder to itself.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import require_writable, write_atomically
+from ensemble_eval.files import remove_leftovers, require_writable, write_atomically
 from ensemble_eval.parts import (
     ForeignPartError,
     Part,
@@ -42,6 +42,8 @@ _PART_IMAGES = 256
 SAVE_EVERY_SECONDS = 30.0
 # Parquet's readers pass over names that begin with an underscore.
 _DAMAGED_PREFIX = "_damaged-"
+# Nobody is at one file for this long.
+_LEFTOVER_SECONDS = 3600.0
 _PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
 
 
@@ -113,11 +115,12 @@ class Store:
         """Read what parts came since the last reading, only the ends of their files: cheap, while others write.
 
         Raises:
-            InputError: see `open`.
+            InputError: the folder belongs to another run (the difference is named).
         """
         for path in part_paths(self._folder):
             if path.name not in self._known:
-                with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                # What cannot be read now is looked at again, and `open` has the last word on it.
+                with contextlib.suppress(OSError, DamagedPartError), path.open("rb") as file:
                     self._known[path.name] = self._described(path, file)
         return combine(self._known)
 
@@ -137,20 +140,20 @@ class Store:
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of writers that were killed. No one else may be writing."""
-        for path in self._folder.glob(".part-*.tmp"):
-            path.unlink(missing_ok=True)
+        """Remove the temporary files of writers that were killed; young ones may be another run's at work."""
+        remove_leftovers(self._folder, "part-", self._clock() - _LEFTOVER_SECONDS)
 
     def remove_repeated(self) -> None:
-        """Rewrite parts so that each image stands in one only: the first by name keeps it.
+        """Rewrite the parts of the last reading so that each image stands in one only: the first by name keeps it.
 
         Images repeat when two runs work in one folder at the same time, or when merged folders overlap.
         """
         seen: set[str] = set()
-        for path in part_paths(self._folder):
-            part = self._known[path.name]
+        for name, part in sorted(self._known.items()):
             if repeated := seen.intersection(part.images):
-                self._rewrite(path, part, repeated)
+                # Another run that ends at the same time may be rewriting it.
+                with contextlib.suppress(FileNotFoundError):
+                    self._rewrite(self._folder / name, part, repeated)
             seen.update(part.images)
 
     def _rewrite(self, path: Path, part: Part, without: set[str]) -> None:
@@ -248,16 +251,22 @@ def refuse_strangers(predictions: Path) -> None:
             raise InputError(f"{path} was not written by this tool; choose another --out")
 
 
+class DamagedPartError(InputError):
+    """A file with a part's name does not say what it holds."""
+
+
 def describe_part(path: Path, file: BinaryIO) -> tuple[RunKey, Part]:
     """See `parts.describe`.
 
     Raises:
-        InputError: the file was not written by this package.
+        DamagedPartError: the file was not written by this package, or has changed.
     """
     try:
         return describe(file)
     except ForeignPartError as error:
-        raise InputError(f"{path} was not written by this tool, or is damaged; choose another --out") from error
+        raise DamagedPartError(
+            f"{path} was not written by this tool, or is damaged; choose another --out"
+        ) from error
 
 
 def combine(parts: Mapping[str, Part]) -> Progress:

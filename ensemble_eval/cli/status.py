@@ -26,6 +26,8 @@ def status(out: Path) -> None:
     click.echo(f"done        {now.done} of {now.images} images, {now.passes} passes")
     click.echo(f"missing     {now.missing}")
     click.echo(f"unreadable  {now.unreadable}")
+    if now.damaged:
+        click.echo(f"damaged     {len(now.damaged)} parts; the next start does their images again")
     click.echo(f"pace        {now.images_per_second:.2f} images/s")
     silent = time.time() - now.newest
     if not now.missing:

@@ -91,6 +91,25 @@ def test_parts_of_two_runs_are_refused(tmp_path: Path) -> None:
         read_status(tmp_path)
 
 
+@pytest.mark.parametrize("damage", ["cut short", "end overwritten"])
+def test_a_damaged_part_is_told_and_the_others_counted(tmp_path: Path, cli: Cli, damage: str) -> None:
+    write(tmp_path, time.time(), part(range(10), seconds=10.0))
+    [path] = (tmp_path / "predictions").iterdir()
+    data = path.read_bytes()
+    write(tmp_path, time.time(), part(range(10, 30), seconds=10.0))
+    path.write_bytes(data[:-50] if damage == "cut short" else data[:-300] + b"\xff" * 292 + data[-8:])
+    done = cli("status", tmp_path)
+    assert done.code == 0
+    assert done.out.splitlines()[:4] == [
+        "done        20 of 100 images, 200 passes",
+        "missing     80",
+        "unreadable  0",
+        "damaged     1 parts; the next start does their images again",
+    ]
+    # Nor does it end a run that only looks how far the others are.
+    assert len(Store(tmp_path, KEY).peek().done) == 20
+
+
 def test_a_folder_without_parts_is_refused(tmp_path: Path, cli: Cli) -> None:
     done = cli("status", tmp_path)
     assert done.code == 2

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -172,8 +173,28 @@ def test_an_image_in_two_parts_is_kept_once(tmp_path: Path) -> None:
 
 def test_temporary_files_of_killed_writers_go_at_the_end(tmp_path: Path) -> None:
     write(tmp_path, "a")
-    (tmp_path / "predictions" / ".part-0123.parquet.abc.tmp").write_bytes(b"half")
+    old, young = (tmp_path / "predictions" / f".part-0123.parquet.{name}.tmp" for name in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 4000, time.time() - 4000))
     store = Store(tmp_path, KEY)
     assert store.open().done == {"a"}
     store.remove_leftovers()
-    assert len(list((tmp_path / "predictions").iterdir())) == 1
+    # The young one may be in work, by another run in the same folder.
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_parts_that_another_run_writes_meanwhile_do_not_stop_the_end(tmp_path: Path) -> None:
+    write(tmp_path, "a", "b")
+    write(tmp_path, "b", "c")
+    store = Store(tmp_path, KEY)
+    assert store.open().repeated == {"b"}
+    write(tmp_path, "d")
+    store.remove_repeated()
+    assert store.open().done == {"a", "b", "c", "d"}
+    # Nor those that it has rewritten meanwhile.
+    write(tmp_path, "d", "a")
+    assert store.open().repeated
+    for path in (tmp_path / "predictions").glob("part-*"):
+        path.unlink()
+    store.remove_repeated()
