@@ -71,23 +71,18 @@ def deal(count: int, world: int, session: str) -> list[list[int]]:
 
 
 def _torchrun_place(environment: Mapping[str, str]) -> Place:
-    run, restarts = environment.get("TORCHELASTIC_RUN_ID", ""), environment.get("TORCHELASTIC_RESTART_COUNT", "0")
     parent = environment.get(PARENT_VARIABLE)
     return _checked(
         Place(
             rank=int(environment["RANK"]),
             world=int(environment["WORLD_SIZE"]),
             local_rank=int(environment["LOCAL_RANK"]),
-            session=elastic_session(run, int(restarts)),
+            # Not with the number of restarts, which every machine's agent counts by itself.
+            session=environment.get("TORCHELASTIC_RUN_ID", ""),
             launched=True,
             parent=int(parent) if parent else None,
         )
     )
-
-
-def elastic_session(run_id: str, restarts: int = 0) -> str:
-    """The session of processes that torch's elastic launcher started."""
-    return f"{run_id}/{restarts}"
 
 
 def _is_srun_step(environment: Mapping[str, str]) -> bool:

@@ -102,10 +102,8 @@ class Run:
     def _missing_results(self) -> Generator[ImageScores | ImageDecisions | UnreadableImage, None, None]:
         """The results of this process's share of the images, as far as they are missing."""
         items = self.inputs.dataset.items
-        mine = deal(len(items), self._place.world, self._place.session)[self._place.rank]
-        done = self.progress.done
         images = load_images(
-            ((position, items[position]) for position in mine if items[position].id not in done),
+            ((position, items[position]) for position in self._missing_positions()),
             self.settings.crops,
             bicubic=self.inputs.ensemble.interpolation == "bicubic",
             workers=self.settings.workers,
@@ -114,6 +112,24 @@ class Run:
         )
         with contextlib.closing(images):
             yield from self._engine.run(self._arriving(images))
+
+    def _missing_positions(self) -> list[int]:
+        """Where this process's share of the missing images stands in the data set.
+
+        Images that could not be read before are tried again. Where nothing but what is stored tells that a
+        process is through, that is the task of the one that writes the tables: it could not know of another
+        that is still at it.
+        """
+        place, items, progress = self._place, self.inputs.dataset.items, self.progress
+        mine = set(deal(len(items), place.world, place.session)[place.rank])
+        if place.world == 1 or place.parent is not None:
+            return [position for position in sorted(mine) if items[position].id not in progress.done]
+        again = progress.unreadable.keys() if place.reports else frozenset[str]()
+        return [
+            position
+            for position, item in enumerate(items)
+            if item.id in again or (position in mine and item.id not in progress.accounted)
+        ]
 
     def _arriving(self, images: Iterator[ReadyImage | UnreadableImage]) -> Iterator[ReadyImage | UnreadableImage]:
         """Images as they come; waiting for one is cut short by a request to stop."""

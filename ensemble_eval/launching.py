@@ -18,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from ensemble_eval.distributed import PARENT_VARIABLE
-from ensemble_eval.errors import EnsembleEvalError, WorkerFailedError
+from ensemble_eval.errors import WorkerFailedError
 from ensemble_eval.signals import StopRequestedError
 
 # Workers that were told to stop finish a batch and write. What takes longer is killed and done again later.
@@ -34,13 +34,13 @@ def run_workers(arguments: Sequence[str], ranks: int, run_id: str, watch: Callab
     Args:
         arguments: of every worker's command line.
         ranks: how many.
-        run_id: names this start; see `distributed.elastic_session`.
-        watch: called now and then meanwhile, in another thread; an error of ours from it stops the workers.
+        run_id: names this start; the session of `distributed.deal`.
+        watch: called now and then meanwhile, in another thread; an error from it stops the workers.
 
     Raises:
         WorkerFailedError: a worker failed; the others were told to stop, and wrote what they had.
         StopRequestedError: a signal came, and was passed on to the workers.
-        EnsembleEvalError: what `watch` raised.
+        Exception: what `watch` raised.
     """
     _silence_launcher()
     watcher = _Watcher(watch)
@@ -86,13 +86,16 @@ def die_with(parent: int) -> None:
 
 
 class _Watcher:
-    """Calls a function every second in a thread; its first error is kept and stops this process's workers."""
+    """Calls a function every second in a thread; its first error is kept and stops this process's workers.
+
+    Whatever the error: with nobody watching, a rank that hangs would never be named.
+    """
 
     def __init__(self, watch: Callable[[], object]) -> None:
         self._watch = watch
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self.error: EnsembleEvalError | None = None
+        self.error: Exception | None = None
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -105,7 +108,7 @@ class _Watcher:
         while not self._ended.wait(_WATCH_EVERY_SECONDS):
             try:
                 self._watch()
-            except EnsembleEvalError as error:
+            except Exception as error:  # raised again by the main thread
                 self.error = error
                 # The launcher's own handler in the main thread stops the workers.
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -49,7 +49,7 @@ def run(**options: Any) -> int:
         if not place.reports:
             return 128 + request.signal_number
         raise InterruptedRunError(
-            f"stopped by {request}; what was finished is kept, continue with: {_continuing_command()}",
+            f"stopped by {request}; what was finished is kept, {_continuation(place)}",
             request.signal_number,
         ) from request
     except EnsembleEvalError as error:
@@ -81,7 +81,7 @@ def _supervise_or_evaluate(
     if ranks > 1 or settings.ranks is not None:
         use_one_thread()
     if ranks > 1 and not place.launched:
-        return _supervise(console, settings, ranks)
+        return _supervise(console, settings, ranks, place)
     if settings.fresh and place.world > 1:
         raise InputError(
             f"--fresh could remove what another process has just written; remove {settings.out} instead"
@@ -125,14 +125,13 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
     return evaluation.finish()
 
 
-def _supervise(console: "Console", settings: "Settings", ranks: int) -> "Outcome":
+def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Place") -> "Outcome":
     """Start the ranks of this machine, show what they store, and write the tables when all is done."""
     import uuid
 
     from ensemble_eval.backends import default_batch_size
     from ensemble_eval.cli.progress import progress_updates
     from ensemble_eval.devices import choose_device
-    from ensemble_eval.distributed import elastic_session
     from ensemble_eval.errors import EnsembleEvalError
     from ensemble_eval.inputs import check_networks, open_sources
     from ensemble_eval.launching import run_workers
@@ -147,7 +146,7 @@ def _supervise(console: "Console", settings: "Settings", ranks: int) -> "Outcome
     _announce(console, results, f"{ranks} ranks on {device}")
     if not results.is_complete:
         run_id = uuid.uuid4().hex
-        watch = _watch(results, ranks, elastic_session(run_id))
+        watch = _watch(results, ranks, run_id)
         total, before = len(results.sources.dataset.items), len(results.progress.done)
         with progress_updates(console, total, before) as update:
             show = _shared_progress(results, update)
@@ -159,7 +158,7 @@ def _supervise(console: "Console", settings: "Settings", ranks: int) -> "Outcome
             try:
                 run_workers([word for word in sys.argv[1:] if word != "--fresh"], ranks, run_id, look)
             except EnsembleEvalError as error:
-                raise _with_continuation(error) from error
+                raise _with_continuation(error, place) from error
             look()
     batch_size = settings.batch_size or default_batch_size(results.sources.backend, device)
     execution = Execution(device, batch_size, ranks)
@@ -188,12 +187,15 @@ def _shared_progress(results: "Results", update: "Update") -> "Update":
     return show
 
 
-def _continuing_command() -> str:
-    return shlex.join(["ensemble-eval", *(word for word in sys.argv[1:] if word != "--fresh")])
+def _continuation(place: "Place") -> str:
+    """How to go on. Under a launcher the command is not this process's own: it would be one process more."""
+    if place.launched:
+        return "start the same job again to continue, unless it goes back to the queue by itself"
+    return f"continue with: {shlex.join(['ensemble-eval', *(word for word in sys.argv[1:] if word != '--fresh')])}"
 
 
-def _with_continuation(error: Exception) -> Exception:
-    error.args = (f"{error}; what was finished is kept, continue with: {_continuing_command()}",)
+def _with_continuation(error: Exception, place: "Place") -> Exception:
+    error.args = (f"{error}; what was finished is kept, {_continuation(place)}",)
     return error
 
 

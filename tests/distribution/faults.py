@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -29,9 +29,10 @@ FINISHED, INTERRUPTED = 0, 128
 
 @dataclass(frozen=True)
 class Setup:
-    """What all runs have in common, and how long one takes."""
+    """What all runs have in common: images, their number, members, and how long one run takes."""
 
     dataset: Path
+    images: int
     ensemble: Path
     seconds: float = 0.0
 
@@ -46,17 +47,26 @@ class Setup:
 
 @dataclass(frozen=True)
 class Fault:
-    """One interruption: a signal, to the launcher, to one of its workers or to all of them, after a time."""
+    """One interruption: a signal, to the launcher, to one of its workers or to all of them.
+
+    It comes so many seconds after the run's start, or after it has stored so many further parts.
+    """
 
     signal_number: signal.Signals
     target: str
     seconds: float = 0.0
+    new_parts: int = 0
+
+    def moment(self) -> str:
+        """When it comes, in words."""
+        after = f"{self.new_parts} new parts and " if self.new_parts else ""
+        return f"{after}{self.seconds:.2f} s"
 
 
 def make_setup(folder: Path, images: int) -> Setup:
     """A data set of small images and a narrow network."""
     sizes = [(40 + image % 3, 40) for image in range(images)]
-    return Setup(write_dataset(folder / "val", sizes), write_ensemble(folder / "ensemble", members=1))
+    return Setup(write_dataset(folder / "val", sizes), images, write_ensemble(folder / "ensemble", members=1))
 
 
 def start(command: Sequence[str]) -> subprocess.Popen[str]:
@@ -73,30 +83,30 @@ def finish(command: Sequence[str]) -> None:
     assert process.returncode == FINISHED, messages
 
 
-def random_fault(rng: random.Random, seconds: float) -> Fault:
-    """An interruption somewhere within a run's time."""
+def random_fault(rng: random.Random, setup: Setup) -> Fault:
+    """An interruption somewhere within a run's time, two of three in its work, which is stored image by image."""
     number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
     target = rng.choice(["launcher", "worker", "all"]) if number == signal.SIGKILL else "launcher"
-    return Fault(number, target, rng.uniform(0.2, 1.0) * seconds)
+    if rng.random() < 1 / 3:
+        return Fault(number, target, rng.uniform(0.2, 1.0) * setup.seconds)
+    return Fault(number, target, rng.uniform(0, 0.1), new_parts=rng.randint(1, setup.images // 10))
 
 
 def interrupt(
-    command: Sequence[str], fault: Fault, due: Callable[[], bool] | None = None
+    command: Sequence[str], fault: Fault, due: Callable[[], bool] = lambda: True
 ) -> tuple[int, float, str]:
     """Run until the fault; give the exit code, the seconds that it took to leave, and the messages.
 
     Args:
         command: of the run.
         fault: what happens to it.
-        due: tells when, in place of the fault's seconds, which mean little on a busy machine.
+        due: tells from when on the fault's seconds count; at once by default.
     """
     process = start(command)
-    if due is None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(fault.seconds)
-    else:
-        while process.poll() is None and not due():
-            time.sleep(0.02)
+    while process.poll() is None and not due():
+        time.sleep(0.02)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(fault.seconds)
     began = time.monotonic()
     if process.poll() is None:
         for pid in _targets(process.pid, fault.target):
@@ -111,7 +121,10 @@ def check_leave(fault: Fault, code: int, seconds: float, messages: str, *, timed
     if code == FINISHED or fault.signal_number == signal.SIGKILL:
         return
     # Before the program has its handlers, the signal's own default ends it, or Python's for SIGINT.
-    if code in (-fault.signal_number, 1) and "continue with" not in messages:
+    if code == -signal.SIGTERM and not messages:
+        return
+    if fault.signal_number == signal.SIGINT and code in (-signal.SIGINT, 1):
+        assert messages == "" or messages.endswith("KeyboardInterrupt\n"), messages
         return
     if (code, messages) == (INTERRUPTED + signal.SIGINT, "stopped by SIGINT\n"):
         return
@@ -123,6 +136,11 @@ def check_leave(fault: Fault, code: int, seconds: float, messages: str, *, timed
 def parts_of(out: Path) -> int:
     """How many parts a run has stored."""
     return len(list((out / "predictions").glob("part-*")))
+
+
+def stored(out: Path, parts: int) -> Callable[[], bool]:
+    """Tells whether a run has stored that many parts."""
+    return lambda: parts_of(out) >= parts
 
 
 def _targets(launcher: int, target: str) -> list[int]:
@@ -151,8 +169,8 @@ def interrupted_runs(setup: Setup, folder: Path, rounds: int, seed: int, *, time
             finish(command)
             yield out
             return
-        fault = random_fault(rng, setup.seconds)
-        code, seconds, messages = interrupt(command, fault)
+        fault = random_fault(rng, setup)
+        code, seconds, messages = interrupt(command, fault, stored(out, parts_of(out) + fault.new_parts))
         if code == FINISHED:
             run += 1
             yield out
@@ -161,7 +179,7 @@ def interrupted_runs(setup: Setup, folder: Path, rounds: int, seed: int, *, time
         check_leave(fault, code, seconds, messages, timed=timed)
         parts = parts_of(out)
         print(
-            f"{faults:3}: {fault.signal_number.name} to {fault.target} after {fault.seconds:.1f} s, "
+            f"{faults:3}: {fault.signal_number.name} to {fault.target} after {fault.moment()}, "
             f"gone in {seconds:.1f} s with {code}; {parts} parts",
             flush=True,
         )
@@ -179,7 +197,7 @@ def main() -> None:
         setup = make_setup(folder, arguments.images)
         began = time.monotonic()
         finish(setup.command(folder / "world-1", ranks=1))
-        setup = Setup(setup.dataset, setup.ensemble, time.monotonic() - began)
+        setup = replace(setup, seconds=time.monotonic() - began)
         expected = outcome_bytes(folder / "world-1")
         for ranks in (2, 3, 5):
             finish(setup.command(folder / f"world-{ranks}", ranks))

@@ -65,6 +65,11 @@ def test_unusable_variables_are_refused(changes: dict[str, str]) -> None:
         find_place({**TORCHRUN, **changes})
 
 
+def test_restarts_that_only_one_machine_counts_change_no_deal() -> None:
+    """Each machine's agent of torchrun counts its own workers' failures."""
+    assert find_place({**TORCHRUN, "TORCHELASTIC_RESTART_COUNT": "1"}) == find_place(TORCHRUN)
+
+
 def test_sessions_differ_from_start_to_start() -> None:
     assert find_place({**SRUN, "SLURM_RESTART_COUNT": "1"}).session != find_place(SRUN).session
     assert find_place({**TORCHRUN, "RANK": "0"}).session == find_place(TORCHRUN).session

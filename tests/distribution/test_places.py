@@ -3,12 +3,15 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from conftest import Cli
 
+from ensemble_eval.datasets import Item
 from ensemble_eval.devices import device_of_rank, devices_for_ranks
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.job_status import read_status
 
 Arguments = tuple[object, ...]
 
@@ -59,6 +62,28 @@ def test_rank_0_names_a_rank_whose_images_do_not_come(
     assert "error: rank 0: rank 2 of 3 has stored nothing for 2 s and still has 2 images to do (" in given_up.err
     assert "rank 1" not in given_up.err
     assert not (tmp_path / "out" / "table3.csv").exists()
+
+
+def test_only_rank_0_tries_unreadable_images_again(
+    cli: Cli, arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing stored tells rank 0 that another rank is at an image which a start before could not read."""
+
+    def unreadable(_: Item) -> bytes:
+        raise UnreadableImageError("the drive is away")
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(Item, "read", unreadable)
+        assert "none of the images could be read" in cli(*arguments).err
+    assert read_status(out).unreadable == 6
+    become(monkeypatch, 1, world=2)
+    assert cli(*arguments).code == 0
+    assert read_status(out).done == 0
+    become(monkeypatch, 0, world=2)
+    assert cli(*arguments).code == 0
+    assert (read_status(out).done, read_status(out).unreadable) == (6, 0)
+    assert len(pd.read_parquet(out / "predictions")) == 6 * 3
 
 
 def test_fresh_is_refused_where_others_may_have_written(

@@ -6,19 +6,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from faults import Fault, Setup, check_leave, children, finish, interrupt, parts_of, start
+from faults import (
+    Fault,
+    Setup,
+    check_leave,
+    children,
+    finish,
+    interrupt,
+    interrupted_runs,
+    parts_of,
+    start,
+    stored,
+)
 from outcome import outcome_bytes
 
 pytest_plugins = ["whole_run"]
-
-
-def stored(out: Path, parts: int) -> Callable[[], bool]:
-    """Tells whether a run has stored that many parts."""
-    return lambda: parts_of(out) >= parts
 
 
 def test_two_ranks_give_the_same_bytes_after_a_kill_and_a_term(
@@ -31,6 +36,49 @@ def test_two_ranks_give_the_same_bytes_after_a_kill_and_a_term(
         assert left[0] == code, left[2]
         check_leave(fault, *left, timed=False)
         assert not (tmp_path / "table3.csv").exists()
+    finish(command)
+    assert outcome_bytes(tmp_path) == expected
+
+
+def test_a_few_random_interruptions_leave_the_same_bytes(
+    setup: Setup, expected: tuple[bytes, str], tmp_path: Path
+) -> None:
+    """`make faults` is thirty of them, with more images."""
+    ended = list(interrupted_runs(setup, tmp_path, rounds=4, seed=7, timed=False))
+    assert ended
+    for out in ended:
+        assert outcome_bytes(out) == expected, out
+
+
+# Names the function and the call of it at which the process is killed; what follows is the program's own.
+KILLED_IN_A_CALL = """
+import os, pathlib, signal, sys
+from ensemble_eval.cli import main
+name, fatal = sys.argv.pop(1), int(sys.argv.pop(1))
+owner = os if name == "fsync" else pathlib.Path
+original, calls = getattr(owner, name), 0
+def counted(*arguments, **options):
+    global calls
+    calls += 1
+    if calls == fatal:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(*arguments, **options)
+setattr(owner, name, counted)
+main()
+"""
+
+
+def test_a_kill_at_any_step_of_a_write_leaves_the_same_bytes(
+    setup: Setup, expected: tuple[bytes, str], tmp_path: Path
+) -> None:
+    command = setup.command(tmp_path, ranks=1)
+    done = 0
+    # Before the bytes are there, before they are flushed, before the rename, and after it; in the third part.
+    for name, call, parts in (("write_bytes", 3, 2), ("fsync", 5, 2), ("replace", 3, 2), ("fsync", 6, 3)):
+        killed = [command[0], "-c", KILLED_IN_A_CALL, name, str(call), *command[3:]]
+        assert subprocess.run(killed, capture_output=True, check=False).returncode == -signal.SIGKILL
+        done += parts
+        assert parts_of(tmp_path) == done, name
     finish(command)
     assert outcome_bytes(tmp_path) == expected
 
