@@ -1,5 +1,6 @@
 """The batch script of an evaluation under Slurm, as text that a person can read and change."""
 
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ from ensemble_eval.errors import InputError
 
 # Ahead of the time limit: enough to write, and for the queue to take the job back.
 _SIGNAL_SECONDS = 120
+# With less, a job is told to stop while it starts, and goes back to the queue for ever.
+_LEAST_SECONDS = 300
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})")
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,36 @@ def batch_script(job: Job, command: Sequence[str], ensembles: Sequence[tuple[Pat
         f"    {shlex.join(command)} \\",
         '    --ensemble "$ensemble" --out "$out" &',
         *_WAIT.splitlines(),
+        *(_GO_BACK.splitlines() if job.requeue else ()),
+        "exit $code",
     ]
     return "\n".join(lines) + "\n"
+
+
+def require_time_to_work(limit: str) -> None:
+    """Refuse a time limit that is over before anything can be done; what is no time is left to Slurm.
+
+    Args:
+        limit: as sbatch takes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
+            days-hours:minutes or days-hours:minutes:seconds.
+
+    Raises:
+        InputError: it is too short.
+    """
+    match = _TIME.fullmatch(limit)
+    if match is None:
+        return
+    fields = [int(field) for field in match["fields"].split(":")]
+    # After days the first field is hours; without them one or two fields begin with minutes.
+    units = (3600, 60, 1) if match["days"] or len(fields) == 3 else (60, 1)
+    seconds = 86400 * int(match["days"] or 0) + sum(
+        unit * field for unit, field in zip(units, fields, strict=False)
+    )
+    if 0 < seconds < _LEAST_SECONDS:
+        raise InputError(
+            f"--time {limit} leaves no time to work: the job is told to stop {_SIGNAL_SECONDS // 60} minutes "
+            f"ahead of its limit; give at least {_LEAST_SECONDS // 60} minutes"
+        )
 
 
 def submit(script: str) -> str:
@@ -127,6 +159,10 @@ _WAIT = """\
 step=$!
 # A signal ends a wait, not the step.
 while kill -0 "$step" 2>/dev/null; do wait "$step"; done
-wait "$step"; code=$?
-if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
-exit $code"""
+wait "$step"; code=$?"""
+
+_GO_BACK = """\
+# Preempted with a grace time, only the ranks are told, and they leave before Slurm would queue the job again.
+job=$(scontrol --oneliner show job "$SLURM_JOB_ID")
+if [ "$code" -eq 143 ] && [[ $job == *JobState=RUNNING* && $job == *PreemptTime=[0-9]* ]]; then requeue=yes; fi
+if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi"""

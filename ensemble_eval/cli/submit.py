@@ -63,13 +63,14 @@ def submit(context: click.Context, /, **options: Any) -> None:
     continues where it stopped.
     """
     from ensemble_eval.errors import InputError
-    from ensemble_eval.slurm import batch_script
+    from ensemble_eval.slurm import batch_script, require_time_to_work
     from ensemble_eval.slurm import submit as submit_script
 
     if options["fresh"]:
         raise InputError(
             f"--fresh would start over at every requeue; remove {options['out']} and submit without it"
         )
+    require_time_to_work(options["time"])
     command = [sys.executable, "-m", "ensemble_eval", "run", *_run_words(context)]
     ensembles = _ensembles(options["ensemble"], options["array"], options["out"])
     script = batch_script(_job(options), command, ensembles)
@@ -128,10 +129,10 @@ def _ensembles(first: Path, others: tuple[Path, ...], out: Path) -> list[tuple[P
 
 
 def _run_words(context: click.Context) -> "Iterator[str]":
-    """The words of the command line that are the evaluation's own, as `run` takes them."""
+    """What was given, also in the environment, and is the evaluation's own, as words of `run`'s command line."""
     for parameter in context.command.params:
         name, value = parameter.name or "", context.params.get(parameter.name or "")
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        given = context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
         if not given or name in _JOB_OPTIONS:
             continue
         if isinstance(parameter, click.Argument):

@@ -39,6 +39,8 @@ SchedulerParameters=batch_sched_delay=0,bf_interval=1,sched_interval=1
 PropagateResourceLimits=NONE
 ReturnToService=2
 JobRequeue=1
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 KillWait=15
 MailProg=/bin/true
 StateSaveLocation={folder}/state
@@ -123,7 +125,8 @@ def _run_slurm(folder: Path, nodes: int, cpus: int) -> Iterator[Slurm]:
             (folder / "spool" / name).mkdir()
             stack.enter_context(_daemon(folder, slurm, "slurmd", "-D", "-N", name))
         idle = ("sinfo", "-h", "-N", "-t", "idle", "-o", "%N")
-        _await(lambda: len(slurm.command(*idle, check=False).split()) == nodes, "its nodes")
+        # Each node stands there once for every partition.
+        _await(lambda: len(set(slurm.command(*idle, check=False).split())) == nodes, "its nodes")
         yield slurm
         slurm.command("scancel", "--user", "root", check=False)
         _await(lambda: not slurm.command("squeue", "-h", check=False).strip(), "its queue to end")
@@ -139,7 +142,10 @@ def _configure(folder: Path, names: list[str], cpus: int) -> None:
             f"NodeName={name} NodeHostname=localhost NodeAddr=127.0.0.1 Port={port + place} CPUs={cpus} "
             f"RealMemory={memory} Gres=gpu:2 State=UNKNOWN\n"
         )
-    text += "PartitionName=test Nodes=ALL Default=YES OverSubscribe=FORCE MaxTime=INFINITE State=UP\n"
+    text += "PartitionName=test Nodes=ALL Default=YES OverSubscribe=FORCE PreemptMode=OFF PriorityTier=1\n"
+    # Jobs of the first are preempted, after a time of grace, by those of the second.
+    text += "PartitionName=low Nodes=ALL PreemptMode=REQUEUE GraceTime=60 PriorityTier=1\n"
+    text += "PartitionName=urgent Nodes=ALL PreemptMode=OFF PriorityTier=9\n"
     (folder / "slurm.conf").write_text(text)
 
 

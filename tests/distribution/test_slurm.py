@@ -68,7 +68,7 @@ def test_a_cancelled_job_is_continued_by_submitting_it_again(
     slurm.command("scancel", number)
     slurm.wait(number, "CANCELLED", "COMPLETED")
     if not (tmp_path / "table3.csv").exists():
-        assert log(tmp_path).count("continue with: ensemble-eval run") == 1
+        assert log(tmp_path).count("start the same job again to continue") == 1
     slurm.wait(submit(slurm, setup, tmp_path), "COMPLETED")
     assert outcome_bytes(tmp_path) == expected
 

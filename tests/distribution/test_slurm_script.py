@@ -27,12 +27,12 @@ def slurm() -> Iterator[Slurm]:
         yield running
 
 
-def start(slurm: Slurm, folder: Path, outs: Sequence[Path]) -> str:
+def start(slurm: Slurm, folder: Path, outs: Sequence[Path], partition: str | None = None) -> str:
     """Start a job of two ranks; give its number."""
     (folder / "rank.sh").write_text(STAND_IN)
     for out in outs:
         out.mkdir(exist_ok=True)
-    job = Job(1, 2, 0, 1, "0:10:00", None, None, "test", str(folder / "%j.log"))
+    job = Job(1, 2, 0, 1, "0:10:00", partition, None, "test", str(folder / "%j.log"))
     script = batch_script(job, ["bash", str(folder / "rank.sh")], [(Path("e.toml"), out) for out in outs])
     (folder / "job.sh").write_text(script)
     return slurm.command("sbatch", folder / "job.sh").split()[-1]
@@ -52,6 +52,22 @@ def test_usr1_ahead_of_the_limit_stops_the_ranks_and_requeues(slurm: Slurm, tmp_
     number = start(slurm, tmp_path, [out])
     await_notes(out, 2)
     slurm.command("scancel", "--batch", "--signal=USR1", number)
+    notes = await_notes(out, 6)
+    (out / "go").touch()
+    job = slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")
+    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
+    assert sorted(notes[2:4]) == ["term 0", "term 1"]
+    assert sorted(notes[4:]) == ["start 0 after 1 restarts", "start 1 after 1 restarts"]
+
+
+def test_a_job_preempted_with_a_grace_time_goes_back_to_the_queue(slurm: Slurm, tmp_path: Path) -> None:
+    """Slurm tells the ranks, and would requeue the job at the end of the grace only: then it is over by itself."""
+    out = tmp_path / "out"
+    number = start(slurm, tmp_path, [out], "low")
+    await_notes(out, 2)
+    (tmp_path / "urgent.sh").write_text("#!/bin/bash\nsleep 1\n")
+    urgent = ("--partition=urgent", "--nodes=2", "--exclusive", f"--output={tmp_path}/urgent.log")
+    slurm.command("sbatch", *urgent, tmp_path / "urgent.sh")
     notes = await_notes(out, 6)
     (out / "go").touch()
     job = slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")

@@ -38,6 +38,9 @@ step=$!
 # A signal ends a wait, not the step.
 while kill -0 "$step" 2>/dev/null; do wait "$step"; done
 wait "$step"; code=$?
+# Preempted with a grace time, only the ranks are told, and they leave before Slurm would queue the job again.
+job=$(scontrol --oneliner show job "$SLURM_JOB_ID")
+if [ "$code" -eq 143 ] && [[ $job == *JobState=RUNNING* && $job == *PreemptTime=[0-9]* ]]; then requeue=yes; fi
 if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit $code
 """
@@ -62,6 +65,23 @@ def test_an_array_has_a_folder_for_each_ensemble(cli: Cli) -> None:
     assert "ensembles=(seven.toml b.toml c.toml)" in lines
     assert "outs=('my results/seven' 'my results/b' 'my results/c')" in lines
     assert "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}" in lines
+
+
+def test_options_from_the_environment_reach_the_ranks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENSEMBLE_EVAL_SUBMIT_CROPS", "10")
+    assert "ensemble_eval run val --crops 10 \\" in cli("submit", *EVALUATION, "--dry-run").out
+
+
+@pytest.mark.parametrize("limit", ["4", "4:59", "0:04:59", "0-0:4", "0-00:04:59"])
+def test_a_limit_that_leaves_no_time_to_work_is_refused(cli: Cli, limit: str) -> None:
+    refused = cli("submit", *EVALUATION, "--time", limit, "--dry-run")
+    assert refused.code == 2
+    assert f"--time {limit} leaves no time to work" in refused.err
+
+
+@pytest.mark.parametrize("limit", ["5", "5:00", "0:05:00", "0-1", "1-0", "0-0:05:00", "0", "UNLIMITED"])
+def test_any_other_limit_is_slurms_to_judge(cli: Cli, limit: str) -> None:
+    assert f"#SBATCH --time={limit}\n" in cli("submit", *EVALUATION, "--time", limit, "--dry-run").out
 
 
 def test_the_script_goes_to_sbatch(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
