@@ -173,8 +173,8 @@ class Engine:
             with memory_errors_of(f"a batch of {batch.size}"):
                 self._in_flight.append(_Running(batch, self._predict(self._crops(batch), batch.members)))
         except OutOfDeviceMemoryError as error:
-            # Without its traceback, which holds everything that did not fit.
-            failed = error.with_traceback(None)
+            # Its words only: tracebacks, its own and its cause's, hold everything that did not fit.
+            failed = OutOfDeviceMemoryError(str(error))
         if failed is not None:
             batch.give_back()
             self._halve_batch(failed)
@@ -200,10 +200,10 @@ class Engine:
         """Keep a batch's outcome, and yield the images that need no more."""
         probabilities = running.wait()
         members = running.batch.members
+        self._refuse_non_finite(probabilities, running.batch)
         for row, (strand, view) in running.batch.passes.items():
-            self._refuse_non_finite(probabilities[:, row], members, strand.image)
             strand.image.keep(view, members, probabilities[:, row])
-        for image in dict.fromkeys(strand.image for strand in running.batch.strands()):
+        for image in (strand.image for strand in running.batch.strands()):
             # Decided before, with crops still under way.
             if image in self._pool and (result := image.result()):
                 self._pool.remove(image)
@@ -218,15 +218,16 @@ class Engine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _refuse_non_finite(
-        self, probabilities: NDArray[np.float32], members: Sequence[int], image: PooledImage
-    ) -> None:
-        for member, scores in zip(members, probabilities, strict=True):
-            if not np.isfinite(scores).all():
-                raise NonFiniteScoresError(
-                    f"member {self._names[member]} yields NaN or infinity for {image.id}; "
-                    "check its weights and preprocessing, or try --precision float32"
-                )
+    def _refuse_non_finite(self, probabilities: NDArray[np.float32], batch: Batch) -> None:
+        if np.isfinite(probabilities).all():
+            return
+        for row, (strand, _) in batch.passes.items():
+            for member, scores in zip(batch.members, probabilities[:, row], strict=True):
+                if not np.isfinite(scores).all():
+                    raise NonFiniteScoresError(
+                        f"member {self._names[member]} yields NaN or infinity for {strand.image.id}; "
+                        "check its weights and preprocessing, or try --precision float32"
+                    )
 
 
 class _Running:

@@ -7,6 +7,7 @@ the network, so that the pixels are the same everywhere.
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -52,8 +53,18 @@ class CropSource:
     regions: Mapping[int | View, Region]
 
     def to(self, device: torch.device) -> "CropSource":
-        """The same source with its pixels on `device`."""
-        return replace(self, pixels=self.pixels.to(device, non_blocking=True))
+        """The same source with its pixels on `device`; pinned ones are copied there beside what it computes."""
+        if device.type != "cuda":
+            return replace(self, pixels=self.pixels.to(device))
+        computing = torch.cuda.current_stream(device)
+        copying = _copy_stream(device)
+        with torch.cuda.stream(copying):
+            pixels = self.pixels.to(device, non_blocking=True)
+        # What is launched from here on waits for the copy; the batch that the device is at does not.
+        computing.wait_stream(copying)
+        # The memory came from the copies' stream; without this it could be theirs again too early.
+        pixels.record_stream(computing)
+        return replace(self, pixels=pixels)
 
     def pinned(self) -> "CropSource":
         """The same source in memory that a GPU copies from while it computes."""
@@ -73,6 +84,12 @@ class CropSource:
         pixels = self.pixels[offset : offset + 3 * height * width]
         # Channels last, as in batches: cutting copies whole rows.
         return pixels.view(height, width, 3).permute(2, 0, 1)
+
+
+@lru_cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all copies to a GPU."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's stub
 
 
 def decode(data: bytes) -> Tensor:

@@ -185,10 +185,11 @@ class DecidedImage(PooledImage):
         self._members = members
         self._sums = {scheme: np.zeros((members, num_classes)) for scheme in self._weights}
         self._weight_left = {scheme: np.full(members, float(scheme)) for scheme in self._weights}
-        rows = members + 1 if members > 1 else 1
         # The paper's one-model rule compares members by their top-1 error with one crop.
         wanted = {(scheme, k) for scheme in self._weights for k in decides} | {(min(self._weights), 1)}
-        self._top_k: dict[tuple[int, int], list[bool | None]] = {key: [None] * rows for key in sorted(wanted)}
+        self._top_k: dict[tuple[int, int], list[bool | None]] = {
+            key: [None] * len(self._rows) for key in sorted(wanted)
+        }
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
         """See `PooledImage.keep`."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nasty_scores import KINDS, softmax_row
 from numpy.typing import NDArray
 
 from ensemble_eval.decisions import decided_top_k
@@ -51,20 +52,8 @@ def _score_arrays(draw: st.DrawFn) -> NDArray[np.float32]:
     """Softmax vectors float32 [passes, classes] of the nasty kinds: one-hot, uniform, tied, nearly tied, any."""
     passes, classes = draw(st.integers(1, 24)), draw(st.integers(2, 9))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    rows = []
-    for kind in draw(st.lists(st.sampled_from("hutna"), min_size=passes, max_size=passes)):
-        match kind:
-            case "h":
-                row = np.eye(classes)[rng.integers(classes)]
-            case "u":
-                row = np.ones(classes)
-            case "t":
-                row = rng.integers(1, 3, classes).astype(float)
-            case "n":
-                row = 1 + 1e-6 * rng.integers(0, 2, classes)
-            case _:
-                row = rng.exponential(size=classes) ** 3
-        rows.append(row / row.sum())
+    kinds = draw(st.lists(st.sampled_from(KINDS), min_size=passes, max_size=passes))
+    rows = [softmax_row(kind, classes, rng) for kind in kinds]
     return np.array(rows, dtype=np.float32)
 
 
@@ -85,7 +74,7 @@ def test_what_was_decided_early_is_what_all_passes_say(scores: NDArray[np.float3
 def test_nothing_that_could_still_come_overturns_a_decision(
     scores: NDArray[np.float32], label: int, k: int, remaining: int
 ) -> None:
-    """An adversary spends what remains, whole passes on one class each, in every way there is."""
+    """An adversary spends what remains on one class a pass, in every way there is, or on lifting k rivals."""
     classes = scores.shape[1]
     label %= classes
     sums = scores.astype(np.float64).sum(axis=0)
@@ -94,6 +83,12 @@ def test_nothing_that_could_still_come_overturns_a_decision(
         return
     for spent in itertools.combinations_with_replacement(range(classes), min(remaining, 3)):
         total = sums + np.bincount(spent, minlength=classes)
+        assert (label_rank(total, label) < k) is decision
+    # All at once: the strongest rivals brought level with the label, or a hair above, as far as it reaches.
+    for rivals in itertools.combinations([one for one in range(classes) if one != label], min(k, classes - 1)):
+        lift = np.maximum(0, sums[label] + 1e-9 - sums[list(rivals)])
+        total = sums.copy()
+        total[list(rivals)] += lift * min(1.0, min(remaining, 3) / max(lift.sum(), 1e-300))
         assert (label_rank(total, label) < k) is decision
 
 

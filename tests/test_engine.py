@@ -14,10 +14,12 @@ from ensemble_eval.backends import OutOfDeviceMemoryError, Precision, Predict
 from ensemble_eval.backends.normalization import SharedNormalization
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.crops import plan, views_of
+from ensemble_eval.devices import prepare_device
 from ensemble_eval.engine import Engine
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 from ensemble_eval.manifests import InputFormat
-from ensemble_eval.pooled_images import ImageScores, ReadyImage, UnreadableImage
+from ensemble_eval.metrics import label_rank
+from ensemble_eval.pooled_images import ImageDecisions, ImageScores, ReadyImage, UnreadableImage, with_ensemble
 
 CPU = torch.device("cpu")
 COUNT = len(CLASS_NAMES)
@@ -266,9 +268,13 @@ def test_no_more_images_are_held_than_a_batch_needs() -> None:
 def test_cuda_agrees_with_the_cpu(networks: dict[str, nn.Module]) -> None:
     images = [_ready(name, 144) for name in SIZES]
     on_cpu = _evaluated(_members(networks), images, 16)
-    cuda = torch.device("cuda")
+    cuda = torch.device("cuda", 0)
+    prepare_device(cuda)
+    pinned = [dataclasses.replace(image, source=image.source.pinned()) for image in images]
     try:
-        on_cuda = _evaluated(_members(networks, cuda), images, 64, cuda)
+        members = _members(networks, cuda)
+        on_cuda = _evaluated(members, pinned, 64, cuda)
+        decided = list(Engine(members, COUNT, cuda, 64, (5,)).run(pinned))
     finally:
         for network in networks.values():
             network.to("cpu")
@@ -276,3 +282,10 @@ def test_cuda_agrees_with_the_cpu(networks: dict[str, nn.Module]) -> None:
         for scheme, means in expected.mean_softmax.items():
             np.testing.assert_allclose(result.mean_softmax[scheme], means, rtol=0, atol=1e-4)
             assert np.array_equal(result.mean_softmax[scheme].argmax(axis=1), means.argmax(axis=1))
+    scores = {result.id: result for result in on_cuda}
+    assert len(decided) == len(images)
+    for one in decided:
+        assert isinstance(one, ImageDecisions)
+        for scheme, by_k in one.top_k.items():
+            ranks = [label_rank(row, one.label) for row in with_ensemble(scores[one.id].mean_softmax[scheme])]
+            assert list(by_k[5]) == [rank < 5 for rank in ranks]

@@ -129,6 +129,39 @@ def test_running_out_of_memory_changes_no_decision() -> None:
     }
 
 
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_running_out_of_memory_in_a_member_that_goes_on_alone_changes_no_decision(in_flight: int) -> None:
+    seen: list[Tensor] = []
+    passes, failures = 0, 0
+
+    def counted(name: str, crops: Tensor) -> Tensor:
+        nonlocal passes
+        passes += int((crops.flatten(1).amax(dim=1) > 0).sum())
+        return MEMBERS[name](crops)
+
+    def first(crops: Tensor) -> Tensor:
+        seen[:] = [crops]
+        return counted("a", crops)
+
+    def last(crops: Tensor) -> Tensor:
+        nonlocal failures
+        # A batch for all is the one that the first member has just had.
+        if crops is not seen[0] and not failures:
+            failures += 1
+            raise OutOfDeviceMemoryError(f"a batch of {len(crops)}")
+        return counted("c", crops)
+
+    members = {"a": first, "b": lambda crops: counted("b", crops), "c": last}
+    engine = Engine(members, COUNT, CPU, 16, (5,), batches_in_flight=in_flight)
+    results = {result.id: result for result in engine.run(_images(144)) if isinstance(result, ImageDecisions)}
+    assert (failures, engine.batch_size) == (1, 8)
+    expected = _decided(_images(144), 16, (5,))
+    assert {key: result.top_k for key, result in results.items()} == {
+        key: result.top_k for key, result in expected.items()
+    }
+    assert sum(result.passes for result in results.values()) == passes
+
+
 def test_a_member_goes_on_alone_once_the_ensemble_is_decided() -> None:
     """Two are certain of the label at once, the third never is: it alone runs all."""
     seen = dict.fromkeys("abc", 0)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ensemble_eval.backends.predict import Precision, memory_errors_of, require_logits
 from ensemble_eval.crops import CROP_SIZE
+from ensemble_eval.errors import InputError
 
 _ELEMENT_TYPES = {
     "float32": openvino.Type.f32,
@@ -50,7 +51,7 @@ class OpenVino:
         """See `Predict`.
 
         Raises:
-            InputError: the network does not return logits [B, classes].
+            InputError: the network does not return logits [B, classes], or the processor lacks the precision.
         """
         with memory_errors_of(f"member {self._name}: a batch of {len(crops)}"):
             request = self._request_for(len(crops))
@@ -72,7 +73,15 @@ class OpenVino:
             properties.inference_num_threads: torch.get_num_threads(),
             properties.hint.enable_cpu_pinning: False,
         }
-        return _core().compile_model(model, "CPU", config).create_infer_request()
+        compiled = _core().compile_model(model, "CPU", config)
+        # Where the processor lacks a precision, OpenVINO takes another one without a word.
+        taken = compiled.get_property(properties.hint.inference_precision)
+        if taken != config[properties.hint.inference_precision]:
+            raise InputError(
+                f"this processor has no {self._precision}: OpenVINO would compute in {taken.get_type_name()}; "
+                "use --precision float32, or --backend torch"
+            )
+        return compiled.create_infer_request()
 
 
 @lru_cache(maxsize=1)

@@ -13,7 +13,8 @@ from ensemble_eval.errors import EnsembleEvalError, InputError
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _CANNOT_ALLOCATE = re.compile(
-    r"can't allocate memory|not enough memory|bad_alloc|could not allocate", re.IGNORECASE
+    r"can't allocate memory|not enough memory|bad_alloc|could not allocate|out of memory|_ALLOC_FAILED",
+    re.IGNORECASE,
 )
 
 
@@ -51,7 +52,8 @@ def memory_errors_of(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise OutOfDeviceMemoryError(what) from error
     except RuntimeError as error:
-        # CUDA has a subclass of its own; the CPU's allocator and OpenVINO raise a plain one.
+        # torch has a subclass for its own CUDA memory; the CPU's allocator, OpenVINO, the driver (pinning),
+        # cuBLAS and cuDNN all raise a plain one.
         if isinstance(error, torch.OutOfMemoryError) or _CANNOT_ALLOCATE.search(str(error)):
             raise OutOfDeviceMemoryError(what) from error
         raise

@@ -8,15 +8,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import CLASSES, picture, tiny_network
+from builders import CLASSES, encoded, picture, tiny_network
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ensemble_eval import pixels
 from ensemble_eval.backends import Backend, Precision, Predict, PredictMaker
+from ensemble_eval.crops import plan
+from ensemble_eval.engine import Engine
 from ensemble_eval.errors import InputError
 from ensemble_eval.manifests import InputFormat, Member
 from ensemble_eval.models.folding import fold_batch_norm
+from ensemble_eval.pooled_images import ImageScores, ReadyImage
 
-pytest.importorskip("openvino", reason="the extra [cpu] is not installed")
+openvino = pytest.importorskip("openvino", reason="the extra [cpu] is not installed")
 openvino_models = pytest.importorskip("ensemble_eval.backends.openvino_models")
 OpenVino = pytest.importorskip("ensemble_eval.backends.openvino").OpenVino
 
@@ -47,11 +52,43 @@ def test_float32_agrees_with_torch_for_any_batch(arch: str, input_format: InputF
     np.testing.assert_allclose(predict(crops(1)), expected[:1], atol=1e-5)
 
 
-def test_half_precision_stays_near_float32_and_sums_to_one() -> None:
-    expected = predict_with("torch", "googlenet", InputFormat())(crops(3))
-    rounded = predict_with("openvino", "googlenet", InputFormat(), "bfloat16")(crops(3))
+@pytest.mark.parametrize(("precision", "capability"), [("bfloat16", "BF16"), ("float16", "FP16")])
+def test_half_precision_is_what_it_says_or_refused(precision: Precision, capability: str) -> None:
+    """Never float32 under its name: the run's record would say what was not done."""
+    predict = predict_with("openvino", "googlenet", InputFormat(), precision)
+    if capability not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(InputError, match=f"this processor has no {precision}"):
+            predict(crops(3))
+        return
+    expected = predict_with("openvino", "googlenet", InputFormat())(crops(3))
+    rounded = predict(crops(3))
+    assert float((rounded - expected).abs().max()) > 1e-5
     np.testing.assert_allclose(rounded, expected, atol=0.05)
     np.testing.assert_allclose(rounded.sum(dim=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(precision: Precision) -> None:
+    """As tests/test_engine.py shows for torch; this is what a CPU takes by itself."""
+    if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    members = {"a": predict_with("openvino", "googlenet", InputFormat(), precision)}
+    sizes = ((101, 67), (64, 64), (60, 90))
+    images = []
+    for position, (width, height) in enumerate(sizes):
+        image = pixels.decode(encoded(picture(width, height, seed=position)))
+        source = pixels.prepare(image, plan(width, height, 10))
+        images.append(ReadyImage(position, str(position), 3, source))
+
+    def evaluated(some: list[ReadyImage]) -> dict[str, NDArray[np.float64]]:
+        results = Engine(members, CLASSES.count, CPU, 16).run(some)
+        return {result.id: result.mean_softmax[10] for result in results if isinstance(result, ImageScores)}
+
+    together = evaluated(images)
+    assert len(together) == len(sizes)
+    for company in (images[::-1], *([image] for image in images)):
+        for name, scores in evaluated(company).items():
+            assert np.array_equal(scores, together[name])
 
 
 class _SignalStack(ctypes.Structure):

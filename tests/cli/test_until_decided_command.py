@@ -31,6 +31,8 @@ def arguments(dataset: Path, ensemble: Path) -> tuple[object, ...]:
 
 
 def test_the_table_is_the_full_runs(cli: Cli, arguments: tuple[object, ...], tmp_path: Path) -> None:
+    # With ten crops of these networks nothing is decided early.
+    arguments = (*arguments, "--crops", "144")
     full, decided, both = (tmp_path / name for name in ("full", "decided", "both"))
     assert cli(*arguments, "--out", full).code == 0
     done = cli(*arguments, "--out", decided, "--until-decided")
@@ -40,14 +42,14 @@ def test_the_table_is_the_full_runs(cli: Cli, arguments: tuple[object, ...], tmp
     assert _rows(both, TOP_1) == _rows(full, TOP_1)
     # With one crop the first pass says all.
     known = [cells != ["", ""] for cells in _rows(decided, TOP_1)]
-    assert known == [True, False, True, False]
+    assert known == [True, False, False] * 2
 
     record, of_full = (json.loads((out / "run.json").read_text()) for out in (decided, full))
     assert record["one_model_member"] == of_full["one_model_member"]
     assert record["passes"] + record["passes_saved"] == of_full["passes"]
     assert of_full["passes_saved"] == 0
-    if record["passes_saved"]:
-        assert f"{record['passes']} passes decided the table" in done.out
+    assert record["passes_saved"] > 0
+    assert f"{record['passes']} passes decided the table" in done.out
     frame = pd.read_parquet(decided / "predictions")
     assert list(frame) == ["image", "member", "crops", "label", "top5_correct", "top1_correct"]
     assert frame["top5_correct"].notna().all()
