@@ -13,10 +13,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.files import ROOT, sample, write_images, write_networks
+from benchmarks.files import ROOT, labels_of, sample, write_images, write_networks
 from benchmarks.machine import machine_facts
 from benchmarks.registry import CONTENDERS, chosen
 from benchmarks.results import Measurement, results_text, useful_rate
@@ -29,9 +29,13 @@ NOTES = (
     "coincide would be run once by ours.",
     "The times are from the files to the averaged scores, without loading, compiling and warming up; ours are the "
     "`seconds` of its own run.json.",
-    "The networks have random weights and every label is 0: what `--until-decided` saves depends on both, "
-    "and is another with trained networks.",
     "Cells are median (least–greatest) over the rounds; ratios are taken round by round.",
+)
+
+
+RANDOM_NOTE = (
+    "The networks have random weights and every label is 0: what `--until-decided` saves depends on both, "
+    "and is another with trained networks."
 )
 
 
@@ -42,7 +46,8 @@ def command_of(key: str, arguments: argparse.Namespace, ensemble: Path, data: tu
     batch = contender.batch or arguments.batch
     words = ["-m", f"benchmarks.contenders.{contender.module}", "--ensemble", str(ensemble)]
     words += ["--images", str(images), "--labels", str(labels), "--batch", str(batch)]
-    own = (word.format(precision=arguments.precision, backend=arguments.backend) for word in contender.options)
+    words += ["--precision", contender.precision or arguments.precision]
+    own = (word.format(backend=arguments.backend) for word in contender.options)
     return [sys.executable, *words, *own]
 
 
@@ -76,6 +81,13 @@ def image_counts(keys: Sequence[str], count: int, exceptions: Mapping[str, int])
     return counts
 
 
+def label_source(arguments: argparse.Namespace) -> Callable[[Path], str]:
+    """Where an image's label stands: in the CSV, else in its folder's name; random networks need none."""
+    if arguments.labels:
+        return labels_of(arguments.labels)
+    return (lambda path: path.parent.name) if arguments.ensemble else (lambda _: "0")
+
+
 def counts_from(text: str) -> dict[str, int]:
     """`d=2,f=4` as a dictionary."""
     return {name: int(number) for name, _, number in (part.partition("=") for part in text.split(",") if part)}
@@ -97,9 +109,10 @@ def compare(arguments: argparse.Namespace, folder: Path) -> list[Measurement]:
     """Make what is needed in `folder`, measure, and tell on the way."""
     keys = chosen(arguments.contenders.split(","))
     counts = image_counts(keys, arguments.count, counts_from(arguments.counts))
-    ensemble = write_networks(folder / "networks", arguments.members, arguments.width)
+    ensemble = arguments.ensemble or write_networks(folder / "networks", arguments.members, arguments.width)
+    label_of = label_source(arguments)
     images = list(itertools.islice(sample(arguments.images, arguments.seed), max(counts.values())))
-    data = {count: write_images(folder, images, count) for count in set(counts.values())}
+    data = {count: write_images(folder, images, count, label_of) for count in set(counts.values())}
     commands = {key: command_of(key, arguments, ensemble, data[counts[key]]) for key in keys}
     measurements = []
     for one in measure(commands, arguments.rounds, arguments.seed):
@@ -117,34 +130,49 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=5, help="measurements of each contender [%(default)s]")
     parser.add_argument("--count", type=int, default=8, help="images for each contender [%(default)s]")
     parser.add_argument("--counts", default="", help="images for some, as d=2,f=4 [the slow ones get fewer]")
+    parser.add_argument(
+        "--ensemble", type=Path, help="manifest of trained networks, whose code is run [random ones]"
+    )
+    parser.add_argument(
+        "--labels", type=Path, help="CSV file,label for --images [its folder; with random networks 0]"
+    )
     parser.add_argument("--members", type=int, default=7, help="networks of the ensemble [%(default)s]")
     parser.add_argument("--width", type=float, default=1.0, help="their width [%(default)s]")
     parser.add_argument(
         "--batch", type=int, default=16, help="crops per batch of ours and the bound [%(default)s]"
     )
-    parser.add_argument("--precision", default="bfloat16", help="of ours [%(default)s]")
+    parser.add_argument(
+        "--precision", choices=["bfloat16", "float32"], default="bfloat16", help="of all but d and f [%(default)s]"
+    )
     parser.add_argument("--backend", default="openvino", help="of ours [%(default)s]")
     parser.add_argument("--seed", type=int, default=1, help="of the images' choice and the order [%(default)s]")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results.md"), help="[%(default)s]")
     return parser
 
 
+def networks_text(arguments: argparse.Namespace) -> str:
+    """What the ensemble is, for the results."""
+    if arguments.ensemble:
+        return f"the trained ones of {arguments.ensemble.name}"
+    return f"{arguments.members} GoogLeNets of width {arguments.width:g}, 1000 classes, random weights"
+
+
 def main(words: Sequence[str]) -> None:
     """See the module."""
     arguments = options().parse_args(words)
     facts = {"date": time.strftime("%Y-%m-%d"), **machine_facts()}
-    facts["networks"] = (
-        f"{arguments.members} GoogLeNets of width {arguments.width:g}, 1000 classes, random weights"
-    )
+    facts["networks"] = networks_text(arguments)
     facts["ours and the bound"] = f"batches of {arguments.batch}"
     facts["command"] = command_text(words)
     try:
         with tempfile.TemporaryDirectory() as folder:
             measurements = compare(arguments, Path(folder))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
-    titles = {key: contender.title for key, contender in CONTENDERS.items()}
-    text = results_text(titles, measurements, facts, NOTES)
+    titles = {key: one.title.format(precision=arguments.precision) for key, one in CONTENDERS.items()}
+    trained = arguments.ensemble is not None
+    notes = NOTES if trained else (*NOTES, RANDOM_NOTE)
+    text = results_text(titles, measurements, facts, notes, trained=trained)
     arguments.out.write_text(text)
     print(text)
 

@@ -1,12 +1,13 @@
 """What the measured programs are given: random networks and a flat folder of images, in a temporary place."""
 
+import csv
 import itertools
 import os
 import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -49,26 +50,53 @@ def _has_distinct_crops(path: Path) -> bool:
         return len(plan(image.width, image.height, CROPS).views) == CROPS
 
 
-def write_images(folder: Path, images: Iterable[Path], count: int) -> tuple[Path, Path]:
-    """Make a flat folder of `count` images and a CSV that labels all of them 0.
+def write_images(
+    folder: Path, images: Iterable[Path], count: int, label_of: Callable[[Path], str] = lambda _: "0"
+) -> tuple[Path, Path]:
+    """Make a flat folder of `count` images and a CSV with their labels.
 
     Where there are not enough, they come again under other names, as hard links.
+
+    Args:
+        folder: takes both.
+        images: what to copy.
+        count: how many to make.
+        label_of: from an image's path to its label.
 
     Returns:
         The folder of the images and the CSV beside it.
     """
     flat = folder / f"images-{count}"
     flat.mkdir(parents=True)
-    copies: list[Path] = []
-    for index, path in zip(range(count), images, strict=False):
-        copies.append(flat / f"{index:06}{path.suffix.lower()}")
-        shutil.copyfile(path, copies[-1])
-    for name, path in zip(_names(len(copies), count), itertools.cycle(copies), strict=False):
-        os.link(path, flat / f"{name}{path.suffix}")
-    labels = folder / f"labels-{count}.csv"
-    labels.write_text("file,label\n" + "".join(f"{path.name},0\n" for path in sorted(flat.iterdir())))
-    return flat, labels
+    sources = list(itertools.islice(images, count))
+    rows = []
+    for index, source in zip(range(count), itertools.cycle(sources), strict=False):
+        path = flat / f"{index:06}{source.suffix.lower()}"
+        if index < len(sources):
+            shutil.copyfile(source, path)
+        else:
+            os.link(flat / f"{index % len(sources):06}{path.suffix}", path)
+        rows.append(f"{path.name},{label_of(source)}\n")
+    table = folder / f"labels-{count}.csv"
+    table.write_text("file,label\n" + "".join(rows))
+    return flat, table
 
 
-def _names(start: int, end: int) -> Iterator[str]:
-    return (f"{index:06}" for index in range(start, end))
+def labels_of(path: Path) -> Callable[[Path], str]:
+    """The labels of a CSV `file,label`, by the files' names without their folders.
+
+    Raises:
+        ValueError: it has no such columns; or, later, no such file.
+    """
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file)
+        if not {"file", "label"} <= set(rows.fieldnames or ()):
+            raise ValueError(f"{path} has no columns file and label")
+        labels = {Path(row["file"]).name: row["label"] for row in rows}
+
+    def label_of(image: Path) -> str:
+        if image.name not in labels:
+            raise ValueError(f"{path} has no label for {image.name}")
+        return labels[image.name]
+
+    return label_of

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
-from benchmarks.work import CROPS
+from benchmarks.work import CROPS, Work
+from ensemble_eval.checkpoints import load_member
 from ensemble_eval.manifests import read_manifest
-from ensemble_eval.models import build
 
 CROP_SIZE = 224
 SCALES = (256, 288, 320, 352)
@@ -30,12 +29,13 @@ Picture = Any
 def load_networks(manifest: Path) -> list[nn.Module]:
     """The members' networks in eval mode: normalised float32 [B, 3, 224, 224] -> logits [B, classes]."""
     ensemble = read_manifest(manifest)
-    networks = []
-    for member in ensemble.members:
-        network = build(member.arch, ensemble.classes.count, **member.options)
-        network.load_state_dict(load_file(member.weights))
-        networks.append(network.eval().requires_grad_(False))
-    return networks
+    networks = [load_member(member, ensemble.classes.count, trust_python=True) for member in ensemble.members]
+    return [network.eval().requires_grad_(False) for network in networks]
+
+
+def dtype_of(work: Work) -> torch.dtype:
+    """What the networks and their input are converted to."""
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[work.precision]
 
 
 def open_picture(path: Path) -> Image.Image:
@@ -82,13 +82,19 @@ def crops_tensor(path: Path) -> Tensor:
     return torch.stack(list(crops_of(picture))).contiguous(memory_format=torch.channels_last)
 
 
-def mean_scores(path: Path, networks: Sequence[Forward], batch: int, dtype: torch.dtype) -> Tensor:
-    """Softmax averaged over the crops and the members, float32 [classes].
+def mean_scores(
+    path: Path,
+    networks: Sequence[Forward],
+    batch: int,
+    dtype: torch.dtype,
+    memory_format: torch.memory_format = torch.channels_last,
+) -> Tensor:
+    """Softmax averaged over the crops and the members, float32 [classes]; the networks get `memory_format`.
 
     Cutting is done between the forward passes and not beside them: it is a few hundredths of the work, and
     a loader process would take its time from the same processors.
     """
-    crops = normalised(crops_tensor(path), dtype)
+    crops = normalised(crops_tensor(path), dtype).contiguous(memory_format=memory_format)
     total = torch.zeros(())
     # Members outside: a network's weights stay in the cache for all batches of an image.
     for network in networks:

@@ -17,12 +17,14 @@ class Work:
         images: a flat folder.
         labels: CSV `file,label` for these images.
         batch: crops that go through a network at once.
+        precision: of the convolutions, a name of `--precision`.
     """
 
     ensemble: Path
     images: Path
     labels: Path
     batch: int
+    precision: str
 
     def paths(self) -> list[Path]:
         """The images, sorted by name."""
@@ -59,9 +61,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--images", type=Path, required=True, help="flat folder of images")
     options.add_argument("--labels", type=Path, required=True, help="CSV file,label for them")
     options.add_argument("--batch", type=int, required=True, help="crops through a network at once")
+    options.add_argument("--precision", choices=["float32", "bfloat16"], required=True, help="of the convolutions")
     return options
 
 
 def work_from(arguments: argparse.Namespace) -> Work:
     """The work that `parser` parsed."""
-    return Work(arguments.ensemble, arguments.images, arguments.labels, arguments.batch)
+    return Work(arguments.ensemble, arguments.images, arguments.labels, arguments.batch, arguments.precision)

@@ -1,14 +1,23 @@
 from pathlib import Path
 
+import pandas as pd
 import pytest
+import torch
 from builders import encoded, picture
 
 from benchmarks.compare import command_text, counts_from, image_counts
-from benchmarks.files import sample, write_images
+from benchmarks.files import labels_of, sample, write_images
 from benchmarks.memory import report
+from benchmarks.pipeline import crops_tensor
 from benchmarks.registry import chosen
 from benchmarks.results import Measurement, Spread, best_script, paired_ratio, results_text, spread
+from benchmarks.scaling import Round
+from benchmarks.scaling import report as scaling_report
+from benchmarks.until_decided import Outcome
+from benchmarks.until_decided import report as until_decided_report
 from benchmarks.work import Cost
+from ensemble_eval import pixels
+from ensemble_eval.crops import plan
 
 
 def measured(contender: str, number: int, useful: int, seconds: float, run: int | None = None) -> Measurement:
@@ -60,14 +69,44 @@ def test_the_results_are_written_literally() -> None:
         "\n"
         "## Against the targets\n"
         "\n"
-        "| ours over | asked | measured | n | reached |\n"
+        "| ours | asked | measured | n | reached |\n"
         "|---|--:|--:|--:|---|\n"
-        "| the bound | 0.95× | – | 0 | not measured |\n"
-        "| the script with batches of 144 | 3× | 3.25× (2.50–4.00) | 2 | yes |\n"
-        "| the script with its best batch (c16) | 1.6× | 1.75× (1.50–2.00) | 2 | yes |\n"
-        "| six runs | 12× | 16.80× (12.60–21.00) | 2 | yes |\n"
+        "| full over the bound | 0.95× | – | 0 | not measured |\n"
+        "| full over the script with batches of 144 | 3× | 3.25× (2.50–4.00) | 2 | yes |\n"
+        "| full over the script with its best batch (c16) | 1.6× | 1.75× (1.50–2.00) | 2 | yes |\n"
+        "| full over six runs | 12× | 16.80× (12.60–21.00) | 2 | yes |\n"
         "\n"
         "- A note.\n"
+    )
+
+
+def test_trained_networks_show_what_until_decided_saves() -> None:
+    measurements = [*MEASUREMENTS, measured("b", 1, 2016, 4.0), measured("b", 2, 2016, 5.0)]
+    text = results_text({}, measurements, {}, [], trained=True)
+    assert "| until decided over full | 2.4× | 2.05× (1.60–2.50) | 2 | no |\n" in text
+    assert "| until decided over the script with batches of 144 | 7× | 6.32× (6.25–6.40) | 2 | no |\n" in text
+    assert "| until decided over six runs | 28× | 32.55× (31.50–33.60) | 2 | yes |\n" in text
+    assert "until decided" not in results_text({}, measurements, {}, [])
+
+
+def test_the_decided_report_counts_rows_that_differ() -> None:
+    table = pd.DataFrame({"models": [1, 3], "crops": [144, 144], "top5_error": [10.0, 8.0]})
+    full, same = Outcome(1000, 30.0, table), Outcome(400, 10.0, table)
+    other = Outcome(400, 12.0, table.assign(top5_error=[10.0, 8.5]))
+    assert until_decided_report([(full, same), (full, other)]) == (
+        "passes: 400 of 1000, 40.0% (40.0–40.0)\n"
+        "until decided over in full: 2.75× (2.50–3.00), n = 2\n"
+        "rows of the table with another top-5 cell: 1 of 4"
+    )
+
+
+def test_the_scaling_report_is_written_literally() -> None:
+    rounds = [Round(1.8, 1.95, 2.0), Round(1.9, 2.05, 1.9), Round(1.85, 2.0, 1.95)]
+    assert scaling_report(rounds, 2) == (
+        "2 ranks against one, a thread each, n = 3\n"
+        "the whole command: 1.85× (1.80–1.90)\n"
+        "the work in it: 2.00× (1.95–2.05)\n"
+        "the bound, that many processes at once: 1.95× (1.90–2.00)"
     )
 
 
@@ -104,6 +143,39 @@ def test_too_few_images_come_again_and_square_ones_not_at_all(tmp_path: Path) ->
     assert [name.partition(".")[0] for name in names] == ["000000", "000001", "000002", "000003", "000004"]
     assert len({path.stat().st_ino for path in flat.iterdir()}) == 2
     assert labels.read_text() == "file,label\n" + "".join(f"{name},0\n" for name in names)
+
+
+def test_labels_come_from_the_table_given(tmp_path: Path) -> None:
+    image = tmp_path / "given" / "wide.jpg"
+    image.parent.mkdir()
+    image.write_bytes(encoded(picture(40, 30), "JPEG"))
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\nval/wide.jpg,7\n")
+    _, labels = write_images(tmp_path, [image], 2, labels_of(table))
+    assert labels.read_text() == "file,label\n000000.jpg,7\n000001.jpg,7\n"
+
+    table.write_text("file,label\nother.jpg,7\n")
+    with pytest.raises(ValueError, match=r"no label for wide\.jpg"):
+        labels_of(table)(image)
+    table.write_text("name,class\n")
+    with pytest.raises(ValueError, match="no columns file and label"):
+        labels_of(table)
+
+
+@pytest.mark.parametrize("size", [(400, 300), (270, 360)])
+def test_the_peers_cut_the_crops_that_ours_cuts(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Else their time would be that of another work."""
+    path = tmp_path / "image.png"
+    path.write_bytes(encoded(picture(*size)))
+    theirs = crops_tensor(path)
+    crop_plan = plan(*size, 144)
+    source = pixels.prepare(pixels.decode(path.read_bytes()), crop_plan)
+    ours = torch.stack([source.cut(view) for view in crop_plan.views])
+    assert theirs.shape == ours.shape == (144, 3, 224, 224)
+    # The same crops, perhaps in another order: every one of theirs is one of ours.
+    for crop in theirs:
+        distances = (ours.int() - crop.int()).abs().flatten(1).amax(dim=1)
+        assert int(distances.min()) <= 1
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

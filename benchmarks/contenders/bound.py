@@ -13,32 +13,43 @@ import numpy as np
 import openvino
 import torch
 from openvino import properties
+from openvino.preprocess import PrePostProcessor
 from torch import nn
 
 from benchmarks import pipeline
 from benchmarks.work import CROPS, Cost, Work, parser, work_from
 
+_ELEMENT_TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 
-def compiled(core: openvino.Core, network: nn.Module, pixels: openvino.Tensor) -> openvino.InferRequest:
+
+def compiled(
+    core: openvino.Core, network: nn.Module, pixels: openvino.Tensor, precision: str
+) -> openvino.InferRequest:
     """The network for exactly this input, bound to it.
 
     Args:
         core: of the process.
         network: in eval mode.
-        pixels: float32 [batch, 3, 224, 224], read in place by every inference.
+        pixels: float32 [batch, 224, 224, 3], read in place by every inference. Channels last, as the kernels
+            want them: given the other way round, every inference begins by turning them.
+        precision: of the convolutions.
     """
-    shape = list(pixels.shape)
+    batch, height, width, channels = pixels.shape
+    shape = [batch, channels, height, width]
     with warnings.catch_warnings():
         # Tracing warns of every shape that it takes as fixed; they are fixed here.
         warnings.simplefilter("ignore")
-        model = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape])
+        converted = openvino.convert_model(network, example_input=torch.zeros(shape), input=[shape])
+    steps = PrePostProcessor(converted)
+    steps.input().tensor().set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
     config = {
-        properties.hint.inference_precision: openvino.Type.bf16,
+        properties.hint.inference_precision: _ELEMENT_TYPES[precision],
         properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
         properties.inference_num_threads: torch.get_num_threads(),
         properties.hint.enable_cpu_pinning: False,
     }
-    request = core.compile_model(model, "CPU", config).create_infer_request()
+    request = core.compile_model(steps.build(), "CPU", config).create_infer_request()
     request.set_input_tensor(pixels)
     request.infer()
     return request
@@ -46,11 +57,12 @@ def compiled(core: openvino.Core, network: nn.Module, pixels: openvino.Tensor) -
 
 def evaluate(work: Work) -> Cost:
     """Time as many batches as the crops of the images would fill."""
-    shape = (work.batch, 3, pipeline.CROP_SIZE, pipeline.CROP_SIZE)
+    shape = (work.batch, pipeline.CROP_SIZE, pipeline.CROP_SIZE, 3)
     pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     core = openvino.Core()
     shared = openvino.Tensor(pixels, shared_memory=True)
-    requests = [compiled(core, network, shared) for network in pipeline.load_networks(work.ensemble)]
+    networks = pipeline.load_networks(work.ensemble)
+    requests = [compiled(core, network, shared, work.precision) for network in networks]
     images = len(work.paths())
     batches = math.ceil(CROPS * images / work.batch)
     began = time.perf_counter()

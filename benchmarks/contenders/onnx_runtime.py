@@ -45,7 +45,9 @@ def evaluate(work: Work, sessions: Sequence[Session]) -> Cost:
     """Time one pass over the images."""
     paths = work.paths()
     began = time.perf_counter()
-    scores = [pipeline.mean_scores(path, sessions, work.batch, torch.float32) for path in paths]
+    scores = [
+        pipeline.mean_scores(path, sessions, work.batch, torch.float32, torch.contiguous_format) for path in paths
+    ]
     seconds = time.perf_counter() - began
     for one in scores:
         pipeline.require_scores(one)

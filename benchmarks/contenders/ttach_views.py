@@ -26,13 +26,14 @@ from benchmarks.work import Cost, Work, parser, work_from
 class MeanSoftmax(nn.Module):
     """The ensemble as one network, so that ttach makes every view once: float32 in, probabilities out."""
 
-    def __init__(self, networks: list[nn.Module]) -> None:
+    def __init__(self, networks: list[nn.Module], dtype: torch.dtype) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(networks)
+        self.networks = nn.ModuleList(prepared(network, dtype) for network in networks)
+        self._dtype = dtype
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised float32 [B, 3, 224, 224] -> float32 [B, classes]."""
-        pixels = pixels.to(torch.bfloat16, memory_format=torch.channels_last)
+        pixels = pixels.to(self._dtype, memory_format=torch.channels_last)
         return torch.stack([network(pixels).float().softmax(dim=1) for network in self.networks]).mean(dim=0)
 
 
@@ -54,7 +55,7 @@ def squares(path: Path) -> Tensor:
 def evaluate(work: Work, networks: list[nn.Module]) -> Cost:
     """Time one pass over the images."""
     transforms_of_ttach = views()
-    ensemble = MeanSoftmax(networks)
+    ensemble = MeanSoftmax(networks, pipeline.dtype_of(work))
     ensemble(torch.zeros(3, 3, pipeline.CROP_SIZE, pipeline.CROP_SIZE))
     predict = ttach.ClassificationTTAWrapper(ensemble, transforms_of_ttach, merge_mode="mean")
     paths = work.paths()
@@ -70,7 +71,7 @@ def evaluate(work: Work, networks: list[nn.Module]) -> Cost:
 def main() -> None:
     """See the module. There is no choice of a batch here: ttach's own is one view."""
     work = work_from(parser().parse_args())
-    evaluate(work, [prepared(network) for network in pipeline.load_networks(work.ensemble)]).print()
+    evaluate(work, pipeline.load_networks(work.ensemble)).print()
 
 
 if __name__ == "__main__":
