@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.ceiling import ceiling_text, gflop_per_pass, matrix_products
 from benchmarks.files import ROOT, labels_of, sample, write_images, write_networks
 from benchmarks.machine import machine_facts
+from benchmarks.networks import CLASSES
 from benchmarks.registry import CONTENDERS, chosen
 from benchmarks.results import Measurement, results_text, useful_rate
-from benchmarks.work import Cost
+from benchmarks.work import PRECISIONS, Cost
 
 NOTES = (
     "Rates are per pass, so contenders that were given fewer images compare with the others.",
@@ -142,7 +144,7 @@ def options() -> argparse.ArgumentParser:
         "--batch", type=int, default=16, help="crops per batch of ours and the bound [%(default)s]"
     )
     parser.add_argument(
-        "--precision", choices=["bfloat16", "float32"], default="bfloat16", help="of all but d and f [%(default)s]"
+        "--precision", choices=PRECISIONS, default="bfloat16", help="of all but d and f [%(default)s]"
     )
     parser.add_argument("--backend", default="openvino", help="of ours [%(default)s]")
     parser.add_argument("--seed", type=int, default=1, help="of the images' choice and the order [%(default)s]")
@@ -163,6 +165,10 @@ def main(words: Sequence[str]) -> None:
     facts = {"date": time.strftime("%Y-%m-%d"), **machine_facts()}
     facts["networks"] = networks_text(arguments)
     facts["ours and the bound"] = f"batches of {arguments.batch}"
+    gflop = None if arguments.ensemble else gflop_per_pass(arguments.width, CLASSES)
+    facts["ceiling"] = (
+        f"matrix products in {arguments.precision}, {ceiling_text(matrix_products(arguments.precision), gflop)}"
+    )
     facts["command"] = command_text(words)
     try:
         with tempfile.TemporaryDirectory() as folder:

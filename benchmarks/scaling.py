@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.files import ROOT, sample, write_images
 from benchmarks.machine import machine_facts
 from benchmarks.results import spread
-from benchmarks.work import CROPS, Cost
+from benchmarks.work import CROPS, PRECISIONS, Cost
 from ensemble_eval.store import PREDICTIONS_FOLDER, describe_part, part_paths
 
 # The bound's rate is the same for any number; as many as take it some ten seconds.
@@ -122,7 +122,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--count", type=int, default=100, help="images of a run [%(default)s]")
     parser.add_argument("--rounds", type=int, default=3, help="[%(default)s]")
     parser.add_argument("--batch", type=int, default=16, help="crops per batch [%(default)s]")
-    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="[%(default)s]")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="[%(default)s]")
     parser.add_argument("--seed", type=int, default=1, help="of the images' choice and the order [%(default)s]")
     return parser
 

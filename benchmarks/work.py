@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 CROPS = 144
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--images", type=Path, required=True, help="flat folder of images")
     options.add_argument("--labels", type=Path, required=True, help="CSV file,label for them")
     options.add_argument("--batch", type=int, required=True, help="crops through a network at once")
-    options.add_argument("--precision", choices=["float32", "bfloat16"], required=True, help="of the convolutions")
+    options.add_argument("--precision", choices=PRECISIONS, required=True, help="of the convolutions")
     return options
 
 

@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 import torch
 from builders import encoded, picture
+from torchvision.models import GoogLeNet_Weights
 
+from benchmarks.ceiling import ceiling_text, gflop_per_pass
 from benchmarks.compare import command_text, counts_from, image_counts
 from benchmarks.files import labels_of, sample, write_images
 from benchmarks.memory import report
@@ -108,6 +110,17 @@ def test_the_scaling_report_is_written_literally() -> None:
         "the work in it: 2.00× (1.95–2.05)\n"
         "the bound, that many processes at once: 1.95× (1.90–2.00)"
     )
+
+
+def test_the_ceiling_is_told_in_passes_where_one_pass_is_known() -> None:
+    products = Spread(400.0, 390.0, 410.0, 9)
+    assert ceiling_text(products, None) == "400 (390–410) GFLOP/s, n = 9"
+    assert ceiling_text(products, 3.2) == (
+        "400 (390–410) GFLOP/s, n = 9; a pass takes 3.20 GFLOP, and at that rate there would be 125 passes/s"
+    )
+    # torchvision publishes billions of multiply-adds.
+    published = GoogLeNet_Weights.IMAGENET1K_V1.meta["_ops"]
+    assert gflop_per_pass(1.0, 1000) == pytest.approx(2 * published, abs=0.002)
 
 
 def test_contenders_are_chosen_by_key_or_letter() -> None:
