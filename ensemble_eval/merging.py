@@ -54,9 +54,8 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     set_aside = store.open().damaged
     for path in parts:
         write_atomically(out / PREDICTIONS_FOLDER / path.name, read_part(path))
-    if store.open().repeated:
+    while (progress := store.open()).repeated:
         store.remove_repeated()
-    progress = store.open()
     damaged += tuple(out / PREDICTIONS_FOLDER / name for name in set_aside)
     # Where `out` is one of the folders, its damaged parts were seen twice.
     named = tuple(dict.fromkeys(damaged))

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
 from ensemble_eval import reports, run_record
@@ -119,15 +120,13 @@ class Results:
 
         Raises:
             InputError: not one image could be read.
-            EnsembleEvalError: images are missing; nothing is written.
+            EnsembleEvalError: images are missing, or another run changes the folder; no table is written.
         """
-        self.progress = self.store.open()
-        self._require_complete()
-        if self.progress.repeated:
+        self._open_complete()
+        # Again while another run in the same folder goes on to store what is there already.
+        while self.progress.repeated:
             self.store.remove_repeated()
-            self.progress = self.store.open()
-            # Another run that ended at the same moment may have removed the other one of two.
-            self._require_complete()
+            self._open_complete()
         self.store.remove_leftovers()
         run_record.remove_leftovers(self.settings.out)
         progress = self.progress
@@ -154,7 +153,8 @@ class Results:
             "ignored_files": list(self.sources.dataset.ignored),
         }
 
-    def _require_complete(self) -> None:
+    def _open_complete(self) -> None:
+        self.progress = self.store.open()
         dataset, accounted = self.sources.dataset, self.progress.accounted
         missing = [item.id for item in dataset.items if item.id not in accounted]
         if missing:
@@ -187,12 +187,14 @@ def write_tables(
 
     Raises:
         InputError: not one image could be read, or the folder takes no files.
+        EnsembleEvalError: the parts do not hold each image once.
     """
     unreadable = progress.unreadable
     write_atomically(out / run_record.UNREADABLE_FILE, reports.unreadable_csv(unreadable.items()).encode())
     if not progress.done:
         raise InputError(f"none of the images could be read; {out / run_record.UNREADABLE_FILE} says why")
     predictions = store.outcomes()
+    _require_each_once(predictions, progress)
     rows = table3(predictions, members)
     best = one_model_member(predictions, members)
     text = json.dumps({**record, "one_model_member": best}, indent=2) + "\n"
@@ -202,6 +204,16 @@ def write_tables(
     write_atomically(table, reports.table3_csv(rows).encode())
     saved = progress.all_passes - progress.passes
     return Outcome(rows, gain(predictions, members), best, unreadable, progress.passes, saved, table)
+
+
+def _require_each_once(predictions: pd.DataFrame, progress: Progress) -> None:
+    """The last check before a table: each member and scheme has each image that is done, once."""
+    for (member, crops), rows in predictions.groupby(["member", "crops"])["image"]:
+        if len(rows) != len(progress.done) or set(rows) != progress.done:
+            raise EnsembleEvalError(
+                f"the stored predictions of {member} with {crops} crops do not hold each of {len(progress.done)} "
+                "images exactly once, so no table is written; is another run at work in the same folder?"
+            )
 
 
 def _plain(value: object) -> object:

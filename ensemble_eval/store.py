@@ -17,10 +17,9 @@ from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import remove_leftovers, require_writable, write_atomically
 from ensemble_eval.parts import (
     ForeignPartError,
@@ -28,10 +27,10 @@ from ensemble_eval.parts import (
     RunKey,
     describe,
     encode,
-    encode_table,
     outcome_columns,
     part_name,
 )
+from ensemble_eval.repeated_images import keep_once
 from ensemble_eval.run_keys import key_difference
 
 __all__ = ["PREDICTIONS_FOLDER", "SAVE_EVERY_SECONDS", "Part", "PartBuffer", "Progress", "RunKey", "Store"]
@@ -89,6 +88,7 @@ class Store:
         self._key: dict[str, Any] = json.loads(json.dumps(key))
         self._clock = clock
         self._known: dict[str, Part] = {}
+        self._opened_with: frozenset[str] = frozenset()
 
     def open(self) -> Progress:
         """Read all parts in full; those whose bytes changed are renamed away from the readers' sight.
@@ -109,6 +109,7 @@ class Store:
                 else:
                     path.replace(path.with_name(_DAMAGED_PREFIX + path.name))
                     damaged.append(path.name)
+        self._opened_with = frozenset(self._known)
         return replace(combine(self._known), damaged=tuple(damaged))
 
     def peek(self) -> Progress:
@@ -144,39 +145,37 @@ class Store:
         remove_leftovers(self._folder, "part-", self._clock() - _LEFTOVER_SECONDS)
 
     def remove_repeated(self) -> None:
-        """Rewrite the parts of the last reading so that each image stands in one only: the first by name keeps it.
-
-        Images repeat when two runs work in one folder at the same time, or when merged folders overlap.
-        """
-        seen: set[str] = set()
-        for name, part in sorted(self._known.items()):
-            if repeated := seen.intersection(part.images):
-                # Another run that ends at the same time may be rewriting it.
-                with contextlib.suppress(FileNotFoundError):
-                    self._rewrite(self._folder / name, part, repeated)
-            seen.update(part.images)
-
-    def _rewrite(self, path: Path, part: Part, without: set[str]) -> None:
-        rows = pq.read_table(path, partitioning=None)
-        kept = rows.filter(pc.invert(pc.is_in(rows["image"], pa.array(sorted(without)))))
-        part = replace(part, images=[image for image in part.images if image not in without])
-        data = encode_table(kept, part, self._key)
-        # First the new part, then the old one goes: in between, images repeat, and none is lost.
-        write_atomically(path.with_name(part_name(data)), data)
-        path.unlink()
+        """Keep images of the last reading that stand in several parts in one only; see `repeated_images`."""
+        keep_once(self._folder, self._known, self._key)
 
     def outcomes(self) -> pd.DataFrame:
         """What the tables are made from: image, member, crops, and the ranks or decisions; see `predictions`."""
         return self.predictions(["image", "member", "crops", *outcome_columns(self._key)])
 
     def predictions(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Some columns of all predictions, sorted by image, in the parts' order within one."""
-        paths = part_paths(self._folder)
-        tables = [pq.read_table(path, columns=list(columns), partitioning=None) for path in paths]
+        """Some columns of the parts of the last reading, sorted by image, in the parts' order within one.
+
+        Raises:
+            EnsembleEvalError: one of them is not there any more.
+        """
+        try:
+            tables = [
+                pq.read_table(self._folder / name, columns=list(columns), partitioning=None)
+                for name in sorted(self._known)
+            ]
+        except FileNotFoundError as error:
+            raise EnsembleEvalError(
+                f"another process has changed {self._folder} meanwhile; run the same command again"
+            ) from error
         if not tables:
             return pd.DataFrame(columns=list(columns))
         frame: pd.DataFrame = pa.concat_tables(table.replace_schema_metadata() for table in tables).to_pandas()
         return frame.sort_values("image", kind="stable", ignore_index=True)
+
+    def unreadable_since_opening(self) -> frozenset[str]:
+        """Ids of images that parts which came after `open` list as unreadable."""
+        later = (part for name, part in self._known.items() if name not in self._opened_with)
+        return frozenset(image for part in later for image in part.unreadable)
 
     def _described(self, path: Path, file: BinaryIO) -> Part:
         key, part = describe_part(path, file)

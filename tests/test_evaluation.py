@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from builders import CLASS_NAMES, write_dataset, write_ensemble
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.evaluation import Outcome, Run, Settings, open_inputs
+from ensemble_eval.store import Store
 
 SIZES = ((101, 67), (64, 64), (60, 90), (90, 60), (70, 70), (67, 101))
 
@@ -95,6 +97,21 @@ def test_an_unfinished_run_writes_no_table(settings: Settings, tmp_path: Path) -
     evaluate(into(settings, tmp_path), images=2)
     with pytest.raises(EnsembleEvalError, match=r"are not evaluated yet .* run the same command again"):
         Run(into(settings, tmp_path), open_inputs(settings)).finish()
+    assert not (tmp_path / "table3.csv").exists()
+
+
+@pytest.mark.parametrize("spoil", [lambda frame: pd.concat([frame, frame[:1]]), lambda frame: frame[1:]])
+def test_predictions_that_are_there_twice_or_not_at_all_give_no_table(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+) -> None:
+    """Whatever went wrong before: the last check stands between it and the table."""
+    outcomes = Store.outcomes
+    monkeypatch.setattr(Store, "outcomes", lambda store: spoil(outcomes(store)))
+    with pytest.raises(EnsembleEvalError, match="do not hold each of 6 images exactly once"):
+        evaluate(into(settings, tmp_path))
     assert not (tmp_path / "table3.csv").exists()
 
 

@@ -1,7 +1,9 @@
 """What happens to parts on their way to the disk and on it."""
 
 import errno
+import itertools
 import os
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +12,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from conftest import Cli
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.parts import encode, part_name
 from ensemble_eval.store import Part, PartBuffer, Progress, Store
 
 KEY = {"images": 4, "scores": False, "until_decided": [], "members": ["a"], "dataset": "1234", "crops": 1}
@@ -192,9 +197,65 @@ def test_parts_that_another_run_writes_meanwhile_do_not_stop_the_end(tmp_path: P
     write(tmp_path, "d")
     store.remove_repeated()
     assert store.open().done == {"a", "b", "c", "d"}
-    # Nor those that it has rewritten meanwhile.
+    # Nor do they come into tables that were checked without them.
     write(tmp_path, "d", "a")
+    assert list(store.predictions(["image"])["image"]) == ["a", "b", "c", "d"]
     assert store.open().repeated
     for path in (tmp_path / "predictions").glob("part-*"):
         path.unlink()
     store.remove_repeated()
+    with pytest.raises(EnsembleEvalError, match="another process has changed"):
+        store.predictions(["image"])
+
+
+def test_what_a_start_could_not_read_is_told_from_what_an_earlier_one_could_not(tmp_path: Path) -> None:
+    """The launcher waits for images that are tried again."""
+    Store(tmp_path, KEY).write(Part(unreadable={"a": "away", "b": "away"}))
+    store = Store(tmp_path, KEY)
+    assert store.open().unreadable.keys() == {"a", "b"}
+    assert store.unreadable_since_opening() == set()
+    Store(tmp_path, KEY).write(Part(unreadable={"a": "still away"}))
+    store.peek()
+    assert store.unreadable_since_opening() == {"a"}
+
+
+@given(st.data())
+def test_runs_that_clean_up_at_the_same_time_lose_no_image(data: st.DataObject) -> None:
+    """Each with what it saw of the folder, which may be old; in the end each image is there once."""
+    with tempfile.TemporaryDirectory() as name:
+        out, clock = Path(name), itertools.count()
+        for _ in range(data.draw(st.integers(2, 5))):
+            images = sorted(data.draw(st.sets(st.sampled_from("abcd"), min_size=1)))
+            part = Part([row(image) for image in images], images)
+            Store(out, KEY, clock=lambda: next(clock)).write(part)
+        expected = opened(out).done
+        runs = [Store(out, KEY) for _ in range(3)]
+        for _ in range(6):
+            run = data.draw(st.sampled_from(runs))
+            if data.draw(st.booleans()):
+                run.open()
+            else:
+                run.remove_repeated()
+            assert opened(out).done == expected
+        last = Store(out, KEY)
+        while last.open().repeated:
+            last.remove_repeated()
+        assert list(last.predictions(["image"])["image"]) == sorted(expected)
+
+
+def test_a_part_that_is_rewritten_to_the_bytes_of_another_is_not_lost(tmp_path: Path) -> None:
+    """A folder that was cleaned up, merged with its copy from before."""
+    first, both, second = (
+        Part([row(image) for image in images], list(images), written=written)
+        for images, written in (("b", 1.0), ("bc", 2.0), ("c", 2.0))
+    )
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    for part in (first, both, second):
+        data = encode(part, KEY)
+        (folder / part_name(data)).write_bytes(data)
+    store = Store(tmp_path, KEY)
+    assert store.open().repeated == {"b", "c"}
+    store.remove_repeated()
+    assert store.open().repeated == set()
+    assert list(store.predictions(["image"])["image"]) == ["b", "c"]
