@@ -49,7 +49,7 @@ def read_status(out: Path) -> Status:
     """Read the ends of all parts below `out`.
 
     Raises:
-        InputError: no parts there, or those of several runs.
+        InputError: no parts there, only damaged ones, or those of several runs.
     """
     keys, parts, damaged = {}, {}, []
     for path in part_paths(out / PREDICTIONS_FOLDER):
@@ -63,6 +63,8 @@ def read_status(out: Path) -> Status:
             damaged.append(path.name)
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}); mend it or try again") from error
+    if damaged and not parts:
+        raise InputError(f"all {len(damaged)} parts in {out} are damaged; the next start does their images again")
     if not parts:
         raise InputError(f"{out} holds no results yet; a run writes its first part within --save-every seconds")
     key = next(iter(keys.values()))

@@ -153,7 +153,8 @@ def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Pla
 
             def look() -> None:
                 show(0, 0)
-                watch.update(results.progress.accounted)
+                # What an earlier start could not read counts when this one has tried it again.
+                watch.update(results.progress.done | results.store.unreadable_since_opening())
 
             try:
                 run_workers([word for word in sys.argv[1:] if word != "--fresh"], ranks, run_id, look)

@@ -117,21 +117,25 @@ def test_a_second_sigint_leaves_at_once_and_what_was_written_is_whole(
 
 
 SLOW_DRIVE = """
-import time
+import sys, time
 from ensemble_eval.cli import main
-from ensemble_eval.datasets import Item
-Item.read = lambda item: time.sleep(600)
+from ensemble_eval.datasets import items
+def stall(_):
+    sys.stderr.write("stalled\\n")
+    time.sleep(600)
+setattr(*{"opening": (items, "_ends"), "evaluating": (items.Item, "read")}[sys.argv.pop(1)], stall)
 main()
 """
 
 
-def test_a_drive_that_does_not_answer_does_not_keep_a_run_that_is_told_to_stop(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SLOW_DRIVE, *_arguments(tmp_path, "out")]
+@pytest.mark.parametrize("at", ["opening", "evaluating"])
+def test_a_drive_that_does_not_answer_does_not_keep_a_run_that_is_told_to_stop(tmp_path: Path, at: str) -> None:
+    command = [sys.executable, "-c", SLOW_DRIVE, at, *_arguments(tmp_path, "out")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        # It announces what it is going to do, and begins to read.
-        assert "1 models × 1 crops × 10 images" in process.stderr.readline()
+        while "stalled" not in process.stderr.readline():
+            assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 143
         assert "continue with: ensemble-eval run" in process.stderr.read()

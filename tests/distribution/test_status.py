@@ -110,6 +110,14 @@ def test_a_damaged_part_is_told_and_the_others_counted(tmp_path: Path, cli: Cli,
     assert len(Store(tmp_path, KEY).peek().done) == 20
 
 
+def test_nothing_but_damaged_parts_is_told_as_that(tmp_path: Path) -> None:
+    write(tmp_path, time.time(), part(range(10), seconds=10.0))
+    [path] = (tmp_path / "predictions").iterdir()
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(InputError, match=r"all 1 parts in .* are damaged; the next start does their images again"):
+        read_status(tmp_path)
+
+
 def test_a_folder_without_parts_is_refused(tmp_path: Path, cli: Cli) -> None:
     done = cli("status", tmp_path)
     assert done.code == 2
