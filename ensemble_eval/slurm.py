@@ -58,7 +58,7 @@ def batch_script(job: Job, command: Sequence[str], ensembles: Sequence[tuple[Pat
         lines += ["", "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}"]
     lines += ["", *_ensemble_lines(ensembles), "", *(_REQUEUE if job.requeue else _FORWARD).splitlines(), ""]
     shape = [f"--ntasks-per-node={job.ranks_per_node}", f"--cpus-per-task={job.cpus_per_rank}"]
-    step = ["srun", "--kill-on-bad-exit=1", "--wait=0", *shape]
+    step = ["srun", "--kill-on-bad-exit=0", "--wait=0", *shape]
     lines += [
         f"{shlex.join(step)} \\",
         f"    {shlex.join(command)} \\",
@@ -135,8 +135,10 @@ def _options(job: Job, tasks: int) -> list[str]:
 def _ensemble_lines(ensembles: Sequence[tuple[Path, Path]]) -> list[str]:
     if len(ensembles) == 1:
         ensemble, out = ensembles[0]
-        return [f"ensemble={shlex.quote(str(ensemble))}", f"out={shlex.quote(str(out))}"]
+        return [f"ensemble={shlex.quote(str(ensemble))}", f"out={shlex.quote(str(out))}", "job=$SLURM_JOB_ID"]
     return [
+        # The number alone may stand for all tasks of the array.
+        "job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
         f"ensembles=({shlex.join(str(ensemble) for ensemble, _ in ensembles)})",
         f"outs=({shlex.join(str(out) for _, out in ensembles)})",
         "ensemble=${ensembles[$SLURM_ARRAY_TASK_ID]} out=${outs[$SLURM_ARRAY_TASK_ID]}",
@@ -145,13 +147,13 @@ def _ensemble_lines(ensembles: Sequence[tuple[Path, Path]]) -> list[str]:
 
 _FORWARD = """\
 # Told to stop (scancel, preemption, the time limit), the ranks write what is finished.
-stop() { scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }
+stop() { scancel --quiet --signal=TERM "$job"; }
 trap stop TERM"""
 
 _REQUEUE = """\
 # Told to stop (scancel, preemption), the ranks write what is finished. Ahead of the time limit
 # Slurm sends USR1: then the job goes back to the queue too, and continues where it stopped.
-stop() { scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }
+stop() { scancel --quiet --signal=TERM "$job"; }
 trap stop TERM
 trap 'requeue=yes; stop' USR1"""
 
@@ -163,6 +165,6 @@ wait "$step"; code=$?"""
 
 _GO_BACK = """\
 # Preempted with a grace time, only the ranks are told, and they leave before Slurm would queue the job again.
-job=$(scontrol --oneliner show job "$SLURM_JOB_ID")
-if [ "$code" -eq 143 ] && [[ $job == *JobState=RUNNING* && $job == *PreemptTime=[0-9]* ]]; then requeue=yes; fi
-if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi"""
+now=$(scontrol --oneliner show job "$job")
+if [ "$code" -eq 143 ] && [[ $now == *JobState=RUNNING* && $now == *PreemptTime=[0-9]* ]]; then requeue=yes; fi
+if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$job"; fi"""

@@ -137,5 +137,8 @@ def _run_words(context: click.Context) -> "Iterator[str]":
             continue
         if isinstance(parameter, click.Argument):
             yield str(value)
-        elif isinstance(parameter, click.Option):
-            yield from [parameter.opts[0]] if parameter.is_flag else [parameter.opts[0], str(value)]
+        elif isinstance(parameter, click.Option) and not parameter.is_flag:
+            yield from (parameter.opts[0], str(value))
+        elif value:
+            # In the environment a flag may also be said to be off.
+            yield parameter.opts[0]

@@ -9,11 +9,11 @@ from local_slurm import Slurm, local_slurm, missing_reason
 
 from ensemble_eval.slurm import Job, batch_script
 
-# Notes its start, leaves with 143 on TERM, and ends well once the file "go" is in its results.
+# Notes its start, leaves with 143 on TERM, rank 1 a while later, and ends well once "go" is in its results.
 STAND_IN = """\
 out=$4
 echo "start $SLURM_PROCID after ${SLURM_RESTART_COUNT:-0} restarts" >> "$out/notes"
-trap 'echo "term $SLURM_PROCID" >> "$out/notes"; exit 143' TERM
+trap 'sleep $((2 * SLURM_PROCID)); echo "term $SLURM_PROCID" >> "$out/notes"; exit 143' TERM
 [ "$SLURM_PROCID" = 1 ] && [ -e "$out/fail" ] && exit 1
 for _ in $(seq 600); do [ -e "$out/go" ] && exit 0; sleep 0.1; done
 """
@@ -91,7 +91,13 @@ def test_a_failing_rank_fails_the_job(slurm: Slurm, tmp_path: Path) -> None:
     out.mkdir()
     (out / "fail").touch()
     number = start(slurm, tmp_path, [out])
+    await_notes(out, 2)
+    time.sleep(1)
+    # The other one goes on to its end.
+    assert len(await_notes(out, 2)) == 2
+    (out / "go").touch()
     assert slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")["JobState"] == "FAILED"
+    assert len(await_notes(out, 2)) == 2
 
 
 def test_an_array_has_a_task_for_each_ensemble(slurm: Slurm, tmp_path: Path) -> None:
@@ -99,5 +105,21 @@ def test_an_array_has_a_task_for_each_ensemble(slurm: Slurm, tmp_path: Path) -> 
     number = start(slurm, tmp_path, outs)
     for task, out in enumerate(outs):
         await_notes(out, 2)
+        (out / "go").touch()
+        assert slurm.wait(f"{number}_{task}", "COMPLETED", "FAILED")["JobState"] == "COMPLETED"
+
+
+def test_a_task_of_an_array_that_is_out_of_time_leaves_the_others_alone(slurm: Slurm, tmp_path: Path) -> None:
+    """One task of an array has the number of the whole array."""
+    outs = [tmp_path / "a", tmp_path / "b"]
+    number = start(slurm, tmp_path, outs)
+    for out in outs:
+        await_notes(out, 2)
+    for task, (out, other) in enumerate(zip(outs, outs[::-1], strict=True)):
+        before = await_notes(other, 2)
+        slurm.command("scancel", "--batch", "--signal=USR1", f"{number}_{task}")
+        assert sorted(await_notes(out, 6)[4:]) == ["start 0 after 1 restarts", "start 1 after 1 restarts"]
+        assert await_notes(other, 2) == before
+    for task, out in enumerate(outs):
         (out / "go").touch()
         assert slurm.wait(f"{number}_{task}", "COMPLETED", "FAILED")["JobState"] == "COMPLETED"

@@ -24,14 +24,15 @@ SCRIPT = """\
 
 ensemble=seven.toml
 out='my results'
+job=$SLURM_JOB_ID
 
 # Told to stop (scancel, preemption), the ranks write what is finished. Ahead of the time limit
 # Slurm sends USR1: then the job goes back to the queue too, and continues where it stopped.
-stop() { scancel --quiet --signal=TERM "$SLURM_JOB_ID"; }
+stop() { scancel --quiet --signal=TERM "$job"; }
 trap stop TERM
 trap 'requeue=yes; stop' USR1
 
-srun --kill-on-bad-exit=1 --wait=0 --ntasks-per-node=8 --cpus-per-task=6 \\
+srun --kill-on-bad-exit=0 --wait=0 --ntasks-per-node=8 --cpus-per-task=6 \\
     PYTHON -m ensemble_eval run val --crops 144 --precision bfloat16 --workers 5 \\
     --ensemble "$ensemble" --out "$out" &
 step=$!
@@ -39,9 +40,9 @@ step=$!
 while kill -0 "$step" 2>/dev/null; do wait "$step"; done
 wait "$step"; code=$?
 # Preempted with a grace time, only the ranks are told, and they leave before Slurm would queue the job again.
-job=$(scontrol --oneliner show job "$SLURM_JOB_ID")
-if [ "$code" -eq 143 ] && [[ $job == *JobState=RUNNING* && $job == *PreemptTime=[0-9]* ]]; then requeue=yes; fi
-if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$SLURM_JOB_ID"; fi
+now=$(scontrol --oneliner show job "$job")
+if [ "$code" -eq 143 ] && [[ $now == *JobState=RUNNING* && $now == *PreemptTime=[0-9]* ]]; then requeue=yes; fi
+if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$job"; fi
 exit $code
 """
 EVALUATION = ("val", "--ensemble", "seven.toml", "--out", "my results")
@@ -62,6 +63,7 @@ def test_an_array_has_a_folder_for_each_ensemble(cli: Cli) -> None:
     assert "#SBATCH --output='my results/ensemble-eval-%A-%a.log'" in lines
     assert "#SBATCH --no-requeue" in lines
     assert "#SBATCH --signal=B:TERM@120" in lines
+    assert "job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID" in lines
     assert "ensembles=(seven.toml b.toml c.toml)" in lines
     assert "outs=('my results/seven' 'my results/b' 'my results/c')" in lines
     assert "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}" in lines
@@ -69,7 +71,10 @@ def test_an_array_has_a_folder_for_each_ensemble(cli: Cli) -> None:
 
 def test_options_from_the_environment_reach_the_ranks(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENSEMBLE_EVAL_SUBMIT_CROPS", "10")
-    assert "ensemble_eval run val --crops 10 \\" in cli("submit", *EVALUATION, "--dry-run").out
+    monkeypatch.setenv("ENSEMBLE_EVAL_SUBMIT_UNTIL_DECIDED", "1")
+    monkeypatch.setenv("ENSEMBLE_EVAL_SUBMIT_TRUST_PYTHON", "0")
+    script = cli("submit", *EVALUATION, "--dry-run").out
+    assert "ensemble_eval run val --crops 10 --until-decided \\" in script
 
 
 @pytest.mark.parametrize("limit", ["4", "4:59", "0:04:59", "0-0:4", "0-00:04:59"])
