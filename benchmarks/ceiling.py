@@ -9,7 +9,7 @@ from benchmarks.results import Spread, spread
 from benchmarks.work import PRECISIONS
 from ensemble_eval.models.counting import count_network
 
-# Large enough to leave the start of a product behind, small enough for the caches; the best of them counts.
+# Large enough to leave the start of a product behind; the fastest of them counts.
 _SIZES = (1024, 2048, 4096)
 _PRODUCTS = 9
 

@@ -52,7 +52,7 @@ def run_seconds(arguments: argparse.Namespace, images: Path, labels: Path, ranks
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "results"
         words = ["run", str(images), "--labels", str(labels), "--ensemble", str(arguments.ensemble)]
-        words += ["--models", str(arguments.models), "--crops", str(CROPS), "--out", str(out)]
+        words += ["--crops", str(CROPS), "--out", str(out)]
         words += ["--device", "cpu", "--ranks", str(ranks), "--precision", arguments.precision]
         words += ["--backend", "openvino", "--batch-size", str(arguments.batch)]
         command = [sys.executable, "-m", "ensemble_eval", *words]
@@ -71,15 +71,33 @@ def work_seconds(out: Path) -> float:
 
 
 def bound_rate(arguments: argparse.Namespace, images: Path, labels: Path, processes: int) -> float:
-    """Forward passes per second of several processes at once, together."""
+    """Forward passes per second of several processes together, which begin at the same moment.
+
+    Raises:
+        RuntimeError: one of them failed.
+    """
     command = [sys.executable, "-m", "benchmarks.contenders.bound", "--ensemble", str(arguments.ensemble)]
     command += ["--images", str(images), "--labels", str(labels)]
-    command += ["--batch", str(arguments.batch), "--precision", arguments.precision]
+    command += ["--batch", str(arguments.batch), "--precision", arguments.precision, "--wait"]
+    pipe = subprocess.PIPE
     running = [
-        subprocess.Popen(command, cwd=ROOT, env=one_thread(), stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(command, cwd=ROOT, env=one_thread(), stdin=pipe, stdout=pipe, text=True)
         for _ in range(processes)
     ]
-    costs = [Cost(**json.loads(process.communicate()[0].splitlines()[-1])) for process in running]
+    for process in running:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("the bound's process did not become ready")
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    costs = []
+    for process in running:
+        printed, _ = process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"the bound's process ended with {process.returncode}")
+        costs.append(Cost(**json.loads(printed.splitlines()[-1])))
     return sum(cost.run / cost.seconds for cost in costs)
 
 
@@ -117,7 +135,6 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ensemble", type=Path, default=ROOT / "manifests" / "default.toml", help="manifest [the shipped seven]"
     )
-    parser.add_argument("--models", type=int, default=7, help="its first members [%(default)s]")
     parser.add_argument("--ranks", type=int, default=2, help="[%(default)s]")
     parser.add_argument("--count", type=int, default=100, help="images of a run [%(default)s]")
     parser.add_argument("--rounds", type=int, default=3, help="[%(default)s]")

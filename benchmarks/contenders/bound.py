@@ -6,8 +6,10 @@ for the caches.
 """
 
 import math
+import sys
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import openvino
@@ -55,8 +57,8 @@ def compiled(
     return request
 
 
-def evaluate(work: Work) -> Cost:
-    """Time as many batches as the crops of the images would fill."""
+def evaluate(work: Work, wait: Callable[[], None] | None = None) -> Cost:
+    """Time as many batches as the crops of the images would fill; `wait` is called before the first."""
     shape = (work.batch, pipeline.CROP_SIZE, pipeline.CROP_SIZE, 3)
     pixels = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     core = openvino.Core()
@@ -65,6 +67,8 @@ def evaluate(work: Work) -> Cost:
     requests = [compiled(core, network, shared, work.precision) for network in networks]
     images = len(work.paths())
     batches = math.ceil(CROPS * images / work.batch)
+    if wait is not None:
+        wait()
     began = time.perf_counter()
     for _ in range(batches):
         for request in requests:
@@ -78,7 +82,17 @@ def evaluate(work: Work) -> Cost:
 
 def main() -> None:
     """See the module."""
-    evaluate(work_from(parser().parse_args())).print()
+    options = parser()
+    options.add_argument(
+        "--wait", action="store_true", help="when all is loaded say `ready`, and begin at a line on standard input"
+    )
+    arguments = options.parse_args()
+    evaluate(work_from(arguments), _wait_for_a_line if arguments.wait else None).print()
+
+
+def _wait_for_a_line() -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
 
 
 if __name__ == "__main__":
