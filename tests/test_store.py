@@ -67,13 +67,14 @@ def test_without_scores_there_is_no_such_column(tmp_path: Path) -> None:
 def test_predictions_come_sorted_by_image_in_their_columns(store: Store) -> None:
     store.write(part(["c", "a"]))
     store.write(part(["b"]))
+    assert store.open().done == {"a", "b", "c"}
     frame = store.predictions(["image", "rank"])
     assert frame.to_dict("list") == {"image": ["a", "b", "c"], "rank": [0, 0, 0]}
 
 
 def test_an_empty_store_has_no_predictions(store: Store) -> None:
-    assert store.predictions(["image", "rank"]).empty
     assert store.open().done == frozenset()
+    assert store.predictions(["image", "rank"]).empty
 
 
 def test_an_image_that_was_unreadable_once_counts_when_it_was_read_later(store: Store) -> None:
