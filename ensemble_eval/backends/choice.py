@@ -90,6 +90,9 @@ class PredictMaker:
         Args:
             member: whose name and preprocessing.
             network: its network, loaded, in eval mode; it belongs to the function from now on.
+
+        Raises:
+            InputError: the backend cannot run it in this precision.
         """
         normalise = self._normalization(member)
         network = fold_batch_norm(network)
@@ -100,6 +103,13 @@ class PredictMaker:
         return TorchBackend(member.name, network, normalise, self._num_classes, self._device, self._precision)
 
     def _openvino(self, member: Member, network: nn.Module, normalise: SharedNormalization) -> Predict:
+        normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
+        if normalises and self._precision == "float16":
+            # It would compute all layers in float16, and squares of large activations have no room there.
+            raise InputError(
+                f"member {member.name} normalises local responses, which OpenVINO cannot do in float16; "
+                "choose --precision float32 or bfloat16"
+            )
         # Only here: an extra, and a second to import.
         from ensemble_eval.backends.openvino import OpenVino
         from ensemble_eval.backends.openvino_models import Converter

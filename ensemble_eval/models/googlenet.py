@@ -116,7 +116,7 @@ class GoogLeNet(nn.Module):
                 out_channels = module.out_channels
         # Section 5's network normalises after the first pool and after the 3×3 convolution.
         if not variant.batch_norm and stage.name in ("maxpool1", "conv3"):
-            lrn = nn.LocalResponseNorm(layers.LRN_SIZE, layers.LRN_ALPHA, layers.LRN_BETA, layers.LRN_K)
+            lrn = layers.LocalResponseNorm(layers.LRN_SIZE, layers.LRN_ALPHA, layers.LRN_BETA, layers.LRN_K)
             self._append_module(f"{stage.name}_lrn", lrn)
         return out_channels
 

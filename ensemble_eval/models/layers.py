@@ -18,6 +18,18 @@ BATCH_NORM_EPS = 1e-3
 Normalization = Literal["batch", "none"]
 
 
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """Section 5's normalisation over neighbouring channels, in float32 whatever the precision of the rest.
+
+    It squares its input, and in float16 the square of anything beyond 255 is infinite: the quotient would be zero,
+    which nobody would notice.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in torch)
+        """float [B, channels, H, W] -> the same shape and dtype."""
+        return super().forward(input.float()).to(input.dtype)
+
+
 class ConvolutionUnit(nn.Module):
     """Convolution and ReLU: with batch norm between them and no bias, or with a bias as in the paper."""
 

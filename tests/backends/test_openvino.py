@@ -67,6 +67,11 @@ def test_half_precision_is_what_it_says_or_refused(precision: Precision, capabil
     np.testing.assert_allclose(rounded.sum(dim=1), 1, atol=1e-6)
 
 
+def test_local_response_normalisation_in_float16_is_refused() -> None:
+    with pytest.raises(InputError, match=r"member a normalises local responses, .* float32 or bfloat16"):
+        predict_with("openvino", "googlenet-paper", BGR, "float16")
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(precision: Precision) -> None:
     """As tests/test_engine.py shows for torch; this is what a CPU takes by itself."""

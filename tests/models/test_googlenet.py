@@ -12,7 +12,15 @@ from torchvision.models import GoogLeNetOutputs as TorchvisionOutputs
 from ensemble_eval.backends.normalization import Normalization
 from ensemble_eval.manifests import InputFormat
 from ensemble_eval.models import GoogLeNet, GoogLeNetOutputs, build
-from ensemble_eval.models.layers import InceptionModule, NaiveInceptionModule
+from ensemble_eval.models.layers import (
+    LRN_ALPHA,
+    LRN_BETA,
+    LRN_K,
+    LRN_SIZE,
+    InceptionModule,
+    LocalResponseNorm,
+    NaiveInceptionModule,
+)
 from ensemble_eval.models.table1 import Inception
 
 CLASSES = 11
@@ -108,6 +116,22 @@ def test_the_papers_network_normalises_after_the_first_pool_and_the_3x3_convolut
         assert isinstance(norm, nn.LocalResponseNorm)
         assert (norm.size, norm.alpha, norm.beta, norm.k) == (5, 1e-4, 0.75, 1)
     assert not _submodules(paper, nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_local_response_normalisation_holds_large_activations_in_half_precision(dtype: torch.dtype) -> None:
+    """The formula of AlexNet (section 3.3), by hand; the square of 300 is beyond float16."""
+    large = [0.0, 300.0, 20.0, -7.0, 1000.0, 3.0]
+    expected = [
+        value / (1 + 1e-4 / 5 * sum(other**2 for other in large[max(0, i - 2) : i + 3])) ** 0.75
+        for i, value in enumerate(large)
+    ]
+    norm = LocalResponseNorm(LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K)
+    activations = torch.tensor(large, dtype=dtype).view(1, 6, 1, 1)
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
+        normalised = norm(activations)
+    assert normalised.dtype == dtype
+    torch.testing.assert_close(normalised.flatten(), torch.tensor(expected, dtype=dtype))
 
 
 def test_the_papers_network_has_biases_and_true_5x5_convolutions(paper: nn.Module) -> None:
