@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ensemble_eval import crops, pixels
+from ensemble_eval.backends import OutOfDeviceMemoryError, memory_errors_of
 from ensemble_eval.datasets import Item
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.pooled_images import ReadyImage, UnreadableImage
@@ -27,7 +28,7 @@ def load_images(
         scheme: the largest crop scheme that is needed.
         bicubic: resample bicubically.
         workers: threads; Pillow and torch release the interpreter's lock while they work.
-        pinned: put pixels where a GPU can copy them from while it computes.
+        pinned: put pixels where a GPU can copy them from while it computes, as long as there is room.
         ahead: images that may be ready or under way before they are asked for; bounds the memory.
     """
     # Pillow warns of odd metadata and sizes; what matters of it is checked on decoding. The filter is set here
@@ -59,4 +60,13 @@ def load_image(
     _, height, width = image.shape
     plan = crops.plan(width, height, scheme)
     source = pixels.prepare(image, plan, bicubic=bicubic)
-    return ReadyImage(position, item.id, item.label, source.pinned() if pinned else source)
+    return ReadyImage(position, item.id, item.label, _pinned(source, item.id) if pinned else source)
+
+
+def _pinned(source: pixels.CropSource, image: str) -> pixels.CropSource:
+    """Where the machine has no more memory to pin, the same source: copied more slowly, to the same pixels."""
+    try:
+        with memory_errors_of(image):
+            return source.pinned()
+    except OutOfDeviceMemoryError:
+        return source

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from builders import encoded, picture
 
-from ensemble_eval import loading
+from ensemble_eval import loading, pixels
 from ensemble_eval.datasets import Item
 from ensemble_eval.pooled_images import ReadyImage, UnreadableImage
 
@@ -41,12 +43,28 @@ def test_unreadable_images_keep_their_place_and_say_why(tmp_path: Path) -> None:
 
 def test_bicubic_images_differ_from_bilinear_ones(tmp_path: Path) -> None:
     items = write_items(tmp_path, 1)
-    pixels = []
+    resampled = []
     for bicubic in (False, True):
         [image] = loading.load_images(items, 1, bicubic=bicubic, workers=1, ahead=1)
         assert isinstance(image, ReadyImage)
-        pixels.append(image.source.pixels.numpy())
-    assert not np.array_equal(pixels[0], pixels[1])
+        resampled.append(image.source.pixels.numpy())
+    bilinear, bicubically = resampled
+    assert not np.array_equal(bilinear, bicubically)
+
+
+def test_an_image_that_cannot_be_pinned_is_evaluated_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_source: object) -> object:
+        raise RuntimeError("CUDA error: out of memory")
+
+    items = write_items(tmp_path, 1)
+    [expected] = loading.load_images(items, 1, bicubic=False, workers=1, ahead=1)
+    monkeypatch.setattr(pixels.CropSource, "pinned", full)
+    [image] = loading.load_images(items, 1, bicubic=False, workers=1, ahead=1, pinned=True)
+    assert isinstance(image, ReadyImage)
+    assert isinstance(expected, ReadyImage)
+    assert torch.equal(image.source.pixels, expected.source.pixels)
 
 
 def test_no_more_images_are_loaded_ahead_than_asked_for(tmp_path: Path) -> None:

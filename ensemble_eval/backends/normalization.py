@@ -1,5 +1,7 @@
 """From the pixels of crops to a member's input, as its manifest states it."""
 
+import weakref
+
 import torch
 from torch import Tensor, nn
 
@@ -43,6 +45,9 @@ class Normalization(nn.Module):
 class SharedNormalization:
     """`Normalization` that normalises a batch once, however many members ask for it.
 
+    It holds the outcome only as long as someone holds the batch: one that did not fit into memory must not take up
+    the room of the smaller one that follows.
+
     Args:
         input_format: what the members have in common.
         device: where the batches are.
@@ -50,16 +55,20 @@ class SharedNormalization:
 
     def __init__(self, input_format: InputFormat, device: torch.device) -> None:
         self._normalization = Normalization(input_format).to(device)
-        self._crops: Tensor | None = None
-        self._normalised = torch.empty(0)
+        self._crops: weakref.ref[Tensor] | None = None
+        self._normalised: Tensor | None = None
 
     def __call__(self, crops: Tensor) -> Tensor:
         """float32 [B, 3, H, W], channels last; the same tensor for the same `crops`, so leave it as it is."""
-        if crops is not self._crops:
-            # Both or, if memory runs out, neither.
-            normalised = self._normalization(crops).contiguous(memory_format=torch.channels_last)
-            self._crops, self._normalised = crops, normalised
+        if self._crops is not None and self._crops() is crops and self._normalised is not None:
+            return self._normalised
+        self._crops = self._normalised = None
+        self._normalised = self._normalization(crops).contiguous(memory_format=torch.channels_last)
+        self._crops = weakref.ref(crops, self._forget)
         return self._normalised
+
+    def _forget(self, _crops: weakref.ref[Tensor]) -> None:
+        self._normalised = None
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

@@ -13,9 +13,11 @@ from ensemble_eval.errors import EnsembleEvalError, InputError
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _CANNOT_ALLOCATE = re.compile(
-    r"can't allocate memory|not enough memory|bad_alloc|could not allocate|out of memory|_ALLOC_FAILED",
+    r"can't allocate memory|not enough memory|bad_alloc|could not allocate|out of memory|_ALLOC(ATION)?_FAILED",
     re.IGNORECASE,
 )
+# What cuDNN says when none of its algorithms finds the memory that it needs; or, seldom, has a kernel for the GPU.
+_NO_ALGORITHM = re.compile("unable to find an engine|unable to find a valid cuDNN algorithm", re.IGNORECASE)
 
 
 class Predict(Protocol):
@@ -49,14 +51,25 @@ def memory_errors_of(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError as error:
-        raise OutOfDeviceMemoryError(what) from error
-    except RuntimeError as error:
-        # torch has a subclass for its own CUDA memory; the CPU's allocator, OpenVINO, the driver (pinning),
-        # cuBLAS and cuDNN all raise a plain one.
-        if isinstance(error, torch.OutOfMemoryError) or _CANNOT_ALLOCATE.search(str(error)):
+    except (MemoryError, RuntimeError) as error:
+        if any(map(_is_out_of_memory, _with_causes(error))):
             raise OutOfDeviceMemoryError(what) from error
+        if _NO_ALGORITHM.search(str(error)):
+            raise OutOfDeviceMemoryError(f"{what} ({error})") from error
         raise
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch has a subclass for its own CUDA memory; the CPU's allocator, OpenVINO, the driver (pinning), cuBLAS
+    # and cuDNN all raise a plain one.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(_CANNOT_ALLOCATE.search(str(error)))
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came of: a graph's capture that ran out of memory ends with one of its own."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def require_logits(member: str, logits: object, batch: int, num_classes: int) -> None:

@@ -2,10 +2,12 @@
 
 import importlib.util
 import shutil
+import weakref
 from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo
 from builders import CLASS_NAMES, randomise, tiny_network
 from torch import Tensor, nn
 
@@ -72,6 +74,15 @@ def test_another_batch_is_normalised_anew() -> None:
     assert not torch.equal(normalise(255 - CROPS), first)
 
 
+def test_a_normalised_batch_goes_with_its_crops() -> None:
+    normalise = SharedNormalization(InputFormat(), CPU)
+    crops = CROPS.clone()
+    normalised = weakref.ref(normalise(crops))
+    assert normalised() is not None
+    del crops
+    assert normalised() is None
+
+
 def test_someone_elses_network_may_work_on_its_input_in_place() -> None:
     class InPlace(nn.Module):
         def __init__(self) -> None:
@@ -104,11 +115,27 @@ def test_folded_batch_norm_changes_probabilities_by_rounding_only(arch: str) -> 
 
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch's compiler needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_compiled_networks_agree_with_eager_ones() -> None:
-    layers = [nn.Conv2d(3, 8, 9, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    network = randomise(nn.Sequential(*layers, nn.Linear(8, len(CLASS_NAMES))), seed=1)
+def test_members_of_one_shape_are_compiled_once_and_agree_with_eager_ones() -> None:
+    def network(seed: int) -> nn.Module:
+        layers = [nn.Conv2d(3, 8, 9, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        return randomise(nn.Sequential(*layers, nn.Linear(8, len(CLASS_NAMES))), seed)
+
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
     eager, compiled = (
-        PredictMaker(backend, len(CLASS_NAMES), CPU, "float32")(_member("python:some:network"), network)
+        [
+            PredictMaker(backend, len(CLASS_NAMES), CPU, "float32")(_member("python:a:b"), network(i))
+            for i in range(3)
+        ]
         for backend in ("torch", "compiled")
     )
-    torch.testing.assert_close(compiled(CROPS), eager(CROPS), rtol=0, atol=1e-5)
+    outputs = [predict(CROPS) for predict in compiled]
+    for output, predict in zip(outputs, eager, strict=True):
+        torch.testing.assert_close(output, predict(CROPS), rtol=0, atol=1e-5)
+    assert not torch.equal(outputs[0], outputs[1])
+    assert counters["stats"]["unique_graphs"] == 1
+    # Another size of batch, as when one did not fit into memory.
+    for predict in compiled:
+        predict(CROPS[:1])
+    assert counters["stats"]["unique_graphs"] == 2

@@ -83,15 +83,34 @@ class _Raising(nn.Module):
         raise self._error
 
 
+def _during(first: Exception, second: Exception) -> Exception:
+    """The second, raised while the first was handled."""
+    second.__context__ = first
+    return second
+
+
 @pytest.mark.parametrize(
     "error",
     [
+        MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        _during(
+            torch.OutOfMemoryError("CUDA out of memory."),
+            RuntimeError("CUDA error: operation failed due to a previous error during capture"),
+        ),
     ],
 )
-def test_running_out_of_memory_has_its_own_error(error: RuntimeError) -> None:
-    with pytest.raises(OutOfDeviceMemoryError, match="member a: a batch of 2"):
+def test_running_out_of_memory_has_its_own_error(error: Exception) -> None:
+    with pytest.raises(OutOfDeviceMemoryError, match=r"^member a: a batch of 2$"):
+        _eager(_Raising(error))(_crops(2))
+
+
+def test_an_error_that_may_be_one_of_memory_keeps_its_words() -> None:
+    error = RuntimeError("GET was unable to find an engine to execute this computation")
+    with pytest.raises(OutOfDeviceMemoryError, match=r"a batch of 2 \(GET was unable to find an engine"):
         _eager(_Raising(error))(_crops(2))
 
 
