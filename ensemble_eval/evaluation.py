@@ -5,16 +5,20 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ensemble_eval.backends import default_batch_size
+from ensemble_eval.devices import device_name
 from ensemble_eval.distributed import Place, deal
 from ensemble_eval.engine import Engine
 from ensemble_eval.inputs import Inputs, Settings, open_inputs
 from ensemble_eval.loading import load_images
 from ensemble_eval.pooled_images import ImageDecisions, ImageScores, ReadyImage, UnreadableImage
 from ensemble_eval.predictions import decision_rows, prediction_rows
-from ensemble_eval.results import Execution, Outcome, Results
+from ensemble_eval.results import Outcome, Results
+from ensemble_eval.run_record import versions
 from ensemble_eval.signals import StopRequests
-from ensemble_eval.store import PartBuffer
+from ensemble_eval.store import Execution, PartBuffer
 
 __all__ = ["Inputs", "Outcome", "Run", "Settings", "Step", "open_inputs"]
 
@@ -61,6 +65,7 @@ class Run:
         self.results = Results(settings, inputs)
         self._place = place
         self._stop = stop or StopRequests()
+        self._versions = versions()
         self._engine = Engine(
             inputs.members,
             inputs.ensemble.classes.count,
@@ -72,6 +77,11 @@ class Run:
         self.results.open(fresh=settings.fresh, checked=place.parent is not None)
         self.progress = self.results.progress
 
+    @property
+    def batch_size(self) -> int:
+        """Crops per batch; halved when one did not fit into memory."""
+        return self._engine.batch_size
+
     def evaluate(self) -> Generator[Step, None, None]:
         """Evaluate this process's images that are missing and store them, yielding after each.
 
@@ -82,7 +92,7 @@ class Run:
             StopRequestedError: a signal came; what was finished is written.
         """
         step = Step(len(self.progress.done), len(self.inputs.dataset.items), 0, 0)
-        buffer = PartBuffer(self.results.store, save_every=self.settings.save_every)
+        buffer = PartBuffer(self.results.store, self._execution, save_every=self.settings.save_every)
         with self._stop.deferred():
             try:
                 for result in self._missing_results():
@@ -94,10 +104,21 @@ class Run:
 
     def finish(self) -> Outcome:
         """Write the tables; see `Results.finish`."""
-        execution = Execution(self.inputs.device, self._engine.batch_size, self._place.world)
-        outcome = self.results.finish(execution)
+        outcome = self.results.finish()
         self.progress = self.results.progress
         return outcome
+
+    def _execution(self) -> Execution:
+        """What runs this process's images at the moment."""
+        device = self.inputs.device
+        return Execution(
+            device=str(device),
+            device_name=device_name(device),
+            batch_size=self.batch_size,
+            threads=torch.get_num_threads(),
+            ranks=self._place.world,
+            versions=self._versions,
+        )
 
     def _missing_results(self) -> Generator[ImageScores | ImageDecisions | UnreadableImage, None, None]:
         """The results of this process's share of the images, as far as they are missing."""

@@ -30,6 +30,27 @@ class ForeignPartError(Exception):
     """A Parquet file that this package did not write."""
 
 
+@dataclass(frozen=True)
+class Execution:
+    """What ran images: all of it that may differ between the starts of one run, or its processes.
+
+    Attributes:
+        device: as torch names it.
+        device_name: what it is.
+        batch_size: crops per batch.
+        threads: of torch on the CPU.
+        ranks: processes of that start.
+        versions: of Python and the packages that the numbers come from, by name.
+    """
+
+    device: str
+    device_name: str
+    batch_size: int
+    threads: int
+    ranks: int
+    versions: Mapping[str, str]
+
+
 @dataclass
 class Part:
     """What one part holds, while it is being filled and after it was read (without its rows).
@@ -42,6 +63,7 @@ class Part:
         all_passes: how many a full run would have taken; the same, but for one that stops when decided.
         seconds: of work that it took.
         written: when, in seconds since 1970.
+        executions: what ran it; several, if it began with batches that did not fit into memory.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -51,6 +73,7 @@ class Part:
     all_passes: int = 0
     seconds: float = 0.0
     written: float = 0.0
+    executions: list[Execution] = field(default_factory=list)
 
 
 def part_name(data: bytes) -> str:
@@ -95,7 +118,8 @@ def describe(file: BinaryIO) -> tuple[RunKey, Part]:
         key = description.pop("key")
         # A part of an early version lacks them, and what it counts does not compare.
         _ = key["until_decided"], description["all_passes"]
-        return key, Part(rows=[], **description)
+        executions = [Execution(**each) for each in description.pop("executions", [])]
+        return key, Part(rows=[], executions=executions, **description)
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
         # pyarrow's own OSError says that the file's end cannot be parsed; the disk's has a number.
         if isinstance(error, OSError) and error.errno is not None:

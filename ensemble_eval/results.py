@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from ensemble_eval import reports, run_record
-from ensemble_eval.devices import device_name
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import sha256_of, write_atomically
 from ensemble_eval.inputs import Settings, Sources
@@ -39,21 +37,6 @@ class Outcome:
     passes: int
     passes_saved: int
     table: Path
-
-
-@dataclass(frozen=True)
-class Execution:
-    """What did the work, for the record.
-
-    Attributes:
-        device: of this process; the others of the run have its like.
-        batch_size: crops per batch.
-        ranks: processes of this start.
-    """
-
-    device: torch.device
-    batch_size: int
-    ranks: int = 1
 
 
 class Results:
@@ -115,7 +98,7 @@ class Results:
         """Whether every image is done; one that was unreadable is tried again."""
         return all(item.id in self.progress.done for item in self.sources.dataset.items)
 
-    def finish(self, execution: Execution) -> Outcome:
+    def finish(self) -> Outcome:
         """Write `table3.csv`, `unreadable.csv` and `run.json` from the stored parts, every byte of them checked.
 
         Raises:
@@ -131,21 +114,16 @@ class Results:
         run_record.remove_leftovers(self.settings.out)
         progress = self.progress
         facts = {"arguments": {name: _plain(value) for name, value in asdict(self.settings).items()}}
-        record = {**facts, **self._facts(execution), **counts(progress), "key": self._key}
+        record = {**facts, **self._facts(), **counts(progress), "key": self._key}
         return write_tables(self.settings.out, self.store, progress, self.names, record)
 
-    def _facts(self, execution: Execution) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
         """Of `run.json`: everything needed to repeat the run."""
         ensemble = self.settings.ensemble
         return {
             "versions": run_record.versions(),
-            "device": str(execution.device),
-            "device_name": device_name(execution.device),
             "precision": self.settings.precision,
             "backend": self.sources.backend,
-            "batch_size": execution.batch_size,
-            "ranks": execution.ranks,
-            "threads": torch.get_num_threads(),
             # A folder of checkpoints has no manifest; its members are in the run's key.
             "manifest_sha256": sha256_of(ensemble) if ensemble.is_file() else None,
             "weights_sha256": dict(self.sources.weights_sha256),
@@ -170,13 +148,14 @@ class Results:
 
 
 def counts(progress: Progress) -> dict[str, Any]:
-    """Of `run.json`: what the run did and cost, over all its restarts and processes."""
+    """Of `run.json`: what the run did and cost, and what ran it, over all its restarts and processes."""
     return {
         "images": len(progress.done),
         "unreadable_images": len(progress.unreadable),
         "passes": progress.passes,
         "passes_saved": progress.all_passes - progress.passes,
         "seconds": round(progress.seconds, 3),
+        "executions": [asdict(execution) for execution in progress.executions],
     }
 
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import remove_leftovers, require_writable, write_atomically
 from ensemble_eval.parts import (
+    Execution,
     ForeignPartError,
     Part,
     RunKey,
@@ -33,7 +34,16 @@ from ensemble_eval.parts import (
 from ensemble_eval.repeated_images import keep_once
 from ensemble_eval.run_keys import key_difference
 
-__all__ = ["PREDICTIONS_FOLDER", "SAVE_EVERY_SECONDS", "Part", "PartBuffer", "Progress", "RunKey", "Store"]
+__all__ = [
+    "PREDICTIONS_FOLDER",
+    "SAVE_EVERY_SECONDS",
+    "Execution",
+    "Part",
+    "PartBuffer",
+    "Progress",
+    "RunKey",
+    "Store",
+]
 
 PREDICTIONS_FOLDER = "predictions"
 # A part is written when it holds this many images or has been open this long: what a crash can cost.
@@ -58,6 +68,7 @@ class Progress:
         seconds: worked so far, the sum over all processes.
         damaged: names of parts that were set aside because their bytes had changed.
         repeated: ids of images with predictions in more than one part.
+        executions: what ran them, each once, in the order of their parts' first.
     """
 
     done: frozenset[str]
@@ -67,6 +78,7 @@ class Progress:
     seconds: float
     damaged: tuple[str, ...] = ()
     repeated: frozenset[str] = frozenset()
+    executions: tuple[Execution, ...] = ()
 
     @property
     def accounted(self) -> frozenset[str]:
@@ -192,6 +204,7 @@ class PartBuffer:
 
     Args:
         store: where the parts go.
+        execution: what runs the images at the moment.
         clock: seconds, monotonic.
         save_every: seconds after which a part is written however small it is.
     """
@@ -199,10 +212,12 @@ class PartBuffer:
     def __init__(
         self,
         store: Store,
+        execution: Callable[[], Execution],
         clock: Callable[[], float] = time.monotonic,
         save_every: float = SAVE_EVERY_SECONDS,
     ) -> None:
         self._store = store
+        self._execution = execution
         self._save_every = save_every
         self._clock = clock
         self._part = Part()
@@ -212,6 +227,8 @@ class PartBuffer:
         """Take one evaluated image's rows, with the passes that it took and would have taken in full."""
         self._part.rows.extend(rows)
         self._part.images.append(image)
+        if (execution := self._execution()) not in self._part.executions:
+            self._part.executions.append(execution)
         self._part.passes += passes
         self._part.all_passes += all_passes
 
@@ -282,7 +299,18 @@ def combine(parts: Mapping[str, Part]) -> Progress:
     passes = sum(part.passes for part in parts.values())
     seconds = sum(part.seconds for part in parts.values())
     all_passes = sum(part.all_passes for part in parts.values())
-    return Progress(frozenset(done), unreadable, passes, all_passes, seconds, repeated=frozenset(repeated))
+    executions: list[Execution] = []
+    for part in sorted(parts.values(), key=lambda part: part.written):
+        executions += [each for each in part.executions if each not in executions]
+    return Progress(
+        frozenset(done),
+        unreadable,
+        passes,
+        all_passes,
+        seconds,
+        repeated=frozenset(repeated),
+        executions=tuple(executions),
+    )
 
 
 def read_part(path: Path) -> bytes:

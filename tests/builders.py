@@ -18,6 +18,7 @@ from ensemble_eval.checkpoints.saving import save_weights
 from ensemble_eval.crops import CROP_SIZE
 from ensemble_eval.manifests import ClassList, Ensemble, Member, write_manifest
 from ensemble_eval.models import build
+from ensemble_eval.parts import Execution
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 # Seven, so that a top-5 decision can be wrong.
@@ -106,6 +107,11 @@ def colour_classifier(seed: int = 0) -> Predict:
         return torch.softmax(patches.flatten(1) @ directions.to(crops.device), dim=1).float()
 
     return predict
+
+
+def execution(batch_size: int = 16, device: str = "cpu") -> Execution:
+    """What may have run a part's images."""
+    return Execution(device, "a processor", batch_size, threads=2, ranks=1, versions={"torch": "2.12.0"})
 
 
 def write_dataset(root: Path, sizes: Sequence[tuple[int, int]] = PICTURE_SIZES) -> Path:

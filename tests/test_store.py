@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from builders import execution
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.store import PREDICTIONS_FOLDER, Part, PartBuffer, Store
@@ -163,7 +164,7 @@ class _Clock:
 
 def test_a_buffer_writes_when_a_part_is_old_or_large_and_counts_its_seconds(store: Store, tmp_path: Path) -> None:
     clock = _Clock()
-    buffer = PartBuffer(store, clock)
+    buffer = PartBuffer(store, execution, clock)
     buffer.add("a", [row("a")], passes=3, all_passes=4)
     clock.now += 30
     buffer.write_if_due()
@@ -180,5 +181,19 @@ def test_a_buffer_writes_when_a_part_is_old_or_large_and_counts_its_seconds(stor
 
 
 def test_an_empty_buffer_writes_nothing(store: Store, tmp_path: Path) -> None:
-    PartBuffer(store).write()
+    PartBuffer(store, execution).write()
     assert parts_of(tmp_path) == []
+
+
+def test_what_ran_the_images_is_kept_by_part_and_told_once(store: Store) -> None:
+    """A run may go on on another device, and with smaller batches where memory ran out."""
+    running = [execution(16), execution(16), execution(8), execution(8), execution(16, "cuda:0"), execution(8)]
+    left = iter(running)
+    for images in (["a", "b", "c"], ["d"], ["e", "f"]):
+        buffer = PartBuffer(store, lambda: next(left))
+        for image in images:
+            buffer.add(image, [row(image)], passes=1, all_passes=1)
+        buffer.write()
+    assert sorted(store.open().executions, key=repr) == sorted(
+        [execution(16), execution(8), execution(16, "cuda:0")], key=repr
+    )

@@ -12,10 +12,13 @@ from ensemble_eval.cli.options import distribution_options, evaluation_options
 from ensemble_eval.cpu import wait_without_spinning
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from rich.console import Console
 
     from ensemble_eval.cli.progress import Update
     from ensemble_eval.distributed import Place
+    from ensemble_eval.evaluation import Run, Step
     from ensemble_eval.inputs import Settings
     from ensemble_eval.results import Outcome, Results
     from ensemble_eval.signals import StopRequests
@@ -110,7 +113,7 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
         contextlib.closing(evaluation.evaluate()) as steps,
     ):
         show = _shared_progress(evaluation.results, update) if place.world > 1 else update
-        for step in steps:
+        for step in _warning_of_smaller_batches(console, evaluation, steps):
             # The others do not look at the shared folder while they work.
             if place.reports:
                 show(step.images_done, step.passes)
@@ -125,17 +128,28 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
     return evaluation.finish()
 
 
+def _warning_of_smaller_batches(
+    console: "Console", evaluation: "Run", steps: "Iterable[Step]"
+) -> "Iterator[Step]":
+    """The steps, with a word when batches have become smaller: their size can change a score's last bits."""
+    told = evaluation.batch_size
+    for step in steps:
+        if evaluation.batch_size < told:
+            told = evaluation.batch_size
+            _warn(console, f"a batch did not fit into memory; going on with {told} crops in each")
+        yield step
+
+
 def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Place") -> "Outcome":
     """Start the ranks of this machine, show what they store, and write the tables when all is done."""
     import uuid
 
-    from ensemble_eval.backends import default_batch_size
     from ensemble_eval.cli.progress import progress_updates
     from ensemble_eval.devices import choose_device
     from ensemble_eval.errors import EnsembleEvalError
     from ensemble_eval.inputs import check_networks, open_sources
     from ensemble_eval.launching import run_workers
-    from ensemble_eval.results import Execution, Results
+    from ensemble_eval.results import Results
 
     device = choose_device(settings.device)
     sources = open_sources(settings)
@@ -161,9 +175,7 @@ def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Pla
             except EnsembleEvalError as error:
                 raise _with_continuation(error, place) from error
             look()
-    batch_size = settings.batch_size or default_batch_size(results.sources.backend, device)
-    execution = Execution(device, batch_size, ranks)
-    return results.finish(execution)
+    return results.finish()
 
 
 def _watch(results: "Results", ranks: int, session: str) -> "Watch":

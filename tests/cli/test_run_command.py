@@ -1,3 +1,4 @@
+import copy
 import csv
 import hashlib
 import json
@@ -9,6 +10,10 @@ import pandas as pd
 import pytest
 from builders import CLASS_NAMES, PICTURE_SIZES, encoded, picture, png_that_claims, write_dataset
 from conftest import Cli
+from torch import Tensor
+
+from ensemble_eval.backends import OutOfDeviceMemoryError
+from ensemble_eval.backends.torch import TorchBackend
 
 
 def _rows(out: Path) -> list[dict[str, str]]:
@@ -53,7 +58,12 @@ def test_a_run_writes_table_predictions_and_record(
     # Everything that repeats the run.
     assert record["arguments"]["crops"] == 10
     assert record["arguments"]["dataset"] == str(dataset)
-    assert (record["device"], record["backend"], record["precision"]) == ("cpu", "torch", "float32")
+    assert (record["backend"], record["precision"]) == ("torch", "float32")
+    executions = record["executions"]
+    [execution] = copy.deepcopy(executions)
+    assert execution.pop("threads") > 0
+    assert execution.pop("versions") == record["versions"]
+    assert execution == {"device": "cpu", "device_name": "cpu", "batch_size": 48, "ranks": 1}
     assert record["manifest_sha256"] == hashlib.sha256(ensemble.read_bytes()).hexdigest()
     weights = {name: (ensemble.parent / f"{name}.safetensors").read_bytes() for name in "ab"}
     assert record["weights_sha256"] == {name: hashlib.sha256(data).hexdigest() for name, data in weights.items()}
@@ -61,10 +71,11 @@ def test_a_run_writes_table_predictions_and_record(
     assert record["seconds"] > 0
     assert record["passes"] == 2 * 10 * len(PICTURE_SIZES)
 
-    # The same command again changes nothing.
+    # The same command again changes nothing, and does not pass for what did the work.
     table = (tmp_path / "out" / "table3.csv").read_bytes()
-    again = cli(*arguments)
+    again = cli(*arguments, "--batch-size", "16")
     assert again.code == 0
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["executions"] == executions
     assert f"continuing: {images} images were done before" in again.err
     assert (tmp_path / "out" / "table3.csv").read_bytes() == table
 
@@ -101,6 +112,27 @@ def test_unreadable_images_are_listed_and_not_counted(cli: Cli, ensemble: Path, 
     assert {row["images"] for row in _rows(tmp_path / "out")} == {"3"}
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (record["images"], record["unreadable_images"]) == (3, 4)
+
+
+def test_batches_that_become_smaller_are_told_of_and_recorded(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = TorchBackend.__call__
+
+    def small(self: TorchBackend, crops: Tensor) -> Tensor:
+        if len(crops) > 16:
+            raise OutOfDeviceMemoryError(f"a batch of {len(crops)}")
+        return predict(self, crops)
+
+    monkeypatch.setattr(TorchBackend, "__call__", small)
+    out = tmp_path / "out"
+    arguments = ("--crops", "10", "--batch-size", "64", "--out", out)
+    finished = cli("run", dataset, "--ensemble", ensemble, *arguments)
+    assert finished.code == 0
+    assert finished.err.count("warning: a batch did not fit into memory; going on with 16 crops in each") == 1
+    record = json.loads((out / "run.json").read_text())
+    assert [execution["batch_size"] for execution in record["executions"]] == [16]
+    assert record["arguments"]["batch_size"] == 64
 
 
 def test_two_members_with_the_same_weights_are_warned_of(

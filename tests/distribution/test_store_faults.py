@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from builders import execution
 from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,7 +89,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    buffer = PartBuffer(Store(tmp_path, KEY), save_every=-1)
+    buffer = PartBuffer(Store(tmp_path, KEY), execution, save_every=-1)
     buffer.add("b", [row("b")], 1, 1)
     with pytest.raises(InputError, match="No space left on device"):
         buffer.write_if_due()
