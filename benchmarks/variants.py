@@ -1,8 +1,8 @@
 """What makes the forward pass faster, and what does not: `python -m benchmarks.variants --precision bfloat16`.
 
 One full-width GoogLeNet on resident crops, run in every way that could pay. The ways take turns, in a random
-order each round; a way is compared within a round with the one that it changes. Batches are the backends' own:
-48 crops with torch, 16 with OpenVINO.
+order each round; a way is compared within a round with the one that it changes. Batches have 16 crops unless a way
+says otherwise.
 """
 
 import argparse
@@ -28,8 +28,7 @@ from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.layers import ConvolutionUnit, InceptionModule
 
 CROP_SIZE = 224
-# The default batches of the backends on a CPU.
-TORCH_BATCH, OPENVINO_BATCH = 48, 16
+BATCH, LARGE_BATCH = 16, 48
 
 Forward = Callable[[], Tensor]
 
@@ -73,14 +72,14 @@ class Variant:
     """One way to run the network.
 
     Attributes:
-        prepare: makes the function that runs one batch.
-        batch: crops in it.
+        prepare: makes the function that runs one batch of pixels, float32 [B, 3, 224, 224].
         changes: the way that it is compared with; None for a first one.
+        batch: crops in a batch.
     """
 
-    prepare: Callable[[], Forward]
-    batch: int
+    prepare: Callable[[Tensor], Forward]
     changes: str | None
+    batch: int = BATCH
 
 
 def variants(precision: Precision) -> Mapping[str, Variant]:
@@ -90,26 +89,31 @@ def variants(precision: Precision) -> Mapping[str, Variant]:
     first, last = torch.contiguous_format, torch.channels_last
 
     def eager(
-        network: nn.Module, memory_format: torch.memory_format, *, once: bool = False
-    ) -> Callable[[], Forward]:
-        return lambda: _eager(network, precision, memory_format, once=once)
+        network: nn.Module, memory_format: torch.memory_format = last, *, once: bool = False
+    ) -> Callable[[Tensor], Forward]:
+        return lambda pixels: _eager(network, pixels, precision, memory_format, once=once)
 
-    def openvino(network: nn.Module) -> Callable[[], Forward]:
-        return lambda: _openvino(network, precision)
+    def compiled_by_torch(pixels: Tensor) -> Forward:
+        return _compiled(folded, pixels, precision)
+
+    def openvino(network: nn.Module) -> Callable[[Tensor], Forward]:
+        return lambda pixels: _openvino(network, pixels, precision)
 
     ways = {
-        "eager": Variant(eager(plain, first), TORCH_BATCH, None),
-        "eager, channels last": Variant(eager(plain, last), TORCH_BATCH, "eager"),
-        "eager, folded": Variant(eager(folded, last), TORCH_BATCH, "eager, channels last"),
-        "eager, folded, merged": Variant(eager(merged(folded), last), TORCH_BATCH, "eager, folded"),
-        "compiled, folded": Variant(lambda: _compiled(folded, precision), TORCH_BATCH, "eager, folded"),
-        "openvino": Variant(openvino(plain), OPENVINO_BATCH, "eager, channels last"),
-        "openvino, folded": Variant(openvino(folded), OPENVINO_BATCH, "openvino"),
-        "openvino, folded, merged": Variant(openvino(merged(folded)), OPENVINO_BATCH, "openvino, folded"),
+        "eager": Variant(eager(plain, first), None),
+        "eager, channels last": Variant(eager(plain), "eager"),
+        "eager, folded": Variant(eager(folded), "eager, channels last"),
+        "eager, folded, batches of 48": Variant(eager(folded), "eager, folded", LARGE_BATCH),
+        "eager, folded, merged": Variant(eager(merged(folded)), "eager, folded"),
+        "compiled, folded": Variant(compiled_by_torch, "eager, folded"),
+        "compiled, folded, batches of 48": Variant(compiled_by_torch, "compiled, folded", LARGE_BATCH),
+        "openvino": Variant(openvino(plain), "eager, folded"),
+        "openvino, batches of 48": Variant(openvino(plain), "openvino", LARGE_BATCH),
+        "openvino, folded": Variant(openvino(folded), "openvino"),
+        "openvino, folded, merged": Variant(openvino(merged(folded)), "openvino, folded"),
     }
     if precision != "float32":
-        once = Variant(eager(folded, last, once=True), TORCH_BATCH, "eager, folded")
-        ways["eager, folded, weights converted once"] = once
+        ways["eager, folded, weights converted once"] = Variant(eager(folded, once=True), "eager, folded")
     return ways
 
 
@@ -118,18 +122,23 @@ def _pixels(batch: int) -> Tensor:
 
 
 def _eager(
-    network: nn.Module, precision: Precision, memory_format: torch.memory_format, *, once: bool = False
+    network: nn.Module,
+    pixels: Tensor,
+    precision: Precision,
+    memory_format: torch.memory_format,
+    *,
+    once: bool,
 ) -> Forward:
     """`once`: weights and pixels are converted beforehand; else autocast converts them in every batch."""
     dtype = getattr(torch, precision) if once else torch.float32
     network = copy.deepcopy(network).to(dtype=dtype, memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs lack this form
-    pixels = _pixels(TORCH_BATCH).to(dtype=dtype, memory_format=memory_format)
+    pixels = pixels.to(dtype=dtype, memory_format=memory_format)
     return _forward(network, pixels, precision, autocast=not once)
 
 
-def _compiled(network: nn.Module, precision: Precision) -> Forward:
+def _compiled(network: nn.Module, pixels: Tensor, precision: Precision) -> Forward:
     network = copy.deepcopy(network).to(memory_format=torch.channels_last)
-    pixels = _pixels(TORCH_BATCH).to(memory_format=torch.channels_last)
+    pixels = pixels.to(memory_format=torch.channels_last)
     return _forward(compiled(network, torch.device("cpu")), pixels, precision)
 
 
@@ -145,15 +154,15 @@ def _forward(network: nn.Module, pixels: Tensor, precision: Precision, *, autoca
     return forward
 
 
-def _openvino(network: nn.Module, precision: Precision) -> Forward:
-    pixels = _pixels(OPENVINO_BATCH).contiguous(memory_format=torch.channels_last)
+def _openvino(network: nn.Module, pixels: Tensor, precision: Precision) -> Forward:
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
     predict = OpenVino("variant", Converter()(copy.deepcopy(network)), lambda crops: crops, CLASSES, precision)
     return lambda: predict(pixels)
 
 
 def measure(ways: Mapping[str, Variant], rounds: int, crops: int, seed: int) -> list[dict[str, float]]:
     """Passes per second of every way, by name, one dictionary a round; about `crops` are run each time."""
-    forwards = {name: way.prepare() for name, way in ways.items()}
+    forwards = {name: way.prepare(_pixels(way.batch)) for name, way in ways.items()}
     for forward in forwards.values():
         forward()
     measured = []

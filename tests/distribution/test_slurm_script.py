@@ -47,17 +47,22 @@ def await_notes(out: Path, count: int) -> list[str]:
     return notes
 
 
-def test_usr1_ahead_of_the_limit_stops_the_ranks_and_requeues(slurm: Slurm, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    number = start(slurm, tmp_path, [out])
-    await_notes(out, 2)
-    slurm.command("scancel", "--batch", "--signal=USR1", number)
+def assert_stopped_and_requeued(slurm: Slurm, number: str, out: Path) -> None:
+    """Both ranks were told to stop, started once more with the job, and came to their end."""
     notes = await_notes(out, 6)
     (out / "go").touch()
     job = slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")
     assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
     assert sorted(notes[2:4]) == ["term 0", "term 1"]
     assert sorted(notes[4:]) == ["start 0 after 1 restarts", "start 1 after 1 restarts"]
+
+
+def test_usr1_ahead_of_the_limit_stops_the_ranks_and_requeues(slurm: Slurm, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    number = start(slurm, tmp_path, [out])
+    await_notes(out, 2)
+    slurm.command("scancel", "--batch", "--signal=USR1", number)
+    assert_stopped_and_requeued(slurm, number, out)
 
 
 def test_a_job_preempted_with_a_grace_time_goes_back_to_the_queue(slurm: Slurm, tmp_path: Path) -> None:
@@ -68,12 +73,7 @@ def test_a_job_preempted_with_a_grace_time_goes_back_to_the_queue(slurm: Slurm, 
     (tmp_path / "urgent.sh").write_text("#!/bin/bash\nsleep 1\n")
     urgent = ("--partition=urgent", "--nodes=2", "--exclusive", f"--output={tmp_path}/urgent.log")
     slurm.command("sbatch", *urgent, tmp_path / "urgent.sh")
-    notes = await_notes(out, 6)
-    (out / "go").touch()
-    job = slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")
-    assert (job["JobState"], job["Restarts"]) == ("COMPLETED", "1")
-    assert sorted(notes[2:4]) == ["term 0", "term 1"]
-    assert sorted(notes[4:]) == ["start 0 after 1 restarts", "start 1 after 1 restarts"]
+    assert_stopped_and_requeued(slurm, number, out)
 
 
 def test_a_cancelled_job_stops_its_ranks_and_stays_away(slurm: Slurm, tmp_path: Path) -> None:
