@@ -185,10 +185,11 @@ def test_the_peers_cut_the_crops_that_ours_cuts(tmp_path: Path, size: tuple[int,
     source = pixels.prepare(pixels.decode(path.read_bytes()), crop_plan)
     ours = torch.stack([source.cut(view) for view in crop_plan.views])
     assert theirs.shape == ours.shape == (144, 3, 224, 224)
-    # The same crops, perhaps in another order: every one of theirs is one of ours, and the other way round.
-    alike = torch.stack([(ours.int() - crop.int()).abs().flatten(1).amax(dim=1) <= 1 for crop in theirs])
-    assert bool(alike.any(dim=0).all())
-    assert bool(alike.any(dim=1).all())
+    # The same crops, perhaps in another order: each of theirs is nearest to another one of ours, and equal to it.
+    few, theirs_few = (crops[:, :, ::8, ::8].int() for crops in (ours, theirs))
+    nearest = [int((few - crop).abs().sum(dim=(1, 2, 3)).argmin()) for crop in theirs_few]
+    assert sorted(nearest) == list(range(144))
+    assert int((ours[nearest].int() - theirs.int()).abs().max()) <= 1
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

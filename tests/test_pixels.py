@@ -184,12 +184,12 @@ def test_bicubic_crops_are_pillows_bicubic_ones() -> None:
     assert counts[2:].sum() < counts.sum() / 1000
 
 
-def test_all_144_crops_of_40_photographs_are_pillows(photographs: list[Path]) -> None:
+def test_all_144_crops_of_20_photographs_are_pillows(photographs: list[Path]) -> None:
     counts = np.zeros(256, np.int64)
-    for path in photographs[:: len(photographs) // 40][:40]:
+    for path in photographs[:: len(photographs) // 20][:20]:
         with Image.open(path) as image:
             counts += _differences(_our_crops(path.read_bytes()), pillow_crops(image))
-    assert counts.sum() == 40 * 144 * 224 * 224 * 3
+    assert counts.sum() == 20 * 144 * 224 * 224 * 3
     assert counts[3:].sum() == 0
     assert counts[2:].sum() < counts.sum() / 100_000
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from builders import PICTURE_SIZES, write_dataset
 from conftest import Cli
 
 TOP_5 = (
@@ -30,9 +31,10 @@ def arguments(dataset: Path, ensemble: Path) -> tuple[object, ...]:
     return ("run", dataset, "--ensemble", ensemble, "--crops", "10", "--device", "cpu")
 
 
-def test_the_table_is_the_full_runs(cli: Cli, arguments: tuple[object, ...], tmp_path: Path) -> None:
+def test_the_table_is_the_full_runs(cli: Cli, ensemble: Path, tmp_path: Path) -> None:
     # With ten crops of these networks nothing is decided early.
-    arguments = (*arguments, "--crops", "144")
+    dataset = write_dataset(tmp_path / "val", PICTURE_SIZES[:3])
+    arguments = ("run", dataset, "--ensemble", ensemble, "--crops", "144", "--device", "cpu")
     full, decided, both = (tmp_path / name for name in ("full", "decided", "both"))
     assert cli(*arguments, "--out", full).code == 0
     done = cli(*arguments, "--out", decided, "--until-decided")
