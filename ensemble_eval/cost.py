@@ -32,7 +32,7 @@ def estimate(settings: Settings, inputs: Inputs) -> Cost:
     Raises:
         InputError: one crop alone does not fit into memory.
     """
-    size = settings.batch_size or default_batch_size(inputs.backend, inputs.device)
+    size = settings.batch_size or default_batch_size(inputs.device)
     while True:
         try:
             _seconds(inputs, size)

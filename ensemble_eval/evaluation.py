@@ -70,7 +70,7 @@ class Run:
             inputs.members,
             inputs.ensemble.classes.count,
             inputs.device,
-            settings.batch_size or default_batch_size(inputs.backend, inputs.device),
+            settings.batch_size or default_batch_size(inputs.device),
             settings.decides,
             self._stop.check,
         )

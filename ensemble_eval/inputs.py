@@ -134,7 +134,7 @@ def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: 
         network = load_member(member, num_classes, trust_python=settings.trust_python)
         hashes[member.name] = tensors_sha256(network.state_dict())
         members[member.name] = make(member, network)
-    batch_size = settings.batch_size or default_batch_size(sources.backend, device)
+    batch_size = settings.batch_size or default_batch_size(device)
     _try(members, batch_size if compiles(sources.backend) else 1, device)
     return Inputs(
         ensemble,

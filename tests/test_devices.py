@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from ensemble_eval.backends import default_batch_size
 from ensemble_eval.devices import choose_device, device_name
 from ensemble_eval.errors import InputError
 
@@ -39,7 +38,5 @@ def test_auto_takes_cuda_where_it_is_usable(monkeypatch: pytest.MonkeyPatch) -> 
         assert choose_device("auto") == torch.device(expected)
 
 
-def test_the_cpu_has_small_batches() -> None:
-    cpu = choose_device("cpu")
-    assert default_batch_size("torch", cpu) < default_batch_size("torch", torch.device("cuda"))
-    assert device_name(cpu) == "cpu"
+def test_the_cpu_is_called_so() -> None:
+    assert device_name(choose_device("cpu")) == "cpu"

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 Backend = Literal["torch", "compiled", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
-# Crops per batch, measured on two cores: OpenVINO is as fast with 16 as with more, and until-decided runs then
-# check more often; torch's eager kernels want more. On CUDA the batch is large and halves itself if memory runs
-# out. Fixed numbers, not timings: results must not depend on load.
-_OPENVINO_BATCH_SIZE = 16
-_TORCH_BATCH_SIZE = {"cpu": 48, "cuda": 288}
+# Crops per batch. Measured on two cores (docs/speed.md): OpenVINO is as fast with 16 as with 48, eager torch a
+# fifth to two fifths faster, and until-decided runs check more often. On CUDA, where nothing was measured, the
+# batch is large and halves itself if memory runs out. Fixed numbers, not timings: results must not depend on
+# load.
+_BATCH_SIZE = {"cpu": 16, "cuda": 288}
 
 
 def choose_backend(name: Backend | Literal["auto"], device: torch.device) -> Backend:
@@ -56,9 +56,9 @@ def _compiler(device: torch.device) -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
-def default_batch_size(backend: Backend, device: torch.device) -> int:
+def default_batch_size(device: torch.device) -> int:
     """Crops per batch to start with."""
-    return _OPENVINO_BATCH_SIZE if backend == "openvino" else _TORCH_BATCH_SIZE[device.type]
+    return _BATCH_SIZE[device.type]
 
 
 def compiles(backend: Backend) -> bool:

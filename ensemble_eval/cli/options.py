@@ -52,7 +52,7 @@ def evaluation_options(command: Command) -> Command:
             click.option(
                 "--batch-size",
                 type=int,
-                help="Crops per batch.  [default: by backend and device, halved if needed]",
+                help="Crops per batch.  [default: by device, halved if needed]",
             ),
             click.option(
                 "--workers", type=int, default=2, show_default=True, help="Threads that decode and resize."

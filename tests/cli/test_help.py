@@ -6,6 +6,7 @@ import pytest
 from conftest import Cli
 
 from ensemble_eval import __version__
+from ensemble_eval.backends import BACKENDS, PRECISIONS
 from ensemble_eval.cli import cli as group
 
 COMMANDS = sorted(group.commands)
@@ -56,3 +57,11 @@ def test_wrong_usage_is_explained_with_exit_code_2(cli: Cli, arguments: list[str
     assert finished.code == 2
     assert "Usage: ensemble-eval" in finished.err
     assert "Error: " in finished.err
+
+
+@pytest.mark.parametrize(("option", "known"), [("backend", ("auto", *BACKENDS)), ("precision", PRECISIONS)])
+def test_what_can_be_chosen_is_what_there_is(option: str, known: tuple[str, ...]) -> None:
+    """Stated twice, because the command line must not import what knows."""
+    [parameter] = [each for each in group.commands["run"].params if each.name == option]
+    assert isinstance(parameter.type, click.Choice)
+    assert sorted(parameter.type.choices) == sorted(known)

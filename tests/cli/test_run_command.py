@@ -63,7 +63,7 @@ def test_a_run_writes_table_predictions_and_record(
     [execution] = copy.deepcopy(executions)
     assert execution.pop("threads") > 0
     assert execution.pop("versions") == record["versions"]
-    assert execution == {"device": "cpu", "device_name": "cpu", "batch_size": 48, "ranks": 1}
+    assert execution == {"device": "cpu", "device_name": "cpu", "batch_size": 16, "ranks": 1}
     assert record["manifest_sha256"] == hashlib.sha256(ensemble.read_bytes()).hexdigest()
     weights = {name: (ensemble.parent / f"{name}.safetensors").read_bytes() for name in "ab"}
     assert record["weights_sha256"] == {name: hashlib.sha256(data).hexdigest() for name, data in weights.items()}
