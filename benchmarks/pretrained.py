@@ -71,8 +71,9 @@ def main() -> None:
     parser.add_argument("collection", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
+    networks = ensemble(installed_weights())
     choose_photographs(arguments.collection, arguments.out)
-    write_manifest(arguments.out / "lite.toml", ensemble(installed_weights()))
+    write_manifest(arguments.out / "lite.toml", networks)
 
 
 if __name__ == "__main__":
