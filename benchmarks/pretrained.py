@@ -72,7 +72,10 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     networks = ensemble(installed_weights())
-    choose_photographs(arguments.collection, arguments.out)
+    try:
+        choose_photographs(arguments.collection, arguments.out)
+    except (FileExistsError, ValueError) as error:
+        parser.error(str(error))
     write_manifest(arguments.out / "lite.toml", networks)
 
 

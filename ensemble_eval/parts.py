@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -37,7 +38,7 @@ class Execution:
     Attributes:
         device: as torch names it.
         device_name: what it is.
-        batch_size: crops per batch.
+        batch_size: crops per batch, when the images were finished.
         threads: of torch on the CPU.
         ranks: processes of that start.
         versions: of Python and the packages that the numbers come from, by name.
@@ -81,6 +82,12 @@ def part_name(data: bytes) -> str:
     return f"part-{hashlib.sha256(data).hexdigest()[:32]}.parquet"
 
 
+@lru_cache(maxsize=256)
+def _execution(text: str) -> Execution:
+    """From JSON. A run has hundreds of thousands of parts and a handful of these, so equal ones are one object."""
+    return Execution(**json.loads(text))
+
+
 def encode(part: Part, key: RunKey) -> bytes:
     """The bytes of a part's file."""
     return encode_table(pa.Table.from_pylist(part.rows, schema=_schema(key)), part, key)
@@ -118,7 +125,7 @@ def describe(file: BinaryIO) -> tuple[RunKey, Part]:
         key = description.pop("key")
         # A part of an early version lacks them, and what it counts does not compare.
         _ = key["until_decided"], description["all_passes"]
-        executions = [Execution(**each) for each in description.pop("executions", [])]
+        executions = [_execution(json.dumps(each)) for each in description.pop("executions", [])]
         return key, Part(rows=[], executions=executions, **description)
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
         # pyarrow's own OSError says that the file's end cannot be parsed; the disk's has a number.

@@ -68,7 +68,7 @@ class Progress:
         seconds: worked so far, the sum over all processes.
         damaged: names of parts that were set aside because their bytes had changed.
         repeated: ids of images with predictions in more than one part.
-        executions: what ran them, each once, in the order of their parts' first.
+        executions: what ran them, each once, in the order in which their first parts were written.
     """
 
     done: frozenset[str]

@@ -1,13 +1,19 @@
 import hashlib
+import io
+import itertools
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from builders import execution
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.parts import part_name
 from ensemble_eval.store import PREDICTIONS_FOLDER, Part, PartBuffer, Store
 
 KEY = {"scores": True, "until_decided": [], "crops": 10, "dataset": "d1", "member a": {"weights": "w1"}}
@@ -185,8 +191,10 @@ def test_an_empty_buffer_writes_nothing(store: Store, tmp_path: Path) -> None:
     assert parts_of(tmp_path) == []
 
 
-def test_what_ran_the_images_is_kept_by_part_and_told_once(store: Store) -> None:
+def test_what_ran_the_images_is_kept_by_part_and_told_once_in_order(tmp_path: Path) -> None:
     """A run may go on on another device, and with smaller batches where memory ran out."""
+    ticks = itertools.count(100.0)
+    store = Store(tmp_path, KEY, clock=lambda: next(ticks))
     running = [execution(16), execution(16), execution(8), execution(8), execution(16, "cuda:0"), execution(8)]
     left = iter(running)
     for images in (["a", "b", "c"], ["d"], ["e", "f"]):
@@ -194,6 +202,17 @@ def test_what_ran_the_images_is_kept_by_part_and_told_once(store: Store) -> None
         for image in images:
             buffer.add(image, [row(image)], passes=1, all_passes=1)
         buffer.write()
-    assert sorted(store.open().executions, key=repr) == sorted(
-        [execution(16), execution(8), execution(16, "cuda:0")], key=repr
-    )
+    assert store.open().executions == (execution(16), execution(8), execution(16, "cuda:0"))
+
+
+def test_a_part_from_before_executions_were_kept_is_read(store: Store, tmp_path: Path) -> None:
+    rows = pa.table({"image": ["a"]})
+    description = {"images": ["a"], "unreadable": {}, "passes": 1, "all_passes": 1, "seconds": 1.0, "written": 1.0}
+    metadata = {b"ensemble_eval": json.dumps({"key": KEY, **description}).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(rows.replace_schema_metadata(metadata), buffer)
+    store.open()
+    (tmp_path / PREDICTIONS_FOLDER / part_name(buffer.getvalue())).write_bytes(buffer.getvalue())
+    progress = store.open()
+    assert progress.done == {"a"}
+    assert not progress.executions

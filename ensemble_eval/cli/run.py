@@ -113,7 +113,7 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
         contextlib.closing(evaluation.evaluate()) as steps,
     ):
         show = _shared_progress(evaluation.results, update) if place.world > 1 else update
-        for step in _warning_of_smaller_batches(console, evaluation, steps):
+        for step in _warning_of_smaller_batches(evaluation, place, steps):
             # The others do not look at the shared folder while they work.
             if place.reports:
                 show(step.images_done, step.passes)
@@ -128,15 +128,18 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
     return evaluation.finish()
 
 
-def _warning_of_smaller_batches(
-    console: "Console", evaluation: "Run", steps: "Iterable[Step]"
-) -> "Iterator[Step]":
+def _warning_of_smaller_batches(evaluation: "Run", place: "Place", steps: "Iterable[Step]") -> "Iterator[Step]":
     """The steps, with a word when batches have become smaller: their size can change a score's last bits."""
+    from rich.console import Console
+
+    # Any process may say it.
+    console = Console(stderr=True, markup=False)
+    who = f"rank {place.rank}: " if place.world > 1 else ""
     told = evaluation.batch_size
     for step in steps:
         if evaluation.batch_size < told:
             told = evaluation.batch_size
-            _warn(console, f"a batch did not fit into memory; going on with {told} crops in each")
+            _warn(console, f"{who}a batch did not fit into memory; going on with {told} crops in each")
         yield step
 
 

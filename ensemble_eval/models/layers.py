@@ -19,7 +19,7 @@ Normalization = Literal["batch", "none"]
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
-    """Section 5's normalisation over neighbouring channels, in float32 whatever the precision of the rest.
+    """Section 5's normalisation over neighbouring channels, in float32 whatever torch's autocast is at.
 
     It squares its input, and in float16 the square of anything beyond 255 is infinite: the quotient would be zero,
     which nobody would notice.

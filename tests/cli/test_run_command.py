@@ -73,7 +73,7 @@ def test_a_run_writes_table_predictions_and_record(
 
     # The same command again changes nothing, and does not pass for what did the work.
     table = (tmp_path / "out" / "table3.csv").read_bytes()
-    again = cli(*arguments, "--batch-size", "16")
+    again = cli(*arguments, "--batch-size", "32")
     assert again.code == 0
     assert json.loads((tmp_path / "out" / "run.json").read_text())["executions"] == executions
     assert f"continuing: {images} images were done before" in again.err

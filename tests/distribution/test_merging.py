@@ -89,6 +89,7 @@ def test_the_parts_of_a_run_give_the_bytes_of_the_whole(
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (record["images"], record["passes"]) == (IMAGES, IMAGES * 10 * 2)
     assert record["merged"] == [str(folder) for folder in thirds]
+    assert [execution["ranks"] for execution in record["executions"]] == [WORLD]
     assert [files(folder) for folder in thirds] == before
 
 
