@@ -299,6 +299,8 @@ def test_cuda_agrees_with_the_cpu(
     for result, expected in zip(on_cuda, on_cpu, strict=True):
         for scheme, means in expected.mean_softmax.items():
             np.testing.assert_allclose(result.mean_softmax[scheme], means, rtol=0, atol=atol)
+            if precision == "float32":
+                assert np.array_equal(result.mean_softmax[scheme].argmax(axis=1), means.argmax(axis=1))
     scores = {result.id: result for result in on_cuda}
     decided = list(Engine(members, COUNT, cuda, 64, (5,)).run(pinned))
     assert len(decided) == len(images)
