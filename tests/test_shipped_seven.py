@@ -56,7 +56,7 @@ def test_each_was_trained_by_the_recipe_that_is_shipped_with_it(shipped: Ensembl
 
 
 def test_they_recognise_drawn_pictures_with_either_backend(cli: Cli, tmp_path: Path) -> None:
-    pytest.importorskip("openvino", reason="the extra [cpu] is not installed")
+    pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
     draw_dataset(tmp_path / "val", "val", images=64, seed=3, workers=1)
     scores = []
     for backend in ("torch", "openvino"):

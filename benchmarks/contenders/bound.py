@@ -12,14 +12,12 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-import openvino
 import torch
-from openvino import properties
-from openvino.preprocess import PrePostProcessor
 from torch import nn
 
 from benchmarks import pipeline
 from benchmarks.work import CROPS, Cost, Work, parser, work_from
+from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino, properties
 
 _ELEMENT_TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 

@@ -4,12 +4,11 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-import openvino
 import torch
-from openvino import properties
 from torch import Tensor
 
 from ensemble_eval.backends.predict import Precision, memory_errors_of, require_logits
+from ensemble_eval.backends.silent_openvino import openvino, properties
 from ensemble_eval.crops import CROP_SIZE
 from ensemble_eval.errors import InputError
 

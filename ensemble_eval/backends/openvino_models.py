@@ -5,13 +5,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import openvino
 import torch
 from numpy.typing import NDArray
-from openvino.preprocess import PrePostProcessor
 from torch import nn
 from torch.jit._trace import TracerWarning
 
+from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino
 from ensemble_eval.crops import CROP_SIZE
 from ensemble_eval.errors import InputError
 from ensemble_eval.models import GoogLeNet

@@ -21,7 +21,10 @@ from ensemble_eval.manifests import InputFormat, Member
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.pooled_images import ImageScores, ReadyImage
 
-openvino = pytest.importorskip("openvino", reason="the extra [cpu] is not installed")
+silent_openvino = pytest.importorskip(
+    "ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed"
+)
+openvino = silent_openvino.openvino
 openvino_models = pytest.importorskip("ensemble_eval.backends.openvino_models")
 OpenVino = pytest.importorskip("ensemble_eval.backends.openvino").OpenVino
 
