@@ -9,7 +9,6 @@ import pytest
 from outgoing import watched
 
 
-
 @pytest.mark.parametrize(("backend", "ranks"), [("torch", 1), ("openvino", 1), ("openvino", 2)])
 def test_a_run_sends_nothing_and_leaves_the_home_folder_alone(
     dataset: Path, ensemble: Path, tmp_path: Path, backend: str, ranks: int
