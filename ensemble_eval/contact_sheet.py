@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ensemble_eval import crops, pixels
-from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.errors import InputError, UnreadableImageError, first_line
 from ensemble_eval.files import atomic_path
 
 SHEET_FILE = "sheet.png"
@@ -24,12 +24,13 @@ def write_crops(image: Path, out: Path) -> Path:
     """
     try:
         decoded = pixels.decode(image.read_bytes())
-    except OSError as error:
-        raise InputError(f"{image} cannot be read ({error.strerror}); check the path") from error
+        _, height, width = decoded.shape
+        source = pixels.prepare(decoded, crops.plan(width, height, len(crops.CROPS)))
     except UnreadableImageError as error:
         raise InputError(f"{image} is not usable: {error}") from error
-    _, height, width = decoded.shape
-    source = pixels.prepare(decoded, crops.plan(width, height, len(crops.CROPS)))
+    except (OSError, MemoryError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"{image} cannot be read ({reason}); check the path") from error
     pictures = [
         Image.fromarray(np.ascontiguousarray(source.cut(view).permute(1, 2, 0).numpy()))
         for view in crops.views_of(width, height)

@@ -48,3 +48,8 @@ class InterruptedRunError(EnsembleEvalError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def first_line(error: Exception) -> str:
+    """What an error of somebody else's says, in one line; its type's name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

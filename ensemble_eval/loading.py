@@ -55,11 +55,10 @@ def load_image(
     """Read, decode and resize one image for the schemes up to `scheme`."""
     try:
         image = pixels.decode(item.read())
+        _, height, width = image.shape
+        source = pixels.prepare(image, crops.plan(width, height, scheme), bicubic=bicubic)
     except UnreadableImageError as error:
         return UnreadableImage(item.id, str(error))
-    _, height, width = image.shape
-    plan = crops.plan(width, height, scheme)
-    source = pixels.prepare(image, plan, bicubic=bicubic)
     return ReadyImage(position, item.id, item.label, _pinned(source, item.id) if pinned else source)
 
 

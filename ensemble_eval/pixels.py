@@ -18,7 +18,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from ensemble_eval.crops import CROP_SIZE, CropPlan, View, resized_size
-from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.errors import UnreadableImageError, first_line
 
 # Pillow's own threshold for a decompression bomb (a quarter GiB of RGB); ILSVRC's largest image has 18 million.
 MAX_PIXELS = 89_478_485
@@ -106,13 +106,15 @@ def decode(data: bytes) -> Tensor:
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_enormous(image.width, image.height)
             array = np.array(_to_rgb(image))
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image of a known format") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(f"decompression bomb: {error}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
-        # What Pillow's decoders raise for damaged files is not documented further than this.
-        raise UnreadableImageError(f"damaged: {error}") from error
+    except Exception as error:
+        # What Pillow's decoders raise for damaged files is not documented: TypeError and OverflowError too.
+        raise UnreadableImageError(f"damaged: {first_line(error)}") from error
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
@@ -130,7 +132,17 @@ def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSour
         image: uint8 [3, H, W].
         plan: made for this height and width.
         bicubic: resample bicubically instead of bilinearly.
+
+    Raises:
+        UnreadableImageError: the image cannot be resized, as where there is no memory for it.
     """
+    try:
+        return _packed(plan, _resized(image, plan, bicubic=bicubic))
+    except Exception as error:
+        raise UnreadableImageError(f"cannot be resized: {first_line(error)}") from error
+
+
+def _resized(image: Tensor, plan: CropPlan, *, bicubic: bool) -> dict[int | View, Tensor]:
     _, height, width = image.shape
     images: dict[int | View, Tensor] = {}
     for scale in plan.scales:
@@ -140,7 +152,7 @@ def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSour
         if view.is_whole and not view.mirrored:
             square = images[view.scale][:, view.top :, view.left :][:, : view.side, : view.side]
             images[view] = resize(square, CROP_SIZE, CROP_SIZE, bicubic=bicubic)
-    return _packed(plan, images)
+    return images
 
 
 def _packed(plan: CropPlan, images: Mapping[int | View, Tensor]) -> CropSource:

@@ -57,6 +57,19 @@ def png_that_claims(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk + encoded(picture(9, 9))[33:]
 
 
+def tiff_with_offsets_in_text() -> bytes:
+    """A TIFF of 2 × 2 grey pixels; where they lie is given as text, of which Pillow makes a `TypeError`."""
+    width, height, bits, compression, photometric, offsets, rows, counts = 256, 257, 258, 259, 262, 273, 278, 279
+    text, short = 2, 3
+    fields = [
+        *((width, short, 2), (height, short, 2), (bits, short, 8), (compression, short, 1)),
+        *((photometric, short, 1), (offsets, text, 110), (rows, short, 2), (counts, short, 4)),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in fields)
+    directory = struct.pack("<H", len(fields)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", 8) + directory + bytes([10, 20, 30, 40])
+
+
 def randomise(network: nn.Module, seed: int) -> nn.Module:
     """Give every weight and statistic a random value, and put the network in eval mode."""
     generator = torch.Generator().manual_seed(seed)

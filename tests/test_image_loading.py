@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from builders import encoded, picture
+from PIL import Image
 
 from ensemble_eval import loading, pixels
 from ensemble_eval.datasets import Item
@@ -39,6 +40,25 @@ def test_unreadable_images_keep_their_place_and_say_why(tmp_path: Path) -> None:
         UnreadableImage("01.png", "not an image of a known format"),
         UnreadableImage("02.png", "cannot be read (No such file or directory)"),
     ]
+
+
+def test_whatever_reading_decoding_and_resizing_raise_is_a_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    items = write_items(tmp_path, 1)
+    for owner, name, reason in (
+        (pixels, "resize", "cannot be resized: MemoryError"),
+        (Image.Image, "convert", "damaged: MemoryError"),
+        (Path, "read_bytes", "cannot be read (MemoryError)"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(owner, name, fail)
+            assert list(loading.load_images(items, 1, bicubic=False, workers=1, ahead=1)) == [
+                UnreadableImage("00.png", reason)
+            ]
 
 
 def test_bicubic_images_differ_from_bilinear_ones(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch.jit._trace import TracerWarning
 
 from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino
 from ensemble_eval.crops import CROP_SIZE
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, first_line
 from ensemble_eval.models import GoogLeNet
 
 
@@ -100,7 +100,7 @@ def _converted(network: nn.Module) -> openvino.Model:
             model = openvino.convert_model(network.eval(), example_input=example, input=[shape])
     except Exception as error:
         # Whatever somebody's network does, and whatever OpenVINO's many parts make of it.
-        sentence = f"a network cannot be converted for OpenVINO ({_first_line(error)})"
+        sentence = f"a network cannot be converted for OpenVINO ({first_line(error)})"
         raise InputError(f"{sentence}; choose --backend torch") from error
     if len(model.outputs) != 1:
         raise InputError(f"a network returns {len(model.outputs)} tensors, and it must return logits alone")
@@ -108,7 +108,3 @@ def _converted(network: nn.Module) -> openvino.Model:
     steps.input().tensor().set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     return steps.build()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

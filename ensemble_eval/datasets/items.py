@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.errors import InputError, UnreadableImageError, first_line
 
 _END_BYTES = 4096
 # Files on a network are slow to open one by one.
@@ -33,8 +33,10 @@ class Item:
         """
         try:
             return self.path.read_bytes()
-        except OSError as error:
-            raise UnreadableImageError(f"cannot be read ({error.strerror})") from error
+        except Exception as error:
+            # Not OSError alone: memory may be short, too.
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise UnreadableImageError(f"cannot be read ({reason})") from error
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import picture
+from builders import picture, tiff_with_offsets_in_text
 from conftest import Cli
 from PIL import Image
 from pillow_crops import pillow_crops
@@ -51,6 +51,7 @@ def test_the_sheet_shows_every_crop_under_its_own_number(cli: Cli, tmp_path: Pat
     [
         (None, "cannot be read (No such file or directory); check the path"),
         (b"not an image", "is not usable: not an image of a known format"),
+        (tiff_with_offsets_in_text(), "is not usable: damaged: 'str' object cannot be interpreted as an integer"),
     ],
 )
 def test_what_is_no_image_is_refused(cli: Cli, tmp_path: Path, content: bytes | None, sentence: str) -> None:

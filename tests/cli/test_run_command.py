@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from builders import CLASS_NAMES, PICTURE_SIZES, encoded, picture, png_that_claims, write_dataset
+from builders import (
+    CLASS_NAMES,
+    PICTURE_SIZES,
+    encoded,
+    picture,
+    png_that_claims,
+    tiff_with_offsets_in_text,
+    write_dataset,
+)
 from conftest import Cli
 from torch import Tensor
 
@@ -97,21 +105,25 @@ def test_unreadable_images_are_listed_and_not_counted(cli: Cli, ensemble: Path, 
     (root / "ant" / "bomb.png").write_bytes(png_that_claims(30_000, 30_000))
     (root / "bee" / "cut, short.jpg").write_bytes(whole[: len(whole) // 2])
     (root / "cat" / "text.png").write_text("not an image")
+    (root / "eel" / "strange.tif").write_bytes(tiff_with_offsets_in_text())
     (root / "dog" / "gone.png").symlink_to(tmp_path / "nowhere")
     finished = cli("run", root, "--ensemble", ensemble, "--crops", "1", "--out", tmp_path / "out")
     assert finished.code == 3
-    assert "warning: 4 unreadable images are not counted; see" in finished.err
+    assert "warning: 5 unreadable images are not counted; see" in finished.err
     with (tmp_path / "out" / "unreadable.csv").open(newline="") as file:
         header, *listed = csv.reader(file)
     assert header == ["image", "reason"]
-    assert [image for image, _ in listed] == ["ant/bomb.png", "bee/cut, short.jpg", "cat/text.png", "dog/gone.png"]
+    assert [image for image, _ in listed] == [
+        *("ant/bomb.png", "bee/cut, short.jpg", "cat/text.png", "dog/gone.png", "eel/strange.tif")
+    ]
     assert listed[0][1].startswith("decompression bomb: ")
     assert listed[1][1].startswith("damaged: ")
     assert listed[2][1] == "not an image of a known format"
     assert listed[3][1] == "cannot be read (No such file or directory)"
+    assert listed[4][1] == "damaged: 'str' object cannot be interpreted as an integer"
     assert {row["images"] for row in _rows(tmp_path / "out")} == {"3"}
     record = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert (record["images"], record["unreadable_images"]) == (3, 4)
+    assert (record["images"], record["unreadable_images"]) == (3, 5)
 
 
 def test_batches_that_become_smaller_are_told_of_and_recorded(

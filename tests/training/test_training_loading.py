@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import picture
+from builders import picture, tiff_with_offsets_in_text
 from tiny_training import tiny_task, write_pictures
 
 from ensemble_eval import crops, pixels
@@ -76,22 +76,32 @@ def test_members_see_the_same_image_differently(folder: Path) -> None:
     assert not torch.equal(first.images, other.images)
 
 
-def test_an_unreadable_image_is_left_out_and_named_never_replaced(folder: Path) -> None:
-    (folder / "train" / "bee" / "3.png").write_bytes(b"no picture")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no picture", "not an image of a known format"),
+        (tiff_with_offsets_in_text(), "damaged: 'str' object cannot be interpreted as an integer"),
+    ],
+)
+def test_an_unreadable_image_is_left_out_and_named_never_replaced(
+    folder: Path, content: bytes, reason: str
+) -> None:
+    (folder / "train" / "bee" / "3.png").write_bytes(content)
     batches = list(tiny_task(folder).training_batches(0))
     unreadable = [row for batch in batches for row in batch.unreadable]
-    assert {tuple(row) for row in unreadable} == {("bee/3.png", "not an image of a known format")}
+    assert {tuple(row) for row in unreadable} == {("bee/3.png", reason)}
     assert sum(len(batch.labels) for batch in batches) == 3 * 16 - len(unreadable)
     assert all(len(batch.images) == len(batch.labels) for batch in batches)
 
 
-def test_decoded_once_the_images_are_the_same(folder: Path) -> None:
-    (folder / "train" / "bee" / "3.png").write_bytes(b"no picture")
+@pytest.mark.parametrize("content", [b"no picture", tiff_with_offsets_in_text()])
+def test_decoded_once_the_images_are_the_same(folder: Path, content: bytes) -> None:
+    (folder / "train" / "bee" / "3.png").write_bytes(content)
     items = open_class_folders(folder / "train").items
     files, decoded = ImageFiles(items), DecodedImages(items, threads=2)
     for index, item in enumerate(items):
         if item.id == "bee/3.png":
-            with pytest.raises(UnreadableImageError, match="not an image"):
+            with pytest.raises(UnreadableImageError, match=r"not an image|damaged"):
                 decoded.decode(index)
         else:
             assert torch.equal(decoded.decode(index), files.decode(index))
