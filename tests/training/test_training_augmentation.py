@@ -142,6 +142,42 @@ def test_lighting_noise_has_the_covariance_of_imagenets_colours() -> None:
     assert np.cov(offsets.numpy().T) == pytest.approx(expected, rel=0.15)
 
 
+# `pca` in datasets/imagenet.lua of facebookarchive/fb.resnet.torch: each eigenvalue with its eigenvector.
+COLOUR_AXES = (
+    (0.2175, (-0.5675, -0.5808, -0.5836)),
+    (0.0188, (0.7192, -0.0045, -0.6948)),
+    (0.0045, (0.4009, -0.8140, 0.4203)),
+)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_lighting_noise_lies_along_each_of_the_published_axes(axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    value, vector = COLOUR_AXES[axis]
+    # So far along the axis that one channel goes from the middle almost to its end: levels then tell the digits.
+    drawn = torch.zeros(3)
+    drawn[axis] = 120 / 255 / (value * np.abs(vector).max())
+    monkeypatch.setattr(torch, "randn", lambda *_: drawn)
+    grey = torch.full((3, 32, 32), 128, dtype=torch.uint8)
+    patch = Augmentation(replace(WHOLE, lighting=1.0), 32)(grey, 0, 0)
+    expected = 128 + 255 * float(drawn[axis]) * value * np.array(vector)
+    assert patch[:, 0, 0].tolist() == [int(level) for level in expected.round()]
+
+
+def test_distortions_beyond_black_and_white_stay_there() -> None:
+    """A seed's noise is the same for every image, so grey shows what is added to black and to white."""
+    augmentation = Augmentation(replace(WHOLE, lighting=0.5), 32)
+    levels = (0, 128, 255)
+    patches = [
+        [augmentation(torch.full((3, 32, 32), level, dtype=torch.uint8), 0, seed).int() for level in levels]
+        for seed in range(50)
+    ]
+    for black, grey, white in patches:
+        assert (black - (grey - 128).clamp(0, 255)).abs().max() <= 1
+        assert (white - (255 + grey - 128).clamp(0, 255)).abs().max() <= 1
+    for darkened in (True, False):
+        assert sum(bool((grey < 120).all() if darkened else (grey > 136).all()) for _, grey, _ in patches) > 5
+
+
 def test_a_seed_gives_the_same_patch_and_leaves_the_global_generator_alone() -> None:
     image = torch.from_numpy(np.array(picture(80, 60))).permute(2, 0, 1)
     augmentation = Augmentation(Sampling(), 32)

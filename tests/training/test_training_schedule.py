@@ -32,6 +32,16 @@ def test_period_and_factor_are_fields_and_a_period_may_be_part_of_an_epoch() -> 
     assert values == pytest.approx([1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125])
 
 
+@pytest.mark.parametrize(
+    ("epochs", "steps"),
+    [(0.65, 3), (0.55, 2), (0.3, 1), (0.1, 1), (1e-9, 1)],
+    ids=["2.6 steps", "2.2 steps", "1.2 steps", "0.4 steps", "almost nothing"],
+)
+def test_a_period_is_the_nearest_number_of_whole_steps_and_at_least_one(epochs: float, steps: int) -> None:
+    values = rates(steps=9, steps_per_epoch=4, lr_decay_period_epochs=epochs, lr_decay_factor=0.5)
+    assert values == pytest.approx([0.5 ** (step // steps) for step in range(9)])
+
+
 def test_the_warm_up_rises_linearly_and_the_decay_goes_on_meanwhile() -> None:
     values = rates(steps=7, steps_per_epoch=4, warmup_epochs=1, lr_decay_period_epochs=1, lr_decay_factor=0.5)
     assert values == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.5, 0.5, 0.5])
