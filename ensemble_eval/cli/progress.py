@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 # One line in this many seconds keeps a job's log short and its last line recent.
 PLAIN_LINE_SECONDS = 10.0
@@ -15,8 +15,64 @@ Update = Callable[[int, int], None]
 
 
 @dataclass
+class Pace:
+    """How fast the work goes, and how long the rest will take: from what is done and how old that is.
+
+    What several processes do is seen only once it is stored, many images at a time. So the pace is that up to
+    the last such moment, and the time since then counts for the rest.
+
+    Attributes:
+        total: images of the whole run.
+        start: images that an earlier run had done; they do not count for the pace.
+        began: when the work began, in seconds of a monotonic clock.
+    """
+
+    total: int
+    start: int
+    began: float
+    _done: int = field(init=False)
+    _passes: int = field(init=False, default=0)
+    _moved: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._done, self._moved = self.start, self.began
+
+    def update(self, done: int, passes: int, now: float) -> None:
+        """Take note that `done` images are done, with `passes` crops through members since the start."""
+        if done > self._done:
+            self._done, self._passes, self._moved = done, passes, now
+
+    @property
+    def is_known(self) -> bool:
+        """Whether anything was done since the start."""
+        return self._done > self.start
+
+    @property
+    def passes_per_second(self) -> float:
+        """Crops through members; 0 where nothing was done yet."""
+        return self._passes / self._seconds
+
+    def age(self, now: float) -> float:
+        """Seconds since anything was done."""
+        return now - self._moved
+
+    def seconds_left(self, now: float) -> float | None:
+        """Time for the rest; None while nothing is done, and when more should have come long ago."""
+        if self._done >= self.total:
+            return 0.0
+        if not self.is_known:
+            return None
+        left = self._seconds / (self._done - self.start) * (self.total - self._done) - self.age(now)
+        return left if left > 0 else None
+
+    @property
+    def _seconds(self) -> float:
+        return max(self._moved - self.began, 1e-9)
+
+
+@dataclass
 class PlainLines:
-    """Prints `done/total`, the pace and the time left, now and then.
+    """Prints `done/total`, the pace and the time left, now and then, and once when all is done.
 
     Attributes:
         console: where the lines go.
@@ -29,23 +85,29 @@ class PlainLines:
     total: int
     start: int
     clock: Callable[[], float] = time.monotonic
-    _began: float = field(init=False)
+    _pace: Pace = field(init=False)
     _printed: float = field(init=False)
+    _ended: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self._began = self._printed = self.clock()
+        self._printed = self.clock()
+        self._pace = Pace(self.total, self.start, self._printed)
 
     def update(self, done: int, passes: int) -> None:
         """Tell that `done` images are done, with `passes` crops through members since the start."""
         now = self.clock()
-        if now - self._printed < PLAIN_LINE_SECONDS and done < self.total:
+        self._pace.update(done, passes, now)
+        if self._ended or (now - self._printed < PLAIN_LINE_SECONDS and done < self.total):
             return
-        self._printed = now
-        seconds = max(now - self._began, 1e-9)
-        left = seconds / max(done - self.start, 1) * (self.total - done)
-        self.console.print(
-            f"{done}/{self.total} images, {passes / seconds:.0f} crops/s, {duration(left)} left", highlight=False
-        )
+        self._printed, self._ended = now, done >= self.total
+        self.console.print(f"{done}/{self.total} images, {self._rest(now)}", highlight=False)
+
+    def _rest(self, now: float) -> str:
+        if not self._pace.is_known and not self._ended:
+            return "time left not known yet"
+        left = self._pace.seconds_left(now)
+        rest = f"nothing new for {duration(self._pace.age(now))}" if left is None else f"{duration(left)} left"
+        return f"{self._pace.passes_per_second:.0f} crops/s, {rest}"
 
 
 @contextmanager
@@ -59,15 +121,22 @@ def progress_updates(console: Console, total: int, start: int) -> Iterator[Updat
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[pace]}"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("images", total=total, completed=start, pace="")
-        began = time.monotonic()
+        task = progress.add_task("images", total=total, completed=start, pace="", left="-:--:--")
+        pace = Pace(total, start, time.monotonic())
 
         def update(done: int, passes: int) -> None:
-            pace = f"{passes / max(time.monotonic() - began, 1e-9):.0f} crops/s"
-            progress.update(task, completed=done, pace=pace)
+            now = time.monotonic()
+            pace.update(done, passes, now)
+            left = pace.seconds_left(now)
+            progress.update(
+                task,
+                completed=done,
+                pace=f"{pace.passes_per_second:.0f} crops/s" if pace.is_known else "",
+                left="-:--:--" if left is None else duration(left),
+            )
 
         yield update
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_eval.cli.options import distribution_options, evaluation_options
+from ensemble_eval.cli.output import complain
 from ensemble_eval.cpu import wait_without_spinning
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def run(**options: Any) -> int:
     except EnsembleEvalError as error:
         if place.world == 1:
             raise
-        click.echo(f"error: rank {place.rank}: {error}", err=True)
+        complain(f"error: rank {place.rank}: {error}")
         return error.exit_code
 
 
@@ -112,7 +113,8 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
         progress_updates(console, total, start) as update,
         contextlib.closing(evaluation.evaluate()) as steps,
     ):
-        show = _shared_progress(evaluation.results, update) if place.world > 1 else update
+        stored = _StoredProgress(evaluation.results, update)
+        show = stored.show if place.world > 1 else update
         for step in _warning_of_smaller_batches(evaluation, place, steps):
             # The others do not look at the shared folder while they work.
             if place.reports:
@@ -124,7 +126,7 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
             while not watch.update(evaluation.results.progress.accounted):
                 stop.check()
                 time.sleep(_LOOK_EVERY_SECONDS)
-                show(0, 0)
+                stored.look()
     return evaluation.finish()
 
 
@@ -166,12 +168,11 @@ def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Pla
         watch = _watch(results, ranks, run_id)
         total, before = len(results.sources.dataset.items), len(results.progress.done)
         with progress_updates(console, total, before) as update:
-            show = _shared_progress(results, update)
+            stored = _StoredProgress(results, update)
 
             def look() -> None:
-                show(0, 0)
-                # What an earlier start could not read counts when this one has tried it again.
-                watch.update(results.progress.done | results.store.unreadable_since_opening())
+                stored.look()
+                watch.update(stored.accounted)
 
             try:
                 run_workers([word for word in sys.argv[1:] if word != "--fresh"], ranks, run_id, look)
@@ -190,17 +191,29 @@ def _watch(results: "Results", ranks: int, session: str) -> "Watch":
     return Watch(shards, results.settings.timeout)
 
 
-def _shared_progress(results: "Results", update: "Update") -> "Update":
-    """Show what all processes have stored, whatever this one did; the parts are looked at once a second."""
-    passes_before, looked = results.progress.passes, time.monotonic()
+class _StoredProgress:
+    """Shows what all processes have stored, whatever this one did."""
 
-    def show(_done: int, _passes: int) -> None:
-        nonlocal looked
-        if time.monotonic() - looked >= _LOOK_EVERY_SECONDS:
-            results.progress, looked = results.store.peek(), time.monotonic()
-            update(len(results.progress.accounted), results.progress.passes - passes_before)
+    def __init__(self, results: "Results", update: "Update") -> None:
+        self._results = results
+        self._update = update
+        self._passes_before = results.progress.passes
+        self._looked = time.monotonic()
 
-    return show
+    @property
+    def accounted(self) -> frozenset[str]:
+        """What is through; of what an earlier start could not read, only what this one has tried again."""
+        return self._results.progress.done | self._results.store.unreadable_since_opening()
+
+    def look(self) -> None:
+        """Read what came since the last time, and show it."""
+        self._results.progress, self._looked = self._results.store.peek(), time.monotonic()
+        self._update(len(self.accounted), self._results.progress.passes - self._passes_before)
+
+    def show(self, _done: int, _passes: int) -> None:
+        """As `look`, at most once a second."""
+        if time.monotonic() - self._looked >= _LOOK_EVERY_SECONDS:
+            self.look()
 
 
 def _continuation(place: "Place") -> str:
