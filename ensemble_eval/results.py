@@ -22,7 +22,7 @@ class Outcome:
 
     Attributes:
         rows: of Table 3.
-        gain: of the last row over the first.
+        gain: of the last row over the first; None where there is but one row.
         one_model_member: whose rows stand for one model.
         unreadable: reason by image.
         passes: that were run.
@@ -31,7 +31,7 @@ class Outcome:
     """
 
     rows: list[Row]
-    gain: Gain
+    gain: Gain | None
     one_model_member: str
     unreadable: Mapping[str, str]
     passes: int
@@ -176,13 +176,16 @@ def write_tables(
     _require_each_once(predictions, progress)
     rows = table3(predictions, members)
     best = one_model_member(predictions, members)
-    text = json.dumps({**record, "one_model_member": best}, indent=2) + "\n"
+    # A single row has nothing to be compared to but itself.
+    improvement = gain(predictions, members) if len(rows) > 1 else None
+    compared = None if improvement is None else reports.gain_record(improvement, rows)
+    text = json.dumps({**record, "one_model_member": best, "gain": compared}, indent=2) + "\n"
     # The record first: a table that nobody can attribute would be refused by the next start.
     write_atomically(out / run_record.RECORD_FILE, text.encode())
     table = out / run_record.TABLE_FILE
     write_atomically(table, reports.table3_csv(rows).encode())
     saved = progress.all_passes - progress.passes
-    return Outcome(rows, gain(predictions, members), best, unreadable, progress.passes, saved, table)
+    return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table)
 
 
 def _require_each_once(predictions: pd.DataFrame, progress: Progress) -> None:

@@ -13,6 +13,7 @@ from ensemble_eval.cli.crops import crops
 from ensemble_eval.cli.demo_data import demo_data
 from ensemble_eval.cli.describe import describe
 from ensemble_eval.cli.merge import merge
+from ensemble_eval.cli.output import Context, complain, print_in_any_encoding
 from ensemble_eval.cli.run import run
 from ensemble_eval.cli.status import status
 from ensemble_eval.cli.submit import submit
@@ -44,6 +45,8 @@ def cli() -> None:
 
 for command in (run, submit, status, merge, check, crops, describe, train, demo_data):
     cli.add_command(command)
+for command in (cli, *cli.commands.values()):
+    command.context_class = Context
 
 
 def main() -> NoReturn:
@@ -59,15 +62,16 @@ def main() -> NoReturn:
 
 def run_command_line() -> int:
     """The exit code of the command line in `sys.argv`; errors that we raise on purpose become one sentence."""
+    print_in_any_encoding()
     try:
         code: int | None = cli.main(prog_name="ensemble-eval", standalone_mode=False)
         return code or 0
     except EnsembleEvalError as error:
-        click.echo(f"error: {error}", err=True)
+        complain(f"error: {error}")
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        error.show(sys.stderr)
         return error.exit_code
     except click.Abort:
-        click.echo("stopped by SIGINT", err=True)
+        complain("stopped by SIGINT")
         return _SIGINT

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from ensemble_eval.cli.options import evaluation_options
+from ensemble_eval.cli.output import complain, say
 from ensemble_eval.cpu import wait_without_spinning
 
 
@@ -26,14 +27,12 @@ def check(**options: Any) -> None:
     inputs = open_inputs(settings)
     Results(settings, inputs).refuse_foreign()
     for warning in inputs.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    click.echo(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
-    click.echo(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
-    click.echo(f"data set  {inputs.dataset.root}: {len(inputs.dataset.items)} images")
-    click.echo(f"device    {inputs.device}, {inputs.backend}, {settings.precision}")
+        complain(f"warning: {warning}")
+    say(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
+    say(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
+    say(f"data set  {inputs.dataset.root}: {len(inputs.dataset.items)} images")
+    say(f"device    {inputs.device}, {inputs.backend}, {settings.precision}")
     cost = estimate(settings, inputs)
-    click.echo(
-        f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)"
-    )
-    click.echo(f"pace      {cost.passes_per_second:.0f} crops/s in one timed batch, so about {cost.duration}")
-    click.echo("everything that a run needs is there")
+    say(f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)")
+    say(f"pace      {cost.passes_per_second:.0f} crops/s in one timed batch, so about {cost.duration}")
+    say("everything that a run needs is there")

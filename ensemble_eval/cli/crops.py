@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.output import say
 
 
 @click.command()
@@ -15,4 +16,4 @@ def crops(image: Path, out: Path) -> None:
     from ensemble_eval.contact_sheet import write_crops
 
     sheet = write_crops(image, out)
-    click.echo(f"144 crops and {sheet.name} written to {out}")
+    say(f"144 crops and {sheet.name} written to {out}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble_eval.cli.output import complain, say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -32,7 +34,7 @@ def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: 
 
     with _progress(Console(stderr=True, markup=False), images) as on_progress:
         outcome = draw_dataset(directory, split, images, seed, workers, on_progress)
-    click.echo(_outcome_sentence(directory, outcome))
+    say(_outcome_sentence(directory, outcome))
 
 
 def _outcome_sentence(directory: Path, outcome: "DrawnDataset") -> str:
@@ -59,4 +61,4 @@ def _progress(console: "Console", images: int) -> Iterator[Callable[[int, int], 
 
 def _plain_lines(finished: int, images: int) -> None:
     if finished == images or finished * _PLAIN_LINES // images > (finished - 1) * _PLAIN_LINES // images:
-        click.echo(f"drawing: {finished} of {images} pictures", err=True)
+        complain(f"drawing: {finished} of {images} pictures")

@@ -10,19 +10,17 @@ import click
 def describe(arch: str, width: float, classes: int) -> None:
     """Print Table 1 with counted beside published parameters and multiply-adds, and check two claims."""
     from rich.console import Console
-    from rich.table import Table
 
+    from ensemble_eval.cli.output import print_sentence
+    from ensemble_eval.cli.tables import print_table
     from ensemble_eval.models.counting import count_network
     from ensemble_eval.models.description import claim_lines, table1_text
 
     counts = count_network(arch, classes, width=width)
     header, *lines = table1_text(counts)
-    table = Table(title=f"Table 1: {arch}, width {width:g}, {classes} classes")
-    for index, title in enumerate(header):
-        table.add_column(title, justify="left" if index == 0 else "right")
-    for line in lines:
-        table.add_row(*line)
-    console = Console(markup=False)
-    console.print(table)
+    console = Console(markup=False, emoji=False)
+    print_sentence(console, f"Table 1: {arch}, width {width:g}, {classes} classes")
+    # The output's size goes first, then the multiply-adds with what is printed of them and the mark.
+    print_table(console, header, lines, [(1,), (5, 6, 7)], left_aligned=(0,))
     for sentence in claim_lines(counts):
-        console.print(sentence, highlight=False, soft_wrap=True)
+        print_sentence(console, sentence)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.output import complain
 
 
 @click.command()
@@ -21,13 +22,12 @@ def merge(folders: tuple[Path, ...], out: Path) -> int:
 
     merged = merging.merge(folders, out)
     for path in merged.damaged:
-        click.echo(f"warning: {path} had changed since it was written and is left out", err=True)
+        complain(f"warning: {path} had changed since it was written and is left out")
     if merged.outcome is None:
         missing = merged.images - len(merged.progress.accounted)
-        click.echo(
+        complain(
             f"{missing} of {merged.images} images are missing, so no table is written; "
-            f"run the evaluation with --out {out} to do them",
-            err=True,
+            f"run the evaluation with --out {out} to do them"
         )
         return 1
     print_table3(merged.outcome)

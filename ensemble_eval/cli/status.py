@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.output import say
 
 # Parts come every half minute; after this long without one it is fair to ask.
 _SILENT_SECONDS = 120.0
@@ -23,17 +24,17 @@ def status(out: Path) -> None:
     from ensemble_eval.job_status import read_status
 
     now = read_status(out)
-    click.echo(f"done        {now.done} of {now.images} images, {now.passes} passes")
-    click.echo(f"missing     {now.missing}")
-    click.echo(f"unreadable  {now.unreadable}")
+    say(f"done        {now.done} of {now.images} images, {now.passes} passes")
+    say(f"missing     {now.missing}")
+    say(f"unreadable  {now.unreadable}")
     if now.damaged:
-        click.echo(f"damaged     {len(now.damaged)} parts; the next start does their images again")
-    click.echo(f"pace        {now.images_per_second:.2f} images/s")
+        say(f"damaged     {len(now.damaged)} parts; the next start does their images again")
+    say(f"pace        {now.images_per_second:.2f} images/s")
     silent = time.time() - now.newest
     if not now.missing:
         finished = (out / "table3.csv").exists()
-        click.echo("time left   none" if finished else "time left   none; run the command once more for the table")
+        say("time left   none" if finished else "time left   none; run the command once more for the table")
     elif silent > _SILENT_SECONDS:
-        click.echo(f"time left   {duration(now.seconds_left)} once it runs; nothing came for {duration(silent)}")
+        say(f"time left   {duration(now.seconds_left)} once it runs; nothing came for {duration(silent)}")
     else:
-        click.echo(f"time left   {duration(now.seconds_left)}")
+        say(f"time left   {duration(now.seconds_left)}")

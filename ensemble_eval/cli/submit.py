@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ensemble_eval.cli.options import PATH, distribution_options, evaluation_options
+from ensemble_eval.cli.output import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,15 +76,15 @@ def submit(context: click.Context, /, **options: Any) -> None:
     ensembles = _ensembles(options["ensemble"], options["array"], options["out"])
     script = batch_script(_job(options), command, ensembles)
     if options["dry_run"]:
-        click.echo(script, nl=False)
+        say(script, end="")
         return
     # Slurm does not make the folder of a log.
     options["out"].mkdir(parents=True, exist_ok=True)
     said = submit_script(script)
-    click.echo(said)
-    click.echo(f"follow it with: tail -F {_logs_of(options, said)}")
+    say(said)
+    say(f"follow it with: tail -F {_logs_of(options, said)}")
     for _, out in ensembles:
-        click.echo(f"or with:        ensemble-eval status {shlex.quote(str(out))}")
+        say(f"or with:        ensemble-eval status {shlex.quote(str(out))}")
 
 
 def _job(options: dict[str, Any]) -> "Job":

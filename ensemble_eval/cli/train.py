@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble_eval.cli.output import say
 from ensemble_eval.cpu import wait_without_spinning
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def train(
     recipe = _with_data(read_recipe(config), train_data, val_data)
     finished = _train(console, recipe, Options(out, members, device, workers, fresh))
     if finished.manifest is not None:
-        click.echo(f"written to {finished.manifest}")
+        say(f"written to {finished.manifest}")
     if not finished.unreadable:
         return 0
     console.print(

@@ -79,6 +79,14 @@ def test_a_run_writes_table_predictions_and_record(
     assert record["seconds"] > 0
     assert record["passes"] == 2 * 10 * len(PICTURE_SIZES)
 
+    # The last row against the first, as it stands on the terminal.
+    gain = record["gain"]
+    assert (gain["base"], gain["compared"]) == ({"models": 1, "crops": 1}, {"models": 2, "crops": 10})
+    difference = float(rows[-1]["top5_error"]) - float(rows[0]["top5_error"])
+    assert gain["top5_difference"] == pytest.approx(difference, abs=1e-4)
+    bounds = f"{gain['top5_difference_low']:+.2f} to {gain['top5_difference_high']:+.2f}"
+    assert f"paired by image: {bounds}\n" in finished.out
+
     # The same command again changes nothing, and does not pass for what did the work.
     table = (tmp_path / "out" / "table3.csv").read_bytes()
     again = cli(*arguments, "--batch-size", "32")
@@ -174,6 +182,16 @@ def test_a_flat_folder_a_folder_of_checkpoints_and_no_scores(cli: Cli, ensemble:
     assert dict(zip(predictions["image"], predictions["label"], strict=True)) == {"x.png": 5, "y.png": 2}
     assert "scores" not in predictions.columns
     assert len(_rows(tmp_path / "out")) == 1
+
+
+def test_one_configuration_is_compared_with_nothing(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    options = ("--models", "1", "--crops", "1", "--out", tmp_path / "out")
+    finished = cli("run", dataset, "--ensemble", ensemble, *options)
+    assert finished.code == 0
+    assert "last row against the first" not in finished.out
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["gain"] is None
 
 
 def test_a_damaged_part_is_done_again(cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""Tables on terminals of every width and encoding: nothing is cut, broken or refused."""
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+from rich.console import Console
+
+from ensemble_eval.cli.output import print_in_any_encoding, print_sentence
+from ensemble_eval.cli.tables import fitting_columns, print_table, print_table3
+from ensemble_eval.reports import table3_text
+from ensemble_eval.results import Outcome
+from ensemble_eval.tables import Gain, Row
+
+# Intervals as wide as they come.
+ROWS = [
+    Row(1, 1, 1, 100.0, 0.0, 100.0, 6, 6, 6, 60.9666, 100.0),
+    Row(1, 144, 144, 50.0, -50.0, 66.6667, 3, 4, 6, 18.7622, 81.2378),
+    Row(7, 144, 1008, 0.0, -100.0, 16.6667, 0, 1, 6, 0.0, 39.0334),
+]
+OUTCOME = Outcome(ROWS, Gain(-100.0, -96.61, -3.19, -100.0), "größte", {}, 300, 700, Path("out/table3.csv"))
+HEADER, *LINES = table3_text(ROWS)
+ALWAYS = [HEADER.index(title) for title in ("models", "crops", "top-5")]
+
+
+def _cells(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+
+
+@pytest.mark.parametrize("width", range(20, 121))
+def test_every_cell_is_whole_on_one_line_at_any_width(width: int) -> None:
+    screen = io.StringIO()
+    print_table3(OUTCOME, Console(width=width, force_terminal=True, color_system=None, file=screen))
+    printed = screen.getvalue()
+    *lines, last = printed.splitlines()
+    assert last == "written to out/table3.csv"  # a path stays as it is, to be copied
+    assert max(map(len, lines)) <= width
+    if width < 22:
+        # By hand: three columns of 6, 5 and 7 characters with four lines between them take 22.
+        listed = printed.partition("models")[2].partition("last row")[0].split("\n\n")
+        for block, cells in zip(listed, LINES, strict=False):
+            assert all(re.search(rf"^(\S.* )?{re.escape(cell)}$", block, re.MULTILINE) for cell in cells[1:])
+        return
+    shown = _cells(printed)
+    assert len(shown) == len(LINES)
+    columns = [[cells[index] for cells in shown] for index in range(len(shown[0]))]
+    everything = [list(column) for column in zip(*LINES, strict=True)]
+    assert all(column in everything for column in columns)
+    assert all(everything[index] in columns for index in ALWAYS)
+    assert (columns == everything) == (width >= 66)  # by hand: 57 characters in cells and 9 lines
+
+
+def test_what_has_no_room_is_named_and_nothing_else_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    dispensable = [(HEADER.index("cost"),), (HEADER.index("paper"),)]
+    print_table(Console(width=65), HEADER, LINES, dispensable)
+    printed = capsys.readouterr().out
+    assert printed.endswith("no room in 65 columns for: cost\n")
+    assert _cells(printed)[0] == [cell for cell, title in zip(LINES[0], HEADER, strict=True) if title != "cost"]
+    print_table(Console(width=120), HEADER, LINES, dispensable)
+    printed = capsys.readouterr().out
+    assert _cells(printed) == LINES
+    assert "no room" not in printed
+
+
+def test_blanks_go_before_columns_and_columns_in_their_order() -> None:
+    # By hand: 3 cells of 4 characters, 4 lines between them, 6 blanks.
+    assert fitting_columns([4, 4, 4], [(2,), (0,)], 22) == ([0, 1, 2], 1)
+    assert fitting_columns([4, 4, 4], [(2,), (0,)], 21) == ([0, 1, 2], 0)
+    assert fitting_columns([4, 4, 4], [(2,), (0,)], 15) == ([0, 1], 1)
+    assert fitting_columns([4, 4, 4], [(2,), (0,)], 9) == ([1], 1)
+    assert fitting_columns([4, 4, 4], [(2,), (0,)], 5) is None
+
+
+@pytest.mark.parametrize("width", range(20, 121))
+def test_sentences_break_between_words_and_never_within_an_interval(width: int) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=width, color_system=None)
+    print_sentence(
+        console, "95% interval of the difference, paired by image: -96.61 to -3.19, 1,582,671,872 in all"
+    )
+    lines = screen.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    assert any("-96.61 to -3.19," in line for line in lines)
+    assert any("1,582,671,872" in line for line in lines)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_table_3_is_printed_in_any_encoding(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "stdout", stdout := io.TextIOWrapper(io.BytesIO(), encoding))
+    print_in_any_encoding()
+    print_table3(OUTCOME)
+    stdout.seek(0)
+    printed = stdout.read()
+    assert "one model is " + ("gr\\xf6\\xdfte" if encoding == "ascii" else "größte") in printed
+    assert "61.0 to 100.0%" in printed
+    assert "95% interval of the difference, paired by image: -96.61 to -3.19" in printed
+    if encoding == "ascii":
+        assert re.search(r"\|\s+7 \|\s+144 \|\s+1008 \|", printed)
+
+
+ASCII = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1", "COLUMNS": "100"}
+
+
+def _in_ascii(*arguments: object) -> "subprocess.CompletedProcess[bytes]":
+    command = [sys.executable, "-m", "ensemble_eval", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, env=ASCII, check=False, timeout=120)
+
+
+def test_every_command_speaks_ascii_where_nothing_else_can_be_shown(
+    dataset: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "größte"
+    ran = _in_ascii("run", dataset, "--ensemble", ensemble, "--crops", 1, "--out", out)
+    assert ran.returncode == 0, ran.stderr
+    assert b"2 models x 1 crops x 6 images on cpu" in ran.stderr
+    assert f"written to {tmp_path}/gr\\xf6\\xdfte/table3.csv".encode() in ran.stdout
+    described = _in_ascii("describe", "--width", "0.1")
+    assert b"112x112x" in described.stdout
+    assert b"!=" in described.stdout
+    helped = _in_ascii("crops", "--help")
+    assert b"000.png ... 143.png" in helped.stdout
+    refused = _in_ascii("run", "größte")
+    unknown = _in_ascii("größte")
+    assert b"gr\\xf6\\xdfte" in refused.stderr
+    assert b"gr\\xf6\\xdfte" in unknown.stderr
+    for finished in (ran, described, helped, refused, unknown):
+        assert finished.returncode in (0, 2)
+        assert (finished.stdout + finished.stderr).isascii()
+
+
+def test_describe_never_cuts_a_figure(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for width in (20, 30, 60, 90):
+        monkeypatch.setenv("COLUMNS", str(width))
+        finished = cli("describe")
+        assert finished.code == 0
+        assert "…" not in finished.out
+        assert "2.7K" in finished.out
+        assert "inception5b" in finished.out
