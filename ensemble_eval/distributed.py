@@ -54,6 +54,7 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
             return _torchrun_place(environment)
         if _is_srun_step(environment):
             return _srun_place(environment)
+        _require_alone(environment)
     except (KeyError, ValueError) as error:
         raise InputError(
             f"the launcher's variables are not usable ({error}); start with torchrun or srun, or unset them"
@@ -83,6 +84,17 @@ def _torchrun_place(environment: Mapping[str, str]) -> Place:
             parent=int(parent) if parent else None,
         )
     )
+
+
+def _require_alone(environment: Mapping[str, str]) -> None:
+    """Refuse one of torchrun's variables without the other: each of several processes would do all the work.
+
+    Some platforms set them for single processes too, which is fine.
+    """
+    for name, alone in (("WORLD_SIZE", 1), ("RANK", 0)):
+        if name in environment and int(environment[name]) != alone:
+            other = "RANK" if name == "WORLD_SIZE" else "WORLD_SIZE"
+            raise ValueError(f"{name}={environment[name]} without {other}")
 
 
 def _is_srun_step(environment: Mapping[str, str]) -> bool:

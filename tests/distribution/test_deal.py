@@ -51,12 +51,35 @@ def test_a_step_of_one_task_may_start_processes_of_its_own() -> None:
         {"SLURM_STEP_NUM_TASKS": None},  # the batch script itself
         {"SLURM_STEP_ID": "4294967291"},  # the same, where Slurm numbers it
         {"SLURM_STEP_ID": "4294967290"},  # an interactive shell
+        {"SLURM_STEP_ID": "4294967280"},  # the first number that Slurm gives no real step
         {"SLURM_STEP_ID": None},
     ],
 )
 def test_a_job_without_a_step_is_one_process(changes: dict[str, str | None]) -> None:
     environment = {name: value for name, value in {**SRUN, **changes}.items() if value is not None}
     assert find_place(environment) == Place()
+
+
+def test_the_last_number_of_a_real_step_is_one() -> None:
+    assert find_place({**SRUN, "SLURM_STEP_ID": "4294967279"}).world == 4
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE"])
+@pytest.mark.parametrize("value", ["2", "-1", "two"])
+def test_one_of_torchruns_variables_alone_is_refused(name: str, value: str) -> None:
+    """Each of several such processes would run everything."""
+    with pytest.raises(InputError, match=f"{value}.*start with torchrun or srun, or unset them"):
+        find_place({name: value})
+
+
+@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "1"}, {"RANK": "0"}])
+def test_a_variable_that_says_alone_is_believed(environment: dict[str, str]) -> None:
+    """Some platforms set WORLD_SIZE=1 for every single process."""
+    assert find_place(environment) == Place()
+
+
+def test_a_job_step_counts_where_a_script_exports_one_of_torchruns_variables() -> None:
+    assert find_place({**SRUN, "WORLD_SIZE": "4"}) == find_place(SRUN)
 
 
 @pytest.mark.parametrize("changes", [{"RANK": "eight"}, {"RANK": "8"}, {"LOCAL_RANK": ""}])
@@ -73,6 +96,7 @@ def test_restarts_that_only_one_machine_counts_change_no_deal() -> None:
 def test_sessions_differ_from_start_to_start() -> None:
     assert find_place({**SRUN, "SLURM_RESTART_COUNT": "1"}).session != find_place(SRUN).session
     assert find_place({**TORCHRUN, "RANK": "0"}).session == find_place(TORCHRUN).session
+    assert find_place({**TORCHRUN, "TORCHELASTIC_RUN_ID": "other"}).session != find_place(TORCHRUN).session
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 64])
