@@ -10,6 +10,23 @@ from ensemble_eval.pooled_images import Strand
 _MAX_LANES = 16
 
 
+def batches_needed(images: int, scheme: int, size: int) -> int:
+    """How many batches the crops of consecutive images take, the last ones filled in part.
+
+    Args:
+        images: from the first of a data set on.
+        scheme: crops of each.
+        size: rows of a batch.
+    """
+    lanes = math.gcd(size, _MAX_LANES)
+    crops = [0] * lanes
+    for position in range(min(images, lanes)):
+        alike = len(range(position, images, lanes))
+        for view in range(scheme):
+            crops[(_first_lane(position, scheme, lanes) + view) % lanes] += alike
+    return max(math.ceil(count / (size // lanes)) for count in crops)
+
+
 class Pass(NamedTuple):
     """One view of one image, to go through the members of its strand."""
 
@@ -49,9 +66,7 @@ class Batch:
     def take_from(self, strand: Strand, at_most: int) -> None:
         """Take the first `at_most` open views of a strand, as far as their lanes have empty rows."""
         image = strand.image
-        # Consecutive images fill consecutive lanes. Where a scheme fills all lanes evenly, they begin one lane
-        # apart, so that not all of them wait for the same.
-        first = image.position * (image.scheme % self._lanes or 1)
+        first = _first_lane(image.position, image.scheme, self._lanes)
         for view in strand.open_views()[:at_most]:
             lane = (first + view) % self._lanes
             if self._taken[lane] < self.size // self._lanes:
@@ -68,3 +83,12 @@ class Batch:
     def strands(self) -> Iterator[Strand]:
         """The strands that have views in the batch, each once."""
         yield from {id(one.strand): one.strand for one in self.passes.values()}.values()
+
+
+def _first_lane(position: int, scheme: int, lanes: int) -> int:
+    """Of an image's first crop, before it is taken modulo `lanes`.
+
+    Consecutive images fill consecutive lanes. Where a scheme fills all lanes evenly, they begin one lane apart,
+    so that not all of them wait for the same.
+    """
+    return position * (scheme % lanes or 1)

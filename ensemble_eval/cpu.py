@@ -1,13 +1,21 @@
-"""Two settings of a process that does its work on the CPU."""
+"""The processors that a process may use, and two settings of one that does its work on them."""
 
 import ctypes
 import os
 import platform
+import sys
 
 # Parameter numbers and the largest useful values, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MAX_INT = 2**31 - 1
 _ONE_GIB = 1 << 30
+
+
+def usable_processors() -> int:
+    """How many processors this process may use: a job's or container's, not all of the machine."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def wait_without_spinning() -> None:

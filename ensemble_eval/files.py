@@ -73,10 +73,37 @@ def require_writable(folder: Path) -> None:
         raise InputError(f"{folder} takes no files ({reason}); free space or choose another folder") from error
 
 
+def require_could_be_written(folder: Path) -> None:
+    """As `require_writable`, but nothing is left behind: a folder that is not there yet stays away.
+
+    Raises:
+        InputError: the folder is read-only, full, or could not be made.
+    """
+    try:
+        there = _nearest_existing(folder)
+        with contextlib.ExitStack() as removed_again:
+            if there != folder:
+                made = tempfile.TemporaryDirectory(prefix=".ensemble-eval-", dir=there)
+                there = Path(removed_again.enter_context(made))
+            removed_again.enter_context(tempfile.TemporaryFile(dir=there)).write(b"\n")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder} takes no files ({reason}); free space or choose another folder") from error
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _nearest_existing(path: Path) -> Path:
+    """`path` itself, or the first of its parents that is there, be it no folder."""
+    for each in (path, *path.parents):
+        with contextlib.suppress(FileNotFoundError):
+            each.lstat()
+            return each
+    return path
 
 
 def _publish(temporary: Path, path: Path, *, durable: bool) -> None:

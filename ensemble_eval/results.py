@@ -10,9 +10,9 @@ import pandas as pd
 
 from ensemble_eval import reports, run_record
 from ensemble_eval.errors import EnsembleEvalError, InputError
-from ensemble_eval.files import sha256_of, write_atomically
+from ensemble_eval.files import require_could_be_written, sha256_of, write_atomically
 from ensemble_eval.inputs import Settings, Sources
-from ensemble_eval.store import Progress, Store
+from ensemble_eval.store import PREDICTIONS_FOLDER, Progress, Store
 from ensemble_eval.tables import Gain, Row, gain, one_model_member, table3
 
 
@@ -92,6 +92,14 @@ class Results:
         """
         run_record.refuse_file(self.settings.out)
         run_record.refuse_foreign(self.settings.out, self._key)
+
+    def refuse_unwritable(self) -> None:
+        """Refuse a folder that takes no files; nothing is left behind, not even the folder.
+
+        Raises:
+            InputError: it is read-only, full, or could not be made.
+        """
+        require_could_be_written(self.settings.out / PREDICTIONS_FOLDER)
 
     @property
     def is_complete(self) -> bool:

@@ -3,9 +3,10 @@ from collections import Counter
 import pytest
 import torch
 
-from ensemble_eval.batches import Batch
+from ensemble_eval.batches import Batch, batches_needed
 from ensemble_eval.crops import plan
-from ensemble_eval.pixels import CropSource
+from ensemble_eval.engine import Engine
+from ensemble_eval.pixels import CropSource, prepare
 from ensemble_eval.pooled_images import PooledImage, ReadyImage, Strand
 
 
@@ -65,3 +66,26 @@ def test_what_a_batch_gives_back_is_taken_again_in_crop_order() -> None:
     assert not batch.passes
     assert strand.open_views() == other.open_views() == list(range(144))
     assert strand.image.passes == other.image.passes == 0
+
+
+@pytest.mark.parametrize("size", [7, 16, 48, 100, 288])
+@pytest.mark.parametrize(
+    ("images", "scheme"), [(1, 1), (6, 1), (100, 1), (1, 10), (6, 10), (50, 10), (1, 144), (3, 144)]
+)
+def test_as_many_batches_are_needed_as_the_engine_runs(images: int, scheme: int, size: int) -> None:
+    batches = 0
+
+    def predict(crops: torch.Tensor) -> torch.Tensor:
+        nonlocal batches
+        batches += 1
+        return torch.full((len(crops), 2), 0.5)
+
+    source = prepare(torch.zeros(3, 30, 40, dtype=torch.uint8), plan(40, 30, scheme))
+    ready = [ReadyImage(position, str(position), 0, source) for position in range(images)]
+    assert len(list(Engine({"a": predict}, 2, torch.device("cpu"), size).run(ready))) == images
+    assert batches == batches_needed(images, scheme, size)
+
+
+def test_the_crops_of_a_whole_validation_set_are_counted_at_once() -> None:
+    # By hand: 50,000 images of 144 crops fill batches of 288 without a row left over.
+    assert batches_needed(50_000, 144, 288) == 25_000

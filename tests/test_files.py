@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import atomic_path, sha256_of, write_atomically
+from ensemble_eval.files import atomic_path, require_could_be_written, sha256_of, write_atomically
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -34,6 +34,14 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match=r"file/below cannot be written \(.*\); free space or choose another"):
         write_atomically(tmp_path / "file" / "below", b"")
+
+
+@pytest.mark.parametrize("folder", ["", "there", "not/there/yet"])
+def test_asking_whether_files_could_be_written_leaves_nothing_behind(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "there").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    require_could_be_written(tmp_path / folder)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:

@@ -14,19 +14,21 @@ from ensemble_eval.cpu import wait_without_spinning
 def check(**options: Any) -> None:
     """Check everything that `run` with the same options needs, and print what it would cost.
 
-    Opens manifest, weights, data set and device, refuses an --out with another run's tables, and times one
-    batch; writes nothing.
+    Opens manifest, weights, data set and device, refuses an --out with another run's tables or that takes no
+    files, and times one batch; leaves nothing behind.
     """
     wait_without_spinning()
     from ensemble_eval.cli.settings import settings_from
-    from ensemble_eval.cost import estimate
+    from ensemble_eval.cost import estimate, padding_warnings
     from ensemble_eval.inputs import open_inputs
     from ensemble_eval.results import Results
 
     settings = settings_from(options)
     inputs = open_inputs(settings)
-    Results(settings, inputs).refuse_foreign()
-    for warning in inputs.warnings:
+    results = Results(settings, inputs)
+    results.refuse_foreign()
+    results.refuse_unwritable()
+    for warning in (*inputs.warnings, *padding_warnings(settings, len(inputs.dataset.items))):
         complain(f"warning: {warning}")
     say(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
     say(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")

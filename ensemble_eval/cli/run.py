@@ -10,7 +10,7 @@ import click
 
 from ensemble_eval.cli.options import distribution_options, evaluation_options
 from ensemble_eval.cli.output import complain
-from ensemble_eval.cpu import wait_without_spinning
+from ensemble_eval.cpu import usable_processors, wait_without_spinning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -107,7 +107,8 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
         die_with(place.parent)
     inputs = open_inputs(settings, place)
     evaluation = Run(settings, inputs, place, stop)
-    _announce(console, evaluation.results, f"{inputs.device}" if place.world == 1 else f"{place.world} ranks")
+    where = f"{inputs.device}" if place.world == 1 else f"{place.world} ranks"
+    _announce(console, evaluation.results, where, place.world)
     total, start = len(inputs.dataset.items), len(evaluation.progress.done)
     with (
         progress_updates(console, total, start) as update,
@@ -159,10 +160,14 @@ def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Pla
     device = choose_device(settings.device)
     sources = open_sources(settings)
     # Before anything is written: what is wrong with a member is said once, not by every rank.
-    warnings = (*sources.warnings, *check_networks(settings, sources))
+    warnings = (
+        *sources.warnings,
+        *check_networks(settings, sources),
+        *(_crowded(ranks) if device.type == "cpu" else ()),
+    )
     results = Results(settings, dataclasses.replace(sources, warnings=warnings))
     results.open(fresh=settings.fresh)
-    _announce(console, results, f"{ranks} ranks on {device}")
+    _announce(console, results, f"{ranks} ranks on {device}", ranks)
     if not results.is_complete:
         run_id = uuid.uuid4().hex
         watch = _watch(results, ranks, run_id)
@@ -228,9 +233,20 @@ def _with_continuation(error: Exception, place: "Place") -> Exception:
     return error
 
 
-def _announce(console: "Console", results: "Results", where: str) -> None:
+def _crowded(ranks: int) -> "Iterator[str]":
+    processors = usable_processors()
+    if ranks > processors:
+        yield (
+            f"{ranks} ranks share the {processors} processors that this process may use; more ranks than "
+            "processors slow each other down"
+        )
+
+
+def _announce(console: "Console", results: "Results", where: str, processes: int) -> None:
+    from ensemble_eval.cost import padding_warnings
+
     settings, sources, progress = results.settings, results.sources, results.progress
-    for warning in sources.warnings:
+    for warning in (*sources.warnings, *padding_warnings(settings, len(sources.dataset.items), processes)):
         _warn(console, warning)
     console.print(
         f"{len(results.names)} models × {settings.crops} crops × {len(sources.dataset.items)} images "

@@ -1,6 +1,8 @@
 """`run` as one of several processes: what it does for the others, and what it does not."""
 
+import os
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 import torch
 from conftest import Cli
 
+from ensemble_eval.cpu import usable_processors
 from ensemble_eval.datasets import Item
 from ensemble_eval.devices import device_of_rank, devices_for_ranks
 from ensemble_eval.errors import InputError, UnreadableImageError
@@ -95,6 +98,25 @@ def test_fresh_is_refused_where_others_may_have_written(
     assert refused.code == 2
     assert f"remove {tmp_path / 'out'} instead" in refused.err
     assert images_done(tmp_path / "out") == 3
+
+
+@pytest.mark.parametrize(("processors", "warned"), [(2, True), (3, False)])
+def test_more_ranks_than_processors_are_warned_of(
+    cli: Cli, arguments: Arguments, monkeypatch: pytest.MonkeyPatch, processors: int, warned: bool
+) -> None:
+    assert cli(*arguments).code == 0  # so that the ranks have nothing to do, and are not started
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)
+    finished = cli(*arguments, "--ranks", "3")
+    assert finished.code == 0
+    sentence = "warning: 3 ranks share the 2 processors that this process may use; more ranks than processors"
+    assert (sentence in finished.err) == warned
+
+
+def test_the_processors_of_a_process_are_those_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert usable_processors() == 3
 
 
 @pytest.mark.usefixtures("four_gpus")
