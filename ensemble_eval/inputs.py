@@ -1,6 +1,7 @@
 """What a run is given, opened and found usable before any work starts."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,9 @@ def open_sources(settings: Settings) -> Sources:
         raise InputError(f"--batch-size is at least 1, not {settings.batch_size}")
     if settings.workers < 1:
         raise InputError(f"--workers is at least 1, not {settings.workers}")
+    for option, seconds in (("--save-every", settings.save_every), ("--timeout", settings.timeout)):
+        if not math.isfinite(seconds):
+            raise InputError(f"{option} is a number of seconds, not {seconds}")
     if settings.save_every < 0:
         raise InputError(f"--save-every is at least 0 seconds, not {settings.save_every}")
     if settings.timeout <= settings.save_every:

@@ -13,7 +13,8 @@ from ensemble_eval.errors import InputError
 _SIGNAL_SECONDS = 120
 # With less, a job is told to stop while it starts, and goes back to the queue for ever.
 _LEAST_SECONDS = 300
-_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})")
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})", re.ASCII)
+_NO_LIMIT = {"-1", "INFINITE", "UNLIMITED"}
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,23 @@ def batch_script(job: Job, command: Sequence[str], ensembles: Sequence[tuple[Pat
 
 
 def require_time_to_work(limit: str) -> None:
-    """Refuse a time limit that is over before anything can be done; what is no time is left to Slurm.
+    """Refuse a time limit that sbatch would not read, or that is over before anything can be done.
 
     Args:
         limit: as sbatch takes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
-            days-hours:minutes or days-hours:minutes:seconds.
+            days-hours:minutes, days-hours:minutes:seconds, or no limit: 0, -1, UNLIMITED or INFINITE.
 
     Raises:
-        InputError: it is too short.
+        InputError: it is no time, or too short.
     """
+    if limit.upper() in _NO_LIMIT:
+        return
     match = _TIME.fullmatch(limit)
     if match is None:
-        return
+        raise InputError(
+            f"--time {limit} is no time limit; write minutes, hours:minutes:seconds or days-hours, as in 90, "
+            "1:30:00 or 1-12, or UNLIMITED"
+        )
     fields = [int(field) for field in match["fields"].split(":")]
     # After days the first field is hours; without them one or two fields begin with minutes.
     units = (3600, 60, 1) if match["days"] or len(fields) == 3 else (60, 1)

@@ -12,6 +12,7 @@ from ensemble_eval.cli.check import check
 from ensemble_eval.cli.crops import crops
 from ensemble_eval.cli.demo_data import demo_data
 from ensemble_eval.cli.describe import describe
+from ensemble_eval.cli.environment import PREFIX, unknown_variables
 from ensemble_eval.cli.merge import merge
 from ensemble_eval.cli.output import Context, complain, print_in_any_encoding
 from ensemble_eval.cli.run import run
@@ -31,7 +32,7 @@ _STOPPED = (_SIGINT, _SIGTERM)
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         # A job's environment may set any option: ENSEMBLE_EVAL_RUN_BACKEND=torch.
-        "auto_envvar_prefix": "ENSEMBLE_EVAL",
+        "auto_envvar_prefix": PREFIX,
     }
 )
 @click.version_option(__version__, prog_name="ensemble-eval")
@@ -41,6 +42,8 @@ def cli() -> None:
     Exit codes: 0 done; 1 a fault of ours; 2 bad input or usage; 3 done, but some images were unreadable;
     130 and 143 interrupted.
     """
+    for sentence in unknown_variables(cli, os.environ):
+        complain(f"warning: {sentence}")
 
 
 for command in (run, submit, status, merge, check, crops, describe, train, demo_data):

@@ -1,10 +1,14 @@
 """Bundles of options that several commands share."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from ensemble_eval.errors import InputError
 
 Command = Callable[..., Any]
 PATH = click.Path(path_type=Path)
@@ -20,6 +24,7 @@ def evaluation_options(command: Command) -> Command:
                 type=PATH,
                 default=Path("manifests/default.toml"),
                 show_default=True,
+                callback=_require_default_manifest,
                 help="Manifest, or folder of checkpoints.",
             ),
             click.option("--models", type=int, help="Use the first N members.  [default: all]"),
@@ -94,6 +99,7 @@ def distribution_options(command: Command) -> Command:
                 type=float,
                 default=30.0,
                 show_default=True,
+                callback=_require_finite,
                 help="Seconds of work that a kill may cost.",
             ),
             click.option(
@@ -101,9 +107,28 @@ def distribution_options(command: Command) -> Command:
                 type=float,
                 default=600.0,
                 show_default=True,
+                callback=_require_finite,
                 help="Seconds after which a process that stores nothing is given up; longer than --save-every.",
             ),
         )
     ):
         command = option(command)
     return command
+
+
+def _require_default_manifest(context: click.Context, option: click.Parameter, path: Path) -> Path:
+    """Point to the option where the default, which only a clone has, is not there."""
+    is_default = context.get_parameter_source(option.name or "") is ParameterSource.DEFAULT
+    if is_default and not path.exists() and not context.resilient_parsing:
+        raise InputError(
+            f"there is no {path} in this folder (it is part of a clone of the repository); "
+            "name your manifest or folder of checkpoints with --ensemble"
+        )
+    return path
+
+
+def _require_finite(_context: click.Context, option: click.Parameter, seconds: float) -> float:
+    """For `submit` too, which hands the value on: click takes nan and inf for numbers."""
+    if not math.isfinite(seconds):
+        raise InputError(f"{option.opts[0]} is a number of seconds, not {seconds}")
+    return seconds

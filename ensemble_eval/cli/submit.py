@@ -72,6 +72,7 @@ def submit(context: click.Context, /, **options: Any) -> None:
             f"--fresh would start over at every requeue; remove {options['out']} and submit without it"
         )
     require_time_to_work(options["time"])
+    _require_inputs(options)
     command = [sys.executable, "-m", "ensemble_eval", "run", *_run_words(context)]
     ensembles = _ensembles(options["ensemble"], options["array"], options["out"])
     script = batch_script(_job(options), command, ensembles)
@@ -85,6 +86,18 @@ def submit(context: click.Context, /, **options: Any) -> None:
     say(f"follow it with: tail -F {_logs_of(options, said)}")
     for _, out in ensembles:
         say(f"or with:        ensemble-eval status {shlex.quote(str(out))}")
+
+
+def _require_inputs(options: dict[str, Any]) -> None:
+    """Refuse what a job would find missing only after its time in the queue."""
+    from ensemble_eval.errors import InputError
+
+    inputs = [("data set", options["dataset"])]
+    inputs += [("ensemble", path) for path in (options["ensemble"], *options["array"])]
+    inputs += [("file of labels", path) for path in (options["labels"],) if path is not None]
+    for what, path in inputs:
+        if not path.exists():
+            raise InputError(f"the {what} {path} does not exist; check the path")
 
 
 def _job(options: dict[str, Any]) -> "Job":

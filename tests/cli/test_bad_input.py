@@ -1,6 +1,7 @@
 """Whatever a user can get wrong: one sentence that says what to do, exit code 2, and nothing written."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ import torch
 from builders import CLASS_NAMES, TINY, tiny_network, write_dataset
 from conftest import Cli, Finished
 from safetensors.torch import load_file, save_file
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.inputs import Settings, open_sources
 
 
 @pytest.fixture
@@ -62,7 +66,27 @@ def test_cuda_where_there_is_none(
 
 def test_no_default_ensemble(cli: Cli, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    _assert_refused(cli("run", dataset), tmp_path / "results", "manifests/default.toml cannot be read")
+    sentence = "there is no manifests/default.toml in this folder (it is part of a clone of the repository); "
+    for command in ("run", "check", "submit"):
+        refused = cli(command, dataset)
+        _assert_refused(refused, tmp_path / "results", sentence, "folder of checkpoints with --ensemble")
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("name", ["timeout", "save_every"])
+def test_what_is_no_number_of_seconds(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    option = f"--{name.replace('_', '-')}"
+    sentence = f"{option} is a number of seconds, not {value}"
+    arguments = ("run", dataset, "--ensemble", ensemble, "--out", tmp_path / "out")
+    _assert_refused(cli(*arguments, option, value), tmp_path / "out", sentence)
+    monkeypatch.setenv(f"ENSEMBLE_EVAL_RUN_{name.upper()}", value)
+    _assert_refused(cli(*arguments), tmp_path / "out", sentence)
+    timeout, save_every = (float(value) if name == each else 9.0 for each in ("timeout", "save_every"))
+    settings = Settings(dataset, ensemble, timeout=timeout, save_every=save_every)
+    with pytest.raises(InputError, match=sentence):
+        open_sources(settings)
 
 
 def _no_folder(root: Path) -> None:
@@ -223,6 +247,30 @@ def test_an_output_folder_that_is_a_file(
     assert finished.code == 2
     assert "Traceback" not in finished.err
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def _unwritable(tmp_path: Path) -> list[Path]:
+    """Folders that no permission makes writable: root runs tests too."""
+    (tmp_path / "file").touch()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "predictions").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    folders = [tmp_path / name for name in ("file/out", "file/a/b", "results", "dangling")]
+    return [*folders, *(Path(mount, "out") for mount in ("/proc", "/sys") if Path(mount).is_dir())]
+
+
+def test_check_finds_out_that_the_output_folder_takes_no_files(
+    cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path
+) -> None:
+    unwritable = _unwritable(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    for out in unwritable:
+        refused = cli("check", dataset, "--ensemble", ensemble, "--crops", "1", "--out", out)
+        assert (refused.code, refused.out) == (2, ""), out
+        assert re.fullmatch(
+            rf"error: {out}/predictions takes no files \(.+\); free space or choose another folder\n", refused.err
+        )
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def _contents(folder: Path) -> dict[str, bytes]:

@@ -45,6 +45,18 @@ if [ "$code" -eq 143 ] && [[ $now == *JobState=RUNNING* && $now == *PreemptTime=
 if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$job"; fi
 exit $code
 """
+
+
+@pytest.fixture(autouse=True)
+def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the commands below name, as far as `submit` looks at it."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("val", "manifests", "other"):
+        (tmp_path / folder).mkdir()
+    for name in ("seven", "a", "b", "c", "manifests/default", "other/seven"):
+        (tmp_path / f"{name}.toml").touch()
+
+
 EVALUATION = ("val", "--ensemble", "seven.toml", "--out", "my results")
 
 
@@ -84,7 +96,17 @@ def test_a_limit_that_leaves_no_time_to_work_is_refused(cli: Cli, limit: str) ->
     assert f"--time {limit} leaves no time to work" in refused.err
 
 
-@pytest.mark.parametrize("limit", ["5", "5:00", "0:05:00", "0-1", "1-0", "0-0:05:00", "0", "UNLIMITED"])
+@pytest.mark.parametrize("limit", ["abc", "", "1:2:3:4", "1h", "-5", "1-", "1-2:3:4:5", "1.5", "90 ", "٩٠"])
+def test_a_limit_that_sbatch_would_not_read_is_refused(cli: Cli, limit: str) -> None:
+    refused = cli("submit", *EVALUATION, "--time", limit, "--dry-run")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"error: --time {limit} is no time limit; write minutes, hours:minutes:seconds or days-" in refused.err
+
+
+NO_LIMIT = ["0", "-1", "UNLIMITED", "unlimited", "INFINITE"]
+
+
+@pytest.mark.parametrize("limit", ["5", "5:00", "0:05:00", "0-1", "1-0", "0-0:05:00", "1-2:3", *NO_LIMIT])
 def test_any_other_limit_is_slurms_to_judge(cli: Cli, limit: str) -> None:
     assert f"#SBATCH --time={limit}\n" in cli("submit", *EVALUATION, "--time", limit, "--dry-run").out
 
@@ -130,6 +152,25 @@ def test_what_cannot_be_submitted_is_refused(
     refused = cli("submit", *EVALUATION, *options)
     assert refused.code == 2
     assert sentence in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("nowhere", "--ensemble", "seven.toml"), "the data set nowhere does not exist; check the path"),
+        (("val", "--ensemble", "no.toml"), "the ensemble no.toml does not exist; check the path"),
+        (("val", "--array", "no.toml"), "the ensemble no.toml does not exist; check the path"),
+        (("val", "--labels", "no.csv"), "the file of labels no.csv does not exist; check the path"),
+        (("val", "--timeout", "nan"), "--timeout is a number of seconds, not nan"),
+        (("val", "--save-every", "inf"), "--save-every is a number of seconds, not inf"),
+    ],
+)
+def test_what_a_job_could_not_use_is_refused_before_it_queues(
+    cli: Cli, words: tuple[str, ...], sentence: str
+) -> None:
+    refused = cli("submit", *words, "--dry-run")
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == f"error: {sentence}\n"
 
 
 def test_what_sbatch_refuses_is_passed_on(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
