@@ -1,6 +1,6 @@
 """Results of one run from several folders, brought together in one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -41,6 +41,9 @@ class Merged:
 def merge(folders: Sequence[Path], out: Path) -> Merged:
     """Copy the parts of all folders to `out`, each image once, and write the tables if all images are there.
 
+    The record is that of a run. What only the start of a run knows, its arguments, comes from the record in
+    `out`, or from the first of the folders that has one.
+
     Args:
         folders: output folders of the same run on different file systems; they are not changed.
         out: may be one of them.
@@ -50,6 +53,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     """
     key, parts, damaged = _read_all(folders)
     run_record.refuse_foreign(out, key)
+    start = run_record.start_in(_records([out, *folders], key))
     store = Store(out, key)
     set_aside = store.open().damaged
     for path in parts:
@@ -57,9 +61,17 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     while (progress := store.open()).repeated:
         store.remove_repeated()
     damaged += tuple(out / PREDICTIONS_FOLDER / name for name in set_aside)
-    # Where `out` is one of the folders, its damaged parts were seen twice.
-    named = tuple(dict.fromkeys(damaged))
-    return Merged(key["images"], progress, named, _tables(out, store, progress, key, folders))
+    # Where `out` is one of the folders, however it is spelt, its damaged parts were seen twice.
+    named = {path.resolve(): path for path in damaged}
+    record = {
+        "merged": [str(folder) for folder in folders],
+        **run_record.facts(key, start),
+        **counts(progress),
+        "key": key,
+    }
+    is_complete = len(progress.accounted) >= key["images"]
+    outcome = write_tables(out, store, progress, key["members"], record) if is_complete else None
+    return Merged(key["images"], progress, tuple(named.values()), outcome)
 
 
 def _read_all(folders: Sequence[Path]) -> tuple[RunKey, list[Path], tuple[Path, ...]]:
@@ -88,13 +100,13 @@ def _read_all(folders: Sequence[Path]) -> tuple[RunKey, list[Path], tuple[Path, 
     return key, parts, tuple(damaged)
 
 
-def _tables(out: Path, store: Store, progress: Progress, key: RunKey, folders: Sequence[Path]) -> Outcome | None:
-    if len(progress.accounted) < key["images"]:
-        return None
-    record = {
-        "merged": [str(folder) for folder in folders],
-        "versions": run_record.versions(),
-        **counts(progress),
-        "key": key,
-    }
-    return write_tables(out, store, progress, key["members"], record)
+def _records(folders: Sequence[Path], key: RunKey) -> Iterator[run_record.Record]:
+    """The records in some folders, all of the run of this key."""
+    for folder in folders:
+        if record := run_record.read(folder):
+            if record["key"] != key:
+                raise InputError(
+                    f"{folder} has a {run_record.RECORD_FILE} and parts of different runs "
+                    f"({key_difference(record['key'], key)}); it was not written by this tool alone"
+                )
+            yield record

@@ -121,23 +121,17 @@ class Results:
         self.store.remove_leftovers()
         run_record.remove_leftovers(self.settings.out)
         progress = self.progress
-        facts = {"arguments": {name: _plain(value) for name, value in asdict(self.settings).items()}}
-        record = {**facts, **self._facts(), **counts(progress), "key": self._key}
+        record = {**run_record.facts(self._key, self._start()), **counts(progress), "key": self._key}
         return write_tables(self.settings.out, self.store, progress, self.names, record)
 
-    def _facts(self) -> dict[str, Any]:
-        """Of `run.json`: everything needed to repeat the run."""
+    def _start(self) -> run_record.Record:
         ensemble = self.settings.ensemble
-        return {
-            "versions": run_record.versions(),
-            "precision": self.settings.precision,
-            "backend": self.sources.backend,
+        return run_record.of_start(
+            arguments=asdict(self.settings),
             # A folder of checkpoints has no manifest; its members are in the run's key.
-            "manifest_sha256": sha256_of(ensemble) if ensemble.is_file() else None,
-            "weights_sha256": dict(self.sources.weights_sha256),
-            "dataset_sha256": self.sources.dataset.sha256,
-            "ignored_files": list(self.sources.dataset.ignored),
-        }
+            manifest_sha256=sha256_of(ensemble) if ensemble.is_file() else None,
+            ignored_files=self.sources.dataset.ignored,
+        )
 
     def _open_complete(self) -> None:
         self.progress = self.store.open()
@@ -204,7 +198,3 @@ def _require_each_once(predictions: pd.DataFrame, progress: Progress) -> None:
                 f"the stored predictions of {member} with {crops} crops do not hold each of {len(progress.done)} "
                 "images exactly once, so no table is written; is another run at work in the same folder?"
             )
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value

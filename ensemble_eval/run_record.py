@@ -4,7 +4,7 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,8 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.manifests import Ensemble
 from ensemble_eval.run_keys import key_difference
 
+# What `run.json` holds, as JSON.
+Record = Mapping[str, Any]
 RECORD_FILE = "run.json"
 TABLE_FILE = "table3.csv"
 UNREADABLE_FILE = "unreadable.csv"
@@ -68,19 +70,79 @@ def versions() -> dict[str, str]:
     return found
 
 
+def of_start(*, arguments: Mapping[str, Any], manifest_sha256: str | None, ignored_files: Sequence[str]) -> Record:
+    """The part of `run.json` that only the start of a run knows; its stored parts do not hold it.
+
+    Args:
+        arguments: of the command, by name.
+        manifest_sha256: of the file; None if the ensemble is a folder of checkpoints.
+        ignored_files: below the data set that took no part.
+    """
+    return {
+        "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
+        "manifest_sha256": manifest_sha256,
+        "ignored_files": list(ignored_files),
+    }
+
+
+def start_in(records: Iterable[Record]) -> Record:
+    """What `of_start` said in the first of some records that has it; null, field by field, if none has.
+
+    Args:
+        records: of one run, best first.
+    """
+    known = next((record for record in records if record.get("arguments") is not None), {})
+    return {name: known.get(name) for name in ("arguments", "manifest_sha256", "ignored_files")}
+
+
+def facts(key: Mapping[str, Any], start: Record) -> Record:
+    """Of `run.json`: everything needed to repeat the run.
+
+    Args:
+        key: of the run; see `run_key`.
+        start: see `of_start` and `start_in`.
+    """
+    return {
+        "arguments": start["arguments"],
+        "versions": versions(),
+        "precision": key["precision"],
+        "backend": key["backend"],
+        "manifest_sha256": start["manifest_sha256"],
+        "weights_sha256": {name: key[f"member {name}"]["weights"] for name in key["members"]},
+        "dataset_sha256": key["dataset"],
+        "ignored_files": start["ignored_files"],
+    }
+
+
+def read(out: Path) -> Record | None:
+    """The record that a finished run left in its folder; None if there is none.
+
+    Raises:
+        InputError: there is one that cannot be read.
+    """
+    path = out / RECORD_FILE
+    if not path.is_file():
+        return None
+    try:
+        record: Record = json.loads(path.read_text())
+        _ = record["key"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is not readable; "
+            f"remove it and {TABLE_FILE}, which the parts give again, or choose another folder"
+        ) from error
+    return record
+
+
 def refuse_foreign(out: Path, key: Mapping[str, Any]) -> None:
     """Refuse an output folder whose tables were written by another run, or by something else.
 
     Raises:
         InputError: what is there is not this run's.
     """
-    record = out / RECORD_FILE
-    if record.is_file():
-        try:
-            theirs = json.loads(record.read_text())["key"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{record} is not readable; choose another --out, or run with --fresh") from error
-        if theirs != (ours := json.loads(json.dumps(key))):
+    if record := read(out):
+        theirs, ours = record["key"], json.loads(json.dumps(key))
+        if theirs != ours:
             raise InputError(
                 f"{out} belongs to another run ({key_difference(theirs, ours)}); "
                 "choose another --out, or run with --fresh to start over there"

@@ -6,6 +6,7 @@ import click
 
 from ensemble_eval.cli.options import PATH
 from ensemble_eval.cli.output import complain
+from ensemble_eval.errors import InputError
 
 
 @click.command()
@@ -25,10 +26,9 @@ def merge(folders: tuple[Path, ...], out: Path) -> int:
         complain(f"warning: {path} had changed since it was written and is left out")
     if merged.outcome is None:
         missing = merged.images - len(merged.progress.accounted)
-        complain(
+        raise InputError(
             f"{missing} of {merged.images} images are missing, so no table is written; "
             f"run the evaluation with --out {out} to do them"
         )
-        return 1
     print_table3(merged.outcome)
     return 3 if merged.outcome.unreadable else 0

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -41,12 +42,18 @@ def inputs(settings: Settings) -> Inputs:
 
 
 @pytest.fixture(scope="module")
-def expected(settings: Settings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
-    """Of one run that had all images."""
-    run = Run(replace(settings, out=tmp_path_factory.mktemp("expected")), inputs)
+def whole(settings: Settings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run that had all images; read only."""
+    run = Run(replace(settings, out=tmp_path_factory.mktemp("whole")), inputs)
     exhaust(run)
     run.finish()
-    return outcome_bytes(run.settings.out)
+    return run.settings.out
+
+
+@pytest.fixture(scope="module")
+def expected(whole: Path) -> tuple[bytes, str]:
+    """What every merged folder holds in the end."""
+    return outcome_bytes(whole)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +100,85 @@ def test_the_parts_of_a_run_give_the_bytes_of_the_whole(
     assert [files(folder) for folder in thirds] == before
 
 
+# Of `run.json`, what no part tells, and what is not the same in two runs.
+OF_THE_START = ("arguments", "manifest_sha256", "ignored_files")
+VARYING = ("seconds", "executions")
+
+
+def record_of(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return record
+
+
+def test_unfinished_runs_leave_the_record_of_a_run_but_for_what_no_part_tells(
+    cli: Cli, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
+) -> None:
+    assert cli("merge", *thirds, "--out", tmp_path).code == 0
+    record, expected = record_of(tmp_path), record_of(whole)
+    assert record.pop("merged") == [str(folder) for folder in thirds]
+    assert list(record) == list(expected)
+    assert [record[name] for name in OF_THE_START] == [None, None, None]
+    assert all(expected[name] is not None for name in OF_THE_START)
+    for name in record.keys() - {*OF_THE_START, *VARYING}:
+        assert record[name] == expected[name], name
+    assert (record["precision"], record["backend"]) == ("float32", "torch")
+    assert record["weights_sha256"] == inputs.weights_sha256
+    assert record["dataset_sha256"] == inputs.dataset.sha256
+
+
+def test_what_no_part_tells_comes_from_the_first_folder_that_is_finished(
+    cli: Cli, settings: Settings, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
+) -> None:
+    merged = Path(shutil.copytree(thirds[0], tmp_path / "merged"))
+    other = Run(replace(settings, out=tmp_path / "other", workers=1), inputs)
+    exhaust(other)
+    other.finish()
+    # One that was merged from unfinished runs has a record, but does not know either.
+    assert cli("merge", merged, *thirds[1:], "--out", merged).code == 0
+    assert cli("merge", merged, whole, other.settings.out, "--out", tmp_path / "out").code == 0
+    record, expected = record_of(tmp_path / "out"), record_of(whole)
+    assert {name: record[name] for name in OF_THE_START} == {name: expected[name] for name in OF_THE_START}
+
+
+def test_merging_into_a_finished_folder_keeps_its_arguments(
+    cli: Cli, settings: Settings, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
+) -> None:
+    out = Run(replace(settings, out=tmp_path / "out", workers=1), inputs)
+    exhaust(out)
+    out.finish()
+    before = record_of(tmp_path / "out")
+    assert before["arguments"] != record_of(whole)["arguments"]
+    assert cli("merge", whole, thirds[0], "--out", tmp_path / "out").code == 0
+    after = record_of(tmp_path / "out")
+    assert {name: after[name] for name in OF_THE_START} == {name: before[name] for name in OF_THE_START}
+    assert after["merged"] == [str(whole), str(thirds[0])]
+
+
+def test_a_record_that_is_spoilt_or_another_runs_is_refused(
+    cli: Cli, thirds: list[Path], whole: Path, tmp_path: Path
+) -> None:
+    source = Path(shutil.copytree(whole, tmp_path / "source"))
+    record = record_of(whole)
+    (source / "run.json").write_text(json.dumps(record | {"key": record["key"] | {"crops": 1}}))
+    refused = cli("merge", *thirds, source, "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert refused.err == (
+        f"error: {source} has a run.json and parts of different runs (crops 1, now 10); "
+        "it was not written by this tool alone\n"
+    )
+    (source / "run.json").write_text("{")
+    refused = cli("merge", *thirds, source, "--out", tmp_path / "out")
+    assert refused.code == 2
+    assert refused.err == (
+        f"error: {source / 'run.json'} is not readable; "
+        "remove it and table3.csv, which the parts give again, or choose another folder\n"
+    )
+    assert not (tmp_path / "out").exists()
+    for name in ("run.json", "table3.csv"):
+        (source / name).unlink()
+    assert cli("merge", *thirds, source, "--out", tmp_path / "out").code == 0
+
+
 def test_folders_that_overlap_count_each_image_once(
     cli: Cli,
     settings: Settings,
@@ -128,9 +214,9 @@ def test_missing_images_are_said_no_table_is_written_and_run_does_the_rest(
     cli: Cli, settings: Settings, thirds: list[Path], expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
     merged = cli("merge", *thirds[1:], "--out", tmp_path)
-    assert merged.code == 1
+    assert merged.code == 2
     assert merged.err == (
-        f"3 of {IMAGES} images are missing, so no table is written; "
+        f"error: 3 of {IMAGES} images are missing, so no table is written; "
         f"run the evaluation with --out {tmp_path} to do them\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["predictions"]
@@ -188,7 +274,7 @@ def test_a_damaged_part_is_named_and_not_counted(cli: Cli, thirds: list[Path], t
     data[len(data) // 2] ^= 1
     part.write_bytes(data)
     merged = cli("merge", *thirds[:2], damaged, "--out", tmp_path / "out")
-    assert merged.code == 1
+    assert merged.code == 2
     assert f"warning: {part} had changed since it was written and is left out" in merged.err
     assert f"3 of {IMAGES} images are missing, so no table is written" in merged.err
     assert pd.read_parquet(tmp_path / "out" / "predictions")["image"].nunique() == 6
@@ -199,15 +285,19 @@ def test_a_damaged_part_is_named_and_not_counted(cli: Cli, thirds: list[Path], t
     assert "none of the folders holds an undamaged part" in refused.err
 
 
-def test_a_damaged_part_in_out_is_named_too_and_replaced_by_a_whole_one(
-    cli: Cli, thirds: list[Path], expected: tuple[bytes, str], tmp_path: Path
+@pytest.mark.parametrize("spelling", ["not given", "out", "link"])
+def test_a_damaged_part_in_out_is_named_once_and_replaced_by_a_whole_one(
+    cli: Cli, thirds: list[Path], expected: tuple[bytes, str], tmp_path: Path, spelling: str
 ) -> None:
+    """Also where `out` is one of the folders, and not by the same name."""
     out = Path(shutil.copytree(thirds[0], tmp_path / "out"))
+    (tmp_path / "link").symlink_to(out)
+    evaluated = [] if spelling == "not given" else [tmp_path / spelling]
     part = only_part(out)
     part.write_bytes(part.read_bytes()[:-1])
-    merged = cli("merge", *thirds, "--out", out)
+    merged = cli("merge", *evaluated, *thirds, "--out", out)
     assert merged.code == 0
-    assert f"warning: {part} had changed since it was written and is left out" in merged.err
+    assert merged.err == f"warning: {part} had changed since it was written and is left out\n"
     assert outcome_bytes(out) == expected
 
 
