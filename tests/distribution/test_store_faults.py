@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
-from ensemble_eval.parts import encode, part_name
 from ensemble_eval.store import Part, PartBuffer, Progress, Store
 
 KEY = {"images": 4, "scores": False, "until_decided": [], "members": ["a"], "dataset": "1234", "crops": 1}
@@ -242,21 +241,3 @@ def test_runs_that_clean_up_at_the_same_time_lose_no_image(data: st.DataObject) 
         while last.open().repeated:
             last.remove_repeated()
         assert list(last.predictions(["image"])["image"]) == sorted(expected)
-
-
-def test_a_part_that_is_rewritten_to_the_bytes_of_another_is_not_lost(tmp_path: Path) -> None:
-    """A folder that was cleaned up, merged with its copy from before."""
-    first, both, second = (
-        Part([row(image) for image in images], list(images), written=written)
-        for images, written in (("b", 1.0), ("bc", 2.0), ("c", 2.0))
-    )
-    folder = tmp_path / "predictions"
-    folder.mkdir()
-    for part in (first, both, second):
-        data = encode(part, KEY)
-        (folder / part_name(data)).write_bytes(data)
-    store = Store(tmp_path, KEY)
-    assert store.open().repeated == {"b", "c"}
-    store.remove_repeated()
-    assert store.open().repeated == set()
-    assert list(store.predictions(["image"])["image"]) == ["b", "c"]
