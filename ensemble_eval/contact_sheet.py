@@ -6,10 +6,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ensemble_eval import crops, pixels
+from ensemble_eval.crop_overview import overview
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line
 from ensemble_eval.files import atomic_path
 
 SHEET_FILE = "sheet.png"
+OVERVIEW_FILE = "overview.png"
+# Of the overview's palette: enough for a photograph behind boxes, and a file that a page may show.
+_OVERVIEW_COLOURS = 128
 _THUMBNAIL = 112
 _LABEL_HEIGHT = 14
 _HEADING_WIDTH = 92
@@ -17,7 +21,9 @@ _COLUMNS = 12
 
 
 def write_crops(image: Path, out: Path) -> Path:
-    """Write `000.png … 143.png` in the crop order and a contact sheet of 12 rows of 12; return the sheet's path.
+    """Write `000.png … 143.png` in the crop order, a contact sheet of 12 rows of 12, and an overview of the boxes.
+
+    Returns the sheet's path.
 
     Raises:
         InputError: the image cannot be read, or `out` cannot be written.
@@ -38,6 +44,8 @@ def write_crops(image: Path, out: Path) -> Path:
     for index, picture in enumerate(pictures):
         _save(picture, out / f"{index:03}.png")
     _save(_sheet(pictures), out / SHEET_FILE)
+    drawn = overview(Image.fromarray(np.ascontiguousarray(decoded.permute(1, 2, 0).numpy())))
+    _save(drawn.quantize(_OVERVIEW_COLOURS), out / OVERVIEW_FILE)
     return out / SHEET_FILE
 
 
@@ -62,4 +70,4 @@ def _sheet(pictures: list[Image.Image]) -> Image.Image:
 def _save(picture: Image.Image, path: Path) -> None:
     # Pictures to look at can be made again, so they are not worth waiting for the disk.
     with atomic_path(path, durable=False) as temporary, temporary.open("wb") as file:
-        picture.save(file, format="PNG")
+        picture.save(file, format="PNG", optimize=picture.mode == "P")

@@ -12,8 +12,12 @@ from ensemble_eval.cli.output import say
 @click.argument("image", type=PATH)
 @click.option("--out", type=PATH, default=Path("crops"), show_default=True, help="Folder for the pictures.")
 def crops(image: Path, out: Path) -> None:
-    """Write the 144 crops of IMAGE as 000.png … 143.png in the crop order, and a labelled contact sheet."""
-    from ensemble_eval.contact_sheet import write_crops
+    """Write the 144 crops of IMAGE as pictures, and two pictures that explain them.
+
+    The crops are 000.png … 143.png in the crop order, sheet.png shows them with labels, and overview.png shows
+    where in the image they lie.
+    """
+    from ensemble_eval.contact_sheet import OVERVIEW_FILE, write_crops
 
     sheet = write_crops(image, out)
-    say(f"144 crops and {sheet.name} written to {out}")
+    say(f"144 crops, {sheet.name} and {OVERVIEW_FILE} written to {out}")

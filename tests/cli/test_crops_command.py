@@ -13,9 +13,9 @@ def test_144_numbered_pictures_and_a_contact_sheet_are_written(cli: Cli, tmp_pat
     image.save(tmp_path / "a.png")
     finished = cli("crops", tmp_path / "a.png", "--out", tmp_path / "out")
     assert finished.code == 0
-    assert finished.out == f"144 crops and sheet.png written to {tmp_path / 'out'}\n"
+    assert finished.out == f"144 crops, sheet.png and overview.png written to {tmp_path / 'out'}\n"
     names = [f"{index:03}.png" for index in range(144)]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "sheet.png"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [*names, "overview.png", "sheet.png"]
     for name, expected in zip(names, pillow_crops(image), strict=True):
         written = np.asarray(Image.open(tmp_path / "out" / name)).astype(int)
         assert np.abs(written - expected).max() <= 2
