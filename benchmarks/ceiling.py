@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.results import Spread, spread
 from benchmarks.work import PRECISIONS
-from ensemble_eval.models.counting import count_network
+from ensemble_eval.paper.counting import count_network
 
 # Large enough to leave the start of a product behind; the fastest of them counts.
 _SIZES = (1024, 2048, 4096)

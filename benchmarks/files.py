@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.work import CROPS
-from ensemble_eval.crops import plan
+from ensemble_eval.crops.schemes import plan
 
 ROOT = Path(__file__).parents[1]
 _SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})

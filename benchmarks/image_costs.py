@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ensemble_eval import crops, pixels
+from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.items import is_image
-from ensemble_eval.pooled_images import ImageScores
-from ensemble_eval.predictions import prediction_rows
-from ensemble_eval.store import Part, Store
+from ensemble_eval.engine.pool import ImageScores
+from ensemble_eval.results.parts import Part
+from ensemble_eval.results.rows import prediction_rows
+from ensemble_eval.results.store import Store
 
 CLASSES = 1000
 MEMBERS = tuple("abcdefg")
@@ -54,7 +55,7 @@ def pixel_seconds(files: list[bytes]) -> tuple[float, float]:
         image = pixels.decode(data)
         decoded = time.thread_time()
         _, height, width = image.shape
-        pixels.prepare(image, crops.plan(width, height, 144))
+        pixels.prepare(image, schemes.plan(width, height, 144))
         decoding, resizing = decoding + decoded - began, resizing + time.thread_time() - decoded
     return decoding / len(files), resizing / len(files)
 

@@ -18,7 +18,8 @@ from benchmarks.files import ROOT, sample, write_images, write_networks
 
 # What `run` imports in its life; nothing else happens.
 _IMPORTS = (
-    "import ensemble_eval.cli, ensemble_eval.evaluation, ensemble_eval.cli.tables, ensemble_eval.cli.progress"
+    "import ensemble_eval.cli, ensemble_eval.evaluation.process, "
+    "ensemble_eval.cli.tables, ensemble_eval.cli.progress"
 )
 # ru_maxrss is in KiB, on macOS in bytes.
 _UNIT = 1 if sys.platform == "darwin" else 1024

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.checkpoints.saving import save_weights
-from ensemble_eval.manifests import ClassList, Ensemble, Member, write_manifest
-from ensemble_eval.models import build
+from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.members.saving import save_weights
+from ensemble_eval.models.registry import build
 
 CLASSES = 1000
 

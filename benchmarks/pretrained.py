@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble_eval.manifests import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
 from ensemble_eval.models.registry import PYTHON_PREFIX
 
 CLASSES = 1000

@@ -21,7 +21,7 @@ from benchmarks.files import ROOT, sample, write_images
 from benchmarks.machine import machine_facts
 from benchmarks.results import spread
 from benchmarks.work import CROPS, PRECISIONS, Cost
-from ensemble_eval.store import PREDICTIONS_FOLDER, describe_part, part_paths
+from ensemble_eval.results.store import PREDICTIONS_FOLDER, describe_part, part_paths
 
 # The bound's rate is the same for any number; as many as take it some ten seconds.
 BOUND_IMAGES = 4

@@ -20,10 +20,10 @@ from benchmarks.machine import machine_facts
 from benchmarks.networks import CLASSES, random_network
 from benchmarks.results import spread
 from benchmarks.work import PRECISIONS
+from ensemble_eval.backends.compiled import compiled
 from ensemble_eval.backends.openvino import OpenVino
-from ensemble_eval.backends.openvino_models import Converter
-from ensemble_eval.backends.predict import Precision
-from ensemble_eval.backends.torch_compiled import compiled
+from ensemble_eval.backends.openvino_conversion import Converter
+from ensemble_eval.engine.predict import Precision
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.layers import ConvolutionUnit, InceptionModule
 

@@ -13,12 +13,12 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ensemble_eval.backends import Predict
-from ensemble_eval.checkpoints.saving import save_weights
-from ensemble_eval.crops import CROP_SIZE
-from ensemble_eval.manifests import ClassList, Ensemble, Member, write_manifest
-from ensemble_eval.models import build
-from ensemble_eval.parts import Execution
+from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.engine.predict import Predict
+from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.members.saving import save_weights
+from ensemble_eval.models.registry import build
+from ensemble_eval.results.parts import Execution
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 # Seven, so that a top-5 decision can be wrong.

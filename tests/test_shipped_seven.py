@@ -12,7 +12,7 @@ from conftest import Cli
 
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.writing import draw_dataset
-from ensemble_eval.manifests import Ensemble, read_manifest
+from ensemble_eval.members.manifest import Ensemble, read_manifest
 from ensemble_eval.training.config import read_recipe
 
 PROJECT = Path(__file__).parents[1]

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 from torch import nn
 
-from ensemble_eval.backends.normalization import SharedNormalization
-from ensemble_eval.backends.predict import Precision, Predict
+from ensemble_eval.backends.compiled import compiled
 from ensemble_eval.backends.torch import TorchBackend
-from ensemble_eval.backends.torch_compiled import compiled
+from ensemble_eval.engine.predict import Precision, Predict
 from ensemble_eval.errors import InputError
-from ensemble_eval.manifests import InputFormat, Member
+from ensemble_eval.members.manifest import InputFormat, Member
+from ensemble_eval.members.preprocessing import SharedNormalization
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.registry import PYTHON_PREFIX
 
 if TYPE_CHECKING:
-    from ensemble_eval.backends.openvino_models import Converter
+    from ensemble_eval.backends.openvino_conversion import Converter
 
 Backend = Literal["torch", "compiled", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
@@ -112,7 +112,7 @@ class PredictMaker:
             )
         # Only here: an extra, and a second to import.
         from ensemble_eval.backends.openvino import OpenVino
-        from ensemble_eval.backends.openvino_models import Converter
+        from ensemble_eval.backends.openvino_conversion import Converter
 
         self._converter = self._converter or Converter()
         model = self._converter(network)

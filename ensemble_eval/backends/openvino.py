@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble_eval.backends.predict import Precision, memory_errors_of, require_logits
 from ensemble_eval.backends.silent_openvino import openvino, properties
-from ensemble_eval.crops import CROP_SIZE
+from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.engine.predict import Precision, memory_errors_of, require_logits
 from ensemble_eval.errors import InputError
 
 _ELEMENT_TYPES = {

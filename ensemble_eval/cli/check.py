@@ -6,7 +6,7 @@ import click
 
 from ensemble_eval.cli.options import evaluation_options
 from ensemble_eval.cli.output import complain, say
-from ensemble_eval.cpu import wait_without_spinning
+from ensemble_eval.launch.cpu import wait_without_spinning
 
 
 @click.command()
@@ -19,9 +19,9 @@ def check(**options: Any) -> None:
     """
     wait_without_spinning()
     from ensemble_eval.cli.settings import settings_from
-    from ensemble_eval.cost import estimate, padding_warnings
-    from ensemble_eval.inputs import open_inputs
-    from ensemble_eval.results import Results
+    from ensemble_eval.evaluation.cost import estimate, padding_warnings
+    from ensemble_eval.evaluation.opening import open_inputs
+    from ensemble_eval.results.folder import Results
 
     settings = settings_from(options)
     inputs = open_inputs(settings)

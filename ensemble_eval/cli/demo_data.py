@@ -12,7 +12,8 @@ from ensemble_eval.cli.output import complain, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ensemble_eval.demo_data import DrawnDataset, Split
+    from ensemble_eval.demo_data.pictures import Split
+    from ensemble_eval.demo_data.writing import DrawnDataset
 
 _PLAIN_LINES = 10
 
@@ -30,7 +31,7 @@ def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: 
     """
     from rich.console import Console
 
-    from ensemble_eval.demo_data import draw_dataset
+    from ensemble_eval.demo_data.writing import draw_dataset
 
     with _progress(Console(stderr=True, markup=False), images) as on_progress:
         outcome = draw_dataset(directory, split, images, seed, workers, on_progress)

@@ -13,8 +13,8 @@ def describe(arch: str, width: float, classes: int) -> None:
 
     from ensemble_eval.cli.output import print_sentence
     from ensemble_eval.cli.tables import print_table
-    from ensemble_eval.models.counting import count_network
-    from ensemble_eval.models.description import claim_lines, table1_text
+    from ensemble_eval.paper.counting import count_network
+    from ensemble_eval.paper.description import claim_lines, table1_text
 
     counts = count_network(arch, classes, width=width)
     header, *lines = table1_text(counts)

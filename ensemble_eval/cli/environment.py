@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from ensemble_eval.distributed import PARENT_VARIABLE, find_place
 from ensemble_eval.errors import InputError
+from ensemble_eval.launch.place import PARENT_VARIABLE, find_place
 
 PREFIX = "ENSEMBLE_EVAL"
 

@@ -18,8 +18,8 @@ def merge(folders: tuple[Path, ...], out: Path) -> int:
     For parts from file systems that do not meet. Where all images are there, the tables are written; where
     not, `run` with --out on the merged folder does the rest.
     """
-    from ensemble_eval import merging
     from ensemble_eval.cli.tables import print_table3
+    from ensemble_eval.results import merging
 
     merged = merging.merge(folders, out)
     for path in merged.damaged:

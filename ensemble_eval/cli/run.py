@@ -10,7 +10,7 @@ import click
 
 from ensemble_eval.cli.options import distribution_options, evaluation_options
 from ensemble_eval.cli.output import complain
-from ensemble_eval.cpu import usable_processors, wait_without_spinning
+from ensemble_eval.launch.cpu import usable_processors, wait_without_spinning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ensemble_eval.cli.progress import Update
-    from ensemble_eval.distributed import Place
-    from ensemble_eval.evaluation import Run, Step
-    from ensemble_eval.inputs import Settings
-    from ensemble_eval.results import Outcome, Results
-    from ensemble_eval.signals import StopRequests
-    from ensemble_eval.watch import Watch
+    from ensemble_eval.evaluation.opening import Settings
+    from ensemble_eval.evaluation.process import Run, Step
+    from ensemble_eval.launch.place import Place
+    from ensemble_eval.launch.signals import StopRequests
+    from ensemble_eval.launch.watch import Watch
+    from ensemble_eval.results.folder import Outcome, Results
 
 _LOOK_EVERY_SECONDS = 1.0
 
@@ -40,9 +40,9 @@ def run(**options: Any) -> int:
     With several GPUs it starts one process for each. Under torchrun or srun it takes its share of the images.
     """
     wait_without_spinning()
-    from ensemble_eval.distributed import find_place
     from ensemble_eval.errors import EnsembleEvalError, InterruptedRunError
-    from ensemble_eval.signals import StopRequestedError, stop_requests
+    from ensemble_eval.launch.place import find_place
+    from ensemble_eval.launch.signals import StopRequestedError, stop_requests
 
     place = find_place()
     try:
@@ -78,8 +78,8 @@ def _run(options: dict[str, Any], place: "Place", stop: "StopRequests") -> int:
 def _supervise_or_evaluate(
     console: "Console", settings: "Settings", place: "Place", stop: "StopRequests"
 ) -> "Outcome | None":
-    from ensemble_eval.devices import devices_for_ranks, use_one_thread
     from ensemble_eval.errors import InputError
+    from ensemble_eval.launch.devices import devices_for_ranks, use_one_thread
 
     ranks = place.world if place.launched else devices_for_ranks(settings.device, settings.ranks)
     if ranks > 1 or settings.ranks is not None:
@@ -98,11 +98,11 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
     import contextlib
 
     from ensemble_eval.cli.progress import progress_updates
-    from ensemble_eval.evaluation import Run
-    from ensemble_eval.inputs import open_inputs
+    from ensemble_eval.evaluation.opening import open_inputs
+    from ensemble_eval.evaluation.process import Run
 
     if place.parent is not None:
-        from ensemble_eval.launching import die_with
+        from ensemble_eval.launch.ranks import die_with
 
         die_with(place.parent)
     inputs = open_inputs(settings, place)
@@ -151,11 +151,11 @@ def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Pla
     import uuid
 
     from ensemble_eval.cli.progress import progress_updates
-    from ensemble_eval.devices import choose_device
     from ensemble_eval.errors import EnsembleEvalError
-    from ensemble_eval.inputs import check_networks, open_sources
-    from ensemble_eval.launching import run_workers
-    from ensemble_eval.results import Results
+    from ensemble_eval.evaluation.opening import check_networks, open_sources
+    from ensemble_eval.launch.devices import choose_device
+    from ensemble_eval.launch.ranks import run_workers
+    from ensemble_eval.results.folder import Results
 
     device = choose_device(settings.device)
     sources = open_sources(settings)
@@ -188,8 +188,8 @@ def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Pla
 
 
 def _watch(results: "Results", ranks: int, session: str) -> "Watch":
-    from ensemble_eval.distributed import deal
-    from ensemble_eval.watch import Watch
+    from ensemble_eval.launch.place import deal
+    from ensemble_eval.launch.watch import Watch
 
     items = results.sources.dataset.items
     shards = [{items[position].id for position in share} for share in deal(len(items), ranks, session)]
@@ -243,7 +243,7 @@ def _crowded(ranks: int) -> "Iterator[str]":
 
 
 def _announce(console: "Console", results: "Results", where: str, processes: int) -> None:
-    from ensemble_eval.cost import padding_warnings
+    from ensemble_eval.evaluation.cost import padding_warnings
 
     settings, sources, progress = results.settings, results.sources, results.progress
     for warning in (*sources.warnings, *padding_warnings(settings, len(sources.dataset.items), processes)):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.inputs import Settings
+from ensemble_eval.evaluation.opening import Settings
 
 
 def settings_from(options: dict[str, Any]) -> Settings:

@@ -21,7 +21,7 @@ def status(out: Path) -> None:
     import time
 
     from ensemble_eval.cli.progress import duration
-    from ensemble_eval.job_status import read_status
+    from ensemble_eval.results.status import read_status
 
     now = read_status(out)
     say(f"done        {now.done} of {now.images} images, {now.passes} passes")

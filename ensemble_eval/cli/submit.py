@@ -15,7 +15,7 @@ from ensemble_eval.cli.output import say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ensemble_eval.slurm import Job
+    from ensemble_eval.launch.slurm import Job
 
 # Of the job and not of the evaluation in it.
 _JOB_OPTIONS = {
@@ -64,8 +64,8 @@ def submit(context: click.Context, /, **options: Any) -> None:
     continues where it stopped.
     """
     from ensemble_eval.errors import InputError
-    from ensemble_eval.slurm import batch_script, require_time_to_work
-    from ensemble_eval.slurm import submit as submit_script
+    from ensemble_eval.launch.slurm import batch_script, require_time_to_work
+    from ensemble_eval.launch.slurm import submit as submit_script
 
     if options["fresh"]:
         raise InputError(
@@ -101,7 +101,7 @@ def _require_inputs(options: dict[str, Any]) -> None:
 
 
 def _job(options: dict[str, Any]) -> "Job":
-    from ensemble_eval.slurm import Job
+    from ensemble_eval.launch.slurm import Job
 
     return Job(
         nodes=options["nodes"],

@@ -8,7 +8,7 @@ from ensemble_eval.cli.output import encodable, print_sentence
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ensemble_eval.results import Outcome
+    from ensemble_eval.results.folder import Outcome
 
 # Of Table 3, the first to go first; models, crops and the top-5 error stay.
 _TABLE3_DISPENSABLE = ("cost", "paper", "to base", "top-1", "95% interval")
@@ -18,7 +18,7 @@ def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
     """Print the rows and where they were written; to stdout, unless another console is given."""
     from rich.console import Console
 
-    from ensemble_eval.reports import gain_text, saved_text, table3_text
+    from ensemble_eval.reports.text import gain_text, saved_text, table3_text
 
     header, *lines = table3_text(outcome.rows)
     images = outcome.rows[0].images

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_eval.cli.output import say
-from ensemble_eval.cpu import wait_without_spinning
+from ensemble_eval.launch.cpu import wait_without_spinning
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ensemble_eval.training.config import Recipe
+    from ensemble_eval.training.job import Options
     from ensemble_eval.training.records import EpochRecord, Event, RunFinished
-    from ensemble_eval.training.run import Options
 
 
 @click.command()
@@ -55,7 +55,7 @@ def train(
     from rich.console import Console
 
     from ensemble_eval.training.config import read_recipe
-    from ensemble_eval.training.run import Options
+    from ensemble_eval.training.job import Options
 
     console = Console(stderr=True, markup=False)
     recipe = _with_data(read_recipe(config), train_data, val_data)
@@ -82,10 +82,10 @@ def _train(console: "Console", recipe: "Recipe", options: "Options") -> "RunFini
     import contextlib
 
     from ensemble_eval.errors import InterruptedRunError
-    from ensemble_eval.signals import StopRequestedError, stop_requests
+    from ensemble_eval.launch.signals import StopRequestedError, stop_requests
+    from ensemble_eval.training.job import train as train_members
     from ensemble_eval.training.processes import joined_processes
     from ensemble_eval.training.records import RunFinished
-    from ensemble_eval.training.run import train as train_members
 
     finished = RunFinished(None, 0)
     try:

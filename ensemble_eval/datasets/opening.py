@@ -7,7 +7,7 @@ from ensemble_eval.datasets.class_folders import open_class_folders
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.labelled_files import open_labelled_files
 from ensemble_eval.errors import InputError
-from ensemble_eval.manifests import ClassList
+from ensemble_eval.members.manifest import ClassList
 
 _WNID = re.compile(r"n\d{8}")
 

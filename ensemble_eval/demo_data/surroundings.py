@@ -4,14 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from ensemble_eval.demo_data.difficulty import Difficulty
-from ensemble_eval.demo_data.objects import (
-    Stencil,
-    Surface,
-    coloured,
-    outline_stencil,
-    paint,
-    texture_field,
-)
+from ensemble_eval.demo_data.objects import Stencil, Surface, coloured, outline_stencil, paint, texture_field
 from ensemble_eval.demo_data.palettes import draw_any_colour
 from ensemble_eval.demo_data.scene import Placement
 from ensemble_eval.demo_data.shapes import Outline, Points

@@ -17,14 +17,7 @@ from pathlib import Path
 
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.difficulty import Difficulty
-from ensemble_eval.demo_data.pictures import (
-    DEFAULT_DIFFICULTY,
-    SEED_LIMIT,
-    SPLITS,
-    Split,
-    draw_picture,
-    label_of,
-)
+from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, SEED_LIMIT, SPLITS, Split, draw_picture, label_of
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import write_atomically
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.models import layers, table1
+from ensemble_eval.models import layers, stages
 
 
 @dataclass(frozen=True)
@@ -63,20 +63,20 @@ class GoogLeNet(nn.Module):
         *,
         width: float = 1.0,
         auxiliary_heads: bool = False,
-        dropout: float = table1.DROPOUT,
-        auxiliary_dropout: float = table1.AUXILIARY_DROPOUT,
+        dropout: float = stages.DROPOUT,
+        auxiliary_dropout: float = stages.AUXILIARY_DROPOUT,
     ) -> None:
         super().__init__()
         self._trunk: list[str] = []
-        channels = table1.INPUT_CHANNELS
+        channels = stages.INPUT_CHANNELS
         heads = {}
-        for stage in table1.STAGES:
+        for stage in stages.STAGES:
             channels = self._append(stage, channels, variant, width)
-            if auxiliary_heads and stage.name in table1.AUXILIARY_HEADS:
-                heads[table1.AUXILIARY_HEADS[stage.name]] = _auxiliary_head(
+            if auxiliary_heads and stage.name in stages.AUXILIARY_HEADS:
+                heads[stages.AUXILIARY_HEADS[stage.name]] = _auxiliary_head(
                     variant, channels, num_classes, width, auxiliary_dropout
                 )
-        self._heads = dict(table1.AUXILIARY_HEADS) if auxiliary_heads else {}
+        self._heads = dict(stages.AUXILIARY_HEADS) if auxiliary_heads else {}
         for name, head in heads.items():
             self.add_module(name, head)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -97,19 +97,19 @@ class GoogLeNet(nn.Module):
             return GoogLeNetOutputs(logits, auxiliary["aux2"], auxiliary["aux1"])
         return logits  # type: ignore[no-any-return]  # a module's call is untyped
 
-    def _append(self, stage: table1.Stage, in_channels: int, variant: Variant, width: float) -> int:
+    def _append(self, stage: stages.Stage, in_channels: int, variant: Variant, width: float) -> int:
         """Add one row of the table to the trunk and return its output channels."""
         normalization: layers.Normalization = "batch" if variant.batch_norm else "none"
         match stage:
-            case table1.MaxPool(name, kernel, stride):
+            case stages.MaxPool(name, kernel, stride):
                 kernel = variant.last_pool_kernel if name == "maxpool4" else kernel
                 self._append_module(name, nn.MaxPool2d(kernel, stride, ceil_mode=True))
                 out_channels = in_channels
-            case table1.Convolution(name, kernel, stride, channels):
-                out_channels = table1.scaled(channels, width)
+            case stages.Convolution(name, kernel, stride, channels):
+                out_channels = stages.scaled(channels, width)
                 unit = layers.ConvolutionUnit(in_channels, out_channels, kernel, stride, normalization)
                 self._append_module(name, unit)
-            case table1.Inception(name):
+            case stages.Inception(name):
                 module_class = layers.InceptionModule if variant.reductions else layers.NaiveInceptionModule
                 module = module_class(in_channels, stage, width, variant.large_kernel, normalization)
                 self._append_module(name, module)
@@ -129,7 +129,7 @@ def _auxiliary_head(
     variant: Variant, in_channels: int, num_classes: int, width: float, dropout: float
 ) -> layers.AuxiliaryHead:
     pool = (
-        nn.AdaptiveAvgPool2d(table1.AUXILIARY_POOLED_SIZE)
+        nn.AdaptiveAvgPool2d(stages.AUXILIARY_POOLED_SIZE)
         if variant.adaptive_auxiliary_pool
         else nn.AvgPool2d(5, stride=3)
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ensemble_eval.models import table1
+from ensemble_eval.models import stages
 
 # Caffe's `bvlc_googlenet`, the authors' own release of the network, sets these for its two layers.
 LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 1.0
@@ -57,7 +57,7 @@ class InceptionModule(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        row: table1.Inception,
+        row: stages.Inception,
         width: float,
         large_kernel: int,
         normalization: Normalization,
@@ -68,7 +68,7 @@ class InceptionModule(nn.Module):
             return ConvolutionUnit(inputs, channels, kernel, 1, normalization)
 
         def channels(count: int) -> int:
-            return table1.scaled(count, width)
+            return stages.scaled(count, width)
 
         reduce3x3, reduce5x5 = channels(row.reduce3x3), channels(row.reduce5x5)
         self.branch1 = unit(in_channels, channels(row.conv1x1), 1)
@@ -98,7 +98,7 @@ class NaiveInceptionModule(nn.Module):
     def __init__(
         self,
         in_channels: int,
-        row: table1.Inception,
+        row: stages.Inception,
         width: float,
         large_kernel: int,
         normalization: Normalization,
@@ -106,11 +106,11 @@ class NaiveInceptionModule(nn.Module):
         super().__init__()
         sizes = ((row.conv1x1, 1), (row.conv3x3, 3), (row.conv5x5, large_kernel))
         self.branch1, self.branch2, self.branch3 = (
-            ConvolutionUnit(in_channels, table1.scaled(count, width), kernel, 1, normalization)
+            ConvolutionUnit(in_channels, stages.scaled(count, width), kernel, 1, normalization)
             for count, kernel in sizes
         )
         self.branch4 = nn.MaxPool2d(3, stride=1, padding=1)
-        self.out_channels = in_channels + sum(table1.scaled(count, width) for count, _ in sizes)
+        self.out_channels = in_channels + sum(stages.scaled(count, width) for count, _ in sizes)
 
     def forward(self, x: Tensor) -> Tensor:
         """float [B, in, H, W] -> [B, out_channels, H, W]."""
@@ -130,11 +130,11 @@ class AuxiliaryHead(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        convolved = table1.scaled(table1.AUXILIARY_CONVOLUTION_CHANNELS, width)
-        hidden = table1.scaled(table1.AUXILIARY_HIDDEN_UNITS, width)
+        convolved = stages.scaled(stages.AUXILIARY_CONVOLUTION_CHANNELS, width)
+        hidden = stages.scaled(stages.AUXILIARY_HIDDEN_UNITS, width)
         self.pool = pool
         self.conv = ConvolutionUnit(in_channels, convolved, 1, 1, normalization)
-        self.fc1 = nn.Linear(convolved * table1.AUXILIARY_POOLED_SIZE**2, hidden)
+        self.fc1 = nn.Linear(convolved * stages.AUXILIARY_POOLED_SIZE**2, hidden)
         self.fc2 = nn.Linear(hidden, num_classes)
         self.dropout = nn.Dropout(dropout)
 

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError
-from ensemble_eval.training import toml_tables
-from ensemble_eval.training.toml_tables import bounds
+from ensemble_eval.toml_tables import bounds
 
 Precision = Literal["float32", "bfloat16"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

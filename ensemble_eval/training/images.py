@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ensemble_eval import pixels
-from ensemble_eval.datasets import Item
+from ensemble_eval.crops import pixels
+from ensemble_eval.datasets.items import Item
 from ensemble_eval.errors import InputError, UnreadableImageError
 
 _CHUNK_BYTES = 1 << 26

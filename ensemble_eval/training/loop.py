@@ -12,7 +12,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.training import networks
-from ensemble_eval.training.loading import Batch
+from ensemble_eval.training.batches import Batch
 from ensemble_eval.training.records import EpochDone, EpochRecord, StepDone
 from ensemble_eval.training.schedule import averaging_times, learning_rate_schedule
 from ensemble_eval.training.seeds import derived_seed

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from ensemble_eval import models
-from ensemble_eval.models import GoogLeNetOutputs
+from ensemble_eval.models import registry
+from ensemble_eval.models.googlenet import GoogLeNetOutputs
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.seeds import derived_seed, seeded
 
@@ -20,7 +20,7 @@ def initial_network(recipe: Recipe, plan: MemberPlan, num_classes: int) -> nn.Mo
     The weights follow from the recipe's `init_seed` alone, so members of one width start from the same.
     """
     with seeded(derived_seed("initial weights", recipe.network.init_seed)):
-        return models.build(
+        return registry.build(
             recipe.network.arch,
             num_classes,
             auxiliary_heads=recipe.schedule.auxiliary_weight > 0,
@@ -33,7 +33,7 @@ def initial_network(recipe: Recipe, plan: MemberPlan, num_classes: int) -> nn.Mo
 def inference_network(recipe: Recipe, plan: MemberPlan, num_classes: int, trained: nn.Module) -> nn.Module:
     """A network without auxiliary heads that has the weights and buffers of `trained`, in eval mode."""
     with seeded(0):
-        network = models.build(recipe.network.arch, num_classes, width=plan.width)
+        network = registry.build(recipe.network.arch, num_classes, width=plan.width)
     network.load_state_dict(
         {name: value for name, value in trained.state_dict().items() if not name.startswith(_AUXILIARY_PREFIXES)}
     )

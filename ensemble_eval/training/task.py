@@ -7,14 +7,12 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.backends.normalization import Normalization
 from ensemble_eval.errors import InputError
-from ensemble_eval.manifests import InputFormat
+from ensemble_eval.members.manifest import InputFormat
+from ensemble_eval.members.preprocessing import Normalization
 from ensemble_eval.training import networks
 from ensemble_eval.training.augmentation import Augmentation
-from ensemble_eval.training.config import MemberPlan, Recipe
-from ensemble_eval.training.images import ImageSource
-from ensemble_eval.training.loading import (
+from ensemble_eval.training.batches import (
     Batch,
     CentreCrops,
     SampleKey,
@@ -24,6 +22,8 @@ from ensemble_eval.training.loading import (
     in_batches,
     load,
 )
+from ensemble_eval.training.config import MemberPlan, Recipe
+from ensemble_eval.training.images import ImageSource
 from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.validation import ValidationErrors, validate
 

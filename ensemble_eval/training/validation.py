@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ensemble_eval.training.loading import Batch, Unreadable
+from ensemble_eval.training.batches import Batch, Unreadable
 
 
 @dataclass(frozen=True)

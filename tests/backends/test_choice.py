@@ -11,11 +11,11 @@ import torch._dynamo
 from builders import CLASS_NAMES, randomise, tiny_network
 from torch import Tensor, nn
 
-from ensemble_eval.backends import PredictMaker, choose_backend, default_batch_size
-from ensemble_eval.backends.normalization import SharedNormalization
+from ensemble_eval.backends.choice import PredictMaker, choose_backend, default_batch_size
 from ensemble_eval.errors import InputError
-from ensemble_eval.manifests import InputFormat, Member
-from ensemble_eval.models import build
+from ensemble_eval.members.manifest import InputFormat, Member
+from ensemble_eval.members.preprocessing import SharedNormalization
+from ensemble_eval.models.registry import build
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 CROPS = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))

@@ -13,7 +13,7 @@ from conftest import Cli, Finished
 from safetensors.torch import load_file, save_file
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.inputs import Settings, open_sources
+from ensemble_eval.evaluation.opening import Settings, open_sources
 
 
 @pytest.fixture

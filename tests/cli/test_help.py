@@ -6,8 +6,9 @@ import pytest
 from conftest import Cli
 
 from ensemble_eval import __version__
-from ensemble_eval.backends import BACKENDS, PRECISIONS
+from ensemble_eval.backends.choice import BACKENDS
 from ensemble_eval.cli import cli as group
+from ensemble_eval.engine.predict import PRECISIONS
 
 COMMANDS = sorted(group.commands)
 

@@ -17,7 +17,7 @@ from conftest import Cli
 from held_network import HeldNetwork
 from safetensors.torch import save_file
 
-from ensemble_eval.manifests import InputFormat, Member, member_table
+from ensemble_eval.members.manifest import InputFormat, Member, member_table
 
 TESTS = Path(__file__).parents[1]
 

@@ -20,8 +20,8 @@ from builders import (
 from conftest import Cli
 from torch import Tensor
 
-from ensemble_eval.backends import OutOfDeviceMemoryError
 from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.engine.predict import OutOfDeviceMemoryError
 
 
 def _rows(out: Path) -> list[dict[str, str]]:

@@ -14,9 +14,9 @@ from builders import write_dataset, write_ensemble
 from conftest import Cli
 from outcome import outcome_bytes
 
-from ensemble_eval.distributed import Place
-from ensemble_eval.evaluation import Run
-from ensemble_eval.inputs import Inputs, Settings, open_inputs
+from ensemble_eval.evaluation.opening import Inputs, Settings, open_inputs
+from ensemble_eval.evaluation.process import Run
+from ensemble_eval.launch.place import Place
 
 IMAGES = 9
 WORLD = 3

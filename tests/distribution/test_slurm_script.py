@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from local_slurm import Slurm, local_slurm, missing_reason
 
-from ensemble_eval.slurm import Job, batch_script
+from ensemble_eval.launch.slurm import Job, batch_script
 
 # Notes its start, leaves with 143 on TERM, rank 1 a while later, and ends well once "go" is in its results.
 STAND_IN = """\

@@ -7,11 +7,11 @@ import pytest
 from builders import write_dataset, write_ensemble
 from outcome import outcome_bytes
 
-from ensemble_eval.distributed import Place
 from ensemble_eval.errors import EnsembleEvalError
-from ensemble_eval.evaluation import Run
-from ensemble_eval.inputs import Inputs, Settings, open_inputs
-from ensemble_eval.signals import StopRequestedError, StopRequests
+from ensemble_eval.evaluation.opening import Inputs, Settings, open_inputs
+from ensemble_eval.evaluation.process import Run
+from ensemble_eval.launch.place import Place
+from ensemble_eval.launch.signals import StopRequestedError, StopRequests
 
 IMAGES = 20
 

@@ -9,9 +9,9 @@ from torch.nn import functional
 from torchvision.models import GoogLeNet as TorchvisionGoogLeNet
 from torchvision.models import GoogLeNetOutputs as TorchvisionOutputs
 
-from ensemble_eval.backends.normalization import Normalization
-from ensemble_eval.manifests import InputFormat
-from ensemble_eval.models import GoogLeNet, GoogLeNetOutputs, build
+from ensemble_eval.members.manifest import InputFormat
+from ensemble_eval.members.preprocessing import Normalization
+from ensemble_eval.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from ensemble_eval.models.layers import (
     LRN_ALPHA,
     LRN_BETA,
@@ -21,7 +21,8 @@ from ensemble_eval.models.layers import (
     LocalResponseNorm,
     NaiveInceptionModule,
 )
-from ensemble_eval.models.table1 import Inception
+from ensemble_eval.models.registry import build
+from ensemble_eval.models.stages import Inception
 
 CLASSES = 11
 

@@ -4,8 +4,7 @@ import pytest
 from torch import nn
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.models import ARCHITECTURES, build
-from ensemble_eval.models.registry import build_python
+from ensemble_eval.models.registry import ARCHITECTURES, build, build_python
 
 
 @pytest.mark.parametrize("arch", ["resnet50", "GoogLeNet", "", "python:torch.nn:Identity"])

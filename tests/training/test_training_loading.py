@@ -7,11 +7,12 @@ import torch
 from builders import picture, tiff_with_offsets_in_text
 from tiny_training import tiny_task, write_pictures
 
-from ensemble_eval import crops, pixels
-from ensemble_eval.datasets import Item, open_class_folders
+from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.datasets.class_folders import open_class_folders
+from ensemble_eval.datasets.items import Item
 from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.training.batches import StepBatches, centre_crop
 from ensemble_eval.training.images import DecodedImages, ImageFiles
-from ensemble_eval.training.loading import StepBatches, centre_crop
 from ensemble_eval.training.seeds import derived_seed
 
 
@@ -127,7 +128,7 @@ def test_too_little_shared_memory_is_said_with_the_remedy(folder: Path, monkeypa
 def test_the_validation_crop_is_the_first_of_the_144(size: tuple[int, int]) -> None:
     width, height = size
     image = torch.from_numpy(np.array(picture(width, height))).permute(2, 0, 1)
-    plan = crops.plan(width, height, 1)
+    plan = schemes.plan(width, height, 1)
     expected = pixels.prepare(image, plan).cut(plan.views[0])
     assert torch.equal(centre_crop(image, 224), expected)
 

@@ -5,13 +5,8 @@ import torch
 from tiny_training import tiny_recipe
 from torch import nn
 
-from ensemble_eval.models import GoogLeNetOutputs
-from ensemble_eval.training.networks import (
-    inference_network,
-    initial_network,
-    refresh_batch_norm,
-    training_loss,
-)
+from ensemble_eval.models.googlenet import GoogLeNetOutputs
+from ensemble_eval.training.networks import inference_network, initial_network, refresh_batch_norm, training_loss
 
 
 def test_members_start_from_the_same_weights_whatever_their_seed() -> None:

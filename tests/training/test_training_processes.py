@@ -7,8 +7,8 @@ import pytest
 import torch
 from tiny_training import write_recipe
 
-from ensemble_eval.checkpoints import load_state_dict
 from ensemble_eval.errors import InputError
+from ensemble_eval.members.weights import load_state_dict
 from ensemble_eval.training.processes import Processes, joined_processes
 
 COMMAND = Path(sys.executable).with_name("ensemble-eval")

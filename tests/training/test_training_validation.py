@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ensemble_eval.metrics import label_rank
-from ensemble_eval.training.loading import Batch, Unreadable
+from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.training.batches import Batch, Unreadable
 from ensemble_eval.training.validation import label_ranks, validate
 
 

@@ -1,0 +1,190 @@
+"""One picture that says what the 1, 10 and 144 crops of an image are: their boxes, drawn into the image.
+
+Pure functions from picture to picture; the boxes are those of `crops`, which evaluations cut.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from ensemble_eval.crops import schemes
+from ensemble_eval.crops.schemes import CROPS, Crop, Position, View
+
+# Far from one another, and from most of what photographs hold.
+COLOURS: dict[Position, tuple[int, int, int]] = {
+    "whole": (220, 0, 0),
+    "top-left": (0, 190, 255),
+    "top-right": (255, 70, 215),
+    "bottom-left": (95, 235, 60),
+    "bottom-right": (255, 130, 0),
+    "centre": (255, 240, 0),
+}
+# White, on all sides of a picture: there is room for a line around a box at its edge.
+MARGIN = 4
+# Outside of the square that a group of crops lies in.
+_DIMMED = 0.4
+_LINE = 2
+_GAP = 14
+_TEXT_SIZE, _TITLE_SIZE = 12, 15
+_TEXT_HEIGHT, _TITLE_HEIGHT = 16, 22
+# Sides of the pictures: as large as the resized image, or half as large, unless it is a panorama.
+_LONGEST_SIDE = 420
+_GROUP = 12
+_COLUMNS = 3
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A picture with a heading and lines of text below it."""
+
+    title: str
+    picture: Image.Image
+    text: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height; text may be wider than the picture."""
+        widths = [self.picture.width, *(round(_font(_TEXT_SIZE).getlength(line)) for line in self.text)]
+        widths.append(round(_font(_TITLE_SIZE).getlength(self.title)))
+        return max(widths), _TITLE_HEIGHT + self.picture.height + 4 + _TEXT_HEIGHT * len(self.text)
+
+    def draw(self, sheet: Image.Image, left: int, top: int) -> None:
+        """Draw it into a larger picture."""
+        draw = ImageDraw.Draw(sheet)
+        draw.text((left, top), self.title, fill="black", font=_font(_TITLE_SIZE))
+        sheet.paste(self.picture, (left, top + _TITLE_HEIGHT))
+        for number, line in enumerate(self.text):
+            y = top + _TITLE_HEIGHT + self.picture.height + 4 + number * _TEXT_HEIGHT
+            draw.text((left, y), line, fill="black", font=_font(_TEXT_SIZE))
+
+
+def overview(image: Image.Image) -> Image.Image:
+    """The boxes of the three schemes: one crop, ten crops, and below them the twelve groups of the 144.
+
+    Args:
+        image: RGB, of any size.
+    """
+    first, groups, legend = list(_first_schemes(image)), list(_groups(image)), _legend()
+    rows = [first] + [groups[index : index + _COLUMNS] for index in range(0, len(groups), _COLUMNS)]
+    # The groups' columns stand below one another; the first row has its own.
+    columns = [max(panel.size[0] for panel in panels) + _GAP for panels in (first, groups)]
+    heights = [max(panel.size[1] for panel in row) + _GAP for row in rows]
+    width = _GAP + max(len(first) * columns[0], _COLUMNS * columns[1], legend.width + _GAP)
+    sheet = Image.new("RGB", (width, sum(heights) + legend.height + 2 * _GAP), "white")
+    top = _GAP
+    for row, height in zip(rows, heights, strict=True):
+        for index, panel in enumerate(row):
+            panel.draw(sheet, _GAP + index * columns[row is not first], top)
+        top += height
+    sheet.paste(legend, (_GAP, top))
+    return sheet
+
+
+def boxed(image: Image.Image, group: Sequence[Crop], zoom: float = 1.0) -> Image.Image:
+    """The image resized to the scale of some crops, their boxes in it, and all but their square dimmed.
+
+    Args:
+        image: RGB, of any size.
+        group: crops of one scale and one square; a mirrored one has the box of its mirror.
+        zoom: of the drawing; at 1 it has the pixels of the resized image, and a margin around them.
+    """
+    width, height = schemes.resized_size(*image.size, group[0].scale)
+    shown = image.resize((round(width * zoom), round(height * zoom)), Image.Resampling.BILINEAR)
+    dimmed = shown.point([round(_DIMMED * value) for value in range(256)] * 3)
+    square = _zoomed(_square(image, group), zoom)
+    dimmed.paste(shown.crop(square), square[:2])
+    picture = Image.new("RGB", (shown.width + 2 * MARGIN, shown.height + 2 * MARGIN), "white")
+    picture.paste(dimmed, (MARGIN, MARGIN))
+    draw = ImageDraw.Draw(picture)
+    views = {crop.position: schemes.view_of(crop, *image.size) for crop in group}
+    for position, colour in COLOURS.items():
+        if position in views:
+            # The corners' boxes cover the whole square's edges, so that is drawn around them.
+            around = _LINE if position == "whole" else 0
+            left, top, right, bottom = (MARGIN + edge for edge in _zoomed(views[position], zoom))
+            corners = (left - around, top - around, right - 1 + around, bottom - 1 + around)
+            draw.rectangle(corners, outline=colour, width=_LINE)
+    return picture
+
+
+def _first_schemes(image: Image.Image) -> Iterator[_Panel]:
+    zoom = _zoom(image, 1.0)
+    width, height = schemes.resized_size(*image.size, CROPS[0].scale)
+    resized = f"the image resized to {width} by {height}, its shorter side to {CROPS[0].scale}"
+    yield _Panel("1 crop", boxed(image, CROPS[:1], zoom), (resized, f"the centre: {_range(image, CROPS[0])}"))
+    yield _Panel(
+        "10 crops",
+        boxed(image, CROPS[:10], zoom),
+        (f"centre and corners of the central square, {_range(image, CROPS[10])}", _starts(image, CROPS[:10])),
+    )
+
+
+def _groups(image: Image.Image) -> Iterator[_Panel]:
+    zoom = _zoom(image, 0.5)
+    for first in range(0, len(CROPS), _GROUP):
+        group = CROPS[first : first + _GROUP]
+        yield _Panel(
+            f"144 crops, {first} to {first + _GROUP - 1}: scale {group[0].scale}, {_where(image, group[0])}",
+            boxed(image, group, zoom),
+            (f"square {_range(image, group[-1])}", _starts(image, group)),
+        )
+
+
+def _legend() -> Image.Image:
+    """The colours, and what the text cannot say at every picture."""
+    lines = (
+        "Boxes are 224 by 224 pixels of the resized image; the whole square is resized to that.",
+        "The 1 crop is one box, as it is. The 10 crops are five boxes, each as it is and mirrored.",
+        "The 144 crops are twelve groups of six boxes, each as it is and mirrored.",
+    )
+    font = _font(_TEXT_SIZE)
+    width = max(round(font.getlength(line)) for line in lines)
+    legend = Image.new("RGB", (width, _TEXT_HEIGHT * (len(lines) + 1) + 6), "white")
+    draw = ImageDraw.Draw(legend)
+    left = 0
+    for position, colour in COLOURS.items():
+        draw.rectangle((left, 1, left + 12, 13), fill=colour, outline="black")
+        draw.text((left + 18, 0), position, fill="black", font=font)
+        left += 18 + round(font.getlength(position)) + _GAP
+    for number, line in enumerate(lines):
+        draw.text((0, _TEXT_HEIGHT * (number + 1) + 6), line, fill="black", font=font)
+    return legend
+
+
+def _zoom(image: Image.Image, zoom: float) -> float:
+    longest = max(schemes.resized_size(*image.size, schemes.SCALES[-1]))
+    return min(zoom, zoom * 2 * _LONGEST_SIDE / longest)
+
+
+def _square(image: Image.Image, group: Sequence[Crop]) -> View:
+    return schemes.view_of(Crop(group[0].scale, group[0].square, "whole", False), *image.size)
+
+
+def _zoomed(view: View, zoom: float) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a box in the drawing."""
+    edges = (view.left, view.top, view.left + view.side, view.top + view.side)
+    left, top, right, bottom = (round(edge * zoom) for edge in edges)
+    return left, top, right, bottom
+
+
+def _range(image: Image.Image, crop: Crop) -> str:
+    view = schemes.view_of(crop, *image.size)
+    return f"x {view.left} to {view.left + view.side}, y {view.top} to {view.top + view.side}"
+
+
+def _where(image: Image.Image, crop: Crop) -> str:
+    """The crop's square in words."""
+    names = ("left", "right") if image.width >= image.height else ("top", "bottom")
+    return {"centre": "centre", "first": names[0], "last": names[1]}[crop.square]
+
+
+def _starts(image: Image.Image, group: Sequence[Crop]) -> str:
+    """Where boxes of side 224 begin."""
+    views = [schemes.view_of(crop, *image.size) for crop in group if crop.position != "whole"]
+    lefts, tops = (sorted(set(starts)) for starts in ([v.left for v in views], [v.top for v in views]))
+    return f"boxes begin at x {', '.join(map(str, lefts))} and y {', '.join(map(str, tops))}"
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,184 @@
+"""From a file's bytes to crops: decode, resize, cut.
+
+Decoding is Pillow's and resizing torchvision's antialiased uint8 kernel on the CPU, whatever device runs
+the network, so that the pixels are the same everywhere.
+"""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from ensemble_eval.crops.schemes import CROP_SIZE, CropPlan, View, resized_size
+from ensemble_eval.errors import UnreadableImageError, first_line
+
+# Pillow's own threshold for a decompression bomb (a quarter GiB of RGB); ILSVRC's largest image has 18 million.
+MAX_PIXELS = 89_478_485
+# A sliver of 1 × 100,000 is small itself, but its shorter side scaled to 352 would need 12 billion pixels.
+MAX_ASPECT_RATIO = 100
+
+
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+
+
+class Region(NamedTuple):
+    """Where an image of `height` × `width` pixels begins among others in one run of bytes."""
+
+    offset: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class CropSource:
+    """One image, ready to be cut.
+
+    Attributes:
+        plan: the distinct views of this image and their weights.
+        pixels: uint8 [bytes], all its sizes one after the other, so that one copy brings it to a device.
+        regions: where in `pixels` lie the image at each scale of the plan, uint8 [3, height, width], keyed by
+            the scale, and the whole squares resized, uint8 [3, 224, 224], keyed by their unmirrored view.
+    """
+
+    plan: CropPlan
+    pixels: Tensor
+    regions: Mapping[int | View, Region]
+
+    def to(self, device: torch.device) -> "CropSource":
+        """The same source with its pixels on `device`; pinned ones are copied there beside what it computes."""
+        if device.type != "cuda":
+            return replace(self, pixels=self.pixels.to(device))
+        computing = torch.cuda.current_stream(device)
+        copying = _copy_stream(device)
+        with torch.cuda.stream(copying):
+            pixels = self.pixels.to(device, non_blocking=True)
+        # What is launched from here on waits for the copy; the batch that the device is at does not.
+        computing.wait_stream(copying)
+        # The memory came from the copies' stream; without this it could be theirs again too early.
+        pixels.record_stream(computing)
+        return replace(self, pixels=pixels)
+
+    def pinned(self) -> "CropSource":
+        """The same source in memory that a GPU copies from while it computes."""
+        return replace(self, pixels=self.pixels.pin_memory())
+
+    def cut(self, view: View) -> Tensor:
+        """The crop uint8 [3, 224, 224] of one view, mirrored if the view is."""
+        if view.is_whole:
+            crop = self._image(view.unmirrored())
+        else:
+            bottom, right = view.top + CROP_SIZE, view.left + CROP_SIZE
+            crop = self._image(view.scale)[:, view.top : bottom, view.left : right]
+        return crop.flip(-1) if view.mirrored else crop
+
+    def _image(self, key: int | View) -> Tensor:
+        offset, height, width = self.regions[key]
+        pixels = self.pixels[offset : offset + 3 * height * width]
+        # Channels last, as in batches: cutting copies whole rows.
+        return pixels.view(height, width, 3).permute(2, 0, 1)
+
+
+@lru_cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """The stream of all copies to a GPU."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's stub
+
+
+def decode(data: bytes) -> Tensor:
+    """Decode an image file to uint8 [3, height, width], RGB.
+
+    Grey, CMYK, palette and transparent images become RGB; EXIF orientation is not applied, as in every
+    published evaluation. A file with several frames gives its first.
+
+    Raises:
+        UnreadableImageError: not an image, truncated, or unreasonably large.
+    """
+    try:
+        # Only these of Pillow's formats: some others start programs (EPS) or are told apart badly (TGA).
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _refuse_enormous(image.width, image.height)
+            array = np.array(_to_rgb(image))
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError("not an image of a known format") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(f"decompression bomb: {error}") from error
+    except Exception as error:
+        # What Pillow's decoders raise for damaged files is not documented: TypeError and OverflowError too.
+        raise UnreadableImageError(f"damaged: {first_line(error)}") from error
+    return torch.from_numpy(array).permute(2, 0, 1)
+
+
+def resize(image: Tensor, height: int, width: int, *, bicubic: bool = False) -> Tensor:
+    """Resize uint8 [3, H, W] to uint8 [3, height, width], antialiased."""
+    mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
+    resized: Tensor = transforms.resize(image, [height, width], interpolation=mode, antialias=True)
+    return resized
+
+
+def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSource:
+    """Resize a decoded image once per scale of its plan, and each whole square to 224×224.
+
+    Args:
+        image: uint8 [3, H, W].
+        plan: made for this height and width.
+        bicubic: resample bicubically instead of bilinearly.
+
+    Raises:
+        UnreadableImageError: the image cannot be resized, as where there is no memory for it.
+    """
+    try:
+        return _packed(plan, _resized(image, plan, bicubic=bicubic))
+    except Exception as error:
+        raise UnreadableImageError(f"cannot be resized: {first_line(error)}") from error
+
+
+def _resized(image: Tensor, plan: CropPlan, *, bicubic: bool) -> dict[int | View, Tensor]:
+    _, height, width = image.shape
+    images: dict[int | View, Tensor] = {}
+    for scale in plan.scales:
+        new_width, new_height = resized_size(width, height, scale)
+        images[scale] = resize(image, new_height, new_width, bicubic=bicubic)
+    for view in plan.views:
+        if view.is_whole and not view.mirrored:
+            square = images[view.scale][:, view.top :, view.left :][:, : view.side, : view.side]
+            images[view] = resize(square, CROP_SIZE, CROP_SIZE, bicubic=bicubic)
+    return images
+
+
+def _packed(plan: CropPlan, images: Mapping[int | View, Tensor]) -> CropSource:
+    regions, offset = {}, 0
+    for key, image in images.items():
+        regions[key] = Region(offset, *image.shape[1:])
+        offset += image.numel()
+    return CropSource(plan, torch.cat([image.permute(1, 2, 0).reshape(-1) for image in images.values()]), regions)
+
+
+def _refuse_enormous(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadableImageError(
+            f"decompression bomb: {width}×{height} pixels, more than the {MAX_PIXELS} that are decoded"
+        )
+    if max(width, height) > MAX_ASPECT_RATIO * min(width, height):
+        raise UnreadableImageError(
+            f"{width}×{height} pixels: sides further apart than 1:{MAX_ASPECT_RATIO} cannot be resized"
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
+        grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise UnreadableImageError(f"pixels of mode {image.mode} have no defined range; convert it to 8 bits")
+    return image.convert("RGB")

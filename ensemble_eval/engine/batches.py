@@ -1,0 +1,94 @@
+"""Which crop goes into which row of which batch."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ensemble_eval.engine.pool import Strand
+
+# Rows a lane apart start at the same alignment: 16 rows of the smallest activation are whole cache lines.
+_MAX_LANES = 16
+
+
+def batches_needed(images: int, scheme: int, size: int) -> int:
+    """How many batches the crops of consecutive images take, the last ones filled in part.
+
+    Args:
+        images: from the first of a data set on.
+        scheme: crops of each.
+        size: rows of a batch.
+    """
+    lanes = math.gcd(size, _MAX_LANES)
+    crops = [0] * lanes
+    for position in range(min(images, lanes)):
+        alike = len(range(position, images, lanes))
+        for view in range(scheme):
+            crops[(_first_lane(position, scheme, lanes) + view) % lanes] += alike
+    return max(math.ceil(count / (size // lanes)) for count in crops)
+
+
+class Pass(NamedTuple):
+    """One view of one image, to go through the members of its strand."""
+
+    strand: Strand
+    view: int
+
+
+class Batch:
+    """A batch being put together.
+
+    The last bits of a network's outputs depend on the batch's shape, and may depend on where in memory a
+    crop's row begins, because kernels sum in an order that follows alignment. So every batch has the same
+    shape, padded where need be, and every crop its own lane, which follows from its image's position in the
+    data set and from its place in the crop order: rows of the same lane lie whole cache lines apart. Scores
+    are then the same bits whichever images happen to share a batch.
+
+    Args:
+        size: rows.
+        members: indices of those that the batch goes through.
+
+    Attributes:
+        passes: by row.
+    """
+
+    def __init__(self, size: int, members: Sequence[int]) -> None:
+        self.size = size
+        self.members = tuple(members)
+        self.passes: dict[int, Pass] = {}
+        self._lanes = math.gcd(size, _MAX_LANES)
+        self._taken = [0] * self._lanes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every row has its crop."""
+        return len(self.passes) == self.size
+
+    def take_from(self, strand: Strand, at_most: int) -> None:
+        """Take the first `at_most` open views of a strand, as far as their lanes have empty rows."""
+        image = strand.image
+        first = _first_lane(image.position, image.scheme, self._lanes)
+        for view in strand.open_views()[:at_most]:
+            lane = (first + view) % self._lanes
+            if self._taken[lane] < self.size // self._lanes:
+                self.passes[self._taken[lane] * self._lanes + lane] = Pass(strand, view)
+                self._taken[lane] += 1
+                strand.take(view)
+
+    def give_back(self) -> None:
+        """Return every view to its strand, for another batch."""
+        for strand in self.strands():
+            strand.give_back([one.view for one in self.passes.values() if one.strand is strand])
+        self.passes.clear()
+
+    def strands(self) -> Iterator[Strand]:
+        """The strands that have views in the batch, each once."""
+        yield from {id(one.strand): one.strand for one in self.passes.values()}.values()
+
+
+def _first_lane(position: int, scheme: int, lanes: int) -> int:
+    """Of an image's first crop, before it is taken modulo `lanes`.
+
+    Consecutive images fill consecutive lanes. Where a scheme fills all lanes evenly, they begin one lane apart,
+    so that not all of them wait for the same.
+    """
+    return position * (scheme % lanes or 1)

@@ -1,0 +1,103 @@
+"""What a run would cost, from the number of passes and one timed batch."""
+
+import math
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+
+from ensemble_eval.backends.choice import default_batch_size
+from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.engine.batches import batches_needed
+from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of
+from ensemble_eval.errors import InputError
+from ensemble_eval.evaluation.opening import Inputs, Settings
+
+# The last batches of any run are padded; below this share of rows it is worth a word.
+_WELL_FILLED = 0.75
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate.
+
+    Attributes:
+        passes_per_image: crops times members.
+        passes_at_most: of all images; crops that coincide in square images count as often as they occur.
+        passes_per_second: in the timed batch, all rows of which hold a crop.
+        batches: through all members, those included that are padded.
+        seconds_per_batch: through all members, as timed; padding takes as long as crops do.
+    """
+
+    passes_per_image: int
+    passes_at_most: int
+    passes_per_second: float
+    batches: int
+    seconds_per_batch: float
+
+    @property
+    def duration(self) -> timedelta:
+        """Time for all batches, in whole seconds."""
+        return timedelta(seconds=round(self.batches * self.seconds_per_batch))
+
+
+def estimate(settings: Settings, inputs: Inputs) -> Cost:
+    """Time one batch through every member, after one that warms them up.
+
+    Raises:
+        InputError: one crop alone does not fit into memory.
+    """
+    size = settings.batch_size or default_batch_size(inputs.device)
+    while True:
+        try:
+            _seconds(inputs, size)
+            seconds = _seconds(inputs, size)
+            break
+        except OutOfDeviceMemoryError as error:
+            # As a run does: half the batch.
+            if size == 1:
+                raise InputError(f"{error} does not fit into memory; use fewer models") from error
+            size //= 2
+    members, images = len(inputs.members), len(inputs.dataset.items)
+    per_image = settings.crops * members
+    return Cost(
+        per_image,
+        per_image * images,
+        size * members / seconds,
+        batches_needed(images, settings.crops, size),
+        seconds,
+    )
+
+
+def padding_warnings(settings: Settings, images: int, processes: int = 1) -> list[str]:
+    """What to know of a --batch-size that is larger than the data set's crops fill.
+
+    Args:
+        settings: as given by the user; a default batch size is nobody's choice to be warned of.
+        images: of the data set.
+        processes: that share them.
+    """
+    if settings.batch_size is None:
+        return []
+    share = math.ceil(images / processes)
+    batches = batches_needed(share, settings.crops, settings.batch_size)
+    filled = share * settings.crops / (batches * settings.batch_size)
+    if filled >= _WELL_FILLED:
+        return []
+    each = "" if processes == 1 else " of each process"
+    return [
+        f"the {share * settings.crops} crops{each} fill {100 * filled:.0f}% of the rows of batches of "
+        f"{settings.batch_size}; the rest is padding, which takes as long as crops do; a smaller --batch-size "
+        "wastes less"
+    ]
+
+
+def _seconds(inputs: Inputs, size: int) -> float:
+    """Of one batch of black crops through all members."""
+    began = time.perf_counter()
+    with memory_errors_of(f"a batch of {size}"):
+        crops = torch.zeros(size, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=inputs.device)
+        for predict in inputs.members.values():
+            predict(crops).cpu()  # waits for a device that works in the background
+    return time.perf_counter() - began

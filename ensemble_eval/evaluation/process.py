@@ -1,0 +1,180 @@
+"""The work of one process of a run: evaluate those of its images that are missing, and store them."""
+
+import contextlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ensemble_eval.backends.choice import default_batch_size
+from ensemble_eval.engine.loop import Engine
+from ensemble_eval.engine.pool import ImageDecisions, ImageScores, ReadyImage, UnreadableImage
+from ensemble_eval.evaluation.opening import Inputs, Settings, open_inputs
+from ensemble_eval.evaluation.prefetch import load_images
+from ensemble_eval.launch.devices import device_name
+from ensemble_eval.launch.place import Place, deal
+from ensemble_eval.launch.signals import StopRequests
+from ensemble_eval.results.folder import Outcome, Results
+from ensemble_eval.results.parts import Execution
+from ensemble_eval.results.rows import decision_rows, prediction_rows
+from ensemble_eval.results.run_record import versions
+from ensemble_eval.results.store import PartBuffer
+
+__all__ = ["Inputs", "Outcome", "Run", "Settings", "Step", "open_inputs"]
+
+# Enough to keep the workers busy while the engine is at one image; more would only cost memory.
+_IMAGES_AHEAD_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a process stands after one more image.
+
+    Attributes:
+        images_done: of the whole data set, as far as this process knows.
+        images: of the whole data set.
+        passes: that this process ran.
+        unreadable: images that it could not read.
+    """
+
+    images_done: int
+    images: int
+    passes: int
+    unreadable: int
+
+
+class Run:
+    """One process's share of an evaluation, as much of it as is not done yet.
+
+    Args:
+        settings: as given by the user.
+        inputs: opened from them.
+        place: of this process among those of the run.
+        stop: what the user and the launcher ask for meanwhile.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        inputs: Inputs,
+        place: Place = Place(),  # noqa: B008 (it is frozen)
+        stop: StopRequests | None = None,
+    ) -> None:
+        self.settings = settings
+        self.inputs = inputs
+        self.results = Results(settings, inputs)
+        self._place = place
+        self._stop = stop or StopRequests()
+        self._versions = versions()
+        self._engine = Engine(
+            inputs.members,
+            inputs.ensemble.classes.count,
+            inputs.device,
+            settings.batch_size or default_batch_size(inputs.device),
+            settings.decides,
+            self._stop.check,
+        )
+        self.results.open(fresh=settings.fresh, checked=place.parent is not None)
+        self.progress = self.results.progress
+
+    @property
+    def batch_size(self) -> int:
+        """Crops per batch; halved when one did not fit into memory."""
+        return self._engine.batch_size
+
+    def evaluate(self) -> Generator[Step, None, None]:
+        """Evaluate this process's images that are missing and store them, yielding after each.
+
+        However it ends, what was finished is written; close the generator if you leave it early.
+
+        Raises:
+            InputError: a member or the disk fails.
+            StopRequestedError: a signal came; what was finished is written.
+        """
+        step = Step(len(self.progress.done), len(self.inputs.dataset.items), 0, 0)
+        buffer = PartBuffer(self.results.store, self._execution, save_every=self.settings.save_every)
+        with self._stop.deferred():
+            try:
+                for result in self._missing_results():
+                    step = self._store_result(buffer, result, step)
+                    yield step
+                    buffer.write_if_due()
+            finally:
+                buffer.write()
+
+    def finish(self) -> Outcome:
+        """Write the tables; see `Results.finish`."""
+        outcome = self.results.finish()
+        self.progress = self.results.progress
+        return outcome
+
+    def _execution(self) -> Execution:
+        """What runs this process's images at the moment."""
+        device = self.inputs.device
+        return Execution(
+            device=str(device),
+            device_name=device_name(device),
+            batch_size=self.batch_size,
+            threads=torch.get_num_threads(),
+            ranks=self._place.world,
+            versions=self._versions,
+        )
+
+    def _missing_results(self) -> Generator[ImageScores | ImageDecisions | UnreadableImage, None, None]:
+        """The results of this process's share of the images, as far as they are missing."""
+        items = self.inputs.dataset.items
+        images = load_images(
+            ((position, items[position]) for position in self._missing_positions()),
+            self.settings.crops,
+            bicubic=self.inputs.ensemble.interpolation == "bicubic",
+            workers=self.settings.workers,
+            pinned=self.inputs.device.type == "cuda",
+            ahead=_IMAGES_AHEAD_PER_WORKER * self.settings.workers,
+        )
+        with contextlib.closing(images):
+            yield from self._engine.run(self._arriving(images))
+
+    def _missing_positions(self) -> list[int]:
+        """Where this process's share of the missing images stands in the data set.
+
+        Images that could not be read before are tried again. Where nothing but what is stored tells that a
+        process is through, that is the task of the one that writes the tables: it could not know of another
+        that is still at it.
+        """
+        place, items, progress = self._place, self.inputs.dataset.items, self.progress
+        mine = set(deal(len(items), place.world, place.session)[place.rank])
+        if place.world == 1 or place.parent is not None:
+            return [position for position in sorted(mine) if items[position].id not in progress.done]
+        again = progress.unreadable.keys() if place.reports else frozenset[str]()
+        return [
+            position
+            for position, item in enumerate(items)
+            if item.id in again or (position in mine and item.id not in progress.accounted)
+        ]
+
+    def _arriving(self, images: Iterator[ReadyImage | UnreadableImage]) -> Iterator[ReadyImage | UnreadableImage]:
+        """Images as they come; waiting for one is cut short by a request to stop."""
+        while True:
+            with self._stop.at_once():
+                image = next(images, None)
+            if image is None:
+                return
+            yield image
+
+    def _store_result(
+        self, buffer: PartBuffer, result: ImageScores | ImageDecisions | UnreadableImage, step: Step
+    ) -> Step:
+        done, passes, unreadable = step.images_done + 1, step.passes, step.unreadable
+        if isinstance(result, UnreadableImage):
+            buffer.add_unreadable(result.id, result.reason)
+            unreadable += 1
+        else:
+            buffer.add(result.id, self._rows(result), result.passes, result.all_passes)
+            passes += result.passes
+        return Step(done, step.images, passes, unreadable)
+
+    def _rows(self, result: ImageScores | ImageDecisions) -> Iterator[dict[str, Any]]:
+        if isinstance(result, ImageDecisions):
+            return decision_rows(result, self.results.names)
+        return prediction_rows(result, self.results.names, with_scores=self.settings.with_scores)

@@ -1,0 +1,1 @@
+"""Members of an ensemble: from a manifest to loaded networks and their preprocessing."""

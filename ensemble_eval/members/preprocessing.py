@@ -1,0 +1,75 @@
+"""From the pixels of crops to a member's input, as its manifest states it."""
+
+import weakref
+
+import torch
+from torch import Tensor, nn
+
+from ensemble_eval.members.manifest import InputFormat
+
+# torchvision's re-mapping of ImageNet-normalised input to the range ±1 (pytorch/vision#4136).
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Normalization(nn.Module):
+    """uint8 RGB [B, 3, H, W] -> float32 [B, 3, H, W] as an `InputFormat` states it."""
+
+    mean: Tensor
+    std: Tensor
+    remap_scale: Tensor
+    remap_offset: Tensor
+
+    def __init__(self, input_format: InputFormat) -> None:
+        super().__init__()
+        self._format = input_format
+        self.register_buffer("mean", _per_channel(input_format.mean))
+        self.register_buffer("std", _per_channel(input_format.std))
+        self.register_buffer("remap_scale", _per_channel(_IMAGENET_STD) / 0.5)
+        self.register_buffer("remap_offset", (_per_channel(_IMAGENET_MEAN) - 0.5) / 0.5)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """See the class."""
+        flipped = self._format.channels == "bgr"
+        if flipped:
+            crops = crops.flip(1)
+        normalised = (crops.float() / self._format.scale - self.mean) / self.std
+        if self._format.transform_input:
+            # The re-mapping is stated for red, green and blue, in this order.
+            scale, offset = self.remap_scale, self.remap_offset
+            scale, offset = (scale.flip(1), offset.flip(1)) if flipped else (scale, offset)
+            normalised = normalised * scale + offset
+        return normalised
+
+
+class SharedNormalization:
+    """`Normalization` that normalises a batch once, however many members ask for it.
+
+    It holds the outcome only as long as someone holds the batch: one that did not fit into memory must not take up
+    the room of the smaller one that follows.
+
+    Args:
+        input_format: what the members have in common.
+        device: where the batches are.
+    """
+
+    def __init__(self, input_format: InputFormat, device: torch.device) -> None:
+        self._normalization = Normalization(input_format).to(device)
+        self._crops: weakref.ref[Tensor] | None = None
+        self._normalised: Tensor | None = None
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """float32 [B, 3, H, W], channels last; the same tensor for the same `crops`, so leave it as it is."""
+        if self._crops is not None and self._crops() is crops and self._normalised is not None:
+            return self._normalised
+        self._crops = self._normalised = None
+        self._normalised = self._normalization(crops).contiguous(memory_format=torch.channels_last)
+        self._crops = weakref.ref(crops, self._forget)
+        return self._normalised
+
+    def _forget(self, _crops: weakref.ref[Tensor]) -> None:
+        self._normalised = None
+
+
+def _per_channel(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)

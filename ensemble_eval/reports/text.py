@@ -1,0 +1,90 @@
+"""Rows to text: CSV for machines and papers. Pure functions, compared with == in the tests."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from ensemble_eval.paper.published import published_top5_error_percent
+from ensemble_eval.scoring.table3 import Gain, Row
+
+
+def table3_csv(rows: Iterable[Row]) -> str:
+    """`table3.csv`: a header and one line per configuration, percentages with four decimals."""
+    return _csv(
+        [field.name for field in fields(Row)],
+        ([_cell(value) for value in asdict(row).values()] for row in rows),
+    )
+
+
+def unreadable_csv(unreadable: Iterable[tuple[str, str]]) -> str:
+    """`unreadable.csv`: image and reason, sorted by image."""
+    return _csv(["image", "reason"], (list(pair) for pair in sorted(unreadable)))
+
+
+def table3_text(rows: Sequence[Row]) -> list[list[str]]:
+    """Table 3 for people: a header line, then one line of cells per configuration, the paper's beside it."""
+    header = ["models", "crops", "cost", "top-5", "95% interval", "to base", "top-1", "paper"]
+    return [header, *(_text_cells(row, is_base=row is rows[0]) for row in rows)]
+
+
+def gain_text(gain: Gain) -> str:
+    """One sentence on the largest configuration against the base."""
+    relative = "" if gain.relative is None else f" ({gain.relative:+.0f}% of the base's error)"
+    return (
+        f"last row against the first: {gain.difference:+.2f} points of top-5 error{relative}; "
+        f"95% interval of the difference, paired by image: {gain.low:+.2f} to {gain.high:+.2f}"
+    )
+
+
+def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:
+    """The same for `run.json`: differences and bounds in percentage points of top-5 error, negative when better.
+
+    Args:
+        gain: of the last row over the first.
+        rows: of Table 3.
+    """
+    return {
+        "base": {"models": rows[0].models, "crops": rows[0].crops},
+        "compared": {"models": rows[-1].models, "crops": rows[-1].crops},
+        "top5_difference": gain.difference,
+        "top5_difference_low": gain.low,
+        "top5_difference_high": gain.high,
+        "top5_difference_percent_of_base": gain.relative,
+    }
+
+
+def saved_text(passes: int, saved: int) -> str:
+    """One sentence on the passes that were not needed."""
+    full = passes + saved
+    return f"{passes} passes decided the table; in full they would have been {full} ({100 * passes / full:.1f}%)"
+
+
+def _text_cells(row: Row, *, is_base: bool) -> list[str]:
+    published = published_top5_error_percent(row.models, row.crops)
+    return [
+        str(row.models),
+        str(row.crops),
+        str(row.cost),
+        f"{row.top5_error:.2f}%",
+        f"{row.top5_low:.1f} to {row.top5_high:.1f}%",
+        "base" if is_base else f"{round(row.compared_to_base, 2) + 0.0:+.2f}%",
+        "–" if row.top1_error is None else f"{row.top1_error:.2f}%",
+        "–" if published is None else f"{published:.2f}%",
+    ]
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    # A difference that rounds to zero from below must not read "-0.0000".
+    return f"{value:.4f}".replace("-0.0000", "0.0000") if isinstance(value, float) else str(value)
+
+
+def _csv(header: list[str], lines: Iterable[list[str]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return text.getvalue()

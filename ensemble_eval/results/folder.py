@@ -1,0 +1,201 @@
+"""The output folder of a run: what is done, what is missing, and the tables once nothing is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.evaluation.opening import Settings, Sources
+from ensemble_eval.files import require_could_be_written, sha256_of, write_atomically
+from ensemble_eval.reports import text as report_text
+from ensemble_eval.results import run_record
+from ensemble_eval.results.store import PREDICTIONS_FOLDER, Progress, Store
+from ensemble_eval.scoring.table3 import Gain, Row, gain, one_model_member, table3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run found.
+
+    Attributes:
+        rows: of Table 3.
+        gain: of the last row over the first; None where there is but one row.
+        one_model_member: whose rows stand for one model.
+        unreadable: reason by image.
+        passes: that were run.
+        passes_saved: that a full run would have taken beyond them.
+        table: path of `table3.csv`.
+    """
+
+    rows: list[Row]
+    gain: Gain | None
+    one_model_member: str
+    unreadable: Mapping[str, str]
+    passes: int
+    passes_saved: int
+    table: Path
+
+
+class Results:
+    """The output folder of one run.
+
+    Args:
+        settings: as given by the user.
+        sources: opened from them.
+
+    Attributes:
+        progress: as of the last reading of the parts.
+    """
+
+    def __init__(self, settings: Settings, sources: Sources) -> None:
+        self.settings = settings
+        self.sources = sources
+        self.names = [member.name for member in sources.ensemble.members]
+        self._key = run_record.run_key(
+            sources.ensemble,
+            sources.weights_sha256,
+            sources.dataset,
+            crops=settings.crops,
+            precision=settings.precision,
+            backend=sources.backend,
+            with_scores=settings.with_scores,
+            decides=settings.decides,
+        )
+        self.store = Store(settings.out, self._key)
+        self.progress = Progress(frozenset(), {}, 0, 0, 0.0)
+
+    def open(self, *, fresh: bool, checked: bool = False) -> None:
+        """Read what is done, or forget it.
+
+        Args:
+            fresh: forget it.
+            checked: the process that started this one has just read every byte of the parts.
+
+        Raises:
+            InputError: the folder belongs to another run, or takes no files.
+        """
+        if fresh:
+            run_record.refuse_file(self.settings.out)
+            run_record.clear(self.settings.out)
+            self.store.clear()
+        self.refuse_foreign()
+        self.progress = self.store.peek() if checked else self.store.open()
+
+    def refuse_foreign(self) -> None:
+        """Refuse a folder that holds the tables of another run, or that is none; nothing is written.
+
+        Raises:
+            InputError: it names the difference.
+        """
+        run_record.refuse_file(self.settings.out)
+        run_record.refuse_foreign(self.settings.out, self._key)
+
+    def refuse_unwritable(self) -> None:
+        """Refuse a folder that takes no files; nothing is left behind, not even the folder.
+
+        Raises:
+            InputError: it is read-only, full, or could not be made.
+        """
+        require_could_be_written(self.settings.out / PREDICTIONS_FOLDER)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every image is done; one that was unreadable is tried again."""
+        return all(item.id in self.progress.done for item in self.sources.dataset.items)
+
+    def finish(self) -> Outcome:
+        """Write `table3.csv`, `unreadable.csv` and `run.json` from the stored parts, every byte of them checked.
+
+        Raises:
+            InputError: not one image could be read.
+            EnsembleEvalError: images are missing, or another run changes the folder; no table is written.
+        """
+        self._open_complete()
+        # Again while another run in the same folder goes on to store what is there already.
+        while self.progress.repeated:
+            self.store.remove_repeated()
+            self._open_complete()
+        self.store.remove_leftovers()
+        run_record.remove_leftovers(self.settings.out)
+        progress = self.progress
+        record = {**run_record.facts(self._key, self._start()), **counts(progress), "key": self._key}
+        return write_tables(self.settings.out, self.store, progress, self.names, record)
+
+    def _start(self) -> run_record.Record:
+        ensemble = self.settings.ensemble
+        return run_record.of_start(
+            arguments=asdict(self.settings),
+            # A folder of checkpoints has no manifest; its members are in the run's key.
+            manifest_sha256=sha256_of(ensemble) if ensemble.is_file() else None,
+            ignored_files=self.sources.dataset.ignored,
+        )
+
+    def _open_complete(self) -> None:
+        self.progress = self.store.open()
+        dataset, accounted = self.sources.dataset, self.progress.accounted
+        missing = [item.id for item in dataset.items if item.id not in accounted]
+        if missing:
+            more = ", …" if len(missing) > 3 else ""
+            raise EnsembleEvalError(
+                f"{len(missing)} of {len(dataset.items)} images are not evaluated yet "
+                f"({', '.join(missing[:3])}{more}), so no table is written; run the same command again"
+            )
+        if extra := accounted - {item.id for item in dataset.items}:
+            raise EnsembleEvalError(
+                f"{len(extra)} images in the results are not in the data set ({min(extra)}, …)"
+            )
+
+
+def counts(progress: Progress) -> dict[str, Any]:
+    """Of `run.json`: what the run did and cost, and what ran it, over all its restarts and processes."""
+    return {
+        "images": len(progress.done),
+        "unreadable_images": len(progress.unreadable),
+        "passes": progress.passes,
+        "passes_saved": progress.all_passes - progress.passes,
+        "seconds": round(progress.seconds, 3),
+        "executions": [asdict(execution) for execution in progress.executions],
+    }
+
+
+def write_tables(
+    out: Path, store: Store, progress: Progress, members: Sequence[str], record: Mapping[str, Any]
+) -> Outcome:
+    """Write the three files that a run leaves beside its parts.
+
+    Raises:
+        InputError: not one image could be read, or the folder takes no files.
+        EnsembleEvalError: the parts do not hold each image once.
+    """
+    unreadable = progress.unreadable
+    write_atomically(out / run_record.UNREADABLE_FILE, report_text.unreadable_csv(unreadable.items()).encode())
+    if not progress.done:
+        raise InputError(f"none of the images could be read; {out / run_record.UNREADABLE_FILE} says why")
+    predictions = store.outcomes()
+    _require_each_once(predictions, progress)
+    rows = table3(predictions, members)
+    best = one_model_member(predictions, members)
+    # A single row has nothing to be compared to but itself.
+    improvement = gain(predictions, members) if len(rows) > 1 else None
+    compared = None if improvement is None else report_text.gain_record(improvement, rows)
+    text = json.dumps({**record, "one_model_member": best, "gain": compared}, indent=2) + "\n"
+    # The record first: a table that nobody can attribute would be refused by the next start.
+    write_atomically(out / run_record.RECORD_FILE, text.encode())
+    table = out / run_record.TABLE_FILE
+    write_atomically(table, report_text.table3_csv(rows).encode())
+    saved = progress.all_passes - progress.passes
+    return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table)
+
+
+def _require_each_once(predictions: pd.DataFrame, progress: Progress) -> None:
+    """The last check before a table: each member and scheme has each image that is done, once."""
+    for (member, crops), rows in predictions.groupby(["member", "crops"])["image"]:
+        if len(rows) != len(progress.done) or set(rows) != progress.done:
+            raise EnsembleEvalError(
+                f"the stored predictions of {member} with {crops} crops do not hold each of {len(progress.done)} "
+                "images exactly once, so no table is written; is another run at work in the same folder?"
+            )

@@ -1,0 +1,58 @@
+"""From one image's scores or decisions to its rows in `predictions/`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ensemble_eval.engine.pool import ImageDecisions, ImageScores, with_ensemble
+from ensemble_eval.members.manifest import ENSEMBLE_ROWS
+from ensemble_eval.scoring.metrics import label_rank, top_classes
+
+
+def prediction_rows(result: ImageScores, members: Sequence[str], *, with_scores: bool) -> Iterator[dict[str, Any]]:
+    """One row per member and scheme, and with several members one per scheme for their mean.
+
+    Columns: `image, member, crops, label, rank, top5, top5_probability, scores`; the ensemble's own rows have
+    the member name "ensemble". `scores` (float32 [classes]) is left out without `with_scores`; ranks and
+    top-5 come from the float64 means in any case.
+    """
+    for crops, by_member in result.mean_softmax.items():
+        for name, scores in zip(_row_names(members), with_ensemble(by_member), strict=True):
+            best = top_classes(scores)
+            row: dict[str, Any] = {
+                "image": result.id,
+                "member": name,
+                "crops": crops,
+                "label": result.label,
+                "rank": label_rank(scores, result.label),
+                "top5": best.astype(np.int32),
+                "top5_probability": scores[best].astype(np.float32),
+            }
+            if with_scores:
+                row["scores"] = scores.astype(np.float32)
+            yield row
+
+
+def decision_rows(result: ImageDecisions, members: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """As `prediction_rows`, with the columns `image, member, crops, label, top5_correct, top1_correct`.
+
+    Decisions that are not known are None.
+    """
+    names = _row_names(members)
+    for crops, decided in result.top_k.items():
+        unknown: Sequence[bool | None] = [None] * len(names)
+        outcomes = zip(names, decided.get(5, unknown), decided.get(1, unknown), strict=True)
+        for name, top5, top1 in outcomes:
+            yield {
+                "image": result.id,
+                "member": name,
+                "crops": crops,
+                "label": result.label,
+                "top5_correct": top5,
+                "top1_correct": top1,
+            }
+
+
+def _row_names(members: Sequence[str]) -> list[str]:
+    return [*members, ENSEMBLE_ROWS] if len(members) > 1 else list(members)

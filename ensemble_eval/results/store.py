@@ -1,0 +1,328 @@
+"""Results as they finish: a folder of parts that survives any interruption.
+
+A part is written under a temporary name, flushed and renamed to the hash of its own bytes, so a part that
+was cut short or changed is noticed and done again, and nothing is keyed by process. Any number of processes
+may write and read at once; only `clear` wants the folder to itself.
+"""
+
+import contextlib
+import io
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.files import remove_leftovers, require_writable, write_atomically
+from ensemble_eval.results.key import key_difference
+from ensemble_eval.results.parts import (
+    Execution,
+    ForeignPartError,
+    Part,
+    RunKey,
+    describe,
+    encode,
+    outcome_columns,
+    part_name,
+)
+from ensemble_eval.results.repeated_images import keep_once
+
+__all__ = [
+    "PREDICTIONS_FOLDER",
+    "SAVE_EVERY_SECONDS",
+    "Execution",
+    "Part",
+    "PartBuffer",
+    "Progress",
+    "RunKey",
+    "Store",
+]
+
+PREDICTIONS_FOLDER = "predictions"
+# A part is written when it holds this many images or has been open this long: what a crash can cost.
+_PART_IMAGES = 256
+SAVE_EVERY_SECONDS = 30.0
+# Parquet's readers pass over names that begin with an underscore.
+_DAMAGED_PREFIX = "_damaged-"
+# Nobody is at one file for this long.
+_LEFTOVER_SECONDS = 3600.0
+_PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """All that the parts of a folder say together.
+
+    Attributes:
+        done: ids of images with predictions.
+        unreadable: reason by id, for images without predictions.
+        passes: run so far, those for images that were done twice included.
+        all_passes: what full runs of the same images, as often, would have taken.
+        seconds: worked so far, the sum over all processes.
+        damaged: names of parts that were set aside because their bytes had changed.
+        repeated: ids of images with predictions in more than one part.
+        executions: what ran them, each once, in the order in which their first parts were written.
+    """
+
+    done: frozenset[str]
+    unreadable: Mapping[str, str]
+    passes: int
+    all_passes: int
+    seconds: float
+    damaged: tuple[str, ...] = ()
+    repeated: frozenset[str] = frozenset()
+    executions: tuple[Execution, ...] = ()
+
+    @property
+    def accounted(self) -> frozenset[str]:
+        """Ids of all images that need no more work: done or unreadable."""
+        return self.done | self.unreadable.keys()
+
+
+class Store:
+    """The `predictions/` folder of one run.
+
+    Args:
+        out: the run's output folder; it need not exist yet.
+        key: what the results depend on, and which columns they have; parts of another key are refused.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, out: Path, key: RunKey, *, clock: Callable[[], float] = time.time) -> None:
+        self._folder = out / PREDICTIONS_FOLDER
+        self._key: dict[str, Any] = json.loads(json.dumps(key))
+        self._clock = clock
+        self._known: dict[str, Part] = {}
+        self._opened_with: frozenset[str] = frozenset()
+
+    def open(self) -> Progress:
+        """Read all parts in full; those whose bytes changed are renamed away from the readers' sight.
+
+        Raises:
+            InputError: the folder belongs to another run (the difference is named), or cannot be read or
+                written.
+        """
+        require_writable(self._folder)
+        refuse_strangers(self._folder)
+        self._known, damaged = {}, []
+        for path in part_paths(self._folder):
+            # Another process that opens the folder may be the one that sets a part aside.
+            with contextlib.suppress(FileNotFoundError):
+                data = read_part(path)
+                if part_name(data) == path.name:
+                    self._known[path.name] = self._described(path, io.BytesIO(data))
+                else:
+                    path.replace(path.with_name(_DAMAGED_PREFIX + path.name))
+                    damaged.append(path.name)
+        self._opened_with = frozenset(self._known)
+        return replace(combine(self._known), damaged=tuple(damaged))
+
+    def peek(self) -> Progress:
+        """Read what parts came since the last reading, only the ends of their files: cheap, while others write.
+
+        Raises:
+            InputError: the folder belongs to another run (the difference is named).
+        """
+        for path in part_paths(self._folder):
+            if path.name not in self._known:
+                # What cannot be read now is looked at again, and `open` has the last word on it.
+                with contextlib.suppress(OSError, DamagedPartError), path.open("rb") as file:
+                    self._known[path.name] = self._described(path, file)
+        return combine(self._known)
+
+    def write(self, part: Part) -> None:
+        """Add a part; it is either wholly there or not at all.
+
+        Raises:
+            InputError: the disk is full or the folder cannot be written.
+        """
+        data = encode(replace(part, written=self._clock()), self._key)
+        write_atomically(self._folder / part_name(data), data)
+
+    def clear(self) -> None:
+        """Remove all parts, for a fresh start."""
+        for path in [*part_paths(self._folder), *self._folder.glob(f"{_DAMAGED_PREFIX}*")]:
+            path.unlink()
+        self.remove_leftovers()
+
+    def remove_leftovers(self) -> None:
+        """Remove the temporary files of writers that were killed; young ones may be another run's at work."""
+        remove_leftovers(self._folder, "part-", self._clock() - _LEFTOVER_SECONDS)
+
+    def remove_repeated(self) -> None:
+        """Keep images of the last reading that stand in several parts in one only; see `repeated_images`."""
+        keep_once(self._folder, self._known, self._key)
+
+    def outcomes(self) -> pd.DataFrame:
+        """What the tables are made from: image, member, crops, and the ranks or decisions; see `predictions`."""
+        return self.predictions(["image", "member", "crops", *outcome_columns(self._key)])
+
+    def predictions(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Some columns of the parts of the last reading, sorted by image, in the parts' order within one.
+
+        Raises:
+            EnsembleEvalError: one of them is not there any more.
+        """
+        try:
+            tables = [
+                pq.read_table(self._folder / name, columns=list(columns), partitioning=None)
+                for name in sorted(self._known)
+            ]
+        except FileNotFoundError as error:
+            raise EnsembleEvalError(
+                f"another process has changed {self._folder} meanwhile; run the same command again"
+            ) from error
+        if not tables:
+            return pd.DataFrame(columns=list(columns))
+        frame: pd.DataFrame = pa.concat_tables(table.replace_schema_metadata() for table in tables).to_pandas()
+        return frame.sort_values("image", kind="stable", ignore_index=True)
+
+    def unreadable_since_opening(self) -> frozenset[str]:
+        """Ids of images that parts which came after `open` list as unreadable."""
+        later = (part for name, part in self._known.items() if name not in self._opened_with)
+        return frozenset(image for part in later for image in part.unreadable)
+
+    def _described(self, path: Path, file: BinaryIO) -> Part:
+        key, part = describe_part(path, file)
+        if key != self._key:
+            raise InputError(
+                f"{self._folder.parent} belongs to another run ({key_difference(key, self._key)}); "
+                "choose another --out, or run with --fresh to start over there"
+            )
+        return part
+
+
+class PartBuffer:
+    """Collects finished images and writes them to a store as parts.
+
+    Args:
+        store: where the parts go.
+        execution: what runs the images at the moment.
+        clock: seconds, monotonic.
+        save_every: seconds after which a part is written however small it is.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        execution: Callable[[], Execution],
+        clock: Callable[[], float] = time.monotonic,
+        save_every: float = SAVE_EVERY_SECONDS,
+    ) -> None:
+        self._store = store
+        self._execution = execution
+        self._save_every = save_every
+        self._clock = clock
+        self._part = Part()
+        self._opened = clock()
+
+    def add(self, image: str, rows: Iterable[dict[str, Any]], passes: int, all_passes: int) -> None:
+        """Take one evaluated image's rows, with the passes that it took and would have taken in full."""
+        self._part.rows.extend(rows)
+        self._part.images.append(image)
+        if (execution := self._execution()) not in self._part.executions:
+            self._part.executions.append(execution)
+        self._part.passes += passes
+        self._part.all_passes += all_passes
+
+    def add_unreadable(self, image: str, reason: str) -> None:
+        """Take note of an image without a result."""
+        self._part.unreadable[image] = reason
+
+    def write_if_due(self) -> None:
+        """Write a part if it is large or old enough; see `Store.write` for errors."""
+        size = len(self._part.images) + len(self._part.unreadable)
+        if size >= _PART_IMAGES or self._clock() - self._opened > self._save_every:
+            self.write()
+
+    def write(self) -> None:
+        """Write what there is; see `Store.write` for errors."""
+        part, self._part = self._part, Part()
+        part.seconds, self._opened = self._clock() - self._opened, self._clock()
+        if part.images or part.unreadable:
+            self._store.write(part)
+
+
+def part_paths(predictions: Path) -> list[Path]:
+    """The parts in a `predictions/` folder, by name."""
+    return sorted(path for path in predictions.glob("part-*.parquet") if _PART_NAME.fullmatch(path.name))
+
+
+def refuse_strangers(predictions: Path) -> None:
+    """Refuse a folder with files that pandas would read along with the parts, and that no run of ours wrote.
+
+    Raises:
+        InputError: it names one.
+    """
+    # One listing: between two, another process may add a part.
+    for path in sorted(predictions.glob("*.parquet")):
+        if not _PART_NAME.fullmatch(path.name) and not path.name.startswith((".", "_")):
+            raise InputError(f"{path} was not written by this tool; choose another --out")
+
+
+class DamagedPartError(InputError):
+    """A file with a part's name does not say what it holds."""
+
+
+def describe_part(path: Path, file: BinaryIO) -> tuple[RunKey, Part]:
+    """See `parts.describe`.
+
+    Raises:
+        DamagedPartError: the file was not written by this package, or has changed.
+    """
+    try:
+        return describe(file)
+    except ForeignPartError as error:
+        raise DamagedPartError(
+            f"{path} was not written by this tool, or is damaged; choose another --out"
+        ) from error
+
+
+def combine(parts: Mapping[str, Part]) -> Progress:
+    """What parts say together."""
+    done: set[str] = set()
+    repeated: set[str] = set()
+    for part in parts.values():
+        repeated |= done.intersection(part.images)
+        done.update(part.images)
+    # An image that could not be read once may have been read later: a network drive comes back.
+    unreadable = {
+        image: reason for part in parts.values() for image, reason in part.unreadable.items() if image not in done
+    }
+    passes = sum(part.passes for part in parts.values())
+    seconds = sum(part.seconds for part in parts.values())
+    all_passes = sum(part.all_passes for part in parts.values())
+    executions: list[Execution] = []
+    for part in sorted(parts.values(), key=lambda part: part.written):
+        executions += [each for each in part.executions if each not in executions]
+    return Progress(
+        frozenset(done),
+        unreadable,
+        passes,
+        all_passes,
+        seconds,
+        repeated=frozenset(repeated),
+        executions=tuple(executions),
+    )
+
+
+def read_part(path: Path) -> bytes:
+    """A part's bytes.
+
+    Raises:
+        FileNotFoundError: it was set aside by another process.
+        InputError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); mend it or choose another --out") from error

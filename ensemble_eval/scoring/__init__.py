@@ -1,0 +1,1 @@
+"""Arithmetic of scores: ranks, decisions, errors with their intervals, Table 3."""

@@ -1,0 +1,187 @@
+"""Batches for training, for batch-norm statistics and for validation."""
+
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.training.augmentation import Augmentation
+from ensemble_eval.training.images import ImageSource
+from ensemble_eval.training.seeds import derived_seed
+
+# Batches that each loading process keeps ready.
+_PREFETCHED = 4
+
+
+class SampleKey(NamedTuple):
+    """Which patch: everything random about it follows from these two and the member's seed."""
+
+    epoch: int
+    image: int
+
+
+class Unreadable(NamedTuple):
+    """An image that was left out of its batch."""
+
+    image: str
+    reason: str
+
+
+class Batch(NamedTuple):
+    """uint8 images [B, 3, S, S], channels last, and labels [B]; unreadable images are left out, never replaced."""
+
+    images: Tensor
+    labels: Tensor
+    unreadable: list[Unreadable]
+
+
+class _Sample(NamedTuple):
+    image: Tensor
+    label: int
+
+
+@dataclass(frozen=True)
+class TrainingPatches(Dataset[_Sample | Unreadable]):
+    """Random patches by `SampleKey`."""
+
+    source: ImageSource
+    augmentation: Augmentation
+    seed: int
+
+    def __getitem__(self, key: SampleKey) -> _Sample | Unreadable:
+        """The patch of one image in one epoch."""
+        item = self.source.items[key.image]
+        try:
+            image = self.source.decode(key.image)
+        except UnreadableImageError as error:
+            return Unreadable(item.id, str(error))
+        seed = derived_seed("patch", self.seed, key.epoch, key.image)
+        return _Sample(self.augmentation(image, key.epoch, seed), item.label)
+
+
+@dataclass(frozen=True)
+class CentreCrops(Dataset[_Sample | Unreadable]):
+    """The one crop of the 1-crop scheme (shorter side 256, centre 224) by index, at any crop size."""
+
+    source: ImageSource
+    crop_size: int
+
+    def __len__(self) -> int:
+        return len(self.source.items)
+
+    def __getitem__(self, index: int) -> _Sample | Unreadable:
+        """The centre crop of one image."""
+        item = self.source.items[index]
+        try:
+            return _Sample(centre_crop(self.source.decode(index), self.crop_size), item.label)
+        except UnreadableImageError as error:
+            return Unreadable(item.id, str(error))
+
+
+def centre_crop(image: Tensor, size: int) -> Tensor:
+    """uint8 [3, H, W] -> uint8 [3, size, size]; at 224 the first of the 144 crops."""
+    _, height, width = image.shape
+    scale = round(size * schemes.SCALES[0] / schemes.CROP_SIZE)
+    new_width, new_height = schemes.resized_size(width, height, scale)
+    resized = pixels.resize(image, new_height, new_width)
+    # Centred twice, as the crop is: the square in the image, then the view in the square.
+    margin = schemes.centred_offset(scale, size)
+    left = schemes.centred_offset(new_width, scale) + margin
+    top = schemes.centred_offset(new_height, scale) + margin
+    return resized[:, top : top + size, left : left + size]
+
+
+@dataclass(frozen=True)
+class StepBatches(Sampler[list[SampleKey]]):
+    """The keys of every step from `first_step` on, for one process of several.
+
+    Each epoch has its own order, drawn from (seed, epoch). An incomplete batch at its end is dropped, so
+    that all steps are alike; the order being new each time, that falls on other images in each epoch.
+
+    Attributes:
+        images: how many there are.
+        batch_size: of all processes together, which take turns in it.
+    """
+
+    images: int
+    batch_size: int
+    seed: int
+    epochs: int
+    first_step: int = 0
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return self.images // self.batch_size
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps_per_epoch - self.first_step
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        first_epoch, skipped = divmod(self.first_step, self.steps_per_epoch)
+        for epoch in range(first_epoch, self.epochs):
+            order = epoch_order(self.images, self.seed, epoch)
+            for step in range(skipped if epoch == first_epoch else 0, self.steps_per_epoch):
+                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+                yield [SampleKey(epoch, index) for index in batch[self.rank :: self.world]]
+
+
+def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
+    """All image indices in the order of one epoch of one member."""
+    generator = torch.Generator().manual_seed(derived_seed("order", seed, epoch))
+    order: list[int] = torch.randperm(images, generator=generator).tolist()
+    return order
+
+
+def load(
+    dataset: Dataset[_Sample | Unreadable],
+    keys: Sampler[list[SampleKey]] | Sequence[Sequence[object]],
+    workers: int,
+    *,
+    pin_memory: bool,
+) -> Iterable[Batch]:
+    """Batches in the order of `keys`, made by `workers` processes ahead of time (0: in this one)."""
+    return DataLoader(
+        dataset,
+        batch_sampler=keys,  # type: ignore[arg-type]  # any iterable of keys serves
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        prefetch_factor=_PREFETCHED if workers else None,
+        worker_init_fn=_leave_signals_to_the_trainer if workers else None,
+        # Its own, unused: the loader would otherwise draw from the global generator.
+        generator=torch.Generator(),
+    )
+
+
+def in_batches(count: int, batch_size: int) -> list[range]:
+    """The indices 0 … count - 1 in order, in batches of which the last may be smaller."""
+    return [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """An interrupt reaches all processes of a group; the trainer says what there is to say.
+
+    A loader that died of a signal would be reported as a fault, so it ends with 0.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def _collate(samples: Sequence[_Sample | Unreadable]) -> Batch:
+    readable = [sample for sample in samples if isinstance(sample, _Sample)]
+    unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
+    labels = torch.tensor([sample.label for sample in readable], dtype=torch.long)
+    if not readable:
+        return Batch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), labels, unreadable)
+    images = torch.stack([sample.image for sample in readable])
+    return Batch(images.contiguous(memory_format=torch.channels_last), labels, unreadable)

@@ -1,0 +1,87 @@
+"""The picture of the boxes, looked at by the colours of its pixels."""
+
+import numpy as np
+import pytest
+from builders import picture
+from numpy.typing import NDArray
+from PIL import Image
+
+from ensemble_eval.crops.overview import COLOURS, MARGIN, boxed, overview
+from ensemble_eval.crops.schemes import CROPS, Position
+
+BLACK = Image.new("RGB", (400, 300))
+WHITE = Image.new("RGB", (400, 300), "white")
+
+
+def _is(shown: Image.Image, position: Position) -> NDArray[np.bool_]:
+    """Where a picture has a box's colour, its margin taken off."""
+    pixels = np.asarray(shown)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    same: NDArray[np.bool_] = (pixels == COLOURS[position]).all(axis=2)
+    return same
+
+
+def test_the_one_crop_is_a_box_in_the_centre_of_the_resized_image() -> None:
+    """By hand: 400 x 300 becomes 341 x 256; the square begins at 42, and the box 16 pixels within."""
+    shown = boxed(BLACK, CROPS[:1])
+    assert shown.size == (341 + 2 * MARGIN, 256 + 2 * MARGIN)
+    rows, columns = np.nonzero(_is(shown, "centre"))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 239, 58, 281)
+    assert len(rows) == 224**2 - 220**2  # nothing but an outline of two pixels
+    assert not any(_is(shown, other).any() for other in COLOURS if other != "centre")
+
+
+@pytest.mark.parametrize(
+    ("position", "pixels"),
+    [
+        # Each where no other box has an edge, as (x, y): an outer corner, and a stretch of an inner edge.
+        ("top-left", [(42, 0), (42, 31), (73, 0), (264, 20)]),
+        ("top-right", [(297, 0), (297, 31), (267, 0), (75, 20)]),
+        ("bottom-left", [(42, 255), (42, 230), (73, 255), (264, 250)]),
+        ("bottom-right", [(297, 255), (297, 230), (267, 255), (75, 250)]),
+        ("centre", [(58, 100), (281, 100), (150, 16), (150, 239)]),
+    ],
+)
+def test_the_ten_crops_are_the_corners_and_the_centre_of_the_central_square(
+    position: Position, pixels: list[tuple[int, int]]
+) -> None:
+    mask = _is(boxed(BLACK, CROPS[:10]), position)
+    assert [mask[y, x] for x, y in pixels] == [True] * len(pixels)
+    assert not mask[:, :42].any()
+    assert not mask[:, 298:].any()
+
+
+@pytest.mark.parametrize(
+    ("first", "scale", "left"),
+    [(0, 256, 42), (12, 256, 0), (24, 256, 85), (108, 352, 58), (120, 352, 0), (132, 352, 117)],
+)
+def test_a_group_lies_in_its_square_and_all_else_is_dimmed(first: int, scale: int, left: int) -> None:
+    shown = np.asarray(boxed(WHITE, CROPS[first : first + 12])).astype(int)
+    inside = shown[MARGIN + 10, MARGIN + left + 10]
+    assert inside.tolist() == [255, 255, 255]
+    for x in {left - 10, left + scale + 10} & set(range(scale * 4 // 3)):
+        assert shown[MARGIN + 10, MARGIN + x].tolist() == [102, 102, 102]
+    # The whole square is drawn around the others' edges.
+    whole = (shown == COLOURS["whole"]).all(axis=2).nonzero()
+    edges = (whole[0].min(), whole[0].max(), whole[1].min(), whole[1].max())
+    assert edges == tuple(MARGIN + edge for edge in (-2, scale + 1, left - 2, left + scale + 1))
+
+
+def test_a_smaller_drawing_has_its_boxes_where_the_larger_one_has_them() -> None:
+    rows, columns = np.nonzero(_is(boxed(BLACK, CROPS[108:109], 0.5), "centre"))
+    # By hand: at scale 352 the square begins at 58 and the box 64 pixels within.
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (32, 143, 61, 172)
+
+
+def test_the_overview_has_the_two_smaller_schemes_and_the_twelve_groups() -> None:
+    shown = np.asarray(overview(BLACK))
+    # By hand: two boxes of the centre in full size, twelve in half, all outlines of two pixels, and the legend's.
+    expected = 2 * (224**2 - 220**2) + 12 * (112**2 - 108**2) + 11**2
+    assert np.count_nonzero((shown == COLOURS["centre"]).all(axis=2)) == expected
+    assert np.count_nonzero((shown == COLOURS["whole"]).all(axis=2)) > 12 * 4 * 128
+
+
+@pytest.mark.parametrize("size", [(300, 400), (64, 64), (1200, 30), (20, 900)])
+def test_images_of_any_shape_have_an_overview_of_bounded_size(size: tuple[int, int]) -> None:
+    shown = overview(picture(*size))
+    assert max(shown.size) < 3000
+    assert shown.getpixel((0, 0)) == shown.getpixel((shown.width - 1, shown.height - 1)) == (255, 255, 255)

@@ -1,0 +1,91 @@
+from collections import Counter
+
+import pytest
+import torch
+
+from ensemble_eval.crops.pixels import CropSource, prepare
+from ensemble_eval.crops.schemes import plan
+from ensemble_eval.engine.batches import Batch, batches_needed
+from ensemble_eval.engine.loop import Engine
+from ensemble_eval.engine.pool import PooledImage, ReadyImage, Strand
+
+
+def _strand(position: int, scheme: int = 144) -> Strand:
+    source = CropSource(plan(400, 300, scheme), torch.empty(0, dtype=torch.uint8), {})
+    return PooledImage(ReadyImage(position, str(position), 0, source), members=1, num_classes=2).strands[0]
+
+
+@pytest.mark.parametrize(("size", "lanes"), [(16, 16), (48, 16), (288, 16), (8, 8), (12, 4), (7, 1)])
+@pytest.mark.parametrize("scheme", [1, 10, 144])
+def test_a_crops_lane_does_not_depend_on_who_shares_the_batch(size: int, lanes: int, scheme: int) -> None:
+    positions = [3, 4, 17]
+    alone: dict[tuple[int, int], int] = {}
+    for position in positions:
+        strand = _strand(position, scheme)
+        while strand.views_left:
+            batch = Batch(size, [0])
+            batch.take_from(strand, size)
+            alone |= {(position, view): row % lanes for row, (_, view) in batch.passes.items()}
+    strands = [_strand(position, scheme) for position in reversed(positions)]
+    together: dict[tuple[int, int], int] = {}
+    while any(strand.views_left for strand in strands):
+        batch = Batch(size, [0])
+        for strand in strands:
+            batch.take_from(strand, 3)
+        together |= {(strand.image.position, view): row % lanes for row, (strand, view) in batch.passes.items()}
+    assert together == alone
+    assert len(alone) == len(positions) * scheme
+
+
+def test_an_image_fills_batches_without_a_gap() -> None:
+    strand = _strand(5)
+    for _ in range(144 // 48):
+        batch = Batch(48, [0])
+        batch.take_from(strand, 48)
+        assert batch.is_full
+        assert sorted(batch.passes) == list(range(48))
+    assert strand.views_left == 0
+
+
+def test_consecutive_images_of_ten_crops_fill_lanes_evenly() -> None:
+    batches = [Batch(16, [0]) for _ in range(5)]
+    strands = [_strand(position, 10) for position in range(8)]
+    for batch in batches:
+        for strand in strands:
+            batch.take_from(strand, 16)
+    assert [len(batch.passes) for batch in batches] == [16] * 5
+
+
+def test_what_a_batch_gives_back_is_taken_again_in_crop_order() -> None:
+    strand, other = _strand(0), _strand(1)
+    batch = Batch(16, [0])
+    batch.take_from(strand, 10)
+    batch.take_from(other, 16)
+    assert Counter(one.strand.image.id for one in batch.passes.values()) == {"0": 10, "1": 6}
+    batch.give_back()
+    assert not batch.passes
+    assert strand.open_views() == other.open_views() == list(range(144))
+    assert strand.image.passes == other.image.passes == 0
+
+
+@pytest.mark.parametrize("size", [7, 16, 48, 100, 288])
+@pytest.mark.parametrize(
+    ("images", "scheme"), [(1, 1), (6, 1), (100, 1), (1, 10), (6, 10), (50, 10), (1, 144), (3, 144)]
+)
+def test_as_many_batches_are_needed_as_the_engine_runs(images: int, scheme: int, size: int) -> None:
+    batches = 0
+
+    def predict(crops: torch.Tensor) -> torch.Tensor:
+        nonlocal batches
+        batches += 1
+        return torch.full((len(crops), 2), 0.5)
+
+    source = prepare(torch.zeros(3, 30, 40, dtype=torch.uint8), plan(40, 30, scheme))
+    ready = [ReadyImage(position, str(position), 0, source) for position in range(images)]
+    assert len(list(Engine({"a": predict}, 2, torch.device("cpu"), size).run(ready))) == images
+    assert batches == batches_needed(images, scheme, size)
+
+
+def test_the_crops_of_a_whole_validation_set_are_counted_at_once() -> None:
+    # By hand: 50,000 images of 144 crops fill batches of 288 without a row left over.
+    assert batches_needed(50_000, 144, 288) == 25_000

@@ -1,0 +1,72 @@
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Cli
+from torch import Tensor
+
+from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.evaluation.cost import Cost, estimate, padding_warnings
+from ensemble_eval.evaluation.opening import Settings, open_inputs
+
+HERE = Path()
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "crops", "images", "processes", "filled"),
+    [
+        (288, 1, 6, 1, "6 crops fill 2%"),
+        (288, 144, 1, 1, "144 crops fill 50%"),
+        (1024, 1, 500, 1, "500 crops fill 49%"),
+        (1024, 1, 1000, 2, "500 crops of each process fill 49%"),
+        (1024, 1, 1000, 1, None),
+        (288, 10, 100, 1, None),
+        (None, 1, 6, 1, None),
+    ],
+)
+def test_a_batch_size_beyond_what_the_data_set_fills_is_told(
+    batch_size: int | None, crops: int, images: int, processes: int, filled: str | None
+) -> None:
+    warnings = padding_warnings(Settings(HERE, HERE, crops=crops, batch_size=batch_size), images, processes)
+    assert warnings == (
+        []
+        if filled is None
+        else [
+            f"the {filled} of the rows of batches of {batch_size}; the rest is padding, which takes as long as "
+            "crops do; a smaller --batch-size wastes less"
+        ]
+    )
+
+
+def test_time_is_that_of_whole_batches() -> None:
+    cost = Cost(passes_per_image=2, passes_at_most=12, passes_per_second=100.0, batches=3, seconds_per_batch=20.0)
+    assert cost.duration.total_seconds() == 60.0
+
+
+def test_padding_counts_in_the_estimate(dataset: Path, ensemble: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six crops in one batch of 512 take as long as 512 crops do."""
+    predict = TorchBackend.__call__
+
+    def slow(self: TorchBackend, crops: Tensor) -> Tensor:
+        if len(crops) == 1:
+            return predict(self, crops)
+        time.sleep(1.0)
+        return torch.full((len(crops), 7), 1 / 7)
+
+    monkeypatch.setattr(TorchBackend, "__call__", slow)
+    settings = Settings(dataset, ensemble, crops=1, backend="torch", batch_size=512)
+    cost = estimate(settings, open_inputs(settings))
+    assert (cost.batches, cost.passes_at_most) == (1, 12)
+    assert 2 <= cost.duration.total_seconds() <= 20  # two members
+
+
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_check_and_run_warn_of_it(cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path, command: str) -> None:
+    options = ("--crops", "1", "--batch-size", "32", "--out", tmp_path / "out")
+    finished = cli(command, dataset, "--ensemble", ensemble, *options)
+    assert finished.code == 0
+    assert (
+        len(re.findall(r"^warning: the 6 crops fill 19% of the rows of batches of 32; ", finished.err, re.M)) == 1
+    )

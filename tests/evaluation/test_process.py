@@ -1,0 +1,152 @@
+"""Whole runs on tiny networks: interrupted or not, the results are the same bytes."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from builders import CLASS_NAMES, write_dataset, write_ensemble
+
+from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.evaluation.opening import Settings, open_inputs
+from ensemble_eval.evaluation.process import Run
+from ensemble_eval.results.folder import Outcome
+from ensemble_eval.results.store import Store
+
+SIZES = ((101, 67), (64, 64), (60, 90), (90, 60), (70, 70), (67, 101))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("evaluation")
+    manifest = write_ensemble(folder / "ensemble", members=2)
+    dataset = write_dataset(folder / "val", SIZES)
+    return Settings(
+        dataset, manifest, out=folder / "unused", crops=10, batch_size=8, device="cpu", backend="torch"
+    )
+
+
+def evaluate(settings: Settings, images: int | None = None) -> Outcome | None:
+    """Run to the end, or leave after some images as an interruption would."""
+    run = Run(settings, open_inputs(settings))
+    steps = run.evaluate()
+    for step in steps:
+        if step.images_done == images:
+            steps.close()
+            return None
+    return run.finish()
+
+
+def into(settings: Settings, out: Path, **changes: Any) -> Settings:
+    return dataclasses.replace(settings, out=out, **changes)
+
+
+def predictions(out: Path) -> str:
+    frame = pd.read_parquet(out / "predictions").sort_values(["image", "member", "crops"], ignore_index=True)
+    text: str = frame.to_json(double_precision=15)
+    return text
+
+
+def test_a_run_says_everything_once(settings: Settings, tmp_path: Path) -> None:
+    outcome = evaluate(into(settings, tmp_path))
+    assert outcome is not None
+    assert [(row.models, row.crops, row.images) for row in outcome.rows] == [
+        (models, crops, len(SIZES)) for models in (1, 2) for crops in (1, 10)
+    ]
+    frame = pd.read_parquet(tmp_path / "predictions")
+    # Two members and their mean, two schemes.
+    assert len(frame) == len(frame.drop_duplicates(["image", "member", "crops"])) == len(SIZES) * 3 * 2
+    assert set(frame["member"]) == {"a", "b", "ensemble"}
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["images"], record["passes"]) == (len(SIZES), len(SIZES) * 10 * 2)
+    assert record["one_model_member"] == outcome.one_model_member
+
+
+def test_the_ensembles_scores_are_the_mean_of_its_members(settings: Settings, tmp_path: Path) -> None:
+    evaluate(into(settings, tmp_path))
+    frame = pd.read_parquet(tmp_path / "predictions")
+    for _, rows in frame.groupby(["image", "crops"]):
+        scores = dict(zip(rows["member"], rows["scores"], strict=True))
+        assert scores["ensemble"] == pytest.approx((scores["a"] + scores["b"]) / 2, abs=1e-7)
+        assert scores["ensemble"].sum() == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("images", [1, 3, 5])
+def test_an_interrupted_run_ends_with_the_same_bytes(settings: Settings, tmp_path: Path, images: int) -> None:
+    whole, pieces = into(settings, tmp_path / "whole"), into(settings, tmp_path / "pieces")
+    evaluate(whole)
+    assert evaluate(pieces, images) is None
+    assert not (pieces.out / "table3.csv").exists()
+    outcome = evaluate(pieces)
+    assert outcome is not None
+    assert (pieces.out / "table3.csv").read_bytes() == (whole.out / "table3.csv").read_bytes()
+    assert predictions(pieces.out) == predictions(whole.out)
+    records = [json.loads((s.out / "run.json").read_text()) for s in (whole, pieces)]
+    assert records[0]["images"] == records[1]["images"]
+
+
+def test_a_finished_run_is_not_run_again(settings: Settings, tmp_path: Path) -> None:
+    evaluate(into(settings, tmp_path))
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "predictions").iterdir()}
+    assert list(Run(into(settings, tmp_path), open_inputs(settings)).evaluate()) == []
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "predictions").iterdir()} == before
+
+
+def test_an_unfinished_run_writes_no_table(settings: Settings, tmp_path: Path) -> None:
+    evaluate(into(settings, tmp_path), images=2)
+    with pytest.raises(EnsembleEvalError, match=r"are not evaluated yet .* run the same command again"):
+        Run(into(settings, tmp_path), open_inputs(settings)).finish()
+    assert not (tmp_path / "table3.csv").exists()
+
+
+@pytest.mark.parametrize("spoil", [lambda frame: pd.concat([frame, frame[:1]]), lambda frame: frame[1:]])
+def test_predictions_that_are_there_twice_or_not_at_all_give_no_table(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+) -> None:
+    """Whatever went wrong before: the last check stands between it and the table."""
+    outcomes = Store.outcomes
+    monkeypatch.setattr(Store, "outcomes", lambda store: spoil(outcomes(store)))
+    with pytest.raises(EnsembleEvalError, match="do not hold each of 6 images exactly once"):
+        evaluate(into(settings, tmp_path))
+    assert not (tmp_path / "table3.csv").exists()
+
+
+@pytest.mark.parametrize("change", [{"crops": 1}, {"precision": "bfloat16"}, {"models": 1}])
+def test_another_runs_folder_is_refused_and_left_alone(
+    settings: Settings, tmp_path: Path, change: dict[str, object]
+) -> None:
+    evaluate(into(settings, tmp_path))
+    table = (tmp_path / "table3.csv").read_bytes()
+    other = into(settings, tmp_path, **change)
+    with pytest.raises(InputError, match=r"another run.*choose another --out"):
+        Run(other, open_inputs(other))
+    assert (tmp_path / "table3.csv").read_bytes() == table
+
+
+def test_a_fresh_run_replaces_what_another_left(settings: Settings, tmp_path: Path) -> None:
+    evaluate(into(settings, tmp_path))
+    outcome = evaluate(into(settings, tmp_path, crops=1, fresh=True))
+    assert outcome is not None
+    assert [row.crops for row in outcome.rows] == [1, 1]
+    assert set(pd.read_parquet(tmp_path / "predictions")["crops"]) == {1}
+
+
+def test_another_batch_size_gives_the_same_table(settings: Settings, tmp_path: Path) -> None:
+    evaluate(into(settings, tmp_path / "8"))
+    evaluate(into(settings, tmp_path / "13", batch_size=13))
+    assert (tmp_path / "8/table3.csv").read_bytes() == (tmp_path / "13/table3.csv").read_bytes()
+
+
+def test_a_changed_label_is_another_run(settings: Settings, tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "val", SIZES)
+    mine = into(settings, tmp_path / "out", dataset=root)
+    evaluate(mine, images=3)
+    (root / CLASS_NAMES[0] / "00.png").rename(root / CLASS_NAMES[1] / "00.png")
+    with pytest.raises(InputError, match=r"belongs to another run \(dataset "):
+        Run(mine, open_inputs(mine))

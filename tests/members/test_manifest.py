@@ -1,0 +1,176 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.members.manifest import (
+    ClassList,
+    Ensemble,
+    InputFormat,
+    Member,
+    read_classes,
+    read_manifest,
+    write_manifest,
+)
+
+MANIFEST = """
+name = "googlenet-2"
+classes = "imagenet-1k"
+
+[[members]]
+name = "a"
+arch = "googlenet"
+weights = "../checkpoints/a.safetensors"
+options = { width = 1.5 }
+input = { channels = "bgr", scale = 1, mean = [104, 117, 123.5], std = [1.0, 1.0, 2], transform_input = true }
+
+[[members]]
+name = "b"
+arch = "python:package.module:callable"
+weights = "/weights/b.pth"
+sha256 = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+input = { channels = "rgb", scale = 255.0, mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225] }
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        path = tmp_path / "ensemble.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_manifest_becomes_an_ensemble(write: Callable[[str], Path]) -> None:
+    path = write(MANIFEST)
+    assert read_manifest(path) == Ensemble(
+        name="googlenet-2",
+        classes=ClassList("imagenet-1k", 1000, None),
+        members=(
+            Member(
+                name="a",
+                arch="googlenet",
+                weights=path.parent / "../checkpoints/a.safetensors",
+                options={"width": 1.5},
+                input=InputFormat("bgr", 1.0, (104.0, 117.0, 123.5), (1.0, 1.0, 2.0), transform_input=True),
+            ),
+            Member(
+                name="b",
+                arch="python:package.module:callable",
+                weights=Path("/weights/b.pth"),
+                sha256="0123456789abcdef" * 4,
+            ),
+        ),
+        interpolation="bilinear",
+    )
+
+
+def test_what_is_written_is_read_back_from_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("ant\nbee\n")
+    classes = ClassList(str(tmp_path / "names.txt"), 2, ("ant", "bee"))
+    weights = tmp_path / "weights" / "a.safetensors"
+    member = Member("a", "googlenet", weights, "0" * 64, {"width": 0.5, "dropout": 0.0}, InputFormat(scale=1.0))
+    path = tmp_path / "manifests" / "ensemble.toml"
+    write_manifest(path, Ensemble("two", classes, (member,), "bicubic"))
+    again = read_manifest(path)
+    assert again.members[0].weights.resolve() == weights
+    assert (again.name, again.interpolation, again.classes.names) == ("two", "bicubic", ("ant", "bee"))
+    assert (again.members[0].options, again.members[0].input) == (member.options, member.input)
+    assert '"../weights/a.safetensors"' in path.read_text()
+
+
+INPUT_LINE = (
+    'input = { channels = "rgb", scale = 255.0, mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225] }'
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('name = "googlenet-2"', "", "the field 'name' is missing; add it"),
+        ('classes = "imagenet-1k"', "", "the field 'classes' is missing; add it"),
+        ('arch = "googlenet"', "", "member 1: the field 'arch' is missing; add it"),
+        ('weights = "/weights/b.pth"', "", "member 2: the field 'weights' is missing; add it"),
+        (INPUT_LINE, "", "member 2: the field 'input' is missing; add it"),
+        ('channels = "bgr", ', "", "member 1, input: the field 'channels' is missing; add it"),
+        ('name = "googlenet-2"', 'name = "x"\ncolour = 1', "unknown field 'colour'; remove it or mend its name"),
+        ('name = "a"', 'name = "a"\nwidth = 2.0', "member 1: unknown field 'width'; remove it or mend its name"),
+        ('channels = "bgr"', 'channels = "bgr", gamma = 1', "member 1, input: unknown field 'gamma'"),
+        ('name = "a"', "name = 3", "member 1: name is a text, not 3"),
+        ('name = "a"', 'name = ""', "member 1: name is a text, not ''"),
+        ('name = "a"', 'name = "b"', "two members are named 'b'; give each its own name"),
+        ('name = "a"', 'name = "ensemble"', "'ensemble' is kept for the ensemble's own rows"),
+        ("width = 1.5 }", "width = 1.5", "is not valid TOML"),
+        ("{ width = 1.5 }", "1.5", "member 1: options is a table, not 1.5"),
+        ('channels = "bgr"', 'channels = "gray"', "member 1, input: channels is \"rgb\" or \"bgr\", not 'gray'"),
+        ("scale = 1,", "scale = 0,", "member 1, input: scale and std are above 0"),
+        ("scale = 1,", "scale = true,", "member 1, input: scale holds a finite number, not True"),
+        ("std = [1.0, 1.0, 2]", "std = [1.0, 1.0, 0]", "member 1, input: scale and std are above 0"),
+        ("std = [1.0, 1.0, 2]", "std = [1.0, 1.0]", "std is a list of three numbers, not [1.0, 1.0]"),
+        ("mean = [104, 117, 123.5]", "mean = [104, nan, 1]", "mean holds a finite number, not nan"),
+        ("mean = [104, 117, 123.5]", 'mean = "grey"', "mean is a list of three numbers, not 'grey'"),
+        ("transform_input = true", "transform_input = 1", "transform_input is true or false, not 1"),
+        ("0123456789abcdef0123456789abcdef", "0123", "member 2: sha256 is 64 lower-case hexadecimal digits"),
+        ('classes = "imagenet-1k"', 'classes = "no.txt"', "no.txt cannot be read (No such file or directory)"),
+        ("classes =", 'interpolation = "nearest"\nclasses =', "interpolation is \"bilinear\" or \"bicubic\""),
+        ("[[members]]", "[[member]]", "the field 'members' is missing; add it"),
+    ],
+)  # fmt: skip
+def test_a_manifest_with_a_fault_is_refused_and_the_place_named(
+    write: Callable[[str], Path], old: str, new: str, sentence: str
+) -> None:
+    assert old in MANIFEST
+    path = write(MANIFEST.replace(old, new))
+    with pytest.raises(InputError) as refusal:
+        read_manifest(path)
+    assert sentence in str(refusal.value)
+    assert str(path.parent) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("members", "sentence"), [("members = []", "has no members"), ("members = 3", "[[members]] tables")]
+)
+def test_an_ensemble_without_members_is_refused(write: Callable[[str], Path], members: str, sentence: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        read_manifest(write(f'name = "none"\nclasses = "imagenet-1k"\n{members}\n'))
+    assert sentence in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (None, "cannot be read (No such file or directory); check the path"),
+        (b"\xff\xfe\x00", "is not UTF-8 text; is it the right file?"),
+        (b"# " + b"x" * (1 << 20), "is larger than 1048576 bytes; is it the right file?"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(tmp_path: Path, data: bytes | None, sentence: str) -> None:
+    path = tmp_path / "ensemble.toml"
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(InputError) as refusal:
+        read_manifest(path)
+    assert str(refusal.value) == f"{path} {sentence}"
+
+
+def test_class_lists_have_one_name_per_line(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes("großer Hund\r\ncat\r\n".encode())
+    expected = ClassList(str(tmp_path / "names.txt"), 2, ("großer Hund", "cat"))
+    assert read_classes("names.txt", tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "one class per line and no empty line"),
+        ("ant\n\nbee\n", "one class per line and no empty line"),
+        ("ant\nbee\nant\n", "classes appear twice: ant"),
+    ],
+)
+def test_a_faulty_class_list_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_classes("names.txt", tmp_path)

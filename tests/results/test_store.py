@@ -1,0 +1,218 @@
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from builders import execution
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.results.parts import Part, part_name
+from ensemble_eval.results.store import PREDICTIONS_FOLDER, PartBuffer, Store
+
+KEY = {"scores": True, "until_decided": [], "crops": 10, "dataset": "d1", "member a": {"weights": "w1"}}
+COLUMNS = ["image", "member", "crops", "label", "rank", "top5", "top5_probability", "scores"]
+
+
+def row(image: str, rank: int = 0) -> dict[str, Any]:
+    return {
+        "image": image,
+        "member": "a",
+        "crops": 10,
+        "label": 1,
+        "rank": rank,
+        "top5": [1, 0],
+        "top5_probability": [0.75, 0.25],
+        "scores": [0.25, 0.75],
+    }
+
+
+def part(images: Iterable[str], **fields: Any) -> Part:
+    names = list(images)
+    return Part(rows=[row(name) for name in names], images=names, passes=7 * len(names), seconds=1.5, **fields)
+
+
+def parts_of(out: Path) -> list[Path]:
+    return sorted((out / PREDICTIONS_FOLDER).glob("part-*.parquet"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path, KEY)
+
+
+def test_what_was_written_is_found_again(store: Store) -> None:
+    store.write(part(["b", "a"]))
+    store.write(part(["c"], unreadable={"d": "damaged"}))
+    progress = store.open()
+    assert progress.done == {"a", "b", "c"}
+    assert progress.unreadable == {"d": "damaged"}
+    assert (progress.passes, progress.seconds, progress.damaged) == (21, 3.0, ())
+
+
+def test_pandas_reads_the_folder_in_one_line(store: Store, tmp_path: Path) -> None:
+    store.write(part(["b"]))
+    store.write(part(["a"]))
+    frame = pd.read_parquet(tmp_path / "predictions")
+    assert list(frame.columns) == COLUMNS
+    assert sorted(frame["image"]) == ["a", "b"]
+    assert list(frame["scores"][0]) == [0.25, 0.75]
+
+
+def test_without_scores_there_is_no_such_column(tmp_path: Path) -> None:
+    store = Store(tmp_path, {**KEY, "scores": False})
+    store.write(Part(rows=[{k: v for k, v in row("a").items() if k != "scores"}], images=["a"]))
+    assert list(pd.read_parquet(tmp_path / "predictions").columns) == COLUMNS[:-1]
+
+
+def test_predictions_come_sorted_by_image_in_their_columns(store: Store) -> None:
+    store.write(part(["c", "a"]))
+    store.write(part(["b"]))
+    assert store.open().done == {"a", "b", "c"}
+    frame = store.predictions(["image", "rank"])
+    assert frame.to_dict("list") == {"image": ["a", "b", "c"], "rank": [0, 0, 0]}
+
+
+def test_an_empty_store_has_no_predictions(store: Store) -> None:
+    assert store.open().done == frozenset()
+    assert store.predictions(["image", "rank"]).empty
+
+
+def test_an_image_that_was_unreadable_once_counts_when_it_was_read_later(store: Store) -> None:
+    store.write(part([], unreadable={"a": "cannot be read"}))
+    store.write(part(["a"]))
+    progress = store.open()
+    assert progress.done == {"a"}
+    assert progress.unreadable == {}
+
+
+@pytest.mark.parametrize("position", [0, 4, 100, -1, -5])
+def test_one_changed_bit_is_noticed_and_only_that_part_is_set_aside(
+    store: Store, tmp_path: Path, position: int
+) -> None:
+    store.write(part(["a"]))
+    store.write(part(["b"]))
+    victim = parts_of(tmp_path)[0]
+    data = bytearray(victim.read_bytes())
+    data[position] ^= 1
+    victim.write_bytes(data)
+    progress = store.open()
+    assert progress.damaged == (victim.name,)
+    assert len(progress.done) == 1
+    # Out of pandas' sight too, but not lost.
+    assert set(pd.read_parquet(tmp_path / "predictions")["image"]) == progress.done
+    assert victim.with_name(f"_damaged-{victim.name}").read_bytes() == bytes(data)
+
+
+def test_a_part_cut_short_is_noticed(store: Store, tmp_path: Path) -> None:
+    store.write(part(["a"]))
+    [victim] = parts_of(tmp_path)
+    victim.write_bytes(victim.read_bytes()[:-10])
+    assert store.open().damaged == (victim.name,)
+
+
+def test_another_run_is_refused_with_the_difference(store: Store, tmp_path: Path) -> None:
+    store.write(part(["a"]))
+    other = Store(tmp_path, {**KEY, "dataset": "d2", "member a": {"weights": "w2"}})
+    with pytest.raises(InputError) as refusal:
+        other.open()
+    assert str(refusal.value) == (
+        f'{tmp_path} belongs to another run (dataset "d1", now "d2"; '
+        'member a {"weights": "w1"}, now {"weights": "w2"}); '
+        "choose another --out, or run with --fresh to start over there"
+    )
+
+
+def test_an_image_in_two_parts_is_named(store: Store) -> None:
+    store.write(part(["a", "b"]))
+    store.write(part(["b", "c"]))
+    assert store.open().repeated == {"b"}
+
+
+def test_a_foreign_parquet_file_of_a_fitting_name_is_refused(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    pd.DataFrame({"x": [1]}).to_parquet(folder / "x")
+    data = (folder / "x").read_bytes()
+    (folder / f"part-{hashlib.sha256(data).hexdigest()[:32]}.parquet").write_bytes(data)
+    with pytest.raises(InputError, match="was not written by this tool"):
+        store.open()
+
+
+def test_a_strangers_parquet_file_is_refused_and_left_alone(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "predictions").mkdir()
+    stranger = tmp_path / "predictions" / "part-00000.parquet"
+    pd.DataFrame({"x": [1]}).to_parquet(stranger)
+    with pytest.raises(InputError, match=r"part-00000\.parquet was not written by this tool"):
+        store.open()
+    store.clear()
+    assert stranger.exists()
+
+
+def test_clearing_removes_the_parts(store: Store, tmp_path: Path) -> None:
+    store.write(part(["a"]))
+    store.clear()
+    assert parts_of(tmp_path) == []
+
+
+class _Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_buffer_writes_when_a_part_is_old_or_large_and_counts_its_seconds(store: Store, tmp_path: Path) -> None:
+    clock = _Clock()
+    buffer = PartBuffer(store, execution, clock)
+    buffer.add("a", [row("a")], passes=3, all_passes=4)
+    clock.now += 30
+    buffer.write_if_due()
+    assert parts_of(tmp_path) == []
+    clock.now += 1
+    buffer.write_if_due()
+    assert store.open().done == {"a"}
+    for index in range(256):
+        buffer.add_unreadable(f"{index:03}", "gone")
+        buffer.write_if_due()
+    progress = store.open()
+    assert len(progress.unreadable) == 256
+    assert (progress.passes, progress.seconds) == (3, 31.0)
+
+
+def test_an_empty_buffer_writes_nothing(store: Store, tmp_path: Path) -> None:
+    PartBuffer(store, execution).write()
+    assert parts_of(tmp_path) == []
+
+
+def test_what_ran_the_images_is_kept_by_part_and_told_once_in_order(tmp_path: Path) -> None:
+    """A run may go on on another device, and with smaller batches where memory ran out."""
+    ticks = itertools.count(100.0)
+    store = Store(tmp_path, KEY, clock=lambda: next(ticks))
+    running = [execution(16), execution(16), execution(8), execution(8), execution(16, "cuda:0"), execution(8)]
+    left = iter(running)
+    for images in (["a", "b", "c"], ["d"], ["e", "f"]):
+        buffer = PartBuffer(store, lambda: next(left))
+        for image in images:
+            buffer.add(image, [row(image)], passes=1, all_passes=1)
+        buffer.write()
+    assert store.open().executions == (execution(16), execution(8), execution(16, "cuda:0"))
+
+
+def test_a_part_from_before_executions_were_kept_is_read(store: Store, tmp_path: Path) -> None:
+    rows = pa.table({"image": ["a"]})
+    description = {"images": ["a"], "unreadable": {}, "passes": 1, "all_passes": 1, "seconds": 1.0, "written": 1.0}
+    metadata = {b"ensemble_eval": json.dumps({"key": KEY, **description}).encode()}
+    buffer = io.BytesIO()
+    pq.write_table(rows.replace_schema_metadata(metadata), buffer)
+    store.open()
+    (tmp_path / PREDICTIONS_FOLDER / part_name(buffer.getvalue())).write_bytes(buffer.getvalue())
+    progress = store.open()
+    assert progress.done == {"a"}
+    assert not progress.executions
