@@ -23,9 +23,9 @@ from benchmarks.work import PRECISIONS
 from ensemble_eval.backends.compiled import compiled
 from ensemble_eval.backends.openvino import OpenVino
 from ensemble_eval.backends.openvino_conversion import Converter
-from ensemble_eval.engine.predict import Precision
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.layers import ConvolutionUnit, InceptionModule
+from ensemble_eval.settings import Precision
 
 CROP_SIZE = 224
 BATCH, LARGE_BATCH = 16, 48

@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ from torch.nn import functional
 
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import Predict
+from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, open_sources
+from ensemble_eval.evaluation.process import Run
+from ensemble_eval.launch.place import Place
+from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
 from ensemble_eval.members.saving import save_weights
 from ensemble_eval.models.registry import build
 from ensemble_eval.results.parts import Execution
+from ensemble_eval.settings import RunSettings
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 # Seven, so that a top-5 decision can be wrong.
@@ -149,3 +155,21 @@ def write_ensemble(folder: Path, members: int = 2, *, width: float = TINY) -> Pa
     classes = ClassList(str(folder / CLASSES.source), CLASSES.count, CLASSES.names)
     write_manifest(folder / "ensemble.toml", Ensemble("tiny", classes, tuple(described)))
     return folder / "ensemble.toml"
+
+
+def opened(settings: RunSettings) -> Inputs:
+    """Everything that a run of these settings needs, open."""
+    return open_inputs(settings, open_sources(settings))
+
+
+def started(
+    settings: RunSettings,
+    inputs: Inputs | None = None,
+    place: Place | None = None,
+    stop: StopRequests | None = None,
+) -> Run:
+    """One process's share of a run, with its output folder open."""
+    inputs = inputs or opened(settings)
+    folder = open_folder(settings.out, settings, inputs, asdict(settings))
+    folder.open(fresh=settings.fresh, checked=bool(place and place.parent))
+    return Run(settings, inputs, folder, place or Place(), stop)

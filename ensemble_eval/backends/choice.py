@@ -3,25 +3,23 @@
 import importlib.util
 import os
 import shutil
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
 from ensemble_eval.backends.compiled import compiled
 from ensemble_eval.backends.torch import TorchBackend
-from ensemble_eval.engine.predict import Precision, Predict
+from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.manifest import InputFormat, Member
 from ensemble_eval.members.preprocessing import SharedNormalization
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.registry import PYTHON_PREFIX
+from ensemble_eval.settings import Backend, Precision
 
 if TYPE_CHECKING:
     from ensemble_eval.backends.openvino_conversion import Converter
-
-Backend = Literal["torch", "compiled", "openvino"]
-BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 # Crops per batch. Measured on two cores (docs/speed.md): OpenVINO is as fast with 16 as with 48, eager torch a
 # fifth to two fifths faster, and until-decided runs check more often. On CUDA, where nothing was measured, the

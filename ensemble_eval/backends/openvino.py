@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ensemble_eval.backends.silent_openvino import openvino, properties
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.engine.predict import Precision, memory_errors_of, require_logits
+from ensemble_eval.engine.predict import memory_errors_of, require_logits
 from ensemble_eval.errors import InputError
+from ensemble_eval.settings import Precision
 
 _ELEMENT_TYPES = {
     "float32": openvino.Type.f32,

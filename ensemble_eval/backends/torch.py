@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.engine.predict import Precision, memory_errors_of, require_logits
+from ensemble_eval.engine.predict import memory_errors_of, require_logits
+from ensemble_eval.settings import Precision
 
 
 class TorchBackend:

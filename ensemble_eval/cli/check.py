@@ -20,14 +20,13 @@ def check(**options: Any) -> None:
     wait_without_spinning()
     from ensemble_eval.cli.settings import settings_from
     from ensemble_eval.evaluation.cost import estimate, padding_warnings
-    from ensemble_eval.evaluation.opening import open_inputs
-    from ensemble_eval.results.folder import Results
+    from ensemble_eval.evaluation.opening import open_folder, open_inputs, open_sources
 
     settings = settings_from(options)
-    inputs = open_inputs(settings)
-    results = Results(settings, inputs)
-    results.refuse_foreign()
-    results.refuse_unwritable()
+    inputs = open_inputs(settings, open_sources(settings))
+    folder = open_folder(settings.out, settings, inputs, {})
+    folder.refuse_foreign()
+    folder.refuse_unwritable()
     for warning in (*inputs.warnings, *padding_warnings(settings, len(inputs.dataset.items))):
         complain(f"warning: {warning}")
     say(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")

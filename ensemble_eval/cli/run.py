@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ensemble_eval.cli.progress import Update
-    from ensemble_eval.evaluation.opening import Settings
+    from ensemble_eval.evaluation.opening import Sources
     from ensemble_eval.evaluation.process import Run, Step
     from ensemble_eval.launch.place import Place
     from ensemble_eval.launch.signals import StopRequests
     from ensemble_eval.launch.watch import Watch
-    from ensemble_eval.results.folder import Outcome, Results
+    from ensemble_eval.results.folder import Outcome, RunFolder
+    from ensemble_eval.results.store import Progress
+    from ensemble_eval.settings import RunSettings
 
 _LOOK_EVERY_SECONDS = 1.0
 
@@ -76,7 +78,7 @@ def _run(options: dict[str, Any], place: "Place", stop: "StopRequests") -> int:
 
 
 def _supervise_or_evaluate(
-    console: "Console", settings: "Settings", place: "Place", stop: "StopRequests"
+    console: "Console", settings: "RunSettings", place: "Place", stop: "StopRequests"
 ) -> "Outcome | None":
     from ensemble_eval.errors import InputError
     from ensemble_eval.launch.devices import devices_for_ranks, use_one_thread
@@ -93,28 +95,32 @@ def _supervise_or_evaluate(
     return _evaluate(console, settings, place, stop)
 
 
-def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "StopRequests") -> "Outcome | None":
+def _evaluate(
+    console: "Console", settings: "RunSettings", place: "Place", stop: "StopRequests"
+) -> "Outcome | None":
     """Do this process's share; the first one then waits for the others and writes the tables."""
     import contextlib
 
     from ensemble_eval.cli.progress import progress_updates
-    from ensemble_eval.evaluation.opening import open_inputs
+    from ensemble_eval.evaluation.opening import open_folder, open_inputs, open_sources
     from ensemble_eval.evaluation.process import Run
 
     if place.parent is not None:
         from ensemble_eval.launch.ranks import die_with
 
         die_with(place.parent)
-    inputs = open_inputs(settings, place)
-    evaluation = Run(settings, inputs, place, stop)
+    inputs = open_inputs(settings, open_sources(settings), place)
+    folder = open_folder(settings.out, settings, inputs, dataclasses.asdict(settings))
+    folder.open(fresh=settings.fresh, checked=place.parent is not None)
+    evaluation = Run(settings, inputs, folder, place, stop)
     where = f"{inputs.device}" if place.world == 1 else f"{place.world} ranks"
-    _announce(console, evaluation.results, where, place.world)
-    total, start = len(inputs.dataset.items), len(evaluation.progress.done)
+    _announce(console, settings, inputs, folder.progress, where, place.world)
+    total, start = len(folder.images), len(folder.progress.done)
     with (
         progress_updates(console, total, start) as update,
         contextlib.closing(evaluation.evaluate()) as steps,
     ):
-        stored = _StoredProgress(evaluation.results, update)
+        stored = _StoredProgress(folder, update)
         show = stored.show if place.world > 1 else update
         for step in _warning_of_smaller_batches(evaluation, place, steps):
             # The others do not look at the shared folder while they work.
@@ -123,12 +129,12 @@ def _evaluate(console: "Console", settings: "Settings", place: "Place", stop: "S
         if not place.reports:
             return None
         if place.world > 1:
-            watch = _watch(evaluation.results, place.world, place.session)
-            while not watch.update(evaluation.results.progress.accounted):
+            watch = _watch(folder, settings.timeout, place.world, place.session)
+            while not watch.update(folder.progress.accounted):
                 stop.check()
                 time.sleep(_LOOK_EVERY_SECONDS)
                 stored.look()
-    return evaluation.finish()
+    return folder.finish()
 
 
 def _warning_of_smaller_batches(evaluation: "Run", place: "Place", steps: "Iterable[Step]") -> "Iterator[Step]":
@@ -146,16 +152,15 @@ def _warning_of_smaller_batches(evaluation: "Run", place: "Place", steps: "Itera
         yield step
 
 
-def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Place") -> "Outcome":
+def _supervise(console: "Console", settings: "RunSettings", ranks: int, place: "Place") -> "Outcome":
     """Start the ranks of this machine, show what they store, and write the tables when all is done."""
     import uuid
 
     from ensemble_eval.cli.progress import progress_updates
     from ensemble_eval.errors import EnsembleEvalError
-    from ensemble_eval.evaluation.opening import check_networks, open_sources
+    from ensemble_eval.evaluation.opening import check_networks, open_folder, open_sources
     from ensemble_eval.launch.devices import choose_device
     from ensemble_eval.launch.ranks import run_workers
-    from ensemble_eval.results.folder import Results
 
     device = choose_device(settings.device)
     sources = open_sources(settings)
@@ -165,13 +170,14 @@ def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Pla
         *check_networks(settings, sources),
         *(_crowded(ranks) if device.type == "cpu" else ()),
     )
-    results = Results(settings, dataclasses.replace(sources, warnings=warnings))
+    sources = dataclasses.replace(sources, warnings=warnings)
+    results = open_folder(settings.out, settings, sources, dataclasses.asdict(settings))
     results.open(fresh=settings.fresh)
-    _announce(console, results, f"{ranks} ranks on {device}", ranks)
+    _announce(console, settings, sources, results.progress, f"{ranks} ranks on {device}", ranks)
     if not results.is_complete:
         run_id = uuid.uuid4().hex
-        watch = _watch(results, ranks, run_id)
-        total, before = len(results.sources.dataset.items), len(results.progress.done)
+        watch = _watch(results, settings.timeout, ranks, run_id)
+        total, before = len(results.images), len(results.progress.done)
         with progress_updates(console, total, before) as update:
             stored = _StoredProgress(results, update)
 
@@ -187,19 +193,19 @@ def _supervise(console: "Console", settings: "Settings", ranks: int, place: "Pla
     return results.finish()
 
 
-def _watch(results: "Results", ranks: int, session: str) -> "Watch":
+def _watch(results: "RunFolder", timeout: float, ranks: int, session: str) -> "Watch":
     from ensemble_eval.launch.place import deal
     from ensemble_eval.launch.watch import Watch
 
-    items = results.sources.dataset.items
-    shards = [{items[position].id for position in share} for share in deal(len(items), ranks, session)]
-    return Watch(shards, results.settings.timeout)
+    images = results.images
+    shards = [{images[position] for position in share} for share in deal(len(images), ranks, session)]
+    return Watch(shards, timeout)
 
 
 class _StoredProgress:
     """Shows what all processes have stored, whatever this one did."""
 
-    def __init__(self, results: "Results", update: "Update") -> None:
+    def __init__(self, results: "RunFolder", update: "Update") -> None:
         self._results = results
         self._update = update
         self._passes_before = results.progress.passes
@@ -242,14 +248,20 @@ def _crowded(ranks: int) -> "Iterator[str]":
         )
 
 
-def _announce(console: "Console", results: "Results", where: str, processes: int) -> None:
+def _announce(
+    console: "Console",
+    settings: "RunSettings",
+    sources: "Sources",
+    progress: "Progress",
+    where: str,
+    processes: int,
+) -> None:
     from ensemble_eval.evaluation.cost import padding_warnings
 
-    settings, sources, progress = results.settings, results.sources, results.progress
     for warning in (*sources.warnings, *padding_warnings(settings, len(sources.dataset.items), processes)):
         _warn(console, warning)
     console.print(
-        f"{len(results.names)} models × {settings.crops} crops × {len(sources.dataset.items)} images "
+        f"{len(sources.ensemble.members)} models × {settings.crops} crops × {len(sources.dataset.items)} images "
         f"on {where}, {sources.backend}, {settings.precision}",
         highlight=False,
     )
@@ -259,7 +271,7 @@ def _announce(console: "Console", results: "Results", where: str, processes: int
         console.print(f"continuing: {len(progress.done)} images were done before", highlight=False)
 
 
-def _report(console: "Console", settings: "Settings", outcome: "Outcome") -> int:
+def _report(console: "Console", settings: "RunSettings", outcome: "Outcome") -> int:
     from ensemble_eval.cli.tables import print_table3
 
     print_table3(outcome)

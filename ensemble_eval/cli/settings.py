@@ -3,10 +3,10 @@
 from typing import Any
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.evaluation.opening import Settings
+from ensemble_eval.settings import RunSettings
 
 
-def settings_from(options: dict[str, Any]) -> Settings:
+def settings_from(options: dict[str, Any]) -> RunSettings:
     """The settings that `options.evaluation_options` parsed.
 
     Raises:
@@ -18,4 +18,4 @@ def settings_from(options: dict[str, Any]) -> Settings:
     if top1 and not until_decided:
         raise InputError("--top1 belongs to --until-decided; a full run has the top-1 columns anyway")
     decides = ((5, 1) if top1 else (5,)) if until_decided else ()
-    return Settings(with_scores=scores != "none" and not until_decided, decides=decides, **options)
+    return RunSettings(with_scores=scores != "none" and not until_decided, decides=decides, **options)

@@ -12,7 +12,8 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.batches import batches_needed
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of
 from ensemble_eval.errors import InputError
-from ensemble_eval.evaluation.opening import Inputs, Settings
+from ensemble_eval.evaluation.opening import Inputs
+from ensemble_eval.settings import Settings
 
 # The last batches of any run are padded; below this share of rows it is worth a word.
 _WELL_FILLED = 0.75

@@ -5,52 +5,26 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 
-from ensemble_eval.backends.choice import Backend, PredictMaker, choose_backend, compiles, default_batch_size
+from ensemble_eval.backends.choice import PredictMaker, choose_backend, compiles, default_batch_size
 from ensemble_eval.crops.schemes import CROP_SIZE, schemes_up_to
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
-from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Precision, Predict, memory_errors_of
+from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
 from ensemble_eval.errors import InputError
+from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.cpu import keep_freed_memory
 from ensemble_eval.launch.devices import choose_device, device_of_rank, prepare_device
 from ensemble_eval.launch.place import Place
 from ensemble_eval.members.manifest import Ensemble
 from ensemble_eval.members.opening import open_ensemble
 from ensemble_eval.members.weights import load_member, tensors_sha256, weights_sha256
-from ensemble_eval.results.store import SAVE_EVERY_SECONDS
-
-DEFAULT_TIMEOUT_SECONDS = 600.0
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the command line says about a run; see `ensemble-eval run --help`.
-
-    `decides` holds the k of each top-k error that is wanted of a run that stops when decided; empty for full.
-    """
-
-    dataset: Path
-    ensemble: Path
-    out: Path = Path("results")
-    models: int | None = None
-    crops: int = 144
-    labels: Path | None = None
-    device: str = "auto"
-    ranks: int | None = None
-    precision: Precision = "float32"
-    backend: Backend | Literal["auto"] = "auto"
-    batch_size: int | None = None
-    workers: int = 2
-    with_scores: bool = True
-    decides: tuple[int, ...] = ()
-    trust_python: bool = False
-    fresh: bool = False
-    save_every: float = SAVE_EVERY_SECONDS
-    timeout: float = DEFAULT_TIMEOUT_SECONDS
+from ensemble_eval.results import run_record
+from ensemble_eval.results.folder import RunFolder
+from ensemble_eval.settings import Backend, RunSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -85,40 +59,34 @@ class Inputs(Sources):
     members: Mapping[str, Predict]
 
 
-def open_sources(settings: Settings) -> Sources:
-    """Open ensemble and data set, without loading a network.
+def open_sources(settings: RunSettings) -> Sources:
+    """Open ensemble and data set where they lie, without loading a network.
 
     Raises:
         InputError: whatever cannot be used, in one sentence with the remedy.
     """
-    schemes_up_to(settings.crops)
-    if settings.batch_size is not None and settings.batch_size < 1:
-        raise InputError(f"--batch-size is at least 1, not {settings.batch_size}")
-    if settings.workers < 1:
-        raise InputError(f"--workers is at least 1, not {settings.workers}")
-    for option, seconds in (("--save-every", settings.save_every), ("--timeout", settings.timeout)):
-        if not math.isfinite(seconds):
-            raise InputError(f"{option} is a number of seconds, not {seconds}")
-    if settings.save_every < 0:
-        raise InputError(f"--save-every is at least 0 seconds, not {settings.save_every}")
-    if settings.timeout <= settings.save_every:
-        raise InputError(
-            f"--timeout {settings.timeout:g} must be longer than --save-every {settings.save_every:g}"
-        )
-    backend = choose_backend(settings.backend, choose_device(settings.device))
     ensemble = open_ensemble(settings.ensemble, settings.models)
-    dataset = open_dataset(settings.dataset, ensemble.classes, settings.labels)
+    return sources_of(ensemble, open_dataset(settings.dataset, ensemble.classes, settings.labels), settings)
+
+
+def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sources:
+    """What results depend on, of an ensemble and a data set that are open already.
+
+    Raises:
+        InputError: settings that cannot be met here, or weights that are not there.
+    """
+    _check(settings)
+    backend = choose_backend(settings.backend, choose_device(settings.device))
     weights = {member.name: weights_sha256(member.weights) for member in ensemble.members}
     return Sources(ensemble, dataset, backend, weights, _warnings(dataset))
 
 
-def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: B008 (it is frozen)
-    """Open the sources, the device and the weights, and run every member once.
+def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) -> Inputs:  # noqa: B008 (it is frozen)
+    """Open the device and the weights, and run every member once.
 
     Raises:
         InputError: whatever cannot be used, in one sentence with the remedy.
     """
-    sources = open_sources(settings)
     keep_freed_memory()
     device = device_of_rank(settings.device, place.local_rank)
     prepare_device(device)
@@ -141,6 +109,56 @@ def open_inputs(settings: Settings, place: Place = Place()) -> Inputs:  # noqa: 
         device,
         members,
     )
+
+
+def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapping[str, Any]) -> RunFolder:
+    """The output folder of a run of these settings over these sources; nothing is read or written yet.
+
+    Args:
+        out: the folder; it need not exist.
+        settings: how images are evaluated.
+        sources: what the results depend on.
+        arguments: what `run.json` is to say of how the run was asked for.
+    """
+    ensemble, dataset = sources.ensemble, sources.dataset
+    key = run_record.run_key(
+        ensemble,
+        sources.weights_sha256,
+        dataset,
+        crops=settings.crops,
+        precision=settings.precision,
+        backend=sources.backend,
+        with_scores=settings.with_scores,
+        decides=settings.decides,
+    )
+    manifest = arguments.get("ensemble")
+    start = run_record.of_start(
+        arguments=arguments,
+        # A folder of checkpoints has no manifest; its members are in the run's key.
+        manifest_sha256=sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
+        ignored_files=dataset.ignored,
+    )
+    return RunFolder(out, key, [item.id for item in dataset.items], start)
+
+
+def _check(settings: Settings) -> None:
+    schemes_up_to(settings.crops)
+    if settings.batch_size is not None and settings.batch_size < 1:
+        raise InputError(f"--batch-size is at least 1, not {settings.batch_size}")
+    if settings.workers < 1:
+        raise InputError(f"--workers is at least 1, not {settings.workers}")
+    timed = {"--save-every": settings.save_every}
+    if isinstance(settings, RunSettings):
+        timed["--timeout"] = settings.timeout
+    for option, seconds in timed.items():
+        if not math.isfinite(seconds):
+            raise InputError(f"{option} is a number of seconds, not {seconds}")
+    if settings.save_every < 0:
+        raise InputError(f"--save-every is at least 0 seconds, not {settings.save_every}")
+    if isinstance(settings, RunSettings) and settings.timeout <= settings.save_every:
+        raise InputError(
+            f"--timeout {settings.timeout:g} must be longer than --save-every {settings.save_every:g}"
+        )
 
 
 def _try(members: Mapping[str, Predict], crops: int, device: torch.device) -> None:

@@ -10,18 +10,17 @@ import torch
 from ensemble_eval.backends.choice import default_batch_size
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ImageDecisions, ImageScores, ReadyImage, UnreadableImage
-from ensemble_eval.evaluation.opening import Inputs, Settings, open_inputs
+from ensemble_eval.evaluation.opening import Inputs
 from ensemble_eval.evaluation.prefetch import load_images
 from ensemble_eval.launch.devices import device_name
 from ensemble_eval.launch.place import Place, deal
 from ensemble_eval.launch.signals import StopRequests
-from ensemble_eval.results.folder import Outcome, Results
+from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.parts import Execution
 from ensemble_eval.results.rows import decision_rows, prediction_rows
 from ensemble_eval.results.run_record import versions
 from ensemble_eval.results.store import PartBuffer
-
-__all__ = ["Inputs", "Outcome", "Run", "Settings", "Step", "open_inputs"]
+from ensemble_eval.settings import Settings
 
 # Enough to keep the workers busy while the engine is at one image; more would only cost memory.
 _IMAGES_AHEAD_PER_WORKER = 2
@@ -48,8 +47,9 @@ class Run:
     """One process's share of an evaluation, as much of it as is not done yet.
 
     Args:
-        settings: as given by the user.
-        inputs: opened from them.
+        settings: how images are evaluated.
+        inputs: the ensemble, the data set and the device, open.
+        folder: where results go; open.
         place: of this process among those of the run.
         stop: what the user and the launcher ask for meanwhile.
     """
@@ -58,12 +58,13 @@ class Run:
         self,
         settings: Settings,
         inputs: Inputs,
+        folder: RunFolder,
         place: Place = Place(),  # noqa: B008 (it is frozen)
         stop: StopRequests | None = None,
     ) -> None:
         self.settings = settings
         self.inputs = inputs
-        self.results = Results(settings, inputs)
+        self.folder = folder
         self._place = place
         self._stop = stop or StopRequests()
         self._versions = versions()
@@ -75,8 +76,6 @@ class Run:
             settings.decides,
             self._stop.check,
         )
-        self.results.open(fresh=settings.fresh, checked=place.parent is not None)
-        self.progress = self.results.progress
 
     @property
     def batch_size(self) -> int:
@@ -92,8 +91,8 @@ class Run:
             InputError: a member or the disk fails.
             StopRequestedError: a signal came; what was finished is written.
         """
-        step = Step(len(self.progress.done), len(self.inputs.dataset.items), 0, 0)
-        buffer = PartBuffer(self.results.store, self._execution, save_every=self.settings.save_every)
+        step = Step(len(self.folder.progress.done), len(self.inputs.dataset.items), 0, 0)
+        buffer = PartBuffer(self.folder.store, self._execution, save_every=self.settings.save_every)
         with self._stop.deferred():
             try:
                 for result in self._missing_results():
@@ -102,12 +101,6 @@ class Run:
                     buffer.write_if_due()
             finally:
                 buffer.write()
-
-    def finish(self) -> Outcome:
-        """Write the tables; see `Results.finish`."""
-        outcome = self.results.finish()
-        self.progress = self.results.progress
-        return outcome
 
     def _execution(self) -> Execution:
         """What runs this process's images at the moment."""
@@ -142,7 +135,7 @@ class Run:
         process is through, that is the task of the one that writes the tables: it could not know of another
         that is still at it.
         """
-        place, items, progress = self._place, self.inputs.dataset.items, self.progress
+        place, items, progress = self._place, self.inputs.dataset.items, self.folder.progress
         mine = set(deal(len(items), place.world, place.session)[place.rank])
         if place.world == 1 or place.parent is not None:
             return [position for position in sorted(mine) if items[position].id not in progress.done]
@@ -176,5 +169,5 @@ class Run:
 
     def _rows(self, result: ImageScores | ImageDecisions) -> Iterator[dict[str, Any]]:
         if isinstance(result, ImageDecisions):
-            return decision_rows(result, self.results.names)
-        return prediction_rows(result, self.results.names, with_scores=self.settings.with_scores)
+            return decision_rows(result, self.folder.members)
+        return prediction_rows(result, self.folder.members, with_scores=self.settings.with_scores)

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
-from ensemble_eval.evaluation.opening import Settings, Sources
-from ensemble_eval.files import require_could_be_written, sha256_of, write_atomically
+from ensemble_eval.files import require_could_be_written, write_atomically
 from ensemble_eval.reports import text as report_text
 from ensemble_eval.results import run_record
 from ensemble_eval.results.store import PREDICTIONS_FOLDER, Progress, Store
@@ -40,32 +39,26 @@ class Outcome:
     table: Path
 
 
-class Results:
+class RunFolder:
     """The output folder of one run.
 
     Args:
-        settings: as given by the user.
-        sources: opened from them.
+        out: the folder; it need not exist yet.
+        key: what the stored predictions depend on.
+        images: ids of all images of the data set.
+        start: what `run.json` says of how the run was asked for.
 
     Attributes:
         progress: as of the last reading of the parts.
     """
 
-    def __init__(self, settings: Settings, sources: Sources) -> None:
-        self.settings = settings
-        self.sources = sources
-        self.names = [member.name for member in sources.ensemble.members]
-        self._key = run_record.run_key(
-            sources.ensemble,
-            sources.weights_sha256,
-            sources.dataset,
-            crops=settings.crops,
-            precision=settings.precision,
-            backend=sources.backend,
-            with_scores=settings.with_scores,
-            decides=settings.decides,
-        )
-        self.store = Store(settings.out, self._key)
+    def __init__(self, out: Path, key: Mapping[str, Any], images: Sequence[str], start: run_record.Record) -> None:
+        self.out = out
+        self.images = tuple(images)
+        self.members: tuple[str, ...] = tuple(key["members"])
+        self._key = key
+        self._start = start
+        self.store = Store(out, key)
         self.progress = Progress(frozenset(), {}, 0, 0, 0.0)
 
     def open(self, *, fresh: bool, checked: bool = False) -> None:
@@ -79,8 +72,8 @@ class Results:
             InputError: the folder belongs to another run, or takes no files.
         """
         if fresh:
-            run_record.refuse_file(self.settings.out)
-            run_record.clear(self.settings.out)
+            run_record.refuse_file(self.out)
+            run_record.clear(self.out)
             self.store.clear()
         self.refuse_foreign()
         self.progress = self.store.peek() if checked else self.store.open()
@@ -91,8 +84,8 @@ class Results:
         Raises:
             InputError: it names the difference.
         """
-        run_record.refuse_file(self.settings.out)
-        run_record.refuse_foreign(self.settings.out, self._key)
+        run_record.refuse_file(self.out)
+        run_record.refuse_foreign(self.out, self._key)
 
     def refuse_unwritable(self) -> None:
         """Refuse a folder that takes no files; nothing is left behind, not even the folder.
@@ -100,12 +93,12 @@ class Results:
         Raises:
             InputError: it is read-only, full, or could not be made.
         """
-        require_could_be_written(self.settings.out / PREDICTIONS_FOLDER)
+        require_could_be_written(self.out / PREDICTIONS_FOLDER)
 
     @property
     def is_complete(self) -> bool:
         """Whether every image is done; one that was unreadable is tried again."""
-        return all(item.id in self.progress.done for item in self.sources.dataset.items)
+        return all(image in self.progress.done for image in self.images)
 
     def finish(self) -> Outcome:
         """Write `table3.csv`, `unreadable.csv` and `run.json` from the stored parts, every byte of them checked.
@@ -120,31 +113,22 @@ class Results:
             self.store.remove_repeated()
             self._open_complete()
         self.store.remove_leftovers()
-        run_record.remove_leftovers(self.settings.out)
+        run_record.remove_leftovers(self.out)
         progress = self.progress
-        record = {**run_record.facts(self._key, self._start()), **counts(progress), "key": self._key}
-        return write_tables(self.settings.out, self.store, progress, self.names, record)
-
-    def _start(self) -> run_record.Record:
-        ensemble = self.settings.ensemble
-        return run_record.of_start(
-            arguments=asdict(self.settings),
-            # A folder of checkpoints has no manifest; its members are in the run's key.
-            manifest_sha256=sha256_of(ensemble) if ensemble.is_file() else None,
-            ignored_files=self.sources.dataset.ignored,
-        )
+        record = {**run_record.facts(self._key, self._start), **counts(progress), "key": self._key}
+        return write_tables(self.out, self.store, progress, self.members, record)
 
     def _open_complete(self) -> None:
         self.progress = self.store.open()
-        dataset, accounted = self.sources.dataset, self.progress.accounted
-        missing = [item.id for item in dataset.items if item.id not in accounted]
+        accounted = self.progress.accounted
+        missing = [image for image in self.images if image not in accounted]
         if missing:
             more = ", …" if len(missing) > 3 else ""
             raise EnsembleEvalError(
-                f"{len(missing)} of {len(dataset.items)} images are not evaluated yet "
+                f"{len(missing)} of {len(self.images)} images are not evaluated yet "
                 f"({', '.join(missing[:3])}{more}), so no table is written; run the same command again"
             )
-        if extra := accounted - {item.id for item in dataset.items}:
+        if extra := accounted.difference(self.images):
             raise EnsembleEvalError(
                 f"{len(extra)} images in the results are not in the data set ({min(extra)}, …)"
             )

@@ -12,15 +12,16 @@ from builders import CLASSES, encoded, picture, tiny_network
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensemble_eval.backends.choice import Backend, PredictMaker
+from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ImageScores, ReadyImage
-from ensemble_eval.engine.predict import Precision, Predict
+from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.manifest import InputFormat, Member
 from ensemble_eval.models.folding import fold_batch_norm
+from ensemble_eval.settings import Backend, Precision
 
 silent_openvino = pytest.importorskip(
     "ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed"

@@ -13,7 +13,8 @@ from conftest import Cli, Finished
 from safetensors.torch import load_file, save_file
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.evaluation.opening import Settings, open_sources
+from ensemble_eval.evaluation.opening import open_sources
+from ensemble_eval.settings import RunSettings
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_what_is_no_number_of_seconds(
     monkeypatch.setenv(f"ENSEMBLE_EVAL_RUN_{name.upper()}", value)
     _assert_refused(cli(*arguments), tmp_path / "out", sentence)
     timeout, save_every = (float(value) if name == each else 9.0 for each in ("timeout", "save_every"))
-    settings = Settings(dataset, ensemble, timeout=timeout, save_every=save_every)
+    settings = RunSettings(dataset=dataset, ensemble=ensemble, timeout=timeout, save_every=save_every)
     with pytest.raises(InputError, match=sentence):
         open_sources(settings)
 

@@ -6,9 +6,8 @@ import pytest
 from conftest import Cli
 
 from ensemble_eval import __version__
-from ensemble_eval.backends.choice import BACKENDS
 from ensemble_eval.cli import cli as group
-from ensemble_eval.engine.predict import PRECISIONS
+from ensemble_eval.settings import BACKENDS, PRECISIONS
 
 COMMANDS = sorted(group.commands)
 

@@ -10,23 +10,24 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from builders import write_dataset, write_ensemble
+from builders import opened, started, write_dataset, write_ensemble
 from conftest import Cli
 from outcome import outcome_bytes
 
-from ensemble_eval.evaluation.opening import Inputs, Settings, open_inputs
+from ensemble_eval.evaluation.opening import Inputs
 from ensemble_eval.evaluation.process import Run
 from ensemble_eval.launch.place import Place
+from ensemble_eval.settings import RunSettings
 
 IMAGES = 9
 WORLD = 3
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
     folder = tmp_path_factory.mktemp("merging")
     sizes = [(40 + image % 3, 40) for image in range(IMAGES)]
-    return Settings(
+    return RunSettings(
         dataset=write_dataset(folder / "val", sizes),
         ensemble=write_ensemble(folder / "ensemble", members=2),
         crops=10,
@@ -37,17 +38,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def inputs(settings: Settings) -> Inputs:
-    return open_inputs(settings)
+def inputs(settings: RunSettings) -> Inputs:
+    return opened(settings)
 
 
 @pytest.fixture(scope="module")
-def whole(settings: Settings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one run that had all images; read only."""
-    run = Run(replace(settings, out=tmp_path_factory.mktemp("whole")), inputs)
+    run = started(replace(settings, out=tmp_path_factory.mktemp("whole")), inputs)
     exhaust(run)
-    run.finish()
-    return run.settings.out
+    run.folder.finish()
+    return run.folder.out
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +58,17 @@ def expected(whole: Path) -> tuple[bytes, str]:
 
 
 @pytest.fixture(scope="module")
-def thirds(settings: Settings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def thirds(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three folders, each with the results of a third of the images; read only."""
     folder = tmp_path_factory.mktemp("thirds")
     return [evaluate(settings, inputs, folder / str(rank), [rank]) for rank in range(WORLD)]
 
 
-def evaluate(settings: Settings, inputs: Inputs, out: Path, ranks: Sequence[int]) -> Path:
+def evaluate(settings: RunSettings, inputs: Inputs, out: Path, ranks: Sequence[int]) -> Path:
     """Do the work of some ranks of a run that has more, and write no table."""
     for rank in ranks:
         place = Place(rank, WORLD, session="merging", launched=True)
-        exhaust(Run(replace(settings, out=out), inputs, place))
+        exhaust(started(replace(settings, out=out), inputs, place))
     return out
 
 
@@ -127,25 +128,25 @@ def test_unfinished_runs_leave_the_record_of_a_run_but_for_what_no_part_tells(
 
 
 def test_what_no_part_tells_comes_from_the_first_folder_that_is_finished(
-    cli: Cli, settings: Settings, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
+    cli: Cli, settings: RunSettings, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
 ) -> None:
     merged = Path(shutil.copytree(thirds[0], tmp_path / "merged"))
-    other = Run(replace(settings, out=tmp_path / "other", workers=1), inputs)
+    other = started(replace(settings, out=tmp_path / "other", workers=1), inputs)
     exhaust(other)
-    other.finish()
+    other.folder.finish()
     # One that was merged from unfinished runs has a record, but does not know either.
     assert cli("merge", merged, *thirds[1:], "--out", merged).code == 0
-    assert cli("merge", merged, whole, other.settings.out, "--out", tmp_path / "out").code == 0
+    assert cli("merge", merged, whole, other.folder.out, "--out", tmp_path / "out").code == 0
     record, expected = record_of(tmp_path / "out"), record_of(whole)
     assert {name: record[name] for name in OF_THE_START} == {name: expected[name] for name in OF_THE_START}
 
 
 def test_merging_into_a_finished_folder_keeps_its_arguments(
-    cli: Cli, settings: Settings, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
+    cli: Cli, settings: RunSettings, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
 ) -> None:
-    out = Run(replace(settings, out=tmp_path / "out", workers=1), inputs)
+    out = started(replace(settings, out=tmp_path / "out", workers=1), inputs)
     exhaust(out)
-    out.finish()
+    out.folder.finish()
     before = record_of(tmp_path / "out")
     assert before["arguments"] != record_of(whole)["arguments"]
     assert cli("merge", whole, thirds[0], "--out", tmp_path / "out").code == 0
@@ -181,7 +182,7 @@ def test_a_record_that_is_spoilt_or_another_runs_is_refused(
 
 def test_folders_that_overlap_count_each_image_once(
     cli: Cli,
-    settings: Settings,
+    settings: RunSettings,
     inputs: Inputs,
     thirds: list[Path],
     expected: tuple[bytes, str],
@@ -211,7 +212,7 @@ def test_the_results_may_go_to_one_of_the_folders(
 
 
 def test_missing_images_are_said_no_table_is_written_and_run_does_the_rest(
-    cli: Cli, settings: Settings, thirds: list[Path], expected: tuple[bytes, str], tmp_path: Path
+    cli: Cli, settings: RunSettings, thirds: list[Path], expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
     merged = cli("merge", *thirds[1:], "--out", tmp_path)
     assert merged.code == 2
@@ -230,10 +231,10 @@ def test_missing_images_are_said_no_table_is_written_and_run_does_the_rest(
 
 
 def test_different_runs_are_refused_with_the_difference(
-    cli: Cli, settings: Settings, thirds: list[Path], tmp_path: Path
+    cli: Cli, settings: RunSettings, thirds: list[Path], tmp_path: Path
 ) -> None:
     other = replace(settings, crops=1)
-    evaluate(other, open_inputs(other), tmp_path / "other", [1])
+    evaluate(other, opened(other), tmp_path / "other", [1])
     refused = cli("merge", thirds[0], tmp_path / "other", "--out", tmp_path / "out")
     assert refused.code == 2
     assert refused.err == (
@@ -245,13 +246,13 @@ def test_different_runs_are_refused_with_the_difference(
 
 @pytest.mark.parametrize("finished", [False, True], ids=["parts", "tables"])
 def test_results_of_another_run_in_out_are_refused_and_left_alone(
-    cli: Cli, settings: Settings, thirds: list[Path], tmp_path: Path, finished: bool
+    cli: Cli, settings: RunSettings, thirds: list[Path], tmp_path: Path, finished: bool
 ) -> None:
     other = replace(settings, crops=1, out=tmp_path)
-    run = Run(other, open_inputs(other))
+    run = started(other)
     exhaust(run)
     if finished:
-        run.finish()
+        run.folder.finish()
     before = files(tmp_path)
     refused = cli("merge", *thirds, "--out", tmp_path)
     assert refused.code == 2
@@ -308,13 +309,15 @@ def test_a_folder_without_results_is_refused(cli: Cli, thirds: list[Path], tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_an_image_counts_as_unreadable_if_no_folder_has_it(cli: Cli, settings: Settings, tmp_path: Path) -> None:
+def test_an_image_counts_as_unreadable_if_no_folder_has_it(
+    cli: Cli, settings: RunSettings, tmp_path: Path
+) -> None:
     root = write_dataset(tmp_path / "val", [(40, 40)] * 4)
     (root / "ant" / "lost.png").write_bytes(b"-" * 10)
     late = root / "bee" / "late.png"
     late.write_bytes(b"-" * len((root / "ant" / "00.png").read_bytes()))
     mine = replace(settings, dataset=root, crops=1)
-    inputs = open_inputs(mine)
+    inputs = opened(mine)
     evaluate(mine, inputs, tmp_path / "a", range(WORLD))
     late.write_bytes((root / "ant" / "00.png").read_bytes())  # a drive came back
     evaluate(mine, inputs, tmp_path / "b", range(WORLD))

@@ -4,24 +4,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import write_dataset, write_ensemble
+from builders import opened, started, write_dataset, write_ensemble
 from outcome import outcome_bytes
 
 from ensemble_eval.errors import EnsembleEvalError
-from ensemble_eval.evaluation.opening import Inputs, Settings, open_inputs
-from ensemble_eval.evaluation.process import Run
+from ensemble_eval.evaluation.opening import Inputs
 from ensemble_eval.launch.place import Place
 from ensemble_eval.launch.signals import StopRequestedError, StopRequests
+from ensemble_eval.settings import RunSettings
 
 IMAGES = 20
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
     """Batches whose crops come from several images."""
     folder = tmp_path_factory.mktemp("world")
     sizes = [(40 + image % 3, 40) for image in range(IMAGES)]
-    return Settings(
+    return RunSettings(
         dataset=write_dataset(folder / "val", sizes),
         ensemble=write_ensemble(folder / "ensemble", members=1),
         crops=10,
@@ -32,43 +32,43 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def inputs(settings: Settings) -> Inputs:
-    return open_inputs(settings)
+def inputs(settings: RunSettings) -> Inputs:
+    return opened(settings)
 
 
 @pytest.fixture(scope="module")
-def expected(settings: Settings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
+def expected(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, str]:
     """Of one process that nothing interrupted."""
     out = tmp_path_factory.mktemp("expected")
     evaluate(replace(settings, out=out), inputs, world=1)
     return outcome_bytes(out)
 
 
-def evaluate(settings: Settings, inputs: Inputs, world: int) -> None:
+def evaluate(settings: RunSettings, inputs: Inputs, world: int) -> None:
     """Run all ranks one after the other, and finish."""
     for rank in range(world):
-        run = Run(settings, inputs, Place(rank, world, session=str(world), launched=True))
+        run = started(settings, inputs, Place(rank, world, session=str(world), launched=True))
         for _ in run.evaluate():
             pass
-    run.finish()
+    run.folder.finish()
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_world_sizes_give_the_same_bytes(
-    settings: Settings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path, world: int
+    settings: RunSettings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path, world: int
 ) -> None:
     evaluate(replace(settings, out=tmp_path), inputs, world)
     assert outcome_bytes(tmp_path) == expected
 
 
 def test_interruptions_between_any_two_batches_give_the_same_bytes(
-    settings: Settings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path
+    settings: RunSettings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
     settings = replace(settings, out=tmp_path)
     interruptions = 0
     for batches in (3, 1, 4, 1, 5, 9, 2, 6, 100):
         stop = _StopAfter(batches)
-        run = Run(settings, inputs, Place(0, 1, session=str(batches)), stop)
+        run = started(settings, inputs, Place(0, 1, session=str(batches)), stop)
         try:
             for _ in run.evaluate():
                 pass
@@ -76,26 +76,26 @@ def test_interruptions_between_any_two_batches_give_the_same_bytes(
         except StopRequestedError:
             interruptions += 1
             with pytest.raises(EnsembleEvalError, match=f"of {IMAGES} images are not evaluated yet"):
-                run.finish()
+                run.folder.finish()
             assert not (tmp_path / "table3.csv").exists()
-    run.finish()
+    run.folder.finish()
     assert interruptions >= 5
     assert outcome_bytes(tmp_path) == expected
 
 
 def test_a_dead_ranks_images_are_done_by_another_number_of_ranks(
-    settings: Settings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path
+    settings: RunSettings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
     settings = replace(settings, out=tmp_path)
     for rank in (0, 2):
-        for _ in Run(settings, inputs, Place(rank, 3, session="first", launched=True)).evaluate():
+        for _ in started(settings, inputs, Place(rank, 3, session="first", launched=True)).evaluate():
             pass
     evaluate(settings, inputs, world=2)
     assert outcome_bytes(tmp_path) == expected
 
 
 def test_a_lost_part_is_done_again_to_the_same_bytes(
-    settings: Settings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path
+    settings: RunSettings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
     settings = replace(settings, out=tmp_path)
     evaluate(settings, inputs, world=1)
@@ -108,10 +108,10 @@ def test_a_lost_part_is_done_again_to_the_same_bytes(
 
 
 def test_another_batch_size_gives_the_same_table(
-    settings: Settings, expected: tuple[bytes, str], tmp_path: Path
+    settings: RunSettings, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
     settings = replace(settings, batch_size=5, out=tmp_path)
-    evaluate(settings, open_inputs(settings), world=1)
+    evaluate(settings, opened(settings), world=1)
     assert (tmp_path / "table3.csv").read_bytes() == expected[0]
 
 

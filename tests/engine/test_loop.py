@@ -11,18 +11,19 @@ from builders import CLASS_NAMES, colour_classifier, encoded, picture, tiny_netw
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensemble_eval.backends.choice import Backend, PredictMaker
+from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan, views_of
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ImageDecisions, ImageScores, ReadyImage, UnreadableImage, with_ensemble
-from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Precision, Predict
+from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 from ensemble_eval.launch.devices import prepare_device
 from ensemble_eval.members.manifest import InputFormat, Member
 from ensemble_eval.members.preprocessing import SharedNormalization
 from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.settings import Backend, Precision
 
 CPU = torch.device("cpu")
 COUNT = len(CLASS_NAMES)

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import opened
 from conftest import Cli
 from torch import Tensor
 
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.evaluation.cost import Cost, estimate, padding_warnings
-from ensemble_eval.evaluation.opening import Settings, open_inputs
-
-HERE = Path()
+from ensemble_eval.settings import RunSettings, Settings
 
 
 @pytest.mark.parametrize(
@@ -29,7 +28,7 @@ HERE = Path()
 def test_a_batch_size_beyond_what_the_data_set_fills_is_told(
     batch_size: int | None, crops: int, images: int, processes: int, filled: str | None
 ) -> None:
-    warnings = padding_warnings(Settings(HERE, HERE, crops=crops, batch_size=batch_size), images, processes)
+    warnings = padding_warnings(Settings(crops=crops, batch_size=batch_size), images, processes)
     assert warnings == (
         []
         if filled is None
@@ -56,8 +55,8 @@ def test_padding_counts_in_the_estimate(dataset: Path, ensemble: Path, monkeypat
         return torch.full((len(crops), 7), 1 / 7)
 
     monkeypatch.setattr(TorchBackend, "__call__", slow)
-    settings = Settings(dataset, ensemble, crops=1, backend="torch", batch_size=512)
-    cost = estimate(settings, open_inputs(settings))
+    settings = RunSettings(dataset=dataset, ensemble=ensemble, crops=1, backend="torch", batch_size=512)
+    cost = estimate(settings, opened(settings))
     assert (cost.batches, cost.passes_at_most) == (1, 12)
     assert 2 <= cost.duration.total_seconds() <= 20  # two members
 

@@ -8,39 +8,44 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from builders import CLASS_NAMES, write_dataset, write_ensemble
+from builders import CLASS_NAMES, started, write_dataset, write_ensemble
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
-from ensemble_eval.evaluation.opening import Settings, open_inputs
-from ensemble_eval.evaluation.process import Run
 from ensemble_eval.results.folder import Outcome
 from ensemble_eval.results.store import Store
+from ensemble_eval.settings import RunSettings
 
 SIZES = ((101, 67), (64, 64), (60, 90), (90, 60), (70, 70), (67, 101))
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> RunSettings:
     folder = tmp_path_factory.mktemp("evaluation")
     manifest = write_ensemble(folder / "ensemble", members=2)
     dataset = write_dataset(folder / "val", SIZES)
-    return Settings(
-        dataset, manifest, out=folder / "unused", crops=10, batch_size=8, device="cpu", backend="torch"
+    return RunSettings(
+        dataset=dataset,
+        ensemble=manifest,
+        out=folder / "unused",
+        crops=10,
+        batch_size=8,
+        device="cpu",
+        backend="torch",
     )
 
 
-def evaluate(settings: Settings, images: int | None = None) -> Outcome | None:
+def evaluate(settings: RunSettings, images: int | None = None) -> Outcome | None:
     """Run to the end, or leave after some images as an interruption would."""
-    run = Run(settings, open_inputs(settings))
+    run = started(settings)
     steps = run.evaluate()
     for step in steps:
         if step.images_done == images:
             steps.close()
             return None
-    return run.finish()
+    return run.folder.finish()
 
 
-def into(settings: Settings, out: Path, **changes: Any) -> Settings:
+def into(settings: RunSettings, out: Path, **changes: Any) -> RunSettings:
     return dataclasses.replace(settings, out=out, **changes)
 
 
@@ -50,7 +55,7 @@ def predictions(out: Path) -> str:
     return text
 
 
-def test_a_run_says_everything_once(settings: Settings, tmp_path: Path) -> None:
+def test_a_run_says_everything_once(settings: RunSettings, tmp_path: Path) -> None:
     outcome = evaluate(into(settings, tmp_path))
     assert outcome is not None
     assert [(row.models, row.crops, row.images) for row in outcome.rows] == [
@@ -65,7 +70,7 @@ def test_a_run_says_everything_once(settings: Settings, tmp_path: Path) -> None:
     assert record["one_model_member"] == outcome.one_model_member
 
 
-def test_the_ensembles_scores_are_the_mean_of_its_members(settings: Settings, tmp_path: Path) -> None:
+def test_the_ensembles_scores_are_the_mean_of_its_members(settings: RunSettings, tmp_path: Path) -> None:
     evaluate(into(settings, tmp_path))
     frame = pd.read_parquet(tmp_path / "predictions")
     for _, rows in frame.groupby(["image", "crops"]):
@@ -75,7 +80,7 @@ def test_the_ensembles_scores_are_the_mean_of_its_members(settings: Settings, tm
 
 
 @pytest.mark.parametrize("images", [1, 3, 5])
-def test_an_interrupted_run_ends_with_the_same_bytes(settings: Settings, tmp_path: Path, images: int) -> None:
+def test_an_interrupted_run_ends_with_the_same_bytes(settings: RunSettings, tmp_path: Path, images: int) -> None:
     whole, pieces = into(settings, tmp_path / "whole"), into(settings, tmp_path / "pieces")
     evaluate(whole)
     assert evaluate(pieces, images) is None
@@ -88,23 +93,23 @@ def test_an_interrupted_run_ends_with_the_same_bytes(settings: Settings, tmp_pat
     assert records[0]["images"] == records[1]["images"]
 
 
-def test_a_finished_run_is_not_run_again(settings: Settings, tmp_path: Path) -> None:
+def test_a_finished_run_is_not_run_again(settings: RunSettings, tmp_path: Path) -> None:
     evaluate(into(settings, tmp_path))
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "predictions").iterdir()}
-    assert list(Run(into(settings, tmp_path), open_inputs(settings)).evaluate()) == []
+    assert list(started(into(settings, tmp_path)).evaluate()) == []
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "predictions").iterdir()} == before
 
 
-def test_an_unfinished_run_writes_no_table(settings: Settings, tmp_path: Path) -> None:
+def test_an_unfinished_run_writes_no_table(settings: RunSettings, tmp_path: Path) -> None:
     evaluate(into(settings, tmp_path), images=2)
     with pytest.raises(EnsembleEvalError, match=r"are not evaluated yet .* run the same command again"):
-        Run(into(settings, tmp_path), open_inputs(settings)).finish()
+        started(into(settings, tmp_path)).folder.finish()
     assert not (tmp_path / "table3.csv").exists()
 
 
 @pytest.mark.parametrize("spoil", [lambda frame: pd.concat([frame, frame[:1]]), lambda frame: frame[1:]])
 def test_predictions_that_are_there_twice_or_not_at_all_give_no_table(
-    settings: Settings,
+    settings: RunSettings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     spoil: Callable[[pd.DataFrame], pd.DataFrame],
@@ -119,17 +124,17 @@ def test_predictions_that_are_there_twice_or_not_at_all_give_no_table(
 
 @pytest.mark.parametrize("change", [{"crops": 1}, {"precision": "bfloat16"}, {"models": 1}])
 def test_another_runs_folder_is_refused_and_left_alone(
-    settings: Settings, tmp_path: Path, change: dict[str, object]
+    settings: RunSettings, tmp_path: Path, change: dict[str, object]
 ) -> None:
     evaluate(into(settings, tmp_path))
     table = (tmp_path / "table3.csv").read_bytes()
     other = into(settings, tmp_path, **change)
     with pytest.raises(InputError, match=r"another run.*choose another --out"):
-        Run(other, open_inputs(other))
+        started(other)
     assert (tmp_path / "table3.csv").read_bytes() == table
 
 
-def test_a_fresh_run_replaces_what_another_left(settings: Settings, tmp_path: Path) -> None:
+def test_a_fresh_run_replaces_what_another_left(settings: RunSettings, tmp_path: Path) -> None:
     evaluate(into(settings, tmp_path))
     outcome = evaluate(into(settings, tmp_path, crops=1, fresh=True))
     assert outcome is not None
@@ -137,16 +142,16 @@ def test_a_fresh_run_replaces_what_another_left(settings: Settings, tmp_path: Pa
     assert set(pd.read_parquet(tmp_path / "predictions")["crops"]) == {1}
 
 
-def test_another_batch_size_gives_the_same_table(settings: Settings, tmp_path: Path) -> None:
+def test_another_batch_size_gives_the_same_table(settings: RunSettings, tmp_path: Path) -> None:
     evaluate(into(settings, tmp_path / "8"))
     evaluate(into(settings, tmp_path / "13", batch_size=13))
     assert (tmp_path / "8/table3.csv").read_bytes() == (tmp_path / "13/table3.csv").read_bytes()
 
 
-def test_a_changed_label_is_another_run(settings: Settings, tmp_path: Path) -> None:
+def test_a_changed_label_is_another_run(settings: RunSettings, tmp_path: Path) -> None:
     root = write_dataset(tmp_path / "val", SIZES)
     mine = into(settings, tmp_path / "out", dataset=root)
     evaluate(mine, images=3)
     (root / CLASS_NAMES[0] / "00.png").rename(root / CLASS_NAMES[1] / "00.png")
     with pytest.raises(InputError, match=r"belongs to another run \(dataset "):
-        Run(mine, open_inputs(mine))
+        started(mine)

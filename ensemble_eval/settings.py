@@ -1,0 +1,64 @@
+"""What an evaluation can be asked for, with every default. Nothing heavy is imported here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+Precision = Literal["float32", "bfloat16", "float16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+Backend = Literal["torch", "compiled", "openvino"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How images are evaluated, whatever the ensemble and the data set.
+
+    Attributes:
+        crops: the largest crop scheme, 1, 10 or 144; the smaller ones come along.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: of the convolutions; softmax and sums are never in half precision.
+        backend: what runs the networks; `auto` is OpenVINO on a CPU where it is installed, else torch.
+        batch_size: crops per batch; None for what suits the device. It is halved when memory runs out.
+        workers: threads that decode and resize.
+        with_scores: whether mean softmax vectors are stored beside ranks.
+        decides: the k of each top-k error that a run which stops when decided is asked for; empty for a full run.
+        trust_python: whether members of the form `python:…` may import and run installed code.
+        save_every: seconds after which finished images are written, however few.
+    """
+
+    crops: int = 144
+    device: str = "auto"
+    precision: Precision = "float32"
+    backend: Backend | Literal["auto"] = "auto"
+    batch_size: int | None = None
+    workers: int = 2
+    with_scores: bool = True
+    decides: tuple[int, ...] = ()
+    trust_python: bool = False
+    save_every: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """What `ensemble-eval run` is given: where the inputs are, how they are evaluated, over how many processes.
+
+    Attributes:
+        dataset: folder of images.
+        ensemble: manifest, or folder of checkpoints.
+        out: folder for the results.
+        models: how many of the ensemble's members take part; None for all.
+        labels: CSV of a flat folder of images.
+        ranks: processes on this machine; None for one for each GPU, and one on the CPU.
+        fresh: whether to discard what an earlier run left in `out`.
+        timeout: seconds after which a process that stores nothing is given up.
+    """
+
+    dataset: Path
+    ensemble: Path = Path("manifests/default.toml")
+    out: Path = Path("results")
+    models: int | None = None
+    labels: Path | None = None
+    ranks: int | None = None
+    fresh: bool = False
+    timeout: float = 600.0
