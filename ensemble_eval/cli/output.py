@@ -44,14 +44,14 @@ def encodable(text: str, encoding: str) -> str:
     return text.encode(encoding, _PLAIN_CHARACTERS).decode(encoding)
 
 
-def say(text: str, *, end: str = "\n") -> None:
-    """Print to stdout."""
+def say(text: str) -> None:
+    """Print a line to stdout."""
     # With the stream named: left to itself, click writes UTF-8 to a terminal whose encoding is ASCII.
-    click.echo(text + end, nl=False, file=sys.stdout)
+    click.echo(text, file=sys.stdout)
 
 
 def complain(text: str) -> None:
-    """Print to stderr."""
+    """Print a line to stderr."""
     click.echo(text, file=sys.stderr)
 
 

@@ -77,7 +77,8 @@ def submit(context: click.Context, /, **options: Any) -> None:
     ensembles = _ensembles(options["ensemble"], options["array"], options["out"])
     script = batch_script(_job(options), command, ensembles)
     if options["dry_run"]:
-        say(script, end="")
+        # As it is, in UTF-8 where the terminal has only ASCII: an escaped path would be another one.
+        click.echo(script, nl=False)
         return
     # Slurm does not make the folder of a log.
     options["out"].mkdir(parents=True, exist_ok=True)

@@ -129,7 +129,9 @@ def test_every_command_speaks_ascii_where_nothing_else_can_be_shown(
     unknown = _in_ascii("größte")
     assert b"gr\\xf6\\xdfte" in refused.stderr
     assert b"gr\\xf6\\xdfte" in unknown.stderr
-    for finished in (ran, described, helped, refused, unknown):
+    drawn = _in_ascii("demo-data", tmp_path / "größe", "--split", "val", "--images", 1, "--workers", 1)
+    assert drawn.stdout.endswith(b"/gr\\xf6\\xdfe.\n")
+    for finished in (drawn, ran, described, helped, refused, unknown):
         assert finished.returncode in (0, 2)
         assert (finished.stdout + finished.stderr).isascii()
 

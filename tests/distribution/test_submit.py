@@ -1,6 +1,8 @@
 """`submit` without a Slurm: the script that it writes, and what it refuses."""
 
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,6 +68,13 @@ def test_a_dry_run_prints_a_script_that_a_person_can_read(cli: Cli) -> None:
     printed = cli("submit", *EVALUATION, *shlex.split(job), *shlex.split(run))
     assert printed.code == 0
     assert printed.out == SCRIPT.replace("PYTHON", shlex.quote(sys.executable))
+
+
+def test_the_script_keeps_its_paths_where_the_terminal_has_only_ascii(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "ensemble_eval", "submit", "val", "--out", "größte", "--dry-run"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1"}
+    printed = subprocess.run(command, capture_output=True, env=environment, cwd=tmp_path, check=True)
+    assert "out=größte\n" in printed.stdout.decode() or "out='größte'\n" in printed.stdout.decode()
 
 
 def test_an_array_has_a_folder_for_each_ensemble(cli: Cli) -> None:
