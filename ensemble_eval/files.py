@@ -1,13 +1,23 @@
-"""Writing files so that a reader never sees half of one, and hashing them."""
+"""Writing files so that a reader never sees half of one, reading them without hanging, and hashing them."""
 
 import contextlib
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ensemble_eval.errors import InputError
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @contextlib.contextmanager
@@ -89,6 +99,37 @@ def require_could_be_written(folder: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{folder} takes no files ({reason}); free space or choose another folder") from error
+
+
+def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
+    """Open a file for reading; links are followed, `buffering` is that of `open`.
+
+    Raises:
+        OSError: it cannot be opened, or is a named pipe, a socket or a device: reading one may never end, and
+            opening one may already do something. `strerror` says which.
+    """
+    _require_regular(path.stat().st_mode)
+    # What was a file may be a pipe by now, and opening a pipe would wait for a writer.
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        _require_regular(os.fstat(handle).st_mode)
+        return os.fdopen(handle, "rb", buffering)
+    except OSError:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a file; see `open_regular` for errors."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def _require_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
 
 
 def sha256_of(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.files import read_regular
 
 Row = TypeVar("Row")
 _BOUNDS = "bounds"
@@ -41,7 +42,7 @@ def read(path: Path) -> dict[str, Any]:
         InputError: missing, unreadable or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path).decode())
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:

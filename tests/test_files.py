@@ -1,11 +1,20 @@
 import hashlib
+import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import atomic_path, require_could_be_written, sha256_of, write_atomically
+from ensemble_eval.files import (
+    atomic_path,
+    open_regular,
+    read_regular,
+    require_could_be_written,
+    sha256_of,
+    write_atomically,
+)
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -58,3 +67,31 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path) -> None:
 def test_sha256_is_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"abc" * 1000)
     assert sha256_of(tmp_path / "weights") == hashlib.sha256(b"abc" * 1000).hexdigest()
+
+
+def test_only_regular_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert read_regular(tmp_path / "link") == b"content"
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+    for path, kind in (("pipe", "a named pipe"), ("socket", "a socket"), ("/dev/zero", "a device")):
+        with pytest.raises(OSError, match=f"it is {kind}, not a file"):
+            read_regular(Path(path))
+    with pytest.raises(IsADirectoryError):
+        read_regular(tmp_path)
+
+
+def test_a_file_that_becomes_a_pipe_before_it_is_opened_does_not_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    was = path.stat()
+    path.unlink()
+    os.mkfifo(path)
+    monkeypatch.setattr(Path, "stat", lambda _path: was)
+    with pytest.raises(OSError, match="it is a named pipe, not a file"):
+        open_regular(path)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.crops.overview import overview
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line
-from ensemble_eval.files import atomic_path
+from ensemble_eval.files import atomic_path, read_regular
 
 SHEET_FILE = "sheet.png"
 OVERVIEW_FILE = "overview.png"
@@ -29,7 +29,7 @@ def write_crops(image: Path, out: Path) -> Path:
         InputError: the image cannot be read, or `out` cannot be written.
     """
     try:
-        decoded = pixels.decode(image.read_bytes())
+        decoded = pixels.decode(read_regular(image))
         _, height, width = decoded.shape
         source = pixels.prepare(decoded, schemes.plan(width, height, len(schemes.CROPS)))
     except UnreadableImageError as error:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line
+from ensemble_eval.files import open_regular, read_regular
 
 _END_BYTES = 4096
 # Files on a network are slow to open one by one.
@@ -29,10 +30,10 @@ class Item:
         """The file's bytes.
 
         Raises:
-            UnreadableImageError: the file cannot be read.
+            UnreadableImageError: the file cannot be read, or is a named pipe, a socket or a device.
         """
         try:
-            return self.path.read_bytes()
+            return read_regular(self.path)
         except Exception as error:
             # Not OSError alone: memory may be short, too.
             reason = getattr(error, "strerror", None) or first_line(error)
@@ -76,7 +77,7 @@ class Dataset:
 def _ends(path: Path) -> bytes:
     """A digest of a file's size, beginning and end; of nothing where it cannot be read and will be listed so."""
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             beginning = file.read(_END_BYTES)
             file.seek(max(size - _END_BYTES, len(beginning)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ensemble_eval.datasets.items import Dataset, Item, is_image, require_folder, walk_files
 from ensemble_eval.errors import InputError
+from ensemble_eval.files import read_regular
 
 COLUMNS = ("file", "label")
 _MAX_DIGITS = 9
@@ -50,7 +51,7 @@ def _is_table(name: str) -> bool:
 
 def _read_rows(labels: Path) -> dict[str, str]:
     try:
-        text = labels.read_text(encoding="utf-8-sig")
+        text = read_regular(labels).decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"the labels {labels} cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:

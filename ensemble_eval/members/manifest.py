@@ -16,7 +16,7 @@ from typing import Any, Literal
 import tomli_w
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import write_atomically
+from ensemble_eval.files import open_regular, write_atomically
 
 IMAGENET_1K = "imagenet-1k"
 IMAGENET_1K_CLASSES = 1000
@@ -199,7 +199,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 def _read_text(path: Path, max_bytes: int) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(max_bytes + 1)
         if len(data) > max_bytes:
             raise InputError(f"{path} is larger than {max_bytes} bytes; is it the right file?")

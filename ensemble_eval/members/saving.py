@@ -46,6 +46,8 @@ def read_member(path: Path) -> tuple[Member, ClassList]:
     Raises:
         InputError: the file is no safetensors or carries no description.
     """
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; remove it, or name the weights in a manifest")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

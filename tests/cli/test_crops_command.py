@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,16 @@ def test_what_is_no_image_is_refused(cli: Cli, tmp_path: Path, content: bytes | 
     assert (finished.code, finished.out) == (2, "")
     assert finished.err == f"error: {tmp_path / 'a.png'} {sentence}\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_named_pipe_is_refused(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    finished = cli("crops", tmp_path / "a.png", "--out", tmp_path / "out")
+    assert finished.code == 2
+    assert (
+        finished.err
+        == f"error: {tmp_path / 'a.png'} cannot be read (it is a named pipe, not a file); check the path\n"
+    )
 
 
 def test_a_folder_that_cannot_be_written_is_refused(cli: Cli, tmp_path: Path) -> None:

@@ -133,6 +133,16 @@ def test_a_dangling_link_is_an_unreadable_image(tmp_path: Path) -> None:
         dataset.items[1].read()
 
 
+def test_a_named_pipe_is_an_unreadable_image(tmp_path: Path) -> None:
+    _write(tmp_path, "ant/a.png")
+    os.mkfifo(tmp_path / "ant" / "b.png")
+    dataset = open_class_folders(tmp_path)
+    assert [item.id for item in dataset.items] == ["ant/a.png", "ant/b.png"]
+    assert len(dataset.sha256) == 64
+    with pytest.raises(UnreadableImageError, match=r"cannot be read \(it is a named pipe, not a file\)"):
+        dataset.items[1].read()
+
+
 @pytest.mark.parametrize("place", ["ant/\udcff.png", "\udcff/a.png"])
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, place: str) -> None:
     _write(tmp_path, "ant/a.png")
@@ -204,6 +214,9 @@ def test_labels_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", "a.png")
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); check the path"):
         open_labelled_files(root, tmp_path / "no.csv", 7)
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(InputError, match=r"cannot be read \(it is a named pipe, not a file\); check the path"):
+        open_labelled_files(root, tmp_path / "pipe.csv", 7)
     (tmp_path / "latin.csv").write_bytes(b"file,label\n\xe9.png,1\n")
     with pytest.raises(InputError, match="not UTF-8 text"):
         open_labelled_files(root, tmp_path / "latin.csv", 7)

@@ -1,4 +1,6 @@
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,14 +74,19 @@ def test_what_is_written_is_read_back_from_another_folder(tmp_path: Path) -> Non
     (tmp_path / "names.txt").write_text("ant\nbee\n")
     classes = ClassList(str(tmp_path / "names.txt"), 2, ("ant", "bee"))
     weights = tmp_path / "weights" / "a.safetensors"
-    member = Member("a", "googlenet", weights, "0" * 64, {"width": 0.5, "dropout": 0.0}, InputFormat(scale=1.0))
+    options = {"width": 0.5, "dropout": 0.0}
+    pixels = InputFormat("bgr", 1.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), transform_input=True)
+    member = Member("a", "googlenet", weights, "0123456789abcdef" * 4, options, pixels)
+    plain = Member("b", "googlenet-paper", weights)
+    written = Ensemble("two", classes, (member, plain), "bicubic")
     path = tmp_path / "manifests" / "ensemble.toml"
-    write_manifest(path, Ensemble("two", classes, (member,), "bicubic"))
-    again = read_manifest(path)
-    assert again.members[0].weights.resolve() == weights
-    assert (again.name, again.interpolation, again.classes.names) == ("two", "bicubic", ("ant", "bee"))
-    assert (again.members[0].options, again.members[0].input) == (member.options, member.input)
-    assert '"../weights/a.safetensors"' in path.read_text()
+    write_manifest(path, written)
+    moved = path.parent / "../weights/a.safetensors"
+    assert read_manifest(path) == replace(
+        written,
+        classes=replace(classes, source=str(path.parent / "../names.txt")),
+        members=(replace(member, weights=moved), replace(plain, weights=moved)),
+    )
 
 
 INPUT_LINE = (
@@ -154,6 +161,12 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, data: bytes | None, sent
     with pytest.raises(InputError) as refusal:
         read_manifest(path)
     assert str(refusal.value) == f"{path} {sentence}"
+
+
+def test_a_named_pipe_is_no_manifest(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ensemble.toml")
+    with pytest.raises(InputError, match=r"cannot be read \(it is a named pipe, not a file\); check the path"):
+        read_manifest(tmp_path / "ensemble.toml")
 
 
 def test_class_lists_have_one_name_per_line(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ def test_weights_carry_their_member_and_classes(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "b.safetensors"
     state_dict = tiny_network().state_dict()
     input_format = InputFormat("bgr", 1.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), transform_input=True)
-    member = Member("b", "googlenet", path, options={"width": TINY}, input=input_format)
+    member = Member("b", "googlenet", path, "0123456789abcdef" * 4, {"width": TINY}, input_format)
     digest = save_weights(path, state_dict, member, CLASSES)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert read_member(path) == (member, ClassList(str(path), CLASSES.count, CLASSES.names))
@@ -38,3 +39,9 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file" / "a.safetensors"
     with pytest.raises(InputError, match="cannot be written"):
         save_weights(path, {"x": torch.ones(2)}, Member("a", "googlenet", path), CLASSES)
+
+
+def test_a_named_pipe_among_checkpoints_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"a\.safetensors is not a file; remove it, or name the weights"):
+        read_member(tmp_path / "a.safetensors")

@@ -147,6 +147,11 @@ def test_the_other_architectures_weights_are_refused(
         (torch.zeros(COUNT, dtype=torch.complex64), "fc.bias holds torch.complex64"),
         (torch.zeros(COUNT, 1), "fc.bias has the shape (7, 1)"),
         (torch.zeros(COUNT, device="meta"), "not a plain state dict"),
+        pytest.param(
+            torch.ones(COUNT).to_sparse(),
+            "not a plain state dict",
+            marks=pytest.mark.filterwarnings("ignore:Validating sparse tensor:UserWarning"),
+        ),
     ],
 )
 def test_a_spoilt_tensor_is_refused(
