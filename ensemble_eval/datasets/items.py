@@ -48,7 +48,8 @@ class Dataset:
         root: the folder that ids are relative to.
         items: the images.
         class_names: the name of each class index, where the layout or the caller knows them.
-        ignored: files that are no images by their suffix, as ids; callers tell the user.
+        ignored: what takes no part, as ids: files that are no images by their suffix or place, and hidden images
+            and folders; callers tell the user.
     """
 
     root: Path
@@ -94,11 +95,18 @@ def require_folder(root: Path) -> None:
         raise InputError(f"the data set {root} {reason}; give the folder that holds the images")
 
 
-def walk_files(root: Path) -> Iterator[Path]:
-    """All files below `root`, hidden ones left out, links followed but no folder entered twice.
+def walk_files(root: Path, leaving_out: Path | None = None) -> Iterator[Path]:
+    """All files below `root`, links followed but no folder entered twice.
+
+    Of what is hidden, images and folders come, so that callers can name them; hidden folders are not entered.
+
+    Args:
+        root: the folder to walk.
+        leaving_out: a resolved folder that does not count as part of `root`, wherever it is met.
 
     Raises:
-        InputError: a folder cannot be read, or a name is not UTF-8, so that no table could hold it.
+        InputError: a folder cannot be read, a name is not UTF-8, so that no table could hold it, or images are in
+            the folder that is left out.
     """
     seen: set[str] = set()
     for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
@@ -106,9 +114,12 @@ def walk_files(root: Path) -> Iterator[Path]:
             subfolders.clear()
             continue
         seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not is_left_out(Path(folder, name), leaving_out))
         refuse_undecodable(folder, [*subfolders, *files])
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(files) if not name.startswith("."))
+        yield from (Path(folder, name) for name in subfolders if is_hidden(name))
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+        paths = (Path(folder, name) for name in sorted(files))
+        yield from (path for path in paths if is_image(path) or not is_hidden(path.name))
 
 
 def _refuse_unreadable(error: OSError) -> None:
@@ -125,6 +136,27 @@ def refuse_undecodable(folder: str | Path, names: Iterable[str]) -> None:
             name.encode()
         except UnicodeEncodeError as error:
             raise InputError(f"{folder} holds the name {name!r}, which is not UTF-8; rename it") from error
+
+
+def is_hidden(identifier: str) -> bool:
+    """Whether a name in a path begins with a dot, as macOS's `._x.JPEG` beside `x.JPEG` does."""
+    return any(part.startswith(".") and part.strip(".") for part in identifier.split("/"))
+
+
+def is_left_out(folder: Path, leaving_out: Path | None) -> bool:
+    """Whether `folder` leads to the resolved folder `leaving_out`, by links too.
+
+    Raises:
+        InputError: it does, and images are in it, which would be missing without a word.
+    """
+    if leaving_out is None or os.path.realpath(folder) != str(leaving_out):
+        return False
+    for path in walk_files(leaving_out):
+        if is_image(path) and not is_hidden(path.name):
+            raise InputError(
+                f"--out {folder} holds images of the data set ({path.name}, …); choose a folder of its own"
+            )
+    return True
 
 
 def is_image(path: Path) -> bool:

@@ -2,8 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from ensemble_eval.backends.choice import PredictMaker, choose_backend, compiles, default_batch_size
 from ensemble_eval.crops.schemes import CROP_SIZE, schemes_up_to
-from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.items import Dataset, is_hidden
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
 from ensemble_eval.errors import InputError
@@ -66,7 +66,10 @@ def open_sources(settings: RunSettings) -> Sources:
         InputError: whatever cannot be used, in one sentence with the remedy.
     """
     ensemble = open_ensemble(settings.ensemble, settings.models)
-    return sources_of(ensemble, open_dataset(settings.dataset, ensemble.classes, settings.labels), settings)
+    dataset = open_dataset(settings.dataset, ensemble.classes, settings.labels, leaving_out=settings.out)
+    sources = sources_of(ensemble, dataset, settings)
+    missing = _missing_classes(ensemble, dataset) if settings.labels is None else ()
+    return replace(sources, warnings=(*sources.warnings, *missing))
 
 
 def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sources:
@@ -78,7 +81,7 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
     _check(settings)
     backend = choose_backend(settings.backend, choose_device(settings.device))
     weights = {member.name: weights_sha256(member.weights) for member in ensemble.members}
-    return Sources(ensemble, dataset, backend, weights, _warnings(dataset))
+    return Sources(ensemble, dataset, backend, weights, tuple(_warnings(dataset)))
 
 
 def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) -> Inputs:  # noqa: B008 (it is frozen)
@@ -193,12 +196,29 @@ def same_weights(sha256: Mapping[str, str]) -> Iterator[str]:
             yield f"members {other} and {name} have the same weights; that is not an ensemble"
 
 
-def _warnings(dataset: Dataset) -> tuple[str, ...]:
-    warnings = []
-    if dataset.ignored:
-        more = ", …" if len(dataset.ignored) > 3 else ""
-        warnings.append(
-            f"{len(dataset.ignored)} files are no labelled images by their place or suffix and take no part: "
-            f"{', '.join(dataset.ignored[:3])}{more}"
+def _warnings(dataset: Dataset) -> Iterator[str]:
+    hidden = [identifier for identifier in dataset.ignored if is_hidden(identifier)]
+    if hidden:
+        yield (
+            f"{len(hidden)} images or folders are hidden (a dot begins their name) and take no part: "
+            f"{_first_of(hidden)}"
         )
-    return tuple(warnings)
+    if others := [identifier for identifier in dataset.ignored if not is_hidden(identifier)]:
+        yield (
+            f"{len(others)} files are no labelled images by their place or suffix and take no part: "
+            f"{_first_of(others)}"
+        )
+
+
+def _missing_classes(ensemble: Ensemble, dataset: Dataset) -> Iterator[str]:
+    """ImageNet's class folders are known without a class list, so that a subset could pass for the whole."""
+    there = len({item.label for item in dataset.items})
+    if ensemble.classes.names is None and there < ensemble.classes.count:
+        yield (
+            f"the images are of {there} of the {ensemble.classes.count} classes of {ensemble.classes.source}; "
+            "the errors are those of this subset"
+        )
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from ensemble_eval.backends import PredictMaker
-from ensemble_eval.manifests import Member
+from ensemble_eval.members.manifest import Member
 from ensemble_eval.models import build
 
 member = Member("a", "googlenet", Path("unused.safetensors"))

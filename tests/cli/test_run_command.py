@@ -174,7 +174,7 @@ def test_a_flat_folder_a_folder_of_checkpoints_and_no_scores(cli: Cli, ensemble:
     for index, name in enumerate(("x.png", "y.png")):
         (root / name).write_bytes(encoded(picture(50, 40, seed=index)))
     labels = tmp_path / "labels.csv"
-    labels.write_text("file,label\nx.png,fox\ny.png,2\n")
+    labels.write_text("file,label\nx.png,fox\ny.png,cat\n")
     options = ("--labels", labels, "--models", "1", "--scores", "none", "--crops", "1")
     finished = cli("run", root, "--ensemble", ensemble.parent, *options, "--out", tmp_path / "out")
     assert finished.code == 0

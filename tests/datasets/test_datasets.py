@@ -1,11 +1,19 @@
+import csv
+import hashlib
 import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import encoded, picture
+from builders import SHARED, encoded, picture
 
+from ensemble_eval.datasets import items
 from ensemble_eval.datasets.class_folders import open_class_folders
+from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.datasets.labelled_files import open_labelled_files
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
@@ -45,7 +53,39 @@ def test_hidden_files_take_no_part_and_other_files_are_named(tmp_path: Path) -> 
     _write(tmp_path, "ant/a.png", "ant/.b.png", ".git/c.png", "ant/notes.txt", "stray.png")
     dataset = open_class_folders(tmp_path)
     assert [item.id for item in dataset.items] == ["ant/a.png"]
-    assert dataset.ignored == ("ant/notes.txt", "stray.png")
+    assert dataset.ignored == ("ant/.b.png", "ant/notes.txt", "stray.png")
+
+
+def test_hidden_and_linked_folders_below_a_class(tmp_path: Path) -> None:
+    _write(tmp_path / "val", "ant/a.png", "ant/.thumbnails/a.png", "ant/.thumbnails/deep/b.png", "ant/._a.png")
+    _write(tmp_path / "elsewhere", "c.png", "deep/d.png")
+    (tmp_path / "val" / "ant" / "more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "val" / "bee").symlink_to(tmp_path / "elsewhere" / "deep")
+    (tmp_path / "val" / "ant" / ".DS_Store").write_bytes(b"")
+    dataset = open_class_folders(tmp_path / "val")
+    assert [(item.id, item.label) for item in dataset.items] == [
+        ("ant/a.png", 0),
+        ("ant/more/c.png", 0),
+        ("ant/more/deep/d.png", 0),
+        ("bee/d.png", 1),
+    ]
+    assert dataset.ignored == ("ant/.thumbnails", "ant/._a.png")
+
+
+def test_stray_images_at_the_root_are_named_and_other_strays_are_not(tmp_path: Path) -> None:
+    _write(tmp_path, "ant/a.png", "z.png", "b.JPEG", ".h.JPEG", "README.txt", ".DS_Store")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    assert open_class_folders(tmp_path).ignored == (".h.JPEG", "b.JPEG", "gone.png", "z.png")
+
+
+def test_images_are_sorted_by_id_and_not_as_folders_are_walked(tmp_path: Path) -> None:
+    _write(tmp_path, "ant/z.png", "ant/a/b.png", "ant/a-b.png", "ant-eater/c.png")
+    assert [item.id for item in open_class_folders(tmp_path).items] == [
+        "ant-eater/c.png",
+        "ant/a-b.png",
+        "ant/a/b.png",
+        "ant/z.png",
+    ]
 
 
 def test_a_folder_that_links_to_itself_is_walked_once(tmp_path: Path) -> None:
@@ -60,12 +100,34 @@ def test_folders_that_are_no_classes_of_the_ensemble_are_refused(tmp_path: Path)
         open_class_folders(tmp_path, ("ant", "bee"))
 
 
-def test_folders_named_by_unpadded_numbers_are_refused(tmp_path: Path) -> None:
+def test_a_class_list_orders_folders_named_by_numbers(tmp_path: Path) -> None:
     _write(tmp_path, *(f"{index}/a.png" for index in range(12)))
-    with pytest.raises(InputError, match="sort as text"):
-        open_class_folders(tmp_path)
     names = tuple(map(str, range(12)))
     assert [item.label for item in open_class_folders(tmp_path, names).items if item.id == "10/a.png"] == [10]
+
+
+@pytest.mark.parametrize(
+    ("names", "sort_as_numbers"),
+    [
+        ([f"{index}" for index in range(10)], True),
+        ([f"{index}" for index in range(11)], False),
+        ([f"{index}" for index in range(1, 11)], False),
+        (["1", "2", "10"], False),
+        (["9", "10"], False),
+        (["1", "10", "100"], True),
+        ([f"{index:02}" for index in range(1, 11)], True),
+        (["1", "10", "2", "x"], True),
+    ],
+)
+def test_folders_named_by_numbers_are_refused_where_text_sorts_them_otherwise(
+    tmp_path: Path, names: list[str], sort_as_numbers: bool
+) -> None:
+    _write(tmp_path, *(f"{name}/a.png" for name in names))
+    if sort_as_numbers:
+        assert open_class_folders(tmp_path).class_names == tuple(names)
+        return
+    with pytest.raises(InputError, match="sort as text"):
+        open_class_folders(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +146,95 @@ def test_what_is_no_folder_of_class_folders_is_refused(tmp_path: Path, make: obj
         open_class_folders(tmp_path / "val")
 
 
-def test_imagenets_1000_wnids_must_all_be_there(tmp_path: Path) -> None:
-    imagenet = ClassList(IMAGENET_1K, 1000, None)
+IMAGENET = ClassList(IMAGENET_1K, 1000, None)
+
+
+def test_imagenets_wnids_are_those_of_the_challenge() -> None:
+    assert len(WNIDS) == len(set(WNIDS)) == 1000
+    assert list(WNIDS) == sorted(WNIDS)
+    digest = hashlib.sha256("\n".join(WNIDS).encode()).hexdigest()
+    assert digest == "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+
+
+def test_imagenets_wnids_are_those_of_an_independent_list() -> None:
+    path = SHARED / "images" / "classes.csv"
+    if not path.is_file():
+        pytest.skip(f"the list is not on this machine ({path})")
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(int(row["index"]), row["wnid"]) for row in rows] == list(enumerate(WNIDS))
+
+
+def test_any_of_imagenets_folders_may_be_missing_and_the_others_keep_their_indices(tmp_path: Path) -> None:
+    _write(tmp_path, "n01514668/b.png", "n15075141/a.png")
+    (tmp_path / "n01440764").mkdir()
+    dataset = open_dataset(tmp_path, IMAGENET)
+    assert [(item.id, item.label) for item in dataset.items] == [("n01514668/b.png", 7), ("n15075141/a.png", 999)]
     _write(tmp_path, "n00000005/a.png")
-    with pytest.raises(InputError, match=r"has 1 class folders, and imagenet-1k needs 1000 named by WNID"):
-        open_dataset(tmp_path, imagenet)
-    for index in range(1000):
-        (tmp_path / f"n{index:08}").mkdir(exist_ok=True)
-    assert [item.label for item in open_dataset(tmp_path, imagenet).items] == [5]
+    with pytest.raises(InputError, match=r"1 folders are not among the ensemble's 1000 classes \(n00000005\)"):
+        open_dataset(tmp_path, IMAGENET)
+
+
+def test_imagenets_labels_may_be_wnids(tmp_path: Path) -> None:
+    root = _write(tmp_path / "val", "a.png", "b.png")
+    labels = _labels(tmp_path, "file,label\na.png,n01514668\nb.png,n01440764\n")
+    assert [item.label for item in open_dataset(root, IMAGENET, labels).items] == [7, 0]
+
+
+def test_all_of_imagenets_folders_have_the_fingerprint_that_stored_runs_depend_on(tmp_path: Path) -> None:
+    for name in WNIDS:
+        (tmp_path / name).mkdir()
+    for index in (0, 7, 999):
+        (tmp_path / WNIDS[index] / "a.JPEG").write_bytes(str(index).encode())
+    golden = "a716c00e387687014fc081adbd10903067397e9c74f17c7c2e8114f63e0bd998"
+    assert open_dataset(tmp_path, IMAGENET).sha256 == golden
+
+
+def test_the_fingerprint_is_the_one_that_stored_runs_depend_on(tmp_path: Path) -> None:
+    contents = {
+        "ant/b.png": b"short",
+        "ant/a/z.JPEG": bytes(range(256)) * 40,
+        "ant-eater/c.png": b"",
+        "bee/ä.jpg": b"x" * 4096,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "bee" / "gone.png").symlink_to(tmp_path / "nowhere")
+    golden = "4e005d6f16c3af35f2e67d21ced66d82f1910171f14dfa9f673e6629a73a79fe"
+    assert open_class_folders(tmp_path).sha256 == golden
+
+
+def test_whoever_stops_while_the_fingerprint_is_read_does_not_wait_for_the_files_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _write(tmp_path, *(f"ant/{index:03}.png" for index in range(200)))
+
+    class Interrupting(str):
+        def __format__(self, _specification: str) -> str:
+            raise KeyboardInterrupt
+
+    answers = threading.Event()
+    asked = []
+
+    def slow(path: Path) -> bytes:
+        asked.append(path)
+        if path.name != "000.png":
+            answers.wait(timeout=20)
+        return b""
+
+    monkeypatch.setattr(items, "_ends", slow)
+    dataset = open_class_folders(tmp_path)
+    first, *others = dataset.items
+    interrupted = replace(dataset, items=(replace(first, id=Interrupting(first.id)), *others))
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        _ = interrupted.sha256
+    assert time.monotonic() - began < 10
+    answers.set()
+    time.sleep(0.5)
+    # Those that were under way, and not the 180 that waited.
+    assert len(asked) < 40
 
 
 def test_the_fingerprint_shows_a_file_replaced_by_one_of_the_same_size(tmp_path: Path) -> None:
@@ -162,7 +305,7 @@ def _labels(tmp_path: Path, text: str) -> Path:
 
 def test_a_flat_folder_takes_its_labels_from_a_table(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", "b.png", "a.png", "deep/c.png")
-    labels = _labels(root, "\ufefflabel,file,comment\n 1 ,b.png,x\ncat,a.png,\n0,deep/c.png,\n")
+    labels = _labels(root, "\ufefflabel,file,comment\n ant ,b.png,x\ncat,a.png,\ndog,deep/c.png\n")
     dataset = open_labelled_files(root, labels, 3, ("dog", "ant", "cat"))
     assert [(item.id, item.label) for item in dataset.items] == [("a.png", 2), ("b.png", 1), ("deep/c.png", 0)]
     assert dataset.ignored == ()
@@ -188,14 +331,116 @@ def test_a_labelled_file_is_an_image_whatever_its_suffix(tmp_path: Path) -> None
         (f"file,label\na.png,0\nb.png,{'1' * 5000}\n", "label of b.png is '111"),
         ("file,label\na.png,0\na.png,1\nb.png,1\n", "labels.csv, line 3: a.png is listed twice; keep one line"),
         (f"file,label\na.png,0\n{'b' * 200_000},1\n", "labels.csv, line .: not valid CSV"),
-        ("name,label\na.png,0\n", "need the header file,label"),
-        ("", "need the header file,label"),
+        ("file,label\na.png,0\nx.png,1\n", r"1 images have no label in .*labels.csv \(b.png\), and 1 files do not "
+         r"exist but stand in .*labels.csv \(x.png\); make the labels and the folder match"),
+        ("file,label\na.png,0\nb.png,1\n.h.png,1\n", r"1 files are hidden, so that they take no part, but stand "
+         r"in .*labels.csv \(.h.png\); make"),
+        ("file,label\na.png,0\nb.png,1\n.h/x.png,1\n", r"1 files are hidden, .* \(.h/x.png\)"),
+        ("file,label\na.png,0\nb.png,1\n.no.png,1\n", r"1 files do not exist but stand in .* \(.no.png\)"),
+        ("file,label,label\na.png,0,1\nb.png,1,0\n", "labels.csv, line 1: the header has the column label twice"),
+        ("file,label,FILE\na.png,0,a.png\n", "labels.csv, line 1: the header has the column file twice; keep one"),
+        ("file,label\na.png,0\nb,x.png,1\n", "labels.csv, line 3: 3 cells under a header of 2; put"),
+        ("name,label\na.png,0\n", "need the header file,label; the first line is 'name,label'"),
+        ("filename,label\na.png,0\n", "need the header file,label; the first line is 'filename,label'"),
+        ("file;label\na.png;0\n", "need the header file,label; the first line is 'file;label'"),
+        ("a.png,0\nb.png,1\n", "need the header file,label; the first line is 'a.png,0'"),
+        ("", "need the header file,label; the first line is ''"),
     ],
 )  # fmt: skip
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path, table: str, sentence: str) -> None:
-    root = _write(tmp_path / "val", "a.png", "b.png")
+    root = _write(tmp_path / "val", "a.png", "b.png", ".h.png", ".h/x.png")
     with pytest.raises(InputError, match=sentence):
         open_labelled_files(root, _labels(tmp_path, table), 7)
+
+
+@pytest.mark.parametrize("header", ["File,Label", " file , label ", "FILE,note,LABEL"])
+def test_a_header_in_capitals_or_with_spaces_is_understood(tmp_path: Path, header: str) -> None:
+    root = _write(tmp_path / "val", "a.png", "b.png")
+    note = ",x" * (header.count(",") - 1)
+    dataset = open_labelled_files(
+        root, _labels(tmp_path, f"{header}\r\na.png{note},1\r\n\r\nb.png{note},0\r\n"), 2
+    )
+    assert [item.label for item in dataset.items] == [1, 0]
+
+
+def test_labels_that_are_numbers_are_all_indices_or_all_names(tmp_path: Path) -> None:
+    root = _write(tmp_path / "val", "a.png", "b.png")
+    numbers = ("1", "2", "3")
+
+    def labels(first: str, second: str, names: Sequence[str]) -> list[int]:
+        table = _labels(tmp_path, f"file,label\na.png,{first}\nb.png,{second}\n")
+        return [item.label for item in open_labelled_files(root, table, len(names), names).items]
+
+    assert labels("0", "1", numbers) == [0, 1]
+    assert labels("3", "1", numbers) == [2, 0]
+    assert labels("1", "0", ("0", "1", "2")) == [1, 0]
+    assert labels("0", "2", ("0", "3", "2")) == [0, 2]
+    with pytest.raises(InputError) as refusal:
+        labels("1", "2", numbers)
+    assert str(refusal.value).endswith(
+        "labels.csv: the labels may be class indices or class names, which differ: '1' of a.png is the index of "
+        "the class '2', or the name of the class with index 0; give the classes names that are not numbers"
+    )
+    with pytest.raises(InputError) as refusal:
+        labels("0", "3", numbers)
+    assert "some labels are class names ('3' of b.png) and some class indices ('0' of a.png)" in str(refusal.value)
+
+
+def test_hidden_images_need_no_label_and_are_named(tmp_path: Path) -> None:
+    root = _write(tmp_path / "val", "a.png", "._a.png", ".cache/b.png")
+    dataset = open_labelled_files(root, _labels(tmp_path, "file,label\na.png,1\n"), 2)
+    assert [item.id for item in dataset.items] == ["a.png"]
+    assert dataset.ignored == ("._a.png", ".cache")
+
+
+@pytest.mark.parametrize("place", ["val/results", "val/results/deep", "val/ant/results", "val/.results", "out"])
+def test_the_output_folder_is_no_part_of_the_data_set(tmp_path: Path, place: str) -> None:
+    root = _write(tmp_path / "val", "ant/a.png", "bee/b.png")
+    classes = ClassList("classes.txt", 2, ("ant", "bee"))
+    labels = _labels(tmp_path, "file,label\nant/a.png,0\nbee/b.png,1\n")
+    out = tmp_path / place
+    opened = [open_dataset(root, classes, leaving_out=out), open_dataset(root, classes, labels, leaving_out=out)]
+    before = [(dataset.items, dataset.ignored, dataset.sha256) for dataset in opened]
+    (out / "predictions").mkdir(parents=True)
+    (out / "predictions" / "part.parquet").write_bytes(b"x")
+    (out / "run.json").write_bytes(b"{}")
+    (tmp_path / "link").symlink_to(out)
+    for path in (out, tmp_path / "link"):
+        again = [
+            open_dataset(root, classes, leaving_out=path),
+            open_dataset(root, classes, labels, leaving_out=path),
+        ]
+        assert [(dataset.items, dataset.ignored, dataset.sha256) for dataset in again] == before
+
+
+def test_an_output_folder_is_left_out_where_the_data_set_links_to_it(tmp_path: Path) -> None:
+    root = _write(tmp_path / "val", "ant/a.png")
+    (tmp_path / "out").mkdir()
+    (root / "results").symlink_to(tmp_path / "out")
+    classes = ClassList("classes.txt", 1, ("ant",))
+    assert open_dataset(root, classes, leaving_out=tmp_path / "out").ignored == ()
+
+
+def test_a_data_set_inside_the_output_folder_is_whole(tmp_path: Path) -> None:
+    root = _write(tmp_path / "val", "ant/a.png")
+    classes = ClassList("classes.txt", 1, ("ant",))
+    (root / "ant" / "up").symlink_to(tmp_path)
+    there = open_dataset(root, classes, leaving_out=tmp_path / "results").items
+    assert open_dataset(root, classes, leaving_out=tmp_path).items == there
+
+
+def test_an_output_folder_that_is_the_data_set_or_holds_images_of_it_is_refused(tmp_path: Path) -> None:
+    root = _write(tmp_path / "val", "ant/a.png", "bee/b.png", "cow/deep/c.png")
+    classes = ClassList("classes.txt", 2, ("ant", "bee"))
+    (tmp_path / "link").symlink_to(root)
+    for out in (root, tmp_path / "link"):
+        with pytest.raises(InputError, match=f"--out {out} is the data set itself"):
+            open_dataset(root, classes, leaving_out=out)
+    for out in (root / "ant", root / "cow"):
+        with pytest.raises(InputError, match=r"holds images of the data set \(..png, …\); choose"):
+            open_dataset(root, classes, leaving_out=out)
+    with pytest.raises(InputError, match=r"1 folders are not among .* \(cow\)"):
+        open_dataset(root, classes, leaving_out=root / "cow" / "results")
 
 
 def test_only_the_first_few_mismatches_are_named(tmp_path: Path) -> None:

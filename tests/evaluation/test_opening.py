@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from ensemble_eval.datasets.imagenet import WNIDS
+from ensemble_eval.evaluation.opening import open_sources, same_weights
+from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.settings import RunSettings
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path) -> Path:
+    """A manifest of a network of ImageNet's classes, whose weights nobody loads."""
+    (tmp_path / "a.safetensors").write_bytes(b"weights")
+    member = Member("a", "googlenet", tmp_path / "a.safetensors")
+    path = tmp_path / "ensemble.toml"
+    write_manifest(path, Ensemble("one", ClassList("imagenet-1k", 1000, None), (member,)))
+    return path
+
+
+def _val(root: Path, classes: int) -> Path:
+    for index in range(classes):
+        (root / WNIDS[index]).mkdir(parents=True)
+        (root / WNIDS[index] / "a.JPEG").write_bytes(b"image")
+    return root
+
+
+def test_a_subset_of_imagenets_classes_is_said_to_be_one(tmp_path: Path, imagenet: Path) -> None:
+    sources = open_sources(RunSettings(dataset=_val(tmp_path / "val", 3), ensemble=imagenet))
+    assert sources.warnings == (
+        "the images are of 3 of the 1000 classes of imagenet-1k; the errors are those of this subset",
+    )
+    assert open_sources(RunSettings(dataset=_val(tmp_path / "whole", 1000), ensemble=imagenet)).warnings == ()
+    labels = tmp_path / "labels.csv"
+    labels.write_text("".join(["file,label\n", *(f"{WNIDS[index]}/a.JPEG,{index}\n" for index in range(3))]))
+    assert open_sources(RunSettings(dataset=tmp_path / "val", ensemble=imagenet, labels=labels)).warnings == ()
+
+
+def test_hidden_images_and_other_files_are_counted_and_named(tmp_path: Path, imagenet: Path) -> None:
+    root = _val(tmp_path / "val", 1000)
+    for name in ("._a.JPEG", "._b.JPEG", "notes.txt", ".DS_Store"):
+        (root / WNIDS[0] / name).write_bytes(b"")
+    assert open_sources(RunSettings(dataset=root, ensemble=imagenet)).warnings == (
+        "2 images or folders are hidden (a dot begins their name) and take no part: "
+        f"{WNIDS[0]}/._a.JPEG, {WNIDS[0]}/._b.JPEG",
+        f"1 files are no labelled images by their place or suffix and take no part: {WNIDS[0]}/notes.txt",
+    )
+
+
+def test_only_members_with_the_same_weights_are_warned_of() -> None:
+    assert list(same_weights({"a": "1", "b": "2", "c": "3"})) == []
+    assert list(same_weights({"a": "1", "b": "2", "c": "1"})) == [
+        "members a and c have the same weights; that is not an ensemble"
+    ]
