@@ -65,14 +65,19 @@ class Dataset:
         compressed images do not end alike. Whole files would take as long to read as for the evaluation.
         """
         digest = hashlib.sha256()
+        for item, ends in zip(self.items, self.ends, strict=True):
+            digest.update(f"{item.id}\t{item.label}\t".encode() + ends)
+        return digest.hexdigest()
+
+    @cached_property
+    def ends(self) -> tuple[bytes, ...]:
+        """For each image a digest of the size, the first and the last bytes of its file."""
         threads = ThreadPoolExecutor(_FINGERPRINT_THREADS)
         try:
-            for item, ends in zip(self.items, threads.map(_ends, [item.path for item in self.items]), strict=True):
-                digest.update(f"{item.id}\t{item.label}\t".encode() + ends)
+            return tuple(threads.map(_ends, [item.path for item in self.items]))
         finally:
             # Without waiting: who is told to stop has seconds, and a slow drive may take longer.
             threads.shutdown(wait=False, cancel_futures=True)
-        return digest.hexdigest()
 
 
 def _ends(path: Path) -> bytes:

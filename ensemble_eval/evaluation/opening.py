@@ -141,7 +141,7 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         manifest_sha256=sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
         ignored_files=dataset.ignored,
     )
-    return RunFolder(out, key, [item.id for item in dataset.items], start)
+    return RunFolder(out, key, dataset, start)
 
 
 def _check(settings: Settings) -> None:

@@ -8,10 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.listing import changes_since, write_listing
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import require_could_be_written, write_atomically
 from ensemble_eval.reports import text as report_text
 from ensemble_eval.results import run_record
+from ensemble_eval.results.key import key_difference
 from ensemble_eval.results.store import PREDICTIONS_FOLDER, Progress, Store
 from ensemble_eval.scoring.table3 import Gain, Row, gain, one_model_member, table3
 
@@ -45,20 +48,21 @@ class RunFolder:
     Args:
         out: the folder; it need not exist yet.
         key: what the stored predictions depend on.
-        images: ids of all images of the data set.
+        dataset: the images.
         start: what `run.json` says of how the run was asked for.
 
     Attributes:
         progress: as of the last reading of the parts.
     """
 
-    def __init__(self, out: Path, key: Mapping[str, Any], images: Sequence[str], start: run_record.Record) -> None:
+    def __init__(self, out: Path, key: Mapping[str, Any], dataset: Dataset, start: run_record.Record) -> None:
         self.out = out
-        self.images = tuple(images)
+        self.images = tuple(item.id for item in dataset.items)
+        self._dataset = dataset
         self.members: tuple[str, ...] = tuple(key["members"])
         self._key = key
         self._start = start
-        self.store = Store(out, key)
+        self.store = Store(out, key, difference=self._difference)
         self.progress = Progress(frozenset(), {}, 0, 0, 0.0)
 
     def open(self, *, fresh: bool, checked: bool = False) -> None:
@@ -77,6 +81,7 @@ class RunFolder:
             self.store.clear()
         self.refuse_foreign()
         self.progress = self.store.peek() if checked else self.store.open()
+        write_listing(self.out / PREDICTIONS_FOLDER, self._dataset)
 
     def refuse_foreign(self) -> None:
         """Refuse a folder that holds the tables of another run, or that is none; nothing is written.
@@ -85,7 +90,7 @@ class RunFolder:
             InputError: it names the difference.
         """
         run_record.refuse_file(self.out)
-        run_record.refuse_foreign(self.out, self._key)
+        run_record.refuse_foreign(self.out, self._key, self._difference)
 
     def refuse_unwritable(self) -> None:
         """Refuse a folder that takes no files; nothing is left behind, not even the folder.
@@ -94,6 +99,11 @@ class RunFolder:
             InputError: it is read-only, full, or could not be made.
         """
         require_could_be_written(self.out / PREDICTIONS_FOLDER)
+
+    def _difference(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+        """How another run's key differs; of a data set that changed, some of the images rather than its hash."""
+        changes = changes_since(self.out / PREDICTIONS_FOLDER, theirs.get("dataset"), self._dataset)
+        return key_difference(theirs, ours, {"dataset": changes} if changes else None)
 
     @property
     def is_complete(self) -> bool:

@@ -14,7 +14,7 @@ from ensemble_eval import files
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.manifest import Ensemble
-from ensemble_eval.results.key import key_difference
+from ensemble_eval.results.key import Difference, key_difference
 
 # What `run.json` holds, as JSON.
 Record = Mapping[str, Any]
@@ -134,8 +134,13 @@ def read(out: Path) -> Record | None:
     return record
 
 
-def refuse_foreign(out: Path, key: Mapping[str, Any]) -> None:
+def refuse_foreign(out: Path, key: Mapping[str, Any], difference: Difference = key_difference) -> None:
     """Refuse an output folder whose tables were written by another run, or by something else.
+
+    Args:
+        out: the folder.
+        key: of this run.
+        difference: says how another key differs.
 
     Raises:
         InputError: what is there is not this run's.
@@ -144,7 +149,7 @@ def refuse_foreign(out: Path, key: Mapping[str, Any]) -> None:
         theirs, ours = record["key"], json.loads(json.dumps(key))
         if theirs != ours:
             raise InputError(
-                f"{out} belongs to another run ({key_difference(theirs, ours)}); "
+                f"{out} belongs to another run ({difference(theirs, ours)}); "
                 "choose another --out, or run with --fresh to start over there"
             )
     elif (out / TABLE_FILE).exists():

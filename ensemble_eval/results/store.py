@@ -19,9 +19,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ensemble_eval.datasets.listing import LISTING_PREFIX
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import remove_leftovers, require_writable, write_atomically
-from ensemble_eval.results.key import key_difference
+from ensemble_eval.results.key import Difference, key_difference
 from ensemble_eval.results.parts import (
     Execution,
     ForeignPartError,
@@ -93,12 +94,21 @@ class Store:
         out: the run's output folder; it need not exist yet.
         key: what the results depend on, and which columns they have; parts of another key are refused.
         clock: seconds since 1970.
+        difference: says how the key of other parts differs.
     """
 
-    def __init__(self, out: Path, key: RunKey, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        out: Path,
+        key: RunKey,
+        *,
+        clock: Callable[[], float] = time.time,
+        difference: Difference = key_difference,
+    ) -> None:
         self._folder = out / PREDICTIONS_FOLDER
         self._key: dict[str, Any] = json.loads(json.dumps(key))
         self._clock = clock
+        self._difference = difference
         self._known: dict[str, Part] = {}
         self._opened_with: frozenset[str] = frozenset()
 
@@ -147,14 +157,16 @@ class Store:
         write_atomically(self._folder / part_name(data), data)
 
     def clear(self) -> None:
-        """Remove all parts, for a fresh start."""
-        for path in [*part_paths(self._folder), *self._folder.glob(f"{_DAMAGED_PREFIX}*")]:
+        """Remove all parts and what lies beside them, for a fresh start."""
+        beside = [path for prefix in (_DAMAGED_PREFIX, LISTING_PREFIX) for path in self._folder.glob(f"{prefix}*")]
+        for path in [*part_paths(self._folder), *beside]:
             path.unlink()
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
         """Remove the temporary files of writers that were killed; young ones may be another run's at work."""
-        remove_leftovers(self._folder, "part-", self._clock() - _LEFTOVER_SECONDS)
+        for prefix in ("part-", LISTING_PREFIX):
+            remove_leftovers(self._folder, prefix, self._clock() - _LEFTOVER_SECONDS)
 
     def remove_repeated(self) -> None:
         """Keep images of the last reading that stand in several parts in one only; see `repeated_images`."""
@@ -193,7 +205,7 @@ class Store:
         key, part = describe_part(path, file)
         if key != self._key:
             raise InputError(
-                f"{self._folder.parent} belongs to another run ({key_difference(key, self._key)}); "
+                f"{self._folder.parent} belongs to another run ({self._difference(key, self._key)}); "
                 "choose another --out, or run with --fresh to start over there"
             )
         return part

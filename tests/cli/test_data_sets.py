@@ -56,3 +56,41 @@ def test_the_data_set_itself_is_no_output_folder(cli: Cli, val: Path, ensemble: 
     assert finished.code == 2
     assert f"--out {val} is the data set itself, and its files would mix with the images" in finished.err
     assert sorted(val.rglob("*")) == before
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "unfinished"])
+def test_a_data_set_that_changed_is_refused_with_some_of_what_changed(
+    cli: Cli, val: Path, ensemble: Path, tmp_path: Path, finished: bool
+) -> None:
+    arguments = ("run", val, "--ensemble", ensemble, "--crops", "1", "--out", tmp_path / "out")
+    assert cli(*arguments).code == 0
+    if not finished:
+        for name in ("run.json", "table3.csv"):
+            (tmp_path / "out" / name).unlink()
+    [listing] = (tmp_path / "out" / "predictions").glob("_images-*.csv")
+    for name in ("w", "x", "y", "z"):
+        shutil.copy(val / "ant" / "00.png", val / "gnu" / f"{name}.png")
+    (val / "bee" / "01.png").unlink()
+    (val / "cat" / "02.png").write_bytes(b"another")
+    refused = cli(*arguments)
+    assert refused.code == 2
+    assert (
+        "belongs to another run (dataset: 4 added (gnu/w.png, gnu/x.png, gnu/y.png, …), 1 gone (bee/01.png), "
+        "1 of another size, beginning or end (cat/02.png); images 6, now 9); choose another --out"
+    ) in refused.err
+    listing.write_bytes(b"spoilt")
+    assert '(dataset "' in cli(*arguments).err
+    assert cli(*arguments, "--fresh").code == 3
+    assert listing not in list((tmp_path / "out" / "predictions").glob("_images-*.csv"))
+
+
+def test_a_label_that_changed_is_named(cli: Cli, val: Path, ensemble: Path, tmp_path: Path) -> None:
+    arguments = ("run", val, "--ensemble", ensemble, "--crops", "1", "--out", tmp_path / "out")
+    assert cli(*arguments).code == 0
+    labels = tmp_path / "labels.csv"
+    images = sorted(path.relative_to(val).as_posix() for path in val.rglob("*.png"))
+    indices = [0, 1, 2, 3, 4, 6]
+    labels.write_text(
+        "".join(["file,label\n", *(f"{image},{index}\n" for image, index in zip(images, indices, strict=True))])
+    )
+    assert "(dataset: 1 with another label (fox/05.png))" in cli(*arguments, "--labels", labels).err

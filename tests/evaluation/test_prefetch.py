@@ -10,6 +10,7 @@ from builders import encoded, picture
 from PIL import Image
 
 from ensemble_eval.crops import pixels
+from ensemble_eval.datasets import items as items_module
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
 from ensemble_eval.evaluation import prefetch
@@ -53,7 +54,7 @@ def test_whatever_reading_decoding_and_resizing_raise_is_a_reason(
     for owner, name, reason in (
         (pixels, "resize", "cannot be resized: MemoryError"),
         (Image.Image, "convert", "damaged: MemoryError"),
-        (Path, "read_bytes", "cannot be read (MemoryError)"),
+        (items_module, "read_regular", "cannot be read (MemoryError)"),
     ):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, fail)

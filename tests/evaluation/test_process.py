@@ -153,5 +153,5 @@ def test_a_changed_label_is_another_run(settings: RunSettings, tmp_path: Path) -
     mine = into(settings, tmp_path / "out", dataset=root)
     evaluate(mine, images=3)
     (root / CLASS_NAMES[0] / "00.png").rename(root / CLASS_NAMES[1] / "00.png")
-    with pytest.raises(InputError, match=r"belongs to another run \(dataset "):
+    with pytest.raises(InputError, match=r"run \(dataset: 1 added \(bee/00.png\), 1 gone \(ant/00.png\)\)"):
         started(mine)
