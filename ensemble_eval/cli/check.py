@@ -31,7 +31,7 @@ def check(**options: Any) -> None:
         complain(f"warning: {warning}")
     say(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
     say(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
-    say(f"data set  {inputs.dataset.root}: {len(inputs.dataset.items)} images")
+    say(f"data set  {inputs.dataset.source}: {len(inputs.dataset.items)} images")
     say(f"device    {inputs.device}, {inputs.backend}, {settings.precision}")
     cost = estimate(settings, inputs)
     say(f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ensemble_eval.datasets.items import (
     Dataset,
-    Item,
+    FileItem,
     is_hidden,
     is_image,
     is_left_out,
@@ -51,7 +51,7 @@ def open_class_folders(
         for path in walk_files(folders[name], leaving_out):
             identifier = path.relative_to(root).as_posix()
             if is_image(path) and not is_hidden(identifier):
-                items.append(Item(identifier, indices[name], path))
+                items.append(FileItem(identifier, indices[name], path))
             else:
                 ignored.append(identifier)
     ignored += [path.name for path in sorted(root.iterdir()) if is_image(path) and not path.is_dir()]
@@ -59,7 +59,7 @@ def open_class_folders(
         raise InputError(
             f"{root} holds no images in class folders; give a folder of class folders, or --labels for a flat one"
         )
-    return Dataset(root, tuple(sorted(items, key=lambda item: item.id)), names, tuple(ignored))
+    return Dataset(str(root), tuple(sorted(items, key=lambda item: item.id)), names, tuple(ignored))
 
 
 def _class_folders(root: Path, class_names: Sequence[str] | None, leaving_out: Path | None) -> dict[str, Path]:

@@ -1,12 +1,15 @@
 """What every layout is read into, and the walk through a folder that all layouts share."""
 
 import hashlib
+import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO, Protocol
 
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line
 from ensemble_eval.files import open_regular, read_regular
@@ -18,20 +21,42 @@ _FINGERPRINT_THREADS = 16
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
+class Item(Protocol):
+    """One labelled image, which brings its own bytes; lying in a file is only one way to do that.
+
+    Attributes:
+        id: its name in the results, unique in a data set; of a file, its path below the data set's root with
+            forward slashes.
+        label: class index.
+    """
+
+    @property
+    def id(self) -> str: ...  # noqa: D102  (see the class)
+
+    @property
+    def label(self) -> int: ...  # noqa: D102
+
+    def read(self) -> bytes:
+        """The bytes of an image file.
+
+        Raises:
+            UnreadableImageError: they cannot be had.
+        """
+
+    def digest(self) -> bytes:
+        """SHA-256 of the number of bytes, the first and the last of them; of nothing where they cannot be had."""
+
+
 @dataclass(frozen=True)
-class Item:
-    """One labelled image. `id` is its path below the data set's root, with forward slashes."""
+class FileItem:
+    """An image in a file; see `Item`."""
 
     id: str
     label: int
     path: Path
 
     def read(self) -> bytes:
-        """The file's bytes.
-
-        Raises:
-            UnreadableImageError: the file cannot be read, or is a named pipe, a socket or a device.
-        """
+        """See `Item`. A named pipe, a socket or a device is not read."""
         try:
             return read_regular(self.path)
         except Exception as error:
@@ -39,29 +64,86 @@ class Item:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise UnreadableImageError(f"cannot be read ({reason})") from error
 
+    def digest(self) -> bytes:
+        """See `Item`."""
+        try:
+            with open_regular(self.path, buffering=0) as file:
+                return _digest(os.fstat(file.fileno()).st_size, file)
+        except OSError:
+            return hashlib.sha256().digest()
+
+
+@dataclass(frozen=True)
+class BytesItem:
+    """An image in memory; see `Item`."""
+
+    id: str
+    label: int
+    data: bytes = field(repr=False)
+
+    def read(self) -> bytes:
+        """See `Item`."""
+        return self.data
+
+    def digest(self) -> bytes:
+        """See `Item`."""
+        return _digest(len(self.data), io.BytesIO(self.data))
+
+
+def _digest(size: int, file: BinaryIO | FileIO) -> bytes:
+    beginning = file.read(_END_BYTES) or b""
+    file.seek(max(size - _END_BYTES, len(beginning)))
+    return hashlib.sha256(f"{size}\t".encode() + beginning + (file.read(_END_BYTES) or b"")).digest()
+
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled images, sorted by id.
+    """Labelled images, sorted by id. `open_dataset` reads one from disk, `Dataset.of` takes images in memory.
 
     Attributes:
-        root: the folder that ids are relative to.
+        source: where the images come from, for messages.
         items: the images.
         class_names: the name of each class index, where the layout or the caller knows them.
         ignored: what takes no part, as ids: files that are no images by their suffix or place, and hidden images
             and folders; callers tell the user.
     """
 
-    root: Path
+    source: str
     items: tuple[Item, ...]
-    class_names: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, images: Iterable[tuple[str, int, bytes]], class_names: Sequence[str] | None = None) -> "Dataset":
+        """A data set of images in memory.
+
+        Args:
+            images: id, class index and the bytes of an image file of each.
+            class_names: the name of each class index.
+
+        Raises:
+            InputError: there is no image, an id is empty or stands twice, or a label is no class index.
+
+        Example:
+            >>> dataset = Dataset.of([("b.png", 1, b"not"), ("a.png", 0, b"images")])
+            >>> [item.id for item in dataset.items]
+            ['a.png', 'b.png']
+        """
+        items = sorted((BytesItem(*image) for image in images), key=lambda item: item.id)
+        if not items:
+            raise InputError("the data set has no images; give at least one (id, label, bytes)")
+        for before, item in zip([None, *items], items, strict=False):
+            if not item.id or (before is not None and before.id == item.id):
+                raise InputError(f"the image id {item.id!r} is empty or stands twice; give each image its own")
+            if isinstance(item.label, bool) or item.label < 0:
+                raise InputError(f"the label of {item.id} is {item.label!r}; it must be a class index from 0 on")
+        return cls("memory", tuple(items), None if class_names is None else tuple(class_names))
 
     @cached_property
     def sha256(self) -> str:
-        """A fingerprint of ids, labels, and the sizes and ends of all files.
+        """A fingerprint of ids, labels, and the sizes and ends of all images.
 
-        A label that changed shows in it, and a file that was replaced by another, of the same size too: two
+        A label that changed shows in it, and an image that was replaced by another, of the same size too: two
         compressed images do not end alike. Whole files would take as long to read as for the evaluation.
         """
         digest = hashlib.sha256()
@@ -71,26 +153,13 @@ class Dataset:
 
     @cached_property
     def ends(self) -> tuple[bytes, ...]:
-        """For each image a digest of the size, the first and the last bytes of its file."""
+        """The digest of each image."""
         threads = ThreadPoolExecutor(_FINGERPRINT_THREADS)
         try:
-            return tuple(threads.map(_ends, [item.path for item in self.items]))
+            return tuple(threads.map(lambda item: item.digest(), self.items))
         finally:
             # Without waiting: who is told to stop has seconds, and a slow drive may take longer.
             threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _ends(path: Path) -> bytes:
-    """A digest of a file's size, beginning and end; of nothing where it cannot be read and will be listed so."""
-    try:
-        with open_regular(path, buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            beginning = file.read(_END_BYTES)
-            file.seek(max(size - _END_BYTES, len(beginning)))
-            end = file.read(_END_BYTES)
-    except OSError:
-        return hashlib.sha256().digest()
-    return hashlib.sha256(f"{size}\t".encode() + beginning + end).digest()
 
 
 def require_folder(root: Path) -> None:

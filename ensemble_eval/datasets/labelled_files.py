@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble_eval.datasets.items import Dataset, Item, is_hidden, is_image, require_folder, walk_files
+from ensemble_eval.datasets.items import Dataset, FileItem, is_hidden, is_image, require_folder, walk_files
 from ensemble_eval.datasets.labels_table import read_labels, resolve_labels
 from ensemble_eval.errors import InputError
 
@@ -52,9 +52,9 @@ def open_labelled_files(
         }
     )
     indices = resolve_labels(labels, rows, num_classes, class_names)
-    items = [Item(name, indices[name], images[name]) for name in sorted(images)]
+    items = [FileItem(name, indices[name], images[name]) for name in sorted(images)]
     ignored = tuple(sorted(name for name in files if name not in images and not _is_table(name)))
-    return Dataset(root, tuple(items), tuple(class_names) if class_names else None, ignored)
+    return Dataset(str(root), tuple(items), tuple(class_names) if class_names else None, ignored)
 
 
 def _is_table(name: str) -> bool:

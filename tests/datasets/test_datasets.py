@@ -212,14 +212,14 @@ def test_whoever_stops_while_the_fingerprint_is_read_does_not_wait_for_the_files
     answers = threading.Event()
     asked = []
 
-    def slow(path: Path) -> bytes:
-        asked.append(path)
-        if path.name == "000.png":
+    def slow(item: items.FileItem) -> bytes:
+        asked.append(item)
+        if item.path.name == "000.png":
             raise KeyboardInterrupt
         answers.wait(timeout=20)
         return b""
 
-    monkeypatch.setattr(items, "_ends", slow)
+    monkeypatch.setattr(items.FileItem, "digest", slow)
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         _ = open_class_folders(tmp_path).sha256

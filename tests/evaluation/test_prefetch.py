@@ -11,17 +11,17 @@ from PIL import Image
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets import items as items_module
-from ensemble_eval.datasets.items import Item
+from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
 from ensemble_eval.evaluation import prefetch
 
 
-def write_items(folder: Path, count: int) -> list[tuple[int, Item]]:
+def write_items(folder: Path, count: int) -> list[tuple[int, FileItem]]:
     items = []
     for index in range(count):
         path = folder / f"{index:02}.png"
         path.write_bytes(encoded(picture(40 + index, 30, seed=index)))
-        items.append((index, Item(path.name, index, path)))
+        items.append((index, FileItem(path.name, index, path)))
     return items
 
 
@@ -92,7 +92,7 @@ def test_an_image_that_cannot_be_pinned_is_evaluated_all_the_same(
 def test_no_more_images_are_loaded_ahead_than_asked_for(tmp_path: Path) -> None:
     taken = []
 
-    def counted() -> Iterator[tuple[int, Item]]:
+    def counted() -> Iterator[tuple[int, FileItem]]:
         for item in write_items(tmp_path, 20):
             taken.append(item)
             yield item
@@ -114,6 +114,6 @@ def test_what_pillow_warns_of_stays_out_of_the_users_sight(tmp_path: Path) -> No
     path = tmp_path / "odd.jpg"
     path.write_bytes(data)
     with warnings.catch_warnings(record=True) as caught:
-        [image] = prefetch.load_images([(0, Item("odd.jpg", 0, path))], 1, bicubic=False, workers=1, ahead=1)
+        [image] = prefetch.load_images([(0, FileItem("odd.jpg", 0, path))], 1, bicubic=False, workers=1, ahead=1)
     assert isinstance(image, ReadyImage)
     assert caught == []

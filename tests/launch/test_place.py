@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Cli
 
-from ensemble_eval.datasets.items import Item
+from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.launch.cpu import usable_processors
 from ensemble_eval.launch.devices import device_of_rank, devices_for_ranks
@@ -72,12 +72,12 @@ def test_only_rank_0_tries_unreadable_images_again(
 ) -> None:
     """Nothing stored tells rank 0 that another rank is at an image which a start before could not read."""
 
-    def unreadable(_: Item) -> bytes:
+    def unreadable(_: FileItem) -> bytes:
         raise UnreadableImageError("the drive is away")
 
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
-        patched.setattr(Item, "read", unreadable)
+        patched.setattr(FileItem, "read", unreadable)
         assert "none of the images could be read" in cli(*arguments).err
     assert read_status(out).unreadable == 6
     become(monkeypatch, 1, world=2)

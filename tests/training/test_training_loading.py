@@ -9,7 +9,7 @@ from tiny_training import tiny_task, write_pictures
 
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.class_folders import open_class_folders
-from ensemble_eval.datasets.items import Item
+from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.training.batches import StepBatches, centre_crop
 from ensemble_eval.training.images import DecodedImages, ImageFiles
@@ -134,6 +134,6 @@ def test_the_validation_crop_is_the_first_of_the_144(size: tuple[int, int]) -> N
 
 
 def test_images_are_read_when_they_are_needed(tmp_path: Path) -> None:
-    source = ImageFiles([Item("gone.png", 0, tmp_path / "gone.png")])
+    source = ImageFiles([FileItem("gone.png", 0, tmp_path / "gone.png")])
     with pytest.raises(UnreadableImageError, match="cannot be read"):
         source.decode(0)
