@@ -56,6 +56,14 @@ def test_consecutive_images_of_ten_crops_fill_lanes_evenly() -> None:
     assert [len(batch.passes) for batch in batches] == [16] * 5
 
 
+@pytest.mark.parametrize("scheme", [1, 144])
+def test_one_crop_of_each_of_consecutive_images_fills_a_batch(scheme: int) -> None:
+    batch = Batch(16, [0])
+    for position in range(5, 21):
+        batch.take_from(_strand(position, scheme), 1)
+    assert batch.is_full
+
+
 def test_what_a_batch_gives_back_is_taken_again_in_crop_order() -> None:
     strand, other = _strand(0), _strand(1)
     batch = Batch(16, [0])
