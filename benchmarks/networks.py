@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
+from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.members.saving import save_weights
 from ensemble_eval.models.registry import build
 
@@ -34,11 +35,12 @@ def write_ensemble(folder: Path, members: int, width: float) -> Path:
     described = []
     for index in range(members):
         name = f"random-{index}"
-        member = Member(name, "googlenet", folder / f"{name}.safetensors", options={"width": width})
-        save_weights(member.weights, random_network(index, width).state_dict(), member, classes)
+        path = folder / f"{name}.safetensors"
+        member = Member(name, arch="googlenet", weights=path, options={"width": width})
+        save_weights(path, random_network(index, width).state_dict(), member, classes)
         described.append(member)
     manifest = folder / "ensemble.toml"
-    write_manifest(manifest, Ensemble("random", classes, tuple(described)))
+    write_manifest(manifest, Ensemble(described, classes, "random"))
     return manifest
 
 

@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.members.ensemble import IMAGENET_1K, Ensemble, Member
+from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.models.registry import PYTHON_PREFIX
 
 CLASSES = 1000
@@ -27,13 +28,13 @@ def ensemble(weights: Sequence[Path]) -> Ensemble:
     members = [
         Member(
             f"lite{index}",
-            f"{PYTHON_PREFIX}efficientnet_lite_pytorch:EfficientNet.from_name",
-            path,
+            weights=path,
+            arch=f"{PYTHON_PREFIX}efficientnet_lite_pytorch:EfficientNet.from_name",
             options={"model_name": f"efficientnet-lite{index}"},
         )
         for index, path in enumerate(weights)
     ]
-    return Ensemble("efficientnet-lite", ClassList("imagenet-1k", CLASSES, None), tuple(members))
+    return Ensemble(members, IMAGENET_1K, "efficientnet-lite")
 
 
 def installed_weights(count: int = 3) -> list[Path]:

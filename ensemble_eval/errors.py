@@ -9,6 +9,9 @@ EnsembleEvalError            a fault of ours                              exit c
 └── InterruptedRunError      stopped by a signal; carries the signal      exit code 128 + signal
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class EnsembleEvalError(Exception):
     """Root of all errors that this package raises on purpose."""
@@ -53,3 +56,12 @@ class InterruptedRunError(EnsembleEvalError):
 def first_line(error: Exception) -> str:
     """What an error of somebody else's says, in one line; its type's name where it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+@contextmanager
+def located(place: str) -> Iterator[None]:
+    """Say where: an `InputError` from inside begins with `place`."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from error

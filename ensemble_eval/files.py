@@ -1,12 +1,14 @@
-"""Writing files so that a reader never sees half of one, reading them without hanging, and hashing them."""
+"""Reading files without hanging, hashing them, and writing them so that a reader never sees half of one."""
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,6 +20,38 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+
+
+def read_text(path: Path, max_bytes: int) -> str:
+    """The text of a UTF-8 file of at most `max_bytes`.
+
+    Raises:
+        InputError: missing, unreadable, larger, or not UTF-8.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise InputError(f"{path} is larger than {max_bytes} bytes; is it the right file?")
+        return data.decode()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text; is it the right file?") from error
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """CSV with a header line, quoted where needed, lines ending in a line feed.
+
+    Example:
+        >>> csv_text(["image", "reason"], [["a.png", "empty, or cut"]])
+        'image,reason\\na.png,"empty, or cut"\\n'
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 @contextlib.contextmanager

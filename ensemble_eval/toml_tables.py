@@ -2,15 +2,18 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields
+from numbers import Integral, Real
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from ensemble_eval.errors import InputError
-from ensemble_eval.files import read_regular
+from ensemble_eval.errors import InputError, located
+from ensemble_eval.files import read_text
 
 Row = TypeVar("Row")
+_MAX_BYTES = 1 << 20
 _BOUNDS = "bounds"
 
 
@@ -27,10 +30,14 @@ class _Bounds:
 
     def __str__(self) -> str:
         low = f"above {self.low}" if self.above_low else f"at least {self.low}"
-        return f"{low} and {'below' if self.below_high else 'at most'} {self.high}"
+        return (
+            low if self.high == math.inf else f"{low} and {'below' if self.below_high else 'at most'} {self.high}"
+        )
 
 
-def bounds(low: float, high: float, *, above_low: bool = False, below_high: bool = False) -> Mapping[str, _Bounds]:
+def bounds(
+    low: float, high: float = math.inf, *, above_low: bool = False, below_high: bool = False
+) -> Mapping[str, _Bounds]:
     """A dataclass field's metadata: the numbers it may hold, the ends included unless said otherwise."""
     return {_BOUNDS: _Bounds(low, high, above_low, below_high)}
 
@@ -39,41 +46,56 @@ def read(path: Path) -> dict[str, Any]:
     """Parse a TOML file.
 
     Raises:
-        InputError: missing, unreadable or not TOML.
+        InputError: missing, unreadable, larger than a MiB, or not TOML.
     """
     try:
-        return tomllib.loads(read_regular(path).decode())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text; is it the right file?") from error
+        return tomllib.loads(read_text(path, _MAX_BYTES))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}") from error
 
 
-def fill(row_class: type[Row], table: Mapping[str, Any], place: str) -> Row:
-    """An instance of the dataclass `row_class` from a table; `place` says where for the messages.
+def fill(
+    row_class: type[Row], table: Mapping[str, Any], place: str, *, required: Collection[str] = frozenset()
+) -> Row:
+    """An instance of a dataclass from a table.
+
+    Args:
+        row_class: the dataclass.
+        table: its fields by name.
+        place: where the table stands, for the messages.
+        required: fields that the table must have although the dataclass has a default for them.
 
     Raises:
         InputError: an unknown, missing or impossible field.
     """
-    known = {field.name: field for field in fields(row_class)}  # type: ignore[arg-type]  # rows are dataclasses
+    values = checked(row_class, table, place, required)
+    with located(place):
+        return row_class(**values)
+
+
+def checked(
+    row_class: type, table: Mapping[str, Any], place: str, required: Collection[str] = frozenset()
+) -> dict[str, Any]:
+    """The fields of a dataclass from a table, each of its type and within its bounds; see `fill`."""
+    known = {field.name: field for field in fields(row_class)}
+    for name, field in known.items():
+        optional = field.default is not MISSING or field.default_factory is not MISSING
+        if name not in table and (name in required or not optional):
+            raise InputError(f"{place}: the field {name!r} is missing; add it")
     if unknown := sorted(set(table) - set(known)):
         raise InputError(
             f"{place}: unknown field {unknown[0]!r}; remove it or mend its name (known are {', '.join(known)})"
         )
-    for name, field in known.items():
-        if name not in table and field.default is MISSING and field.default_factory is MISSING:
-            raise InputError(f"{place}: the field {name!r} is missing; add it")
     types = get_type_hints(row_class)
-    values = {name: _value(types[name], known[name], value, place) for name, value in table.items()}
-    return row_class(**values)
+    return {name: _value(types[name], known[name], value, place) for name, value in table.items()}
 
 
 def _value(expected: Any, field: "Field[Any]", value: Any, place: str) -> Any:
     """`value` as the field's type, checked against its bounds."""
     name = f"{place}: {field.name}"
     limits: _Bounds | None = field.metadata.get(_BOUNDS)
+    if get_origin(expected) is UnionType:  # with None, which TOML cannot write
+        expected = get_args(expected)[0]
     if get_origin(expected) is Literal:
         return _choice(name, get_args(expected), value)
     if get_origin(expected) is tuple:
@@ -93,13 +115,13 @@ def _choice(name: str, choices: tuple[str, ...], value: Any) -> Any:
 
 def _number(name: str, expected: type, value: Any, limits: _Bounds | None) -> float:
     # A TOML boolean is an int to Python, and a whole number serves where a fraction may stand.
-    accepted = int if expected is int else (int, float)
+    accepted = Integral if expected is int else Real
     kind = "a whole number" if expected is int else "a number"
     if isinstance(value, bool) or not isinstance(value, accepted) or not math.isfinite(value):
         raise InputError(f"{name} is {kind}, not {value!r}")
-    if limits is not None and not limits.hold(value):
-        raise InputError(f"{name} is {kind} {limits}, not {value!r}")
     number: float = expected(value)
+    if limits is not None and not limits.hold(number):
+        raise InputError(f"{name} is {kind} {limits}, not {value!r}")
     return number
 
 
@@ -113,7 +135,7 @@ def _plain(name: str, expected: Any, value: Any) -> Any:
             raise InputError(f"{name} is a text, not {value!r}")
         return expected(value)
     if expected is list:
-        if not isinstance(value, list):
+        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
             raise InputError(f"{name} are written as [[{name.rpartition(' ')[2]}]] tables")
         return value
     if not isinstance(value, Mapping):

@@ -20,7 +20,8 @@ from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, o
 from ensemble_eval.evaluation.process import Run
 from ensemble_eval.launch.place import Place
 from ensemble_eval.launch.signals import StopRequests
-from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
+from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.members.saving import save_weights
 from ensemble_eval.models.registry import build
 from ensemble_eval.results.parts import Execution
@@ -149,11 +150,12 @@ def write_ensemble(folder: Path, members: int = 2, *, width: float = TINY) -> Pa
     (folder / CLASSES.source).write_text("".join(f"{name}\n" for name in CLASS_NAMES))
     described = []
     for seed, name in zip(range(members), "abcdefg", strict=False):
-        member = Member(name, "googlenet", folder / f"{name}.safetensors", options={"width": width})
-        save_weights(member.weights, tiny_network(seed=seed, width=width).state_dict(), member, CLASSES)
+        path = folder / f"{name}.safetensors"
+        member = Member(name, arch="googlenet", weights=path, options={"width": width})
+        save_weights(path, tiny_network(seed=seed, width=width).state_dict(), member, CLASSES)
         described.append(member)
     classes = ClassList(str(folder / CLASSES.source), CLASSES.count, CLASSES.names)
-    write_manifest(folder / "ensemble.toml", Ensemble("tiny", classes, tuple(described)))
+    write_manifest(folder / "ensemble.toml", Ensemble(described, classes, "tiny"))
     return folder / "ensemble.toml"
 
 

@@ -12,7 +12,7 @@ from ensemble_eval.backends.compiled import compiled
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import InputFormat, Member
+from ensemble_eval.members.ensemble import InputFormat, Member
 from ensemble_eval.members.preprocessing import SharedNormalization
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.registry import PYTHON_PREFIX

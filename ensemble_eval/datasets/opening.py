@@ -7,7 +7,7 @@ from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.labelled_files import open_labelled_files
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import ClassList
+from ensemble_eval.members.ensemble import ClassList
 
 
 def open_dataset(

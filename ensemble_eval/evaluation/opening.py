@@ -19,7 +19,7 @@ from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.cpu import keep_freed_memory
 from ensemble_eval.launch.devices import choose_device, device_of_rank, prepare_device
 from ensemble_eval.launch.place import Place
-from ensemble_eval.members.manifest import Ensemble
+from ensemble_eval.members.ensemble import Ensemble, weights_of
 from ensemble_eval.members.opening import open_ensemble
 from ensemble_eval.members.weights import load_member, tensors_sha256, weights_sha256
 from ensemble_eval.results import run_record
@@ -80,7 +80,7 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
     """
     _check(settings)
     backend = choose_backend(settings.backend, choose_device(settings.device))
-    weights = {member.name: weights_sha256(member.weights) for member in ensemble.members}
+    weights = {member.name: weights_sha256(weights_of(member)) for member in ensemble.members}
     return Sources(ensemble, dataset, backend, weights, tuple(_warnings(dataset)))
 
 

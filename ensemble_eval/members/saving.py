@@ -10,14 +10,8 @@ from torch import Tensor
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of, write_atomically
-from ensemble_eval.members.manifest import (
-    IMAGENET_1K,
-    ClassList,
-    Member,
-    member_from_table,
-    member_table,
-    read_classes,
-)
+from ensemble_eval.members.ensemble import IMAGENET_1K, ClassList, Member, class_list
+from ensemble_eval.members.manifest import member_from_table, member_table
 
 _METADATA_KEY = "ensemble_eval"
 
@@ -60,14 +54,16 @@ def read_member(path: Path) -> tuple[Member, ClassList]:
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"{path} does not say what network and preprocessing it is for; "
-            "describe it in a manifest and give that as --ensemble"
+            "describe it in a manifest and give that as `ensemble`"
         ) from error
-    return member_from_table(row, path, str(path)), _classes(names, path)
+    return member_from_table({**row, "weights": path.name}, path.absolute().parent, str(path)), _classes(
+        names, path
+    )
 
 
 def _classes(names: object, path: Path) -> ClassList:
     if names == IMAGENET_1K:
-        return read_classes(IMAGENET_1K, path.parent)
+        return class_list(IMAGENET_1K)
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: its class list is damaged; describe it in a manifest instead")
     return ClassList(str(path), len(names), tuple(names))

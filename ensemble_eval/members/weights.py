@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of
-from ensemble_eval.members.manifest import Member
+from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.models import registry
 
 _AUXILIARY_PREFIXES = ("aux1.", "aux2.")
@@ -34,7 +34,7 @@ def load_member(member: Member, num_classes: int, *, trust_python: bool = False)
             a `python:` architecture without `trust_python`.
     """
     network = _build(member, num_classes, trust_python=trust_python)
-    state_dict = load_state_dict(member.weights, member.sha256)
+    state_dict = load_state_dict(weights_of(member), member.sha256)
     if member.arch in registry.ARCHITECTURES:
         state_dict = {k: v for k, v in state_dict.items() if not k.startswith(_AUXILIARY_PREFIXES)}
     _refuse_misfit(member, network.state_dict(), state_dict)

@@ -1,18 +1,17 @@
 """Rows to text: CSV for machines and papers. Pure functions, compared with == in the tests."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
+from ensemble_eval.files import csv_text
 from ensemble_eval.paper.published import published_top5_error_percent
 from ensemble_eval.scoring.table3 import Gain, Row
 
 
 def table3_csv(rows: Iterable[Row]) -> str:
     """`table3.csv`: a header and one line per configuration, percentages with four decimals."""
-    return _csv(
+    return csv_text(
         [field.name for field in fields(Row)],
         ([_cell(value) for value in asdict(row).values()] for row in rows),
     )
@@ -20,7 +19,7 @@ def table3_csv(rows: Iterable[Row]) -> str:
 
 def unreadable_csv(unreadable: Iterable[tuple[str, str]]) -> str:
     """`unreadable.csv`: image and reason, sorted by image."""
-    return _csv(["image", "reason"], (list(pair) for pair in sorted(unreadable)))
+    return csv_text(["image", "reason"], (list(pair) for pair in sorted(unreadable)))
 
 
 def table3_text(rows: Sequence[Row]) -> list[list[str]]:
@@ -80,11 +79,3 @@ def _cell(value: float | None) -> str:
         return ""
     # A difference that rounds to zero from below must not read "-0.0000".
     return f"{value:.4f}".replace("-0.0000", "0.0000") if isinstance(value, float) else str(value)
-
-
-def _csv(header: list[str], lines: Iterable[list[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
-    return text.getvalue()

@@ -13,7 +13,7 @@ from typing import Any
 from ensemble_eval import files
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import Ensemble
+from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.results.key import Difference, key_difference
 
 # What `run.json` holds, as JSON.

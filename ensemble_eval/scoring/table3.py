@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from ensemble_eval.members.manifest import ENSEMBLE_ROWS
+from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
 from ensemble_eval.scoring.metrics import error_interval_percent, paired_difference_interval_percent
 
 TOP_5 = 5

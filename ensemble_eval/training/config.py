@@ -169,7 +169,7 @@ class _MemberRow:
 class _Document:
     data: Mapping[str, Any]
     schedule: Mapping[str, Any]
-    members: list[Any]
+    members: list[Mapping[str, Any]]
     name: str = ""
     network: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -211,9 +211,7 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
     return recipe
 
 
-def _member(row: object, shared: Sampling, place: str) -> MemberPlan:
-    if not isinstance(row, dict):
-        raise InputError(f"{place}: members are written as [[members]] tables")
+def _member(row: Mapping[str, Any], shared: Sampling, place: str) -> MemberPlan:
     member = toml_tables.fill(_MemberRow, row, place)
     sampling = toml_tables.fill(Sampling, {**asdict(shared), **member.sampling}, f"{place}, sampling")
     _check_sampling(sampling, f"{place}, sampling")

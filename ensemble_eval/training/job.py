@@ -17,7 +17,7 @@ from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.cpu import keep_freed_memory
 from ensemble_eval.launch.devices import choose_device, device_name
-from ensemble_eval.members.manifest import ClassList
+from ensemble_eval.members.ensemble import ClassList
 from ensemble_eval.training import output
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.images import DecodedImages, ImageFiles, ImageSource

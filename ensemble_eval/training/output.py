@@ -3,7 +3,6 @@
 Every file is written as a whole or not at all.
 """
 
-import csv
 import io
 import json
 import pickle
@@ -16,8 +15,9 @@ import torch
 from torch import nn
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import write_atomically
-from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.files import csv_text, write_atomically
+from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
+from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.members.saving import save_weights
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.records import EpochRecord
@@ -99,12 +99,12 @@ def write_log(path: Path, history: Sequence[EpochRecord]) -> None:
     """Write a member's log as CSV, a row for each epoch."""
     columns = [field.name for field in fields(EpochRecord)]
     rows = ([_cell(value) for value in asdict(record).values()] for record in history)
-    write_atomically(path, _csv_bytes(columns, rows))
+    write_atomically(path, csv_text(columns, rows).encode())
 
 
 def write_unreadable(path: Path, rows: Iterable[Sequence[str]]) -> None:
     """Write split, image and reason of every image that was left out."""
-    write_atomically(path, _csv_bytes(["split", "image", "reason"], rows))
+    write_atomically(path, csv_text(["split", "image", "reason"], rows).encode())
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -143,7 +143,9 @@ def export_weights(
 
 def member(files: MemberFiles, recipe: Recipe, plan: MemberPlan, sha256: str | None) -> Member:
     """How the ensemble's manifest describes a member."""
-    return Member(plan.name, recipe.network.arch, files.weights, sha256, {"width": plan.width})
+    return Member(
+        plan.name, weights=files.weights, arch=recipe.network.arch, options={"width": plan.width}, sha256=sha256
+    )
 
 
 def write_ensemble(folder: Path, recipe: Recipe, classes: ClassList) -> Path | None:
@@ -155,17 +157,9 @@ def write_ensemble(folder: Path, recipe: Recipe, classes: ClassList) -> Path | N
             members.append(member(files, recipe, plan, read_record(files.record)["sha256"]))
     if not members:
         return None
-    write_manifest(folder / MANIFEST_NAME, Ensemble(recipe.name, classes, tuple(members)))
+    write_manifest(folder / MANIFEST_NAME, Ensemble(members, classes, recipe.name))
     return folder / MANIFEST_NAME
 
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.{_DIGITS}g}" if isinstance(value, float) else str(value)
-
-
-def _csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue().encode()

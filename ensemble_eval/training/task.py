@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import InputFormat
+from ensemble_eval.members.ensemble import InputFormat
 from ensemble_eval.members.preprocessing import Normalization
 from ensemble_eval.training import networks
 from ensemble_eval.training.augmentation import Augmentation

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ensemble_eval.backends.choice import PredictMaker, choose_backend, default_batch_size
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import InputFormat, Member
+from ensemble_eval.members.ensemble import InputFormat, Member
 from ensemble_eval.members.preprocessing import SharedNormalization
 from ensemble_eval.models.registry import build
 
@@ -22,7 +22,7 @@ CROPS = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8, generator=tor
 
 
 def _member(arch: str = "googlenet", input_format: InputFormat | None = None) -> Member:
-    return Member("a", arch, Path("unused.safetensors"), input=input_format or InputFormat())
+    return Member("a", arch=arch, weights=Path("unused.safetensors"), input=input_format or InputFormat())
 
 
 def _hide_openvino(monkeypatch: pytest.MonkeyPatch) -> None:

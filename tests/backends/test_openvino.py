@@ -19,7 +19,7 @@ from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ImageScores, ReadyImage
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import InputFormat, Member
+from ensemble_eval.members.ensemble import InputFormat, Member
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.settings import Backend, Precision
 
@@ -43,7 +43,7 @@ def crops(count: int) -> Tensor:
 def predict_with(
     backend: Backend, arch: str, input_format: InputFormat, precision: Precision = "float32"
 ) -> Predict:
-    member = Member("a", arch, NO_FILE, input=input_format)
+    member = Member("a", arch=arch, weights=NO_FILE, input=input_format)
     return PredictMaker(backend, CLASSES.count, CPU, precision)(member, tiny_network(arch))
 
 

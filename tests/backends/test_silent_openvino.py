@@ -20,7 +20,7 @@ from ensemble_eval.backends import PredictMaker
 from ensemble_eval.members.manifest import Member
 from ensemble_eval.models import build
 
-member = Member("a", "googlenet", Path("unused.safetensors"))
+member = Member("a", arch="googlenet", weights=Path("unused.safetensors"))
 maker = PredictMaker("openvino", 7, torch.device("cpu"), "float32")
 predict = maker(member, build("googlenet", 7, width=0.05).eval())
 assert predict(torch.zeros(2, 3, 224, 224, dtype=torch.uint8)).shape == (2, 7)

@@ -17,7 +17,8 @@ from conftest import Cli
 from held_network import HeldNetwork
 from safetensors.torch import save_file
 
-from ensemble_eval.members.manifest import InputFormat, Member, member_table
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.manifest import member_table
 
 TESTS = Path(__file__).parents[1]
 
@@ -31,7 +32,7 @@ def _arguments(folder: Path, out: str) -> list[str]:
         save_file(randomise(HeldNetwork(str(folder)), seed=1).state_dict(), weights)
         (folder / "classes.txt").write_text("\n".join(CLASS_NAMES))
         held = Member(
-            "a", "python:held_network:HeldNetwork", weights, options={"folder": str(folder)}, input=InputFormat()
+            "a", weights=weights, arch="python:held_network:HeldNetwork", options={"folder": str(folder)}
         )
         row = member_table(held, weights.name)
         manifest.write_text(tomli_w.dumps({"name": "held", "classes": "classes.txt", "members": [row]}))

@@ -20,7 +20,7 @@ from ensemble_eval.engine.pool import ImageDecisions, ImageScores, ReadyImage, U
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 from ensemble_eval.launch.devices import prepare_device
-from ensemble_eval.members.manifest import InputFormat, Member
+from ensemble_eval.members.ensemble import InputFormat, Member
 from ensemble_eval.members.preprocessing import SharedNormalization
 from ensemble_eval.scoring.metrics import label_rank
 from ensemble_eval.settings import Backend, Precision
@@ -291,7 +291,7 @@ def test_cuda_agrees_with_the_cpu(
     make = PredictMaker(backend, COUNT, cuda, precision)
     members, reference = {}, {}
     for name, input_format in formats:
-        member = Member(name, "googlenet", Path("unused.safetensors"), input=input_format)
+        member = Member(name, arch="googlenet", weights=Path("unused.safetensors"), input=input_format)
         reference[name] = PredictMaker("torch", COUNT, CPU, "float32")(member, copy.deepcopy(of_three[name]))
         members[name] = make(member, copy.deepcopy(of_three[name]))
     images = [_ready(name, 144) for name in SIZES]

@@ -4,7 +4,8 @@ import pytest
 
 from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.evaluation.opening import open_sources, same_weights
-from ensemble_eval.members.manifest import ClassList, Ensemble, Member, write_manifest
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.settings import RunSettings
 
 
@@ -12,9 +13,9 @@ from ensemble_eval.settings import RunSettings
 def imagenet(tmp_path: Path) -> Path:
     """A manifest of a network of ImageNet's classes, whose weights nobody loads."""
     (tmp_path / "a.safetensors").write_bytes(b"weights")
-    member = Member("a", "googlenet", tmp_path / "a.safetensors")
+    member = Member("a", arch="googlenet", weights=tmp_path / "a.safetensors")
     path = tmp_path / "ensemble.toml"
-    write_manifest(path, Ensemble("one", ClassList("imagenet-1k", 1000, None), (member,)))
+    write_manifest(path, Ensemble((member,), "imagenet-1k", "one"))
     return path
 
 

@@ -5,7 +5,7 @@ from builders import CLASS_NAMES, CLASSES, tiny_network, write_ensemble
 from safetensors.torch import save_file
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import ClassList, Ensemble, InputFormat, Member
+from ensemble_eval.members.ensemble import ClassList, Ensemble, InputFormat, Member
 from ensemble_eval.members.opening import open_ensemble
 from ensemble_eval.members.saving import save_weights
 
@@ -21,8 +21,9 @@ def test_a_folder_of_checkpoints_is_the_ensemble_that_its_files_describe(tmp_pat
 
 def test_a_member_keeps_everything_that_its_file_says(tmp_path: Path) -> None:
     odd = InputFormat("bgr", 1.0, (104.0, 117.0, 123.0), (1.0, 2.0, 3.0), transform_input=True)
-    member = Member("x", "googlenet-paper", tmp_path / "x.safetensors", options={"width": 0.05}, input=odd)
-    save_weights(member.weights, tiny_network("googlenet-paper").state_dict(), member, CLASSES)
+    path = tmp_path / "x.safetensors"
+    member = Member("x", weights=path, arch="googlenet-paper", options={"width": 0.05}, input=odd)
+    save_weights(path, tiny_network("googlenet-paper").state_dict(), member, CLASSES)
     assert open_ensemble(tmp_path).members == (member,)
 
 
@@ -33,15 +34,16 @@ def test_the_first_models_are_used(tmp_path: Path) -> None:
 @pytest.mark.parametrize("models", [-1, 0, 4])
 def test_an_impossible_number_of_models_is_refused(tmp_path: Path, models: int) -> None:
     path = write_ensemble(tmp_path, members=3)
-    with pytest.raises(InputError, match=f"^{models} models were asked for and .* choose --models from 1 to 3$"):
+    with pytest.raises(InputError, match=f"^{models} models were asked for and .* choose `models` from 1 to 3$"):
         open_ensemble(path, models)
 
 
 def test_checkpoints_of_different_classes_are_no_ensemble(tmp_path: Path) -> None:
     write_ensemble(tmp_path, members=1)
     others = ClassList("other.txt", 7, tuple("tuvwxyz"))
-    member = Member("z", "googlenet", tmp_path / "z.safetensors", options={"width": 0.05})
-    save_weights(member.weights, tiny_network().state_dict(), member, others)
+    path = tmp_path / "z.safetensors"
+    member = Member("z", arch="googlenet", weights=path, options={"width": 0.05})
+    save_weights(path, tiny_network().state_dict(), member, others)
     with pytest.raises(InputError, match=r"z\.safetensors and .*a\.safetensors have different classes"):
         open_ensemble(tmp_path)
 
@@ -66,6 +68,6 @@ def test_names_that_are_given_twice_are_refused_in_a_folder_too(tmp_path: Path) 
 
 def test_an_ensemble_is_what_its_manifest_says(tmp_path: Path) -> None:
     ensemble = open_ensemble(write_ensemble(tmp_path, members=1))
-    expected = Member("a", "googlenet", tmp_path / "a.safetensors", options={"width": 0.05})
+    expected = Member("a", arch="googlenet", weights=tmp_path / "a.safetensors", options={"width": 0.05})
     classes = ClassList(str(tmp_path / "classes.txt"), 7, CLASS_NAMES)
-    assert ensemble == Ensemble("tiny", classes, (expected,))
+    assert ensemble == Ensemble([expected], classes, "tiny")

@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import (
-    ClassList,
-    Ensemble,
-    InputFormat,
-    Member,
-    read_classes,
-    read_manifest,
-    write_manifest,
-)
+from ensemble_eval.members.ensemble import ClassList, Ensemble, InputFormat, Member, class_list
+from ensemble_eval.members.manifest import read_manifest, write_manifest
 
 MANIFEST = """
 name = "googlenet-2"
@@ -76,9 +69,11 @@ def test_what_is_written_is_read_back_from_another_folder(tmp_path: Path) -> Non
     weights = tmp_path / "weights" / "a.safetensors"
     options = {"width": 0.5, "dropout": 0.0}
     pixels = InputFormat("bgr", 1.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), transform_input=True)
-    member = Member("a", "googlenet", weights, "0123456789abcdef" * 4, options, pixels)
-    plain = Member("b", "googlenet-paper", weights)
-    written = Ensemble("two", classes, (member, plain), "bicubic")
+    member = Member(
+        "a", arch="googlenet", weights=weights, sha256="0123456789abcdef" * 4, options=options, input=pixels
+    )
+    plain = Member("b", arch="googlenet-paper", weights=weights)
+    written = Ensemble((member, plain), classes, "two", "bicubic")
     path = tmp_path / "manifests" / "ensemble.toml"
     write_manifest(path, written)
     moved = path.parent / "../weights/a.safetensors"
@@ -112,17 +107,17 @@ INPUT_LINE = (
         ('name = "a"', 'name = "ensemble"', "'ensemble' is kept for the ensemble's own rows"),
         ("width = 1.5 }", "width = 1.5", "is not valid TOML"),
         ("{ width = 1.5 }", "1.5", "member 1: options is a table, not 1.5"),
-        ('channels = "bgr"', 'channels = "gray"', "member 1, input: channels is \"rgb\" or \"bgr\", not 'gray'"),
-        ("scale = 1,", "scale = 0,", "member 1, input: scale and std are above 0"),
-        ("scale = 1,", "scale = true,", "member 1, input: scale holds a finite number, not True"),
-        ("std = [1.0, 1.0, 2]", "std = [1.0, 1.0, 0]", "member 1, input: scale and std are above 0"),
-        ("std = [1.0, 1.0, 2]", "std = [1.0, 1.0]", "std is a list of three numbers, not [1.0, 1.0]"),
-        ("mean = [104, 117, 123.5]", "mean = [104, nan, 1]", "mean holds a finite number, not nan"),
-        ("mean = [104, 117, 123.5]", 'mean = "grey"', "mean is a list of three numbers, not 'grey'"),
+        ('channels = "bgr"', 'channels = "gray"', "member 1, input: channels is one of 'rgb', 'bgr', not 'gray'"),
+        ("scale = 1,", "scale = 0,", "member 1, input: scale is a number above 0, not 0"),
+        ("scale = 1,", "scale = true,", "member 1, input: scale is a number, not True"),
+        ("std = [1.0, 1.0, 2]", "std = [1.0, 1.0, 0]", "member 1, input: std[2] is a number above 0, not 0"),
+        ("std = [1.0, 1.0, 2]", "std = [1.0, 1.0]", "std is a list of 3 numbers, not [1.0, 1.0]"),
+        ("mean = [104, 117, 123.5]", "mean = [104, nan, 1]", "mean[1] is a number, not nan"),
+        ("mean = [104, 117, 123.5]", 'mean = "grey"', "mean is a list of 3 numbers, not 'grey'"),
         ("transform_input = true", "transform_input = 1", "transform_input is true or false, not 1"),
-        ("0123456789abcdef0123456789abcdef", "0123", "member 2: sha256 is 64 lower-case hexadecimal digits"),
+        ("0123456789abcdef0123456789abcdef", "0123", "`sha256` is 64 lower-case hexadecimal digits"),
         ('classes = "imagenet-1k"', 'classes = "no.txt"', "no.txt cannot be read (No such file or directory)"),
-        ("classes =", 'interpolation = "nearest"\nclasses =', "interpolation is \"bilinear\" or \"bicubic\""),
+        ("classes =", 'interpolation = "nearest"\nclasses =', "interpolation is one of 'bilinear', 'bicubic'"),
         ("[[members]]", "[[member]]", "the field 'members' is missing; add it"),
     ],
 )  # fmt: skip
@@ -172,7 +167,7 @@ def test_a_named_pipe_is_no_manifest(tmp_path: Path) -> None:
 def test_class_lists_have_one_name_per_line(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_bytes("großer Hund\r\ncat\r\n".encode())
     expected = ClassList(str(tmp_path / "names.txt"), 2, ("großer Hund", "cat"))
-    assert read_classes("names.txt", tmp_path) == expected
+    assert class_list("names.txt", tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -186,4 +181,4 @@ def test_class_lists_have_one_name_per_line(tmp_path: Path) -> None:
 def test_a_faulty_class_list_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "names.txt").write_text(text)
     with pytest.raises(InputError, match=sentence):
-        read_classes("names.txt", tmp_path)
+        class_list("names.txt", tmp_path)

@@ -8,7 +8,7 @@ from builders import CLASSES, TINY, tiny_network
 from safetensors import safe_open
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import ClassList, InputFormat, Member
+from ensemble_eval.members.ensemble import ClassList, InputFormat, Member
 from ensemble_eval.members.saving import read_member, save_weights
 from ensemble_eval.members.weights import load_state_dict
 
@@ -17,7 +17,14 @@ def test_weights_carry_their_member_and_classes(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "b.safetensors"
     state_dict = tiny_network().state_dict()
     input_format = InputFormat("bgr", 1.0, (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), transform_input=True)
-    member = Member("b", "googlenet", path, "0123456789abcdef" * 4, {"width": TINY}, input_format)
+    member = Member(
+        "b",
+        arch="googlenet",
+        weights=path,
+        sha256="0123456789abcdef" * 4,
+        options={"width": TINY},
+        input=input_format,
+    )
     digest = save_weights(path, state_dict, member, CLASSES)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert read_member(path) == (member, ClassList(str(path), CLASSES.count, CLASSES.names))
@@ -28,7 +35,12 @@ def test_weights_carry_their_member_and_classes(tmp_path: Path) -> None:
 
 def test_imagenets_classes_are_written_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    save_weights(path, {"x": torch.ones(2)}, Member("a", "googlenet", path), ClassList("imagenet-1k", 1000, None))
+    save_weights(
+        path,
+        {"x": torch.ones(2)},
+        Member("a", arch="googlenet", weights=path),
+        ClassList("imagenet-1k", 1000, None),
+    )
     assert read_member(path)[1] == ClassList("imagenet-1k", 1000, None)
     with safe_open(path, framework="pt") as file:
         assert '"imagenet-1k"' in file.metadata()["ensemble_eval"]
@@ -38,7 +50,7 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "file" / "a.safetensors"
     with pytest.raises(InputError, match="cannot be written"):
-        save_weights(path, {"x": torch.ones(2)}, Member("a", "googlenet", path), CLASSES)
+        save_weights(path, {"x": torch.ones(2)}, Member("a", arch="googlenet", weights=path), CLASSES)
 
 
 def test_a_named_pipe_among_checkpoints_is_refused(tmp_path: Path) -> None:

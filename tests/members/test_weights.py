@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import Member
+from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.members.weights import load_member
 from ensemble_eval.models.registry import build
 
@@ -27,7 +27,7 @@ def state_dict() -> StateDict:
 
 
 def _member(weights: Path, **fields: Any) -> Member:
-    return replace(Member("a", "googlenet", weights, options={"width": TINY}), **fields)
+    return replace(Member("a", arch="googlenet", weights=weights, options={"width": TINY}), **fields)
 
 
 def _refusal(member: Member, *, classes: int = COUNT, trust_python: bool = False) -> str:
@@ -118,7 +118,7 @@ def test_another_width_is_refused_with_both_shapes(
     saved: Callable[[object], Member], state_dict: StateDict
 ) -> None:
     member = saved(state_dict)
-    message = _refusal(_member(member.weights, options={"width": 0.1}))
+    message = _refusal(_member(weights_of(member), options={"width": 0.1}))
     assert "conv1.conv.weight has the shape (3, 3, 7, 7)" in message
     assert "needs (6, 3, 7, 7); check options and classes" in message
 
@@ -135,7 +135,7 @@ def test_the_other_architectures_weights_are_refused(
     saved: Callable[[object], Member], state_dict: StateDict
 ) -> None:
     member = saved(state_dict)
-    assert "conv1.conv.bias" in _refusal(_member(member.weights, arch="googlenet-paper"))
+    assert "conv1.conv.bias" in _refusal(_member(weights_of(member), arch="googlenet-paper"))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_what_is_no_weights_at_all_is_refused(tmp_path: Path, content: bytes) ->
 
 
 def test_the_sha256_is_checked(saved: Callable[[object], Member], state_dict: StateDict) -> None:
-    path = saved(state_dict).weights
+    path = weights_of(saved(state_dict))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     load_member(_member(path, sha256=digest), COUNT)
     message = _refusal(_member(path, sha256="0" * 64))

@@ -12,6 +12,7 @@ import torch
 from conftest import Cli
 from tiny_training import CLASS_NAMES, write_recipe
 
+from ensemble_eval.members.ensemble import weights_of
 from ensemble_eval.members.manifest import read_manifest
 from ensemble_eval.members.saving import read_member
 from ensemble_eval.members.weights import load_member, load_state_dict
@@ -53,7 +54,7 @@ def test_everything_is_written_and_the_ensemble_can_be_loaded(finished: Path) ->
     for member in ensemble.members:
         network = load_member(member, len(CLASS_NAMES))
         assert not [name for name in network.state_dict() if name.startswith("aux")]
-        assert read_member(member.weights)[1].names == CLASS_NAMES
+        assert read_member(weights_of(member))[1].names == CLASS_NAMES
     tensors = load_state_dict(out / "a.safetensors")
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.int64}
     assert not torch.equal(tensors["fc.weight"], load_state_dict(out / "b.safetensors")["fc.weight"])

@@ -66,7 +66,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
     ("table", {"sampling": 3}, "sampling is a table, not 3"),
     ("no members", {"members": []}, "there are no members"),
     ("members", {"members": 3}, "members are written as [[members]] tables"),
-    ("member", {"members": [3]}, "member 1: members are written as [[members]] tables"),
+    ("member", {"members": [3]}, "members are written as [[members]] tables"),
     ("no seed", {"members": [{"name": "a"}]}, "member 1: the field 'seed' is missing; add it"),
     ("width", {"members": [{"name": "a", "seed": 1, "width": 0}]}, "width is a number above 0"),
     ("path", {"members": [{"name": "../a", "seed": 1}]}, "'../a' cannot serve as a file name"),

@@ -15,10 +15,10 @@ from builders import CLASS_NAMES, encoded
 from PIL import Image
 from torch import Tensor
 
-from ensemble_eval import pixels
-from ensemble_eval.crops import plan
-from ensemble_eval.engine import Engine
-from ensemble_eval.pooled_images import ReadyImage, UnreadableImage
+from ensemble_eval.crops import pixels
+from ensemble_eval.crops.schemes import plan
+from ensemble_eval.engine.loop import Engine
+from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
 
 # An engine that makes no headway would go round for ever.
 pytestmark = pytest.mark.timeout(60)

@@ -1,0 +1,315 @@
+"""What an ensemble is: its members, how each wants its pixels, and the classes of their outputs (torch-free)."""
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ensemble_eval import files, toml_tables
+from ensemble_eval.errors import InputError, located
+from ensemble_eval.toml_tables import bounds
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+IMAGENET_1K = "imagenet-1k"
+# The name under which the ensemble's own rows stand beside its members' in the predictions.
+ENSEMBLE_ROWS = "ensemble"
+_IMAGENET_1K_CLASSES = 1000
+_MAX_CLASS_FILE_BYTES = 1 << 26
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Interpolation = Literal["bilinear", "bicubic"]
+# uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
+PredictFunction = Callable[["Tensor"], "Tensor"]
+
+
+def _set(frozen: object, **values: object) -> None:
+    for name, value in values.items():
+        object.__setattr__(frozen, name, value)
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """How a network wants its pixels: x = (uint8 / scale - mean) / std, per channel, in `channels` order.
+
+    Attributes:
+        channels: the order of the channels; `mean` and `std` are in the same order.
+        scale: what the pixels, 0 to 255, are divided by.
+        mean: of each channel, subtracted after scaling.
+        std: of each channel, divided by at the end.
+        transform_input: marks weights ported from TensorFlow that torchvision feeds ImageNet-normalised input
+            and re-maps to the range ±1 (pytorch/vision#4136); it is not part of a state dict.
+
+    Raises:
+        InputError: a value that is no finite number, or a scale or deviation that is not above 0.
+
+    Example:
+        >>> InputFormat(scale=1.0, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4)).channels
+        'rgb'
+    """
+
+    channels: Literal["rgb", "bgr"] = "rgb"
+    scale: float = field(default=255.0, metadata=bounds(0, above_low=True))
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = field(default=(0.229, 0.224, 0.225), metadata=bounds(0, above_low=True))
+    transform_input: bool = False
+
+    def __post_init__(self) -> None:
+        _set(self, **toml_tables.checked(InputFormat, vars(self), "an InputFormat"))
+
+    @classmethod
+    def imagenet(cls) -> "InputFormat":
+        """RGB from 0 to 1, normalised by ImageNet's mean and deviation: what most published networks want.
+
+        Example:
+            >>> InputFormat.imagenet().mean
+            (0.485, 0.456, 0.406)
+        """
+        return cls()
+
+
+# What a predict function gets: the pixels as they are.
+_PIXELS = InputFormat(scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """The classes that an ensemble's outputs stand for, in the order of the outputs; see `class_list`.
+
+    Attributes:
+        source: where the names are from: `imagenet-1k`, a file, or a phrase for messages.
+        count: of the classes.
+        names: of the classes; None for `imagenet-1k`, whose indices are the 1000 WNIDs in sorted order.
+    """
+
+    source: str
+    count: int
+    names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, init=False)
+class Member:
+    """One model of an ensemble: weights in a file, a network in memory, or a function.
+
+    Args:
+        name: tells the members of an ensemble apart.
+        weights: file of a state dict. It needs `arch`.
+        arch: architecture of the weights: a name of the registry, or `python:package.module:callable`.
+        options: arguments of the architecture.
+        sha256: of the file, in hexadecimal; checked when given.
+        network: any torch module: normalised float32 [B, 3, 224, 224] -> logits [B, classes]. It needs `input`. A
+            copy of it is evaluated, so it stays as it is.
+        predict: a function: uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
+            It does its own preprocessing and applies its own softmax.
+        fingerprint: a text that changes whenever `predict` would return something else. A run that is stored
+            needs it, because a function has no weights to be told by.
+        input: how the network wants its pixels; for `weights`, ImageNet's format unless given.
+
+    Raises:
+        InputError: arguments that contradict one another, or not enough of them.
+
+    Example:
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000))
+        >>> Member("small", network=network, input=InputFormat.imagenet()).arch
+        'memory:torch.nn.modules.container.Sequential'
+        >>> Member("a", weights="a.pth", arch="googlenet").arch
+        'googlenet'
+    """
+
+    name: str
+    weights: Path | None
+    arch: str
+    options: Mapping[str, Any]
+    sha256: str | None
+    network: "nn.Module | None"
+    predict: PredictFunction | None
+    fingerprint: str | None
+    input: InputFormat
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights: str | Path | None = None,
+        arch: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        sha256: str | None = None,
+        network: "nn.Module | None" = None,
+        predict: PredictFunction | None = None,
+        fingerprint: str | None = None,
+        input: InputFormat | None = None,  # noqa: A002 (its name in manifests)
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"a member's name is a text, not {name!r}")
+        with located(f"member {name}"):
+            _require_one({"weights": weights, "network": network, "predict": predict})
+            if weights is not None:
+                arch, input = _of_weights(arch, sha256, fingerprint, input)  # noqa: A001
+            else:
+                _refuse({"options": options, "sha256": sha256}, "belongs to `weights`")
+                if network is not None:
+                    arch, input = _of_network(network, arch, fingerprint, input)  # noqa: A001
+                else:
+                    arch, input = _of_function(predict, arch, fingerprint, input)  # noqa: A001
+        weights = None if weights is None else Path(weights)
+        _set(self, name=name, weights=weights, arch=arch, options=options or {}, sha256=sha256)
+        _set(self, network=network, predict=predict, fingerprint=fingerprint, input=input)
+
+
+@dataclass(frozen=True, init=False)
+class Ensemble:
+    """Ordered members that share one list of classes and one way of resizing images.
+
+    Args:
+        members: in order; with equal errors, the first is the one that stands for a single model.
+        classes: what the outputs stand for; see `class_list`.
+        name: for the records.
+        interpolation: how images are resized to the scales of their crops.
+
+    Raises:
+        InputError: there are no members, two of one name, or classes that cannot be used.
+
+    Example:
+        >>> a = Member("a", weights="a.pth", arch="googlenet", options={"width": 0.5})
+        >>> Ensemble([a], classes=["ant", "bee"]).classes.count
+        2
+    """
+
+    members: tuple[Member, ...]
+    classes: ClassList
+    name: str
+    interpolation: Interpolation
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        classes: str | Path | Sequence[str] | ClassList,
+        name: str = "ensemble",
+        interpolation: Interpolation = "bilinear",
+    ) -> None:
+        check_names([member.name for member in members])
+        if interpolation not in ("bilinear", "bicubic"):
+            raise InputError(f'`interpolation` is "bilinear" or "bicubic", not {interpolation!r}')
+        _set(self, members=tuple(members), classes=class_list(classes), name=name, interpolation=interpolation)
+
+
+def class_list(classes: str | Path | Sequence[str] | ClassList, folder: Path | None = None) -> ClassList:
+    """The classes that an ensemble's outputs stand for, in the order of the outputs.
+
+    Args:
+        classes: `imagenet-1k`, the path of a text file with one class per line, or the names themselves.
+        folder: where relative paths start; None for the working directory.
+
+    Raises:
+        InputError: the file is missing, too large or not UTF-8; there is no class, an empty name, or one twice.
+
+    Example:
+        >>> class_list("imagenet-1k").count
+        1000
+        >>> class_list(["ant", "bee"]).names
+        ('ant', 'bee')
+    """
+    if isinstance(classes, ClassList):
+        return classes
+    if classes == IMAGENET_1K:
+        return ClassList(IMAGENET_1K, _IMAGENET_1K_CLASSES, None)
+    if isinstance(classes, str | Path):
+        path = (folder or Path()) / classes
+        lines = files.read_text(path, _MAX_CLASS_FILE_BYTES).splitlines()
+        return ClassList(str(path), len(lines), _class_names([line.strip() for line in lines], str(path)))
+    names = _class_names(classes, "`classes`")
+    return ClassList("a list of names", len(names), names)
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse an ensemble without members, or whose members cannot be told apart.
+
+    Raises:
+        InputError: no name, one name twice, or the name that is kept for the ensemble's own rows.
+    """
+    if not names:
+        raise InputError("the ensemble has no members; add at least one")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two members are named {name!r}; give each its own name")
+        if name == ENSEMBLE_ROWS:
+            raise InputError(f"the name {name!r} is kept for the ensemble's own rows; choose another")
+
+
+def weights_of(member: Member) -> Path:
+    """The member's file of weights.
+
+    Raises:
+        InputError: it has none.
+    """
+    if member.weights is None:
+        raise InputError(
+            f"member {member.name} is in memory and not in a file; save its weights, and give `weights` and `arch`"
+        )
+    return member.weights
+
+
+def _class_names(names: Sequence[str], place: str) -> tuple[str, ...]:
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{place}: a class list has one class per line and no empty line")
+    if len(set(names)) < len(names):
+        repeated = sorted(name for name in set(names) if names.count(name) > 1)
+        raise InputError(f"{place}: classes appear twice: {', '.join(repeated[:3])}")
+    return tuple(names)
+
+
+def _require_one(sources: Mapping[str, object]) -> None:
+    given = [f"`{name}`" for name, value in sources.items() if value is not None]
+    if not given:
+        raise InputError("there is nothing to predict with; give `weights` and `arch`, `network`, or `predict`")
+    if len(given) > 1:
+        raise InputError(f"{' and '.join(given)} exclude each other; give one of them")
+
+
+def _refuse(arguments: Mapping[str, object], reason: str) -> None:
+    for name, value in arguments.items():
+        if value:
+            raise InputError(f"`{name}` {reason}; leave it out")
+
+
+def _of_weights(
+    arch: str | None, sha256: str | None, fingerprint: str | None, input_format: InputFormat | None
+) -> tuple[str, InputFormat]:
+    _refuse({"fingerprint": fingerprint}, "belongs to `predict`, and the file of weights has its own")
+    if not arch:
+        raise InputError("`weights` need `arch`, the name of their architecture; add it")
+    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+        raise InputError(f"`sha256` is 64 lower-case hexadecimal digits, not {sha256!r}")
+    return arch, input_format or InputFormat()
+
+
+def _of_network(
+    network: "nn.Module", arch: str | None, fingerprint: str | None, input_format: InputFormat | None
+) -> tuple[str, InputFormat]:
+    torch = sys.modules.get("torch")  # whoever has a network has imported it
+    if torch is None or not isinstance(network, torch.nn.Module):
+        raise InputError(f"`network` is a torch.nn.Module, not {type(network).__name__}; or give `predict`")
+    _refuse({"fingerprint": fingerprint}, "belongs to `predict`, and the network has its tensors")
+    if input_format is None:
+        raise InputError("`network` needs `input`, such as `input=InputFormat.imagenet()`; add it")
+    actual = f"memory:{type(network).__module__}.{type(network).__qualname__}"
+    _refuse({"arch": arch if arch != actual else None}, "belongs to `weights`")
+    return actual, input_format
+
+
+def _of_function(
+    predict: PredictFunction | None, arch: str | None, fingerprint: str | None, input_format: InputFormat | None
+) -> tuple[str, InputFormat]:
+    if not callable(predict):
+        raise InputError(f"`predict` is a function, not {type(predict).__name__}")
+    if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint):
+        raise InputError(f"`fingerprint` is a text, not {fingerprint!r}")
+    _refuse({"arch": arch if arch != "predict" else None}, "belongs to `weights`")
+    _refuse(
+        {"input": input_format if input_format != _PIXELS else None}, "is for networks; a function gets pixels"
+    )
+    return "predict", _PIXELS
