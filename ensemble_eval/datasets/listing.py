@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.files import atomic_path, read_regular
+from ensemble_eval.files import atomic_path, csv_text, read_regular
 
 # Parquet's readers pass over names that begin with an underscore.
 LISTING_PREFIX = "_images-"
@@ -29,13 +29,10 @@ def write_listing(folder: Path, dataset: Dataset) -> None:
     path = _path(folder, dataset.sha256)
     if path.exists():
         return
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    writer.writerows((image, *rest) for image, rest in _listing(dataset).items())
+    text = csv_text(_COLUMNS, ((image, *rest) for image, rest in _listing(dataset).items()))
     # It only serves to say more, so it is not worth waiting for the disk.
     with atomic_path(path, durable=False) as temporary:
-        temporary.write_bytes(text.getvalue().encode())
+        temporary.write_bytes(text.encode())
 
 
 def changes_since(folder: Path, sha256: object, dataset: Dataset) -> str | None:
