@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from benchmarks.work import CROPS, Work
+from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import read_manifest
-from ensemble_eval.members.weights import load_member
 
 CROP_SIZE = 224
 SCALES = (256, 288, 320, 352)

@@ -9,7 +9,7 @@ EnsembleEvalError            a fault of ours                              exit c
 └── InterruptedRunError      stopped by a signal; carries the signal      exit code 128 + signal
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -51,6 +51,16 @@ class InterruptedRunError(EnsembleEvalError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+def first_names(names: Sequence[str], at_most: int = 3) -> str:
+    """The first of some names, for a sentence that must not grow with their number.
+
+    Example:
+        >>> first_names(["ant", "bee", "cat", "dog"])
+        'ant, bee, cat, …'
+    """
+    return ", ".join(names[:at_most]) + (", …" if len(names) > at_most else "")
 
 
 def first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import InputFormat, Member
 from ensemble_eval.members.preprocessing import SharedNormalization
 from ensemble_eval.models.folding import fold_batch_norm
-from ensemble_eval.models.registry import PYTHON_PREFIX
+from ensemble_eval.models.registry import ARCHITECTURES
 from ensemble_eval.settings import Backend, Precision
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class PredictMaker:
 
     def _normalization(self, member: Member) -> SharedNormalization:
         # Someone else's network might work on its input in place.
-        if member.arch.startswith(PYTHON_PREFIX):
+        if member.arch not in ARCHITECTURES:
             return SharedNormalization(member.input, self._device)
         if member.input not in self._shared:
             self._shared[member.input] = SharedNormalization(member.input, self._device)

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,16 @@ from ensemble_eval.crops.schemes import CROP_SIZE, schemes_up_to
 from ensemble_eval.datasets.items import Dataset, is_hidden
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.evaluation.function_member import FunctionMember
 from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.cpu import keep_freed_memory
 from ensemble_eval.launch.devices import choose_device, device_of_rank, prepare_device
 from ensemble_eval.launch.place import Place
-from ensemble_eval.members.ensemble import Ensemble, weights_of
+from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.members.fingerprints import member_sha256, network_sha256
+from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.opening import open_ensemble
-from ensemble_eval.members.weights import load_member, tensors_sha256, weights_sha256
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.settings import Backend, RunSettings, Settings
@@ -35,7 +37,7 @@ class Sources:
         ensemble: the members that take part.
         dataset: the labelled images.
         backend: what runs the networks.
-        weights_sha256: by member.
+        weights_sha256: by member; a predict function without a fingerprint has none.
         warnings: sentences for the user; nothing that stops the run.
     """
 
@@ -79,8 +81,13 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
         InputError: settings that cannot be met here, or weights that are not there.
     """
     _check(settings)
+    _refuse_labels_beyond(ensemble.classes.count, dataset)
     backend = choose_backend(settings.backend, choose_device(settings.device))
-    weights = {member.name: weights_sha256(weights_of(member)) for member in ensemble.members}
+    weights = {
+        member.name: member_sha256(member)
+        for member in ensemble.members
+        if member.predict is None or member.fingerprint is not None
+    }
     return Sources(ensemble, dataset, backend, weights, tuple(_warnings(dataset)))
 
 
@@ -95,14 +102,19 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
     prepare_device(device)
     ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
     make = PredictMaker(sources.backend, num_classes, device, settings.precision)
-    members = {}
+    batch_size = settings.batch_size or default_batch_size(device)
+    members: dict[str, Predict] = {}
     hashes = {}
     for member in ensemble.members:
+        if member.predict is not None:
+            members[member.name] = FunctionMember(member.name, member.predict, num_classes, device)
+            continue
         network = load_member(member, num_classes, trust_python=settings.trust_python)
-        hashes[member.name] = tensors_sha256(network.state_dict())
+        hashes[member.name] = network_sha256(network)
         members[member.name] = make(member, network)
-    batch_size = settings.batch_size or default_batch_size(device)
-    _try(members, batch_size if compiles(sources.backend) else 1, device)
+    for predict in members.values():
+        whole = compiles(sources.backend) or isinstance(predict, FunctionMember)
+        _try(predict, batch_size if whole else 1, device)
     return Inputs(
         ensemble,
         sources.dataset,
@@ -124,9 +136,14 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         arguments: what `run.json` is to say of how the run was asked for.
     """
     ensemble, dataset = sources.ensemble, sources.dataset
+    # Here a predict function without a fingerprint is refused: predictions in memory need none.
+    weights = {
+        member.name: sources.weights_sha256.get(member.name) or member_sha256(member)
+        for member in ensemble.members
+    }
     key = run_record.run_key(
         ensemble,
-        sources.weights_sha256,
+        weights,
         dataset,
         crops=settings.crops,
         precision=settings.precision,
@@ -142,6 +159,15 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         ignored_files=dataset.ignored,
     )
     return RunFolder(out, key, dataset, start)
+
+
+def _refuse_labels_beyond(num_classes: int, dataset: Dataset) -> None:
+    for item in dataset.items:
+        if item.label >= num_classes:
+            raise InputError(
+                f"the label of {item.id} is {item.label}, and the ensemble has {num_classes} classes; "
+                f"labels run from 0 to {num_classes - 1}"
+            )
 
 
 def _check(settings: Settings) -> None:
@@ -164,16 +190,15 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _try(members: Mapping[str, Predict], crops: int, device: torch.device) -> None:
-    """Run one batch of black crops through every member, so that what is wrong with one shows before the work."""
-    for predict in members.values():
-        try:
-            with memory_errors_of(f"a batch of {crops}"):
-                predict(torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device))
-        except OutOfDeviceMemoryError as error:
-            # The engine halves batches; of a single crop there is no half.
-            if crops == 1:
-                raise InputError(f"{error} does not fit into the memory of {device}; use fewer models") from error
+def _try(predict: Predict, crops: int, device: torch.device) -> None:
+    """Run one batch of black crops through a member, so that what is wrong with it shows before the work."""
+    try:
+        with memory_errors_of(f"a batch of {crops}"):
+            predict(torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device))
+    except OutOfDeviceMemoryError as error:
+        # The engine halves batches; of a single crop there is no half.
+        if crops == 1:
+            raise InputError(f"{error} does not fit into the memory of {device}; use fewer models") from error
 
 
 def check_networks(settings: Settings, sources: Sources) -> tuple[str, ...]:
@@ -184,8 +209,9 @@ def check_networks(settings: Settings, sources: Sources) -> tuple[str, ...]:
     """
     hashes = {}
     for member in sources.ensemble.members:
-        network = load_member(member, sources.ensemble.classes.count, trust_python=settings.trust_python)
-        hashes[member.name] = tensors_sha256(network.state_dict())
+        if member.predict is None:
+            network = load_member(member, sources.ensemble.classes.count, trust_python=settings.trust_python)
+            hashes[member.name] = network_sha256(network)
     return tuple(same_weights(hashes))
 
 
@@ -201,12 +227,12 @@ def _warnings(dataset: Dataset) -> Iterator[str]:
     if hidden:
         yield (
             f"{len(hidden)} images or folders are hidden (a dot begins their name) and take no part: "
-            f"{_first_of(hidden)}"
+            f"{first_names(hidden)}"
         )
     if others := [identifier for identifier in dataset.ignored if not is_hidden(identifier)]:
         yield (
             f"{len(others)} files are no labelled images by their place or suffix and take no part: "
-            f"{_first_of(others)}"
+            f"{first_names(others)}"
         )
 
 
@@ -218,7 +244,3 @@ def _missing_classes(ensemble: Ensemble, dataset: Dataset) -> Iterator[str]:
             f"the images are of {there} of the {ensemble.classes.count} classes of {ensemble.classes.source}; "
             "the errors are those of this subset"
         )
-
-
-def _first_of(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -125,8 +125,8 @@ class Member:
     arch: str
     options: Mapping[str, Any]
     sha256: str | None
-    network: "nn.Module | None"
-    predict: PredictFunction | None
+    network: "nn.Module | None" = field(repr=False)
+    predict: PredictFunction | None = field(repr=False)
     fingerprint: str | None
     input: InputFormat
 

@@ -3,7 +3,11 @@
 Channel counts are those of width 1.0. `scaled` multiplies them; the number of classes is never scaled.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -75,3 +79,14 @@ AUXILIARY_DROPOUT = 0.7
 def scaled(channels: int, width: float) -> int:
     """The channel count at `width`, at least one."""
     return max(1, round(channels * width))
+
+
+def without_auxiliary_heads(state_dict: Mapping[str, Value]) -> dict[str, Value]:
+    """The entries of a state dict that inference needs: the auxiliary heads serve training only.
+
+    Example:
+        >>> without_auxiliary_heads({"fc.weight": 1, "aux1.fc1.weight": 2})
+        {'fc.weight': 1}
+    """
+    prefixes = tuple(f"{head}." for head in AUXILIARY_HEADS.values())
+    return {name: value for name, value in state_dict.items() if not name.startswith(prefixes)}

@@ -8,10 +8,9 @@ from torch.optim.swa_utils import update_bn
 
 from ensemble_eval.models import registry
 from ensemble_eval.models.googlenet import GoogLeNetOutputs
+from ensemble_eval.models.stages import without_auxiliary_heads
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.seeds import derived_seed, seeded
-
-_AUXILIARY_PREFIXES = ("aux1.", "aux2.")
 
 
 def initial_network(recipe: Recipe, plan: MemberPlan, num_classes: int) -> nn.Module:
@@ -34,9 +33,7 @@ def inference_network(recipe: Recipe, plan: MemberPlan, num_classes: int, traine
     """A network without auxiliary heads that has the weights and buffers of `trained`, in eval mode."""
     with seeded(0):
         network = registry.build(recipe.network.arch, num_classes, width=plan.width)
-    network.load_state_dict(
-        {name: value for name, value in trained.state_dict().items() if not name.startswith(_AUXILIARY_PREFIXES)}
-    )
+    network.load_state_dict(without_auxiliary_heads(trained.state_dict()))
     return network.eval()
 
 

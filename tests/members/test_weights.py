@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member, weights_of
-from ensemble_eval.members.weights import load_member
+from ensemble_eval.members.loading import load_member
 from ensemble_eval.models.registry import build
 
 COUNT = len(CLASS_NAMES)
@@ -238,6 +238,6 @@ def test_a_python_architecture_needs_trust(tmp_path: Path) -> None:
     options = {"in_features": 3, "out_features": 2}
     member = _member(tmp_path / "a.pth", arch="python:torch.nn:Linear", options=options)
     assert _refusal(member).endswith(
-        "runs installed code (python:torch.nn:Linear); add --trust-python if you trust it"
+        "runs installed code (python:torch.nn:Linear); add `trust_python=True` if you trust it"
     )
     assert isinstance(load_member(member, COUNT, trust_python=True), torch.nn.Linear)

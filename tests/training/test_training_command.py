@@ -13,9 +13,10 @@ from conftest import Cli
 from tiny_training import CLASS_NAMES, write_recipe
 
 from ensemble_eval.members.ensemble import weights_of
+from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import read_manifest
 from ensemble_eval.members.saving import read_member
-from ensemble_eval.members.weights import load_member, load_state_dict
+from ensemble_eval.members.weights import load_state_dict
 from ensemble_eval.training import job, output
 from ensemble_eval.training.loop import Trainer
 from ensemble_eval.training.task import Task
