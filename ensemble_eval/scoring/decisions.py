@@ -1,4 +1,4 @@
-"""When the outcome of an image is certain although passes are still to come: the mathematics of `--until-decided`.
+"""When the outcome of an image is certain although passes are still to come: what runs until decided rest on.
 
 Every pass adds one softmax vector, so it adds a mass of 1 and takes none away. What is still to come can
 lift the label's rivals, or the label itself, by that mass at most. Pure numpy.

@@ -1,13 +1,13 @@
 """Table 3 from stored predictions: rows of numbers, no text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
-from ensemble_eval.scoring.metrics import error_interval_percent, paired_difference_interval_percent
+from ensemble_eval.scoring.statistics import error_interval_percent, paired_difference_interval_percent
 
 TOP_5 = 5
 
@@ -45,7 +45,9 @@ def one_model_member(predictions: pd.DataFrame, members: Sequence[str]) -> str:
     return min(members, key=lambda name: _count(wrong[name]))
 
 
-def table3(predictions: pd.DataFrame, members: Sequence[str]) -> list[Row]:
+def table3(
+    predictions: pd.DataFrame, members: Sequence[str], selections: Mapping[str, int] | None = None
+) -> list[Row]:
     """The rows of Table 3: one model and all models, each with every scheme, models then crops ascending.
 
     Args:
@@ -53,25 +55,42 @@ def table3(predictions: pd.DataFrame, members: Sequence[str]) -> list[Row]:
             `top1_correct`; rows for every image, member and scheme, and for more than one member those of the
             ensemble itself.
         members: names in the ensemble's order.
+        selections: other rows than the paper's, in this order: how many models each name in the column
+            `member` stands for. The base stays one model with the smallest scheme.
 
     Raises:
         ValueError: no predictions, or configurations that do not hold the same number of images.
+
+    Example:
+        >>> import pandas as pd
+        >>> ranks = {("a", 1): [0, 7], ("a", 10): [0, 4], ("b", 1): [9, 9], ("b", 10): [0, 9]}
+        >>> predictions = pd.DataFrame(
+        ...     {"image": image, "member": member, "crops": crops, "rank": rank}
+        ...     for (member, crops), by_image in ranks.items()
+        ...     for image, rank in zip(("x.png", "y.png"), by_image)
+        ... )
+        >>> rows = table3(predictions, ["a", "b"], {"a": 1, "b": 1})
+        >>> [(row.crops, row.top5_error, row.compared_to_base) for row in rows]
+        [(1, 50.0, 0.0), (10, 0.0, -50.0), (1, 100.0, 50.0), (10, 50.0, 0.0)]
     """
     if predictions.empty:
         raise ValueError("no image was evaluated")
-    selections = [(1, one_model_member(predictions, members))]
-    if len(members) > 1:
-        selections.append((len(members), ENSEMBLE_ROWS))
+    first = one_model_member(predictions, members)
+    if selections is None:
+        selections = {first: 1, ENSEMBLE_ROWS: len(members)} if len(members) > 1 else {first: 1}
     schemes = sorted(int(crops) for crops in predictions["crops"].unique())
     wrong = {
-        (models, crops): {k: _wrong(predictions, name, crops, k=k) for k in (TOP_5, 1)}
-        for models, name in selections
+        (name, crops): {k: _wrong(predictions, name, crops, k=k) for k in (TOP_5, 1)}
+        for name in selections
         for crops in schemes
     }
-    if len({len(by_k[TOP_5]) for by_k in wrong.values()}) != 1:
+    base = _wrong(predictions, first, schemes[0], k=TOP_5)
+    if {len(by_k[TOP_5]) for by_k in wrong.values()} != {len(base)}:
         raise ValueError("some configurations lack images; the predictions are incomplete")
-    base = _percent(wrong[1, schemes[0]][TOP_5])
-    return [_row(models, crops, by_k[TOP_5], by_k[1], base) for (models, crops), by_k in wrong.items()]
+    return [
+        _row(selections[name], crops, by_k[TOP_5], by_k[1], _percent(base))
+        for (name, crops), by_k in wrong.items()
+    ]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,19 @@ def test_incomplete_predictions_are_refused() -> None:
         table3(pd.DataFrame(columns=["image", "member", "crops", "rank"]), MEMBERS)
 
 
+def test_other_rows_can_be_asked_for_and_the_base_stays() -> None:
+    some = RANKS | {("a+b", 1): [0, 0, 9, 9], ("a+b", 10): [9, 9, 9, 0]}
+    rows = table3(_predictions(some), MEMBERS, {"a+b": 2, "a": 1, "b": 1})
+    numbers = [(row.models, row.crops, row.top5_wrong, row.compared_to_base) for row in rows]
+    # b is the base, with two of four wrong.
+    assert numbers == [(2, 1, 2, 0), (2, 10, 3, 25), (1, 1, 2, 0), (1, 10, 1, -25), (1, 1, 2, 0), (1, 10, 1, -25)]
+    by_default = table3(_predictions(some), MEMBERS)
+    assert by_default == table3(_predictions(some), MEMBERS, {"b": 1, "ensemble": 2})
+    assert by_default == table3(_predictions(RANKS), MEMBERS)
+    with pytest.raises(ValueError, match="incomplete"):
+        table3(_predictions(some), MEMBERS, {"nobody": 1})
+
+
 def _published_wrong(error_percent: float) -> list[int]:
     wrong = round(error_percent * 500)
     return [9] * wrong + [0] * (50_000 - wrong)
