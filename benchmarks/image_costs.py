@@ -19,6 +19,7 @@ import torch
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.items import is_image
 from ensemble_eval.engine.pool import ImageScores
+from ensemble_eval.results.key import MemberKey, RunKey
 from ensemble_eval.results.parts import Part
 from ensemble_eval.results.rows import prediction_rows
 from ensemble_eval.results.store import Store
@@ -65,7 +66,22 @@ def print_part_costs(*, with_scores: bool, parts: int = 2) -> None:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         images = parts * IMAGES_PER_PART
-        store = Store(Path(name), {"images": images, "scores": with_scores, "until_decided": []})
+        key = RunKey(
+            crops=144,
+            precision="float32",
+            backend="torch",
+            device_type="cpu",
+            scores=with_scores,
+            until_decided=(),
+            interpolation="bilinear",
+            classes=CLASSES,
+            dataset="drawn",
+            images=images,
+            members=tuple(
+                MemberKey(name=name, weights="", arch="googlenet", options={}, input={}) for name in MEMBERS
+            ),
+        )
+        store = Store(Path(name), key)
         written = 0.0
         for part in range(parts):
             scores = list(image_scores(rng, part))

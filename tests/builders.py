@@ -24,6 +24,7 @@ from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
 from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.members.saving import save_weights
 from ensemble_eval.models.registry import build
+from ensemble_eval.results.key import MemberKey, RunKey
 from ensemble_eval.results.parts import Execution
 from ensemble_eval.settings import RunSettings
 
@@ -132,6 +133,29 @@ def colour_classifier(seed: int = 0) -> Predict:
 def execution(batch_size: int = 16, device: str = "cpu") -> Execution:
     """What may have run a part's images."""
     return Execution(device, "a processor", batch_size, threads=2, ranks=1, versions={"torch": "2.12.0"})
+
+
+def run_key(**changes: Any) -> RunKey:
+    """What the predictions of some run depend on."""
+    fields: dict[str, Any] = {
+        "crops": 1,
+        "precision": "float32",
+        "backend": "torch",
+        "device_type": "cpu",
+        "scores": False,
+        "until_decided": (),
+        "interpolation": "bilinear",
+        "classes": len(CLASS_NAMES),
+        "dataset": "1234",
+        "images": 4,
+        "members": (member_key("a"),),
+    }
+    return RunKey(**{**fields, **changes})
+
+
+def member_key(name: str, weights: str = "w1") -> MemberKey:
+    """What the scores of some member depend on."""
+    return MemberKey(name=name, weights=weights, arch="googlenet", options={}, input={})
 
 
 def write_dataset(root: Path, sizes: Sequence[tuple[int, int]] = PICTURE_SIZES) -> Path:

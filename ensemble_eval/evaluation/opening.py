@@ -26,6 +26,7 @@ from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.opening import open_ensemble
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import RunFolder
+from ensemble_eval.results.key import run_key
 from ensemble_eval.settings import Backend, RunSettings, Settings
 
 
@@ -141,13 +142,14 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         member.name: sources.weights_sha256.get(member.name) or member_sha256(member)
         for member in ensemble.members
     }
-    key = run_record.run_key(
+    key = run_key(
         ensemble,
         weights,
         dataset,
         crops=settings.crops,
         precision=settings.precision,
         backend=sources.backend,
+        device_type=choose_device(settings.device).type,
         with_scores=settings.with_scores,
         decides=settings.decides,
     )

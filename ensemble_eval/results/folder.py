@@ -1,7 +1,8 @@
 """The output folder of a run: what is done, what is missing, and the tables once nothing is."""
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import require_could_be_written, write_atomically
 from ensemble_eval.reports import text as report_text
 from ensemble_eval.results import run_record
-from ensemble_eval.results.key import key_difference
-from ensemble_eval.results.store import PREDICTIONS_FOLDER, Progress, Store
+from ensemble_eval.results.key import AnotherRunError, RunKey
+from ensemble_eval.results.parts import PREDICTIONS_FOLDER
+from ensemble_eval.results.store import Progress, Store
 from ensemble_eval.scoring.table3 import Gain, Row, gain, one_model_member, table3
 
 
@@ -55,14 +57,14 @@ class RunFolder:
         progress: as of the last reading of the parts.
     """
 
-    def __init__(self, out: Path, key: Mapping[str, Any], dataset: Dataset, start: run_record.Record) -> None:
+    def __init__(self, out: Path, key: RunKey, dataset: Dataset, start: run_record.Record) -> None:
         self.out = out
         self.images = tuple(item.id for item in dataset.items)
         self._dataset = dataset
-        self.members: tuple[str, ...] = tuple(key["members"])
+        self.members: tuple[str, ...] = key.member_names
         self._key = key
         self._start = start
-        self.store = Store(out, key, difference=self._difference)
+        self.store = Store(out, key)
         self.progress = Progress(frozenset(), {}, 0, 0, 0.0)
 
     def open(self, *, fresh: bool, checked: bool = False) -> None:
@@ -80,7 +82,8 @@ class RunFolder:
             run_record.clear(self.out)
             self.store.clear()
         self.refuse_foreign()
-        self.progress = self.store.peek() if checked else self.store.open()
+        with self._naming_changed_images():
+            self.progress = self.store.peek() if checked else self.store.open()
         write_listing(self.out / PREDICTIONS_FOLDER, self._dataset)
 
     def refuse_foreign(self) -> None:
@@ -90,7 +93,8 @@ class RunFolder:
             InputError: it names the difference.
         """
         run_record.refuse_file(self.out)
-        run_record.refuse_foreign(self.out, self._key, self._difference)
+        with self._naming_changed_images():
+            run_record.refuse_foreign(self.out, self._key)
 
     def refuse_unwritable(self) -> None:
         """Refuse a folder that takes no files; nothing is left behind, not even the folder.
@@ -100,10 +104,16 @@ class RunFolder:
         """
         require_could_be_written(self.out / PREDICTIONS_FOLDER)
 
-    def _difference(self, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-        """How another run's key differs; of a data set that changed, some of the images rather than its hash."""
-        changes = changes_since(self.out / PREDICTIONS_FOLDER, theirs.get("dataset"), self._dataset)
-        return key_difference(theirs, ours, {"dataset": changes} if changes else None)
+    @contextlib.contextmanager
+    def _naming_changed_images(self) -> Iterator[None]:
+        """Of a data set that changed since the folder's run, say some of the images rather than its hash."""
+        try:
+            yield
+        except AnotherRunError as error:
+            changes = changes_since(self.out / PREDICTIONS_FOLDER, error.theirs.dataset, self._dataset)
+            if changes is None:
+                raise
+            raise AnotherRunError(self.out, error.theirs, self._key, {"dataset": changes}) from error
 
     @property
     def is_complete(self) -> bool:
@@ -117,19 +127,15 @@ class RunFolder:
             InputError: not one image could be read.
             EnsembleEvalError: images are missing, or another run changes the folder; no table is written.
         """
-        self._open_complete()
-        # Again while another run in the same folder goes on to store what is there already.
-        while self.progress.repeated:
-            self.store.remove_repeated()
-            self._open_complete()
+        self.progress = self.store.open_each_once()
+        self._require_complete()
         self.store.remove_leftovers()
         run_record.remove_leftovers(self.out)
         progress = self.progress
-        record = {**run_record.facts(self._key, self._start), **counts(progress), "key": self._key}
+        record = {**run_record.facts(self._key, self._start), **counts(progress), "key": self._key.to_json()}
         return write_tables(self.out, self.store, progress, self.members, record)
 
-    def _open_complete(self) -> None:
-        self.progress = self.store.open()
+    def _require_complete(self) -> None:
         accounted = self.progress.accounted
         missing = [image for image in self.images if image not in accounted]
         if missing:

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import write_atomically
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import Outcome, counts, write_tables
-from ensemble_eval.results.key import key_difference
-from ensemble_eval.results.parts import RunKey, part_name
-from ensemble_eval.results.store import PREDICTIONS_FOLDER, Progress, Store, describe_part, part_paths, read_part
+from ensemble_eval.results.key import RunKey
+from ensemble_eval.results.parts import PREDICTIONS_FOLDER, read_parts
+from ensemble_eval.results.store import Progress, Store
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,8 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     store = Store(out, key)
     set_aside = store.open().damaged
     for path in parts:
-        write_atomically(out / PREDICTIONS_FOLDER / path.name, read_part(path))
-    while (progress := store.open()).repeated:
-        store.remove_repeated()
+        write_atomically(out / PREDICTIONS_FOLDER / path.name, _bytes(path))
+    progress = store.open_each_once()
     damaged += tuple(out / PREDICTIONS_FOLDER / name for name in set_aside)
     # Where `out` is one of the folders, however it is spelt, its damaged parts were seen twice.
     named = {path.resolve(): path for path in damaged}
@@ -60,46 +58,47 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
         "merged": [str(folder) for folder in folders],
         **run_record.facts(key, start),
         **counts(progress),
-        "key": key,
+        "key": key.to_json(),
     }
-    is_complete = len(progress.accounted) >= key["images"]
-    outcome = write_tables(out, store, progress, key["members"], record) if is_complete else None
-    return Merged(key["images"], progress, tuple(named.values()), outcome)
+    is_complete = len(progress.accounted) >= key.images
+    outcome = write_tables(out, store, progress, key.member_names, record) if is_complete else None
+    return Merged(key.images, progress, tuple(named.values()), outcome)
 
 
 def _read_all(folders: Sequence[Path]) -> tuple[RunKey, list[Path], tuple[Path, ...]]:
     """The key that all parts share, the parts, and those whose bytes have changed."""
     key: RunKey | None = None
-    parts, damaged = [], []
+    paths, damaged = list[Path](), list[Path]()
     for folder in folders:
-        paths = part_paths(folder / PREDICTIONS_FOLDER)
-        if not paths:
-            raise InputError(f"{folder} holds no results; give the --out folders of runs")
-        for path in paths:
-            data = read_part(path)
-            if part_name(data) != path.name:
-                damaged.append(path)
-                continue
-            theirs, _ = describe_part(path, BytesIO(data))
-            if key is not None and theirs != key:
-                raise InputError(
-                    f"{folder} and {folders[0]} differ in their runs ({key_difference(key, theirs)}); "
-                    "merge the folders of one run only"
-                )
-            key = theirs
-            parts.append(path)
+        parts = read_parts(folder)
+        if not parts.by_name and not parts.damaged:
+            raise InputError(f"{folder} holds no results; give the `out` folders of runs")
+        if key and parts.key and (difference := key.difference(parts.key)):
+            raise InputError(
+                f"{folder} and {folders[0]} differ in their runs ({difference}); merge the folders of one run only"
+            )
+        key = parts.key or key
+        paths += [folder / PREDICTIONS_FOLDER / name for name in parts.by_name]
+        damaged += parts.damaged
     if key is None:
         raise InputError("none of the folders holds an undamaged part; there is nothing to merge")
-    return key, parts, tuple(damaged)
+    return key, paths, tuple(damaged)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); mend it or merge again") from error
 
 
 def _records(folders: Sequence[Path], key: RunKey) -> Iterator[run_record.Record]:
     """The records in some folders, all of the run of this key."""
     for folder in folders:
         if record := run_record.read(folder):
-            if record["key"] != key:
+            if difference := run_record.stored_key(record).difference(key):
                 raise InputError(
-                    f"{folder} has a {run_record.RECORD_FILE} and parts of different runs "
-                    f"({key_difference(record['key'], key)}); it was not written by this tool alone"
+                    f"{folder} has a {run_record.RECORD_FILE} and parts of different runs ({difference}); "
+                    "it was not written by this tool alone"
                 )
             yield record

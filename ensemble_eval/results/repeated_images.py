@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ensemble_eval.files import write_atomically
-from ensemble_eval.results.parts import Part, RunKey, encode_table, part_name
+from ensemble_eval.results.key import RunKey
+from ensemble_eval.results.parts import Part, encode_table, part_name
 
 
 def keep_once(folder: Path, parts: Mapping[str, Part], key: RunKey) -> None:
@@ -25,7 +26,7 @@ def keep_once(folder: Path, parts: Mapping[str, Part], key: RunKey) -> None:
         parts: by name, all that were seen.
         key: of their run.
     """
-    keepers = _keepers(parts)
+    keepers = keepers_of(parts)
     old, new = set[str](), set[str]()
     for name, part in parts.items():
         kept = [image for image in part.images if keepers[image] == name]
@@ -40,8 +41,8 @@ def keep_once(folder: Path, parts: Mapping[str, Part], key: RunKey) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _keepers(parts: Mapping[str, Part]) -> dict[str, str]:
-    """The name of the part that keeps each image."""
+def keepers_of(parts: Mapping[str, Part]) -> dict[str, str]:
+    """The name of the part that keeps each image, by image."""
     keepers: dict[str, str] = {}
     for name, part in sorted(parts.items(), key=lambda item: (item[1].written, item[1].seconds, item[0])):
         for image in part.images:

@@ -1,20 +1,17 @@
-"""What identifies a run, what repeats it, and whose output folder it is."""
+"""What repeats a run, and whose output folder it is."""
 
 import contextlib
 import json
 import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ensemble_eval import files
-from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import Ensemble
-from ensemble_eval.results.key import Difference, key_difference
+from ensemble_eval.results.key import AnotherRunError, RunKey
 
 # What `run.json` holds, as JSON.
 Record = Mapping[str, Any]
@@ -24,41 +21,6 @@ UNREADABLE_FILE = "unreadable.csv"
 # Nobody is at one of these for this long.
 _LEFTOVER_SECONDS = 3600.0
 _PACKAGES = ("ensemble-eval", "torch", "torchvision", "pillow", "numpy", "pandas", "pyarrow", "openvino")
-
-
-def run_key(
-    ensemble: Ensemble,
-    weights_sha256: Mapping[str, str],
-    dataset: Dataset,
-    *,
-    crops: int,
-    precision: str,
-    backend: str,
-    with_scores: bool,
-    decides: Sequence[int],
-) -> dict[str, Any]:
-    """Everything that the stored predictions depend on, flat, so that a difference can be named."""
-    key: dict[str, Any] = {
-        "crops": crops,
-        "precision": precision,
-        "backend": backend,
-        "scores": with_scores,
-        "until_decided": [f"top-{k}" for k in decides],
-        "interpolation": ensemble.interpolation,
-        "classes": ensemble.classes.count,
-        "dataset": dataset.sha256,
-        "images": len(dataset.items),
-        "members": [member.name for member in ensemble.members],
-    }
-    for member in ensemble.members:
-        description = {
-            "weights": weights_sha256[member.name],
-            "arch": member.arch,
-            "options": dict(member.options),
-            "input": asdict(member.input),
-        }
-        key[f"member {member.name}"] = description
-    return key
 
 
 def versions() -> dict[str, str]:
@@ -95,21 +57,21 @@ def start_in(records: Iterable[Record]) -> Record:
     return {name: known.get(name) for name in ("arguments", "manifest_sha256", "ignored_files")}
 
 
-def facts(key: Mapping[str, Any], start: Record) -> Record:
+def facts(key: RunKey, start: Record) -> Record:
     """Of `run.json`: everything needed to repeat the run.
 
     Args:
-        key: of the run; see `run_key`.
+        key: of the run.
         start: see `of_start` and `start_in`.
     """
     return {
         "arguments": start["arguments"],
         "versions": versions(),
-        "precision": key["precision"],
-        "backend": key["backend"],
+        "precision": key.precision,
+        "backend": key.backend,
         "manifest_sha256": start["manifest_sha256"],
-        "weights_sha256": {name: key[f"member {name}"]["weights"] for name in key["members"]},
-        "dataset_sha256": key["dataset"],
+        "weights_sha256": {member.name: member.weights for member in key.members},
+        "dataset_sha256": key.dataset,
         "ignored_files": start["ignored_files"],
     }
 
@@ -125,8 +87,8 @@ def read(out: Path) -> Record | None:
         return None
     try:
         record: Record = json.loads(path.read_text())
-        _ = record["key"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        stored_key(record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} is not readable; "
             f"remove it and {TABLE_FILE}, which the parts give again, or choose another folder"
@@ -134,34 +96,36 @@ def read(out: Path) -> Record | None:
     return record
 
 
-def refuse_foreign(out: Path, key: Mapping[str, Any], difference: Difference = key_difference) -> None:
+def stored_key(record: Record) -> RunKey:
+    """The key of the run that left a record."""
+    devices = (execution["device"] for execution in record.get("executions", ()))
+    return RunKey.from_json(record["key"], devices)
+
+
+def refuse_foreign(out: Path, key: RunKey) -> None:
     """Refuse an output folder whose tables were written by another run, or by something else.
 
     Args:
         out: the folder.
         key: of this run.
-        difference: says how another key differs.
 
     Raises:
         InputError: what is there is not this run's.
     """
     if record := read(out):
-        theirs, ours = record["key"], json.loads(json.dumps(key))
-        if theirs != ours:
-            raise InputError(
-                f"{out} belongs to another run ({difference(theirs, ours)}); "
-                "choose another --out, or run with --fresh to start over there"
-            )
+        theirs = stored_key(record)
+        if theirs != key:
+            raise AnotherRunError(out, theirs, key)
     elif (out / TABLE_FILE).exists():
         raise InputError(
-            f"{out} holds a {TABLE_FILE} without its {RECORD_FILE}; choose another --out, or run with --fresh"
+            f"{out} holds a {TABLE_FILE} without its {RECORD_FILE}; choose another `out`, or run with `fresh=True`"
         )
 
 
 def refuse_file(out: Path) -> None:
     """Refuse an output folder that is no folder."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out {out} is a file; choose a folder")
+        raise InputError(f"`out` {out} is a file; choose a folder")
 
 
 def remove_leftovers(out: Path) -> None:

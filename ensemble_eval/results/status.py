@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.results.parts import Part
-from ensemble_eval.results.store import PREDICTIONS_FOLDER, DamagedPartError, combine, describe_part, part_paths
+from ensemble_eval.results.parts import Part, read_parts, require_read
+from ensemble_eval.results.store import combine
 
 # The pace is that of the newest parts, so that a night in the queue does not count.
 _PACE_WINDOW_SECONDS = 600.0
@@ -51,34 +51,22 @@ def read_status(out: Path) -> Status:
     Raises:
         InputError: no parts there, only damaged ones, or those of several runs.
     """
-    keys, parts, damaged = {}, {}, []
-    for path in part_paths(out / PREDICTIONS_FOLDER):
-        try:
-            with path.open("rb") as file:
-                keys[path.name], parts[path.name] = describe_part(path, file)
-        except FileNotFoundError:
-            # A process that opens the folder sets damaged parts aside.
-            continue
-        except DamagedPartError:
-            damaged.append(path.name)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}); mend it or try again") from error
+    found = read_parts(out, whole=False)
+    require_read(found)
+    parts, damaged = found.by_name.values(), found.damaged
     if damaged and not parts:
         raise InputError(f"all {len(damaged)} parts in {out} are damaged; the next start does their images again")
-    if not parts:
-        raise InputError(f"{out} holds no results yet; a run writes its first part within --save-every seconds")
-    key = next(iter(keys.values()))
-    if any(other != key for other in keys.values()):
-        raise InputError(f"{out} holds parts of several runs; it was not written by this tool alone")
-    progress = combine(parts)
+    if found.key is None:
+        raise InputError(f"{out} holds no results yet; a run writes its first part within `save_every` seconds")
+    progress = combine(found.by_name)
     return Status(
-        images=key["images"],
+        images=found.key.images,
         done=len(progress.done),
         unreadable=len(progress.unreadable),
         passes=progress.passes,
-        images_per_second=_images_per_second(parts.values()),
-        newest=max(part.written for part in parts.values()),
-        damaged=tuple(damaged),
+        images_per_second=_images_per_second(parts),
+        newest=max(part.written for part in parts),
+        damaged=tuple(path.name for path in damaged),
     )
 
 

@@ -6,47 +6,31 @@ may write and read at once; only `clear` wants the folder to itself.
 """
 
 import contextlib
-import io
-import json
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ensemble_eval.datasets.listing import LISTING_PREFIX
-from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import remove_leftovers, require_writable, write_atomically
-from ensemble_eval.results.key import Difference, key_difference
+from ensemble_eval.results.key import RunKey
 from ensemble_eval.results.parts import (
+    PREDICTIONS_FOLDER,
     Execution,
-    ForeignPartError,
     Part,
-    RunKey,
-    describe,
     encode,
     outcome_columns,
     part_name,
+    part_paths,
+    read_parts,
+    read_rows,
 )
 from ensemble_eval.results.repeated_images import keep_once
 
-__all__ = [
-    "PREDICTIONS_FOLDER",
-    "SAVE_EVERY_SECONDS",
-    "Execution",
-    "Part",
-    "PartBuffer",
-    "Progress",
-    "RunKey",
-    "Store",
-]
-
-PREDICTIONS_FOLDER = "predictions"
 # A part is written when it holds this many images or has been open this long: what a crash can cost.
 _PART_IMAGES = 256
 SAVE_EVERY_SECONDS = 30.0
@@ -54,7 +38,6 @@ SAVE_EVERY_SECONDS = 30.0
 _DAMAGED_PREFIX = "_damaged-"
 # Nobody is at one file for this long.
 _LEFTOVER_SECONDS = 3600.0
-_PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
 
 
 @dataclass(frozen=True)
@@ -94,21 +77,13 @@ class Store:
         out: the run's output folder; it need not exist yet.
         key: what the results depend on, and which columns they have; parts of another key are refused.
         clock: seconds since 1970.
-        difference: says how the key of other parts differs.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        key: RunKey,
-        *,
-        clock: Callable[[], float] = time.time,
-        difference: Difference = key_difference,
-    ) -> None:
+    def __init__(self, out: Path, key: RunKey, *, clock: Callable[[], float] = time.time) -> None:
+        self._out = out
         self._folder = out / PREDICTIONS_FOLDER
-        self._key: dict[str, Any] = json.loads(json.dumps(key))
+        self._key = key
         self._clock = clock
-        self._difference = difference
         self._known: dict[str, Part] = {}
         self._opened_with: frozenset[str] = frozenset()
 
@@ -120,31 +95,32 @@ class Store:
                 written.
         """
         require_writable(self._folder)
-        refuse_strangers(self._folder)
-        self._known, damaged = {}, []
-        for path in part_paths(self._folder):
+        parts = read_parts(self._out, self._key)
+        self._known, damaged = dict(parts.by_name), []
+        for path in parts.damaged:
             # Another process that opens the folder may be the one that sets a part aside.
             with contextlib.suppress(FileNotFoundError):
-                data = read_part(path)
-                if part_name(data) == path.name:
-                    self._known[path.name] = self._described(path, io.BytesIO(data))
-                else:
-                    path.replace(path.with_name(_DAMAGED_PREFIX + path.name))
-                    damaged.append(path.name)
+                path.replace(path.with_name(_DAMAGED_PREFIX + path.name))
+                damaged.append(path.name)
         self._opened_with = frozenset(self._known)
         return replace(combine(self._known), damaged=tuple(damaged))
+
+    def open_each_once(self) -> Progress:
+        """As `open`, and keep images that stand in several parts in one only; see `repeated_images`."""
+        # Again while another run in the same folder goes on to store what is there already.
+        while (progress := self.open()).repeated:
+            self.remove_repeated()
+        return progress
 
     def peek(self) -> Progress:
         """Read what parts came since the last reading, only the ends of their files: cheap, while others write.
 
+        What cannot be read now is looked at again, and `open` has the last word on it.
+
         Raises:
             InputError: the folder belongs to another run (the difference is named).
         """
-        for path in part_paths(self._folder):
-            if path.name not in self._known:
-                # What cannot be read now is looked at again, and `open` has the last word on it.
-                with contextlib.suppress(OSError, DamagedPartError), path.open("rb") as file:
-                    self._known[path.name] = self._described(path, file)
+        self._known |= read_parts(self._out, self._key, whole=False, known=self._known).by_name
         return combine(self._known)
 
     def write(self, part: Part) -> None:
@@ -159,7 +135,7 @@ class Store:
     def clear(self) -> None:
         """Remove all parts and what lies beside them, for a fresh start."""
         beside = [path for prefix in (_DAMAGED_PREFIX, LISTING_PREFIX) for path in self._folder.glob(f"{prefix}*")]
-        for path in [*part_paths(self._folder), *beside]:
+        for path in [*part_paths(self._out), *beside]:
             path.unlink()
         self.remove_leftovers()
 
@@ -174,7 +150,7 @@ class Store:
 
     def outcomes(self) -> pd.DataFrame:
         """What the tables are made from: image, member, crops, and the ranks or decisions; see `predictions`."""
-        return self.predictions(["image", "member", "crops", *outcome_columns(self._key)])
+        return self.predictions(outcome_columns(self._key))
 
     def predictions(self, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of the parts of the last reading, sorted by image, in the parts' order within one.
@@ -182,33 +158,12 @@ class Store:
         Raises:
             EnsembleEvalError: one of them is not there any more.
         """
-        try:
-            tables = [
-                pq.read_table(self._folder / name, columns=list(columns), partitioning=None)
-                for name in sorted(self._known)
-            ]
-        except FileNotFoundError as error:
-            raise EnsembleEvalError(
-                f"another process has changed {self._folder} meanwhile; run the same command again"
-            ) from error
-        if not tables:
-            return pd.DataFrame(columns=list(columns))
-        frame: pd.DataFrame = pa.concat_tables(table.replace_schema_metadata() for table in tables).to_pandas()
-        return frame.sort_values("image", kind="stable", ignore_index=True)
+        return sorted_frame(read_rows(self._out, sorted(self._known), columns), columns)
 
     def unreadable_since_opening(self) -> frozenset[str]:
         """Ids of images that parts which came after `open` list as unreadable."""
         later = (part for name, part in self._known.items() if name not in self._opened_with)
         return frozenset(image for part in later for image in part.unreadable)
-
-    def _described(self, path: Path, file: BinaryIO) -> Part:
-        key, part = describe_part(path, file)
-        if key != self._key:
-            raise InputError(
-                f"{self._folder.parent} belongs to another run ({self._difference(key, self._key)}); "
-                "choose another --out, or run with --fresh to start over there"
-            )
-        return part
 
 
 class PartBuffer:
@@ -262,39 +217,13 @@ class PartBuffer:
             self._store.write(part)
 
 
-def part_paths(predictions: Path) -> list[Path]:
-    """The parts in a `predictions/` folder, by name."""
-    return sorted(path for path in predictions.glob("part-*.parquet") if _PART_NAME.fullmatch(path.name))
-
-
-def refuse_strangers(predictions: Path) -> None:
-    """Refuse a folder with files that pandas would read along with the parts, and that no run of ours wrote.
-
-    Raises:
-        InputError: it names one.
-    """
-    # One listing: between two, another process may add a part.
-    for path in sorted(predictions.glob("*.parquet")):
-        if not _PART_NAME.fullmatch(path.name) and not path.name.startswith((".", "_")):
-            raise InputError(f"{path} was not written by this tool; choose another --out")
-
-
-class DamagedPartError(InputError):
-    """A file with a part's name does not say what it holds."""
-
-
-def describe_part(path: Path, file: BinaryIO) -> tuple[RunKey, Part]:
-    """See `parts.describe`.
-
-    Raises:
-        DamagedPartError: the file was not written by this package, or has changed.
-    """
-    try:
-        return describe(file)
-    except ForeignPartError as error:
-        raise DamagedPartError(
-            f"{path} was not written by this tool, or is damaged; choose another --out"
-        ) from error
+def sorted_frame(tables: Iterable[pa.Table], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of some parts as one frame, sorted by image, in the parts' order within one."""
+    rows = list(tables)
+    if not rows:
+        return pd.DataFrame(columns=list(columns))
+    frame: pd.DataFrame = pa.concat_tables(rows).to_pandas()
+    return frame.sort_values("image", kind="stable", ignore_index=True)
 
 
 def combine(parts: Mapping[str, Part]) -> Progress:
@@ -323,18 +252,3 @@ def combine(parts: Mapping[str, Part]) -> Progress:
         repeated=frozenset(repeated),
         executions=tuple(executions),
     )
-
-
-def read_part(path: Path) -> bytes:
-    """A part's bytes.
-
-    Raises:
-        FileNotFoundError: it was set aside by another process.
-        InputError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); mend it or choose another --out") from error

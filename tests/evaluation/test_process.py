@@ -129,7 +129,7 @@ def test_another_runs_folder_is_refused_and_left_alone(
     evaluate(into(settings, tmp_path))
     table = (tmp_path / "table3.csv").read_bytes()
     other = into(settings, tmp_path, **change)
-    with pytest.raises(InputError, match=r"another run.*choose another --out"):
+    with pytest.raises(InputError, match=r"another run.*choose another `out`"):
         started(other)
     assert (tmp_path / "table3.csv").read_bytes() == table
 

@@ -7,14 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from builders import run_key
 
 from ensemble_eval.files import write_atomically
 from ensemble_eval.results import repeated_images
-from ensemble_eval.results.parts import Part, encode, part_name
+from ensemble_eval.results.parts import PREDICTIONS_FOLDER, Part, encode, part_name
 from ensemble_eval.results.repeated_images import keep_once
-from ensemble_eval.results.store import PREDICTIONS_FOLDER, Store
+from ensemble_eval.results.store import Store
 
-KEY = {"images": 4, "scores": False, "until_decided": [], "members": ["a"], "dataset": "1234", "crops": 1}
+KEY = run_key()
 
 
 def part_of(images: str, rank: int = 0, *, written: float = 0.0, seconds: float = 0.0, passes: int = 0) -> Part:

@@ -1,7 +1,9 @@
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from builders import run_key
 from conftest import Cli
 
 from ensemble_eval.errors import InputError
@@ -9,7 +11,7 @@ from ensemble_eval.results.parts import Part
 from ensemble_eval.results.status import read_status
 from ensemble_eval.results.store import Store
 
-KEY = {"images": 100, "scores": False, "until_decided": [], "members": ["a"]}
+KEY = run_key(images=100)
 NIGHT = 30_000.0
 
 
@@ -87,7 +89,7 @@ def test_a_part_that_a_merge_left_without_images_does_not_make_the_pace(tmp_path
 
 def test_parts_of_two_runs_are_refused(tmp_path: Path) -> None:
     write(tmp_path, 1000.0, part(range(10), seconds=10.0))
-    Store(tmp_path, {**KEY, "images": 99}).write(part(range(10), seconds=10.0))
+    Store(tmp_path, replace(KEY, images=99)).write(part(range(10), seconds=10.0))
     with pytest.raises(InputError, match="holds parts of several runs"):
         read_status(tmp_path)
 

@@ -1,22 +1,19 @@
 import hashlib
-import io
 import itertools
-import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from builders import execution
+from builders import execution, member_key, run_key
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.results.parts import Part, part_name
-from ensemble_eval.results.store import PREDICTIONS_FOLDER, PartBuffer, Store
+from ensemble_eval.results.parts import PREDICTIONS_FOLDER, Part
+from ensemble_eval.results.store import PartBuffer, Store
 
-KEY = {"scores": True, "until_decided": [], "crops": 10, "dataset": "d1", "member a": {"weights": "w1"}}
+KEY = run_key(scores=True, crops=10, dataset="d1")
 COLUMNS = ["image", "member", "crops", "label", "rank", "top5", "top5_probability", "scores"]
 
 
@@ -66,7 +63,7 @@ def test_pandas_reads_the_folder_in_one_line(store: Store, tmp_path: Path) -> No
 
 
 def test_without_scores_there_is_no_such_column(tmp_path: Path) -> None:
-    store = Store(tmp_path, {**KEY, "scores": False})
+    store = Store(tmp_path, replace(KEY, scores=False))
     store.write(Part(rows=[{k: v for k, v in row("a").items() if k != "scores"}], images=["a"]))
     assert list(pd.read_parquet(tmp_path / "predictions").columns) == COLUMNS[:-1]
 
@@ -119,13 +116,14 @@ def test_a_part_cut_short_is_noticed(store: Store, tmp_path: Path) -> None:
 
 def test_another_run_is_refused_with_the_difference(store: Store, tmp_path: Path) -> None:
     store.write(part(["a"]))
-    other = Store(tmp_path, {**KEY, "dataset": "d2", "member a": {"weights": "w2"}})
+    other = Store(tmp_path, replace(KEY, dataset="d2", members=(member_key("b"), member_key("a"))))
     with pytest.raises(InputError) as refusal:
         other.open()
     assert str(refusal.value) == (
         f'{tmp_path} belongs to another run (dataset "d1", now "d2"; '
-        'member a {"weights": "w1"}, now {"weights": "w2"}); '
-        "choose another --out, or run with --fresh to start over there"
+        'member b null, now {"weights": "w1", "arch": "googlenet", "options": {}, "in…; '
+        'members ["a"], now ["b", "a"]); '
+        "choose another `out`, or run with `fresh=True` to start over there"
     )
 
 
@@ -203,16 +201,3 @@ def test_what_ran_the_images_is_kept_by_part_and_told_once_in_order(tmp_path: Pa
             buffer.add(image, [row(image)], passes=1, all_passes=1)
         buffer.write()
     assert store.open().executions == (execution(16), execution(8), execution(16, "cuda:0"))
-
-
-def test_a_part_from_before_executions_were_kept_is_read(store: Store, tmp_path: Path) -> None:
-    rows = pa.table({"image": ["a"]})
-    description = {"images": ["a"], "unreadable": {}, "passes": 1, "all_passes": 1, "seconds": 1.0, "written": 1.0}
-    metadata = {b"ensemble_eval": json.dumps({"key": KEY, **description}).encode()}
-    buffer = io.BytesIO()
-    pq.write_table(rows.replace_schema_metadata(metadata), buffer)
-    store.open()
-    (tmp_path / PREDICTIONS_FOLDER / part_name(buffer.getvalue())).write_bytes(buffer.getvalue())
-    progress = store.open()
-    assert progress.done == {"a"}
-    assert not progress.executions

@@ -6,12 +6,13 @@ import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from builders import execution
+from builders import execution, run_key
 from conftest import Cli
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.results.parts import Part
 from ensemble_eval.results.store import PartBuffer, Progress, Store
 
-KEY = {"images": 4, "scores": False, "until_decided": [], "members": ["a"], "dataset": "1234", "crops": 1}
+KEY = run_key()
 
 
 def row(image: str) -> dict[str, Any]:
@@ -143,7 +144,7 @@ def test_a_run_into_a_folder_that_takes_no_files_is_refused(cli: Cli, dataset: P
 def test_another_data_set_is_refused_with_the_difference(tmp_path: Path) -> None:
     write(tmp_path, "a")
     with pytest.raises(InputError, match=r'dataset "1234", now "5678"; images 4, now 5'):
-        Store(tmp_path, {**KEY, "dataset": "5678", "images": 5}).open()
+        Store(tmp_path, replace(KEY, dataset="5678", images=5)).open()
 
 
 def test_many_openers_and_writers_at_once_lose_nothing(tmp_path: Path) -> None:
