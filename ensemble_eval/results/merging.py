@@ -1,6 +1,6 @@
 """Results of one run from several folders, brought together in one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     """
     key, parts, damaged = _read_all(folders)
     run_record.refuse_foreign(out, key)
-    start = run_record.start_in(_records([out, *folders], key))
+    start = run_record.start_in(filter(None, (run_record.read_of_run(each, key) for each in [out, *folders])))
     store = Store(out, key)
     set_aside = store.open().damaged
     for path in parts:
@@ -90,15 +90,3 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); mend it or merge again") from error
-
-
-def _records(folders: Sequence[Path], key: RunKey) -> Iterator[run_record.Record]:
-    """The records in some folders, all of the run of this key."""
-    for folder in folders:
-        if record := run_record.read(folder):
-            if difference := run_record.stored_key(record).difference(key):
-                raise InputError(
-                    f"{folder} has a {run_record.RECORD_FILE} and parts of different runs ({difference}); "
-                    "it was not written by this tool alone"
-                )
-            yield record

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.errors import InputError
 from ensemble_eval.results.key import AnotherRunError, RunKey
 
 PREDICTIONS_FOLDER = "predictions"
@@ -161,22 +161,19 @@ def require_read(parts: Parts) -> None:
         raise InputError(f"{path} cannot be read ({reason}); mend it or choose another `out`")
 
 
-def read_rows(out: Path, names: Iterable[str], columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Some columns of the rows of each of some parts.
+def require_key(out: Path, parts: Parts) -> RunKey:
+    """The key of the run that some parts are of.
 
     Raises:
-        EnsembleEvalError: one of them is not there any more.
+        InputError: there is no part, or only damaged ones.
     """
-    folder = out / PREDICTIONS_FOLDER
-    try:
-        for name in names:
-            # pyarrow takes a folder's name such as `crops=10` for a column of the files below it.
-            table = pq.read_table(folder / name, columns=list(columns), partitioning=None)
-            yield table.replace_schema_metadata()
-    except FileNotFoundError as error:
-        raise EnsembleEvalError(
-            f"another process has changed {folder} meanwhile; run the same command again"
-        ) from error
+    if parts.key is not None:
+        return parts.key
+    if parts.damaged:
+        raise InputError(
+            f"all {len(parts.damaged)} parts in {out} are damaged; the next start does their images again"
+        )
+    raise InputError(f"{out} holds no results yet; a run writes its first part within `save_every` seconds")
 
 
 def encode(part: Part, key: RunKey) -> bytes:

@@ -96,6 +96,21 @@ def read(out: Path) -> Record | None:
     return record
 
 
+def read_of_run(out: Path, key: RunKey) -> Record | None:
+    """As `read`, in a folder whose parts are of the run of a key.
+
+    Raises:
+        InputError: the record cannot be read, or is of another run.
+    """
+    record = read(out)
+    if record and (difference := stored_key(record).difference(key)):
+        raise InputError(
+            f"{out} has a {RECORD_FILE} and parts of different runs ({difference}); "
+            "it was not written by this tool alone"
+        )
+    return record
+
+
 def stored_key(record: Record) -> RunKey:
     """The key of the run that left a record."""
     devices = (execution["device"] for execution in record.get("executions", ()))

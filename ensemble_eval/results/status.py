@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble_eval.errors import InputError
-from ensemble_eval.results.parts import Part, read_parts, require_read
+from ensemble_eval.results.parts import Part, read_parts, require_key, require_read
 from ensemble_eval.results.store import combine
 
 # The pace is that of the newest parts, so that a night in the queue does not count.
@@ -53,20 +52,16 @@ def read_status(out: Path) -> Status:
     """
     found = read_parts(out, whole=False)
     require_read(found)
-    parts, damaged = found.by_name.values(), found.damaged
-    if damaged and not parts:
-        raise InputError(f"all {len(damaged)} parts in {out} are damaged; the next start does their images again")
-    if found.key is None:
-        raise InputError(f"{out} holds no results yet; a run writes its first part within `save_every` seconds")
+    key, parts = require_key(out, found), found.by_name.values()
     progress = combine(found.by_name)
     return Status(
-        images=found.key.images,
+        images=key.images,
         done=len(progress.done),
         unreadable=len(progress.unreadable),
         passes=progress.passes,
         images_per_second=_images_per_second(parts),
         newest=max(part.written for part in parts),
-        damaged=tuple(path.name for path in damaged),
+        damaged=tuple(path.name for path in found.damaged),
     )
 
 

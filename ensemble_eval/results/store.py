@@ -7,15 +7,17 @@ may write and read at once; only `clear` wants the folder to itself.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ensemble_eval.datasets.listing import LISTING_PREFIX
+from ensemble_eval.errors import EnsembleEvalError
 from ensemble_eval.files import remove_leftovers, require_writable, write_atomically
 from ensemble_eval.results.key import RunKey
 from ensemble_eval.results.parts import (
@@ -27,7 +29,6 @@ from ensemble_eval.results.parts import (
     part_name,
     part_paths,
     read_parts,
-    read_rows,
 )
 from ensemble_eval.results.repeated_images import keep_once
 
@@ -215,6 +216,24 @@ class PartBuffer:
         part.seconds, self._opened = self._clock() - self._opened, self._clock()
         if part.images or part.unreadable:
             self._store.write(part)
+
+
+def read_rows(out: Path, names: Iterable[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Some columns of the rows of each of some parts.
+
+    Raises:
+        EnsembleEvalError: one of them is not there any more.
+    """
+    folder = out / PREDICTIONS_FOLDER
+    try:
+        for name in names:
+            # pyarrow takes a folder's name such as `crops=10` for a column of the files below it.
+            table = pq.read_table(folder / name, columns=list(columns), partitioning=None)
+            yield table.replace_schema_metadata()
+    except FileNotFoundError as error:
+        raise EnsembleEvalError(
+            f"another process has changed {folder} meanwhile; run the same command again"
+        ) from error
 
 
 def sorted_frame(tables: Iterable[pa.Table], columns: Sequence[str]) -> pd.DataFrame:

@@ -1,0 +1,261 @@
+"""Results read back from the output folder of a run; neither weights nor the data set are needed for it."""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ensemble_eval.crops.schemes import schemes_up_to
+from ensemble_eval.errors import InputError
+from ensemble_eval.reports.text import table3_csv
+from ensemble_eval.results import run_record
+from ensemble_eval.results.key import RunKey
+from ensemble_eval.results.parts import Part, columns_of, outcome_columns, read_parts, require_key
+from ensemble_eval.results.repeated_images import keepers_of
+from ensemble_eval.results.selections import Selection, schemes_of, selections_of
+from ensemble_eval.results.store import combine, read_rows, sorted_frame
+from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.scoring.table3 import one_model_member, table3
+
+
+def read_results(folder: str | Path) -> "Results":
+    """Read the results of a run, finished or not, from its output folder.
+
+    Every byte of the stored parts is compared with what was written. Nothing in the folder is changed, and the
+    run may be at work in it.
+
+    Args:
+        folder: the output folder of a run.
+
+    Raises:
+        InputError: it holds no results, or files that are not of one run.
+
+    Example:
+        A folder with two images of a run, as `evaluate` leaves it; then what was found in it.
+
+        >>> from tempfile import mkdtemp
+        >>> from ensemble_eval.results import key, parts, store
+        >>> member = key.MemberKey(name="a", weights="…", arch="googlenet", options={}, input={})
+        >>> of_run = key.RunKey(
+        ...     crops=1, precision="float32", backend="torch", device_type="cpu", scores=False, until_decided=(),
+        ...     interpolation="bilinear", classes=10, dataset="…", images=2, members=(member,),
+        ... )
+        >>> ranks = {"ant/1.png": 0, "bee/2.png": 7}
+        >>> rows = [{"image": name, "member": "a", "crops": 1, "rank": rank} for name, rank in ranks.items()]
+        >>> folder = Path(mkdtemp())
+        >>> store.Store(folder, of_run).write(parts.Part(rows, list(ranks)))
+
+        >>> results = read_results(folder)
+        >>> results.complete, results.members, results.crops
+        (True, ('a',), (1,))
+        >>> results.predictions(["image", "rank"])
+               image  rank
+        0  ant/1.png     0
+        1  bee/2.png     7
+        >>> results.table3()[["models", "crops", "top5_error", "top5_wrong"]]
+           models  crops  top5_error  top5_wrong
+        0       1      1        50.0           1
+    """
+    out = Path(folder)
+    parts = read_parts(out)
+    key = require_key(out, parts)
+    progress = combine(parts.by_name)
+    return Results(
+        folder=out,
+        key=key,
+        record=run_record.read_of_run(out, key),
+        images=tuple(sorted(progress.done)),
+        unreadable=progress.unreadable,
+        damaged=tuple(path.name for path in parts.damaged),
+        _parts=parts.by_name,
+        _keepers=keepers_of(parts.by_name) if progress.repeated else None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The results of a run, as they were when `read_results` read its folder.
+
+    Attributes:
+        folder: the output folder.
+        key: everything that the predictions depend on.
+        record: what `run.json` says; None until the run is finished.
+        images: ids of the images with predictions, sorted.
+        unreadable: the images without, and why.
+        damaged: names of parts that are left out because their bytes have changed since they were written. The
+            next start of the run does their images again.
+    """
+
+    folder: Path
+    key: RunKey
+    record: Mapping[str, Any] | None
+    images: tuple[str, ...]
+    unreadable: Mapping[str, str]
+    damaged: tuple[str, ...]
+    _parts: Mapping[str, Part] = field(repr=False)
+    _keepers: Mapping[str, str] | None = field(repr=False)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the members, in the ensemble's order."""
+        return self.key.member_names
+
+    @property
+    def crops(self) -> tuple[int, ...]:
+        """The crop schemes, by their number of crops, ascending."""
+        return tuple(schemes_up_to(self.key.crops))
+
+    @property
+    def missing(self) -> int:
+        """How many images of the data set are neither evaluated nor listed as unreadable."""
+        return self.key.images - len(self.images) - len(self.unreadable)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image of the data set is evaluated or listed as unreadable."""
+        return self.missing == 0
+
+    def require_complete(self) -> None:
+        """Refuse the results of an unfinished run.
+
+        Raises:
+            InputError: it says how many images are missing. Which ones, only the data set can tell.
+        """
+        if self.missing:
+            damaged = f" ({len(self.damaged)} parts are damaged)" if self.damaged else ""
+            raise InputError(
+                f"{self.missing} of {self.key.images} images in {self.folder} are not evaluated yet{damaged}; "
+                "run the same evaluation again to finish it"
+            )
+
+    def predictions(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The stored predictions, sorted by image: one row per image, member and scheme.
+
+        Args:
+            columns: which of `image, member, crops, label, rank, top5, top5_probability, scores` to read; of a run
+                that stops when decided, of `image, member, crops, label, top5_correct, top1_correct`. None for all
+                that are stored. The `scores` of 1000 classes take 4 kB a row.
+
+        Raises:
+            InputError: a column is not stored.
+            EnsembleEvalError: the run has rewritten a part since the folder was read.
+        """
+        stored = columns_of(self.key)
+        columns = stored if columns is None else list(columns)
+        if unknown := [name for name in columns if name not in stored]:
+            raise InputError(f"{self.folder} stores no column {unknown[0]!r}; there are {', '.join(stored)}")
+        read = list(dict.fromkeys(["image", *columns]))
+        return sorted_frame(self.tables(read), read)[columns]
+
+    def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """As `predictions`, one part after the other, for what does not fit into memory at once; not sorted.
+
+        Args:
+            columns: as of `predictions`, `image` among them.
+        """
+        for name, table in zip(self._parts, read_rows(self.folder, self._parts, columns), strict=True):
+            if self._keepers is None:
+                yield table
+            else:
+                kept = [image for image in self._parts[name].images if self._keepers[image] == name]
+                yield table.filter(pc.is_in(table["image"], pa.array(kept, pa.string())))
+
+    def table3(
+        self,
+        models: int | Sequence[int | Sequence[str]] | None = None,
+        crops: int | Sequence[int] | None = None,
+        *,
+        partial: bool = False,
+    ) -> pd.DataFrame:
+        """Table 3 for any members and schemes: the columns of `table3.csv`, numbers rounded as there.
+
+        Without arguments the rows are those of `table3.csv`. A row for one model uses the member with the lowest
+        one-crop top-1 error of all, and every row is compared to that member with one crop. Rows for some of the
+        members only are computed from the stored scores. Those are float32, so that two classes whose mean scores
+        are equal to seven digits may change places against what a run of these members alone would store.
+
+        Args:
+            models: how many members: 1, all, or the first so many in the ensemble's order; or several numbers. In
+                place of a number, the names of any members; then a column `members` names those of each row.
+            crops: which schemes; None for all.
+            partial: of an unfinished run, make the table of the images that are done. A column `partial` and
+                `attrs["partial"]` of the frame say whether images are missing.
+
+        Returns:
+            Rows with models ascending, then as they were asked for, then crops ascending.
+
+        Raises:
+            InputError: images are missing, no image could be read, there is no such member or scheme, or scores
+                would be needed that are not stored.
+
+        Example:
+            `table3(models=[1, 3, 7])`, `table3(models=7, crops=144)`, `table3(models=[["a", "c"], ["b", "c"]])`
+        """
+        if not partial:
+            self.require_complete()
+        if not self.images:
+            raise InputError(f"no image in {self.folder} has predictions, so there is no table")
+        schemes = schemes_of(crops, self.crops)
+        predictions = self.predictions(outcome_columns(self.key))
+        selections = selections_of(models, self.members, one_model_member(predictions, self.members))
+        computed = [each for each in selections if each.is_computed]
+        if computed:
+            predictions = pd.concat([predictions, self._computed_ranks(computed)])
+        rows = table3(predictions, self.members, {each.label: len(each.members) for each in selections})
+        # As anyone reads it from `table3.csv`, number for number.
+        frame = pd.read_csv(io.StringIO(table3_csv(row for row in rows if row.crops in schemes)))
+        if any(each.by_name for each in selections):
+            frame["members"] = [each.members for each in selections for _ in schemes]
+        if partial:
+            frame["partial"] = frame.attrs["partial"] = not self.complete
+        return frame
+
+    def _computed_ranks(self, selections: Sequence[Selection]) -> pd.DataFrame:
+        """Rows of `image, member, crops, rank` for members whose mean is not stored."""
+        self._require_scores(selections[0])
+        rows = []
+        for table in self.tables(["image", "member", "crops", "label", "scores"]):
+            for crops in self.crops:
+                of_member = {name: rows_of(table, name, crops) for name in self.members}
+                labels = of_member[self.members[0]]["label"].to_numpy()
+                images = of_member[self.members[0]]["image"]
+                scores = {name: score_matrix(found) for name, found in of_member.items()}
+                for each in selections:
+                    mean = np.stack([scores[name] for name in each.members]).mean(axis=0, dtype=np.float64)
+                    ranks = [label_rank(*pair) for pair in zip(mean, labels, strict=True)]
+                    rows.append(
+                        pd.DataFrame({"image": images, "member": each.label, "crops": crops, "rank": ranks})
+                    )
+        return pd.concat(rows)
+
+    def _require_scores(self, selection: Selection) -> None:
+        if "scores" in columns_of(self.key):
+            return
+        why = (
+            "a run that stops when decided stores none; evaluate without `until_decided=True` and"
+            if self.key.until_decided
+            else "this run stored none; evaluate"
+        )
+        raise InputError(
+            f"the rows of {', '.join(selection.members)} need the scores of their members, and {why} with "
+            "`store_scores=True`"
+        )
+
+
+def rows_of(table: pa.Table, member: str, crops: int) -> pa.Table:
+    """The rows of one member and scheme."""
+    return table.filter(pc.and_(pc.equal(table["member"], member), pc.equal(table["crops"], crops)))
+
+
+def score_matrix(table: pa.Table) -> NDArray[np.float32]:
+    """The column `scores` as float32 [rows, classes]."""
+    scores = table["scores"].combine_chunks().flatten().to_numpy()
+    matrix: NDArray[np.float32] = scores.reshape(len(table), -1)
+    return matrix
