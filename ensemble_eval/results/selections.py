@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import ENSEMBLE_ROWS
+from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
 
 # No member's name holds it.
 _AND = "\0"
