@@ -1,8 +1,11 @@
 """Images from a data set, decoded and resized in worker threads ahead of the engine, in order."""
 
+import contextlib
+import itertools
+import re
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ensemble_eval.crops import pixels, schemes
@@ -10,6 +13,8 @@ from ensemble_eval.datasets.items import Item
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of
 from ensemble_eval.errors import UnreadableImageError
+
+_SILENCES = itertools.count()
 
 
 def load_images(
@@ -31,22 +36,38 @@ def load_images(
         pinned: put pixels where a GPU can copy them from while it computes, as long as there is room.
         ahead: images that may be ready or under way before they are asked for; bounds the memory.
     """
-    # Pillow warns of odd metadata and sizes; what matters of it is checked on decoding. The filter is set here
-    # and not there because it belongs to the process, not to the worker that would set it.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     arriving = iter(items)
     pending: deque[Future[ReadyImage | UnreadableImage]] = deque()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="load")
     try:
-        while True:
-            while len(pending) <= ahead and (item := next(arriving, None)) is not None:
-                pending.append(executor.submit(load_image, *item, scheme, bicubic=bicubic, pinned=pinned))
-            if not pending:
-                return
-            yield pending.popleft().result()
+        with _pillow_silenced():
+            while True:
+                while len(pending) <= ahead and (item := next(arriving, None)) is not None:
+                    pending.append(executor.submit(load_image, *item, scheme, bicubic=bicubic, pinned=pinned))
+                if not pending:
+                    return
+                yield pending.popleft().result()
     finally:
         # Without waiting: a run that is told to stop has seconds, and a slow drive may take longer.
         executor.shutdown(wait=False, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _pillow_silenced() -> Iterator[None]:
+    """Ignore Pillow's warnings of odd metadata and sizes in the block: what matters of it is checked on decoding.
+
+    The filter belongs to the process, not to the worker that decodes. Its pattern has a number of its own, so
+    that what is taken away afterwards is this block's filter and no other's, several runs at once included.
+    """
+    pattern = rf"PIL\.(?#{next(_SILENCES)})"
+    warnings.filterwarnings("ignore", module=pattern)
+    try:
+        yield
+    finally:
+        added = ("ignore", None, Warning, re.compile(pattern), 0)
+        # The caller may have put back other filters meanwhile, as `warnings.catch_warnings` does.
+        with contextlib.suppress(ValueError):
+            warnings.filters.remove(added)  # type: ignore[attr-defined]  # a list, though the stub says less
 
 
 def load_image(

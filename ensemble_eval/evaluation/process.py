@@ -1,7 +1,7 @@
 """The work of one process of a run: evaluate those of its images that are missing, and store them."""
 
 import contextlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,8 @@ from ensemble_eval.settings import Settings
 # Enough to keep the workers busy while the engine is at one image; more would only cost memory.
 _IMAGES_AHEAD_PER_WORKER = 2
 
+Result = ImageScores | ImageDecisions | UnreadableImage
+
 
 @dataclass(frozen=True)
 class Step:
@@ -41,6 +43,61 @@ class Step:
     images: int
     passes: int
     unreadable: int
+
+    def __str__(self) -> str:
+        return f"{self.images_done}/{self.images} images, {self.passes} passes"
+
+
+def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine:
+    """The engine that runs the members over images of these inputs."""
+    batch_size = settings.batch_size or default_batch_size(inputs.device)
+    classes = inputs.ensemble.classes.count
+    return Engine(inputs.members, classes, inputs.device, batch_size, settings.decides, stop.check)
+
+
+def results_of(
+    settings: Settings,
+    inputs: Inputs,
+    positions: Iterable[int],
+    stop: StopRequests | None = None,
+    engine: Engine | None = None,
+) -> Generator[Result, None, None]:
+    """Evaluate images of the data set in memory, yielding each as soon as it is known; nothing is written.
+
+    Args:
+        settings: how images are evaluated.
+        inputs: the ensemble, the data set and the device, open.
+        positions: which images, by their index in the data set.
+        stop: what the user and the launcher ask for meanwhile; waiting for an image is cut short by it.
+        engine: of `engine_for`, for a caller that looks at its batch size meanwhile.
+
+    Raises:
+        InputError: a member fails, or yields NaN or infinity.
+    """
+    stop = stop or StopRequests()
+    items = inputs.dataset.items
+    images = load_images(
+        ((position, items[position]) for position in positions),
+        settings.crops,
+        bicubic=inputs.ensemble.interpolation == "bicubic",
+        workers=settings.workers,
+        pinned=inputs.device.type == "cuda",
+        ahead=_IMAGES_AHEAD_PER_WORKER * settings.workers,
+    )
+    with contextlib.closing(images):
+        yield from (engine or engine_for(settings, inputs, stop)).run(_arriving(images, stop))
+
+
+def _arriving(
+    images: Iterator[ReadyImage | UnreadableImage], stop: StopRequests
+) -> Iterator[ReadyImage | UnreadableImage]:
+    """Images as they come; waiting for one is cut short by a request to stop."""
+    while True:
+        with stop.at_once():
+            image = next(images, None)
+        if image is None:
+            return
+        yield image
 
 
 class Run:
@@ -68,14 +125,7 @@ class Run:
         self._place = place
         self._stop = stop or StopRequests()
         self._versions = versions()
-        self._engine = Engine(
-            inputs.members,
-            inputs.ensemble.classes.count,
-            inputs.device,
-            settings.batch_size or default_batch_size(inputs.device),
-            settings.decides,
-            self._stop.check,
-        )
+        self._engine = engine_for(settings, inputs, self._stop)
 
     @property
     def batch_size(self) -> int:
@@ -93,9 +143,11 @@ class Run:
         """
         step = Step(len(self.folder.progress.done), len(self.inputs.dataset.items), 0, 0)
         buffer = PartBuffer(self.folder.store, self._execution, save_every=self.settings.save_every)
-        with self._stop.deferred():
+        positions = self._missing_positions()
+        results = results_of(self.settings, self.inputs, positions, self._stop, self._engine)
+        with self._stop.deferred(), contextlib.closing(results):
             try:
-                for result in self._missing_results():
+                for result in results:
                     step = self._store_result(buffer, result, step)
                     yield step
                     buffer.write_if_due()
@@ -113,20 +165,6 @@ class Run:
             ranks=self._place.world,
             versions=self._versions,
         )
-
-    def _missing_results(self) -> Generator[ImageScores | ImageDecisions | UnreadableImage, None, None]:
-        """The results of this process's share of the images, as far as they are missing."""
-        items = self.inputs.dataset.items
-        images = load_images(
-            ((position, items[position]) for position in self._missing_positions()),
-            self.settings.crops,
-            bicubic=self.inputs.ensemble.interpolation == "bicubic",
-            workers=self.settings.workers,
-            pinned=self.inputs.device.type == "cuda",
-            ahead=_IMAGES_AHEAD_PER_WORKER * self.settings.workers,
-        )
-        with contextlib.closing(images):
-            yield from self._engine.run(self._arriving(images))
 
     def _missing_positions(self) -> list[int]:
         """Where this process's share of the missing images stands in the data set.
@@ -146,24 +184,15 @@ class Run:
             if item.id in again or (position in mine and item.id not in progress.accounted)
         ]
 
-    def _arriving(self, images: Iterator[ReadyImage | UnreadableImage]) -> Iterator[ReadyImage | UnreadableImage]:
-        """Images as they come; waiting for one is cut short by a request to stop."""
-        while True:
-            with self._stop.at_once():
-                image = next(images, None)
-            if image is None:
-                return
-            yield image
-
-    def _store_result(
-        self, buffer: PartBuffer, result: ImageScores | ImageDecisions | UnreadableImage, step: Step
-    ) -> Step:
+    def _store_result(self, buffer: PartBuffer, result: Result, step: Step) -> Step:
         done, passes, unreadable = step.images_done + 1, step.passes, step.unreadable
         if isinstance(result, UnreadableImage):
             buffer.add_unreadable(result.id, result.reason)
             unreadable += 1
         else:
-            buffer.add(result.id, self._rows(result), result.passes, result.all_passes)
+            # Made before they are added: an interruption here leaves no image with half of its rows.
+            rows = list(self._rows(result))
+            buffer.add(result.id, rows, result.passes, result.all_passes)
             passes += result.passes
         return Step(done, step.images, passes, unreadable)
 

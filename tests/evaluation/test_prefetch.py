@@ -117,3 +117,23 @@ def test_what_pillow_warns_of_stays_out_of_the_users_sight(tmp_path: Path) -> No
         [image] = prefetch.load_images([(0, FileItem("odd.jpg", 0, path))], 1, bicubic=False, workers=1, ahead=1)
     assert isinstance(image, ReadyImage)
     assert caught == []
+
+
+def test_the_warning_filters_are_given_back_whatever_else_changes_them(tmp_path: Path) -> None:
+    items = write_items(tmp_path, 2)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        before = list(warnings.filters)
+        first, second = (prefetch.load_images(items, 1, bicubic=False, workers=1, ahead=1) for _ in range(2))
+        next(first)
+        next(second)
+        assert len(warnings.filters) == len(before) + 2
+        first.close()
+        # The other run is still at work.
+        assert len(warnings.filters) == len(before) + 1
+        warnings.simplefilter("default", ResourceWarning)
+        changed = [entry for entry in warnings.filters if entry not in before]
+        second.close()
+        assert len(changed) == 2
+        assert warnings.filters[1:] == before
+        assert warnings.filters[0] in changed

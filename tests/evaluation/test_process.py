@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from builders import CLASS_NAMES, started, write_dataset, write_ensemble
+from builders import CLASS_NAMES, opened, started, write_dataset, write_ensemble
 
+from ensemble_eval.engine.pool import ImageScores
 from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.evaluation.process import Run, results_of
 from ensemble_eval.results.folder import Outcome
 from ensemble_eval.results.store import Store
 from ensemble_eval.settings import RunSettings
@@ -91,6 +95,41 @@ def test_an_interrupted_run_ends_with_the_same_bytes(settings: RunSettings, tmp_
     assert predictions(pieces.out) == predictions(whole.out)
     records = [json.loads((s.out / "run.json").read_text()) for s in (whole, pieces)]
     assert records[0]["images"] == records[1]["images"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_what_the_caller_raises_keeps_what_is_finished(
+    settings: RunSettings, tmp_path: Path, error: type[BaseException]
+) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def leave_at_the_third(run: Run) -> None:
+        for step in run.evaluate():
+            assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+            if step.images_done == 3:
+                raise error
+
+    with pytest.raises(error):
+        leave_at_the_third(started(into(settings, tmp_path)))
+    again = started(into(settings, tmp_path))
+    assert len(again.folder.progress.done) == 3
+    assert [str(step) for step in again.evaluate()] == [
+        f"{done}/6 images, {20 * (done - 3)} passes" for done in (4, 5, 6)
+    ]
+    again.folder.finish()
+
+
+def test_scores_of_chosen_images_need_no_folder(settings: RunSettings, tmp_path: Path) -> None:
+    evaluate(into(settings, tmp_path))
+    stored = pd.read_parquet(tmp_path / "predictions").set_index(["image", "member", "crops"])["scores"]
+    inputs = opened(into(settings, tmp_path / "nowhere"))
+    results = list(results_of(settings, inputs, [4, 1]))
+    assert [result.id for result in results] == [inputs.dataset.items[position].id for position in (4, 1)]
+    for result in results:
+        assert isinstance(result, ImageScores)
+        for crops, scores in result.mean_softmax.items():
+            assert np.array_equal(scores[0].astype(np.float32), stored[result.id, "a", crops])
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_a_finished_run_is_not_run_again(settings: RunSettings, tmp_path: Path) -> None:
