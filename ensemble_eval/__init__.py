@@ -1,3 +1,68 @@
-"""Multi-crop ensemble evaluation after *Going Deeper with Convolutions* (Szegedy et al., CVPR 2015)."""
+"""Multi-crop ensemble evaluation after *Going Deeper with Convolutions* (Szegedy et al., CVPR 2015).
+
+The names below are the library's front door. They are imported when they are first used, so that
+`import ensemble_eval` is instant and loads neither torch nor pandas.
+
+>>> import ensemble_eval as ee
+>>> ee.InputFormat.imagenet().mean
+(0.485, 0.456, 0.406)
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ensemble_eval.datasets.items import Dataset
+    from ensemble_eval.datasets.opening import open_dataset
+    from ensemble_eval.errors import EnsembleEvalError, InputError
+    from ensemble_eval.evaluation.library import evaluate, scores
+    from ensemble_eval.members.ensemble import Ensemble, InputFormat, Member
+    from ensemble_eval.members.opening import open_ensemble
+    from ensemble_eval.results.folder import Outcome
+    from ensemble_eval.results.reading import Results, read_results
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Dataset",
+    "Ensemble",
+    "EnsembleEvalError",
+    "InputError",
+    "InputFormat",
+    "Member",
+    "Outcome",
+    "Results",
+    "evaluate",
+    "open_dataset",
+    "open_ensemble",
+    "read_results",
+    "scores",
+]
+
+_DEFINED_IN = {
+    "Dataset": "datasets.items",
+    "Ensemble": "members.ensemble",
+    "EnsembleEvalError": "errors",
+    "InputError": "errors",
+    "InputFormat": "members.ensemble",
+    "Member": "members.ensemble",
+    "Outcome": "results.folder",
+    "Results": "results.reading",
+    "evaluate": "evaluation.library",
+    "open_dataset": "datasets.opening",
+    "open_ensemble": "members.opening",
+    "read_results": "results.reading",
+    "scores": "evaluation.library",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A name of the front door, imported from the room that defines it (PEP 562)."""
+    if name not in _DEFINED_IN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from ensemble_eval.errors import InputError
+
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Backend = Literal["torch", "compiled", "openvino"]
@@ -62,3 +64,17 @@ class RunSettings(Settings):
     ranks: int | None = None
     fresh: bool = False
     timeout: float = 600.0
+
+
+def decided_k(*, until_decided: bool, top1: bool) -> tuple[int, ...]:
+    """The k of each top-k error that a run which stops when decided has to know; empty for a full run.
+
+    >>> decided_k(until_decided=True, top1=True)
+    (5, 1)
+
+    Raises:
+        InputError: top-1 decisions are asked of a full run.
+    """
+    if top1 and not until_decided:
+        raise InputError("`top1` belongs to `until_decided`; a full run has the top-1 columns anyway")
+    return () if not until_decided else (5, 1) if top1 else (5,)

@@ -1,0 +1,186 @@
+"""The front door's two ways to evaluate an ensemble: into a folder, and in memory."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.engine.pool import ImageScores, UnreadableImage
+from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, sources_of
+from ensemble_eval.evaluation.process import Run, Step, results_of
+from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.results.folder import Outcome
+from ensemble_eval.settings import Backend, Precision, Settings, decided_k
+
+Images = Dataset | Iterable[tuple[str, int, bytes]]
+
+
+def evaluate(
+    ensemble: Ensemble,
+    dataset: Images,
+    *,
+    crops: int = Settings.crops,
+    out: str | Path = "results",
+    progress: Callable[[Step], object] | None = None,
+    until_decided: bool = False,
+    top1: bool = False,
+    store_scores: bool = True,
+    device: str = Settings.device,
+    precision: Precision = Settings.precision,
+    backend: Backend | Literal["auto"] = Settings.backend,
+    batch_size: int | None = Settings.batch_size,
+    workers: int = Settings.workers,
+    trust_python: bool = Settings.trust_python,
+    save_every: float = Settings.save_every,
+    fresh: bool = False,
+) -> Outcome:
+    """Evaluate an ensemble on labelled images, and write Table 3 and every prediction to a folder.
+
+    This is `ensemble-eval run` in this process: the same files in the same folder. The same call continues a run
+    that was interrupted, whether by an exception, by Ctrl-C or by the end of the process. What the command would
+    print as warnings comes as `UserWarning`.
+
+    Args:
+        ensemble: opened by `open_ensemble`, or put together from members in memory.
+        dataset: opened by `open_dataset`, or triples of id, label (class index) and the bytes of an image file.
+        crops: the largest crop scheme, 1, 10 or 144; the smaller ones come along.
+        out: folder for the results; made if it is not there.
+        progress: called after every image with where the evaluation stands.
+        until_decided: run each image only until its top-5 outcome is certain in every row of the table. The
+            table is the same; scores are not known then.
+        top1: with `until_decided`, decide the top-1 columns too.
+        store_scores: store mean softmax vectors beside ranks; tables of any subset of members need them.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: of the convolutions; softmax and sums are never in half precision.
+        backend: what runs the networks: `auto`, `torch`, `compiled` or `openvino`.
+        batch_size: crops per batch; None for what suits the device.
+        workers: threads that decode and resize.
+        trust_python: allow members of the form `python:…` to import and run installed code.
+        save_every: seconds of work that a crash may cost.
+        fresh: discard what an earlier run left in `out`.
+
+    Returns:
+        Rows of Table 3, unreadable images and costs.
+
+    Raises:
+        InputError: an argument, a member or the data set cannot be used, or `out` belongs to another run.
+
+    Example:
+        A network that never saw an image, on one grey picture:
+
+        >>> import io, tempfile, torch
+        >>> from PIL import Image
+        >>> from ensemble_eval.members.ensemble import InputFormat, Member
+        >>> picture = io.BytesIO()
+        >>> Image.new("RGB", (300, 260), "grey").save(picture, "PNG")
+        >>> network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 6))
+        >>> ensemble = Ensemble([Member("linear", network=network, input=InputFormat.imagenet())], list("abcdef"))
+        >>> images = [("grey.png", 2, picture.getvalue())]
+        >>> out = tempfile.mkdtemp()
+        >>> outcome = evaluate(ensemble, images, crops=10, out=out, device="cpu", backend="torch")
+        >>> [(row.models, row.crops, row.images) for row in outcome.rows]
+        [(1, 1, 1), (1, 10, 1)]
+    """
+    settings = Settings(
+        crops=crops,
+        device=device,
+        precision=precision,
+        backend=backend,
+        batch_size=batch_size,
+        workers=workers,
+        with_scores=store_scores and not until_decided,
+        decides=decided_k(until_decided=until_decided, top1=top1),
+        trust_python=trust_python,
+        save_every=save_every,
+    )
+    inputs = _opened(ensemble, dataset, settings)
+    arguments = {"ensemble": ensemble.name, "out": Path(out), "fresh": fresh, **asdict(settings)}
+    folder = open_folder(Path(out), settings, inputs, arguments)
+    folder.open(fresh=fresh)
+    with contextlib.closing(Run(settings, inputs, folder).evaluate()) as steps:
+        for step in steps:
+            if progress is not None:
+                progress(step)
+    return folder.finish()
+
+
+def scores(
+    ensemble: Ensemble,
+    dataset: Images,
+    *,
+    crops: int = Settings.crops,
+    on_unreadable: Callable[[UnreadableImage], object] | None = None,
+    device: str = Settings.device,
+    precision: Precision = Settings.precision,
+    backend: Backend | Literal["auto"] = Settings.backend,
+    batch_size: int | None = Settings.batch_size,
+    workers: int = Settings.workers,
+    trust_python: bool = Settings.trust_python,
+) -> Generator[ImageScores, None, None]:
+    """Evaluate an ensemble in memory and write nothing.
+
+    Args:
+        ensemble: see `evaluate`.
+        dataset: see `evaluate`.
+        crops: see `evaluate`.
+        on_unreadable: called with each image that cannot be read, which is then left out; without it such an
+            image ends the evaluation.
+        device: see `evaluate`.
+        precision: see `evaluate`.
+        backend: see `evaluate`.
+        batch_size: see `evaluate`.
+        workers: see `evaluate`.
+        trust_python: see `evaluate`.
+
+    Yields:
+        Each image's id, label and mean softmax, float64 [members, classes] for each crop scheme, as it becomes
+        known, which need not be the order of the data set.
+
+    Raises:
+        InputError: an argument, a member or the data set cannot be used.
+        UnreadableImageError: an image cannot be read, and there is no `on_unreadable`.
+
+    Example:
+        >>> import io, torch
+        >>> from PIL import Image
+        >>> from ensemble_eval.members.ensemble import Member
+        >>> picture = io.BytesIO()
+        >>> Image.new("RGB", (300, 260), "grey").save(picture, "PNG")
+        >>> halves = Member("halves", predict=lambda crops: torch.full((len(crops), 2), 0.5))
+        >>> ensemble = Ensemble([halves], ["cat", "dog"])
+        >>> for image in scores(ensemble, [("grey.png", 0, picture.getvalue())], crops=10, device="cpu"):
+        ...     print(image.id, image.mean_softmax[10])
+        grey.png [[0.5 0.5]]
+    """
+    settings = Settings(
+        crops=crops,
+        device=device,
+        precision=precision,
+        backend=backend,
+        batch_size=batch_size,
+        workers=workers,
+        trust_python=trust_python,
+    )
+    inputs = _opened(ensemble, dataset, settings)
+    positions = range(len(inputs.dataset.items))
+    with contextlib.closing(results_of(settings, inputs, positions)) as results:
+        for result in results:
+            if isinstance(result, UnreadableImage):
+                if on_unreadable is None:
+                    raise UnreadableImageError(f"{result.id} cannot be evaluated: {result.reason}")
+                on_unreadable(result)
+            elif isinstance(result, ImageScores):
+                yield result
+
+
+def _opened(ensemble: Ensemble, dataset: Images, settings: Settings) -> Inputs:
+    images = dataset if isinstance(dataset, Dataset) else Dataset.of(dataset)
+    inputs = open_inputs(settings, sources_of(ensemble, images, settings))
+    for sentence in inputs.warnings:
+        # The caller of `evaluate` or `scores`.
+        warnings.warn(sentence, UserWarning, stacklevel=3)
+    return inputs
