@@ -3,7 +3,7 @@
 Takes the options of `run`. torch's own float16 convolutions are several times slower there than float32. Here they
 and the fully connected layers are computed as a GPU's matrix units do: operands in float16, sums in float32, the
 result rounded to float16. Everything else is torch's own float16. Made to count the decisions that float16 changes
-(`benchmarks.agreement`), not for timing.
+(`ensemble-eval compare`), not for timing.
 """
 
 import sys

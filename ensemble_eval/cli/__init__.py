@@ -9,6 +9,7 @@ import click
 
 from ensemble_eval import __version__
 from ensemble_eval.cli.check import check
+from ensemble_eval.cli.compare import compare
 from ensemble_eval.cli.crops import crops
 from ensemble_eval.cli.demo_data import demo_data
 from ensemble_eval.cli.describe import describe
@@ -46,7 +47,7 @@ def cli() -> None:
         complain(f"warning: {sentence}")
 
 
-for command in (run, submit, status, merge, check, crops, describe, train, demo_data):
+for command in (run, submit, status, merge, compare, check, crops, describe, train, demo_data):
     cli.add_command(command)
 for command in (cli, *cli.commands.values()):
     command.context_class = Context

@@ -122,18 +122,23 @@ class Results:
         """Whether every image of the data set is evaluated or listed as unreadable."""
         return self.missing == 0
 
-    def require_complete(self) -> None:
-        """Refuse the results of an unfinished run.
+    def require_table(self, *, partial: bool = False) -> None:
+        """Refuse the results of an unfinished run, or of one that could read no image.
+
+        Args:
+            partial: images may be missing.
 
         Raises:
             InputError: it says how many images are missing. Which ones, only the data set can tell.
         """
-        if self.missing:
+        if self.missing and not partial:
             damaged = f" ({len(self.damaged)} parts are damaged)" if self.damaged else ""
             raise InputError(
                 f"{self.missing} of {self.key.images} images in {self.folder} are not evaluated yet{damaged}; "
                 "run the same evaluation again to finish it"
             )
+        if not self.images:
+            raise InputError(f"no image in {self.folder} has predictions, so there is no table")
 
     def predictions(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The stored predictions, sorted by image: one row per image, member and scheme.
@@ -198,10 +203,7 @@ class Results:
         Example:
             `table3(models=[1, 3, 7])`, `table3(models=7, crops=144)`, `table3(models=[["a", "c"], ["b", "c"]])`
         """
-        if not partial:
-            self.require_complete()
-        if not self.images:
-            raise InputError(f"no image in {self.folder} has predictions, so there is no table")
+        self.require_table(partial=partial)
         schemes = schemes_of(crops, self.crops)
         predictions = self.predictions(outcome_columns(self.key))
         selections = selections_of(models, self.members, one_model_member(predictions, self.members))

@@ -1,0 +1,144 @@
+"""Two runs over the same images: where their decisions, ranks and scores differ."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.results.parts import columns_of
+from ensemble_eval.results.reading import Results, rows_of, score_matrix
+
+_ROW = ["image", "member", "crops"]
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two runs differ in the rows of one member and scheme.
+
+    Attributes:
+        member: its name, or "ensemble".
+        crops: the scheme.
+        images: how many, the same in both runs.
+        top5_differs: images whose label is among the five best classes in one run only.
+        top1_differs: images whose label is the best class in one run only; None where a run does not know.
+        rank_differs: images whose label has another rank; None where a run does not know.
+        largest_score_difference: between two scores of one class; None where a run stored none.
+    """
+
+    member: str
+    crops: int
+    images: int
+    top5_differs: int | None
+    top1_differs: int | None
+    rank_differs: int | None
+    largest_score_difference: float | None
+
+
+def compare(one: Results, other: Results) -> list[Comparison]:
+    """Compare two runs, image by image, for each member and scheme in their order.
+
+    The runs may differ in precision, backend, device, weights, and in whether scores are stored.
+
+    Raises:
+        InputError: a run is unfinished or has no images, or they are not about the same images, labels, classes,
+            members and schemes; it names what only one has.
+
+    Example:
+        `compare(read_results("float32"), read_results("bfloat16"))`
+    """
+    for results in (one, other):
+        results.require_table()
+    _refuse_others("members", one, other, one.members, other.members)
+    _refuse_others("crop schemes", one, other, map(str, one.crops), map(str, other.crops))
+    _refuse_others("images", one, other, one.images, other.images)
+    if one.key.classes != other.key.classes:
+        raise InputError(
+            f"{one.folder} has {one.key.classes} classes and {other.folder} {other.key.classes}; "
+            "compare runs of the same classes"
+        )
+    ours, theirs = _outcomes(one), _outcomes(other)
+    both = ours.merge(theirs, on=_ROW, suffixes=("", "_other"), validate="one_to_one")
+    if not len(ours) == len(theirs) == len(both):
+        raise EnsembleEvalError(f"{one.folder} or {other.folder} lacks rows of some images")
+    _refuse_other_labels(one, other, both)
+    with_scores = all("scores" in columns_of(results.key) for results in (one, other))
+    names = list(dict.fromkeys(both["member"]))
+    return [
+        _comparison(
+            both[(both["member"] == member) & (both["crops"] == crops)],
+            member,
+            crops,
+            _largest_score_difference(one, other, member, crops) if with_scores else None,
+        )
+        for member in names
+        for crops in one.crops
+    ]
+
+
+def _refuse_others(what: str, one: Results, other: Results, ours: Iterable[str], theirs: Iterable[str]) -> None:
+    ours, theirs = list(ours), list(theirs)
+    only = [
+        f"only {folder} has {_first([each for each in mine if each not in others])}"
+        for folder, mine, others in ((one.folder, ours, set(theirs)), (other.folder, theirs, set(ours)))
+        if not others.issuperset(mine)
+    ]
+    if only:
+        raise InputError(f"the runs differ in their {what}: {'; '.join(only)}; compare runs over the same {what}")
+
+
+def _refuse_other_labels(one: Results, other: Results, both: pd.DataFrame) -> None:
+    changed = both.loc[both["label"] != both["label_other"], "image"].unique()
+    if len(changed):
+        raise InputError(
+            f"{one.folder} and {other.folder} have other labels for {_first(list(changed))}; "
+            "compare runs with the same labels"
+        )
+
+
+def _first(names: list[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def _outcomes(results: Results) -> pd.DataFrame:
+    """Rows of image, member, crops, label, `top5_correct` and `top1_correct`, and `rank` where it is stored."""
+    columns = [name for name in columns_of(results.key) if name not in ("top5", "top5_probability", "scores")]
+    frame = results.predictions(columns)
+    if "rank" in frame:
+        frame["top5_correct"], frame["top1_correct"] = frame["rank"] < 5, frame["rank"] < 1
+    return frame
+
+
+def _comparison(rows: pd.DataFrame, member: str, crops: int, distance: float | None) -> Comparison:
+    top5, top1 = _differing(rows, "top5_correct"), _differing(rows, "top1_correct")
+    ranks = _differing(rows, "rank") if {"rank", "rank_other"} <= set(rows.columns) else None
+    return Comparison(member, crops, len(rows), top5, top1, ranks, distance)
+
+
+def _differing(rows: pd.DataFrame, column: str) -> int | None:
+    """In how many rows two columns differ; None where one holds what is not known."""
+    ours, theirs = rows[column], rows[f"{column}_other"]
+    if ours.isna().any() or theirs.isna().any():
+        return None
+    return int((ours != theirs).sum())
+
+
+def _largest_score_difference(one: Results, other: Results, member: str, crops: int) -> float:
+    ours, theirs = (_scores(results, member, crops) for results in (one, other))
+    return float(np.abs(ours - theirs).max())
+
+
+def _scores(results: Results, member: str, crops: int) -> NDArray[np.float32]:
+    """float32 [images, classes] of one member and scheme, sorted by image: no more is held in memory at once."""
+    images, scores = list[str](), list[NDArray[np.float32]]()
+    for table in results.tables([*_ROW, "scores"]):
+        found = rows_of(table, member, crops)
+        if len(found):
+            images += found["image"].to_pylist()
+            scores.append(score_matrix(found))
+    return np.concatenate(scores)[np.argsort(np.array(images, object))]
