@@ -11,9 +11,9 @@ from ensemble_eval.cli.options import PATH
 if TYPE_CHECKING:
     from ensemble_eval.results.compare import Comparison
 
-_HEADER = ("member", "crops", "images", "top-5 differs", "top-1 differs", "rank differs", "scores differ by")
+_HEADER = ("member", "crops", "top-5 differs", "top-1 differs", "rank differs", "scores differ by")
 # The first to go where there is no room; member, crops and the top-5 stay.
-_DISPENSABLE = ("images", "rank differs", "top-1 differs", "scores differ by")
+_DISPENSABLE = ("rank differs", "top-1 differs", "scores differ by")
 
 
 @click.command()
@@ -34,6 +34,7 @@ def compare(one: Path, other: Path) -> None:
 
     rows = compare_results(read_results(one), read_results(other))
     console = Console(markup=False, emoji=False)
+    print_sentence(console, f"Two runs over the same {rows[0].images} images")
     dispensable = [(_HEADER.index(title),) for title in _DISPENSABLE]
     print_table(console, _HEADER, [_cells(row) for row in rows], dispensable, left_aligned=(0,))
     for name, differing in (
@@ -49,7 +50,6 @@ def _cells(row: "Comparison") -> list[str]:
     return [
         row.member,
         str(row.crops),
-        str(row.images),
         *("–" if count is None else str(count) for count in counts),
         "–" if distance is None else f"{distance:.2g}",
     ]

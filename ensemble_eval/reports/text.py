@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
-from typing import Any
 
 from ensemble_eval.files import csv_text
 from ensemble_eval.paper.published import published_top5_error_percent
@@ -35,23 +34,6 @@ def gain_text(gain: Gain) -> str:
         f"last row against the first: {gain.difference:+.2f} points of top-5 error{relative}; "
         f"95% interval of the difference, paired by image: {gain.low:+.2f} to {gain.high:+.2f}"
     )
-
-
-def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:
-    """The same for `run.json`: differences and bounds in percentage points of top-5 error, negative when better.
-
-    Args:
-        gain: of the last row over the first.
-        rows: of Table 3.
-    """
-    return {
-        "base": {"models": rows[0].models, "crops": rows[0].crops},
-        "compared": {"models": rows[-1].models, "crops": rows[-1].crops},
-        "top5_difference": gain.difference,
-        "top5_difference_low": gain.low,
-        "top5_difference_high": gain.high,
-        "top5_difference_percent_of_base": gain.relative,
-    }
 
 
 def saved_text(passes: int, saved: int) -> str:

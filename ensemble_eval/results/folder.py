@@ -23,16 +23,16 @@ from ensemble_eval.scoring.table3 import Gain, Row, gain, one_model_member, tabl
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run found.
+    """What a finished run found. As text it is one line about the last row of its table.
 
     Attributes:
-        rows: of Table 3.
-        gain: of the last row over the first; None where there is but one row.
-        one_model_member: whose rows stand for one model.
-        unreadable: reason by image.
-        passes: that were run.
-        passes_saved: that a full run would have taken beyond them.
-        table: path of `table3.csv`.
+        rows: Rows of Table 3, models ascending, then crops.
+        gain: How the last row's top-5 error compares to the first's; None where there is but one row.
+        one_model_member: The member whose rows stand for one model.
+        unreadable: The images that could not be read, and why. They are not counted.
+        passes: How many crops went through members.
+        passes_saved: How many more there would have been in a run that does not stop when decided.
+        table: The path of `table3.csv`; the other results lie beside it.
     """
 
     rows: list[Row]
@@ -42,6 +42,14 @@ class Outcome:
     passes: int
     passes_saved: int
     table: Path
+
+    def __str__(self) -> str:
+        last = self.rows[-1]
+        unreadable = f", {len(self.unreadable)} more unreadable" if self.unreadable else ""
+        return (
+            f"{last.top5_error:.2f}% top-5 error with {last.models} models × {last.crops} crops "
+            f"on {last.images} images{unreadable}; written to {self.table}"
+        )
 
 
 class RunFolder:
@@ -181,7 +189,7 @@ def write_tables(
     best = one_model_member(predictions, members)
     # A single row has nothing to be compared to but itself.
     improvement = gain(predictions, members) if len(rows) > 1 else None
-    compared = None if improvement is None else report_text.gain_record(improvement, rows)
+    compared = None if improvement is None else gain_record(improvement, rows)
     text = json.dumps({**record, "one_model_member": best, "gain": compared}, indent=2) + "\n"
     # The record first: a table that nobody can attribute would be refused by the next start.
     write_atomically(out / run_record.RECORD_FILE, text.encode())
@@ -189,6 +197,23 @@ def write_tables(
     write_atomically(table, report_text.table3_csv(rows).encode())
     saved = progress.all_passes - progress.passes
     return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table)
+
+
+def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:
+    """A gain for `run.json`: differences and bounds in percentage points of top-5 error, negative when better.
+
+    Args:
+        gain: of the last row over the first.
+        rows: of Table 3.
+    """
+    return {
+        "base": {"models": rows[0].models, "crops": rows[0].crops},
+        "compared": {"models": rows[-1].models, "crops": rows[-1].crops},
+        "top5_difference": gain.difference,
+        "top5_difference_low": gain.low,
+        "top5_difference_high": gain.high,
+        "top5_difference_percent_of_base": gain.relative,
+    }
 
 
 def _require_each_once(predictions: pd.DataFrame, progress: Progress) -> None:

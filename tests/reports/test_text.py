@@ -1,4 +1,4 @@
-from ensemble_eval.reports.text import gain_record, gain_text, saved_text, table3_csv, table3_text, unreadable_csv
+from ensemble_eval.reports.text import gain_text, saved_text, table3_csv, table3_text, unreadable_csv
 from ensemble_eval.scoring.table3 import Gain, Row
 
 ROWS = [
@@ -41,17 +41,6 @@ def test_the_gain_is_one_sentence() -> None:
         "95% interval of the difference, paired by image: -3.61 to -3.19"
     )
     assert "base's" not in gain_text(Gain(0.0, -1.0, 1.0, None))
-
-
-def test_the_record_says_what_was_compared_and_in_which_unit() -> None:
-    assert gain_record(Gain(-3.4, -3.61, -3.19, None), ROWS[:3]) == {
-        "base": {"models": 1, "crops": 1},
-        "compared": {"models": 7, "crops": 144},
-        "top5_difference": -3.4,
-        "top5_difference_low": -3.61,
-        "top5_difference_high": -3.19,
-        "top5_difference_percent_of_base": None,
-    }
 
 
 def test_what_a_decided_run_does_not_know_stays_empty() -> None:
