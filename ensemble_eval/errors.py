@@ -30,7 +30,7 @@ class NonFiniteScoresError(InputError):
 
 
 class LateRanksError(EnsembleEvalError):
-    """Some processes of a run have stored nothing for longer than --timeout."""
+    """Some processes of a run have stored nothing for longer than the run allows."""
 
 
 class WorkerFailedError(EnsembleEvalError):

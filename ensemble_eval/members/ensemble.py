@@ -20,6 +20,7 @@ ENSEMBLE_ROWS = "ensemble"
 _IMAGENET_1K_CLASSES = 1000
 _MAX_CLASS_FILE_BYTES = 1 << 26
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_GOES_WITH = {"weights": {"arch", "options", "sha256", "input"}, "network": {"input"}, "predict": {"fingerprint"}}
 
 Interpolation = Literal["bilinear", "bicubic"]
 # uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
@@ -145,19 +146,16 @@ class Member:
     ) -> None:
         if not isinstance(name, str) or not name:
             raise InputError(f"a member's name is a text, not {name!r}")
+        stated: dict[str, Any] = {"arch": arch, "options": options or None, "sha256": sha256}
+        stated |= {"fingerprint": fingerprint, "input": input}
         with located(f"member {name}"):
-            _require_one({"weights": weights, "network": network, "predict": predict})
-            if weights is not None:
-                arch, input = _of_weights(arch, sha256, fingerprint, input)  # noqa: A001
-            else:
-                _refuse({"options": options, "sha256": sha256}, "belongs to `weights`")
-                if network is not None:
-                    arch, input = _of_network(network, arch, fingerprint, input)  # noqa: A001
-                else:
-                    arch, input = _of_function(predict, arch, fingerprint, input)  # noqa: A001
-        weights = None if weights is None else Path(weights)
-        _set(self, name=name, weights=weights, arch=arch, options=options or {}, sha256=sha256)
-        _set(self, network=network, predict=predict, fingerprint=fingerprint, input=input)
+            source = _the_one({"weights": weights, "network": network, "predict": predict})
+            known = _known(source, network, predict)
+            _refuse_contradictions(source, stated, known)
+        given = {field: value for field, value in stated.items() if value is not None}
+        values: dict[str, Any] = {"options": {}, "sha256": None, "fingerprint": None, **known, **given}
+        path = None if weights is None else Path(weights)
+        _set(self, name=name, weights=path, network=network, predict=predict, **values)
 
 
 @dataclass(frozen=True, init=False)
@@ -262,54 +260,39 @@ def _class_names(names: Sequence[str], place: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _require_one(sources: Mapping[str, object]) -> None:
-    given = [f"`{name}`" for name, value in sources.items() if value is not None]
+def _the_one(sources: Mapping[str, object]) -> str:
+    given = [name for name, value in sources.items() if value is not None]
     if not given:
         raise InputError("there is nothing to predict with; give `weights` and `arch`, `network`, or `predict`")
     if len(given) > 1:
-        raise InputError(f"{' and '.join(given)} exclude each other; give one of them")
+        raise InputError(f"`{given[0]}` and `{given[1]}` exclude each other; give one of them")
+    return given[0]
 
 
-def _refuse(arguments: Mapping[str, object], reason: str) -> None:
-    for name, value in arguments.items():
-        if value:
-            raise InputError(f"`{name}` {reason}; leave it out")
-
-
-def _of_weights(
-    arch: str | None, sha256: str | None, fingerprint: str | None, input_format: InputFormat | None
-) -> tuple[str, InputFormat]:
-    _refuse({"fingerprint": fingerprint}, "belongs to `predict`, and the file of weights has its own")
-    if not arch:
-        raise InputError("`weights` need `arch`, the name of their architecture; add it")
-    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
-        raise InputError(f"`sha256` is 64 lower-case hexadecimal digits, not {sha256!r}")
-    return arch, input_format or InputFormat()
-
-
-def _of_network(
-    network: "nn.Module", arch: str | None, fingerprint: str | None, input_format: InputFormat | None
-) -> tuple[str, InputFormat]:
+def _known(source: str, network: "nn.Module | None", predict: PredictFunction | None) -> dict[str, Any]:
+    """What the source of a member says about it, or what is taken unless stated."""
+    if source == "weights":
+        return {"input": InputFormat()}
+    if source == "predict":
+        if not callable(predict):
+            raise InputError(f"`predict` is a function, not {type(predict).__name__}")
+        return {"arch": "predict", "input": _PIXELS}
     torch = sys.modules.get("torch")  # whoever has a network has imported it
     if torch is None or not isinstance(network, torch.nn.Module):
         raise InputError(f"`network` is a torch.nn.Module, not {type(network).__name__}; or give `predict`")
-    _refuse({"fingerprint": fingerprint}, "belongs to `predict`, and the network has its tensors")
-    if input_format is None:
+    return {"arch": f"memory:{type(network).__module__}.{type(network).__qualname__}"}
+
+
+def _refuse_contradictions(source: str, stated: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for name, value in stated.items():
+        if value is not None and name not in _GOES_WITH[source] and value != known.get(name):
+            raise InputError(f"`{name}` does not go with `{source}`; leave it out")
+    if source == "weights" and not stated["arch"]:
+        raise InputError("`weights` need `arch`, the name of their architecture; add it")
+    if source == "network" and stated["input"] is None:
         raise InputError("`network` needs `input`, such as `input=InputFormat.imagenet()`; add it")
-    actual = f"memory:{type(network).__module__}.{type(network).__qualname__}"
-    _refuse({"arch": arch if arch != actual else None}, "belongs to `weights`")
-    return actual, input_format
-
-
-def _of_function(
-    predict: PredictFunction | None, arch: str | None, fingerprint: str | None, input_format: InputFormat | None
-) -> tuple[str, InputFormat]:
-    if not callable(predict):
-        raise InputError(f"`predict` is a function, not {type(predict).__name__}")
+    sha256, fingerprint = stated["sha256"], stated["fingerprint"]
+    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+        raise InputError(f"`sha256` is 64 lower-case hexadecimal digits, not {sha256!r}")
     if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint):
         raise InputError(f"`fingerprint` is a text, not {fingerprint!r}")
-    _refuse({"arch": arch if arch != "predict" else None}, "belongs to `weights`")
-    _refuse(
-        {"input": input_format if input_format != _PIXELS else None}, "is for networks; a function gets pixels"
-    )
-    return "predict", _PIXELS

@@ -1,4 +1,4 @@
-"""Opening what `--ensemble` names: a manifest, or a folder of checkpoints that describe themselves."""
+"""Opening an ensemble that lies on disk: a manifest, or a folder of checkpoints that describe themselves."""
 
 from pathlib import Path
 

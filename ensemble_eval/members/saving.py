@@ -3,20 +3,22 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of, write_atomically
 from ensemble_eval.members.ensemble import IMAGENET_1K, ClassList, Member, class_list
 from ensemble_eval.members.manifest import member_from_table, member_table
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _METADATA_KEY = "ensemble_eval"
 
 
-def save_weights(path: Path, state_dict: Mapping[str, Tensor], member: Member, classes: ClassList) -> str:
+def save_weights(path: Path, state_dict: "Mapping[str, Tensor]", member: Member, classes: ClassList) -> str:
     """Write a state dict with its member's description to `path` as a whole or not at all.
 
     Returns:
@@ -25,6 +27,9 @@ def save_weights(path: Path, state_dict: Mapping[str, Tensor], member: Member, c
     Raises:
         InputError: the folder or disk does not take the file.
     """
+    # Only here: describing a member, and reading such a description, need no torch.
+    from safetensors.torch import save
+
     description = {
         "member": member_table(member, path.name),
         "classes": IMAGENET_1K if classes.names is None else list(classes.names),
@@ -43,7 +48,7 @@ def read_member(path: Path) -> tuple[Member, ClassList]:
     if not path.is_file():
         raise InputError(f"{path} is not a file; remove it, or name the weights in a manifest")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a readable safetensors file ({error})") from error

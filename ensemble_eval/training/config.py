@@ -81,6 +81,15 @@ class Schedule:
     auxiliary_weight: float = field(default=0.3, metadata=bounds(0, 10))
     label_smoothing: float = field(default=0.0, metadata=bounds(0, 1, below_high=True))
 
+    def __post_init__(self) -> None:
+        if self.averaging_start_epoch >= self.epochs:
+            raise InputError(
+                f"averaging_start_epoch is below epochs, not {self.averaging_start_epoch} of {self.epochs}: "
+                "nothing would be averaged"
+            )
+        if self.warmup_epochs > self.epochs:
+            raise InputError(f"warmup_epochs is at most epochs, not {self.warmup_epochs} of {self.epochs}")
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -102,6 +111,11 @@ class Sampling:
     saturation: float = field(default=0.5, metadata=bounds(0, 1))
     lighting: float = field(default=0.1, metadata=bounds(0, 1))
     random_interpolation_from_epoch: int = field(default=0, metadata=bounds(0, 100_000))
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("patch_area", self.patch_area), ("patch_aspect", self.patch_aspect)):
+            if low > high:
+                raise InputError(f"{name} is [lowest, highest], not [{low}, {high}]; swap the two")
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,6 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
     document = toml_tables.fill(_Document, table, place)
     data = toml_tables.fill(Data, document.data, f"{place}, [data]")
     sampling = toml_tables.fill(Sampling, document.sampling, f"{place}, [sampling]")
-    _check_sampling(sampling, f"{place}, [sampling]")
     recipe = Recipe(
         name=document.name or Path(place).stem,
         data=Data(folder / data.train, folder / data.val, data.cache_decoded),
@@ -206,7 +219,6 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
         validate_every_epochs=document.validate_every_epochs,
         save_every_steps=document.save_every_steps,
     )
-    _check_schedule(recipe.schedule, f"{place}, [schedule]")
     _check_names(recipe, place)
     return recipe
 
@@ -214,26 +226,7 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
 def _member(row: Mapping[str, Any], shared: Sampling, place: str) -> MemberPlan:
     member = toml_tables.fill(_MemberRow, row, place)
     sampling = toml_tables.fill(Sampling, {**asdict(shared), **member.sampling}, f"{place}, sampling")
-    _check_sampling(sampling, f"{place}, sampling")
     return MemberPlan(member.name, member.seed, member.width, sampling)
-
-
-def _check_sampling(sampling: Sampling, place: str) -> None:
-    for name, (low, high) in (("patch_area", sampling.patch_area), ("patch_aspect", sampling.patch_aspect)):
-        if low > high:
-            raise InputError(f"{place}: {name} is [lowest, highest], not [{low}, {high}]; swap the two")
-
-
-def _check_schedule(schedule: Schedule, place: str) -> None:
-    if schedule.averaging_start_epoch >= schedule.epochs:
-        raise InputError(
-            f"{place}: averaging_start_epoch is below epochs, not {schedule.averaging_start_epoch} of "
-            f"{schedule.epochs}: nothing would be averaged"
-        )
-    if schedule.warmup_epochs > schedule.epochs:
-        raise InputError(
-            f"{place}: warmup_epochs is at most epochs, not {schedule.warmup_epochs} of {schedule.epochs}"
-        )
 
 
 def _check_names(recipe: Recipe, place: str) -> None:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +73,12 @@ def test_an_ensemble_is_what_its_manifest_says(tmp_path: Path) -> None:
     expected = Member("a", arch="googlenet", weights=tmp_path / "a.safetensors", options={"width": 0.05})
     classes = ClassList(str(tmp_path / "classes.txt"), 7, CLASS_NAMES)
     assert ensemble == Ensemble([expected], classes, "tiny")
+
+
+def test_opening_an_ensemble_needs_no_torch(tmp_path: Path) -> None:
+    path = write_ensemble(tmp_path, members=1)
+    program = (
+        "import sys; from ensemble_eval.members.opening import open_ensemble; "
+        f"open_ensemble({str(path)!r}); open_ensemble({str(tmp_path)!r}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
