@@ -10,7 +10,7 @@ DEMO_SEED := 2015
 IMAGES ?=
 BENCH ?=
 
-.PHONY: test test-oldest faults demo checkpoints bench clean
+.PHONY: test test-fast test-oldest coverage golden faults demo checkpoints bench clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -18,6 +18,24 @@ test: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest --quiet
+
+# Without what takes long, starts processes or needs Slurm: a minute and a half on two cores.
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet -m 'not slow and not processes and not slurm'
+
+# Which lines of the package no test runs, those of started processes included.
+coverage: $(VENV)/.installed-dev
+	rm -f .coverage .coverage.*
+	-$(BIN)/pytest --quiet --cov --cov-report=
+	$(BIN)/coverage report
+	$(BIN)/coverage html --directory build/coverage
+
+# Writes the expected texts of `--help` anew; look at the difference before it is committed.
+golden: $(VENV)/.installed-dev
+	RENEW_GOLDEN=1 $(BIN)/pytest --quiet tests/cli/test_golden_help.py
 
 # With the oldest torch that is promised, in an environment of its own.
 test-oldest:

@@ -1,6 +1,7 @@
 """What many tests need: pictures, networks whose weights matter, and whole ensembles and data sets on disk."""
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ from ensemble_eval.results.key import MemberKey, RunKey
 from ensemble_eval.results.parts import Execution
 from ensemble_eval.settings import RunSettings
 
-SHARED = Path(__file__).parents[1] / ".." / "shared"
+# Where photographs and pretrained networks lie, which are no part of the project.
+SHARED = Path(os.environ.get("SHARED_FOLDER") or Path(__file__).parents[1] / ".." / "shared")
 # Seven, so that a top-5 decision can be wrong.
 CLASS_NAMES = ("ant", "bee", "cat", "dog", "eel", "fox", "gnu")
 CLASSES = ClassList("classes.txt", len(CLASS_NAMES), CLASS_NAMES)
