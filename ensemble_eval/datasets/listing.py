@@ -2,17 +2,17 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.errors import first_names
 from ensemble_eval.files import atomic_path, csv_text, read_regular
 
 # Parquet's readers pass over names that begin with an underscore.
 LISTING_PREFIX = "_images-"
 _COLUMNS = ["image", "label", "ends"]
 _DIGITS = 16
-_NAMED_AT_MOST = 3
 
 # Label and digest of size and ends, as text, by image.
 _Listing = Mapping[str, tuple[str, str]]
@@ -35,6 +35,15 @@ def write_listing(folder: Path, dataset: Dataset) -> None:
         temporary.write_bytes(text.encode())
 
 
+def listed_images(folder: Path, sha256: str) -> tuple[str, ...] | None:
+    """Ids of the images of the data set with the fingerprint `sha256`, by its table in `folder`.
+
+    None where there is no such table, or it cannot be read.
+    """
+    listed = _read(_path(folder, sha256))
+    return None if listed is None else tuple(listed)
+
+
 def changes_since(folder: Path, sha256: object, dataset: Dataset) -> str | None:
     """What differs in `dataset` from the one with the fingerprint `sha256`, by its table in `folder`, as a phrase.
 
@@ -52,7 +61,7 @@ def changes_since(folder: Path, sha256: object, dataset: Dataset) -> str | None:
         "of another size, beginning or end": [image for image in both if now[image][1] != earlier[image][1]],
     }
     return "dataset: " + ", ".join(
-        f"{len(images)} {kind} ({_some(images)})" for kind, images in kinds.items() if images
+        f"{len(images)} {kind} ({first_names(images)})" for kind, images in kinds.items() if images
     )
 
 
@@ -73,7 +82,3 @@ def _read(path: Path) -> _Listing | None:
         return {image: (label, ends) for image, label, ends in rows} if header == _COLUMNS else None
     except (OSError, ValueError, csv.Error):
         return None
-
-
-def _some(images: Sequence[str]) -> str:
-    return ", ".join(images[:_NAMED_AT_MOST]) + (", …" if len(images) > _NAMED_AT_MOST else "")

@@ -7,12 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.errors import EnsembleEvalError, InputError, first_names
 from ensemble_eval.results.parts import columns_of
 from ensemble_eval.results.reading import Results, rows_of, score_matrix
 
 _ROW = ["image", "member", "crops"]
-_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ def compare(one: Results, other: Results) -> list[Comparison]:
 def _refuse_others(what: str, one: Results, other: Results, ours: Iterable[str], theirs: Iterable[str]) -> None:
     ours, theirs = list(ours), list(theirs)
     only = [
-        f"only {folder} has {_first([each for each in mine if each not in others])}"
+        f"only {folder} has {first_names([each for each in mine if each not in others])}"
         for folder, mine, others in ((one.folder, ours, set(theirs)), (other.folder, theirs, set(ours)))
         if not others.issuperset(mine)
     ]
@@ -94,15 +93,9 @@ def _refuse_other_labels(one: Results, other: Results, both: pd.DataFrame) -> No
     changed = both.loc[both["label"] != both["label_other"], "image"].unique()
     if len(changed):
         raise InputError(
-            f"{one.folder} and {other.folder} have other labels for {_first(list(changed))}; "
+            f"{one.folder} and {other.folder} have other labels for {first_names(list(changed))}; "
             "compare runs with the same labels"
         )
-
-
-def _first(names: list[str]) -> str:
-    """The first few of some names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def _outcomes(results: Results) -> pd.DataFrame:

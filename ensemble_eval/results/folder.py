@@ -11,7 +11,7 @@ import pandas as pd
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.listing import changes_since, write_listing
-from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.errors import EnsembleEvalError, InputError, first_names
 from ensemble_eval.files import require_could_be_written, write_atomically
 from ensemble_eval.reports import text as report_text
 from ensemble_eval.results import run_record
@@ -147,10 +147,9 @@ class RunFolder:
         accounted = self.progress.accounted
         missing = [image for image in self.images if image not in accounted]
         if missing:
-            more = ", …" if len(missing) > 3 else ""
             raise EnsembleEvalError(
                 f"{len(missing)} of {len(self.images)} images are not evaluated yet "
-                f"({', '.join(missing[:3])}{more}), so no table is written; run the same command again"
+                f"({first_names(missing)}), so no table is written; run the same command again"
             )
         if extra := accounted.difference(self.images):
             raise EnsembleEvalError(

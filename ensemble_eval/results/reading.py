@@ -13,11 +13,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ensemble_eval.crops.schemes import schemes_up_to
-from ensemble_eval.errors import InputError
+from ensemble_eval.datasets.listing import listed_images
+from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.reports.text import table3_csv
 from ensemble_eval.results import run_record
 from ensemble_eval.results.key import RunKey
-from ensemble_eval.results.parts import Part, columns_of, outcome_columns, read_parts, require_key
+from ensemble_eval.results.parts import (
+    PREDICTIONS_FOLDER,
+    Part,
+    columns_of,
+    outcome_columns,
+    read_parts,
+    require_key,
+)
 from ensemble_eval.results.repeated_images import keepers_of
 from ensemble_eval.results.selections import Selection, schemes_of, selections_of
 from ensemble_eval.results.store import combine, read_rows, sorted_frame
@@ -118,6 +126,13 @@ class Results:
         return self.key.images - len(self.images) - len(self.unreadable)
 
     @property
+    def missing_images(self) -> tuple[str, ...] | None:
+        """Ids of the missing images; None where the folder has no list of the data set's images."""
+        listed = listed_images(self.folder / PREDICTIONS_FOLDER, self.key.dataset)
+        accounted = {*self.images, *self.unreadable}
+        return None if listed is None else tuple(image for image in listed if image not in accounted)
+
+    @property
     def complete(self) -> bool:
         """Whether every image of the data set is evaluated or listed as unreadable."""
         return self.missing == 0
@@ -129,13 +144,15 @@ class Results:
             partial: images may be missing.
 
         Raises:
-            InputError: it says how many images are missing. Which ones, only the data set can tell.
+            InputError: it says how many images are missing, and names the first of them.
         """
         if self.missing and not partial:
-            damaged = f" ({len(self.damaged)} parts are damaged)" if self.damaged else ""
+            named = first_names(self.missing_images or ())
+            damaged = f"{len(self.damaged)} parts are damaged" if self.damaged else ""
+            more = "; ".join(filter(None, (named, damaged)))
             raise InputError(
-                f"{self.missing} of {self.key.images} images in {self.folder} are not evaluated yet{damaged}; "
-                "run the same evaluation again to finish it"
+                f"{self.missing} of {self.key.images} images in {self.folder} are not evaluated yet"
+                f"{f' ({more})' if more else ''}; run the same evaluation again to finish it"
             )
         if not self.images:
             raise InputError(f"no image in {self.folder} has predictions, so there is no table")

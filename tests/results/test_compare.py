@@ -98,7 +98,7 @@ MANY = {f"{number}.png": 0 for number in range(6)}
         ),
         (
             {"ranks": MANY, "scores": dict.fromkeys(MANY, (0, 1))},
-            "images: only {one} has x, y, z; only {other} has 0.png, 1.png, 2.png and 3 more; compare",
+            "images: only {one} has x, y, z; only {other} has 0.png, 1.png, 2.png, …; compare",
         ),
         ({"ranks": {"x": 0, "y": 4}, "unreadable": ["z"]}, "images: only {one} has z; compare"),
         ({"members": (member_key("b"),)}, "members: only {one} has a; only {other} has b; compare"),

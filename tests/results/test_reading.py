@@ -190,9 +190,16 @@ def test_a_run_without_scores_has_stored_rows_only_and_says_which_argument_keeps
 def test_an_unfinished_run_says_what_is_missing_or_gives_what_there_is(unfinished: Path, finished: Path) -> None:
     results = read_results(unfinished)
     assert (results.complete, results.missing, len(results.images), results.record) == (False, 2, 4, None)
-    with pytest.raises(
-        InputError, match=r"2 of 6 images in .* are not evaluated yet; run the same evaluation again"
-    ):
+    assert results.missing_images == ("eel/04.png", "fox/05.png")
+    sentence = (
+        r"2 of 6 images in .* are not evaluated yet \(eel/04\.png, fox/05\.png\); run the same evaluation again"
+    )
+    with pytest.raises(InputError, match=sentence):
+        results.table3()
+    [listing] = (unfinished / "predictions").glob("_images-*")
+    listing.unlink()
+    assert results.missing_images is None
+    with pytest.raises(InputError, match="are not evaluated yet; run the same evaluation again"):
         results.table3()
     table = results.table3(models=[1, 2, 3], partial=True)
     assert set(table["images"]) == {4}
@@ -208,7 +215,7 @@ def test_a_damaged_part_is_named_left_alone_and_its_images_are_missing(unfinishe
     results = read_results(unfinished)
     assert results.damaged == ("part-" + 32 * "0" + ".parquet",)
     assert (results.missing, len(part_paths(unfinished))) == (2, 2)
-    with pytest.raises(InputError, match=r"not evaluated yet \(1 parts are damaged\)"):
+    with pytest.raises(InputError, match=r"not evaluated yet \(eel/04\.png, fox/05\.png; 1 parts are damaged\)"):
         results.table3()
     path.unlink()
     with pytest.raises(InputError, match=r"all 1 parts in .* are damaged"):
