@@ -68,8 +68,8 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
             f"the weights {path} hold more than tensors, or are no weights at all; nothing in them was run: "
             "save the network's state_dict() alone, best as safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, AttributeError, IndexError) as error:
-        # torch.load reports damage with whichever of these its layers happen to raise.
+    except Exception as error:
+        # torch.load reports damage with whatever its layers happen to raise, assertions and struct's errors too.
         raise InputError(
             f"the weights {path} are damaged or truncated ({first_line(error)}); get the file again"
         ) from error

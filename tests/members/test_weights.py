@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.members.loading import load_member
+from ensemble_eval.members.weights import load_state_dict
 from ensemble_eval.models.registry import build
 
 COUNT = len(CLASS_NAMES)
@@ -100,6 +101,14 @@ def test_missing_keys_are_counted_and_named(saved: Callable[[object], Member], s
     assert message.startswith("member a: ")
 
 
+def test_three_missing_keys_are_all_there_is_to_name(
+    saved: Callable[[object], Member], state_dict: StateDict
+) -> None:
+    names = ("conv2.bn.weight", "conv2.bn.bias", "fc.bias")
+    message = _refusal(saved({key: value for key, value in state_dict.items() if key not in names}))
+    assert message.endswith("lacks 3 of the keys of googlenet: " + ", ".join(names) + "; check arch and options")
+
+
 def test_unexpected_keys_are_counted_and_named(saved: Callable[[object], Member], state_dict: StateDict) -> None:
     message = _refusal(saved(state_dict | {"fc.scale": torch.ones(1), "head.weight": torch.ones(1)}))
     assert "has 2 keys that googlenet does not have: fc.scale, head.weight; check arch and options" in message
@@ -178,7 +187,7 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
         assert _refusal(_member(path)) == f"the weights {path} do not exist; check the path in the manifest"
 
 
-@pytest.mark.parametrize("kept", [0, 5, 100, 0.5, 0.999])
+@pytest.mark.parametrize("kept", [0, 5, 8, 100, 0.5, 0.999])
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_truncated_weights_are_refused(tmp_path: Path, state_dict: StateDict, suffix: str, kept: float) -> None:
     path = tmp_path / f"a.{suffix}"
@@ -189,6 +198,27 @@ def test_truncated_weights_are_refused(tmp_path: Path, state_dict: StateDict, su
     data = path.read_bytes()
     path.write_bytes(data[: kept if isinstance(kept, int) else int(len(data) * kept)])
     assert f"the weights {path} are damaged or truncated" in _refusal(_member(path))
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_damage_anywhere_in_a_torch_file_is_one_line_that_names_it_once(
+    tmp_path: Path, zipped: bool, damage: str
+) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"a": torch.ones(3)}, path, _use_new_zipfile_serialization=zipped)
+    data = path.read_bytes()
+    refusals = []
+    for position in range(0, len(data), 1 if damage == "flipped" else 5):
+        flipped = bytes([data[position] ^ 0x55]) + data[position + 1 :]
+        path.write_bytes(data[:position] + (flipped if damage == "flipped" else b""))
+        try:
+            load_state_dict(path)
+        except InputError as error:
+            refusals.append(str(error))
+    # Some bytes are the tensor's own, and the checksums of a zip file are not looked at.
+    assert len(refusals) > (100 if damage == "flipped" else len(data) / 5 - 1)
+    assert all("\n" not in refusal and refusal.count(str(path)) == 1 for refusal in refusals)
 
 
 @pytest.mark.parametrize("content", [b"<html>404 not found</html>", b"version https://git-lfs.github.com/spec/v1"])
