@@ -46,30 +46,35 @@ def read_results(folder: str | Path) -> "Results":
         InputError: it holds no results, or files that are not of one run.
 
     Example:
-        A folder with two images of a run, as `evaluate` leaves it; then what was found in it.
+        Three members that tell colours apart, the last of them the wrong way round, on two pictures:
 
-        >>> from tempfile import mkdtemp
-        >>> from ensemble_eval.results import key, parts, store
-        >>> member = key.MemberKey(name="a", weights="…", arch="googlenet", options={}, input={})
-        >>> of_run = key.RunKey(
-        ...     crops=1, precision="float32", backend="torch", device_type="cpu", scores=False, until_decided=(),
-        ...     interpolation="bilinear", classes=10, dataset="…", images=2, members=(member,),
-        ... )
-        >>> ranks = {"ant/1.png": 0, "bee/2.png": 7}
-        >>> rows = [{"image": name, "member": "a", "crops": 1, "rank": rank} for name, rank in ranks.items()]
-        >>> folder = Path(mkdtemp())
-        >>> store.Store(folder, of_run).write(parts.Part(rows, list(ranks)))
+        >>> import io, tempfile, torch, ensemble_eval as ee
+        >>> from PIL import Image
+        >>> def member(name, factor):
+        ...     def predict(crop_batch):
+        ...         return torch.softmax(factor * crop_batch.float().mean((2, 3)) / 255, dim=1)
+        ...     return ee.Member(name, predict=predict, fingerprint=f"{factor}")
+        >>> def picture(colour):
+        ...     Image.new("RGB", (60, 40), colour).save(file := io.BytesIO(), "PNG")
+        ...     return file.getvalue()
+        >>> ensemble = ee.Ensemble([member("a", 1), member("b", 2), member("c", -1)], ["red", "lime", "blue"])
+        >>> images = [("1.png", 0, picture("red")), ("2.png", 2, picture("blue"))]
+        >>> out = tempfile.mkdtemp()
+        >>> outcome = ee.evaluate(ensemble, images, crops=10, out=out, device="cpu")
 
-        >>> results = read_results(folder)
-        >>> results.complete, results.members, results.crops
-        (True, ('a',), (1,))
-        >>> results.predictions(["image", "rank"])
-               image  rank
-        0  ant/1.png     0
-        1  bee/2.png     7
-        >>> results.table3()[["models", "crops", "top5_error", "top5_wrong"]]
-           models  crops  top5_error  top5_wrong
-        0       1      1        50.0           1
+        What was found, read back by whoever has the folder:
+
+        >>> results = ee.read_results(out)
+        >>> results.complete, results.members, results.crops, results.images
+        (True, ('a', 'b', 'c'), (1, 10), ('1.png', '2.png'))
+        >>> results.predictions(["image", "member", "crops", "rank"]).query("crops == 10 and member == 'c'")
+            image member  crops  rank
+        6   1.png      c     10     2
+        14  2.png      c     10     2
+        >>> results.table3(models=[["c"], ["a", "b"]], crops=10)[["members", "crops", "top1_wrong"]]
+          members  crops  top1_wrong
+        0    (c,)     10           2
+        1  (a, b)     10           0
     """
     out = Path(folder)
     parts = read_parts(out)

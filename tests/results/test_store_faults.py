@@ -115,8 +115,8 @@ def test_a_run_whose_disk_fills_up_says_so_and_continues_once_there_is_space(
     def fill_up(descriptor: int) -> None:
         nonlocal flushed
         flushed += 1
-        # The list of images and two parts, each with its folder.
-        if flushed > 6:
+        # Two parts, each with its folder.
+        if flushed > 4:
             raise OSError(errno.ENOSPC, "No space left on device")
         flush(descriptor)
 
