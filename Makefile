@@ -10,7 +10,7 @@ DEMO_SEED := 2015
 IMAGES ?=
 BENCH ?=
 
-.PHONY: test test-fast test-oldest coverage golden faults demo checkpoints bench clean
+.PHONY: test test-fast test-oldest coverage golden pictures faults demo checkpoints bench clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -36,6 +36,14 @@ coverage: $(VENV)/.installed-dev
 # Writes the expected texts of `--help` anew; look at the difference before it is committed.
 golden: $(VENV)/.installed-dev
 	RENEW_GOLDEN=1 $(BIN)/pytest --quiet tests/cli/test_golden_help.py
+
+# The pictures of the README and of docs/crops.md, from one drawn picture.
+pictures: $(VENV)/.installed-cpu
+	$(BIN)/ensemble-eval demo-data build/crops/val --split val --images 24 --seed $(DEMO_SEED)
+	$(BIN)/ensemble-eval crops build/crops/val/heart-marble-berry/val_00000002.JPEG --out build/crops/out
+	cp build/crops/out/overview.png docs/crops-overview.png
+	$(BIN)/python -c 'from PIL import Image; sheet = Image.open("build/crops/out/sheet.png"); \
+	  sheet.thumbnail((1000, 1053)); sheet.save("docs/crops-sheet.jpg", quality=75, optimize=True)'
 
 # With the oldest torch that is promised, in an environment of its own.
 test-oldest:
