@@ -1,5 +1,6 @@
-"""What an evaluation can be asked for, with every default. Nothing heavy is imported here."""
+"""What an evaluation or a training can be asked for, with every default. Nothing heavy is imported here."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -64,6 +65,37 @@ class RunSettings(Settings):
     ranks: int | None = None
     fresh: bool = False
     timeout: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """What `ensemble-eval train` is given beside the recipe.
+
+    Attributes:
+        out: folder for weights, logs, training states and the ensemble's manifest.
+        members: names of those to train; none means all.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        workers: loading processes for each training process; None for what suits the device.
+        fresh: whether to forget what is there of these members.
+    """
+
+    out: Path = Path("checkpoints")
+    members: tuple[str, ...] = ()
+    device: str = "auto"
+    workers: int | None = None
+    fresh: bool = False
+
+
+def require_seconds(**arguments: float) -> None:
+    """Refuse what is no number of seconds, by its name.
+
+    >>> require_seconds(timeout=float("inf"))
+    Traceback (most recent call last):
+    ensemble_eval.errors.InputError: `timeout` is a number of seconds, not inf
+    """
+    for name, seconds in arguments.items():
+        if not math.isfinite(seconds):
+            raise InputError(f"`{name}` is a number of seconds, not {seconds}")
 
 
 def decided_k(*, until_decided: bool, top1: bool) -> tuple[int, ...]:

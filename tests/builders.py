@@ -19,7 +19,7 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, open_sources
 from ensemble_eval.evaluation.process import Run
-from ensemble_eval.launch.place import Place
+from ensemble_eval.launch.place import Place, Role
 from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
 from ensemble_eval.members.manifest import write_manifest
@@ -199,5 +199,5 @@ def started(
     """One process's share of a run, with its output folder open."""
     inputs = inputs or opened(settings)
     folder = open_folder(settings.out, settings, inputs, asdict(settings))
-    folder.open(fresh=settings.fresh, checked=bool(place and place.parent))
+    folder.open(fresh=settings.fresh, checked=bool(place and place.role is Role.WORKER))
     return Run(settings, inputs, folder, place or Place(), stop)

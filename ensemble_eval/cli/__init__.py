@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -15,7 +15,7 @@ from ensemble_eval.cli.demo_data import demo_data
 from ensemble_eval.cli.describe import describe
 from ensemble_eval.cli.environment import PREFIX, unknown_variables
 from ensemble_eval.cli.merge import merge
-from ensemble_eval.cli.output import Context, complain, print_in_any_encoding
+from ensemble_eval.cli.output import Context, complain, complain_of, print_in_any_encoding, warn
 from ensemble_eval.cli.run import run
 from ensemble_eval.cli.status import status
 from ensemble_eval.cli.submit import submit
@@ -28,13 +28,26 @@ _SIGINT, _SIGTERM = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _STOPPED = (_SIGINT, _SIGTERM)
 
 
+class _Commands(click.Group):
+    """The commands, whose errors become one sentence if they were raised on purpose."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """The exit code."""
+        try:
+            return super().invoke(context)
+        except EnsembleEvalError as error:
+            complain_of(error)
+            return error.exit_code
+
+
 @click.group(
+    cls=_Commands,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
         # A job's environment may set any option: ENSEMBLE_EVAL_RUN_BACKEND=torch.
         "auto_envvar_prefix": PREFIX,
-    }
+    },
 )
 @click.version_option(__version__, prog_name="ensemble-eval")
 def cli() -> None:
@@ -44,7 +57,7 @@ def cli() -> None:
     130 and 143 interrupted.
     """
     for sentence in unknown_variables(cli, os.environ):
-        complain(f"warning: {sentence}")
+        warn(sentence)
 
 
 for command in (run, submit, status, merge, compare, check, crops, describe, train, demo_data):
@@ -65,14 +78,11 @@ def main() -> NoReturn:
 
 
 def run_command_line() -> int:
-    """The exit code of the command line in `sys.argv`; errors that we raise on purpose become one sentence."""
+    """The exit code of the command line in `sys.argv`; errors that are raised on purpose become one sentence."""
     print_in_any_encoding()
     try:
         code: int | None = cli.main(prog_name="ensemble-eval", standalone_mode=False)
         return code or 0
-    except EnsembleEvalError as error:
-        complain(f"error: {error}")
-        return error.exit_code
     except click.ClickException as error:
         error.show(sys.stderr)
         return error.exit_code

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from ensemble_eval.cli.options import evaluation_options
-from ensemble_eval.cli.output import complain, say
+from ensemble_eval.cli.options import evaluation_options, settings_from
+from ensemble_eval.cli.output import say, warn
 from ensemble_eval.launch.cpu import wait_without_spinning
 
 
@@ -18,7 +18,6 @@ def check(**options: Any) -> None:
     files, and times one batch; leaves nothing behind.
     """
     wait_without_spinning()
-    from ensemble_eval.cli.settings import settings_from
     from ensemble_eval.evaluation.cost import estimate, padding_warnings
     from ensemble_eval.evaluation.opening import open_folder, open_inputs, open_sources
 
@@ -27,13 +26,14 @@ def check(**options: Any) -> None:
     folder = open_folder(settings.out, settings, inputs, {})
     folder.refuse_foreign()
     folder.refuse_unwritable()
-    for warning in (*inputs.warnings, *padding_warnings(settings, len(inputs.dataset.items))):
-        complain(f"warning: {warning}")
+    images = len(inputs.dataset.items)
+    for warning in (*inputs.warnings, *padding_warnings(settings.batch_size, settings.crops, images)):
+        warn(warning)
     say(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
     say(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
-    say(f"data set  {inputs.dataset.source}: {len(inputs.dataset.items)} images")
+    say(f"data set  {inputs.dataset.source}: {images} images")
     say(f"device    {inputs.device}, {inputs.backend}, {settings.precision}")
-    cost = estimate(settings, inputs)
+    cost = estimate(inputs, settings.crops, settings.batch_size)
     say(f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)")
     say(f"pace      {cost.passes_per_second:.0f} crops/s in one timed batch, so about {cost.duration}")
     say("everything that a run needs is there")

@@ -1,117 +1,135 @@
-"""Bundles of options that several commands share."""
+"""Bundles of options that several commands share; their defaults and choices are those of the settings."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
+from ensemble_eval.crops.schemes import SCHEMES
 from ensemble_eval.errors import InputError
+from ensemble_eval.settings import BACKENDS, PRECISIONS, RunSettings, decided_k, require_seconds
 
-Command = Callable[..., Any]
+Command = TypeVar("Command", bound=Callable[..., Any])
+Option = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
+
+
+def option_of(settings: type, name: str, help_text: str, **attributes: Any) -> Option[Any]:
+    """The option for one field of settings, with the field's name and default.
+
+    Args:
+        settings: the dataclass.
+        name: of the field.
+        help_text: what `--help` says.
+        attributes: further ones of `click.option`.
+    """
+    default = getattr(settings, name)
+    shown = default is not None and not isinstance(default, bool)
+    attributes = {"default": default, "show_default": shown, "help": help_text, **attributes}
+    return click.option(f"--{name.replace('_', '-')}", **attributes)
 
 
 def evaluation_options(command: Command) -> Command:
     """What `run` and `check` both need to know: the data set, the ensemble, the crops and the device."""
-    for option in reversed(
-        (
-            click.argument("dataset", type=PATH),
-            click.option(
-                "--ensemble",
-                type=PATH,
-                default=Path("manifests/default.toml"),
-                show_default=True,
-                callback=_require_default_manifest,
-                help="Manifest, or folder of checkpoints.",
-            ),
-            click.option("--models", type=int, help="Use the first N members.  [default: all]"),
-            click.option(
-                "--crops",
-                type=int,
-                default=144,
-                show_default=True,
-                help="Crop scheme: 1, 10 or 144; the smaller come along.",
-            ),
-            click.option("--labels", type=PATH, help="CSV file,label for a flat folder of images."),
-            click.option(
-                "--out", type=PATH, default=Path("results"), show_default=True, help="Folder for the results."
-            ),
-            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
-            click.option(
-                "--precision",
-                type=click.Choice(["float32", "bfloat16", "float16"]),
-                default="float32",
-                show_default=True,
-                help="Of the convolutions; softmax and sums are never in half precision.",
-            ),
-            click.option(
-                "--backend",
-                type=click.Choice(["auto", "torch", "compiled", "openvino"]),
-                default="auto",
-                show_default=True,
-                help="What runs the networks; auto is openvino (the extra [cpu]) on a CPU, else torch.",
-            ),
-            click.option(
-                "--batch-size",
-                type=int,
-                help="Crops per batch.  [default: by device, halved if needed]",
-            ),
-            click.option(
-                "--workers", type=int, default=2, show_default=True, help="Threads that decode and resize."
-            ),
-            click.option(
-                "--scores",
-                type=click.Choice(["all", "none"]),
-                help="Keep every mean softmax vector, or only ranks and top 5.  [default: all]",
-            ),
-            click.option(
-                "--until-decided",
-                is_flag=True,
-                help="Run each image until its top-5 outcome is certain: the same top-5 table from fewer passes.",
-            ),
-            click.option("--top1", is_flag=True, help="With --until-decided: decide the top-1 columns too."),
-            click.option("--trust-python", is_flag=True, help="Allow members that run installed code (python:…)."),
+    return _with_options(
+        command,
+        click.argument("dataset", type=PATH),
+        _run_option(
+            "ensemble", "Manifest, or folder of checkpoints.", type=PATH, callback=_require_default_manifest
+        ),
+        _run_option("models", "Use the first N members.  [default: all]", type=int),
+        _run_option(
+            "crops",
+            f"Crop scheme: {', '.join(map(str, SCHEMES[:-1]))} or {SCHEMES[-1]}; the smaller come along.",
+        ),
+        _run_option("labels", "CSV file,label for a flat folder of images.", type=PATH),
+        _run_option("out", "Folder for the results.", type=PATH),
+        _run_option("device", "auto, cpu, cuda or cuda:N."),
+        _run_option(
+            "precision",
+            "Of the convolutions; softmax and sums are never in half precision.",
+            type=click.Choice(PRECISIONS),
+        ),
+        _run_option(
+            "backend",
+            "What runs the networks; auto is openvino (the extra [cpu]) on a CPU, else torch.",
+            type=click.Choice(("auto", *BACKENDS)),
+        ),
+        _run_option("batch_size", "Crops per batch.  [default: by device, halved if needed]", type=int),
+        _run_option("workers", "Threads that decode and resize."),
+        click.option(
+            "--scores",
+            type=click.Choice(["all", "none"]),
+            help="Keep every mean softmax vector, or only ranks and top 5.  [default: all]",
+        ),
+        click.option(
+            "--until-decided",
+            is_flag=True,
+            help="Run each image until its top-5 outcome is certain: the same top-5 table from fewer passes.",
+        ),
+        click.option("--top1", is_flag=True, help="With --until-decided: decide the top-1 columns too."),
+        _run_option("trust_python", "Allow members that run installed code (python:…).", is_flag=True),
+        _run_option(
+            "fresh",
+            "Discard what an earlier run left in --out; not under a launcher.",
+            is_flag=True,
             # Not from the environment, where it would outlive the command that it was meant for.
-            click.option(
-                "--fresh",
-                is_flag=True,
-                allow_from_autoenv=False,
-                help="Discard what an earlier run left in --out; not under a launcher.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+            allow_from_autoenv=False,
+        ),
+    )
 
 
 def distribution_options(command: Command) -> Command:
     """How `run` spreads over processes, and how often each of them writes."""
-    for option in reversed(
-        (
-            click.option(
-                "--ranks", type=int, help="Processes on this machine.  [default: one for each GPU; 1 on the CPU]"
-            ),
-            click.option(
-                "--save-every",
-                type=float,
-                default=30.0,
-                show_default=True,
-                callback=_require_finite,
-                help="Seconds of work that a kill may cost.",
-            ),
-            click.option(
-                "--timeout",
-                type=float,
-                default=600.0,
-                show_default=True,
-                callback=_require_finite,
-                help="Seconds after which a process that stores nothing is given up; longer than --save-every.",
-            ),
-        )
-    ):
+    return _with_options(
+        command,
+        _run_option("ranks", "Processes on this machine.  [default: one for each GPU; 1 on the CPU]", type=int),
+        _run_option("save_every", "Seconds of work that a kill may cost.", callback=_require_seconds),
+        _run_option(
+            "timeout",
+            "Seconds after which a process that stores nothing is given up; longer than --save-every.",
+            callback=_require_seconds,
+        ),
+    )
+
+
+def settings_from(options: dict[str, Any]) -> RunSettings:
+    """The settings that `evaluation_options` and `distribution_options` parsed.
+
+    Raises:
+        InputError: options that exclude each other.
+    """
+    scores, until_decided, top1 = (options.pop(name) for name in ("scores", "until_decided", "top1"))
+    if until_decided and scores == "all":
+        raise InputError("--until-decided knows decisions and no scores; leave out --scores all")
+    decides = decided_k(until_decided=until_decided, top1=top1)
+    return RunSettings(with_scores=scores != "none" and not until_decided, decides=decides, **options)
+
+
+def words_given(context: click.Context, leaving_out: Container[str]) -> Iterator[str]:
+    """What was given, also in the environment, as words of a command line, but what is to be left out."""
+    for parameter in context.command.params:
+        name, value = parameter.name or "", context.params.get(parameter.name or "")
+        given = context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+        if not given or name in leaving_out:
+            continue
+        if isinstance(parameter, click.Argument):
+            yield str(value)
+        elif isinstance(parameter, click.Option) and not parameter.is_flag:
+            yield from (parameter.opts[0], str(value))
+        elif value:
+            # In the environment a flag may also be said to be off.
+            yield parameter.opts[0]
+
+
+def _run_option(name: str, help_text: str, **attributes: Any) -> Option[Any]:
+    return option_of(RunSettings, name, help_text, **attributes)
+
+
+def _with_options(command: Command, *options: Option[Any]) -> Command:
+    for option in reversed(options):
         command = option(command)
     return command
 
@@ -127,8 +145,7 @@ def _require_default_manifest(context: click.Context, option: click.Parameter, p
     return path
 
 
-def _require_finite(_context: click.Context, option: click.Parameter, seconds: float) -> float:
+def _require_seconds(_context: click.Context, option: click.Parameter, seconds: float) -> float:
     """For `submit` too, which hands the value on: click takes nan and inf for numbers."""
-    if not math.isfinite(seconds):
-        raise InputError(f"{option.opts[0]} is a number of seconds, not {seconds}")
+    require_seconds(**{option.name or "": seconds})
     return seconds

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble_eval.cli.wording import spoken
+from ensemble_eval.errors import EnsembleEvalError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -53,6 +56,25 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print a line to stderr."""
     click.echo(text, file=sys.stderr)
+
+
+def warn(sentence: str, console: "Console | None" = None) -> None:
+    """Print to stderr what stops nothing and should be known.
+
+    Args:
+        sentence: it may be the library's, and speak of arguments.
+        console: of a bar that may be there meanwhile.
+    """
+    from rich.console import Console
+
+    console = console or Console(stderr=True, markup=False)
+    console.print(f"warning: {spoken(sentence)}", style="yellow", highlight=False, soft_wrap=True)
+
+
+def complain_of(error: EnsembleEvalError, who: str = "") -> None:
+    """Print an error and its notes to stderr, as one sentence."""
+    notes = getattr(error, "__notes__", ())
+    complain(f"error: {who}{'; '.join([spoken(str(error)), *notes])}")
 
 
 def print_sentence(console: "Console", text: str) -> None:

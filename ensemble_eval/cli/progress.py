@@ -6,10 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 # One line in this many seconds keeps a job's log short and its last line recent.
 PLAIN_LINE_SECONDS = 10.0
+# Of what is counted without a pace.
+_PLAIN_LINES = 10
 
 Update = Callable[[int, int], None]
 
@@ -116,14 +118,7 @@ def progress_updates(console: Console, total: int, start: int) -> Iterator[Updat
     if not console.is_terminal:
         yield PlainLines(console, total, start).update
         return
-    columns = (
-        TextColumn("images"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=console) as progress:
+    with bar(console, TextColumn("{task.fields[pace]}"), TextColumn("{task.fields[left]}")) as progress:
         task = progress.add_task("images", total=total, completed=start, pace="", left="-:--:--")
         pace = Pace(total, start, time.monotonic())
 
@@ -139,6 +134,28 @@ def progress_updates(console: Console, total: int, start: int) -> Iterator[Updat
             )
 
         yield update
+
+
+@contextmanager
+def counted(console: Console, doing: str, things: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """Give a function to call with things done and their total; elsewhere than on a terminal, ten plain lines."""
+    if not console.is_terminal:
+        yield lambda done, total: _tenths(console, doing, things, done, total)
+        return
+    with bar(console, TimeRemainingColumn()) as progress:
+        task = progress.add_task(doing, total=max(total, 1))
+        yield lambda done, _: progress.update(task, completed=done)
+
+
+def bar(console: Console, *columns: ProgressColumn) -> Progress:
+    """A bar with its task's description, the count and further columns; none where there is no terminal."""
+    shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns)
+    return Progress(*shown, console=console, disable=not console.is_terminal)
+
+
+def _tenths(console: Console, doing: str, things: str, done: int, total: int) -> None:
+    if done == total or done * _PLAIN_LINES // total > (done - 1) * _PLAIN_LINES // total:
+        console.print(f"{doing}: {done} of {total} {things}", highlight=False)
 
 
 def duration(seconds: float) -> str:

@@ -57,7 +57,7 @@ def open_class_folders(
     ignored += [path.name for path in sorted(root.iterdir()) if is_image(path) and not path.is_dir()]
     if not items:
         raise InputError(
-            f"{root} holds no images in class folders; give a folder of class folders, or --labels for a flat one"
+            f"{root} holds no images in class folders; give a folder of class folders, or `labels` for a flat one"
         )
     return Dataset(str(root), tuple(sorted(items, key=lambda item: item.id)), names, tuple(ignored))
 

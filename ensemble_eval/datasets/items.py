@@ -228,7 +228,7 @@ def is_left_out(folder: Path, leaving_out: Path | None) -> bool:
     for path in walk_files(leaving_out):
         if is_image(path) and not is_hidden(path.name):
             raise InputError(
-                f"--out {folder} holds images of the data set ({path.name}, …); choose a folder of its own"
+                f'`out="{folder}"` holds images of the data set ({path.name}, …); choose a folder of its own'
             )
     return True
 

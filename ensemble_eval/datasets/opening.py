@@ -53,7 +53,7 @@ def _folder_to_leave_out(root: Path, out: Path) -> Path | None:
     images, results = root.resolve(), out.resolve()
     if images == results:
         raise InputError(
-            f"--out {out} is the data set itself, and its files would mix with the images; choose another folder, "
-            "which may be one inside it"
+            f'`out="{out}"` is the data set itself, and its files would mix with the images; choose another '
+            "folder, which may be one inside it"
         )
     return None if results in images.parents else results

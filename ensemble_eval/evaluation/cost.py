@@ -13,7 +13,6 @@ from ensemble_eval.engine.batches import batches_needed
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.opening import Inputs
-from ensemble_eval.settings import Settings
 
 # The last batches of any run are padded; below this share of rows it is worth a word.
 _WELL_FILLED = 0.75
@@ -43,13 +42,18 @@ class Cost:
         return timedelta(seconds=round(self.batches * self.seconds_per_batch))
 
 
-def estimate(settings: Settings, inputs: Inputs) -> Cost:
+def estimate(inputs: Inputs, crops: int, batch_size: int | None = None) -> Cost:
     """Time one batch through every member, after one that warms them up.
+
+    Args:
+        inputs: the ensemble, the data set and the device, open.
+        crops: of the largest scheme.
+        batch_size: crops per batch; None for what suits the device.
 
     Raises:
         InputError: one crop alone does not fit into memory.
     """
-    size = settings.batch_size or default_batch_size(inputs.device)
+    size = batch_size or default_batch_size(inputs.device)
     while True:
         try:
             _seconds(inputs, size)
@@ -61,36 +65,35 @@ def estimate(settings: Settings, inputs: Inputs) -> Cost:
                 raise InputError(f"{error} does not fit into memory; use fewer models") from error
             size //= 2
     members, images = len(inputs.members), len(inputs.dataset.items)
-    per_image = settings.crops * members
+    per_image = crops * members
     return Cost(
         per_image,
         per_image * images,
         size * members / seconds,
-        batches_needed(images, settings.crops, size),
+        batches_needed(images, crops, size),
         seconds,
     )
 
 
-def padding_warnings(settings: Settings, images: int, processes: int = 1) -> list[str]:
-    """What to know of a --batch-size that is larger than the data set's crops fill.
+def padding_warnings(batch_size: int | None, crops: int, images: int, processes: int = 1) -> list[str]:
+    """What to know of a batch size that is larger than the data set's crops fill.
 
     Args:
-        settings: as given by the user; a default batch size is nobody's choice to be warned of.
+        batch_size: as given by the user; a default, None, is nobody's choice to be warned of.
+        crops: of the largest scheme.
         images: of the data set.
         processes: that share them.
     """
-    if settings.batch_size is None:
+    if batch_size is None:
         return []
     share = math.ceil(images / processes)
-    batches = batches_needed(share, settings.crops, settings.batch_size)
-    filled = share * settings.crops / (batches * settings.batch_size)
+    filled = share * crops / (batches_needed(share, crops, batch_size) * batch_size)
     if filled >= _WELL_FILLED:
         return []
     each = "" if processes == 1 else " of each process"
     return [
-        f"the {share * settings.crops} crops{each} fill {100 * filled:.0f}% of the rows of batches of "
-        f"{settings.batch_size}; the rest is padding, which takes as long as crops do; a smaller --batch-size "
-        "wastes less"
+        f"the {share * crops} crops{each} fill {100 * filled:.0f}% of the rows of batches of {batch_size}; "
+        "the rest is padding, which takes as long as crops do; a smaller `batch_size` wastes less"
     ]
 
 
@@ -98,7 +101,7 @@ def _seconds(inputs: Inputs, size: int) -> float:
     """Of one batch of black crops through all members."""
     began = time.perf_counter()
     with memory_errors_of(f"a batch of {size}"):
-        crops = torch.zeros(size, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=inputs.device)
+        crop_batch = torch.zeros(size, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=inputs.device)
         for predict in inputs.members.values():
-            predict(crops).cpu()  # waits for a device that works in the background
+            predict(crop_batch).cpu()  # waits for a device that works in the background
     return time.perf_counter() - began

@@ -10,8 +10,9 @@ from typing import Literal
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.engine.pool import ImageScores, UnreadableImage
 from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.evaluation.events import Step
 from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, sources_of
-from ensemble_eval.evaluation.process import Run, Step, results_of
+from ensemble_eval.evaluation.process import Run, results_of
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.results.folder import Outcome
 from ensemble_eval.settings import Backend, Precision, Settings, decided_k

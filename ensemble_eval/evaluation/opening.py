@@ -1,7 +1,6 @@
 """What a run is given, opened and found usable before any work starts."""
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from ensemble_eval.members.opening import open_ensemble
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.key import run_key
-from ensemble_eval.settings import Backend, RunSettings, Settings
+from ensemble_eval.settings import Backend, RunSettings, Settings, require_seconds
 
 
 @dataclass(frozen=True)
@@ -174,22 +173,18 @@ def _refuse_labels_beyond(num_classes: int, dataset: Dataset) -> None:
 
 def _check(settings: Settings) -> None:
     schemes_up_to(settings.crops)
-    if settings.batch_size is not None and settings.batch_size < 1:
-        raise InputError(f"--batch-size is at least 1, not {settings.batch_size}")
-    if settings.workers < 1:
-        raise InputError(f"--workers is at least 1, not {settings.workers}")
-    timed = {"--save-every": settings.save_every}
-    if isinstance(settings, RunSettings):
-        timed["--timeout"] = settings.timeout
-    for option, seconds in timed.items():
-        if not math.isfinite(seconds):
-            raise InputError(f"{option} is a number of seconds, not {seconds}")
+    for name, count in (("batch_size", settings.batch_size), ("workers", settings.workers)):
+        if count is not None and count < 1:
+            raise InputError(f"`{name}` is at least 1, not {count}")
+    require_seconds(save_every=settings.save_every)
     if settings.save_every < 0:
-        raise InputError(f"--save-every is at least 0 seconds, not {settings.save_every}")
-    if isinstance(settings, RunSettings) and settings.timeout <= settings.save_every:
-        raise InputError(
-            f"--timeout {settings.timeout:g} must be longer than --save-every {settings.save_every:g}"
-        )
+        raise InputError(f"`save_every` is at least 0 seconds, not {settings.save_every}")
+    if isinstance(settings, RunSettings):
+        require_seconds(timeout=settings.timeout)
+        if settings.timeout <= settings.save_every:
+            raise InputError(
+                f"`timeout={settings.timeout:g}` must be longer than `save_every={settings.save_every:g}`"
+            )
 
 
 def _try(predict: Predict, crops: int, device: torch.device) -> None:

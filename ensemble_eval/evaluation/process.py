@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,10 +9,11 @@ import torch
 from ensemble_eval.backends.choice import default_batch_size
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ImageDecisions, ImageScores, ReadyImage, UnreadableImage
+from ensemble_eval.evaluation.events import Step
 from ensemble_eval.evaluation.opening import Inputs
 from ensemble_eval.evaluation.prefetch import load_images
 from ensemble_eval.launch.devices import device_name
-from ensemble_eval.launch.place import Place, deal
+from ensemble_eval.launch.place import Place, Role, deal
 from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.parts import Execution
@@ -26,26 +26,6 @@ from ensemble_eval.settings import Settings
 _IMAGES_AHEAD_PER_WORKER = 2
 
 Result = ImageScores | ImageDecisions | UnreadableImage
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where a process stands after one more image.
-
-    Attributes:
-        images_done: of the whole data set, as far as this process knows.
-        images: of the whole data set.
-        passes: that this process ran.
-        unreadable: images that it could not read.
-    """
-
-    images_done: int
-    images: int
-    passes: int
-    unreadable: int
-
-    def __str__(self) -> str:
-        return f"{self.images_done}/{self.images} images, {self.passes} passes"
 
 
 def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine:
@@ -175,7 +155,7 @@ class Run:
         """
         place, items, progress = self._place, self.inputs.dataset.items, self.folder.progress
         mine = set(deal(len(items), place.world, place.session)[place.rank])
-        if place.world == 1 or place.parent is not None:
+        if place.world == 1 or place.role is Role.WORKER:
             return [position for position in sorted(mine) if items[position].id not in progress.done]
         again = progress.unreadable.keys() if place.reports else frozenset[str]()
         return [

@@ -4,6 +4,7 @@ No process talks to another. The deal depends on nothing that a process could se
 others, so all of them agree on it, and the output folder is all they share.
 """
 
+import enum
 import hashlib
 import os
 from collections.abc import Mapping
@@ -17,34 +18,56 @@ PARENT_VARIABLE = "ENSEMBLE_EVAL_PARENT"
 _FIRST_SPECIAL_STEP = 0xFFFFFFF0
 
 
+class Role(enum.Enum):
+    """What a process is to its run."""
+
+    ALONE = enum.auto()
+    """It does all the work, unless it becomes the supervisor of ranks that it starts."""
+    SUPERVISOR = enum.auto()
+    """It started the ranks of this machine; it watches them and writes the tables."""
+    WORKER = enum.auto()
+    """A supervisor started it; it does its share and says nothing."""
+    RANK = enum.auto()
+    """torchrun or srun started it; the first of them speaks for all and writes the tables."""
+
+
 @dataclass(frozen=True)
 class Place:
     """This process's place among those of its run.
 
     Attributes:
         rank: from 0.
-        world: how many processes there are.
+        world: how many processes share the images.
         local_rank: its number on its machine.
         session: the same text for all of them, and another one for the next start.
-        launched: by torchrun, srun or ourselves, so that it starts no processes of its own.
-        parent: the process id of our own launcher, which watches and writes the tables; None without one.
+        role: what the process is to the run.
+        parent: the process id of a worker's supervisor.
     """
 
     rank: int = 0
     world: int = 1
     local_rank: int = 0
     session: str = ""
-    launched: bool = False
+    role: Role = Role.ALONE
     parent: int | None = None
+
+    @property
+    def launched(self) -> bool:
+        """Whether a launcher started it, so that it starts no processes of its own."""
+        return self.role in (Role.WORKER, Role.RANK)
 
     @property
     def reports(self) -> bool:
         """Whether this process speaks for all and writes the tables."""
-        return self.rank == 0 and self.parent is None
+        return self.rank == 0 and self.role is not Role.WORKER
 
 
-def find_place(environment: Mapping[str, str] = os.environ) -> Place:
+def find_place(environment: Mapping[str, str] = os.environ, *, srun: bool = True) -> Place:
     """The place that torchrun or srun gave this process; without them it is alone.
+
+    Args:
+        environment: names and values.
+        srun: whether several tasks of srun are ranks of one run; for torch.distributed they are not.
 
     Raises:
         InputError: the launcher's variables are incomplete or no numbers.
@@ -52,12 +75,13 @@ def find_place(environment: Mapping[str, str] = os.environ) -> Place:
     try:
         if "WORLD_SIZE" in environment and "RANK" in environment:
             return _torchrun_place(environment)
-        if _is_srun_step(environment):
+        if srun and _is_srun_step(environment):
             return _srun_place(environment)
         _require_alone(environment)
     except (KeyError, ValueError) as error:
         raise InputError(
-            f"the launcher's variables are not usable ({error}); start with torchrun or srun, or unset them"
+            f"the launcher's variables are not usable ({error}); "
+            f"start with {'torchrun or srun' if srun else 'torchrun'}, or unset them"
         ) from error
     return Place()
 
@@ -80,7 +104,7 @@ def _torchrun_place(environment: Mapping[str, str]) -> Place:
             local_rank=int(environment["LOCAL_RANK"]),
             # Not with the number of restarts, which every machine's agent counts by itself.
             session=environment.get("TORCHELASTIC_RUN_ID", ""),
-            launched=True,
+            role=Role.WORKER if parent else Role.RANK,
             parent=int(parent) if parent else None,
         )
     )
@@ -113,7 +137,7 @@ def _srun_place(environment: Mapping[str, str]) -> Place:
             local_rank=int(environment["SLURM_LOCALID"]),
             session="/".join(environment.get(name, "0") for name in names),
             # One task may still have a machine full of devices to itself.
-            launched=world > 1,
+            role=Role.RANK if world > 1 else Role.ALONE,
         )
     )
 

@@ -8,9 +8,8 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
@@ -23,27 +22,27 @@ from ensemble_eval.launch.signals import StopRequestedError
 
 # Workers that were told to stop finish a batch and write. What takes longer is killed and done again later.
 _STOPPING_SECONDS = 8
-_WATCH_EVERY_SECONDS = 1.0
+_LOOK_EVERY_SECONDS = 1.0
 _PR_SET_PDEATHSIG = 1
 _STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
 
 
-def run_workers(arguments: Sequence[str], ranks: int, run_id: str, watch: Callable[[], object]) -> None:
+def run_workers(arguments: Sequence[str], ranks: int, run_id: str) -> Generator[None]:
     """Run `ensemble-eval` with `arguments` as that many ranks on this machine, until all have ended.
+
+    Yields once a second meanwhile. Whatever ends it earlier, an exception in the caller included once the
+    generator is closed, stops the workers: they write what they have.
 
     Args:
         arguments: of every worker's command line.
         ranks: how many.
-        run_id: names this start; the session of `distributed.deal`.
-        watch: called now and then meanwhile, in another thread; an error from it stops the workers.
+        run_id: names this start; the session of `place.deal`.
 
     Raises:
-        WorkerFailedError: a worker failed; the others were told to stop, and wrote what they had.
-        StopRequestedError: a signal came, and was passed on to the workers.
-        Exception: what `watch` raised.
+        WorkerFailedError: a worker failed; the others were told to stop.
+        StopRequestedError: the workers were told to stop by a signal.
     """
     _silence_launcher()
-    watcher = _Watcher(watch)
     with tempfile.TemporaryDirectory(prefix="ensemble-eval-") as logs, _worker_environment():
         config = LaunchConfig(
             min_nodes=1,
@@ -55,16 +54,59 @@ def run_workers(arguments: Sequence[str], ranks: int, run_id: str, watch: Callab
             rdzv_configs={"is_host": True},
             local_addr="localhost",
             max_restarts=0,
-            # Not SIGTERM and SIGINT, which are ours: at a second one torch's handler would begin to wait anew.
-            signals_to_handle="SIGUSR2",
             logs_specs=DefaultLogsSpecs(log_dir=logs),
             **_shutdown_timeout(),
         )
+        launcher = _Launcher(config, arguments)
+        launcher.start()
         try:
-            with watcher, _stopping_signals():
-                elastic_launch(config, sys.executable)("-m", "ensemble_eval", *arguments)
-        except (SignalException, StopRequestedError, ChildFailedError) as ended:
-            raise (watcher.error or _meaning(ended)) from ended
+            while not launcher.ended.wait(_LOOK_EVERY_SECONDS):
+                yield
+        finally:
+            launcher.stop()
+    if launcher.error is not None:
+        raise _meaning(launcher.error) from launcher.error
+
+
+class _Stopped(SignalException):
+    """What torch's launcher takes for a SIGTERM to itself: it passes it on to its workers and ends."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped", signal.SIGTERM)
+
+
+class _Launcher(threading.Thread):
+    """Torch's launcher in a thread of its own, where it sets no handlers of signals and blocks nobody.
+
+    Attributes:
+        ended: whether all is over. Not `join`, which takes a thread for ended when a signal interrupts it.
+        error: how it ended; None if all workers ended well.
+    """
+
+    def __init__(self, config: LaunchConfig, arguments: Sequence[str]) -> None:
+        # A daemon, so that it cannot keep a process that ends at once; its workers end with that.
+        super().__init__(name="launcher", daemon=True)
+        self._config = config
+        self._arguments = arguments
+        self.ended = threading.Event()
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """Start the workers and wait for them."""
+        try:
+            elastic_launch(self._config, sys.executable)("-m", "ensemble_eval", *self._arguments)
+        except BaseException as error:  # raised again by the thread that waits
+            self.error = error
+        finally:
+            self.ended.set()
+
+    def stop(self) -> None:
+        """Stop the workers if there are any left, and return when they have ended."""
+        if not self.ended.is_set():
+            # The one way to tell a launcher that is not in the main thread; it looks several times a second.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident or 0), ctypes.py_object(_Stopped))
+        while self.is_alive() and not self.ended.wait(_LOOK_EVERY_SECONDS):
+            pass
 
 
 def _shutdown_timeout() -> dict[str, Any]:
@@ -85,41 +127,9 @@ def die_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class _Watcher:
-    """Calls a function every second in a thread; its first error is kept and stops this process's workers.
-
-    Whatever the error: with nobody watching, a rank that hangs would never be named.
-    """
-
-    def __init__(self, watch: Callable[[], object]) -> None:
-        self._watch = watch
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
-        self.error: Exception | None = None
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._ended.wait(_WATCH_EVERY_SECONDS):
-            try:
-                self._watch()
-            except Exception as error:  # raised again by the main thread
-                self.error = error
-                # The launcher's own handler in the main thread stops the workers.
-                os.kill(os.getpid(), signal.SIGTERM)
-                return
-
-
-def _meaning(ended: SignalException | StopRequestedError | ChildFailedError) -> BaseException:
+def _meaning(ended: BaseException) -> BaseException:
     """What the end of the workers means to the user."""
-    if isinstance(ended, SignalException):
-        return StopRequestedError(ended.sigval)
-    if isinstance(ended, StopRequestedError):
+    if not isinstance(ended, ChildFailedError):
         return ended
     codes = {failure.local_rank: failure.exitcode for failure in ended.failures.values()}
     # The first that was not merely told to stop counts.
@@ -140,29 +150,6 @@ def _worker_environment() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-@contextmanager
-def _stopping_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM stop the workers, once; a second SIGINT ends this process and with it the workers."""
-    requested = False
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        nonlocal requested
-        if requested:
-            # Launchers repeat SIGTERM, so only an impatient person's second SIGINT counts.
-            if number == signal.SIGINT:
-                os._exit(128 + number)
-            return
-        requested = True
-        raise SignalException(signal.Signals(number).name, signal.Signals(number))
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _silence_launcher() -> None:

@@ -3,7 +3,7 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,47 +17,82 @@ _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})", re.ASCII)
 _NO_LIMIT = {"-1", "INFINITE", "UNLIMITED"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """What a job asks of Slurm.
 
     Attributes:
         nodes: machines.
-        ranks_per_node: processes on each.
-        gpus_per_node: 0 for a job on CPUs.
+        gpus_per_node: one rank for each; 0 for a job on CPUs.
+        ranks: processes on each node of a job on CPUs; None for one.
         cpus_per_rank: cores of each process.
         time: limit, as Slurm writes it.
         partition: None for the site's default.
         account: None for the user's default.
-        name: of the job.
-        log: pattern of the log file, as Slurm writes it.
+        job_name: of the job and its log.
         requeue: whether it goes back to the queue when preempted or out of time.
+        array: further ensembles, each a task of a job array.
     """
 
-    nodes: int
-    ranks_per_node: int
-    gpus_per_node: int
-    cpus_per_rank: int
-    time: str
-    partition: str | None
-    account: str | None
-    name: str
-    log: str
+    nodes: int = 1
+    gpus_per_node: int = 0
+    ranks: int | None = None
+    cpus_per_rank: int = 4
+    time: str = "1:00:00"
+    partition: str | None = None
+    account: str | None = None
+    job_name: str = "ensemble-eval"
     requeue: bool = True
+    array: tuple[Path, ...] = ()
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Processes on each machine."""
+        return self.gpus_per_node or self.ranks or 1
+
+    def log(self, out: Path) -> Path:
+        """Pattern of the log file below the folder for results, as Slurm writes it."""
+        return out / f"{self.job_name}-{'%A-%a' if self.array else '%j'}.log"
+
+    def log_glob(self, out: Path, said: str) -> str:
+        """The log of the job that sbatch has just numbered, as a word for the shell; of an array all logs."""
+        number = re.search(r"\d+", said)
+        start = shlex.quote(str(out / self.job_name))
+        return f"{start}-{number[0] if number else '*'}{'-*' if self.array else ''}.log"
+
+    def tasks(self, ensemble: Path, out: Path) -> list[tuple[Path, Path]]:
+        """The ensemble of each task, with its folder for results: `out`, or one below it for each of an array.
+
+        Raises:
+            InputError: two of them would write to one folder.
+        """
+        if not self.array:
+            return [(ensemble, out)]
+        pairs = [(each, out / each.stem) for each in (ensemble, *self.array)]
+        if len({folder for _, folder in pairs}) < len(pairs):
+            raise InputError(
+                "two ensembles of the array have the same file name, so their results would mix; rename one"
+            )
+        return pairs
 
 
-def batch_script(job: Job, command: Sequence[str], ensembles: Sequence[tuple[Path, Path]]) -> str:
+def batch_script(job: Job, command: Sequence[str], ensemble: Path, out: Path) -> str:
     """The script.
 
     Args:
         job: what it asks for.
-        command: of each rank, without `--ensemble` and `--out`.
-        ensembles: of each task of a job array, with its folder for results; one is a job without an array.
+        command: of each rank, without its ensemble and its folder for results.
+        ensemble: of the job, or of the first task of a job array.
+        out: folder for the log and the results.
+
+    Raises:
+        InputError: two tasks would write to one folder.
     """
-    lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(job, len(ensembles)))]
+    tasks = job.tasks(ensemble, out)
+    lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(job, len(tasks), job.log(out)))]
     if job.gpus_per_node == 0:
         lines += ["", "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}"]
-    lines += ["", *_ensemble_lines(ensembles), "", *(_REQUEUE if job.requeue else _FORWARD).splitlines(), ""]
+    lines += ["", *_task_lines(tasks), "", *(_REQUEUE if job.requeue else _FORWARD).splitlines(), ""]
     shape = [f"--ntasks-per-node={job.ranks_per_node}", f"--cpus-per-task={job.cpus_per_rank}"]
     step = ["srun", "--kill-on-bad-exit=0", "--wait=0", *shape]
     lines += [
@@ -86,7 +121,7 @@ def require_time_to_work(limit: str) -> None:
     match = _TIME.fullmatch(limit)
     if match is None:
         raise InputError(
-            f"--time {limit} is no time limit; write minutes, hours:minutes:seconds or days-hours, as in 90, "
+            f'`time="{limit}"` is no time limit; write minutes, hours:minutes:seconds or days-hours, as in 90, '
             "1:30:00 or 1-12, or UNLIMITED"
         )
     fields = [int(field) for field in match["fields"].split(":")]
@@ -97,9 +132,22 @@ def require_time_to_work(limit: str) -> None:
     )
     if 0 < seconds < _LEAST_SECONDS:
         raise InputError(
-            f"--time {limit} leaves no time to work: the job is told to stop {_SIGNAL_SECONDS // 60} minutes "
+            f'`time="{limit}"` leaves no time to work: the job is told to stop {_SIGNAL_SECONDS // 60} minutes '
             f"ahead of its limit; give at least {_LEAST_SECONDS // 60} minutes"
         )
+
+
+def require_inputs(dataset: Path, ensembles: Iterable[Path], labels: Path | None) -> None:
+    """Refuse what a job would find missing only after its time in the queue.
+
+    Raises:
+        InputError: it names the first path that does not exist.
+    """
+    inputs = [("data set", dataset), *(("ensemble", ensemble) for ensemble in ensembles)]
+    inputs += [("file of labels", labels)] if labels is not None else []
+    for what, path in inputs:
+        if not path.exists():
+            raise InputError(f"the {what} {path} does not exist; check the path")
 
 
 def submit(script: str) -> str:
@@ -112,16 +160,16 @@ def submit(script: str) -> str:
         done = subprocess.run(["sbatch"], input=script, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise InputError(
-            "there is no sbatch on this machine; submit from a login node of the cluster, or use --dry-run"
+            "there is no sbatch on this machine; submit from a login node of the cluster, or use `dry_run=True`"
         ) from error
     if done.returncode != 0:
         raise InputError(f"sbatch refuses the job: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
-def _options(job: Job, tasks: int) -> list[str]:
+def _options(job: Job, tasks: int, log: Path) -> list[str]:
     options = {
-        "job-name": job.name,
+        "job-name": job.job_name,
         "nodes": job.nodes,
         "ntasks-per-node": job.ranks_per_node,
         "gpus-per-node": job.gpus_per_node or None,
@@ -130,7 +178,7 @@ def _options(job: Job, tasks: int) -> list[str]:
         "partition": job.partition,
         "account": job.account,
         "array": f"0-{tasks - 1}" if tasks > 1 else None,
-        "output": job.log,
+        "output": log,
         "open-mode": "append",
         "signal": f"B:USR1@{_SIGNAL_SECONDS}" if job.requeue else f"B:TERM@{_SIGNAL_SECONDS}",
     }
@@ -138,15 +186,15 @@ def _options(job: Job, tasks: int) -> list[str]:
     return [*words, "--requeue" if job.requeue else "--no-requeue"]
 
 
-def _ensemble_lines(ensembles: Sequence[tuple[Path, Path]]) -> list[str]:
-    if len(ensembles) == 1:
-        ensemble, out = ensembles[0]
+def _task_lines(tasks: Sequence[tuple[Path, Path]]) -> list[str]:
+    if len(tasks) == 1:
+        [(ensemble, out)] = tasks
         return [f"ensemble={shlex.quote(str(ensemble))}", f"out={shlex.quote(str(out))}", "job=$SLURM_JOB_ID"]
     return [
         # The number alone may stand for all tasks of the array.
         "job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
-        f"ensembles=({shlex.join(str(ensemble) for ensemble, _ in ensembles)})",
-        f"outs=({shlex.join(str(out) for _, out in ensembles)})",
+        f"ensembles=({shlex.join(str(ensemble) for ensemble, _ in tasks)})",
+        f"outs=({shlex.join(str(out) for _, out in tasks)})",
         "ensemble=${ensembles[$SLURM_ARRAY_TASK_ID]} out=${outs[$SLURM_ARRAY_TASK_ID]}",
     ]
 

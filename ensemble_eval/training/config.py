@@ -5,7 +5,7 @@ The defaults are the paper's where it states a value (section 6), and say so whe
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError
 from ensemble_eval.toml_tables import bounds
 
-Precision = Literal["float32", "bfloat16"]
+TrainingPrecision = Literal["float32", "bfloat16"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_SEED = 2**62
 
@@ -143,7 +143,7 @@ class Recipe:
     network: Network
     schedule: Schedule
     members: tuple[MemberPlan, ...]
-    precision: Precision = "float32"
+    precision: TrainingPrecision = "float32"
     validate_every_epochs: int = 1
     save_every_steps: int = 1000
 
@@ -158,6 +158,10 @@ class Recipe:
                 return plan
         known = ", ".join(plan.name for plan in self.members)
         raise InputError(f"the recipe has no member {name!r}; its members are {known}")
+
+    def with_data(self, train: Path | None, val: Path | None) -> "Recipe":
+        """The same recipe on other images, where they are given."""
+        return replace(self, data=replace(self.data, train=train or self.data.train, val=val or self.data.val))
 
     def what_decides_the_weights(self, plan: MemberPlan) -> dict[str, Any]:
         """Every field that the weights of one member depend on, flat, as JSON values: what resuming compares."""
@@ -187,7 +191,7 @@ class _Document:
     name: str = ""
     network: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    precision: Precision = "float32"
+    precision: TrainingPrecision = "float32"
     validate_every_epochs: int = field(default=1, metadata=bounds(1, 100_000))
     save_every_steps: int = field(default=1000, metadata=bounds(1, 100_000_000))
 

@@ -4,7 +4,7 @@ import os
 import platform
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,11 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.launch.cpu import keep_freed_memory
 from ensemble_eval.launch.devices import choose_device, device_name
 from ensemble_eval.members.ensemble import ClassList
-from ensemble_eval.training import output
+from ensemble_eval.settings import TrainingSettings
+from ensemble_eval.training import folder
 from ensemble_eval.training.config import MemberPlan, Recipe
+from ensemble_eval.training.folder import MemberFiles
 from ensemble_eval.training.images import DecodedImages, ImageFiles, ImageSource
-from ensemble_eval.training.loop import Trainer
-from ensemble_eval.training.output import MemberFiles
 from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.records import (
     EpochDone,
@@ -33,29 +33,11 @@ from ensemble_eval.training.records import (
     MemberStarted,
     RunFinished,
 )
-from ensemble_eval.training.task import Place, Task, TrainingData
+from ensemble_eval.training.task import Site, Task, TrainingData
+from ensemble_eval.training.trainer import Trainer
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line adds to a recipe.
-
-    Attributes:
-        out: where everything is written.
-        members: names of those to train; none means all.
-        device: as `devices.choose_device` takes it.
-        workers: loading processes for each training process; None chooses.
-        fresh: forget what is there of these members.
-    """
-
-    out: Path
-    members: Sequence[str] = ()
-    device: str = "auto"
-    workers: int | None = None
-    fresh: bool = False
-
-
-def train(recipe: Recipe, options: Options, processes: Processes) -> Generator[Event]:
+def train(recipe: Recipe, settings: TrainingSettings, processes: Processes) -> Generator[Event]:
     """Train the members that are asked for and not finished yet.
 
     Yields:
@@ -65,10 +47,10 @@ def train(recipe: Recipe, options: Options, processes: Processes) -> Generator[E
         InputError: data, recipe or disk do not allow it, a training here was another recipe's, or the
             loss became NaN.
     """
-    plans = [recipe.member(name) for name in options.members] or list(recipe.members)
+    plans = [recipe.member(name) for name in settings.members] or list(recipe.members)
     train_set, val_set = _open_data(recipe)
-    run = _Run(recipe, options, processes, train_set, val_set)
-    if options.fresh:
+    run = _Run(recipe, settings, processes, train_set, val_set)
+    if settings.fresh:
         run.forget(plans)
     run.refuse_other_recipes()
     yield from run.train(plans)
@@ -76,27 +58,32 @@ def train(recipe: Recipe, options: Options, processes: Processes) -> Generator[E
 
 class _Run:
     def __init__(
-        self, recipe: Recipe, options: Options, processes: Processes, train_set: Dataset, val_set: Dataset
+        self,
+        recipe: Recipe,
+        settings: TrainingSettings,
+        processes: Processes,
+        train_set: Dataset,
+        val_set: Dataset,
     ) -> None:
-        self._recipe, self._options, self._processes = recipe, options, processes
+        self._recipe, self._settings, self._processes = recipe, settings, processes
         self._train_set, self._val_set = train_set, val_set
         self._class_names = train_set.class_names or ()
         self._fingerprint = train_set.sha256
 
     def train(self, plans: Sequence[MemberPlan]) -> Iterator[Event]:
-        classes = ClassList(output.CLASSES_NAME, len(self._class_names), self._class_names)
+        classes = ClassList(folder.CLASSES_NAME, len(self._class_names), self._class_names)
         if self._processes.first:
-            classes = output.write_classes(self._options.out, self._class_names)
+            classes = folder.write_classes(self._settings.out, self._class_names)
         waiting = [plan for plan in plans if not self._files(plan).finished]
         yield from (MemberSkipped(plan.name) for plan in plans if plan not in waiting)
         if waiting:
             started = time.perf_counter()
-            data, place = self._prepare()
+            data, site = self._prepare()
             if self._recipe.data.cache_decoded:
                 images = len(data.train.items) + len(data.val.items)
                 yield ImagesDecoded(images, time.perf_counter() - started)
             for plan in waiting:
-                yield from self._train_member(Task(self._recipe, plan, data, place), classes)
+                yield from self._train_member(Task(self._recipe, plan, data, site), classes)
         yield self._finish(classes)
 
     def forget(self, plans: Sequence[MemberPlan]) -> None:
@@ -109,18 +96,18 @@ class _Run:
         for plan in self._recipe.members:
             member_files = self._files(plan)
             if member_files.finished:
-                there = output.read_record(member_files.record)["decides_the_weights"]
+                there = folder.read_record(member_files.record)["decides_the_weights"]
             elif member_files.state.exists():
-                there = output.read_state(member_files.state).get("decides_the_weights", {})
+                there = folder.read_state(member_files.state).get("decides_the_weights", {})
             else:
                 continue
-            _refuse_difference(plan.name, there, self._decides(plan), self._options.out)
+            _refuse_difference(plan.name, there, self._decides(plan), self._settings.out)
 
     def _train_member(self, task: Task, classes: ClassList) -> Iterator[Event]:
         member_files = self._files(task.plan)
         trainer = Trainer(task)
         if member_files.state.exists():
-            trainer.load_state_dict(output.read_state(member_files.state)["trainer"])
+            trainer.load_state_dict(folder.read_state(member_files.state)["trainer"])
         yield MemberStarted(task.plan.name, trainer.step, task.steps, task.recipe.schedule.epochs)
         for event in trainer.run():
             if isinstance(event, EpochDone) or event.step % self._recipe.save_every_steps == 0:
@@ -135,14 +122,14 @@ class _Run:
         if not self._processes.first:
             return
         state = {"decides_the_weights": self._decides(plan), "trainer": trainer.state_dict()}
-        output.write_state(self._files(plan).state, {"step": trainer.step, **state})
-        output.write_log(self._files(plan).log, trainer.history)
+        folder.write_state(self._files(plan).state, {"step": trainer.step, **state})
+        folder.write_log(self._files(plan).log, trainer.history)
 
     def _export(self, trainer: Trainer, task: Task, classes: ClassList) -> None:
         """Weights, record and manifest; the state goes last, so that an interruption repeats this."""
         member_files = self._files(task.plan)
-        output.write_log(member_files.log, trainer.history)
-        sha256 = output.export_weights(member_files, self._recipe, task.plan, trainer.inference_network(), classes)
+        folder.write_log(member_files.log, trainer.history)
+        sha256 = folder.export_weights(member_files, self._recipe, task.plan, trainer.inference_network(), classes)
         unreadable = [["train", *row] for row in sorted(trainer.unreadable.items())]
         unreadable += [["val", *row] for row in sorted(trainer.unreadable_validation.items())]
         record = {
@@ -154,33 +141,33 @@ class _Run:
             "val_images": len(task.data.val.items),
             "training_seconds": round(sum(row.seconds for row in trainer.history), 1),
             "unreadable": unreadable,
-            **_surroundings(task.place),
+            **_surroundings(task.site),
         }
-        output.write_record(member_files.record, record)
-        output.write_ensemble(self._options.out, self._recipe, classes)
+        folder.write_record(member_files.record, record)
+        folder.write_ensemble(self._settings.out, self._recipe, classes)
         member_files.state.unlink(missing_ok=True)
 
     def _finish(self, classes: ClassList) -> RunFinished:
         if not self._processes.first:
             return RunFinished(None, 0)
-        manifest = output.write_ensemble(self._options.out, self._recipe, classes)
+        manifest = folder.write_ensemble(self._settings.out, self._recipe, classes)
         rows = {
             tuple(row)
             for plan in self._recipe.members
             if self._files(plan).finished
-            for row in output.read_record(self._files(plan).record).get("unreadable", [])
+            for row in folder.read_record(self._files(plan).record).get("unreadable", [])
         }
         if rows:
-            output.write_unreadable(self._options.out / output.UNREADABLE_NAME, sorted(rows))
+            folder.write_unreadable(self._settings.out / folder.UNREADABLE_NAME, sorted(rows))
         return RunFinished(manifest, len(rows))
 
-    def _prepare(self) -> tuple[TrainingData, Place]:
+    def _prepare(self) -> tuple[TrainingData, Site]:
         keep_freed_memory()
-        device = _device(self._options.device, self._processes)
-        workers = self._options.workers
-        place = Place(device, self._processes, _default_workers(device) if workers is None else workers)
+        device = _device(self._settings.device, self._processes)
+        workers = self._settings.workers
+        site = Site(device, self._processes, _default_workers(device) if workers is None else workers)
         train_source, val_source = self._source(self._train_set), self._source(self._val_set)
-        return TrainingData(train_source, val_source, len(self._class_names)), place
+        return TrainingData(train_source, val_source, len(self._class_names)), site
 
     def _source(self, dataset: Dataset) -> ImageSource:
         if self._recipe.data.cache_decoded:
@@ -188,7 +175,7 @@ class _Run:
         return ImageFiles(dataset.items)
 
     def _files(self, plan: MemberPlan) -> MemberFiles:
-        return MemberFiles(self._options.out, plan.name)
+        return MemberFiles(self._settings.out, plan.name)
 
     def _decides(self, plan: MemberPlan) -> dict[str, Any]:
         """What a state or finished weights must agree with: recipe, data and the number of processes."""
@@ -217,7 +204,7 @@ def _refuse_difference(name: str, there: Mapping[str, Any], here: Mapping[str, A
         differences = "; ".join(f"{key} was {there.get(key)!r} and is now {here.get(key)!r}" for key in keys)
         raise InputError(
             f"member {name} in {out} was trained by another recipe ({differences}); restore it, choose another "
-            "--out, or start over with --fresh"
+            "`out`, or start over with `fresh=True`"
         )
 
 
@@ -235,12 +222,12 @@ def _default_workers(device: torch.device) -> int:
     return 1 if device.type == "cpu" else min(16, os.cpu_count() or 1)
 
 
-def _surroundings(place: Place) -> dict[str, Any]:
+def _surroundings(site: Site) -> dict[str, Any]:
     return {
         "ensemble_eval": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "device": device_name(place.device),
+        "device": device_name(site.device),
         "machine": f"{platform.machine()}, {os.cpu_count()} processors",
         "threads": torch.get_num_threads(),
     }

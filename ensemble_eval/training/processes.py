@@ -11,7 +11,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.launch.place import find_place
 
 Value = TypeVar("Value")
 
@@ -59,16 +59,11 @@ def joined_processes(environment: Mapping[str, str] = os.environ) -> Iterator[Pr
     Raises:
         InputError: the environment is not what torchrun sets.
     """
-    if int(environment.get("WORLD_SIZE", "1")) == 1:
-        yield Processes()
+    place = find_place(environment, srun=False)
+    processes = Processes(place.rank, place.world, place.local_rank)
+    if processes.world == 1:
+        yield processes
         return
-    try:
-        rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        processes = Processes(rank, world, int(environment["LOCAL_RANK"]))
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"WORLD_SIZE is set without a usable {error}; start with torchrun, or unset it"
-        ) from error
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, timeout=_PATIENCE)
     try:

@@ -1,4 +1,4 @@
-"""One member's task: its plan, the images and the place, and the batches and networks that follow from them."""
+"""One member's task: its plan, images and site, and the batches and networks that follow from them."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,9 +12,12 @@ from ensemble_eval.members.ensemble import InputFormat
 from ensemble_eval.members.preprocessing import Normalization
 from ensemble_eval.training import networks
 from ensemble_eval.training.augmentation import Augmentation
-from ensemble_eval.training.batches import (
-    Batch,
+from ensemble_eval.training.config import MemberPlan, Recipe
+from ensemble_eval.training.images import ImageSource
+from ensemble_eval.training.processes import Processes
+from ensemble_eval.training.samples import (
     CentreCrops,
+    LabelledBatch,
     SampleKey,
     StepBatches,
     TrainingPatches,
@@ -22,9 +25,6 @@ from ensemble_eval.training.batches import (
     in_batches,
     load,
 )
-from ensemble_eval.training.config import MemberPlan, Recipe
-from ensemble_eval.training.images import ImageSource
-from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.validation import ValidationErrors, validate
 
 INFERENCE_BATCH_SIZE = 100
@@ -40,7 +40,7 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """Where training runs: the device, the processes, and how many loaders each of them starts."""
 
     device: torch.device
@@ -55,10 +55,10 @@ class Task:
     recipe: Recipe
     plan: MemberPlan
     data: TrainingData
-    place: Place
+    site: Site
 
     def __post_init__(self) -> None:
-        images, world = len(self.data.train.items), self.place.processes.world
+        images, world = len(self.data.train.items), self.site.processes.world
         batch_size = self.recipe.schedule.batch_size
         if batch_size > images:
             raise InputError(
@@ -82,10 +82,10 @@ class Task:
 
     def normalised(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> the network's input on the device, channels last."""
-        pixels: Tensor = self._normalization(images.to(self.place.device, non_blocking=True))
+        pixels: Tensor = self._normalization(images.to(self.site.device, non_blocking=True))
         return pixels.contiguous(memory_format=torch.channels_last)
 
-    def training_batches(self, first_step: int) -> Iterable[Batch]:
+    def training_batches(self, first_step: int) -> Iterable[LabelledBatch]:
         """This process's share of every batch from `first_step` on."""
         keys = StepBatches(
             len(self.data.train.items),
@@ -93,10 +93,10 @@ class Task:
             self.plan.seed,
             self.recipe.schedule.epochs,
             first_step,
-            self.place.processes.rank,
-            self.place.processes.world,
+            self.site.processes.rank,
+            self.site.processes.world,
         )
-        return load(self._patches(), keys, self.place.workers, pin_memory=self._pins_memory)
+        return load(self._patches(), keys, self.site.workers, pin_memory=self._pins_memory)
 
     def inference_network(self, trained: nn.Module, *, averaged: bool, epoch: int) -> nn.Module:
         """The network for inference with the weights of `trained`.
@@ -107,7 +107,7 @@ class Task:
             epoch: whose patches they are taken from.
         """
         network = networks.inference_network(self.recipe, self.plan, self.data.num_classes, trained)
-        network.to(self.place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
+        network.to(self.site.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
         if averaged:
             with self._autocast():
                 networks.refresh_batch_norm(network, self._statistics_images(epoch))
@@ -124,14 +124,14 @@ class Task:
                 logits: Tensor = network(self.normalised(images))
             return logits
 
-        return validate(logits_of, load(crops, keys, self.place.workers, pin_memory=self._pins_memory))
+        return validate(logits_of, load(crops, keys, self.site.workers, pin_memory=self._pins_memory))
 
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
         """The loss of one batch, auxiliary heads included, as a float32 scalar."""
         schedule = self.recipe.schedule
         with self._autocast():
             outputs = network(self.normalised(batch.images))
-        labels = batch.labels.to(self.place.device, non_blocking=True)
+        labels = batch.labels.to(self.site.device, non_blocking=True)
         return networks.training_loss(outputs, labels, schedule.auxiliary_weight, schedule.label_smoothing)
 
     def _statistics_images(self, epoch: int) -> Iterator[Tensor]:
@@ -144,7 +144,7 @@ class Task:
             for batch in in_batches(len(chosen), size)
             if len(batch) == size
         ]
-        for batch in load(self._patches(), keys, self.place.workers, pin_memory=self._pins_memory):
+        for batch in load(self._patches(), keys, self.site.workers, pin_memory=self._pins_memory):
             if len(batch.labels):
                 yield self.normalised(batch.images)
 
@@ -153,12 +153,12 @@ class Task:
         return TrainingPatches(self.data.train, augmentation, self.plan.seed)
 
     def _autocast(self) -> torch.autocast:
-        return networks.autocast(self.place.device, self.recipe.precision)
+        return networks.autocast(self.site.device, self.recipe.precision)
 
     @cached_property
     def _normalization(self) -> Normalization:
-        return Normalization(InputFormat()).to(self.place.device)
+        return Normalization(InputFormat()).to(self.site.device)
 
     @property
     def _pins_memory(self) -> bool:
-        return self.place.device.type == "cuda"
+        return self.site.device.type == "cuda"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ensemble_eval.training.batches import Batch, Unreadable
+from ensemble_eval.training.samples import LabelledBatch, Unreadable
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class ValidationErrors:
         return 100 * self.top5_wrong / self.images if self.images else math.nan
 
 
-def validate(logits_of: Callable[[Tensor], Tensor], batches: Iterable[Batch]) -> ValidationErrors:
+def validate(logits_of: Callable[[Tensor], Tensor], batches: Iterable[LabelledBatch]) -> ValidationErrors:
     """Count the errors over `batches`.
 
     Args:

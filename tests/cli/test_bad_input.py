@@ -86,7 +86,7 @@ def test_what_is_no_number_of_seconds(
     _assert_refused(cli(*arguments), tmp_path / "out", sentence)
     timeout, save_every = (float(value) if name == each else 9.0 for each in ("timeout", "save_every"))
     settings = RunSettings(dataset=dataset, ensemble=ensemble, timeout=timeout, save_every=save_every)
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=f"`{name}` is a number of seconds, not {value}"):
         open_sources(settings)
 
 

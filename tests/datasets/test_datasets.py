@@ -135,7 +135,7 @@ def test_folders_named_by_numbers_are_refused_where_text_sorts_them_otherwise(
         (lambda _: None, "does not exist; give the folder that holds the images"),
         (lambda path: path.write_text(""), "is a file, not a folder; give the folder that holds the images"),
         (lambda path: path.mkdir(), "holds no images in class folders"),
-        (lambda path: _write(path, "a.png", "b.png"), "or --labels for a flat one"),
+        (lambda path: _write(path, "a.png", "b.png"), "or `labels` for a flat one"),
     ],
 )
 def test_what_is_no_folder_of_class_folders_is_refused(tmp_path: Path, make: object, sentence: str) -> None:
@@ -427,7 +427,7 @@ def test_an_output_folder_that_is_the_data_set_or_holds_images_of_it_is_refused(
     classes = ClassList("classes.txt", 2, ("ant", "bee"))
     (tmp_path / "link").symlink_to(root)
     for out in (root, tmp_path / "link"):
-        with pytest.raises(InputError, match=f"--out {out} is the data set itself"):
+        with pytest.raises(InputError, match=f'`out="{out}"` is the data set itself'):
             open_dataset(root, classes, leaving_out=out)
     for out in (root / "ant", root / "cow"):
         with pytest.raises(InputError, match=r"holds images of the data set \(..png, …\); choose"):

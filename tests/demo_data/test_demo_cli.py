@@ -5,7 +5,8 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from ensemble_eval.cli.demo_data import _progress, demo_data
+from ensemble_eval.cli.demo_data import demo_data
+from ensemble_eval.cli.progress import counted
 from ensemble_eval.errors import InputError
 
 
@@ -33,7 +34,7 @@ def test_progress_is_ten_plain_lines_where_there_is_no_terminal(tmp_path: Path) 
 
 def test_progress_is_a_bar_on_a_terminal() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=60)
-    with _progress(console, 5) as on_progress:
+    with counted(console, "drawing", "pictures", 5) as on_progress:
         on_progress(5, 5)
     assert isinstance(console.file, io.StringIO)
     assert "5/5" in console.file.getvalue()

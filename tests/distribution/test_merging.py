@@ -16,7 +16,7 @@ from outcome import outcome_bytes
 
 from ensemble_eval.evaluation.opening import Inputs
 from ensemble_eval.evaluation.process import Run
-from ensemble_eval.launch.place import Place
+from ensemble_eval.launch.place import Place, Role
 from ensemble_eval.settings import RunSettings
 
 IMAGES = 9
@@ -67,7 +67,7 @@ def thirds(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.TempP
 def evaluate(settings: RunSettings, inputs: Inputs, out: Path, ranks: Sequence[int]) -> Path:
     """Do the work of some ranks of a run that has more, and write no table."""
     for rank in ranks:
-        place = Place(rank, WORLD, session="merging", launched=True)
+        place = Place(rank, WORLD, session="merging", role=Role.RANK)
         exhaust(started(replace(settings, out=out), inputs, place))
     return out
 

@@ -32,8 +32,9 @@ def start(slurm: Slurm, folder: Path, outs: Sequence[Path], partition: str | Non
     (folder / "rank.sh").write_text(STAND_IN)
     for out in outs:
         out.mkdir(exist_ok=True)
-    job = Job(1, 2, 0, 1, "0:10:00", partition, None, "test", str(folder / "%j.log"))
-    script = batch_script(job, ["bash", str(folder / "rank.sh")], [(Path("e.toml"), out) for out in outs])
+    ensemble, *others = (Path(f"{out.name}.toml") for out in outs)
+    job = Job(ranks=2, cpus_per_rank=1, time="0:10:00", partition=partition, job_name="test", array=tuple(others))
+    script = batch_script(job, ["bash", str(folder / "rank.sh")], ensemble, outs[0].parent if others else outs[0])
     (folder / "job.sh").write_text(script)
     return slurm.command("sbatch", folder / "job.sh").split()[-1]
 

@@ -9,7 +9,7 @@ from outcome import outcome_bytes
 
 from ensemble_eval.errors import EnsembleEvalError
 from ensemble_eval.evaluation.opening import Inputs
-from ensemble_eval.launch.place import Place
+from ensemble_eval.launch.place import Place, Role
 from ensemble_eval.launch.signals import StopRequestedError, StopRequests
 from ensemble_eval.settings import RunSettings
 
@@ -47,7 +47,7 @@ def expected(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.Tem
 def evaluate(settings: RunSettings, inputs: Inputs, world: int) -> None:
     """Run all ranks one after the other, and finish."""
     for rank in range(world):
-        run = started(settings, inputs, Place(rank, world, session=str(world), launched=True))
+        run = started(settings, inputs, Place(rank, world, session=str(world), role=Role.RANK))
         for _ in run.evaluate():
             pass
     run.folder.finish()
@@ -88,7 +88,7 @@ def test_a_dead_ranks_images_are_done_by_another_number_of_ranks(
 ) -> None:
     settings = replace(settings, out=tmp_path)
     for rank in (0, 2):
-        for _ in started(settings, inputs, Place(rank, 3, session="first", launched=True)).evaluate():
+        for _ in started(settings, inputs, Place(rank, 3, session="first", role=Role.RANK)).evaluate():
             pass
     evaluate(settings, inputs, world=2)
     assert outcome_bytes(tmp_path) == expected

@@ -1,7 +1,7 @@
 import pytest
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.place import Place, deal, find_place
+from ensemble_eval.launch.place import Place, Role, deal, find_place
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "TORCHELASTIC_RUN_ID": "run"}
 SRUN = {
@@ -16,13 +16,14 @@ SRUN = {
 def test_a_process_without_a_launcher_is_alone_and_speaks() -> None:
     place = find_place({})
     assert place == Place()
+    assert place.role is Role.ALONE
     assert place.reports
     assert not place.launched
 
 
 def test_torchrun_gives_rank_and_world() -> None:
     place = find_place(TORCHRUN)
-    assert (place.rank, place.world, place.local_rank, place.launched) == (3, 8, 1, True)
+    assert (place.rank, place.world, place.local_rank, place.role) == (3, 8, 1, Role.RANK)
     assert not place.reports
 
 
@@ -32,13 +33,20 @@ def test_torchrun_inside_a_job_step_counts_and_not_the_step() -> None:
 
 def test_a_worker_of_ours_leaves_the_tables_to_its_parent() -> None:
     place = find_place({**TORCHRUN, "RANK": "0", "ENSEMBLE_EVAL_PARENT": "42"})
-    assert place.parent == 42
+    assert (place.role, place.parent) == (Role.WORKER, 42)
     assert not place.reports
 
 
 def test_srun_gives_rank_and_world() -> None:
     place = find_place(SRUN)
-    assert (place.rank, place.world, place.local_rank, place.launched) == (2, 4, 0, True)
+    assert (place.rank, place.world, place.local_rank, place.role) == (2, 4, 0, Role.RANK)
+
+
+def test_for_torch_distributed_srun_starts_processes_that_are_each_alone() -> None:
+    assert find_place(SRUN, srun=False) == Place()
+    assert find_place({**SRUN, **TORCHRUN}, srun=False).world == 8
+    with pytest.raises(InputError, match=r"WORLD_SIZE=4 without RANK.*start with torchrun, or unset them"):
+        find_place({**SRUN, "WORLD_SIZE": "4"}, srun=False)
 
 
 def test_a_step_of_one_task_may_start_processes_of_its_own() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ensemble_eval.scoring.metrics import label_rank
-from ensemble_eval.training.batches import Batch, Unreadable
+from ensemble_eval.training.samples import LabelledBatch, Unreadable
 from ensemble_eval.training.validation import label_ranks, validate
 
 
@@ -23,10 +23,12 @@ def test_errors_count_every_image_once_and_name_the_unreadable() -> None:
     def logits_of(images: Tensor) -> Tensor:
         return torch.arange(7.0).expand(len(images), 7)
 
-    def batch(labels: list[int]) -> Batch:
-        return Batch(torch.zeros(len(labels), 3, 8, 8, dtype=torch.uint8), torch.tensor(labels), [])
+    def batch(labels: list[int]) -> LabelledBatch:
+        return LabelledBatch(torch.zeros(len(labels), 3, 8, 8, dtype=torch.uint8), torch.tensor(labels), [])
 
-    lost = Batch(torch.empty(0, 3, 0, 0), torch.empty(0, dtype=torch.long), [Unreadable("x.png", "damaged")])
+    lost = LabelledBatch(
+        torch.empty(0, 3, 0, 0), torch.empty(0, dtype=torch.long), [Unreadable("x.png", "damaged")]
+    )
     errors = validate(logits_of, [batch([6, 5, 2]), lost, batch([1, 0])])
     assert (errors.images, errors.top1_wrong, errors.top5_wrong) == (5, 4, 2)
     assert errors.top1_error == pytest.approx(80)

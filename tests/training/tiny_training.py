@@ -12,7 +12,7 @@ from ensemble_eval.datasets.class_folders import open_class_folders
 from ensemble_eval.training.config import Recipe, recipe_from_table
 from ensemble_eval.training.images import ImageFiles
 from ensemble_eval.training.processes import Processes
-from ensemble_eval.training.task import Place, Task, TrainingData
+from ensemble_eval.training.task import Site, Task, TrainingData
 
 CLASS_NAMES = ("ant", "bee", "cat")
 IMAGES_PER_CLASS = 6
@@ -75,4 +75,4 @@ def tiny_task(folder: Path, member: str = "a", *, workers: int = 0, **parts: Map
     recipe = tiny_recipe(folder, **parts)
     train, val = (ImageFiles(open_class_folders(folder / split).items) for split in ("train", "val"))
     data = TrainingData(train, val, len(CLASS_NAMES))
-    return Task(recipe, recipe.member(member), data, Place(torch.device("cpu"), Processes(), workers))
+    return Task(recipe, recipe.member(member), data, Site(torch.device("cpu"), Processes(), workers))

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.training.loop import Trainer
 from ensemble_eval.training.records import EpochDone, EpochRecord
 from ensemble_eval.training.task import Task
+from ensemble_eval.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.training import networks
-from ensemble_eval.training.batches import Batch
 from ensemble_eval.training.records import EpochDone, EpochRecord, StepDone
+from ensemble_eval.training.samples import LabelledBatch
 from ensemble_eval.training.schedule import averaging_times, learning_rate_schedule
 from ensemble_eval.training.seeds import derived_seed
 from ensemble_eval.training.task import Task
@@ -33,7 +33,7 @@ class Trainer:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        schedule, device = task.recipe.schedule, task.place.device
+        schedule, device = task.recipe.schedule, task.site.device
         network = networks.initial_network(task.recipe, task.plan, task.data.num_classes)
         # Channels last doubles the speed of these convolutions on a CPU.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
@@ -61,7 +61,7 @@ class Trainer:
         Raises:
             InputError: the loss became NaN or infinite, or no image of a batch could be read.
         """
-        parallel = self._task.place.processes.parallel(self.network, self._task.place.device)
+        parallel = self._task.site.processes.parallel(self.network, self._task.site.device)
         parallel.train()
         started = time.perf_counter()
         for batch in self._task.training_batches(self.step):
@@ -123,11 +123,11 @@ class Trainer:
         """The epoch of the last step; 0 before the first."""
         return max(self.step - 1, 0) // self._task.steps_per_epoch
 
-    def _take_step(self, parallel: nn.Module, batch: Batch) -> float:
+    def _take_step(self, parallel: nn.Module, batch: LabelledBatch) -> float:
         """One step of the optimizer, the schedule and the average; returns the loss."""
         self._require_images(batch)
         task = self._task
-        torch.manual_seed(derived_seed("dropout", task.plan.seed, self.step, task.place.processes.rank))
+        torch.manual_seed(derived_seed("dropout", task.plan.seed, self.step, task.site.processes.rank))
         loss = task.loss(parallel, batch)
         value = float(loss.detach())
         self._require_finite(value)
@@ -143,7 +143,7 @@ class Trainer:
 
     def _finish_epoch(self, learning_rate: float) -> None:
         """Append the epoch's row to the history and begin the next one's sums."""
-        task, processes = self._task, self._task.place.processes
+        task, processes = self._task, self._task.site.processes
         losses = processes.gather(self._epoch_loss / task.steps_per_epoch)
         for unreadable in processes.gather(self.unreadable):
             self.unreadable |= unreadable
@@ -174,7 +174,7 @@ class Trainer:
         self.unreadable_validation = dict(last.unreadable)
         return averaged.top1_error, averaged.top5_error, last.top1_error, last.top5_error
 
-    def _require_images(self, batch: Batch) -> None:
+    def _require_images(self, batch: LabelledBatch) -> None:
         self.unreadable |= dict(batch.unreadable)
         if len(batch.labels) == 0:
             raise InputError(
@@ -190,5 +190,5 @@ class Trainer:
         return InputError(
             f"member {self._task.plan.name}: {what} became NaN or infinite at step {step} (epoch {self._epoch}); "
             "the last good state is kept; lower learning_rate, lengthen warmup_epochs or take precision "
-            "float32, and start over with --fresh"
+            "float32, and start over with `fresh=True`"
         )

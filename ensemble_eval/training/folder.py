@@ -89,9 +89,9 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
-        raise InputError(f"the training state {path} cannot be read; start over with --fresh") from error
+        raise InputError(f"the training state {path} cannot be read; start over with `fresh=True`") from error
     if not isinstance(state, dict) or "step" not in state:
-        raise InputError(f"{path} is not a training state; start over with --fresh")
+        raise InputError(f"{path} is not a training state; start over with `fresh=True`")
     return state
 
 
@@ -123,7 +123,7 @@ def read_record(path: Path) -> dict[str, Any]:
         if not isinstance(record["decides_the_weights"], dict) or not isinstance(record["sha256"], str):
             raise TypeError
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no record of a training; start over with --fresh") from error
+        raise InputError(f"{path} is no record of a training; start over with `fresh=True`") from error
     return dict(record)
 
 

@@ -34,7 +34,7 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-class Batch(NamedTuple):
+class LabelledBatch(NamedTuple):
     """uint8 images [B, 3, S, S], channels last, and labels [B]; unreadable images are left out, never replaced."""
 
     images: Tensor
@@ -148,7 +148,7 @@ def load(
     workers: int,
     *,
     pin_memory: bool,
-) -> Iterable[Batch]:
+) -> Iterable[LabelledBatch]:
     """Batches in the order of `keys`, made by `workers` processes ahead of time (0: in this one)."""
     return DataLoader(
         dataset,
@@ -177,11 +177,11 @@ def _leave_signals_to_the_trainer(_worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
-def _collate(samples: Sequence[_Sample | Unreadable]) -> Batch:
+def _collate(samples: Sequence[_Sample | Unreadable]) -> LabelledBatch:
     readable = [sample for sample in samples if isinstance(sample, _Sample)]
     unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
     labels = torch.tensor([sample.label for sample in readable], dtype=torch.long)
     if not readable:
-        return Batch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), labels, unreadable)
+        return LabelledBatch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), labels, unreadable)
     images = torch.stack([sample.image for sample in readable])
-    return Batch(images.contiguous(memory_format=torch.channels_last), labels, unreadable)
+    return LabelledBatch(images.contiguous(memory_format=torch.channels_last), labels, unreadable)

@@ -1,0 +1,91 @@
+"""Events of a run and of a training on a terminal: lines, and below them a bar."""
+
+import contextlib
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.progress import TextColumn, TimeRemainingColumn
+
+from ensemble_eval.cli.output import warn
+from ensemble_eval.cli.progress import bar, progress_updates
+from ensemble_eval.evaluation import events as happened
+from ensemble_eval.results.folder import Outcome
+from ensemble_eval.training import records
+
+
+def draw_run(events: Iterable[happened.Event], who: str) -> Outcome | None:
+    """Show the events of a run, and give what it found; None for a process that leaves that to another.
+
+    Args:
+        events: as they happen.
+        who: begins what one of several processes says for itself.
+    """
+    console = Console(stderr=True, markup=False)
+    with contextlib.ExitStack() as bars:
+        for event in events:
+            match event:
+                case happened.Warned(sentence):
+                    warn(sentence, console)
+                case happened.BatchHalved(size):
+                    warn(f"{who}a batch did not fit into memory; going on with {size} crops in each", console)
+                case happened.Opened(models, crops, images, where, backend, precision):
+                    console.print(
+                        f"{models} models × {crops} crops × {images} images on {where}, {backend}, {precision}",
+                        highlight=False,
+                    )
+                case happened.Begun(images_done, images):
+                    if images_done:
+                        console.print(f"continuing: {images_done} images were done before", highlight=False)
+                    update = bars.enter_context(progress_updates(console, images, images_done))
+                case happened.Step(images_done=images_done, passes=passes):
+                    update(images_done, passes)
+                case happened.Finished(outcome):
+                    return outcome
+    return None
+
+
+def draw_training(events: Iterable[records.Event], *, speaks: bool) -> records.RunFinished:
+    """Show the events of a training, and give the last of them.
+
+    Args:
+        events: as they happen.
+        speaks: whether this process is the one of several that is seen.
+    """
+    console = Console(stderr=True, markup=False, quiet=not speaks)
+    finished = records.RunFinished(None, 0)
+    with bar(console, TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn()) as progress:
+        task = progress.add_task("", total=None, loss=0.0, visible=False)
+        member = ""
+        for event in events:
+            for line in _training_lines(event, member):
+                console.print(line, highlight=False, soft_wrap=True)
+            match event:
+                case records.MemberStarted(member, step, steps):
+                    progress.reset(task, total=steps, completed=step, description=member, visible=True)
+                case records.StepDone(step, loss) | records.EpochDone(step, loss):
+                    progress.update(task, completed=step, loss=loss)
+                case records.RunFinished():
+                    finished = event
+    return finished
+
+
+def _training_lines(event: records.Event, member: str) -> Iterable[str]:
+    match event:
+        case records.ImagesDecoded(images, seconds):
+            yield f"{images} images decoded in {seconds:.0f} s"
+        case records.MemberSkipped(name):
+            yield f"{name}: already trained"
+        case records.MemberStarted(name, step, steps, epochs):
+            yield f"{name}: {epochs} epochs, {steps} steps" + (f", continued from {step}" if step else "")
+        case records.EpochDone(record=record):
+            yield f"{member}: {_epoch_line(record)}"
+        case records.MemberFinished(name, weights):
+            yield f"{name}: written to {weights}"
+
+
+def _epoch_line(record: records.EpochRecord) -> str:
+    line = f"epoch {record.epoch}, loss {record.train_loss:.3f}"
+    if record.val_top1_error is not None and record.val_top5_error is not None:
+        averaged = f" (mean of {record.averaged_iterates} iterates)" if record.averaged_iterates else ""
+        line += f", error top-1 {record.val_top1_error:.2f}%, top-5 {record.val_top5_error:.2f}%{averaged}"
+    return f"{line}, {record.images_per_second:.0f} images/s"

@@ -1,0 +1,57 @@
+"""What the library says of arguments, said as options of the command line."""
+
+import re
+
+import click
+
+_QUOTED = re.compile(r"`([^`]+)`")
+# As Python would write them; anything else in backticks is no argument.
+_ARGUMENT = re.compile(r"(\w+)(?:=(.*))?")
+# Options that are not named as their argument is.
+_OPTIONS = {"store_scores": "--scores", "store_scores=True": "--scores all", "store_scores=False": "--scores none"}
+
+
+def spoken(text: str) -> str:
+    """`in_options` for the command that runs, whose messages may be of `run`'s options too."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return in_options(text)
+    group = context.find_root().command
+    commands = group.commands if isinstance(group, click.Group) else {}
+    running = commands.get(context.invoked_subcommand or "", context.command)
+    return in_options(text, running, *(commands[name] for name in ("run",) if name in commands))
+
+
+def in_options(text: str, *commands: click.Command) -> str:
+    """A message with its arguments in backticks replaced by the options that stand for them.
+
+    >>> options = [click.Option(["--batch-size"]), click.Option(["--fresh"], is_flag=True)]
+    >>> run = click.Command("run", params=options)
+    >>> in_options("choose `batch_size=8`, or start over with `fresh=True`; `rank` is no option", run)
+    'choose --batch-size 8, or start over with --fresh; rank is no option'
+
+    Args:
+        text: of the library.
+        commands: the first of them that has an option or argument of a name decides how it is said.
+    """
+    parameters = {each.name: each for command in reversed(commands) for each in command.params}
+
+    def said(match: re.Match[str]) -> str:
+        words = match[1]
+        if words in _OPTIONS:
+            return _OPTIONS[words]
+        argument = _ARGUMENT.fullmatch(words)
+        name, value = argument.groups() if argument else ("", None)
+        parameter = parameters.get(name)
+        if isinstance(parameter, click.Argument):
+            return name.upper()
+        if not isinstance(parameter, click.Option) or (parameter.is_flag and value not in (None, "True")):
+            return words
+        option = parameter.opts[0]
+        return option if value is None or parameter.is_flag else f"{option} {_unquoted(value)}"
+
+    return _QUOTED.sub(said, text)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value
