@@ -1,5 +1,6 @@
 """What the pages name is there: commands, their options, make targets, modules, variables, files and headings."""
 
+import contextlib
 import importlib.util
 import re
 import shlex
@@ -36,10 +37,9 @@ def _parse(arguments: list[str]) -> None:
     """
     name, *rest = arguments
     command = group.commands.get(name, group)
-    try:
+    # --help and --version leave.
+    with contextlib.suppress(click.exceptions.Exit):
         command.make_context("ensemble-eval", rest if command is not group else arguments)
-    except click.exceptions.Exit:
-        pass  # --help and --version
 
 
 @EVERY_PAGE
