@@ -9,6 +9,7 @@ import pytest
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import (
     atomic_path,
+    csv_text,
     open_regular,
     read_regular,
     require_could_be_written,
@@ -95,3 +96,7 @@ def test_a_file_that_becomes_a_pipe_before_it_is_opened_does_not_hang(
     monkeypatch.setattr(Path, "stat", lambda _path: was)
     with pytest.raises(OSError, match="it is a named pipe, not a file"):
         open_regular(path)
+
+
+def test_csv_quotes_what_needs_it_and_ends_lines_alike_everywhere() -> None:
+    assert csv_text(["a", "b"], [["1", 'x,"y"'], ["", "z"]]) == 'a,b\n1,"x,""y"""\n,z\n'

@@ -4,6 +4,7 @@ A manifest states everything about a member that its weights do not: architectur
 become its input. Nothing of this is ever guessed from the weights' values.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,9 +14,18 @@ from typing import Any
 import tomli_w
 
 from ensemble_eval import toml_tables
-from ensemble_eval.errors import located
+from ensemble_eval.errors import InputError, located
 from ensemble_eval.files import write_atomically
-from ensemble_eval.members.ensemble import Ensemble, InputFormat, Interpolation, Member, class_list, weights_of
+from ensemble_eval.members.ensemble import (
+    IMAGENET_1K,
+    ClassList,
+    Ensemble,
+    InputFormat,
+    Interpolation,
+    Member,
+    class_list,
+    weights_of,
+)
 
 # Fields of a member's input that a manifest must state, because nothing is guessed.
 _STATED = ("channels", "scale", "mean", "std")
@@ -59,18 +69,18 @@ def write_manifest(path: Path, ensemble: Ensemble) -> None:
     """Write `ensemble` to `path` so that `read_manifest` gives it back; paths become relative to the file.
 
     Raises:
-        InputError: a member is no file of weights, or the folder or disk does not take the file.
+        InputError: a member or the list of classes is no file, or the folder or disk does not take the manifest.
     """
     folder = path.parent.absolute()
 
     def relative(target: str | Path) -> str:
         return Path(os.path.relpath(Path(target).absolute(), folder)).as_posix()
 
-    classes = ensemble.classes.source
+    classes = ensemble.classes
     document = {
         "name": ensemble.name,
         "interpolation": ensemble.interpolation,
-        "classes": classes if ensemble.classes.names is None else relative(classes),
+        "classes": IMAGENET_1K if classes.names is None else relative(_class_file(classes)),
         "members": [member_table(member, relative(weights_of(member))) for member in ensemble.members],
     }
     write_atomically(path, tomli_w.dumps(document).encode())
@@ -110,3 +120,13 @@ def member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Mem
             sha256=row.sha256,
             input=input_format,
         )
+
+
+def _class_file(classes: ClassList) -> Path:
+    path = Path(classes.source)
+    with contextlib.suppress(InputError):
+        if class_list(path).names == classes.names:
+            return path
+    raise InputError(
+        "the ensemble's classes are in no text file; write them to one, a class per line, and give it as `classes`"
+    )

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from ensemble_eval.backends import PredictMaker
-from ensemble_eval.members.manifest import Member
-from ensemble_eval.models import build
+from ensemble_eval.backends.choice import PredictMaker
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.models.registry import build
 
 member = Member("a", arch="googlenet", weights=Path("unused.safetensors"))
 maker = PredictMaker("openvino", 7, torch.device("cpu"), "float32")

@@ -62,6 +62,25 @@ def test_a_network_in_memory_predicts_what_its_file_does(tmp_path: Path, dataset
     pd.testing.assert_frame_equal(_predictions(tmp_path / "memory"), _predictions(tmp_path / "file"))
 
 
+class _WorksInPlace(nn.Module):
+    """A classifier of mean colours that leaves nothing of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = x.mean(dim=(2, 3)).repeat(1, 3)[:, :COUNT]
+        x.zero_()
+        return logits
+
+
+def test_networks_that_work_on_their_input_in_place_do_not_disturb_each_other(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    members = [_network(_WorksInPlace(), name) for name in "ab"]
+    _evaluate(tmp_path, _ensemble(*members), dataset)
+    scores = {name: np.stack(list(rows["scores"])) for name, rows in _predictions(tmp_path).groupby("member")}
+    np.testing.assert_array_equal(scores["a"], scores["b"])
+    assert np.ptp(scores["a"]) > 0
+
+
 def test_equal_tensors_continue_a_run_and_others_are_another_run(tmp_path: Path, dataset: Dataset) -> None:
     network = tiny_network()
     assert _evaluate(tmp_path, _ensemble(_network(network)), dataset) == 3

@@ -50,6 +50,10 @@ def test_every_difference_shows(other: nn.Module) -> None:
     assert member_sha256(_member(other)) != member_sha256(_member(Holder(torch.arange(6.0))))
 
 
+def test_zeros_of_different_types_are_different_tensors() -> None:
+    assert _sha256(torch.zeros(6)) != _sha256(torch.zeros(6, dtype=torch.int32))
+
+
 def test_batch_norms_statistics_take_part() -> None:
     one, two = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
     assert network_sha256(one) == network_sha256(two)
@@ -84,6 +88,7 @@ def test_tensors_of_any_kind_have_a_fingerprint(tensor: Tensor) -> None:
 def test_how_a_tensor_lies_in_memory_makes_no_difference() -> None:
     tensor = torch.arange(24.0).reshape(2, 3, 2, 2)
     assert _sha256(tensor) == _sha256(tensor.to(memory_format=torch.channels_last))
+    assert _sha256(torch.arange(12.0)[::2]) == _sha256(torch.arange(12.0)[::2].clone())
     complex_tensor = torch.arange(6).to(torch.complex64) * (1 + 2j)
     assert _sha256(complex_tensor.conj()) == _sha256(complex_tensor.conj().resolve_conj())
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import ClassList, Ensemble, InputFormat, Member, class_list
@@ -82,6 +83,29 @@ def test_what_is_written_is_read_back_from_another_folder(tmp_path: Path) -> Non
         classes=replace(classes, source=str(path.parent / "../names.txt")),
         members=(replace(member, weights=moved), replace(plain, weights=moved)),
     )
+
+
+@pytest.mark.parametrize(
+    ("members", "classes", "sentence"),
+    [
+        (
+            [Member("a", predict=torch.sigmoid)],
+            "imagenet-1k",
+            "^member a is in memory and not in a file",
+        ),
+        (
+            [Member("a", weights="a", arch="b")],
+            ["ant", "bee"],
+            "classes are in no text file; write",
+        ),
+    ],
+)
+def test_what_is_only_in_memory_has_no_manifest(
+    tmp_path: Path, members: list[Member], classes: str | list[str], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        write_manifest(tmp_path / "ensemble.toml", Ensemble(members, classes))
+    assert not list(tmp_path.iterdir())
 
 
 INPUT_LINE = (
