@@ -94,11 +94,11 @@ def mean_scores(
     Cutting is done between the forward passes and not beside them: it is a few hundredths of the work, and
     a loader process would take its time from the same processors.
     """
-    crops = normalised(crops_tensor(path), dtype).contiguous(memory_format=memory_format)
+    crop_batch = normalised(crops_tensor(path), dtype).contiguous(memory_format=memory_format)
     total = torch.zeros(())
     # Members outside: a network's weights stay in the cache for all batches of an image.
     for network in networks:
-        for chunk in torch.split(crops, batch):
+        for chunk in torch.split(crop_batch, batch):
             total = total + torch.softmax(network(chunk).float(), dim=1).sum(dim=0)
     return total / (CROPS * len(networks))
 

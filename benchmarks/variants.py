@@ -20,7 +20,7 @@ from benchmarks.machine import machine_facts
 from benchmarks.networks import CLASSES, random_network
 from benchmarks.results import spread
 from benchmarks.work import PRECISIONS
-from ensemble_eval.backends.compiled import compiled
+from ensemble_eval.backends.compiled import Compiled
 from ensemble_eval.backends.openvino import OpenVino
 from ensemble_eval.backends.openvino_conversion import Converter
 from ensemble_eval.models.folding import fold_batch_norm
@@ -139,7 +139,7 @@ def _eager(
 def _compiled(network: nn.Module, pixels: Tensor, precision: Precision) -> Forward:
     network = copy.deepcopy(network).to(memory_format=torch.channels_last)
     pixels = pixels.to(memory_format=torch.channels_last)
-    return _forward(compiled(network, torch.device("cpu")), pixels, precision)
+    return _forward(Compiled(network, torch.device("cpu")), pixels, precision)
 
 
 def _forward(network: nn.Module, pixels: Tensor, precision: Precision, *, autocast: bool = True) -> Forward:
@@ -156,7 +156,7 @@ def _forward(network: nn.Module, pixels: Tensor, precision: Precision, *, autoca
 
 def _openvino(network: nn.Module, pixels: Tensor, precision: Precision) -> Forward:
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    predict = OpenVino("variant", Converter()(copy.deepcopy(network)), lambda crops: crops, CLASSES, precision)
+    predict = OpenVino("variant", Converter()(copy.deepcopy(network)), lambda batch: batch, CLASSES, precision)
     return lambda: predict(pixels)
 
 

@@ -28,8 +28,8 @@ class CroppedImages(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        crops = itertools.islice(pipeline.crops_of(pipeline.open_picture(self.paths[index])), self.crops)
-        pixels = torch.stack([transforms.pil_to_tensor(crop) for crop in crops])
+        pictures = itertools.islice(pipeline.crops_of(pipeline.open_picture(self.paths[index])), self.crops)
+        pixels = torch.stack([transforms.pil_to_tensor(one) for one in pictures])
         return pipeline.normalised(pixels, torch.float32)
 
 

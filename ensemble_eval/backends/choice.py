@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from ensemble_eval.backends.compiled import compiled
+from ensemble_eval.backends.compiled import Compiled
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import InputFormat, Member
-from ensemble_eval.members.preprocessing import SharedNormalization
+from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.registry import ARCHITECTURES
 from ensemble_eval.settings import Backend, Precision
@@ -38,12 +38,12 @@ def choose_backend(name: Backend | Literal["auto"], device: torch.device) -> Bac
     if name == "auto":
         return "openvino" if installed and device.type == "cpu" else "torch"
     if name == "openvino" and device.type != "cpu":
-        raise InputError(f"the backend openvino runs on the CPU, not on {device}; choose --backend torch")
+        raise InputError(f'the backend openvino runs on the CPU, not on {device}; choose `backend="torch"`')
     if name == "compiled" and not _compiler(device):
-        raise InputError("the backend compiled needs a C++ compiler, and there is none; choose --backend torch")
+        raise InputError('the backend compiled needs a C++ compiler, and there is none; choose `backend="torch"`')
     if name == "openvino" and not installed:
         raise InputError(
-            "the backend openvino is not installed; pip install 'ensemble-eval[cpu]', or --backend torch"
+            "the backend openvino is not installed; pip install 'ensemble-eval[cpu]', or `backend=\"torch\"`"
         )
     return name
 
@@ -79,7 +79,7 @@ class PredictMaker:
         self._num_classes = num_classes
         self._device = device
         self._precision = precision
-        self._shared: dict[InputFormat, SharedNormalization] = {}
+        self._preprocessing: dict[InputFormat, SharedPreprocessing] = {}
         self._converter: Converter | None = None
 
     def __call__(self, member: Member, network: nn.Module) -> Predict:
@@ -92,21 +92,21 @@ class PredictMaker:
         Raises:
             InputError: the backend cannot run it in this precision.
         """
-        normalise = self._normalization(member)
+        preprocess = self._preprocessing_of(member)
         network = fold_batch_norm(network)
         if self._backend == "openvino":
-            return self._openvino(member, network, normalise)
+            return self._openvino(member, network, preprocess)
         if self._backend == "compiled":
-            network = compiled(network, self._device)
-        return TorchBackend(member.name, network, normalise, self._num_classes, self._device, self._precision)
+            network = Compiled(network, self._device)
+        return TorchBackend(member.name, network, preprocess, self._num_classes, self._device, self._precision)
 
-    def _openvino(self, member: Member, network: nn.Module, normalise: SharedNormalization) -> Predict:
+    def _openvino(self, member: Member, network: nn.Module, preprocess: SharedPreprocessing) -> Predict:
         normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
         if normalises and self._precision == "float16":
             # It would compute all layers in float16, and squares of large activations have no room there.
             raise InputError(
                 f"member {member.name} normalises local responses, which OpenVINO cannot do in float16; "
-                "choose --precision float32 or bfloat16"
+                'choose `precision="float32"` or bfloat16'
             )
         # Only here: an extra, and a second to import.
         from ensemble_eval.backends.openvino import OpenVino
@@ -114,12 +114,12 @@ class PredictMaker:
 
         self._converter = self._converter or Converter()
         model = self._converter(network)
-        return OpenVino(member.name, model, normalise, self._num_classes, self._precision)
+        return OpenVino(member.name, model, preprocess, self._num_classes, self._precision)
 
-    def _normalization(self, member: Member) -> SharedNormalization:
+    def _preprocessing_of(self, member: Member) -> SharedPreprocessing:
         # Someone else's network might work on its input in place.
         if member.arch not in ARCHITECTURES:
-            return SharedNormalization(member.input, self._device)
-        if member.input not in self._shared:
-            self._shared[member.input] = SharedNormalization(member.input, self._device)
-        return self._shared[member.input]
+            return SharedPreprocessing(member.input, self._device)
+        if member.input not in self._preprocessing:
+            self._preprocessing[member.input] = SharedPreprocessing(member.input, self._device)
+        return self._preprocessing[member.input]

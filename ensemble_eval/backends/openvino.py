@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.backends.silent_openvino import openvino, properties
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.engine.predict import memory_errors_of, require_logits
 from ensemble_eval.errors import InputError
 from ensemble_eval.settings import Precision
 
@@ -20,14 +20,14 @@ _ELEMENT_TYPES = {
 }
 
 
-class OpenVino:
-    """Runs a network compiled for this CPU; the softmax is torch's, in float32.
+class OpenVino(NetworkPredict):
+    """Runs a network compiled for this CPU.
 
     Args:
-        name: the member's name, for messages.
+        name: see `NetworkPredict`.
         model: float32 [B, 224, 224, 3], channels last -> logits [B, classes].
-        normalise: the member's preprocessing.
-        num_classes: what the network must return.
+        preprocess: see `NetworkPredict`.
+        num_classes: see `NetworkPredict`.
         precision: of the convolutions.
     """
 
@@ -35,32 +35,21 @@ class OpenVino:
         self,
         name: str,
         model: openvino.Model,
-        normalise: Callable[[Tensor], Tensor],
+        preprocess: Callable[[Tensor], Tensor],
         num_classes: int,
         precision: Precision,
     ) -> None:
-        self._name = name
-        self._num_classes = num_classes
+        super().__init__(name, preprocess, num_classes)
         self._precision = precision
-        self._normalise = normalise
         self._model = model
         # One compiled network for each batch size that comes: static shapes are faster.
         self._request_for = lru_cache(maxsize=2)(self._compile)
 
-    def __call__(self, crops: Tensor) -> Tensor:
-        """See `Predict`.
-
-        Raises:
-            InputError: the network does not return logits [B, classes], or the processor lacks the precision.
-        """
-        with memory_errors_of(f"member {self._name}: a batch of {len(crops)}"):
-            request = self._request_for(len(crops))
-            # The normalised batch lies channels last, and so does the model's input: nothing is copied.
-            outputs = request.infer([self._normalise(crops).permute(0, 2, 3, 1).numpy()], share_inputs=True)
-            [values] = outputs.values()
-            logits = torch.from_numpy(np.array(values, dtype=np.float32))
-            require_logits(self._name, logits, len(crops), self._num_classes)
-            return torch.softmax(logits, dim=1)
+    def _logits(self, normalised: Tensor) -> Tensor:
+        # The normalised batch lies channels last, and so does the model's input: nothing is copied.
+        pixels = normalised.permute(0, 2, 3, 1).numpy()
+        [values] = self._request_for(len(pixels)).infer([pixels], share_inputs=True).values()
+        return torch.from_numpy(np.array(values, dtype=np.float32))
 
     def _compile(self, batch_size: int) -> openvino.InferRequest:
         model = self._model.clone()
@@ -79,7 +68,7 @@ class OpenVino:
         if taken != config[properties.hint.inference_precision]:
             raise InputError(
                 f"this processor has no {self._precision}: OpenVINO would compute in {taken.get_type_name()}; "
-                "use --precision float32, or --backend torch"
+                'use `precision="float32"`, or `backend="torch"`'
             )
         return compiled.create_infer_request()
 

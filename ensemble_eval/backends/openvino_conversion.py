@@ -101,7 +101,7 @@ def _converted(network: nn.Module) -> openvino.Model:
     except Exception as error:
         # Whatever somebody's network does, and whatever OpenVINO's many parts make of it.
         sentence = f"a network cannot be converted for OpenVINO ({first_line(error)})"
-        raise InputError(f"{sentence}; choose --backend torch") from error
+        raise InputError(f'{sentence}; choose `backend="torch"`') from error
     if len(model.outputs) != 1:
         raise InputError(f"a network returns {len(model.outputs)} tensors, and it must return logits alone")
     steps = PrePostProcessor(model)

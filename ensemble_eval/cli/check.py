@@ -6,7 +6,7 @@ import click
 
 from ensemble_eval.cli.options import evaluation_options, settings_from
 from ensemble_eval.cli.output import say, warn
-from ensemble_eval.launch.cpu import wait_without_spinning
+from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 
 
 @click.command()
@@ -18,6 +18,7 @@ def check(**options: Any) -> None:
     files, and times one batch; leaves nothing behind.
     """
     wait_without_spinning()
+    keep_freed_memory()
     from ensemble_eval.evaluation.cost import estimate, padding_warnings
     from ensemble_eval.evaluation.opening import open_folder, open_inputs, open_sources
 

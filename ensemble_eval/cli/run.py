@@ -9,7 +9,7 @@ from ensemble_eval.cli.options import distribution_options, evaluation_options, 
 from ensemble_eval.cli.output import complain_of, warn
 from ensemble_eval.cli.tables import print_table3
 from ensemble_eval.errors import EnsembleEvalError, InterruptedRunError, LateRanksError, WorkerFailedError
-from ensemble_eval.launch.cpu import wait_without_spinning
+from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 
 if TYPE_CHECKING:
     from ensemble_eval.launch.place import Place
@@ -28,6 +28,7 @@ def run(**options: Any) -> int:
     With several GPUs it starts one process for each. Under torchrun or srun it takes its share of the images.
     """
     wait_without_spinning()
+    keep_freed_memory()
     from ensemble_eval.launch.place import find_place
 
     place = find_place()

@@ -8,7 +8,7 @@ import click
 
 from ensemble_eval.cli.options import PATH, option_of
 from ensemble_eval.cli.output import say, warn
-from ensemble_eval.launch.cpu import wait_without_spinning
+from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.settings import TrainingSettings
 
 
@@ -33,6 +33,7 @@ def train(config: Path, train_data: Path | None, val_data: Path | None, **option
     continues an interrupted training. Start it with torchrun to use several GPUs.
     """
     wait_without_spinning()
+    keep_freed_memory()
     from ensemble_eval.cli.drawing import draw_training
     from ensemble_eval.cli.interruption import continuing_command, stoppable
     from ensemble_eval.training.config import read_recipe

@@ -1,6 +1,6 @@
 """One picture that says what the 1, 10 and 144 crops of an image are: their boxes, drawn into the image.
 
-Pure functions from picture to picture; the boxes are those of `crops`, which evaluations cut.
+Pure functions from picture to picture; the boxes are those of `schemes`, which evaluations cut.
 """
 
 from collections.abc import Iterator, Sequence

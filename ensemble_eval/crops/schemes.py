@@ -7,7 +7,6 @@ square at scale 256: the paper itself defines neither.
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -85,6 +84,11 @@ class CropPlan:
     weights: dict[int, tuple[int, ...]]
 
     @property
+    def crops(self) -> int:
+        """The largest scheme."""
+        return max(self.weights)
+
+    @property
     def scales(self) -> tuple[int, ...]:
         """The scales that the views need, ascending."""
         return tuple(sorted({view.scale for view in self.views}))
@@ -131,9 +135,9 @@ def view_of(crop: Crop, width: int, height: int) -> View:
     return View(crop.scale, left + dx, top + dy, CROP_SIZE, crop.mirrored)
 
 
-def views_of(width: int, height: int, crops: Sequence[Crop] = CROPS) -> list[View]:
-    """The views of several crops in one image, duplicates included."""
-    return [view_of(crop, width, height) for crop in crops]
+def views_of(width: int, height: int, crops: int = len(CROPS)) -> list[View]:
+    """The views of the first `crops` crops in one image, duplicates included."""
+    return [view_of(crop, width, height) for crop in CROPS[:crops]]
 
 
 def plan(width: int, height: int, crops: int) -> CropPlan:
@@ -145,7 +149,7 @@ def plan(width: int, height: int, crops: int) -> CropPlan:
         InputError: `crops` is no scheme.
     """
     schemes = schemes_up_to(crops)
-    views = views_of(width, height, CROPS[:crops])
+    views = views_of(width, height, crops)
     distinct = tuple(dict.fromkeys(views))
     counts = {scheme: Counter(views[:scheme]) for scheme in schemes}
     weights = {scheme: tuple(counts[scheme][view] for view in distinct) for scheme in schemes}

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from ensemble_eval.engine.pool import Strand
+from ensemble_eval.engine.pool import PooledImage
+
+Result = TypeVar("Result")
 
 # Rows a lane apart start at the same alignment: 16 rows of the smallest activation are whole cache lines.
 _MAX_LANES = 16
@@ -19,22 +21,22 @@ def batches_needed(images: int, scheme: int, size: int) -> int:
         size: rows of a batch.
     """
     lanes = math.gcd(size, _MAX_LANES)
-    crops = [0] * lanes
+    rows = [0] * lanes
     for position in range(min(images, lanes)):
         alike = len(range(position, images, lanes))
         for view in range(scheme):
-            crops[(_first_lane(position, scheme, lanes) + view) % lanes] += alike
-    return max(math.ceil(count / (size // lanes)) for count in crops)
+            rows[(_first_lane(position, scheme, lanes) + view) % lanes] += alike
+    return max(math.ceil(count / (size // lanes)) for count in rows)
 
 
-class Pass(NamedTuple):
-    """One view of one image, to go through the members of its strand."""
+class Pass(NamedTuple, Generic[Result]):
+    """One view of one image, to go through the members of its batch."""
 
-    strand: Strand
+    pooled: PooledImage[Result]
     view: int
 
 
-class Batch:
+class Batch(Generic[Result]):
     """A batch being put together.
 
     The last bits of a network's outputs depend on the batch's shape, and may depend on where in memory a
@@ -54,7 +56,7 @@ class Batch:
     def __init__(self, size: int, members: Sequence[int]) -> None:
         self.size = size
         self.members = tuple(members)
-        self.passes: dict[int, Pass] = {}
+        self.passes: dict[int, Pass[Result]] = {}
         self._lanes = math.gcd(size, _MAX_LANES)
         self._taken = [0] * self._lanes
 
@@ -63,26 +65,26 @@ class Batch:
         """Whether every row has its crop."""
         return len(self.passes) == self.size
 
-    def take_from(self, strand: Strand, at_most: int) -> None:
-        """Take the first `at_most` open views of a strand, as far as their lanes have empty rows."""
-        image = strand.image
-        first = _first_lane(image.position, image.scheme, self._lanes)
-        for view in strand.open_views()[:at_most]:
+    def take_from(self, pooled: PooledImage[Result], at_most: int) -> None:
+        """Take the first `at_most` views that are open for the members, as far as their lanes have empty rows."""
+        image = pooled.image
+        first = _first_lane(image.position, image.source.plan.crops, self._lanes)
+        for view in pooled.open.of(self.members)[:at_most]:
             lane = (first + view) % self._lanes
             if self._taken[lane] < self.size // self._lanes:
-                self.passes[self._taken[lane] * self._lanes + lane] = Pass(strand, view)
+                self.passes[self._taken[lane] * self._lanes + lane] = Pass(pooled, view)
                 self._taken[lane] += 1
-                strand.take(view)
+                pooled.open.take(view, self.members)
 
     def give_back(self) -> None:
-        """Return every view to its strand, for another batch."""
-        for strand in self.strands():
-            strand.give_back([one.view for one in self.passes.values() if one.strand is strand])
+        """Return every view to its image, for another batch."""
+        for pooled, view in self.passes.values():
+            pooled.open.give_back(view, self.members)
         self.passes.clear()
 
-    def strands(self) -> Iterator[Strand]:
-        """The strands that have views in the batch, each once."""
-        yield from {id(one.strand): one.strand for one in self.passes.values()}.values()
+    def images(self) -> Iterator[PooledImage[Result]]:
+        """The images that have views in the batch, each once."""
+        yield from {id(one.pooled): one.pooled for one in self.passes.values()}.values()
 
 
 def _first_lane(position: int, scheme: int, lanes: int) -> int:

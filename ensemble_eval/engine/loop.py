@@ -7,6 +7,7 @@ record per image.
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,36 +16,26 @@ from torch import Tensor
 
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.batches import Batch
-from ensemble_eval.engine.pool import (
-    DecidedImage,
-    ImageDecisions,
-    ImageScores,
-    PooledImage,
-    ReadyImage,
-    Strand,
-    UnreadableImage,
-)
+from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 
+Result = TypeVar("Result")
+
 # The pool is large enough when this many batches could be filled from it: lanes are not equally long.
 _BATCHES_IN_POOL = 3
-# Until decided, an image has one crop in each batch, so that none is run after the deciding one; on a GPU,
-# whose batches are large, a share of the batch, so that the pool fits into its memory.
-_DECISIONS_PER_BATCH = 32
 
 
-class Engine:
+class Engine(Generic[Result]):
     """Runs members over images.
 
     Args:
         members: by name, in the ensemble's order.
-        num_classes: length of every score vector.
+        pool_image: what becomes of an image, given with its pixels on the device: `ScoredImage` for scores in
+            full, `DecidedImage` for decisions, or another kind of `PooledImage`.
         device: where batches are put together.
         batch_size: crops per batch. It is halved, and the same passes tried again, when a batch does not fit
             into memory; see `batch_size` afterwards.
-        decides: empty for scores in full; else each image is run only until, for each of these k, it is
-            certain in every row of the table whether its label is among the k best.
         before_forward: called before every member's batch; what it raises ends the run there.
         batches_in_flight: how many may be started before the first is waited for; by default what suits the
             device.
@@ -53,10 +44,9 @@ class Engine:
     def __init__(
         self,
         members: Mapping[str, Predict],
-        num_classes: int,
+        pool_image: Callable[[ReadyImage], PooledImage[Result]],
         device: torch.device,
         batch_size: int,
-        decides: Sequence[int] = (),
         before_forward: Callable[[], None] = lambda: None,
         batches_in_flight: int | None = None,
     ) -> None:
@@ -64,18 +54,15 @@ class Engine:
         self._predicts = tuple(members.values())
         self._all = tuple(range(len(members)))
         self._before_forward = before_forward
-        self._num_classes = num_classes
+        self._pool_image = pool_image
         self._device = device
-        self._decides = decides
-        self._pool: list[PooledImage] = []
-        self._in_flight: deque[_Running] = deque()
+        self._pool: list[PooledImage[Result]] = []
+        self._in_flight: deque[_Running[Result]] = deque()
         # While a GPU is at one batch, the next is put together; a CPU has nothing to overlap.
         self._most_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
         self.batch_size = batch_size
 
-    def run(
-        self, images: Iterable[ReadyImage | UnreadableImage]
-    ) -> Iterator[ImageScores | ImageDecisions | UnreadableImage]:
+    def run(self, images: Iterable[ReadyImage | UnreadableImage]) -> Iterator[Result | UnreadableImage]:
         """Yield one record per image as it becomes known; unreadable images pass through.
 
         Raises:
@@ -111,35 +98,25 @@ class Engine:
     def _waiting(self) -> Counter[tuple[int, ...]]:
         """How many views the next batch can take, by the members that they are to go through."""
         waiting: Counter[tuple[int, ...]] = Counter()
-        at_most = self._crops_per_decision
-        for strand in self._strands():
-            waiting[strand.members] += min(strand.views_left, at_most)
+        for pooled in self._pool:
+            turn = pooled.turn(self.batch_size)
+            for members, views in pooled.open.counts().items():
+                waiting[members] += min(views, turn)
         return waiting
 
-    def _strands(self) -> Iterator[Strand]:
-        return (strand for image in self._pool for strand in image.strands)
-
-    def _batch_of_pool(self, members: tuple[int, ...]) -> Batch:
-        batch = Batch(self.batch_size, members)
-        for strand in self._strands():
-            if strand.members == members:
-                batch.take_from(strand, self._crops_per_decision)
+    def _batch_of_pool(self, members: tuple[int, ...]) -> Batch[Result]:
+        batch: Batch[Result] = Batch(self.batch_size, members)
+        for pooled in self._pool:
+            batch.take_from(pooled, pooled.turn(batch.size))
         return batch
 
-    @property
-    def _crops_per_decision(self) -> int:
-        """How many crops of an image a batch takes before other images have had their turn."""
-        if not self._decides:
-            return self.batch_size
-        return max(1, self.batch_size // _DECISIONS_PER_BATCH)
-
-    def _wants_images(self, batch: Batch) -> bool:
+    def _wants_images(self, batch: Batch[Result]) -> bool:
         """Whether rows are empty, unless so much waits for the others already that padding costs less."""
         if batch.members != self._all or batch.is_full:
             return False
         return self._waiting()[self._all] < _BATCHES_IN_POOL * self.batch_size
 
-    def _admit(self, image: ReadyImage, batch: Batch) -> None:
+    def _admit(self, image: ReadyImage, batch: Batch[Result]) -> None:
         try:
             with memory_errors_of(image.id):
                 image = replace(image, source=image.source.to(self._device))
@@ -147,31 +124,25 @@ class Engine:
             raise InputError(
                 f"{error} does not fit into the memory of {self._device}; use fewer models or a smaller batch"
             ) from error
-        pooled: PooledImage
-        if self._decides:
-            pooled = DecidedImage(image, len(self._all), self._num_classes, self._decides)
-        else:
-            pooled = PooledImage(image, len(self._all), self._num_classes)
+        pooled = self._pool_image(image)
         self._pool.append(pooled)
-        for strand in pooled.strands:
-            batch.take_from(strand, self._crops_per_decision)
+        batch.take_from(pooled, pooled.turn(batch.size))
 
-    def _fill_up(self, batch: Batch) -> None:
+    def _fill_up(self, batch: Batch[Result]) -> None:
         """Put crops into rows that would be padded, though they may turn out not to have been needed."""
-        for strand in self._strands():
+        for pooled in self._pool:
             if batch.is_full:
                 return
-            if strand.members == batch.members:
-                batch.take_from(strand, self.batch_size)
+            batch.take_from(pooled, batch.size)
 
-    def _launch(self, batch: Batch) -> None:
+    def _launch(self, batch: Batch[Result]) -> None:
         """Start a batch's members on it."""
         if not batch.passes:
             return
         failed: OutOfDeviceMemoryError | None = None
         try:
             with memory_errors_of(f"a batch of {batch.size}"):
-                self._in_flight.append(_Running(batch, self._predict(self._crops(batch), batch.members)))
+                self._in_flight.append(_Running(batch, self._predict(self._crop_batch(batch), batch.members)))
         except OutOfDeviceMemoryError as error:
             # Its words only: tracebacks, its own and its cause's, hold everything that did not fit.
             failed = OutOfDeviceMemoryError(str(error))
@@ -179,37 +150,37 @@ class Engine:
             batch.give_back()
             self._halve_batch(failed)
 
-    def _crops(self, batch: Batch) -> Tensor:
+    def _crop_batch(self, batch: Batch[Result]) -> Tensor:
         """Crops uint8 [batch_size, 3, 224, 224] on the device, channels last, padded with black."""
         shape = (batch.size, 3, CROP_SIZE, CROP_SIZE)
-        crops = torch.zeros(shape, dtype=torch.uint8, device=self._device).to(memory_format=torch.channels_last)
-        for row, (strand, view) in batch.passes.items():
-            source = strand.image.source
-            crops[row] = source.cut(source.plan.views[view])
-        return crops
+        crop_batch = torch.zeros(shape, dtype=torch.uint8, device=self._device)
+        crop_batch = crop_batch.to(memory_format=torch.channels_last)
+        for row, (pooled, view) in batch.passes.items():
+            source = pooled.image.source
+            crop_batch[row] = source.cut(source.plan.views[view])
+        return crop_batch
 
-    def _predict(self, crops: Tensor, members: Sequence[int]) -> Tensor:
+    def _predict(self, crop_batch: Tensor, members: Sequence[int]) -> Tensor:
         """Probabilities float32 [the batch's members, batch_size, classes], on the device."""
         outputs = []
         for member in members:
             self._before_forward()
-            outputs.append(self._predicts[member](crops))
+            outputs.append(self._predicts[member](crop_batch))
         return torch.stack(outputs)
 
-    def _fold(self, running: "_Running") -> Iterator[ImageScores | ImageDecisions]:
-        """Keep a batch's outcome, and yield the images that need no more."""
-        probabilities = running.wait()
-        members = running.batch.members
-        self._refuse_non_finite(probabilities, running.batch)
-        for row, (strand, view) in running.batch.passes.items():
-            strand.image.keep(view, members, probabilities[:, row])
-        for image in (strand.image for strand in running.batch.strands()):
-            # Decided before, with crops still under way.
-            if image in self._pool and (result := image.result()):
-                self._pool.remove(image)
-                # Strands and image refer to each other: without this they would wait for the garbage collector.
-                image.strands.clear()
-                yield result
+    def _fold(self, running: "_Running[Result]") -> Iterator[Result]:
+        """Keep a batch's outcome, and yield the results of the images that need no more."""
+        batch, probabilities = running.batch, running.wait()
+        self._refuse_non_finite(probabilities, batch)
+        for row, (pooled, view) in batch.passes.items():
+            pooled.keep(view, batch.members, probabilities[:, row])
+        for pooled in batch.images():
+            # It is not there if its result was known before, with crops still under way.
+            if pooled in self._pool:
+                pooled.settle()
+                if (result := pooled.result()) is not None:
+                    self._pool.remove(pooled)
+                    yield result
 
     def _halve_batch(self, error: OutOfDeviceMemoryError) -> None:
         if self.batch_size == 1:
@@ -218,22 +189,22 @@ class Engine:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _refuse_non_finite(self, probabilities: NDArray[np.float32], batch: Batch) -> None:
+    def _refuse_non_finite(self, probabilities: NDArray[np.float32], batch: Batch[Result]) -> None:
         if np.isfinite(probabilities).all():
             return
-        for row, (strand, _) in batch.passes.items():
+        for row, (pooled, _) in batch.passes.items():
             for member, scores in zip(batch.members, probabilities[:, row], strict=True):
                 if not np.isfinite(scores).all():
                     raise NonFiniteScoresError(
-                        f"member {self._names[member]} yields NaN or infinity for {strand.image.id}; "
-                        "check its weights and preprocessing, or try --precision float32"
+                        f"member {self._names[member]} yields NaN or infinity for {pooled.image.id}; "
+                        'check its weights and preprocessing, or try `precision="float32"`'
                     )
 
 
-class _Running:
+class _Running(Generic[Result]):
     """A batch that its device is at, and its outcome once it is there."""
 
-    def __init__(self, batch: Batch, probabilities: Tensor) -> None:
+    def __init__(self, batch: Batch[Result], probabilities: Tensor) -> None:
         self.batch = batch
         self._copied: torch.cuda.Event | None = None
         self._probabilities = probabilities

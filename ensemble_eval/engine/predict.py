@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.errors import EnsembleEvalError
 
 _CANNOT_ALLOCATE = re.compile(
     r"can't allocate memory|not enough memory|bad_alloc|could not allocate|out of memory|_ALLOC(ATION)?_FAILED",
@@ -21,11 +21,11 @@ _NO_ALGORITHM = re.compile("unable to find an engine|unable to find a valid cuDN
 class Predict(Protocol):
     """One member, ready to run."""
 
-    def __call__(self, crops: Tensor) -> Tensor:
+    def __call__(self, crop_batch: Tensor, /) -> Tensor:
         """Class probabilities of a batch of crops.
 
         Args:
-            crops: uint8 [B, 3, 224, 224], RGB, on the member's device.
+            crop_batch: uint8 [B, 3, 224, 224], RGB, on the member's device.
 
         Returns:
             float32 [B, classes], each row a softmax.
@@ -68,17 +68,3 @@ def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def require_logits(member: str, logits: object, batch: int, num_classes: int) -> None:
-    """Refuse a network whose output is not one score per crop and class.
-
-    Raises:
-        InputError: it is not a tensor [batch, num_classes].
-    """
-    if not isinstance(logits, Tensor) or logits.shape != (batch, num_classes):
-        given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(
-            f"member {member} returns {given} for {batch} crops, and the ensemble's classes need "
-            f"{(batch, num_classes)}; check its options and the manifest's classes"
-        )

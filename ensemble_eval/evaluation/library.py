@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.engine.pool import ImageScores, UnreadableImage
+from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.pool import UnreadableImage
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.evaluation.events import Step
 from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, sources_of

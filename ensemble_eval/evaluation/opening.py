@@ -16,8 +16,7 @@ from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.function_member import FunctionMember
 from ensemble_eval.files import sha256_of
-from ensemble_eval.launch.cpu import keep_freed_memory
-from ensemble_eval.launch.devices import choose_device, device_of_rank, prepare_device
+from ensemble_eval.launch.devices import choose_device, device_of_rank
 from ensemble_eval.launch.place import Place
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256, network_sha256
@@ -97,9 +96,7 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
     Raises:
         InputError: whatever cannot be used, in one sentence with the remedy.
     """
-    keep_freed_memory()
     device = device_of_rank(settings.device, place.local_rank)
-    prepare_device(device)
     ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
     make = PredictMaker(sources.backend, num_classes, device, settings.precision)
     batch_size = settings.batch_size or default_batch_size(device)

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 
 from ensemble_eval.backends.choice import default_batch_size
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
-from ensemble_eval.engine.pool import ImageDecisions, ImageScores, ReadyImage, UnreadableImage
+from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
+from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.evaluation.events import Step
 from ensemble_eval.evaluation.opening import Inputs
 from ensemble_eval.evaluation.prefetch import load_images
@@ -28,11 +30,17 @@ _IMAGES_AHEAD_PER_WORKER = 2
 Result = ImageScores | ImageDecisions | UnreadableImage
 
 
-def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine:
-    """The engine that runs the members over images of these inputs."""
+def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine[ImageScores | ImageDecisions]:
+    """The engine that runs the members over images of these inputs, for scores in full or for decisions."""
+    members, num_classes = len(inputs.members), inputs.ensemble.classes.count
+
+    def pool_image(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
+        if settings.decides:
+            return DecidedImage(image, members, num_classes, settings.decides)
+        return ScoredImage(image, members, num_classes)
+
     batch_size = settings.batch_size or default_batch_size(inputs.device)
-    classes = inputs.ensemble.classes.count
-    return Engine(inputs.members, classes, inputs.device, batch_size, settings.decides, stop.check)
+    return Engine(inputs.members, pool_image, inputs.device, batch_size, stop.check)
 
 
 def results_of(
@@ -40,7 +48,7 @@ def results_of(
     inputs: Inputs,
     positions: Iterable[int],
     stop: StopRequests | None = None,
-    engine: Engine | None = None,
+    engine: Engine[ImageScores | ImageDecisions] | None = None,
 ) -> Generator[Result, None, None]:
     """Evaluate images of the data set in memory, yielding each as soon as it is known; nothing is written.
 

@@ -1,4 +1,4 @@
-"""Choosing the device that `--device` names, and the processes that it takes."""
+"""Choosing the device that `device` names, and the processes that it takes."""
 
 import os
 
@@ -32,20 +32,20 @@ def devices_for_ranks(name: str, ranks: int | None) -> int:
     """How many processes a run on this machine takes: one per device, or on the CPU as many as asked for.
 
     Args:
-        name: what `--device` says.
-        ranks: what `--ranks` says.
+        name: see `choose_device`.
+        ranks: processes asked for; None for one for each device.
 
     Raises:
         InputError: more ranks than devices, or no rank at all.
     """
     if ranks is not None and ranks < 1:
-        raise InputError(f"--ranks is at least 1, not {ranks}")
+        raise InputError(f"`ranks` is at least 1, not {ranks}")
     device = choose_device(name)
     if device.type == "cpu":
         return ranks or 1
     devices = torch.cuda.device_count() if device.index is None else 1
     if ranks is not None and ranks > devices:
-        raise InputError(f"--ranks {ranks}: there are {devices} CUDA devices for them, and each rank takes one")
+        raise InputError(f"`ranks={ranks}`: there are {devices} CUDA devices for them, and each rank takes one")
     return ranks or devices
 
 
@@ -57,17 +57,6 @@ def device_of_rank(name: str, local_rank: int) -> torch.device:
     return device
 
 
-def prepare_device(device: torch.device) -> None:
-    """Make a CUDA device this process's own, and float32 on it float32.
-
-    By default cuDNN's convolutions round float32 to TF32's ten bits of mantissa.
-    """
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cuda.matmul.allow_tf32 = False
-
-
 def device_name(device: torch.device) -> str:
     """What the device is, for the run's record."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
@@ -76,9 +65,9 @@ def device_name(device: torch.device) -> str:
 def _require_cuda(device: torch.device) -> None:
     count = torch.cuda.device_count()
     if not torch.cuda.is_available():
-        raise InputError(f"--device {device}: this machine has no usable CUDA device; choose --device cpu")
+        raise InputError(f'`device="{device}"`: this machine has no usable CUDA device; choose `device="cpu"`')
     if device.index is not None and device.index >= count:
-        raise InputError(f"--device {device}: this machine has {count} CUDA devices, cuda:0 to cuda:{count - 1}")
+        raise InputError(f'`device="{device}"`: this machine has {count} CUDA devices, cuda:0 to cuda:{count - 1}')
 
 
 def use_one_thread() -> None:

@@ -12,7 +12,7 @@ _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Normalization(nn.Module):
+class Preprocessing(nn.Module):
     """uint8 RGB [B, 3, H, W] -> float32 [B, 3, H, W] as an `InputFormat` states it."""
 
     mean: Tensor
@@ -28,12 +28,12 @@ class Normalization(nn.Module):
         self.register_buffer("remap_scale", _per_channel(_IMAGENET_STD) / 0.5)
         self.register_buffer("remap_offset", (_per_channel(_IMAGENET_MEAN) - 0.5) / 0.5)
 
-    def forward(self, crops: Tensor) -> Tensor:
+    def forward(self, crop_batch: Tensor) -> Tensor:
         """See the class."""
         flipped = self._format.channels == "bgr"
         if flipped:
-            crops = crops.flip(1)
-        normalised = (crops.float() / self._format.scale - self.mean) / self.std
+            crop_batch = crop_batch.flip(1)
+        normalised = (crop_batch.float() / self._format.scale - self.mean) / self.std
         if self._format.transform_input:
             # The re-mapping is stated for red, green and blue, in this order.
             scale, offset = self.remap_scale, self.remap_offset
@@ -42,8 +42,8 @@ class Normalization(nn.Module):
         return normalised
 
 
-class SharedNormalization:
-    """`Normalization` that normalises a batch once, however many members ask for it.
+class SharedPreprocessing:
+    """`Preprocessing` that is done once for a batch, however many members ask for it.
 
     It holds the outcome only as long as someone holds the batch: one that did not fit into memory must not take up
     the room of the smaller one that follows.
@@ -54,20 +54,20 @@ class SharedNormalization:
     """
 
     def __init__(self, input_format: InputFormat, device: torch.device) -> None:
-        self._normalization = Normalization(input_format).to(device)
-        self._crops: weakref.ref[Tensor] | None = None
+        self._preprocess = Preprocessing(input_format).to(device)
+        self._crop_batch: weakref.ref[Tensor] | None = None
         self._normalised: Tensor | None = None
 
-    def __call__(self, crops: Tensor) -> Tensor:
-        """float32 [B, 3, H, W], channels last; the same tensor for the same `crops`, so leave it as it is."""
-        if self._crops is not None and self._crops() is crops and self._normalised is not None:
+    def __call__(self, crop_batch: Tensor) -> Tensor:
+        """float32 [B, 3, H, W], channels last; the same tensor for the same batch, so leave it as it is."""
+        if self._crop_batch is not None and self._crop_batch() is crop_batch and self._normalised is not None:
             return self._normalised
-        self._crops = self._normalised = None
-        self._normalised = self._normalization(crops).contiguous(memory_format=torch.channels_last)
-        self._crops = weakref.ref(crops, self._forget)
+        self._crop_batch = self._normalised = None
+        self._normalised = self._preprocess(crop_batch).contiguous(memory_format=torch.channels_last)
+        self._crop_batch = weakref.ref(crop_batch, self._forget)
         return self._normalised
 
-    def _forget(self, _crops: weakref.ref[Tensor]) -> None:
+    def _forget(self, _crop_batch: weakref.ref[Tensor]) -> None:
         self._normalised = None
 
 

@@ -99,7 +99,6 @@ class GoogLeNet(nn.Module):
 
     def _append(self, stage: stages.Stage, in_channels: int, variant: Variant, width: float) -> int:
         """Add one row of the table to the trunk and return its output channels."""
-        normalization: layers.Normalization = "batch" if variant.batch_norm else "none"
         match stage:
             case stages.MaxPool(name, kernel, stride):
                 kernel = variant.last_pool_kernel if name == "maxpool4" else kernel
@@ -107,11 +106,11 @@ class GoogLeNet(nn.Module):
                 out_channels = in_channels
             case stages.Convolution(name, kernel, stride, channels):
                 out_channels = stages.scaled(channels, width)
-                unit = layers.ConvolutionUnit(in_channels, out_channels, kernel, stride, normalization)
+                unit = layers.ConvolutionUnit(in_channels, out_channels, kernel, stride, variant.batch_norm)
                 self._append_module(name, unit)
             case stages.Inception(name):
                 module_class = layers.InceptionModule if variant.reductions else layers.NaiveInceptionModule
-                module = module_class(in_channels, stage, width, variant.large_kernel, normalization)
+                module = module_class(in_channels, stage, width, variant.large_kernel, variant.batch_norm)
                 self._append_module(name, module)
                 out_channels = module.out_channels
         # Section 5's network normalises after the first pool and after the 3×3 convolution.
@@ -133,8 +132,7 @@ def _auxiliary_head(
         if variant.adaptive_auxiliary_pool
         else nn.AvgPool2d(5, stride=3)
     )
-    normalization: layers.Normalization = "batch" if variant.batch_norm else "none"
-    return layers.AuxiliaryHead(in_channels, num_classes, width, normalization, pool, dropout)
+    return layers.AuxiliaryHead(in_channels, num_classes, width, variant.batch_norm, pool, dropout)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -3,8 +3,6 @@
 Submodule names are torchvision's where it has the block, so that a state dict fits key for key.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,8 +12,6 @@ from ensemble_eval.models import stages
 # Caffe's `bvlc_googlenet`, the authors' own release of the network, sets these for its two layers.
 LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 1.0
 BATCH_NORM_EPS = 1e-3
-
-Normalization = Literal["batch", "none"]
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
@@ -33,11 +29,8 @@ class LocalResponseNorm(nn.LocalResponseNorm):
 class ConvolutionUnit(nn.Module):
     """Convolution and ReLU: with batch norm between them and no bias, or with a bias as in the paper."""
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, stride: int, normalization: Normalization
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, batch_norm: bool) -> None:
         super().__init__()
-        batch_norm = normalization == "batch"
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=not batch_norm
         )
@@ -60,12 +53,12 @@ class InceptionModule(nn.Module):
         row: stages.Inception,
         width: float,
         large_kernel: int,
-        normalization: Normalization,
+        batch_norm: bool,
     ) -> None:
         super().__init__()
 
         def unit(inputs: int, channels: int, kernel: int) -> ConvolutionUnit:
-            return ConvolutionUnit(inputs, channels, kernel, 1, normalization)
+            return ConvolutionUnit(inputs, channels, kernel, 1, batch_norm)
 
         def channels(count: int) -> int:
             return stages.scaled(count, width)
@@ -101,12 +94,12 @@ class NaiveInceptionModule(nn.Module):
         row: stages.Inception,
         width: float,
         large_kernel: int,
-        normalization: Normalization,
+        batch_norm: bool,
     ) -> None:
         super().__init__()
         sizes = ((row.conv1x1, 1), (row.conv3x3, 3), (row.conv5x5, large_kernel))
         self.branch1, self.branch2, self.branch3 = (
-            ConvolutionUnit(in_channels, stages.scaled(count, width), kernel, 1, normalization)
+            ConvolutionUnit(in_channels, stages.scaled(count, width), kernel, 1, batch_norm)
             for count, kernel in sizes
         )
         self.branch4 = nn.MaxPool2d(3, stride=1, padding=1)
@@ -125,7 +118,7 @@ class AuxiliaryHead(nn.Module):
         in_channels: int,
         num_classes: int,
         width: float,
-        normalization: Normalization,
+        batch_norm: bool,
         pool: nn.Module,
         dropout: float,
     ) -> None:
@@ -133,7 +126,7 @@ class AuxiliaryHead(nn.Module):
         convolved = stages.scaled(stages.AUXILIARY_CONVOLUTION_CHANNELS, width)
         hidden = stages.scaled(stages.AUXILIARY_HIDDEN_UNITS, width)
         self.pool = pool
-        self.conv = ConvolutionUnit(in_channels, convolved, 1, 1, normalization)
+        self.conv = ConvolutionUnit(in_channels, convolved, 1, 1, batch_norm)
         self.fc1 = nn.Linear(convolved * stages.AUXILIARY_POOLED_SIZE**2, hidden)
         self.fc2 = nn.Linear(hidden, num_classes)
         self.dropout = nn.Dropout(dropout)

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ensemble_eval.engine.pool import ImageDecisions, ImageScores, with_ensemble
+from ensemble_eval.engine.in_full import ImageScores, with_ensemble
+from ensemble_eval.engine.until_decided import ImageDecisions
 from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
 from ensemble_eval.scoring.metrics import label_rank, top_classes
 

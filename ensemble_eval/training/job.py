@@ -15,7 +15,6 @@ from ensemble_eval import __version__
 from ensemble_eval.datasets.class_folders import open_class_folders
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.cpu import keep_freed_memory
 from ensemble_eval.launch.devices import choose_device, device_name
 from ensemble_eval.members.ensemble import ClassList
 from ensemble_eval.settings import TrainingSettings
@@ -162,7 +161,6 @@ class _Run:
         return RunFinished(manifest, len(rows))
 
     def _prepare(self) -> tuple[TrainingData, Site]:
-        keep_freed_memory()
         device = _device(self._settings.device, self._processes)
         workers = self._settings.workers
         site = Site(device, self._processes, _default_workers(device) if workers is None else workers)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import InputFormat
-from ensemble_eval.members.preprocessing import Normalization
+from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.training import networks
 from ensemble_eval.training.augmentation import Augmentation
 from ensemble_eval.training.config import MemberPlan, Recipe
@@ -82,7 +82,7 @@ class Task:
 
     def normalised(self, images: Tensor) -> Tensor:
         """uint8 [B, 3, S, S] -> the network's input on the device, channels last."""
-        pixels: Tensor = self._normalization(images.to(self.site.device, non_blocking=True))
+        pixels: Tensor = self._preprocess(images.to(self.site.device, non_blocking=True))
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def training_batches(self, first_step: int) -> Iterable[LabelledBatch]:
@@ -156,8 +156,8 @@ class Task:
         return networks.autocast(self.site.device, self.recipe.precision)
 
     @cached_property
-    def _normalization(self) -> Normalization:
-        return Normalization(InputFormat()).to(self.site.device)
+    def _preprocess(self) -> Preprocessing:
+        return Preprocessing(InputFormat()).to(self.site.device)
 
     @property
     def _pins_memory(self) -> bool:

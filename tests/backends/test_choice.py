@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ensemble_eval.backends.choice import PredictMaker, choose_backend, default_batch_size
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import InputFormat, Member
-from ensemble_eval.members.preprocessing import SharedNormalization
+from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.models.registry import build
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -38,7 +38,7 @@ def test_auto_is_openvino_on_a_cpu_that_has_it_and_torch_elsewhere(monkeypatch: 
 
 
 def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="openvino runs on the CPU, not on cuda; choose --backend torch"):
+    with pytest.raises(InputError, match=r"openvino runs on the CPU, not on cuda; choose `backend=.torch.`"):
         choose_backend("openvino", CUDA)
     _hide_openvino(monkeypatch)
     with pytest.raises(InputError, match=r"openvino is not installed; pip install 'ensemble-eval\[cpu\]'"):
@@ -53,13 +53,13 @@ def test_default_batches_are_whole_lanes(device: torch.device) -> None:
 
 def test_members_of_one_preprocessing_normalise_a_batch_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Tensor] = []
-    normalise = SharedNormalization.__call__
+    normalise = SharedPreprocessing.__call__
 
-    def counted(self: SharedNormalization, crops: Tensor) -> Tensor:
+    def counted(self: SharedPreprocessing, crops: Tensor) -> Tensor:
         calls.append(normalise(self, crops))
         return calls[-1]
 
-    monkeypatch.setattr(SharedNormalization, "__call__", counted)
+    monkeypatch.setattr(SharedPreprocessing, "__call__", counted)
     make = PredictMaker("torch", len(CLASS_NAMES), CPU, "float32")
     formats = (InputFormat(), InputFormat(), InputFormat(transform_input=True))
     for predict in [make(_member(input_format=each), tiny_network()) for each in formats]:
@@ -69,7 +69,7 @@ def test_members_of_one_preprocessing_normalise_a_batch_once(monkeypatch: pytest
 
 
 def test_another_batch_is_normalised_anew() -> None:
-    normalise = SharedNormalization(InputFormat(), CPU)
+    normalise = SharedPreprocessing(InputFormat(), CPU)
     first = normalise(CROPS)
     assert normalise(CROPS) is first
     assert torch.equal(normalise(255 - CROPS), normalise(255 - CROPS))
@@ -77,7 +77,7 @@ def test_another_batch_is_normalised_anew() -> None:
 
 
 def test_a_normalised_batch_goes_with_its_crops() -> None:
-    normalise = SharedNormalization(InputFormat(), CPU)
+    normalise = SharedPreprocessing(InputFormat(), CPU)
     crops = CROPS.clone()
     normalised = weakref.ref(normalise(crops))
     assert normalised() is not None
@@ -107,7 +107,7 @@ def test_someone_elses_network_may_work_on_its_input_in_place() -> None:
 @pytest.mark.parametrize("arch", ["googlenet", "googlenet-paper", "googlenet-naive"])
 def test_folded_batch_norm_changes_probabilities_by_rounding_only(arch: str) -> None:
     network = randomise(build(arch, len(CLASS_NAMES), width=0.05), seed=2)
-    normalised = SharedNormalization(InputFormat(), CPU)(CROPS)
+    normalised = SharedPreprocessing(InputFormat(), CPU)(CROPS)
     with torch.inference_mode():
         expected = torch.softmax(network(normalised), dim=1)
     predict = PredictMaker("torch", len(CLASS_NAMES), CPU, "float32")(_member(arch), network)

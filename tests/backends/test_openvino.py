@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
-from ensemble_eval.engine.pool import ImageScores, ReadyImage
+from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import InputFormat, Member
@@ -73,13 +74,13 @@ def test_half_precision_is_what_it_says_or_refused(precision: Precision, capabil
 
 
 def test_local_response_normalisation_in_float16_is_refused() -> None:
-    with pytest.raises(InputError, match=r"member a normalises local responses, .* float32 or bfloat16"):
+    with pytest.raises(InputError, match=r"member a normalises local responses, .*float32.` or bfloat16"):
         predict_with("openvino", "googlenet-paper", BGR, "float16")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(precision: Precision) -> None:
-    """As tests/test_engine.py shows for torch; this is what a CPU takes by itself."""
+    """As tests/engine/test_loop.py shows for torch; this is what a CPU takes by itself."""
     if precision == "bfloat16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bfloat16")
     members = {"a": predict_with("openvino", "googlenet", InputFormat(), precision)}
@@ -91,7 +92,7 @@ def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(precision: 
         images.append(ReadyImage(position, str(position), 3, source))
 
     def evaluated(some: list[ReadyImage]) -> dict[str, NDArray[np.float64]]:
-        results = Engine(members, CLASSES.count, CPU, 16).run(some)
+        results = Engine(members, lambda image: ScoredImage(image, 1, CLASSES.count), CPU, 16).run(some)
         return {result.id: result.mean_softmax[10] for result in results if isinstance(result, ImageScores)}
 
     together = evaluated(images)
@@ -188,7 +189,7 @@ class _TwoOutputs(nn.Module):
 @pytest.mark.parametrize(
     ("network", "sentence"),
     [
-        (_Branching(), "cannot be converted for OpenVINO .*; choose --backend torch"),
+        (_Branching(), "cannot be converted for OpenVINO .*; choose `backend=.torch.`"),
         (_TwoOutputs(), "a network returns 2 tensors, and it must return logits alone"),
     ],
 )

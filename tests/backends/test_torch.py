@@ -9,7 +9,7 @@ from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import InputFormat
-from ensemble_eval.members.preprocessing import Normalization, SharedNormalization
+from ensemble_eval.members.preprocessing import Preprocessing, SharedPreprocessing
 from ensemble_eval.settings import Precision
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def _network() -> nn.Module:
 
 
 def _eager(network: nn.Module, precision: Precision = "float32", classes: int = len(CLASS_NAMES)) -> TorchBackend:
-    return TorchBackend("a", network, SharedNormalization(InputFormat(), CPU), classes, CPU, precision)
+    return TorchBackend("a", network, SharedPreprocessing(InputFormat(), CPU), classes, CPU, precision)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def _eager(network: nn.Module, precision: Precision = "float32", classes: int = 
 )
 def test_pixels_become_a_members_input(input_format: InputFormat, expected: tuple[float, ...]) -> None:
     pixel = torch.tensor([51, 102, 204], dtype=torch.uint8).view(1, 3, 1, 1)
-    output = Normalization(input_format)(pixel)
+    output = Preprocessing(input_format)(pixel)
     assert output.dtype == torch.float32
     torch.testing.assert_close(output.flatten(), torch.tensor(expected), rtol=1e-5, atol=1e-5)
 

@@ -6,13 +6,25 @@ import torch
 from ensemble_eval.crops.pixels import CropSource, prepare
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch, batches_needed
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
-from ensemble_eval.engine.pool import PooledImage, ReadyImage, Strand
+from ensemble_eval.engine.pool import PooledImage, ReadyImage
+
+CPU = torch.device("cpu")
+Pooled = PooledImage[ImageScores]
 
 
-def _strand(position: int, scheme: int = 144) -> Strand:
+def _pooled(position: int, scheme: int = 144) -> Pooled:
     source = CropSource(plan(400, 300, scheme), torch.empty(0, dtype=torch.uint8), {})
-    return PooledImage(ReadyImage(position, str(position), 0, source), members=1, num_classes=2).strands[0]
+    return ScoredImage(ReadyImage(position, str(position), 0, source), members=1, num_classes=2)
+
+
+def _batch(size: int) -> Batch[ImageScores]:
+    return Batch(size, [0])
+
+
+def _left(pooled: Pooled) -> int:
+    return len(pooled.open.of([0]))
 
 
 @pytest.mark.parametrize(("size", "lanes"), [(16, 16), (48, 16), (288, 16), (8, 8), (12, 4), (7, 1)])
@@ -21,59 +33,59 @@ def test_a_crops_lane_does_not_depend_on_who_shares_the_batch(size: int, lanes: 
     positions = [3, 4, 17]
     alone: dict[tuple[int, int], int] = {}
     for position in positions:
-        strand = _strand(position, scheme)
-        while strand.views_left:
-            batch = Batch(size, [0])
-            batch.take_from(strand, size)
+        image = _pooled(position, scheme)
+        while _left(image):
+            batch = _batch(size)
+            batch.take_from(image, size)
             alone |= {(position, view): row % lanes for row, (_, view) in batch.passes.items()}
-    strands = [_strand(position, scheme) for position in reversed(positions)]
+    images = [_pooled(position, scheme) for position in reversed(positions)]
     together: dict[tuple[int, int], int] = {}
-    while any(strand.views_left for strand in strands):
-        batch = Batch(size, [0])
-        for strand in strands:
-            batch.take_from(strand, 3)
-        together |= {(strand.image.position, view): row % lanes for row, (strand, view) in batch.passes.items()}
+    while any(_left(image) for image in images):
+        batch = _batch(size)
+        for image in images:
+            batch.take_from(image, 3)
+        together |= {(image.image.position, view): row % lanes for row, (image, view) in batch.passes.items()}
     assert together == alone
     assert len(alone) == len(positions) * scheme
 
 
 def test_an_image_fills_batches_without_a_gap() -> None:
-    strand = _strand(5)
+    image = _pooled(5)
     for _ in range(144 // 48):
-        batch = Batch(48, [0])
-        batch.take_from(strand, 48)
+        batch = _batch(48)
+        batch.take_from(image, 48)
         assert batch.is_full
         assert sorted(batch.passes) == list(range(48))
-    assert strand.views_left == 0
+    assert _left(image) == 0
 
 
 def test_consecutive_images_of_ten_crops_fill_lanes_evenly() -> None:
-    batches = [Batch(16, [0]) for _ in range(5)]
-    strands = [_strand(position, 10) for position in range(8)]
+    batches = [_batch(16) for _ in range(5)]
+    images = [_pooled(position, 10) for position in range(8)]
     for batch in batches:
-        for strand in strands:
-            batch.take_from(strand, 16)
+        for image in images:
+            batch.take_from(image, 16)
     assert [len(batch.passes) for batch in batches] == [16] * 5
 
 
 @pytest.mark.parametrize("scheme", [1, 144])
 def test_one_crop_of_each_of_consecutive_images_fills_a_batch(scheme: int) -> None:
-    batch = Batch(16, [0])
+    batch = _batch(16)
     for position in range(5, 21):
-        batch.take_from(_strand(position, scheme), 1)
+        batch.take_from(_pooled(position, scheme), 1)
     assert batch.is_full
 
 
 def test_what_a_batch_gives_back_is_taken_again_in_crop_order() -> None:
-    strand, other = _strand(0), _strand(1)
-    batch = Batch(16, [0])
-    batch.take_from(strand, 10)
+    image, other = _pooled(0), _pooled(1)
+    batch = _batch(16)
+    batch.take_from(image, 10)
     batch.take_from(other, 16)
-    assert Counter(one.strand.image.id for one in batch.passes.values()) == {"0": 10, "1": 6}
+    assert Counter(one.pooled.image.id for one in batch.passes.values()) == {"0": 10, "1": 6}
     batch.give_back()
     assert not batch.passes
-    assert strand.open_views() == other.open_views() == list(range(144))
-    assert strand.image.passes == other.image.passes == 0
+    assert image.open.of([0]) == other.open.of([0]) == list(range(144))
+    assert image.open.passes == other.open.passes == 0
 
 
 @pytest.mark.parametrize("size", [7, 16, 48, 100, 288])
@@ -90,7 +102,8 @@ def test_as_many_batches_are_needed_as_the_engine_runs(images: int, scheme: int,
 
     source = prepare(torch.zeros(3, 30, 40, dtype=torch.uint8), plan(40, 30, scheme))
     ready = [ReadyImage(position, str(position), 0, source) for position in range(images)]
-    assert len(list(Engine({"a": predict}, 2, torch.device("cpu"), size).run(ready))) == images
+    engine = Engine({"a": predict}, lambda image: ScoredImage(image, 1, 2), CPU, size)
+    assert len(list(engine.run(ready))) == images
     assert batches == batches_needed(images, scheme, size)
 
 

@@ -1,7 +1,7 @@
 import copy
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +15,14 @@ from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan, views_of
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.loop import Engine
-from ensemble_eval.engine.pool import ImageDecisions, ImageScores, ReadyImage, UnreadableImage, with_ensemble
+from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
+from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.errors import InputError, NonFiniteScoresError
-from ensemble_eval.launch.devices import prepare_device
 from ensemble_eval.members.ensemble import InputFormat, Member
-from ensemble_eval.members.preprocessing import SharedNormalization
+from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.scoring.metrics import label_rank
 from ensemble_eval.settings import Backend, Precision
 
@@ -48,15 +49,27 @@ def networks() -> dict[str, nn.Module]:
 
 def _members(networks: dict[str, nn.Module]) -> dict[str, Predict]:
     return {
-        name: TorchBackend(name, network, SharedNormalization(NETWORKS[name][2], CPU), COUNT, CPU, "float32")
+        name: TorchBackend(name, network, SharedPreprocessing(NETWORKS[name][2], CPU), COUNT, CPU, "float32")
         for name, network in networks.items()
     }
+
+
+def _engine(
+    members: Mapping[str, Predict],
+    batch_size: int,
+    device: torch.device = CPU,
+    batches_in_flight: int | None = None,
+) -> Engine[ImageScores]:
+    def pooled(image: ReadyImage) -> ScoredImage:
+        return ScoredImage(image, len(members), COUNT)
+
+    return Engine(members, pooled, device, batch_size, batches_in_flight=batches_in_flight)
 
 
 def _evaluated(
     members: dict[str, Predict], images: Sequence[ReadyImage], batch_size: int, device: torch.device = CPU
 ) -> list[ImageScores]:
-    results = list(Engine(members, COUNT, device, batch_size).run(images))
+    results = list(_engine(members, batch_size, device).run(images))
     assert all(isinstance(result, ImageScores) for result in results)
     return [result for result in results if isinstance(result, ImageScores)]
 
@@ -116,7 +129,7 @@ def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(
     networks: dict[str, nn.Module], precision: Precision, batch_size: int
 ) -> None:
     members: dict[str, Predict] = {
-        name: TorchBackend(name, network, SharedNormalization(NETWORKS[name][2], CPU), COUNT, CPU, precision)
+        name: TorchBackend(name, network, SharedPreprocessing(NETWORKS[name][2], CPU), COUNT, CPU, precision)
         for name, network in networks.items()
     }
     images = [_ready(name, 10) for name in SIZES]
@@ -172,7 +185,7 @@ def test_every_batch_has_the_same_shape_and_only_the_last_is_padded() -> None:
 
 def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
     recorder = _Recorder(fits=4)
-    engine = Engine({"a": recorder}, COUNT, CPU, 16)
+    engine = _engine({"a": recorder}, 16)
     results = list(engine.run(IMAGES))
     assert recorder.batches == [16, 8, *[4] * 8]
     assert engine.batch_size == 4
@@ -181,7 +194,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does() -> None:
 
 def test_running_out_of_memory_with_a_batch_in_flight_loses_nothing() -> None:
     recorder = _Recorder(fails_at_call=2)
-    engine = Engine({"a": recorder}, COUNT, CPU, 8, batches_in_flight=2)
+    engine = _engine({"a": recorder}, 8, batches_in_flight=2)
     results = sorted(engine.run(IMAGES), key=lambda result: result.id)
     expected = sorted(_evaluated({"a": colour_classifier(1)}, IMAGES, 8), key=lambda result: result.id)
     assert recorder.batches == [8, 8, *[4] * 6]
@@ -190,7 +203,7 @@ def test_running_out_of_memory_with_a_batch_in_flight_loses_nothing() -> None:
 
 def test_running_out_of_memory_later_repeats_one_batch_and_does_not_start_over() -> None:
     first, second = _Recorder(), _Recorder(fails_at_call=2)
-    results = list(Engine({"a": first, "b": second}, COUNT, CPU, 8).run(IMAGES))
+    results = list(_engine({"a": first, "b": second}, 8).run(IMAGES))
     # 8 crops done, 22 left: the second batch fails in the second member and is done again with 4.
     assert first.batches == second.batches == [8, 8, *[4] * 6]
     _assert_same(results, _evaluated({"a": colour_classifier(1), "b": colour_classifier(1)}, IMAGES, 8))
@@ -207,7 +220,7 @@ def _assert_same(results: Sequence[object], expected: list[ImageScores]) -> None
 
 def test_one_crop_that_does_not_fit_ends_the_run() -> None:
     with pytest.raises(InputError, match=r"a batch of 1 does not fit into the memory of cpu; use fewer models"):
-        list(Engine({"a": _Recorder(fits=0)}, COUNT, CPU, 4).run(IMAGES))
+        list(_engine({"a": _Recorder(fits=0)}, 4).run(IMAGES))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -219,7 +232,7 @@ def test_a_member_that_yields_nan_is_named_with_the_image(value: float) -> None:
 
     images = [_ready("landscape", 1), _ready("square", 1)]
     with pytest.raises(NonFiniteScoresError, match="member b yields NaN or infinity for square"):
-        list(Engine({"a": colour_classifier(1), "b": broken}, COUNT, CPU, 2).run(images))
+        list(_engine({"a": colour_classifier(1), "b": broken}, 2).run(images))
 
 
 def test_what_a_member_says_of_padding_is_of_no_interest() -> None:
@@ -235,13 +248,13 @@ def test_every_image_comes_out_once_and_unreadable_ones_as_they_come() -> None:
     gone = [UnreadableImage(name, "damaged") for name in "xyz"]
     images: list[ReadyImage | UnreadableImage] = [gone[0], IMAGES[0], gone[1], IMAGES[1], IMAGES[2], gone[2]]
     for batch_size in (1, 7, 50):
-        results = list(Engine({"a": colour_classifier()}, COUNT, CPU, batch_size).run(images))
+        results = list(_engine({"a": colour_classifier()}, batch_size).run(images))
         assert sorted(result.id for result in results) == ["landscape", "portrait", "square", "x", "y", "z"]
         assert [result for result in results if isinstance(result, UnreadableImage)] == gone
 
 
 def test_no_images_give_no_results() -> None:
-    assert list(Engine({"a": colour_classifier()}, COUNT, CPU, 4).run([])) == []
+    assert list(_engine({"a": colour_classifier()}, 4).run([])) == []
 
 
 def _counted(
@@ -255,7 +268,7 @@ def _counted(
 def test_unreadable_images_do_not_wait_for_the_next_batch() -> None:
     taken: list[str] = []
     unreadable = (UnreadableImage(str(index), "damaged") for index in range(1000))
-    results = Engine({"a": colour_classifier()}, COUNT, CPU, 16).run(_counted(unreadable, taken))
+    results = _engine({"a": colour_classifier()}, 16).run(_counted(unreadable, taken))
     assert next(results).id == "0"
     assert len(taken) < 100
 
@@ -263,9 +276,45 @@ def test_unreadable_images_do_not_wait_for_the_next_batch() -> None:
 def test_no_more_images_are_held_than_a_batch_needs() -> None:
     taken: list[str] = []
     images = (dataclasses.replace(IMAGES[0], position=position) for position in range(50))
-    results = Engine({"a": colour_classifier()}, COUNT, CPU, 16).run(_counted(images, taken))
+    results = _engine({"a": colour_classifier()}, 16).run(_counted(images, taken))
     next(results)
     assert len(taken) <= 4
+
+
+class _CountedImage(PooledImage[int]):
+    """A third kind of image: how many rows members returned, once it is more than half of all."""
+
+    def __init__(self, image: ReadyImage, members: int) -> None:
+        super().__init__(image, members)
+        self._rows: set[tuple[int, int]] = set()
+        self._half = len(image.source.plan.views) * members // 2
+
+    def turn(self, batch_size: int) -> int:
+        return batch_size // len(IMAGES)
+
+    def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
+        assert probabilities.shape == (len(members), COUNT)
+        self._rows |= {(view, member) for member in members}
+
+    def result(self) -> int | None:
+        return len(self._rows) if len(self._rows) > self._half else None
+
+
+def test_what_becomes_of_an_image_is_handed_in() -> None:
+    recorder = _Recorder()
+    members = {"a": recorder, "b": colour_classifier(2)}
+    results = list(Engine(members, lambda image: _CountedImage(image, 2), CPU, 6).run(IMAGES))
+    # Two crops of each image in every batch, ten crops an image: known with six, so after three batches.
+    assert recorder.batches == [6, 6, 6]
+    assert results == [12, 12, 12]
+
+
+def test_a_result_that_is_false_is_one() -> None:
+    class Nothing(_CountedImage):
+        def result(self) -> int:
+            return 0
+
+    assert list(Engine({"a": _Recorder()}, lambda image: Nothing(image, 1), CPU, 6).run(IMAGES)) == [0, 0, 0]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
@@ -284,7 +333,6 @@ def test_cuda_agrees_with_the_cpu(
     networks: dict[str, nn.Module], backend: Backend, precision: Precision, atol: float
 ) -> None:
     cuda = torch.device("cuda", 0)
-    prepare_device(cuda)
     # The last has the first one's shape: compiled, they share code.
     formats = [(name, input_format) for name, (_, _, input_format) in NETWORKS.items()] + [("c", InputFormat())]
     of_three = {**networks, "c": tiny_network("googlenet", width=NETWORKS["a"][1], seed=9)}
@@ -304,7 +352,7 @@ def test_cuda_agrees_with_the_cpu(
             if precision == "float32":
                 assert np.array_equal(result.mean_softmax[scheme].argmax(axis=1), means.argmax(axis=1))
     scores = {result.id: result for result in on_cuda}
-    decided = list(Engine(members, COUNT, cuda, 64, (5,)).run(pinned))
+    decided = list(Engine(members, lambda image: DecidedImage(image, 3, COUNT, (5,)), cuda, 64).run(pinned))
     assert len(decided) == len(images)
     for one in decided:
         assert isinstance(one, ImageDecisions)

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
-from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
+from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
+from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 
 # An engine that makes no headway would go round for ever.
 pytestmark = pytest.mark.timeout(60)
@@ -32,6 +34,15 @@ VIEWS = 48
 def shade(position: int, scheme: int) -> ReadyImage:
     image = pixels.decode(encoded(Image.new("RGB", (64, 64), (position + 1,) * 3)))
     return ReadyImage(position, str(position), LABEL, pixels.prepare(image, plan(64, 64, scheme)))
+
+
+def _pool(
+    members: int, decides: Sequence[int]
+) -> Callable[[ReadyImage], PooledImage[ImageScores | ImageDecisions]]:
+    def pooled(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
+        return DecidedImage(image, members, COUNT, decides) if decides else ScoredImage(image, members, COUNT)
+
+    return pooled
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +89,7 @@ def pace(
         return scores
 
     members = {name: lambda crops, name=name: predict(name, crops) for name in undecided}
-    results = list(Engine(members, COUNT, CPU, batch_size, decides).run(images))
+    results = list(Engine(members, _pool(len(members), decides), CPU, batch_size).run(images))
     assert sorted(result.id for result in results) == sorted(image.id for image in images)
     turns = [Turn(*key, len(list(group))) for key, group in itertools.groupby(launched)]
     return Pace(turns, sum(0 if isinstance(result, UnreadableImage) else result.passes for result in results))
@@ -167,7 +178,7 @@ def test_no_more_images_are_taken_than_fill_a_batch(shades: list[ReadyImage], de
     def certain(crops: Tensor) -> Tensor:
         return torch.eye(COUNT)[[LABEL]].repeat(len(crops), 1)
 
-    next(Engine({"a": certain}, COUNT, CPU, 16, decides).run(arriving()))
+    next(Engine({"a": certain}, _pool(1, decides), CPU, 16).run(arriving()))
     # In full, three batches of an image's 48 views come from it alone.
     assert taken == (16 if decides else 1)
 

@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 
 from ensemble_eval.crops.pixels import CropSource
 from ensemble_eval.crops.schemes import plan
-from ensemble_eval.engine.pool import (
-    DecidedImage,
-    ImageDecisions,
-    ImageScores,
-    PooledImage,
-    ReadyImage,
-    with_ensemble,
-)
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage, with_ensemble
+from ensemble_eval.engine.pool import OpenViews, ReadyImage
+from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.scoring.metrics import label_rank
 
 
@@ -64,29 +59,33 @@ def decided(case: Case) -> ImageDecisions:
     image = DecidedImage(case.image, members, classes, case.decides)
     in_flight: deque[tuple[tuple[int, ...], list[int]]] = deque()
     while True:
-        waiting = [strand for strand in image.strands if strand.views_left]
+        waiting = [group for group, count in image.open.counts().items() if count]
         if waiting and len(in_flight) < 3:
-            strand = waiting[rng.integers(len(waiting))]
-            views = strand.open_views()[: rng.integers(1, 9)]
+            group = waiting[rng.integers(len(waiting))]
+            views = image.open.of(group)[: rng.integers(1, 9)]
             for view in views:
-                strand.take(view)
-            in_flight.append((strand.members, views))
+                image.open.take(view, group)
+            in_flight.append((group, views))
         if not waiting or rng.random() < 0.5:
-            strand_members, views = in_flight.popleft()
+            group, views = in_flight.popleft()
             for view in views:
-                image.keep(view, strand_members, case.scores[view, list(strand_members)])
+                image.keep(view, group, case.scores[view, list(group)])
+            before = (image.result(), dict(image.open.counts()))
+            assert (image.result(), dict(image.open.counts())) == before
+            image.settle()
             if result := image.result():
+                assert image.result() == result
                 return result
 
 
 def in_full(case: Case) -> ImageScores:
     """All views through all members."""
     _, members, classes = case.scores.shape
-    image = PooledImage(case.image, members, classes)
+    image = ScoredImage(case.image, members, classes)
     for view, scores in enumerate(case.scores):
         image.keep(view, range(members), scores)
     result = image.result()
-    assert isinstance(result, ImageScores)
+    assert result is not None
     return result
 
 
@@ -102,3 +101,19 @@ def test_every_row_is_decided_as_the_full_run_decides_it(case: Case) -> None:
         for k, decisions in by_k.items():
             assert list(decisions) == [rank < k for rank in ranks]
     assert result.passes <= result.all_passes == case.scores.shape[0] * case.scores.shape[1]
+
+
+def test_open_views_are_taken_given_back_and_parted() -> None:
+    views = OpenViews(range(3), 4)
+    together = (0, 1, 2)
+    assert views.of(together) == [0, 1, 2, 3]
+    for view in (2, 0):
+        views.take(view, together)
+    assert (views.of(together), views.passes) == ([1, 3], 6)
+    views.give_back(2, together)
+    assert (views.of(together), views.passes) == ([1, 2, 3], 3)
+    views.part([2, 0])
+    assert views.counts() == {(0,): 3, (2,): 3}
+    views.take(1, (0,))
+    views.part([0])
+    assert (views.counts(), views.of((0,)), views.of(together), views.passes) == ({(0,): 2}, [2, 3], [], 4)

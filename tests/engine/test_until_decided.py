@@ -2,7 +2,7 @@
 
 import gc
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -12,16 +12,11 @@ from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.loop import Engine
-from ensemble_eval.engine.pool import (
-    DecidedImage,
-    ImageDecisions,
-    ImageScores,
-    PooledImage,
-    ReadyImage,
-    with_ensemble,
-)
+from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
+from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.scoring.metrics import label_rank
 
 CPU = torch.device("cpu")
@@ -42,10 +37,21 @@ def _images(scheme: int) -> list[ReadyImage]:
     return images
 
 
+def _engine(
+    members: Mapping[str, Predict], batch_size: int, decides: Sequence[int], batches_in_flight: int | None = None
+) -> Engine[ImageScores | ImageDecisions]:
+    def pooled(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
+        if decides:
+            return DecidedImage(image, len(members), COUNT, decides)
+        return ScoredImage(image, len(members), COUNT)
+
+    return Engine(members, pooled, CPU, batch_size, batches_in_flight=batches_in_flight)
+
+
 def _decided(
     images: Sequence[ReadyImage], batch_size: int, decides: Sequence[int], members: dict[str, Predict] = MEMBERS
 ) -> dict[str, ImageDecisions]:
-    results = list(Engine(members, COUNT, CPU, batch_size, decides).run(images))
+    results = list(_engine(members, batch_size, decides).run(images))
     assert all(isinstance(result, ImageDecisions) for result in results)
     assert len({result.id for result in results}) == len(results) == len(images)
     return {result.id: result for result in results if isinstance(result, ImageDecisions)}
@@ -53,7 +59,7 @@ def _decided(
 
 @pytest.fixture(scope="module", params=[10, 144])
 def full(request: pytest.FixtureRequest) -> dict[str, ImageScores]:
-    results = Engine(MEMBERS, COUNT, CPU, 16).run(_images(request.param))
+    results = _engine(MEMBERS, 16, ()).run(_images(request.param))
     return {result.id: result for result in results if isinstance(result, ImageScores)}
 
 
@@ -77,7 +83,7 @@ def test_decisions_are_those_of_the_full_run(
 def test_decisions_are_the_same_with_a_batch_in_flight(full: dict[str, ImageScores]) -> None:
     """As on a GPU: images are decided while crops of theirs are under way."""
     scheme = max(next(iter(full.values())).mean_softmax)
-    engine = Engine(MEMBERS, COUNT, CPU, 16, (5,), batches_in_flight=2)
+    engine = _engine(MEMBERS, 16, (5,), 2)
     results = {result.id: result for result in engine.run(_images(scheme))}
     expected = _decided(_images(scheme), 16, (5,))
     assert set(results) == set(expected)
@@ -152,7 +158,7 @@ def test_running_out_of_memory_in_a_member_that_goes_on_alone_changes_no_decisio
         return counted("c", crops)
 
     members = {"a": first, "b": lambda crops: counted("b", crops), "c": last}
-    engine = Engine(members, COUNT, CPU, 16, (5,), batches_in_flight=in_flight)
+    engine = _engine(members, 16, (5,), in_flight)
     results = {result.id: result for result in engine.run(_images(144)) if isinstance(result, ImageDecisions)}
     assert (failures, engine.batch_size) == (1, 8)
     expected = _decided(_images(144), 16, (5,))
@@ -195,8 +201,8 @@ def test_an_images_memory_is_free_once_its_record_is_there(decides: tuple[int, .
     gc.collect()
     gc.disable()
     try:
-        assert len(list(Engine(MEMBERS, COUNT, CPU, 16, decides).run(images))) == len(images)
-        assert not [one for one in gc.get_objects() if type(one) in (PooledImage, DecidedImage)]
+        assert len(list(_engine(MEMBERS, 16, decides).run(images))) == len(images)
+        assert not [one for one in gc.get_objects() if type(one) in (ScoredImage, DecidedImage)]
     finally:
         gc.enable()
 

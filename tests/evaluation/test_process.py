@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from builders import CLASS_NAMES, opened, started, write_dataset, write_ensemble
 
-from ensemble_eval.engine.pool import ImageScores
+from ensemble_eval.engine.in_full import ImageScores
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.evaluation.process import Run, results_of
 from ensemble_eval.results.folder import Outcome

@@ -10,7 +10,7 @@ from torchvision.models import GoogLeNet as TorchvisionGoogLeNet
 from torchvision.models import GoogLeNetOutputs as TorchvisionOutputs
 
 from ensemble_eval.members.ensemble import InputFormat
-from ensemble_eval.members.preprocessing import Normalization
+from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from ensemble_eval.models.layers import (
     LRN_ALPHA,
@@ -61,8 +61,8 @@ def test_logits_are_torchvisions(transform_input: bool) -> None:
     ours = _with_weights_of(theirs).eval()
     crops = _crops(1)
     # transform_input belongs to a member's input format here, to the network there.
-    their_input = Normalization(InputFormat())(crops)
-    our_input = Normalization(InputFormat(transform_input=transform_input))(crops)
+    their_input = Preprocessing(InputFormat())(crops)
+    our_input = Preprocessing(InputFormat(transform_input=transform_input))(crops)
     with torch.inference_mode():
         expected, actual = theirs(their_input), ours(our_input)
     assert expected.std() > 0.01
@@ -72,7 +72,7 @@ def test_logits_are_torchvisions(transform_input: bool) -> None:
 def test_all_three_outputs_are_torchvisions_in_train_mode() -> None:
     theirs = _torchvision(dropout=0.0, dropout_aux=0.0).train()
     ours = _with_weights_of(theirs, dropout=0.0, auxiliary_dropout=0.0).train()
-    batch = Normalization(InputFormat())(_crops(2))
+    batch = Preprocessing(InputFormat())(_crops(2))
     with torch.inference_mode():
         expected, actual = theirs(batch), ours(batch)
     assert isinstance(expected, TorchvisionOutputs)
@@ -157,7 +157,7 @@ def test_the_papers_heads_pool_5x5_with_stride_3_to_4x4(paper: nn.Module) -> Non
 
 def test_the_papers_network_runs_in_both_modes() -> None:
     network = randomise(build("googlenet-paper", 3, auxiliary_heads=True, width=0.02), seed=0)
-    batch = Normalization(InputFormat())(_crops(1))
+    batch = Preprocessing(InputFormat())(_crops(1))
     with torch.inference_mode():
         assert network(batch).shape == (1, 3)
         outputs = network.train()(batch)

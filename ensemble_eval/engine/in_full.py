@@ -1,0 +1,97 @@
+"""Images all of whose views are run by all members: their scores in full."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.crops.schemes import CropPlan
+from ensemble_eval.engine.pool import PooledImage, ReadyImage
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """One image's result, in full.
+
+    Attributes:
+        id: of the image.
+        label: its class index.
+        mean_softmax: for each scheme, float64 [members, classes], the mean over the scheme's crops.
+        passes: crops that went through members for it, times members.
+    """
+
+    id: str
+    label: int
+    mean_softmax: Mapping[int, NDArray[np.float64]]
+    passes: int
+
+    @property
+    def all_passes(self) -> int:
+        """As of `ImageDecisions`: nothing was saved."""
+        return self.passes
+
+
+def with_ensemble(by_member: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Members' scores float64 [members, classes] and, with several, their mean as one more row."""
+    if len(by_member) == 1:
+        return by_member
+    return np.concatenate([by_member, by_member.mean(axis=0, keepdims=True)])
+
+
+class CropProbabilities:
+    """What members say of every view of one image, and their means over the crops of a scheme.
+
+    Args:
+        plan: of the image.
+        members: how many.
+        num_classes: length of a score vector.
+    """
+
+    def __init__(self, plan: CropPlan, members: int, num_classes: int) -> None:
+        self._weights = plan.weights
+        self._by_view = np.zeros((len(plan.views), members, num_classes), dtype=np.float32)
+        self._missing = len(plan.views) * members
+
+    @property
+    def complete(self) -> bool:
+        """Whether every member's outcome of every view is in."""
+        return not self._missing
+
+    def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
+        """Take float32 [len(members), classes] of one view."""
+        self._by_view[view, list(members)] = probabilities
+        self._missing -= len(members)
+
+    def mean(self, scheme: int) -> NDArray[np.float64]:
+        """float64 [members, classes], added up in crop order."""
+        total = np.zeros(self._by_view.shape[1:])
+        for weight, probabilities in zip(self._weights[scheme], self._by_view, strict=True):
+            if weight:
+                total += weight * probabilities.astype(np.float64)
+        return total / scheme
+
+
+class ScoredImage(PooledImage[ImageScores]):
+    """An image that is run in full.
+
+    Args:
+        image: see `PooledImage`.
+        members: see `PooledImage`.
+        num_classes: length of a score vector.
+    """
+
+    def __init__(self, image: ReadyImage, members: int, num_classes: int) -> None:
+        super().__init__(image, members)
+        self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
+
+    def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
+        """See `PooledImage`."""
+        self._probabilities.keep(view, members, probabilities)
+
+    def result(self) -> ImageScores | None:
+        """See `PooledImage`."""
+        if not self._probabilities.complete:
+            return None
+        means = {scheme: self._probabilities.mean(scheme) for scheme in self.image.source.plan.weights}
+        return ImageScores(self.image.id, self.image.label, means, self.open.passes)
