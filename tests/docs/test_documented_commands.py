@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
@@ -36,10 +37,12 @@ def _parse(arguments: list[str]) -> None:
         click.ClickException: there is no such command or option, or a value or an argument is wrong.
     """
     name, *rest = arguments
-    command = group.commands.get(name, group)
+    if name not in group.commands and not name.startswith("-"):
+        raise click.UsageError(f"no such command: {name}")
+    command: click.Command = group.commands.get(name, group)
     # --help and --version leave.
     with contextlib.suppress(click.exceptions.Exit):
-        command.make_context("ensemble-eval", rest if command is not group else arguments)
+        command.make_context("ensemble-eval", list(arguments) if command is group else rest)
 
 
 @EVERY_PAGE
@@ -76,7 +79,8 @@ def test_every_command_named_in_a_sentence_is_there(page: Path, monkeypatch: pyt
 
 @EVERY_PAGE
 def test_every_option_named_in_a_sentence_is_there(page: Path) -> None:
-    known = {name for command in group.commands.values() for option in command.params for name in option.opts}
+    options = [option for command in group.commands.values() for option in command.params]
+    known = {"--help", "--version"}.union(*([*option.opts, *option.secondary_opts] for option in options))
     benchmarks = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "benchmarks").rglob("*.py"))
     for code in inline_code(page):
         for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", code):
@@ -140,3 +144,17 @@ def _headings(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_the_page_on_architecture_lists_the_rooms_in_the_order_of_their_contract() -> None:
+    contract = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    layers = [name for layer in contract["contracts"][0]["layers"][::-1] for name in layer.split(" | ")]
+    rooms = [name for name in layers if (PROJECT / "ensemble_eval" / name).is_dir()]
+    page = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.MULTILINE) == rooms
+
+
+def test_every_module_that_the_page_on_architecture_names_is_there() -> None:
+    named = [code for code in inline_code(PROJECT / "docs" / "architecture.md") if code.endswith(".py")]
+    assert not [code for code in named if not (PROJECT / "ensemble_eval" / code).is_file()]
+    assert len(named) > 20
