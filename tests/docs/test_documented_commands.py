@@ -40,8 +40,7 @@ def _parse(arguments: list[str]) -> None:
     if name not in group.commands and not name.startswith("-"):
         raise click.UsageError(f"no such command: {name}")
     command: click.Command = group.commands.get(name, group)
-    # --help and --version leave.
-    with contextlib.suppress(click.exceptions.Exit):
+    with contextlib.suppress(click.exceptions.Exit):  # of --help and --version
         command.make_context("ensemble-eval", list(arguments) if command is group else rest)
 
 
