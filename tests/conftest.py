@@ -31,6 +31,13 @@ class Finished:
 Cli = Callable[..., Finished]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the photographs."""
+    for item in items:
+        if "photographs" in getattr(item, "fixturenames", ()):
+            item.add_marker("photographs")
+
+
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Run `ensemble-eval` with some arguments in this process."""

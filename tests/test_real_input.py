@@ -14,6 +14,7 @@ from conftest import Cli
 INPUT = {"channels": "rgb", "scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::SyntaxWarning", "ignore::UserWarning")
 def test_a_pretrained_network_recognises_two_photographs(
     cli: Cli, photographs: list[Path], tmp_path: Path

@@ -56,9 +56,10 @@ def test_each_was_trained_by_the_recipe_that_is_shipped_with_it(shipped: Ensembl
         assert int(rows[-1]["averaged_iterates"]) == last["averaged_iterates"] > 0
 
 
-def test_they_recognise_drawn_pictures_with_either_backend(cli: Cli, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_both_backends_give_the_same_scores(cli: Cli, tmp_path: Path) -> None:
     pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
-    draw_dataset(tmp_path / "val", "val", images=64, seed=3, workers=1)
+    draw_dataset(tmp_path / "val", "val", images=12, seed=3, workers=1)
     scores = []
     for backend in ("torch", "openvino"):
         out = tmp_path / backend
@@ -69,8 +70,5 @@ def test_they_recognise_drawn_pictures_with_either_backend(cli: Cli, tmp_path: P
         assert finished.code == 0, finished.err
         predictions = pd.read_parquet(out / "predictions").sort_values(["image", "member"])
         scores.append(np.array(predictions["scores"].tolist()))
-        ensemble = predictions[predictions["member"] == "ensemble"]
-        # By chance 92% would be wrong.
-        assert (ensemble["rank"] >= 5).mean() < 0.3
-    assert scores[0].shape == (64 * 8, 64)
+    assert scores[0].shape == (12 * 8, 64)
     assert np.abs(scores[0] - scores[1]).max() < 1e-4

@@ -115,6 +115,7 @@ def test_folded_batch_norm_changes_probabilities_by_rounding_only(arch: str) -> 
     torch.testing.assert_close(predict(CROPS), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch's compiler needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_members_of_one_shape_are_compiled_once_and_agree_with_eager_ones() -> None:

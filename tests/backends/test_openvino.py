@@ -48,6 +48,7 @@ def predict_with(
     return PredictMaker(backend, CLASSES.count, CPU, precision)(member, tiny_network(arch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "input_format"), [("googlenet", InputFormat(transform_input=True)), ("googlenet-paper", BGR)]
 )
@@ -58,6 +59,7 @@ def test_float32_agrees_with_torch_for_any_batch(arch: str, input_format: InputF
     np.testing.assert_allclose(predict(crops(1)), expected[:1], atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "capability"), [("bfloat16", "BF16"), ("float16", "FP16")])
 def test_half_precision_is_what_it_says_or_refused(precision: Precision, capability: str) -> None:
     """Never float32 under its name: the run's record would say what was not done."""
@@ -78,6 +80,7 @@ def test_local_response_normalisation_in_float16_is_refused() -> None:
         predict_with("openvino", "googlenet-paper", BGR, "float16")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(precision: Precision) -> None:
     """As tests/engine/test_loop.py shows for torch; this is what a CPU takes by itself."""
@@ -115,6 +118,7 @@ def _signal_stack() -> int | None:
     return address
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.system() != "Linux", reason="the structure is Linux's")
 def test_networks_that_come_and_go_leave_the_stack_of_signal_handlers_alone() -> None:
     first = predict_with("openvino", "googlenet", InputFormat())
@@ -136,6 +140,7 @@ def _probabilities(model: Any, network_input: Tensor) -> Tensor:
     return probabilities
 
 
+@pytest.mark.slow
 def test_a_second_network_of_one_shape_is_the_first_ones_model_with_its_own_weights(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -161,6 +166,7 @@ def test_a_second_network_of_one_shape_is_the_first_ones_model_with_its_own_weig
     assert torch.equal(_probabilities(models[1], batch), _probabilities(convert(second), batch))
 
 
+@pytest.mark.slow
 def test_weights_that_cannot_be_told_apart_are_converted_anew() -> None:
     networks = [fold_batch_norm(tiny_network(seed=seed)) for seed in (1, 2)]
     with torch.no_grad():

@@ -9,6 +9,7 @@ import pytest
 from outgoing import Outgoing, watched
 
 pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
 CONVERT_AND_RUN = """
@@ -36,6 +37,7 @@ def _run(program: str, outgoing: Outgoing) -> None:
     assert (finished.returncode, finished.stdout) == (0, "ran\n"), finished.stderr
 
 
+@pytest.mark.slow
 def test_converting_and_running_sends_nothing_and_leaves_the_home_folder_alone(tmp_path: Path) -> None:
     outgoing = watched(tmp_path)
     _run(CONVERT_AND_RUN, outgoing)
@@ -43,6 +45,7 @@ def test_converting_and_running_sends_nothing_and_leaves_the_home_folder_alone(t
     assert outgoing.left_at_home() == []
 
 
+@pytest.mark.slow
 def test_a_consent_that_somebody_gave_before_is_not_made_use_of(tmp_path: Path) -> None:
     outgoing = watched(tmp_path)
     (outgoing.home / "intel").mkdir()
@@ -53,6 +56,7 @@ def test_a_consent_that_somebody_gave_before_is_not_made_use_of(tmp_path: Path) 
     assert (outgoing.home / "intel" / "openvino_telemetry").read_text() == "1"
 
 
+@pytest.mark.slow
 def test_only_the_import_is_reported_where_somebody_else_imported_openvino_before(tmp_path: Path) -> None:
     """It also shows that the watch sees what OpenVINO by itself sends."""
     outgoing = watched(tmp_path)

@@ -30,6 +30,7 @@ def test_every_fifth_photograph_is_copied_with_its_place_as_label(tmp_path: Path
     assert copied == [row["file"] for row in rows]
 
 
+@pytest.mark.photographs
 def test_the_labels_are_those_of_the_photographs_beside_the_project(tmp_path: Path) -> None:
     labels = SHARED / "images" / "labels.csv"
     if not labels.is_file():

@@ -260,6 +260,7 @@ def _unwritable(tmp_path: Path) -> list[Path]:
     return [*folders, *(Path(mount, "out") for mount in ("/proc", "/sys") if Path(mount).is_dir())]
 
 
+@pytest.mark.slow
 def test_check_finds_out_that_the_output_folder_takes_no_files(
     cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path
 ) -> None:

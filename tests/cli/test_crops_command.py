@@ -9,6 +9,7 @@ from PIL import Image
 from pillow_crops import pillow_crops
 
 
+@pytest.mark.slow
 def test_144_numbered_pictures_and_a_contact_sheet_are_written(cli: Cli, tmp_path: Path) -> None:
     image = picture(20, 15).resize((320, 240), Image.Resampling.BICUBIC)  # smooth, so quick to compress
     image.save(tmp_path / "a.png")
@@ -25,6 +26,7 @@ def test_144_numbered_pictures_and_a_contact_sheet_are_written(cli: Cli, tmp_pat
         assert sheet.height > 12 * 100
 
 
+@pytest.mark.slow
 def test_the_sheet_shows_every_crop_under_its_own_number(cli: Cli, tmp_path: Path) -> None:
     """Cells found by their size alone: below each label the crop that the file of that number holds."""
     picture(20, 15).resize((320, 240), Image.Resampling.BICUBIC).save(tmp_path / "a.png")

@@ -62,6 +62,8 @@ def _start_and_hold(folder: Path, arguments: list[str]) -> "subprocess.Popen[str
     return process
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_keeps_what_is_done_and_the_printed_command_continues(
     tmp_path: Path, cli: Cli, number: signal.Signals, code: int
@@ -94,6 +96,8 @@ def test_a_signal_keeps_what_is_done_and_the_printed_command_continues(
     assert _predictions(out) == _predictions(other)
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("ranks", [[], ["--ranks", "2"]], ids=["one", "two"])
 def test_a_second_sigint_leaves_at_once_and_what_was_written_is_whole(
     tmp_path: Path, cli: Cli, ranks: list[str]
@@ -129,6 +133,8 @@ main()
 """
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("at", ["opening", "evaluating"])
 def test_a_drive_that_does_not_answer_does_not_keep_a_run_that_is_told_to_stop(tmp_path: Path, at: str) -> None:
     command = [sys.executable, "-c", SLOW_DRIVE, at, *_arguments(tmp_path, "out")]

@@ -112,6 +112,8 @@ def _in_ascii(*arguments: object) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(command, capture_output=True, env=ASCII, check=False, timeout=120)
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_every_command_speaks_ascii_where_nothing_else_can_be_shown(
     dataset: Path, ensemble: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from outgoing import watched
 
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
 
 @pytest.mark.parametrize(("backend", "ranks"), [("torch", 1), ("openvino", 1), ("openvino", 2)])
 def test_a_run_sends_nothing_and_leaves_the_home_folder_alone(

@@ -31,6 +31,7 @@ def arguments(dataset: Path, ensemble: Path) -> tuple[object, ...]:
     return ("run", dataset, "--ensemble", ensemble, "--crops", "10", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_the_table_is_the_full_runs(cli: Cli, ensemble: Path, tmp_path: Path) -> None:
     # With ten crops of these networks nothing is decided early.
     dataset = write_dataset(tmp_path / "val", PICTURE_SIZES[:3])

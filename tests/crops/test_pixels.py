@@ -237,6 +237,7 @@ def test_bicubic_crops_are_pillows_bicubic_ones() -> None:
     assert counts[2:].sum() < counts.sum() / 1000
 
 
+@pytest.mark.slow
 def test_all_144_crops_of_20_photographs_are_pillows(photographs: list[Path]) -> None:
     counts = np.zeros(256, np.int64)
     for path in photographs[:: len(photographs) // 20][:20]:

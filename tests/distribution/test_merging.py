@@ -86,6 +86,7 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_run_give_the_bytes_of_the_whole(
     cli: Cli, thirds: list[Path], expected: tuple[bytes, str], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from faults import (
     Fault,
     Setup,
@@ -24,6 +25,7 @@ from faults import (
 from outcome import outcome_bytes
 
 pytest_plugins = ["whole_run"]
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 
 def test_a_dead_worker_and_a_term_are_told_and_two_ranks_go_on_to_the_same_bytes(

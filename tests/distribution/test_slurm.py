@@ -13,6 +13,7 @@ from local_slurm import Slurm, local_slurm, missing_reason
 from outcome import outcome_bytes
 
 pytest_plugins = ["whole_run"]
+pytestmark = [pytest.mark.slurm, pytest.mark.processes, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,7 @@ def evaluate(settings: RunSettings, inputs: Inputs, world: int) -> None:
     run.folder.finish()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_world_sizes_give_the_same_bytes(
     settings: RunSettings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path, world: int
@@ -107,6 +108,7 @@ def test_a_lost_part_is_done_again_to_the_same_bytes(
     assert outcome_bytes(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_another_batch_size_gives_the_same_table(
     settings: RunSettings, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:

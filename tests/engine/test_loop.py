@@ -91,6 +91,7 @@ def _slow_mean(
     return mean_softmax
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["landscape", "square"])
 def test_144_crops_agree_with_the_slow_loop(networks: dict[str, nn.Module], name: str) -> None:
     image = _ready(name, 144)
@@ -113,6 +114,7 @@ def slow_means(networks: dict[str, nn.Module]) -> dict[tuple[str, int], NDArray[
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 16, 50])
 def test_any_batch_size_agrees_with_the_slow_loop(
     networks: dict[str, nn.Module], slow_means: dict[tuple[str, int], NDArray[np.float64]], batch_size: int
@@ -123,6 +125,7 @@ def test_any_batch_size_agrees_with_the_slow_loop(
             np.testing.assert_allclose(result.mean_softmax[scheme], expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("batch_size", [4, 16, 48])
 def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(
@@ -143,6 +146,7 @@ def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(
             assert np.array_equal(result.mean_softmax[scheme], together[result.id].mean_softmax[scheme])
 
 
+@pytest.mark.slow
 def test_smaller_schemes_are_prefixes_of_the_144(networks: dict[str, nn.Module]) -> None:
     members = _members(networks)
     [full], [ten], [one] = (_evaluated(members, [_ready("landscape", scheme)], 16) for scheme in (144, 10, 1))

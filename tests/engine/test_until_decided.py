@@ -63,6 +63,7 @@ def full(request: pytest.FixtureRequest) -> dict[str, ImageScores]:
     return {result.id: result for result in results if isinstance(result, ImageScores)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "decides"), [(16, (5,)), (16, (5, 1)), (7, (5, 1))])
 def test_decisions_are_those_of_the_full_run(
     full: dict[str, ImageScores], batch_size: int, decides: tuple[int, ...]
@@ -80,6 +81,7 @@ def test_decisions_are_those_of_the_full_run(
                 assert list(decisions) == [rank < k for rank in ranks]
 
 
+@pytest.mark.slow
 def test_decisions_are_the_same_with_a_batch_in_flight(full: dict[str, ImageScores]) -> None:
     """As on a GPU: images are decided while crops of theirs are under way."""
     scheme = max(next(iter(full.values())).mean_softmax)
@@ -92,6 +94,7 @@ def test_decisions_are_the_same_with_a_batch_in_flight(full: dict[str, ImageScor
         assert result.top_k == expected[key].top_k
 
 
+@pytest.mark.slow
 def test_passes_are_saved_and_counted() -> None:
     images = _images(144)
     asked = 0
@@ -120,6 +123,7 @@ def test_an_image_that_stays_undecided_is_run_in_full_and_ranked_as_ever() -> No
         assert result.top_k[144][5] == [result.label < 5] * 3
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_changes_no_decision() -> None:
     calls = itertools.count()
 
@@ -135,6 +139,7 @@ def test_running_out_of_memory_changes_no_decision() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_flight", [1, 2])
 def test_running_out_of_memory_in_a_member_that_goes_on_alone_changes_no_decision(in_flight: int) -> None:
     seen: list[Tensor] = []
@@ -194,6 +199,7 @@ def test_a_member_goes_on_alone_once_the_ensemble_is_decided() -> None:
     assert sum(result.passes for result in results.values()) == sum(seen.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decides", [(), (5,)], ids=["in full", "until decided"])
 def test_an_images_memory_is_free_once_its_record_is_there(decides: tuple[int, ...]) -> None:
     """Without the garbage collector, which comes too late for gigabytes."""

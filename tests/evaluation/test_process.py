@@ -83,6 +83,7 @@ def test_the_ensembles_scores_are_the_mean_of_its_members(settings: RunSettings,
         assert scores["ensemble"].sum() == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("images", [1, 3, 5])
 def test_an_interrupted_run_ends_with_the_same_bytes(settings: RunSettings, tmp_path: Path, images: int) -> None:
     whole, pieces = into(settings, tmp_path / "whole"), into(settings, tmp_path / "pieces")
@@ -161,6 +162,7 @@ def test_predictions_that_are_there_twice_or_not_at_all_give_no_table(
     assert not (tmp_path / "table3.csv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"crops": 1}, {"precision": "bfloat16"}, {"models": 1}])
 def test_another_runs_folder_is_refused_and_left_alone(
     settings: RunSettings, tmp_path: Path, change: dict[str, object]
@@ -181,6 +183,7 @@ def test_a_fresh_run_replaces_what_another_left(settings: RunSettings, tmp_path:
     assert set(pd.read_parquet(tmp_path / "predictions")["crops"]) == {1}
 
 
+@pytest.mark.slow
 def test_another_batch_size_gives_the_same_table(settings: RunSettings, tmp_path: Path) -> None:
     evaluate(into(settings, tmp_path / "8"))
     evaluate(into(settings, tmp_path / "13", batch_size=13))

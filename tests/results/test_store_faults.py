@@ -221,6 +221,7 @@ def test_what_a_start_could_not_read_is_told_from_what_an_earlier_one_could_not(
     assert store.unreadable_since_opening() == {"a"}
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_runs_that_clean_up_at_the_same_time_lose_no_image(data: st.DataObject) -> None:
     """Each with what it saw of the folder, which may be old; in the end each image is there once."""

@@ -58,6 +58,7 @@ def _score_arrays(draw: st.DrawFn) -> NDArray[np.float32]:
     return np.array(rows, dtype=np.float32)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(_score_arrays(), st.integers(0, 8), st.sampled_from([1, 2, 5]))
 def test_what_was_decided_early_is_what_all_passes_say(scores: NDArray[np.float32], label: int, k: int) -> None:

@@ -100,6 +100,7 @@ def test_one_step_is_torchs_sgd_by_hand(folder: Path) -> None:
         torch.testing.assert_close(ours[name], parameter, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "stop_after"), [("float32", 2), ("float32", STEPS_PER_EPOCH), ("bfloat16", 7)]
 )
@@ -149,6 +150,7 @@ def test_the_same_seed_trains_the_same_member_and_dropout_is_drawn_anew_each_ste
     assert losses() != losses(network={"dropout": 0.0, "auxiliary_dropout": 0.0})
 
 
+@pytest.mark.slow
 def test_classes_that_differ_in_colour_are_learnt(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for name, colour in zip(CLASS_NAMES, ("red", "lime", "blue"), strict=True):

@@ -11,6 +11,8 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.weights import load_state_dict
 from ensemble_eval.training.processes import Processes, joined_processes
 
+pytestmark = pytest.mark.processes
+
 COMMAND = Path(sys.executable).with_name("ensemble-eval")
 
 
@@ -22,6 +24,7 @@ def train(recipe: Path, out: Path, *launcher: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # five starts of torch: on a busy machine each takes its time
 def test_two_processes_train_what_one_trains_with_the_same_batches(tmp_path: Path) -> None:
     """On a network without batch norm and dropout, where only the order of the sums differs."""
