@@ -58,8 +58,8 @@ def run_workers(arguments: Sequence[str], ranks: int, run_id: str) -> Generator[
             **_shutdown_timeout(),
         )
         launcher = _Launcher(config, arguments)
-        launcher.start()
         try:
+            launcher.start()
             while not launcher.ended.wait(_LOOK_EVERY_SECONDS):
                 yield
         finally:
