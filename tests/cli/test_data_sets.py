@@ -32,6 +32,8 @@ def test_members_with_different_weights_are_not_warned_of(
     assert (finished.code, finished.err) == (0, "")
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 @pytest.mark.parametrize("options", [[], ["--ranks", "2", "--device", "cpu"]], ids=["alone", "ranks"])
 def test_an_output_folder_in_the_data_set_starts_and_continues(
     cli: Cli, val: Path, ensemble: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]

@@ -112,6 +112,7 @@ def record_of(out: Path) -> dict[str, Any]:
     return record
 
 
+@pytest.mark.slow
 def test_unfinished_runs_leave_the_record_of_a_run_but_for_what_no_part_tells(
     cli: Cli, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
 ) -> None:

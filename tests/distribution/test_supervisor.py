@@ -18,6 +18,8 @@ from ensemble_eval.settings import RunSettings
 pytest_plugins = ["whole_run"]
 
 
+@pytest.mark.slow
+@pytest.mark.processes
 def test_a_supervisor_tells_what_its_ranks_store_and_stops_them_when_it_is_left(
     setup: Setup, expected: tuple[bytes, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

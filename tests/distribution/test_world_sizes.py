@@ -62,6 +62,7 @@ def test_world_sizes_give_the_same_bytes(
     assert outcome_bytes(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_interruptions_between_any_two_batches_give_the_same_bytes(
     settings: RunSettings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:

@@ -89,6 +89,7 @@ def test_files_opened_by_the_library_continue_what_the_command_began(
     assert cli(*run).code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_evaluation_keeps_what_is_finished_and_continues(
     images: Images, tmp_path: Path, interruption: type[BaseException]
@@ -113,6 +114,7 @@ def test_an_interrupted_evaluation_keeps_what_is_finished_and_continues(
     pd.testing.assert_frame_equal(sorted_rows(out), sorted_rows(tmp_path / "whole"), check_exact=True)
 
 
+@pytest.mark.slow
 def test_a_changed_weight_is_another_run_and_equal_tensors_are_the_same(images: Images, tmp_path: Path) -> None:
     evaluate(in_memory(), images, tmp_path)
     network = tiny_network(seed=1, width=TINY)
@@ -144,6 +146,7 @@ def test_the_users_network_stays_as_it_was(images: Images, tmp_path: Path) -> No
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.slow
 def test_scores_in_memory_are_those_that_a_run_stores(images: Images, tmp_path: Path) -> None:
     evaluate(in_memory(), images, tmp_path)
     stored = ee.read_results(tmp_path).predictions(["image", "member", "crops", "scores"])
@@ -221,6 +224,7 @@ def test_what_a_run_would_warn_of_comes_as_a_warning_of_python(images: Images) -
         list(ee.scores(twice, images, crops=1, device="cpu", backend="torch"))
 
 
+@pytest.mark.slow
 def test_the_process_is_left_as_it_was(images: Images, tmp_path: Path) -> None:
     def state() -> tuple[object, ...]:
         return (

@@ -52,6 +52,7 @@ def _predictions(out: Path) -> pd.DataFrame:
     return pd.read_parquet(out / "predictions").sort_values(["image", "member"], ignore_index=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_network_in_memory_predicts_what_its_file_does(tmp_path: Path, dataset: Dataset, backend: str) -> None:
     if backend == "openvino":

@@ -114,6 +114,7 @@ def test_unexpected_keys_are_counted_and_named(saved: Callable[[object], Member]
     assert "has 2 keys that googlenet does not have: fc.scale, head.weight; check arch and options" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile], ids=["parallel", "compiled"])
 def test_the_state_dict_of_a_wrapped_network_is_refused_with_what_to_save(
     saved: Callable[[object], Member], wrap: Callable[[nn.Module], nn.Module]

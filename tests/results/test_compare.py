@@ -125,6 +125,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
         compare(one, read_results(tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_row_for_each_member_and_scheme_and_the_sums(
     cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

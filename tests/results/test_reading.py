@@ -66,6 +66,7 @@ def numbers(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
     return list(frame.itertuples(index=False, name=None))
 
 
+@pytest.mark.slow
 def test_reading_loads_no_torch(finished: Path) -> None:
     code = (
         "import sys; from ensemble_eval.results.reading import read_results; "

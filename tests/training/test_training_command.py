@@ -63,6 +63,7 @@ def test_everything_is_written_and_the_ensemble_can_be_loaded(finished: Path) ->
     assert not torch.equal(tensors["fc.weight"], load_state_dict(out / "b.safetensors")["fc.weight"])
 
 
+@pytest.mark.slow
 def test_the_log_and_the_record_agree(finished: Path) -> None:
     with (finished / "out" / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
