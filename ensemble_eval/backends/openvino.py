@@ -24,10 +24,8 @@ class OpenVino(NetworkPredict):
     """Runs a network compiled for this CPU.
 
     Args:
-        name: see `NetworkPredict`.
+        name, preprocess, num_classes: see `NetworkPredict`.
         model: float32 [B, 224, 224, 3], channels last -> logits [B, classes].
-        preprocess: see `NetworkPredict`.
-        num_classes: see `NetworkPredict`.
         precision: of the convolutions.
     """
 

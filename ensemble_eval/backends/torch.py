@@ -15,10 +15,8 @@ class TorchBackend(NetworkPredict):
     """Runs a network with torch, channels last.
 
     Args:
-        name: see `NetworkPredict`.
+        name, preprocess, num_classes: see `NetworkPredict`.
         network: in eval mode, compiled or not; normalised float [B, 3, 224, 224] -> logits [B, classes].
-        preprocess: see `NetworkPredict`.
-        num_classes: see `NetworkPredict`.
         device: where it runs.
         precision: of the convolutions; the softmax is float32 in any case.
     """
@@ -36,20 +34,15 @@ class TorchBackend(NetworkPredict):
         # Channels last more than doubles eager throughput of these networks on a CPU.
         self._network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
         self._device = device
+        # Kernels that somebody's network launches by itself go to torch's current device.
+        self._as_current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
         self._dtype = getattr(torch, precision)
 
     def _logits(self, normalised: Tensor) -> Tensor:
-        with _current(self._device), full_float32(), self._autocast():
+        autocast = torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
+        with self._as_current, full_float32(), autocast:
             logits: Tensor = self._network(normalised)
             return logits
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self._device.type, self._dtype, enabled=self._dtype != torch.float32)
-
-
-def _current(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Kernels that someone's network launches by itself go to torch's current CUDA device."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.crops.overview import overview
@@ -37,16 +38,17 @@ def write_crops(image: Path, out: Path) -> Path:
     except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"{image} cannot be read ({reason}); check the path") from error
-    pictures = [
-        Image.fromarray(np.ascontiguousarray(source.cut(view).permute(1, 2, 0).numpy()))
-        for view in schemes.views_of(width, height)
-    ]
+    pictures = [_picture(source.cut(view)) for view in schemes.views_of(width, height)]
     for index, picture in enumerate(pictures):
         _save(picture, out / f"{index:03}.png")
     _save(_sheet(pictures), out / SHEET_FILE)
-    drawn = overview(Image.fromarray(np.ascontiguousarray(decoded.permute(1, 2, 0).numpy())))
-    _save(drawn.quantize(_OVERVIEW_COLOURS), out / OVERVIEW_FILE)
+    _save(overview(_picture(decoded)).quantize(_OVERVIEW_COLOURS), out / OVERVIEW_FILE)
     return out / SHEET_FILE
+
+
+def _picture(image: Tensor) -> Image.Image:
+    """Of uint8 [3, H, W]."""
+    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
 
 
 def _sheet(pictures: list[Image.Image]) -> Image.Image:

@@ -147,6 +147,10 @@ def plan(width: int, height: int, crops: int) -> CropPlan:
 
     Raises:
         InputError: `crops` is no scheme.
+
+    Example:
+        >>> len(plan(500, 375, 144).views), len(plan(300, 300, 144).views)
+        (144, 48)
     """
     schemes = schemes_up_to(crops)
     views = views_of(width, height, crops)

@@ -76,8 +76,7 @@ class ScoredImage(PooledImage[ImageScores]):
     """An image that is run in full.
 
     Args:
-        image: see `PooledImage`.
-        members: see `PooledImage`.
+        image, members: see `PooledImage`.
         num_classes: length of a score vector.
     """
 

@@ -40,8 +40,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
     """An image that all members run until the ensemble's place is certain, then each alone until its own is.
 
     Args:
-        image: see `PooledImage`.
-        members: see `PooledImage`.
+        image, members: see `PooledImage`.
         num_classes: length of a score vector.
         decides: the k of every top-k error that is wanted.
     """

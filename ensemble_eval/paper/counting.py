@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.models.registry import build
+from ensemble_eval.models.registry import PYTHON_PREFIX, build
 from ensemble_eval.models.stages import INPUT_CHANNELS, INPUT_SIZE
 
 
@@ -38,7 +38,7 @@ def count_network(arch: str, num_classes: int, *, width: float = 1.0) -> list[St
     Raises:
         InputError: unknown architecture, impossible width or class count.
     """
-    if arch.startswith("python:"):
+    if arch.startswith(PYTHON_PREFIX):
         raise InputError("describe counts the registry's architectures, not python: callables")
     with torch.device("meta"):
         network = build(arch, num_classes, width=width).eval()

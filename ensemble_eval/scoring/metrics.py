@@ -12,6 +12,10 @@ def label_rank(scores: NDArray[np.floating], label: int) -> int:
     Args:
         scores: [classes].
         label: class index.
+
+    Example:
+        >>> label_rank(np.array([0.1, 0.7, 0.1, 0.1]), 2)
+        2
     """
     if bool(np.isnan(scores).any()):
         return len(scores)

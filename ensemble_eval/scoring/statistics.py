@@ -15,6 +15,11 @@ def error_interval_percent(wrong: int, images: int) -> tuple[float, float]:
     Args:
         wrong: images decided wrongly.
         images: all images, at least one.
+
+    Example:
+        >>> low, high = error_interval_percent(wrong=10, images=100)
+        >>> f"{low:.1f} to {high:.1f}"
+        '5.5 to 17.4'
     """
     rate = wrong / images
     spread = _Z95 * math.sqrt(rate * (1 - rate) / images + (_Z95 / (2 * images)) ** 2)

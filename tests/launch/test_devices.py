@@ -20,14 +20,14 @@ def test_a_device_that_is_not_supported_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])
 def test_cuda_is_refused_where_there_is_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=f"--device {name}: this machine has no usable CUDA device"):
+    with pytest.raises(InputError, match=f'`device="{name}"`: this machine has no usable CUDA device'):
         choose_device(name)
 
 
 def test_a_cuda_device_beyond_the_last_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InputError, match="--device cuda:2: this machine has 2 CUDA devices, cuda:0 to cuda:1"):
+    with pytest.raises(InputError, match='`device="cuda:2"`: this machine has 2 CUDA devices, cuda:0 to cuda:1'):
         choose_device("cuda:2")
     assert choose_device("cuda:1") == torch.device("cuda:1")
 
