@@ -15,6 +15,7 @@ from ensemble_eval.launch.place import Place
 from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.settings import RunSettings
 
+pytestmark = pytest.mark.processes
 pytest_plugins = ["whole_run"]
 
 
