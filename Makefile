@@ -19,12 +19,13 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest --quiet
 
-# Without what takes long, starts processes or needs Slurm: a minute and a half on two cores.
+# Without what takes long, starts processes or needs Slurm: a minute and a half on two cores. The networks are so small
+# that a second thread helps none of them.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/pytest --quiet -m 'not slow and not processes and not slurm'
+	OMP_NUM_THREADS=1 $(BIN)/pytest --quiet -m 'not slow and not processes and not slurm'
 
 # Which lines of the package no test runs, those of started processes included.
 coverage: $(VENV)/.installed-dev

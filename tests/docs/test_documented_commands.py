@@ -39,9 +39,12 @@ def _parse(arguments: list[str]) -> None:
     name, *rest = arguments
     if name not in group.commands and not name.startswith("-"):
         raise click.UsageError(f"no such command: {name}")
-    command: click.Command = group.commands.get(name, group)
     with contextlib.suppress(click.exceptions.Exit):  # of --help and --version
-        command.make_context("ensemble-eval", list(arguments) if command is group else rest)
+        if name in group.commands:
+            parent = click.Context(group, info_name="ensemble-eval", **group.context_settings)
+            group.commands[name].make_context(name, rest, parent)
+        else:
+            group.make_context("ensemble-eval", list(arguments))
 
 
 @EVERY_PAGE
