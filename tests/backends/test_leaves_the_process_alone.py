@@ -132,6 +132,7 @@ def _evaluate(backend: Backend, device: torch.device) -> list[object]:
     return [scores.mean_softmax[10].tolist() for scores in results if hasattr(scores, "mean_softmax")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("as_found")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler
 @pytest.mark.parametrize("users", ["torch's defaults", "medium"])

@@ -19,6 +19,8 @@ from ensemble_eval.evaluation.process import Run
 from ensemble_eval.launch.place import Place, Role
 from ensemble_eval.settings import RunSettings
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 9
 WORLD = 3
 
@@ -86,7 +88,6 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.slow
 def test_the_parts_of_a_run_give_the_bytes_of_the_whole(
     cli: Cli, thirds: list[Path], expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
@@ -112,7 +113,6 @@ def record_of(out: Path) -> dict[str, Any]:
     return record
 
 
-@pytest.mark.slow
 def test_unfinished_runs_leave_the_record_of_a_run_but_for_what_no_part_tells(
     cli: Cli, inputs: Inputs, thirds: list[Path], whole: Path, tmp_path: Path
 ) -> None:

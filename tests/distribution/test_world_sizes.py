@@ -13,6 +13,8 @@ from ensemble_eval.launch.place import Place, Role
 from ensemble_eval.launch.signals import StopRequestedError, StopRequests
 from ensemble_eval.settings import RunSettings
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 20
 
 
@@ -53,7 +55,6 @@ def evaluate(settings: RunSettings, inputs: Inputs, world: int) -> None:
     run.folder.finish()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3, 5])
 def test_world_sizes_give_the_same_bytes(
     settings: RunSettings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path, world: int
@@ -62,7 +63,6 @@ def test_world_sizes_give_the_same_bytes(
     assert outcome_bytes(tmp_path) == expected
 
 
-@pytest.mark.slow
 def test_interruptions_between_any_two_batches_give_the_same_bytes(
     settings: RunSettings, inputs: Inputs, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
@@ -109,7 +109,6 @@ def test_a_lost_part_is_done_again_to_the_same_bytes(
     assert outcome_bytes(tmp_path) == expected
 
 
-@pytest.mark.slow
 def test_another_batch_size_gives_the_same_table(
     settings: RunSettings, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:

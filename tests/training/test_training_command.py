@@ -22,6 +22,8 @@ from ensemble_eval.training import folder, job
 from ensemble_eval.training.task import Task
 from ensemble_eval.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,7 +42,6 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "copied"))
 
 
-@pytest.mark.slow
 def test_everything_is_written_and_the_ensemble_can_be_loaded(finished: Path) -> None:
     out = finished / "out"
     names = {path.name for path in out.iterdir()}
@@ -63,7 +64,6 @@ def test_everything_is_written_and_the_ensemble_can_be_loaded(finished: Path) ->
     assert not torch.equal(tensors["fc.weight"], load_state_dict(out / "b.safetensors")["fc.weight"])
 
 
-@pytest.mark.slow
 def test_the_log_and_the_record_agree(finished: Path) -> None:
     with (finished / "out" / "a.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -80,7 +80,6 @@ def test_the_log_and_the_record_agree(finished: Path) -> None:
     assert record["train_images"] == 18
 
 
-@pytest.mark.slow
 def test_the_command_says_what_it_does_and_skips_what_is_done(cli: Cli, copied: Path) -> None:
     for path in (copied / "out").glob("b.*"):
         path.unlink()
@@ -96,7 +95,6 @@ def test_the_command_says_what_it_does_and_skips_what_is_done(cli: Cli, copied: 
     assert (copied / "out" / "a.safetensors").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_members_trained_alone_are_those_trained_together(cli: Cli, finished: Path, tmp_path: Path) -> None:
     data = ("--train-data", finished / "train", "--val-data", finished / "val", "--workers", 0)
     done = cli("train", finished / "tiny.toml", *data, "--out", tmp_path, "--member", "b")
@@ -105,7 +103,6 @@ def test_members_trained_alone_are_those_trained_together(cli: Cli, finished: Pa
     assert (tmp_path / "b.safetensors").read_bytes() == (finished / "out" / "b.safetensors").read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.processes
 def test_decoded_images_give_the_same_weights(cli: Cli, finished: Path, tmp_path: Path) -> None:
     write_recipe(tmp_path, data={"cache_decoded": True})
@@ -115,7 +112,6 @@ def test_decoded_images_give_the_same_weights(cli: Cli, finished: Path, tmp_path
     assert (tmp_path / "out" / "a.safetensors").read_bytes() == (finished / "out" / "a.safetensors").read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stopped_by", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_continued_the_weights_are_the_same(
     cli: Cli, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_by: signal.Signals
@@ -180,7 +176,6 @@ def _stop(*_arguments: object) -> None:
     raise InterruptedRunError("stopped", 1)
 
 
-@pytest.mark.slow
 @pytest.mark.processes
 def test_an_unreadable_image_is_listed_and_the_run_goes_on(cli: Cli, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
