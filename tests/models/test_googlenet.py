@@ -202,7 +202,7 @@ def _reduced(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
 def test_both_modules_of_figure_2_are_their_literal_computation(
     module_class: Callable[..., Any], literal: Callable[[Tensor, dict[str, Tensor]], Tensor], out_channels: int
 ) -> None:
-    module = randomise(module_class(9, ROW, 1.0, 5, "none"), seed=3)
+    module = randomise(module_class(9, ROW, 1.0, 5, False), seed=3)
     x = torch.randn(2, 9, 11, 13, generator=torch.Generator().manual_seed(4))
     with torch.inference_mode():
         output = module(x)
