@@ -14,8 +14,8 @@ from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 def check(**options: Any) -> None:
     """Check everything that `run` with the same options needs, and print what it would cost.
 
-    Opens manifest, weights, data set and device, refuses an --out with another run's tables or that takes no
-    files, and times one batch; leaves nothing behind.
+    Opens manifest, weights, data set and device, and times one batch. It refuses an --out that takes no files or
+    holds another run's tables. It leaves nothing behind.
     """
     wait_without_spinning()
     keep_freed_memory()

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 @click.command("demo-data")
 @click.argument("directory", type=PATH)
-@click.option("--split", type=click.Choice(["train", "val"]), required=True, help="Which of two disjoint worlds.")
-@click.option("--images", type=int, required=True, help="How many pictures.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same pixels.")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val"]),
+    required=True,
+    help="Training or validation pictures; they share none.",
+)
+@click.option("--images", type=int, required=True, help="Number of pictures to draw.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed; the same seed draws the same pixels.")
 @click.option("--workers", type=int, help="Drawing processes.  [default: one per processor]")
 def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: int | None) -> None:
     """Draw a labelled picture data set into DIRECTORY, one folder per class.

@@ -8,7 +8,7 @@ import click
 @click.option("--width", type=float, default=1.0, show_default=True, help="Multiplies every channel count.")
 @click.option("--classes", type=int, default=1000, show_default=True, help="Outputs of the classifier.")
 def describe(arch: str, width: float, classes: int) -> None:
-    """Print Table 1 with counted beside published parameters and multiply-adds, and check two claims."""
+    """Print Table 1 of the paper with what is counted beside it, and check two claims."""
     from rich.console import Console
 
     from ensemble_eval.cli.output import print_sentence

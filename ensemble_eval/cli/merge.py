@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ensemble_eval.cli.options import PATH
-from ensemble_eval.cli.output import complain
+from ensemble_eval.cli.output import warn
 from ensemble_eval.errors import InputError
 
 
@@ -15,15 +15,15 @@ from ensemble_eval.errors import InputError
 def merge(folders: tuple[Path, ...], out: Path) -> int:
     """Bring the results of one run from several folders together.
 
-    For parts from file systems that do not meet. Where all images are there, the tables are written; where
-    not, `run` with --out on the merged folder does the rest.
+    For results from file systems that do not meet. If no image is missing, the tables are written. Otherwise
+    `run` with --out on the merged folder does the rest.
     """
     from ensemble_eval.cli.tables import print_table3
     from ensemble_eval.results import merging
 
     merged = merging.merge(folders, out)
     for path in merged.damaged:
-        complain(f"warning: {path} had changed since it was written and is left out")
+        warn(f"{path} had changed since it was written and is left out")
     if merged.outcome is None:
         missing = merged.images - len(merged.progress.accounted)
         raise InputError(

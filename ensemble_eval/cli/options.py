@@ -39,17 +39,17 @@ def evaluation_options(command: Command) -> Command:
         _run_option(
             "ensemble", "Manifest, or folder of checkpoints.", type=PATH, callback=_require_default_manifest
         ),
-        _run_option("models", "Use the first N members.  [default: all]", type=int),
+        _run_option("models", "Use only the first N members.  [default: all]", type=int),
         _run_option(
             "crops",
-            f"Crop scheme: {', '.join(map(str, SCHEMES[:-1]))} or {SCHEMES[-1]}; the smaller come along.",
+            f"Largest crop scheme: {', '.join(map(str, SCHEMES[:-1]))} or {SCHEMES[-1]}. Smaller are included.",
         ),
-        _run_option("labels", "CSV file,label for a flat folder of images.", type=PATH),
+        _run_option("labels", "CSV with the header file,label; makes DATASET a flat folder.", type=PATH),
         _run_option("out", "Folder for the results.", type=PATH),
         _run_option("device", "auto, cpu, cuda or cuda:N."),
         _run_option(
             "precision",
-            "Of the convolutions; softmax and sums are never in half precision.",
+            "Precision of the convolutions. Softmax and sums are never in half precision.",
             type=click.Choice(PRECISIONS),
         ),
         _run_option(
@@ -86,7 +86,9 @@ def distribution_options(command: Command) -> Command:
     return _with_options(
         command,
         _run_option("ranks", "Processes on this machine.  [default: one for each GPU; 1 on the CPU]", type=int),
-        _run_option("save_every", "Seconds of work that a kill may cost.", callback=_require_seconds),
+        _run_option(
+            "save_every", "Write finished images at least this often (seconds).", callback=_require_seconds
+        ),
         _run_option(
             "timeout",
             "Seconds after which a process that stores nothing is given up; longer than --save-every.",

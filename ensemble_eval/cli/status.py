@@ -14,7 +14,7 @@ _SILENT_SECONDS = 120.0
 @click.command()
 @click.argument("out", type=PATH)
 def status(out: Path) -> None:
-    """Tell how far the run that writes to OUT is.
+    """Show how much of the run in OUT is done.
 
     Reads nothing but its parts, so it works on any machine that sees the folder, while the job runs.
     """

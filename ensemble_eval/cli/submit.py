@@ -31,12 +31,12 @@ _NOT_OF_RANKS = {*_JOB, "dry_run", "ensemble", "out"}
 @option_of(slurm.Job, "time", "Limit, as Slurm writes it.")
 @option_of(slurm.Job, "partition", "[default: the site's]")
 @option_of(slurm.Job, "account", "[default: yours]")
-@option_of(slurm.Job, "job_name", "Of the job and its log.")
+@option_of(slurm.Job, "job_name", "Name of the job and of its log.")
 @click.option(
     "--requeue/--no-requeue",
     default=slurm.Job.requeue,
     show_default=True,
-    help="Back to the queue when preempted or out of time.",
+    help="Put the job back in the queue when it is preempted or out of time.",
 )
 @click.option(
     "--array",
