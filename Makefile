@@ -19,7 +19,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/pytest --quiet
 
-# Without what takes long, starts processes or needs Slurm: a minute and a half on two cores. The networks are so small
+# Without what takes long, starts processes or needs Slurm: 75 seconds of processor time. The networks are so small
 # that a second thread helps none of them.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/ruff check
