@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ensemble_eval.datasets.items import Dataset
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.errors import EnsembleEvalError, InputError
-    from ensemble_eval.evaluation.library import evaluate, scores
+    from ensemble_eval.evaluation.front_door import evaluate, scores
     from ensemble_eval.members.ensemble import Ensemble, InputFormat, Member
     from ensemble_eval.members.opening import open_ensemble
     from ensemble_eval.results.folder import Outcome
@@ -48,11 +48,11 @@ _DEFINED_IN = {
     "Member": "members.ensemble",
     "Outcome": "results.folder",
     "Results": "results.reading",
-    "evaluate": "evaluation.library",
+    "evaluate": "evaluation.front_door",
     "open_dataset": "datasets.opening",
     "open_ensemble": "members.opening",
     "read_results": "results.reading",
-    "scores": "evaluation.library",
+    "scores": "evaluation.front_door",
 }
 
 
