@@ -9,6 +9,9 @@ DEMO_SEED := 2015
 # A folder of JPEGs; without one, pictures are drawn. BENCH holds further options, see `-m benchmarks.compare --help`.
 IMAGES ?=
 BENCH ?=
+# The networks of the tests are so small that a second thread helps none of them; a second process does. A module stays
+# in one process, because its tests share what they made.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
 
 .PHONY: test test-fast test-oldest coverage golden pictures faults demo checkpoints bench clean
 
@@ -17,20 +20,19 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --quiet
+	$(PYTEST)
 
-# Without what takes long, starts processes or needs Slurm: 75 seconds of processor time. The networks are so small
-# that a second thread helps none of them.
+# Without what takes long, starts processes or needs Slurm.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest --quiet -m 'not slow and not processes and not slurm'
+	$(PYTEST) -m 'not slow and not processes and not slurm'
 
 # Which lines of the package no test runs, those of started processes included.
 coverage: $(VENV)/.installed-dev
 	rm -f .coverage .coverage.*
-	-$(BIN)/pytest --quiet --cov --cov-report=
+	-$(PYTEST) --cov --cov-report=
 	$(BIN)/coverage report
 	$(BIN)/coverage html --directory build/coverage
 

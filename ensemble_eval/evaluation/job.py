@@ -14,8 +14,7 @@ from ensemble_eval.evaluation.process import Run
 from ensemble_eval.launch.cpu import usable_processors
 from ensemble_eval.launch.devices import choose_device, devices_for_ranks, use_one_thread
 from ensemble_eval.launch.place import Place, Role, deal
-from ensemble_eval.launch.ranks import die_with, run_workers
-from ensemble_eval.launch.signals import StopRequests
+from ensemble_eval.launch.signals import StopRequests, die_with
 from ensemble_eval.launch.watch import Watch
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.settings import RunSettings
@@ -107,6 +106,9 @@ def _share(run: Run) -> Generator[BatchHalved | Step]:
 
 def _supervise(settings: RunSettings, place: Place, worker_arguments: Sequence[str]) -> Generator[Event]:
     """Start the ranks of this machine, tell what they store, and write the tables when all is done."""
+    # Only here: a process that is alone has no use for torch's launcher, and importing it takes time.
+    from ensemble_eval.launch.ranks import run_workers
+
     device = choose_device(settings.device)
     sources = open_sources(settings)
     # Before anything is written: what is wrong with a member is said once, not by every rank.

@@ -23,7 +23,6 @@ from ensemble_eval.launch.signals import StopRequestedError
 # Workers that were told to stop finish a batch and write. What takes longer is killed and done again later.
 _STOPPING_SECONDS = 8
 _LOOK_EVERY_SECONDS = 1.0
-_PR_SET_PDEATHSIG = 1
 _STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
 
 
@@ -113,18 +112,6 @@ def _shutdown_timeout() -> dict[str, Any]:
     """How long torch waits for workers that it stops; before 2.12 it cannot be told."""
     known = {field.name for field in dataclasses.fields(LaunchConfig)}
     return {"shutdown_timeout": _STOPPING_SECONDS} if "shutdown_timeout" in known else {}
-
-
-def die_with(parent: int) -> None:
-    """Tie this worker to its launcher: it is killed when the launcher is, so that no orphan writes on.
-
-    A new start in the same folder would otherwise share images with it. Does nothing where it is not Linux.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _meaning(ended: BaseException) -> BaseException:

@@ -1,11 +1,15 @@
 """SIGINT and SIGTERM as an exception, at once or where the code says that it is ready for it."""
 
 import contextlib
+import ctypes
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+_PR_SET_PDEATHSIG = 1
 
 
 class StopRequestedError(BaseException):
@@ -78,3 +82,15 @@ def stop_requests() -> Iterator[StopRequests]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def die_with(parent: int) -> None:
+    """Tie this worker to its launcher: it is killed when the launcher is, so that no orphan writes on.
+
+    A new start in the same folder would otherwise share images with it. Does nothing where it is not Linux.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)

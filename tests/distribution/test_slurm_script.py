@@ -9,6 +9,8 @@ from local_slurm import Slurm, local_slurm, missing_reason
 
 from ensemble_eval.launch.slurm import Job, batch_script
 
+pytestmark = [pytest.mark.slurm, pytest.mark.processes, pytest.mark.slow]
+
 # Notes its start, leaves with 143 on TERM, rank 1 a while later, and ends well once "go" is in its results.
 STAND_IN = """\
 out=$4
