@@ -22,7 +22,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(PYTEST)
 
-# Without what takes long, starts processes or needs Slurm.
+# Without what takes long, starts processes or needs Slurm: about a minute on two cores.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
