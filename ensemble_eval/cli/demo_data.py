@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 @click.option("--images", type=int, required=True, help="Number of pictures to draw.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed; the same seed draws the same pixels.")
 @click.option("--workers", type=int, help="Drawing processes.  [default: one per processor]")
-def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: int | None) -> None:
+@click.option(
+    "--boxes",
+    is_flag=True,
+    help="Also write the boxes of all objects, partly hidden ones too, to boxes.json (COCO).",
+)
+def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: int | None, boxes: bool) -> None:
     """Draw a labelled picture data set into DIRECTORY, one folder per class.
 
     An interrupted drawing is completed by the same command.
@@ -35,7 +40,7 @@ def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: 
     from ensemble_eval.demo_data.writing import draw_dataset
 
     with counted(Console(stderr=True, markup=False), "drawing", "pictures", images) as on_progress:
-        outcome = draw_dataset(directory, split, images, seed, workers, on_progress)
+        outcome = draw_dataset(directory, split, images, seed, workers, on_progress, boxes=boxes)
     say(_outcome_sentence(directory, outcome))
 
 

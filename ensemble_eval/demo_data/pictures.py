@@ -1,11 +1,12 @@
 """One labelled picture from (split, seed, index), and nothing else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
+from ensemble_eval.demo_data.boxes import Layer
 from ensemble_eval.demo_data.camera import photograph
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.difficulty import Difficulty
@@ -27,12 +28,16 @@ _LABEL_STREAM, _PIXEL_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture (mode RGB or L) with its label, an index into `CLASS_NAMES`, and how to compress it."""
+    """A picture (mode RGB or L) with its label, an index into `CLASS_NAMES`, and how to compress it.
+
+    `layers` is what was painted over the background, in this order.
+    """
 
     image: Image.Image
     label: int
     class_name: str
     jpeg_quality: int
+    layers: tuple[Layer, ...] = field(compare=False, repr=False)
 
 
 def label_of(split: Split, seed: int, index: int) -> int:
@@ -51,11 +56,15 @@ def draw_picture(split: Split, seed: int, index: int, difficulty: Difficulty = D
     label = label_of(split, seed, index)
     rng = _generator(split, seed, _PIXEL_STREAM, index)
     scene = plan_scene(label, difficulty, rng)
-    image = photograph(_paint_scene(scene, difficulty, rng), scene.grey, difficulty, rng)
-    return Picture(image, label, CLASS_NAMES[label], scene.jpeg_quality)
+    canvas, layers = _paint_scene(scene, difficulty, rng)
+    image = photograph(canvas, scene.grey, difficulty, rng)
+    return Picture(image, label, CLASS_NAMES[label], scene.jpeg_quality, layers)
 
 
-def _paint_scene(scene: Scene, difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+def _paint_scene(
+    scene: Scene, difficulty: Difficulty, rng: np.random.Generator
+) -> tuple[Image.Image, tuple[Layer, ...]]:
+    layers = []
     canvas = draw_background(scene.size, difficulty, rng)
     # The subject comes last, so that no distractor hides it.
     for placement in (*scene.distractors, scene.subject):
@@ -63,9 +72,11 @@ def _paint_scene(scene: Scene, difficulty: Difficulty, rng: np.random.Generator)
         surface = draw_surface(placement, difficulty, rng)
         if stencil is not None:
             paint(canvas, stencil, surface, rng)
+            layers.append(Layer(stencil, placement.cues.name))
     if stencil is not None:
-        draw_occluders(canvas, scene.subject, stencil, difficulty, rng)
-    return canvas
+        occluders = draw_occluders(canvas, scene.subject, stencil, difficulty, rng)
+        layers += [Layer(occluder, None) for occluder in occluders]
+    return canvas, tuple(layers)
 
 
 def _generator(split: Split, seed: int, stream: int, number: int) -> np.random.Generator:

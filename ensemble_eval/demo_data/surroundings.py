@@ -35,8 +35,13 @@ def draw_occluders(
     stencil: Stencil,
     difficulty: Difficulty,
     rng: np.random.Generator,
-) -> None:
-    """Paint bars and blobs over the subject, none that would hide more of it than the limit."""
+) -> list[Stencil]:
+    """Paint bars and blobs over the subject, none that would hide more of it than the limit.
+
+    Returns:
+        Where they were painted.
+    """
+    painted = []
     uncovered = Image.new("L", canvas.size)
     uncovered.paste(stencil.mask, stencil.box)
     least_visible = (1.0 - difficulty.hidden_share_limit) * _total(uncovered)
@@ -49,7 +54,9 @@ def draw_occluders(
         remaining.paste(0, occluder.box, occluder.mask)
         if _total(remaining) >= least_visible:
             paint(canvas, occluder, surface, rng)
+            painted.append(occluder)
             uncovered = remaining
+    return painted
 
 
 def _clouds(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:

@@ -1,11 +1,14 @@
-"""A data set on disk: `DIR/<class name>/<split>_<index:08d>.JPEG`, told apart by `DIR/demo-data.json`."""
+"""A data set on disk: `DIR/<class name>/<split>_<index:08d>.JPEG`, told apart by `DIR/demo-data.json`.
+
+`DIR/boxes.json` holds the boxes of the objects where they were asked for.
+"""
 
 import io
 import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from ensemble_eval.demo_data.boxes import VisibleObject, coco_json, visible_objects
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.difficulty import Difficulty
 from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, SEED_LIMIT, SPLITS, Split, draw_picture, label_of
@@ -25,6 +29,8 @@ GENERATOR_VERSION = 1
 """To be raised with every change of the code that changes a pixel."""
 
 DESCRIPTION_NAME = "demo-data.json"
+
+BOXES_NAME = "boxes.json"
 
 _PICTURES_PER_TASK = 8
 
@@ -60,11 +66,14 @@ def draw_dataset(
     workers: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     difficulty: Difficulty = DEFAULT_DIFFICULTY,
+    boxes: bool = False,
 ) -> DrawnDataset:
     """Draw a labelled data set of `images` pictures into class folders, or complete a half-drawn one.
 
     `workers` processes draw (all processors where None; 1 draws in this process); the files do not depend on
-    their number. `on_progress` is told the number of pictures that are there and that there will be.
+    their number. `on_progress` is told the number of pictures that are there and that there will be. With
+    `boxes`, the objects of every picture are written to `boxes.json` (see `boxes.coco_json`); pictures that are
+    there already are drawn again for it, and left as they are.
     Raises InputError for impossible values, a directory that holds something else, or one that refuses files.
     """
     _check(split, images, seed, workers)
@@ -72,12 +81,17 @@ def draw_dataset(
     try:
         _claim(directory, description)
         missing = [i for i in range(images) if not _picture_path(directory, split, seed, i).exists()]
-        found = images - len(missing)
+        wants_boxes = boxes and not (directory / BOXES_NAME).exists()
+        todo = range(images) if wants_boxes else missing
         draw = partial(_write_picture, directory, split, seed, difficulty)
-        with _drawing(draw, missing, workers or os.cpu_count() or 1) as written:
-            for finished, _ in enumerate(written, start=found + 1):
+        drawn: list[DrawnPicture] = []
+        with _drawing(draw, todo, workers or os.cpu_count() or 1) as written:
+            for picture in written:
+                drawn.append(picture)
                 if on_progress is not None:
-                    on_progress(finished, images)
+                    on_progress(images - len(todo) + len(drawn), images)
+        if wants_boxes:
+            write_atomically(directory / BOXES_NAME, coco_json(drawn).encode())
     except OSError as error:
         raise InputError(
             f"cannot write the data set into {directory} ({error.strerror or error}); "
@@ -87,7 +101,7 @@ def draw_dataset(
         raise EnsembleEvalError(
             f"a process that drew into {directory} was killed; repeat the command, with fewer workers"
         ) from error
-    return DrawnDataset(found=found, drawn=len(missing))
+    return DrawnDataset(found=images - len(missing), drawn=len(missing))
 
 
 def _check(split: str, images: int, seed: int, workers: int | None) -> None:
@@ -136,8 +150,14 @@ def _check_same(path: Path, description: DatasetDescription) -> None:
         )
 
 
+DrawnPicture = tuple[str, tuple[int, int], list[VisibleObject]]
+"""Path below the data set, (width, height), and what it shows."""
+
+
 @contextmanager
-def _drawing(draw: Callable[[int], None], indices: list[int], workers: int) -> Iterator[Iterable[None]]:
+def _drawing(
+    draw: Callable[[int], DrawnPicture], indices: Sequence[int], workers: int
+) -> Iterator[Iterable[DrawnPicture]]:
     """One item per picture, when it is written; what is not begun when the block ends is left undone."""
     workers = min(workers, -(-len(indices) // _PICTURES_PER_TASK))
     if workers <= 1:
@@ -165,11 +185,16 @@ def _exit_after(sentinel: int) -> None:
     os._exit(1)
 
 
-def _write_picture(directory: Path, split: Split, seed: int, difficulty: Difficulty, index: int) -> None:
+def _write_picture(directory: Path, split: Split, seed: int, difficulty: Difficulty, index: int) -> DrawnPicture:
+    """Write a picture that is not there yet."""
     picture = draw_picture(split, seed, index, difficulty)
-    jpeg = io.BytesIO()
-    picture.image.save(jpeg, format="JPEG", quality=picture.jpeg_quality)
-    write_atomically(_picture_path(directory, split, seed, index), jpeg.getvalue())
+    path = _picture_path(directory, split, seed, index)
+    if not path.exists():
+        jpeg = io.BytesIO()
+        picture.image.save(jpeg, format="JPEG", quality=picture.jpeg_quality)
+        write_atomically(path, jpeg.getvalue())
+    size = picture.image.size
+    return path.relative_to(directory).as_posix(), size, visible_objects(picture.layers, size)
 
 
 def _picture_path(directory: Path, split: Split, seed: int, index: int) -> Path:
