@@ -1,0 +1,215 @@
+"""What objects the images of a data set show, from COCO's JSON or from VOC's and ILSVRC's XML.
+
+Boxes are left, top, right, bottom in pixels, float64, where right and bottom are the first coordinates beyond the
+box. A box that ILSVRC or VOC writes with its last pixel inside is therefore one larger here.
+"""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.files import read_regular
+
+Boxes = NDArray[np.float64]
+"""[boxes, 4]"""
+
+# Annotators and their rounding leave boxes that reach this far beyond the picture.
+_BEYOND_PIXELS = 1.0
+
+
+@dataclass(frozen=True)
+class Objects:
+    """What an image shows.
+
+    Attributes:
+        boxes: float64 [objects, 4].
+        classes: int64 [objects].
+        ignored: bool [objects]: finding one counts neither for nor against (VOC's difficult, COCO's crowds).
+        crowd: bool [objects]: any number of detections may lie in it. Every crowd is ignored too.
+    """
+
+    boxes: Boxes
+    classes: NDArray[np.int64]
+    ignored: NDArray[np.bool_]
+    crowd: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class _Box:
+    """One annotation as it was read."""
+
+    class_name: str
+    edges: tuple[float, float, float, float]
+    difficult: bool = False
+    crowd: bool = False
+
+
+def read_boxes(path: Path, classes: Sequence[str], images: Sequence[str]) -> dict[str, Objects]:
+    """The objects of each image.
+
+    Args:
+        path: a JSON file in COCO's format for detection, or a folder with an XML file for each image, as PASCAL
+            VOC and ILSVRC have them. An image is found by its path below the data set, or by its file name where
+            that stands once. VOC counts pixels from 1, which its files say; all others count from 0.
+        classes: names in index order.
+        images: ids of all images.
+
+    Returns:
+        By image. One without objects has empty arrays.
+
+    Raises:
+        InputError: the file is not of that format, an image has no annotation, or a box is of an unknown class,
+            without an area, or outside its image.
+    """
+    annotated = _read_xml_folder(path) if path.is_dir() else _read_coco(path)
+    by_image = _found(path, images, annotated)
+    indices = {name: index for index, name in enumerate(classes)}
+    return {image: _objects(path, image, by_image[image], indices) for image in images}
+
+
+def _found(path: Path, images: Sequence[str], annotated: Mapping[str, list[_Box]]) -> dict[str, list[_Box]]:
+    """The annotations of each image, by path or by file name."""
+    whole = {_without_suffix(name): boxes for name, boxes in annotated.items()}
+    if len(whole) < len(annotated):
+        raise InputError(f"{path} has two annotations for images whose names differ in their suffix only")
+    names = [PurePosixPath(name).name for name in whole]
+    counts = Counter(names)
+    by_name = {name: boxes for name, boxes in zip(names, whole.values(), strict=True) if counts[name] == 1}
+    own = [PurePosixPath(_without_suffix(image)).name for image in images]
+    own_counts = Counter(own)
+    found: dict[str, list[_Box]] = {}
+    for image, name in zip(images, own, strict=True):
+        boxes = whole.get(_without_suffix(image))
+        if boxes is None and own_counts[name] == 1:
+            boxes = by_name.get(name)
+        if boxes is not None:
+            found[image] = boxes
+    if missing := [image for image in images if image not in found]:
+        raise InputError(
+            f"{path} has no annotation for {len(missing)} of {len(images)} images ({first_names(missing)}); "
+            "annotate them, without objects if they show none, or leave them out of the data set"
+        )
+    return found
+
+
+def _objects(path: Path, image: str, boxes: Sequence[_Box], indices: Mapping[str, int]) -> Objects:
+    if unknown := [box.class_name for box in boxes if box.class_name not in indices]:
+        raise InputError(f"{path}: {image} has an object of {unknown[0]!r}, which is none of the classes")
+    crowd = np.array([box.crowd for box in boxes], bool)
+    return Objects(
+        boxes=np.array([box.edges for box in boxes], np.float64).reshape(len(boxes), 4),
+        classes=np.array([indices[box.class_name] for box in boxes], np.int64),
+        ignored=crowd | np.array([box.difficult for box in boxes], bool),
+        crowd=crowd,
+    )
+
+
+def _read_coco(path: Path) -> dict[str, list[_Box]]:
+    content = _parsed_json(path)
+    try:
+        names = {each["id"]: str(each["name"]) for each in content["categories"]}
+        sizes = {each["id"]: (float(each["width"]), float(each["height"])) for each in content["images"]}
+        files = {each["id"]: str(each["file_name"]) for each in content["images"]}
+        found: dict[str, list[_Box]] = {file: [] for file in files.values()}
+        for each in content["annotations"]:
+            left, top, width, height = map(float, each["bbox"])
+            image = files[each["image_id"]]
+            box = _Box(
+                names[each["category_id"]],
+                (left, top, left + width, top + height),
+                difficult=bool(each.get("difficult", 0)),
+                crowd=bool(each.get("iscrowd", 0)),
+            )
+            _require_inside(path, image, box.edges, sizes[each["image_id"]])
+            found[image].append(box)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not in COCO's format for detection ({type(error).__name__}: {error}); it has images, "
+            "annotations with image_id, category_id and bbox, and categories"
+        ) from error
+    if len(found) < len(files):
+        raise InputError(f"{path} lists an image twice; keep one entry for each")
+    return found
+
+
+def _parsed_json(path: Path) -> Any:
+    try:
+        return json.loads(read_regular(path))
+    except OSError as error:
+        raise InputError(f"the annotations {path} cannot be read ({error.strerror}); check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not JSON ({error}); give COCO's JSON, or a folder of VOC's or ILSVRC's XML files"
+        ) from error
+
+
+def _read_xml_folder(folder: Path) -> dict[str, list[_Box]]:
+    paths = sorted(folder.rglob("*.xml"))
+    if not paths:
+        raise InputError(f"{folder} holds no XML files; give a folder with one for each image, or COCO's JSON")
+    return {path.relative_to(folder).as_posix(): list(_read_xml(path)) for path in paths}
+
+
+def _read_xml(path: Path) -> Iterable[_Box]:
+    """The objects of one file; VOC's development kit (2012) and ILSVRC's describe the format."""
+    root = _parsed_xml(path)
+    # VOC counts pixels from 1. Its own files say what they are.
+    first = 1 if "VOC" in root.findtext("source/annotation", "") else 0
+    try:
+        size = float(root.findtext("size/width", "")), float(root.findtext("size/height", ""))
+        for each in root.iterfind("object"):
+            corners = (each.findtext(f"bndbox/{name}", "") for name in ("xmin", "ymin", "xmax", "ymax"))
+            left, top, right, bottom = (float(corner) - first for corner in corners)
+            edges = (left, top, right + 1, bottom + 1)
+            _require_inside(path, path.stem, edges, size)
+            yield _Box(each.findtext("name", ""), edges, difficult=each.findtext("difficult", "0").strip() == "1")
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not an annotation of VOC or ILSVRC ({error}); it has a size, and objects with a name and "
+            "a bndbox"
+        ) from error
+
+
+def _parsed_xml(path: Path) -> ElementTree.Element:
+    try:
+        text = read_regular(path)
+        # An annotation declares no entities; one that does could make a parser write out gigabytes.
+        if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
+            raise InputError(f"{path} declares a document type, which no annotation does; remove the declaration")
+        root = ElementTree.fromstring(text)
+    except OSError as error:
+        raise InputError(f"the annotation {path} cannot be read ({error.strerror}); check it") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(f"{path} is not XML ({error}); give VOC's or ILSVRC's annotation of the image") from error
+    if root.tag != "annotation":
+        raise InputError(f"{path} has <{root.tag}> where an annotation of VOC or ILSVRC has <annotation>")
+    return root
+
+
+def _require_inside(
+    path: Path, image: str, edges: tuple[float, float, float, float], size: tuple[float, float]
+) -> None:
+    left, top, right, bottom = edges
+    # Written so that NaN is refused too.
+    if not (left < right and top < bottom):
+        raise InputError(
+            f"{path}: {image} has a box of no area ({left:g}, {top:g} to {right:g}, {bottom:g}); mend it"
+        )
+    low, (width, height) = -_BEYOND_PIXELS, size
+    if not (low <= left and low <= top and right <= width + _BEYOND_PIXELS and bottom <= height + _BEYOND_PIXELS):
+        raise InputError(
+            f"{path}: {image} has a box ({left:g}, {top:g} to {right:g}, {bottom:g}) outside its "
+            f"{width:g}×{height:g} pixels; mend the box or the size"
+        )
+
+
+def _without_suffix(name: str) -> str:
+    return PurePosixPath(name).with_suffix("").as_posix()

@@ -1,0 +1,252 @@
+"""Average precision of detections, by the rules of ILSVRC, PASCAL VOC and COCO. Pure numpy.
+
+Boxes are those of `datasets.boxes`: right and bottom lie beyond the last pixel, so widths are plain differences.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.datasets.boxes import Boxes, Objects
+
+# ILSVRC widens small objects by this many pixels when it asks for overlap: boxes around them are drawn no better.
+_TOLERANCE_PIXELS = 10
+_RECALLS = np.linspace(0.0, 1.0, 101)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in an image.
+
+    Attributes:
+        boxes: float64 [detections, 4].
+        classes: int64 [detections].
+        scores: float64 [detections].
+    """
+
+    boxes: Boxes
+    classes: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What counts as a hit, and how precision and recall become one number.
+
+    Attributes:
+        matching: `ilsvrc`: the free object of most overlap, and less overlap is asked for small objects. `voc`:
+            the object of most overlap, whether it is free or not. `coco`: the free object of most overlap,
+            ignored objects only where no other will do.
+        least_overlap: intersection over union.
+        area: `exact` under the curve of the greatest precision at that recall or more; `101` its mean at 101
+            recalls, as COCO's.
+        most_detections: an image and class, the best ones; None for all.
+    """
+
+    matching: Literal["ilsvrc", "voc", "coco"]
+    least_overlap: float = 0.5
+    area: Literal["exact", "101"] = "exact"
+    most_detections: int | None = None
+
+
+ILSVRC = Rule("ilsvrc")
+VOC = Rule("voc")
+COCO_50 = Rule("coco", 0.5, "101", 100)
+COCO = tuple(Rule("coco", round(0.5 + 0.05 * step, 2), "101", 100) for step in range(10))
+"""COCO's mean is over these."""
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The detections that count, best scores first, each a hit or not.
+
+    What becomes of an image's detections depends on no other image. So precision for any choice of images, such as
+    a resample of them, follows from here.
+
+    Attributes:
+        images: int64 [detections].
+        classes: int64 [detections].
+        hits: bool [detections].
+        objects: int64 [images, classes], those that are to be found.
+    """
+
+    images: NDArray[np.int64]
+    classes: NDArray[np.int64]
+    hits: NDArray[np.bool_]
+    objects: NDArray[np.int64]
+
+
+def match(images: Iterable[tuple[Objects, Detections]], num_classes: int, rule: Rule) -> Matches:
+    """Decide which detections are hits.
+
+    Equal scores keep the order of the images, and in an image that of the detections.
+
+    Args:
+        images: what each shows, and what was found in it.
+        num_classes: classes are indices below it.
+        rule: what counts as a hit.
+    """
+    found: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], int]] = []
+    objects = []
+    for number, (shown, detections) in enumerate(images):
+        to_find = shown.classes[~shown.ignored]
+        objects.append(np.bincount(to_find, minlength=num_classes))
+        for class_index in np.unique(detections.classes):
+            hits, scores = _match_class(shown, detections, int(class_index), rule)
+            found.append((np.full(len(hits), class_index), scores, hits, number))
+    if not found:
+        nothing = np.zeros(0, np.int64)
+        return Matches(nothing, nothing, nothing.astype(bool), _stacked(objects, num_classes))
+    classes, scores, hits = (np.concatenate([each[column] for each in found]) for column in range(3))
+    numbers = np.concatenate([np.full(len(each[0]), each[3]) for each in found])
+    order = np.argsort(-scores, kind="stable")
+    return Matches(numbers[order], classes[order], hits[order].astype(bool), _stacked(objects, num_classes))
+
+
+def average_precisions(
+    matches: Matches, rule: Rule, weights: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Average precision of each class, float64 [classes]; NaN where there is nothing to find.
+
+    Args:
+        matches: from `match` with the same rule.
+        rule: its area.
+        weights: int64 [images], how often each image counts, as in a bootstrap; None for once each.
+    """
+    if weights is None:
+        weights = np.ones(len(matches.objects), np.int64)
+    to_find = weights @ matches.objects
+    area = _exact_area if rule.area == "exact" else _area_at_101_recalls
+    precisions = np.full(len(to_find), np.nan)
+    for class_index in np.flatnonzero(to_find):
+        of_class = matches.classes == class_index
+        counts = weights[matches.images[of_class]]
+        hits = np.cumsum(np.where(matches.hits[of_class], counts, 0))
+        all_found = np.cumsum(counts)
+        seen = all_found > 0
+        precisions[class_index] = area(hits[seen] / to_find[class_index], hits[seen] / all_found[seen])
+    return precisions
+
+
+def overlaps(one: Boxes, other: Boxes) -> NDArray[np.float64]:
+    """Intersection over union, float64 [len(one), len(other)]."""
+    intersection = _intersections(one, other)
+    union = _areas(one)[:, None] + _areas(other)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+
+def _match_class(
+    shown: Objects, detections: Detections, class_index: int, rule: Rule
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """The detections of a class that count: hits bool [detections], their scores, best first."""
+    mine = np.flatnonzero(detections.classes == class_index)
+    mine = mine[np.argsort(-detections.scores[mine], kind="stable")][: rule.most_detections]
+    its = shown.classes == class_index
+    of_class = Objects(shown.boxes[its], shown.classes[its], shown.ignored[its], shown.crowd[its])
+    matched = _MATCHERS[rule.matching](detections.boxes[mine], of_class, rule.least_overlap)
+    counts = np.array([each is not _IGNORED for each in matched], bool)
+    hits = np.array([each is _HIT for each in matched], bool)
+    return hits[counts], detections.scores[mine][counts]
+
+
+_HIT, _MISS, _IGNORED = "hit", "miss", "ignored"
+
+_Matcher = Callable[[Boxes, Objects, float], list[str]]
+
+
+def _match_ilsvrc(found: Boxes, shown: Objects, least: float) -> list[str]:
+    """The devkit's rule (ILSVRC 2014): an object that was found is no longer there for the others."""
+    overlap = overlaps(found, shown.boxes)
+    widened = np.prod(shown.boxes[:, 2:] - shown.boxes[:, :2] + _TOLERANCE_PIXELS, axis=1)
+    enough = overlap >= np.minimum(least, _areas(shown.boxes) / widened)
+    free = np.ones(len(shown.boxes), bool)
+    outcomes = []
+    for of_detection, fits in zip(overlap, enough, strict=True):
+        possible = np.flatnonzero(fits & free)
+        if not len(possible):
+            outcomes.append(_MISS)
+            continue
+        best = possible[np.argmax(of_detection[possible])]
+        free[best] = False
+        outcomes.append(_IGNORED if shown.ignored[best] else _HIT)
+    return outcomes
+
+
+def _match_voc(found: Boxes, shown: Objects, least: float) -> list[str]:
+    """The devkit's rule (VOC 2012): a second detection of one object is a miss, even if another lies near."""
+    free = np.ones(len(shown.boxes), bool)
+    outcomes = []
+    for of_detection in overlaps(found, shown.boxes):
+        best = int(np.argmax(of_detection)) if len(shown.boxes) else -1
+        if best < 0 or of_detection[best] < least:
+            outcomes.append(_MISS)
+        elif shown.ignored[best]:
+            outcomes.append(_IGNORED)
+        else:
+            outcomes.append(_HIT if free[best] else _MISS)
+            free[best] = False
+    return outcomes
+
+
+def _match_coco(found: Boxes, shown: Objects, least: float) -> list[str]:
+    """COCO's rule: of equal overlaps the last object; a crowd takes any number of detections that lie in it."""
+    overlap = overlaps(found, shown.boxes)
+    inside = np.divide(
+        _intersections(found, shown.boxes),
+        _areas(found)[:, None],
+        out=np.zeros_like(overlap),
+        where=_areas(found)[:, None] > 0,
+    )
+    overlap = np.where(shown.crowd[None, :], inside, overlap)
+    free = np.ones(len(shown.boxes), bool)
+    outcomes = []
+    for of_detection in overlap:
+        fits = (of_detection >= min(least, 1 - 1e-10)) & (free | shown.crowd)
+        possible = np.flatnonzero(fits & ~shown.ignored)
+        if not len(possible):
+            possible = np.flatnonzero(fits)
+        if not len(possible):
+            outcomes.append(_MISS)
+            continue
+        best = possible[len(possible) - 1 - np.argmax(of_detection[possible][::-1])]
+        free[best] = False
+        outcomes.append(_IGNORED if shown.ignored[best] else _HIT)
+    return outcomes
+
+
+_MATCHERS: dict[str, _Matcher] = {"ilsvrc": _match_ilsvrc, "voc": _match_voc, "coco": _match_coco}
+
+
+def _stacked(objects: list[NDArray[np.int64]], num_classes: int) -> NDArray[np.int64]:
+    return np.array(objects, np.int64).reshape(len(objects), num_classes)
+
+
+def _areas(boxes: Boxes) -> NDArray[np.float64]:
+    areas: NDArray[np.float64] = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return areas
+
+
+def _intersections(one: Boxes, other: Boxes) -> NDArray[np.float64]:
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    areas: NDArray[np.float64] = np.prod(np.clip(high - low, 0.0, None), axis=2)
+    return areas
+
+
+def _greatest_later(precision: NDArray[np.float64]) -> NDArray[np.float64]:
+    greatest: NDArray[np.float64] = np.maximum.accumulate(precision[::-1])[::-1]
+    return greatest
+
+
+def _exact_area(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    steps = np.diff(recall, prepend=0.0)
+    return float((steps * _greatest_later(precision)).sum())
+
+
+def _area_at_101_recalls(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+    places = np.searchsorted(recall, _RECALLS, side="left")
+    heights = np.append(_greatest_later(precision), 0.0)
+    return float(heights[places].mean())
