@@ -1,0 +1,68 @@
+"""Boxes warped to the network's input, with some of what surrounds them, after R-CNN.
+
+R. Girshick et al., Rich feature hierarchies for accurate object detection, CVPR 2014, appendix A: a box is widened
+so that its warped region has 16 pixels of context on each side, and warped whatever its shape is. What lies beyond
+the image has the mean colour of ImageNet, which is nought once a member has subtracted the mean.
+"""
+
+import torch
+from torch import Tensor
+
+from ensemble_eval.crops.pixels import resize
+from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.datasets.boxes import Boxes
+
+CONTEXT_PIXELS = 16
+_MEAN_RGB = (124, 116, 104)
+
+
+def widened(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """The part of the image's plane that a region shows: a box and its context, in whole pixels, at least one.
+
+    Args:
+        box: left, top, right, bottom in pixels.
+
+    Example:
+        >>> widened((100, 100, 196, 148))
+        (92, 96, 204, 152)
+    """
+    left, right = _widened(box[0], box[2])
+    top, bottom = _widened(box[1], box[3])
+    return left, top, right, bottom
+
+
+def warp_regions(image: Tensor, boxes: Boxes) -> Tensor:
+    """Warp boxes of an image to the networks' input size.
+
+    Args:
+        image: uint8 [3, height, width].
+        boxes: float64 [boxes, 4].
+
+    Returns:
+        uint8 [boxes, 3, 224, 224], resized with antialiasing as crops are.
+    """
+    regions = torch.empty((len(boxes), 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8)
+    for region, (left, top, right, bottom) in zip(regions, boxes.tolist(), strict=True):
+        region[:] = resize(_cut(image, widened((left, top, right, bottom))), CROP_SIZE, CROP_SIZE)
+    return regions
+
+
+def _cut(image: Tensor, edges: tuple[int, int, int, int]) -> Tensor:
+    """A part of the image's plane, filled where it lies beyond the image."""
+    _, height, width = image.shape
+    left, top, right, bottom = edges
+    if left >= 0 and top >= 0 and right <= width and bottom <= height:
+        return image[:, top:bottom, left:right]
+    canvas = torch.empty((3, bottom - top, right - left), dtype=torch.uint8)
+    canvas[:] = torch.tensor(_MEAN_RGB, dtype=torch.uint8)[:, None, None]
+    inner = image[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+    x, y = max(-left, 0), max(-top, 0)
+    canvas[:, y : y + inner.shape[1], x : x + inner.shape[2]] = inner
+    return canvas
+
+
+def _widened(low: float, high: float) -> tuple[int, int]:
+    half = (high - low) / 2 * CROP_SIZE / (CROP_SIZE - 2 * CONTEXT_PIXELS)
+    centre = (low + high) / 2
+    first = round(centre - half)
+    return first, max(round(centre + half), first + 1)
