@@ -1,0 +1,74 @@
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ensemble_eval.datasets.boxes import Boxes
+from ensemble_eval.demo_data.pictures import draw_picture
+from ensemble_eval.detection.selective_search import (
+    DOUBLED,
+    RCNN,
+    NoProposals,
+    Setting,
+    require_opencv,
+    search_images,
+    selective_search,
+)
+
+Image = NDArray[np.uint8]
+
+
+def search_or_die(image: Image, _: Setting) -> Boxes:
+    """Stands in for OpenCV where it is fragile: the first pixel says what happens."""
+    if image[0, 0, 0] == 1:
+        os.abort()
+    if image[0, 0, 0] == 2:
+        raise ValueError("two")
+    return np.array([[0.0, 0.0, *image.shape[1::-1]]])
+
+
+def plain(first: int, width: int) -> Image:
+    return np.full((5, width, 3), first, np.uint8)
+
+
+@pytest.mark.processes
+def test_an_image_that_kills_its_process_is_named_and_the_others_go_on() -> None:
+    images = [(f"{n}", plain(first, 10 + n)) for n, first in enumerate([0, 1, 0, 2, 1, 0, 0])]
+    found = list(search_images(images, RCNN, 2, search_or_die))
+    assert [image for image, _ in found] == [image for image, _ in images]
+    reasons = [boxes.reason if isinstance(boxes, NoProposals) else boxes[0, 2] for _, boxes in found]
+    died, failed = "the process that searched it died", "selective search failed: two"
+    assert reasons == [10.0, died, 12.0, failed, died, 15.0, 16.0]
+
+
+@pytest.mark.processes
+def test_a_search_that_is_left_early_leaves_no_process() -> None:
+    found = search_images(((f"{n}", plain(0, 9)) for n in range(10**9)), RCNN, 1, search_or_die)
+    assert next(found)[0] == "0"
+    found.close()  # type: ignore[attr-defined]  # it is a generator
+    assert multiprocessing.active_children() == []
+
+
+def picture(index: int) -> Image:
+    return np.asarray(draw_picture("val", 11, index).image.convert("RGB"))
+
+
+@pytest.mark.slow
+def test_larger_superpixels_halve_the_proposals_which_lie_in_the_image_and_are_always_the_same() -> None:
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    image = picture(0)
+    fine, coarse = (selective_search(image, setting) for setting in (RCNN, DOUBLED))
+    height, width, _ = image.shape
+    assert fine.min() >= 0
+    assert (fine[:, 2] <= width).all()
+    assert (fine[:, 3] <= height).all()
+    assert (fine[:, :2] < fine[:, 2:]).all()
+    np.testing.assert_array_equal(selective_search(image, DOUBLED), coarse)
+    assert 0.4 < len(coarse) / len(fine) < 0.65
+
+
+def test_opencv_is_asked_for_before_anything_is_started() -> None:
+    pytest.importorskip("cv2", reason="OpenCV is not installed")
+    require_opencv()
