@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
-from ensemble_eval.backends.compiled import Compiled
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
@@ -97,6 +96,9 @@ class PredictMaker:
         if self._backend == "openvino":
             return self._openvino(member, network, preprocess)
         if self._backend == "compiled":
+            # Only here: torch's compiler takes more than a second to import.
+            from ensemble_eval.backends.compiled import Compiled
+
             network = Compiled(network, self._device)
         return TorchBackend(member.name, network, preprocess, self._num_classes, self._device, self._precision)
 

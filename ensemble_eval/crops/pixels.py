@@ -1,10 +1,12 @@
 """From a file's bytes to crops: decode, resize, cut.
 
-Decoding is Pillow's and resizing torchvision's antialiased uint8 kernel on the CPU, whatever device runs
-the network, so that the pixels are the same everywhere.
+Decoding is Pillow's and resizing torch's antialiased uint8 kernel on the CPU, whatever device runs the
+network, so that the pixels are the same everywhere. They are those of torchvision's `resize`, which calls the
+same kernel; torchvision itself takes two seconds to import, most of them for torch's compiler.
 """
 
 import io
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,8 +16,7 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
+from torch.nn import functional
 
 from ensemble_eval.crops.schemes import CROP_SIZE, CropPlan, View, resized_size
 from ensemble_eval.errors import UnreadableImageError, first_line
@@ -119,10 +120,32 @@ def decode(data: bytes) -> Tensor:
 
 
 def resize(image: Tensor, height: int, width: int, *, bicubic: bool = False) -> Tensor:
-    """Resize uint8 [3, H, W] to uint8 [3, height, width], antialiased."""
-    mode = InterpolationMode.BICUBIC if bicubic else InterpolationMode.BILINEAR
-    resized: Tensor = transforms.resize(image, [height, width], interpolation=mode, antialias=True)
-    return resized
+    """Resize uint8 [3, H, W] to uint8 [3, height, width], antialiased: torchvision's pixels, bit for bit."""
+    if image.shape[1:] == (height, width):
+        return image
+    batch = _restrided(image[None])
+    native = bicubic or _has_uint8_bilinear()
+    mode = "bicubic" if bicubic else "bilinear"
+    resized = functional.interpolate(
+        batch if native else batch.float(), (height, width), mode=mode, align_corners=False, antialias=True
+    )
+    return (resized if native else resized.round_().to(torch.uint8))[0]
+
+
+def _restrided(batch: Tensor) -> Tensor:
+    """A batch [1, 3, H, W] with the first stride that it would have among others.
+
+    By the stride of a single image torch does not see that it lies channels last, and would pack the outcome
+    anew (pytorch/pytorch#68430).
+    """
+    if batch.is_contiguous(memory_format=torch.channels_last):
+        return batch.as_strided(batch.shape, (batch.numel(), *batch.stride()[1:]))
+    return batch
+
+
+def _has_uint8_bilinear() -> bool:
+    """Whether torchvision resizes bilinearly in uint8 here; on other processors it takes float32 and rounds."""
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")
 
 
 def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSource:

@@ -13,6 +13,8 @@ from builders import encoded, picture, png_that_claims, tiff_with_offsets_in_tex
 from numpy.typing import NDArray
 from PIL import Image
 from pillow_crops import pillow_crops
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as torchvision
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan, views_of
@@ -246,6 +248,24 @@ def test_all_144_crops_of_20_photographs_are_pillows(photographs: list[Path]) ->
     assert counts.sum() == 20 * 144 * 224 * 224 * 3
     assert counts[3:].sum() == 0
     assert counts[2:].sum() < counts.sum() / 100_000
+
+
+@pytest.mark.parametrize("processor", ["this", "DEFAULT"])
+@pytest.mark.parametrize("mode", [InterpolationMode.BILINEAR, InterpolationMode.BICUBIC])
+@pytest.mark.parametrize("size", [(17, 11), (352, 470), (40, 64), (64, 40), (1, 300)])
+def test_resizing_gives_torchvisions_pixels_in_its_layout(
+    size: tuple[int, int], mode: InterpolationMode, processor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if processor != "this":
+        # Without AVX2, torchvision goes by way of float32.
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: processor)
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    decoded = pixels.decode(encoded(picture(64, 40)))
+    for image in (decoded, decoded.contiguous(), decoded[:, 3:33, 5:45]):
+        ours = pixels.resize(image, *size, bicubic=mode == InterpolationMode.BICUBIC)
+        theirs = torchvision.resize(image, list(size), interpolation=mode, antialias=True)
+        assert torch.equal(ours, theirs)
+        assert ours.stride() == theirs.stride()
 
 
 def test_an_image_is_resized_only_to_the_scales_that_the_scheme_needs() -> None:
