@@ -48,10 +48,12 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         ("Member, Ensemble, InputFormat", ()),
         ("Dataset, open_dataset", ()),
         ("read_results", ("torch", "torchvision", "openvino")),
+        # What only a training, torch's compiler, stored parts or tables need comes when it is needed.
+        ("evaluate, scores", ("torchvision", "torch._dynamo", "sympy", "pandas", "pyarrow", "rich", "openvino")),
     ],
 )
 def test_importing_loads_nothing_heavy(names: str, heavy: tuple[str, ...]) -> None:
-    """Without a name nothing; what reads results may load pandas, and never torch."""
+    """Without a name nothing; what reads results may load pandas, and never torch; what evaluates the reverse."""
     statement = f"from ensemble_eval import {names}" if names else "import ensemble_eval"
     absent = heavy or HEAVY
     program = f"{statement}; import sys; print(*sorted(set({absent!r}) & set(sys.modules)))"

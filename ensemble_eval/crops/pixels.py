@@ -145,7 +145,10 @@ def _restrided(batch: Tensor) -> Tensor:
 
 def _has_uint8_bilinear() -> bool:
     """Whether torchvision resizes bilinearly in uint8 here; on other processors it takes float32 and rounds."""
-    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in ("aarch64", "arm64")
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in (
+        "aarch64",
+        "arm64",
+    )
 
 
 def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSource:

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import EnsembleEvalError, InputError, first_names
-from ensemble_eval.results.parts import columns_of
+from ensemble_eval.results.encoding import columns_of
 from ensemble_eval.results.reading import Results, rows_of, score_matrix
 
 _ROW = ["image", "member", "crops"]

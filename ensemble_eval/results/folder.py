@@ -5,9 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.listing import changes_since, write_listing
@@ -19,6 +17,9 @@ from ensemble_eval.results.key import AnotherRunError, RunKey
 from ensemble_eval.results.parts import PREDICTIONS_FOLDER
 from ensemble_eval.results.store import Progress, Store
 from ensemble_eval.scoring.table3 import Gain, Row, gain, one_model_member, table3
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _require_each_once(predictions: pd.DataFrame, progress: Progress) -> None:
+def _require_each_once(predictions: "pd.DataFrame", progress: Progress) -> None:
     """The last check before a table: each member and scheme has each image that is done, once."""
     for (member, crops), rows in predictions.groupby(["member", "crops"])["image"]:
         if len(rows) != len(progress.done) or set(rows) != progress.done:

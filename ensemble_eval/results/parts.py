@@ -9,29 +9,19 @@ import io
 import json
 import re
 from collections.abc import Container, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.results.key import AnotherRunError, RunKey
 
 PREDICTIONS_FOLDER = "predictions"
 _PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
-_METADATA_KEY = b"ensemble_eval"
-_ROW = [("image", pa.string()), ("member", pa.string()), ("crops", pa.int32()), ("label", pa.int32())]
-_RANKS = [
-    ("rank", pa.int32()),
-    ("top5", pa.list_(pa.int32())),
-    ("top5_probability", pa.list_(pa.float32())),
-]
-_SCORES = [("scores", pa.list_(pa.float32()))]
+METADATA_KEY = b"ensemble_eval"
 # Null where a decision was not asked for and did not show by itself.
-_DECISIONS = [("top5_correct", pa.bool_()), ("top1_correct", pa.bool_())]
+DECISION_COLUMNS = ("top5_correct", "top1_correct")
 
 
 @dataclass(frozen=True)
@@ -176,37 +166,10 @@ def require_key(out: Path, parts: Parts) -> RunKey:
     raise InputError(f"{out} holds no results yet; a run writes its first part within `save_every` seconds")
 
 
-def encode(part: Part, key: RunKey) -> bytes:
-    """The bytes of a part's file."""
-    return encode_table(pa.Table.from_pylist(part.rows, schema=_schema(key)), part, key)
-
-
-def encode_table(rows: pa.Table, part: Part, key: RunKey) -> bytes:
-    """The bytes of a file with these rows and the part's description; the part's own rows are ignored."""
-    description = {name: value for name, value in asdict(part).items() if name != "rows"}
-    metadata = {_METADATA_KEY: json.dumps({"key": key.to_json(), **description}).encode()}
-    buffer = pa.BufferOutputStream()
-    pq.write_table(rows.replace_schema_metadata(metadata), buffer, compression="zstd")
-    data: bytes = buffer.getvalue().to_pybytes()
-    return data
-
-
-def columns_of(key: RunKey) -> list[str]:
-    """The columns of the parts of a run."""
-    names: list[str] = _schema(key).names
-    return names
-
-
 def outcome_columns(key: RunKey) -> list[str]:
     """The columns that the tables are made from."""
-    outcomes = [name for name, _ in _DECISIONS] if key.until_decided else ["rank"]
+    outcomes = DECISION_COLUMNS if key.until_decided else ("rank",)
     return ["image", "member", "crops", *outcomes]
-
-
-def _schema(key: RunKey) -> pa.Schema:
-    if key.until_decided:
-        return pa.schema(_ROW + _DECISIONS)
-    return pa.schema(_ROW + _RANKS + (_SCORES if key.scores else []))
 
 
 class _ForeignPartError(Exception):
@@ -234,8 +197,12 @@ def _read_end(path: Path) -> tuple[RunKey, Part] | None:
 
 
 def _describe(file: BinaryIO) -> tuple[RunKey, Part]:
+    # Only where there is a part: a run that begins has none, and this takes a quarter of a second to import.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
-        description = json.loads(pq.read_schema(file).metadata[_METADATA_KEY])
+        description = json.loads(pq.read_schema(file).metadata[METADATA_KEY])
         # A part of an early version lacks this, and what it counts does not compare.
         _ = description["all_passes"]
         executions = [_execution(json.dumps(each)) for each in description.pop("executions", [])]

@@ -17,11 +17,11 @@ from ensemble_eval.datasets.listing import listed_images
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.reports.text import table3_csv
 from ensemble_eval.results import run_record
+from ensemble_eval.results.encoding import columns_of
 from ensemble_eval.results.key import RunKey
 from ensemble_eval.results.parts import (
     PREDICTIONS_FOLDER,
     Part,
-    columns_of,
     outcome_columns,
     read_parts,
     require_key,

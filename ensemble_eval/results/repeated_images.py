@@ -5,13 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from ensemble_eval.files import write_atomically
 from ensemble_eval.results.key import RunKey
-from ensemble_eval.results.parts import Part, encode_table, part_name
+from ensemble_eval.results.parts import Part, part_name
 
 
 def keep_once(folder: Path, parts: Mapping[str, Part], key: RunKey) -> None:
@@ -52,6 +48,13 @@ def keepers_of(parts: Mapping[str, Part]) -> dict[str, str]:
 
 def _write(path: Path, part: Part, kept: Sequence[str], key: RunKey) -> str:
     """Write what is kept of a part beside it, and return its name."""
+    # Only where an image stands twice, which is rare: this takes a quarter of a second to import.
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from ensemble_eval.results.encoding import encode_table
+
     rows = pq.read_table(path, partitioning=None)
     rows = rows.filter(pc.is_in(rows["image"], pa.array(kept, pa.string())))
     data = encode_table(rows, replace(part, images=list(kept)), key)

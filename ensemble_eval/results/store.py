@@ -8,13 +8,10 @@ may write and read at once; only `clear` wants the folder to itself.
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from ensemble_eval.datasets.listing import LISTING_PREFIX
 from ensemble_eval.errors import EnsembleEvalError
@@ -24,13 +21,16 @@ from ensemble_eval.results.parts import (
     PREDICTIONS_FOLDER,
     Execution,
     Part,
-    encode,
     outcome_columns,
     part_name,
     part_paths,
     read_parts,
 )
 from ensemble_eval.results.repeated_images import keep_once
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 # A part is written when it holds this many images or has been open this long: what a crash can cost.
 _PART_IMAGES = 256
@@ -130,6 +130,9 @@ class Store:
         Raises:
             InputError: the disk is full or the folder cannot be written.
         """
+        # Only when there is something to write, which is beside the work: pyarrow takes its time to import.
+        from ensemble_eval.results.encoding import encode
+
         data = encode(replace(part, written=self._clock()), self._key)
         write_atomically(self._folder / part_name(data), data)
 
@@ -149,11 +152,11 @@ class Store:
         """Keep images of the last reading that stand in several parts in one only; see `repeated_images`."""
         keep_once(self._folder, self._known, self._key)
 
-    def outcomes(self) -> pd.DataFrame:
+    def outcomes(self) -> "pd.DataFrame":
         """What the tables are made from: image, member, crops, and the ranks or decisions; see `predictions`."""
         return self.predictions(outcome_columns(self._key))
 
-    def predictions(self, columns: Sequence[str]) -> pd.DataFrame:
+    def predictions(self, columns: Sequence[str]) -> "pd.DataFrame":
         """Some columns of the parts of the last reading, sorted by image, in the parts' order within one.
 
         Raises:
@@ -168,7 +171,10 @@ class Store:
 
 
 class PartBuffer:
-    """Collects finished images and writes them to a store as parts.
+    """Collects finished images and writes them to a store as parts, one at a time, in a thread of its own.
+
+    The next part is not handed to that thread before the last is on the disk, so a crash costs the work of
+    `save_every` seconds and of the time that writing takes, as it would if nothing went on meanwhile.
 
     Args:
         store: where the parts go.
@@ -190,6 +196,7 @@ class PartBuffer:
         self._clock = clock
         self._part = Part()
         self._opened = clock()
+        self._writing = _done()
 
     def add(self, image: str, rows: Iterable[dict[str, Any]], passes: int, all_passes: int) -> None:
         """Take one evaluated image's rows, with the passes that it took and would have taken in full."""
@@ -205,25 +212,65 @@ class PartBuffer:
         self._part.unreadable[image] = reason
 
     def write_if_due(self) -> None:
-        """Write a part if it is large or old enough; see `Store.write` for errors."""
+        """Begin to write a part if it is large or old enough, and report what became of the last.
+
+        Raises:
+            InputError: the last one could not be written; see `Store.write`.
+        """
+        if self._writing.done():
+            self._wait()
         size = len(self._part.images) + len(self._part.unreadable)
         if size >= _PART_IMAGES or self._clock() - self._opened > self._save_every:
-            self.write()
+            self._begin_writing()
 
     def write(self) -> None:
-        """Write what there is; see `Store.write` for errors."""
+        """Write what there is, and return when it is on the disk; see `Store.write` for errors."""
+        try:
+            self._begin_writing()
+        finally:
+            self._wait()
+
+    def _begin_writing(self) -> None:
+        """Hand the part to the thread once the last one is written; that one's error comes from here."""
         part, self._part = self._part, Part()
         part.seconds, self._opened = self._clock() - self._opened, self._clock()
-        if part.images or part.unreadable:
-            self._store.write(part)
+        try:
+            self._wait()
+        finally:
+            self._writing = _in_thread(self._store, part)
+
+    def _wait(self) -> None:
+        """Wait for the part that is being written; what it fails with is raised once."""
+        writing, self._writing = self._writing, _done()
+        writing.result()
 
 
-def read_rows(out: Path, names: Iterable[str], columns: Sequence[str]) -> Iterator[pa.Table]:
+def _in_thread(store: Store, part: Part) -> Future[None]:
+    """The writing of a part, begun; it is done at once where there is nothing in it."""
+    if not part.images and not part.unreadable:
+        return _done()
+    executor = ThreadPoolExecutor(1, thread_name_prefix="write")
+    try:
+        return executor.submit(store.write, part)
+    finally:
+        # The thread ends when it is through, which the end of the program waits for.
+        executor.shutdown(wait=False)
+
+
+def _done() -> Future[None]:
+    future = Future[None]()
+    future.set_result(None)
+    return future
+
+
+def read_rows(out: Path, names: Iterable[str], columns: Sequence[str]) -> "Iterator[pa.Table]":
     """Some columns of the rows of each of some parts.
 
     Raises:
         EnsembleEvalError: one of them is not there any more.
     """
+    import pyarrow.parquet as pq
+
     folder = out / PREDICTIONS_FOLDER
     try:
         for name in names:
@@ -236,8 +283,11 @@ def read_rows(out: Path, names: Iterable[str], columns: Sequence[str]) -> Iterat
         ) from error
 
 
-def sorted_frame(tables: Iterable[pa.Table], columns: Sequence[str]) -> pd.DataFrame:
+def sorted_frame(tables: "Iterable[pa.Table]", columns: Sequence[str]) -> "pd.DataFrame":
     """The rows of some parts as one frame, sorted by image, in the parts' order within one."""
+    import pandas as pd
+    import pyarrow as pa
+
     rows = list(tables)
     if not rows:
         return pd.DataFrame(columns=list(columns))

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
 from ensemble_eval.scoring.statistics import error_interval_percent, paired_difference_interval_percent
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TOP_5 = 5
 
@@ -34,7 +35,7 @@ class Row:
     top5_high: float
 
 
-def one_model_member(predictions: pd.DataFrame, members: Sequence[str]) -> str:
+def one_model_member(predictions: "pd.DataFrame", members: Sequence[str]) -> str:
     """The member with the lowest one-crop top-1 error, ties to the first: the paper's one-model rows use it.
 
     Args:
@@ -46,7 +47,7 @@ def one_model_member(predictions: pd.DataFrame, members: Sequence[str]) -> str:
 
 
 def table3(
-    predictions: pd.DataFrame, members: Sequence[str], selections: Mapping[str, int] | None = None
+    predictions: "pd.DataFrame", members: Sequence[str], selections: Mapping[str, int] | None = None
 ) -> list[Row]:
     """The rows of Table 3: one model and all models, each with every scheme, models then crops ascending.
 
@@ -109,7 +110,7 @@ class Gain:
     relative: float | None
 
 
-def gain(predictions: pd.DataFrame, members: Sequence[str]) -> Gain:
+def gain(predictions: "pd.DataFrame", members: Sequence[str]) -> Gain:
     """Compare the last row of `table3` with its first, image by image.
 
     Args:
@@ -127,7 +128,7 @@ def gain(predictions: pd.DataFrame, members: Sequence[str]) -> Gain:
     return Gain(difference, low, high, difference / float(base.mean()) if base.any() else None)
 
 
-def _wrong(predictions: pd.DataFrame, member: str, crops: int, *, k: int) -> "pd.Series[Any]":
+def _wrong(predictions: "pd.DataFrame", member: str, crops: int, *, k: int) -> "pd.Series[Any]":
     """Whether each image's label is not among the k best: bool, or object with None where it is not known."""
     rows = predictions[(predictions["member"] == member) & (predictions["crops"] == crops)]
     if "rank" in rows:

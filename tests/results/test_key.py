@@ -15,9 +15,10 @@ from builders import execution, member_key, run_key, started
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import write_atomically
 from ensemble_eval.results import run_record
+from ensemble_eval.results.encoding import encode
 from ensemble_eval.results.key import RunKey
 from ensemble_eval.results.merging import merge
-from ensemble_eval.results.parts import PREDICTIONS_FOLDER, Part, encode, part_name, part_paths, read_parts
+from ensemble_eval.results.parts import PREDICTIONS_FOLDER, Part, part_name, part_paths, read_parts
 from ensemble_eval.results.store import Store
 from ensemble_eval.settings import RunSettings
 

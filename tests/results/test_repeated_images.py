@@ -11,7 +11,8 @@ from builders import run_key
 
 from ensemble_eval.files import write_atomically
 from ensemble_eval.results import repeated_images
-from ensemble_eval.results.parts import PREDICTIONS_FOLDER, Part, encode, part_name
+from ensemble_eval.results.encoding import encode
+from ensemble_eval.results.parts import PREDICTIONS_FOLDER, Part, part_name
 from ensemble_eval.results.repeated_images import keep_once
 from ensemble_eval.results.store import Store
 

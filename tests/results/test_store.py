@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -175,13 +176,48 @@ def test_a_buffer_writes_when_a_part_is_old_or_large_and_counts_its_seconds(stor
     assert parts_of(tmp_path) == []
     clock.now += 1
     buffer.write_if_due()
-    assert store.open().done == {"a"}
     for index in range(256):
         buffer.add_unreadable(f"{index:03}", "gone")
         buffer.write_if_due()
+    # Nothing is left over; this waits for what is being written.
+    buffer.write()
+    assert len(parts_of(tmp_path)) == 2
     progress = store.open()
     assert len(progress.unreadable) == 256
     assert (progress.passes, progress.seconds) == (3, 31.0)
+
+
+class _SlowStore(Store):
+    """Writes when it is let."""
+
+    def __init__(self, out: Path) -> None:
+        super().__init__(out, KEY)
+        self.begun: list[list[str]] = []
+        self.may_write = threading.Semaphore(0)
+
+    def write(self, part: Part) -> None:
+        self.begun.append(part.images)
+        assert self.may_write.acquire(timeout=60)
+        super().write(part)
+
+
+def test_images_are_taken_while_a_part_is_written_and_the_next_part_waits_for_it(tmp_path: Path) -> None:
+    store = _SlowStore(tmp_path)
+    buffer = PartBuffer(store, execution, save_every=-1)
+    buffer.add("a", [row("a")], passes=1, all_passes=1)
+    buffer.write_if_due()
+    buffer.add("b", [row("b")], passes=1, all_passes=1)
+    assert parts_of(tmp_path) == []
+    # The next is due, and would wait for ever but for this.
+    letting_go = threading.Timer(0.05, store.may_write.release)
+    letting_go.start()
+    buffer.write_if_due()
+    assert len(parts_of(tmp_path)) == 1
+    store.may_write.release()
+    buffer.write()
+    assert store.begun == [["a"], ["b"]]
+    assert store.open().done == {"a", "b"}
+    letting_go.join()
 
 
 def test_an_empty_buffer_writes_nothing(store: Store, tmp_path: Path) -> None:

@@ -92,13 +92,41 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "fsync", full)
     buffer = PartBuffer(Store(tmp_path, KEY), execution, save_every=-1)
     buffer.add("b", [row("b")], 1, 1)
+    # It is written beside the work: who goes on learns of it when that is known.
     with pytest.raises(InputError, match="No space left on device"):
-        buffer.write_if_due()
+        _until_written(buffer)
     # Leaving after such an error must not run into it again.
     buffer.write()
     monkeypatch.undo()
     assert opened(tmp_path).done == {"a"}
     assert not list((tmp_path / "predictions").glob(".*"))
+
+
+def _until_written(buffer: PartBuffer) -> None:
+    while True:
+        buffer.write_if_due()
+
+
+def test_what_was_finished_after_a_part_that_failed_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush, full = os.fsync, True
+
+    def fail_once(descriptor: int) -> None:
+        nonlocal full
+        if full:
+            full = False
+            raise OSError(errno.ENOSPC, "No space left on device")
+        flush(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    buffer = PartBuffer(Store(tmp_path, KEY), execution, save_every=-1)
+    buffer.add("a", [row("a")], 1, 1)
+    buffer.write_if_due()
+    buffer.add("b", [row("b")], 1, 1)
+    with pytest.raises(InputError, match="No space left on device"):
+        buffer.write()
+    assert opened(tmp_path).done == {"b"}
 
 
 def test_a_folder_that_takes_no_files_is_refused_before_any_work() -> None:
