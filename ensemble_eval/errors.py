@@ -75,3 +75,23 @@ def located(place: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{place}: {error}") from error
+
+
+@contextmanager
+def needing_extra(extra: str) -> Iterator[None]:
+    """Say how to install what an import inside does not find.
+
+    Args:
+        extra: of this package, which holds it.
+
+    Example:
+        >>> with needing_extra("report"):
+        ...     import no_such_module
+        Traceback (most recent call last):
+        ensemble_eval.errors.InputError: no_such_module is not installed; run: pip install 'ensemble-eval[report]'
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "a package").partition(".")[0]
+        raise InputError(f"{package} is not installed; run: pip install 'ensemble-eval[{extra}]'") from error

@@ -1,0 +1,281 @@
+"""Two error rates over the same images: how much they differ, and what may be claimed of it.
+
+One model underlies interval and tests, that of matched pairs: of every image it counts only whether the one, the
+other, both or neither have it wrong. SciPy and statsmodels (the extra `[report]`) are imported when they are used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import InputError, needing_extra
+from ensemble_eval.scoring.score_interval import score_interval, score_statistic
+
+MARGIN_POINTS = 0.5
+SIGNIFICANCE = 0.05
+BOOTSTRAP_RESAMPLES = 2000
+# Fewer that tell two rows apart are too little to draw from: intervals at 95% would cover less than 93%.
+BOOTSTRAP_NEEDS_IMAGES = 10
+# What one batch of resamples may take; an image of one resample takes an index of eight bytes.
+_BATCH_BYTES = 64 << 20
+
+Verdict = Literal["better", "worse", "equal", "not told apart"]
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How the error rate of one row differs from that of another over the same images.
+
+    Attributes:
+        base, other: the two rows, as positions among those that were compared.
+        images: how many both have decided.
+        base_wrong, other_wrong: images that each has wrong.
+        fixed: images that the base has wrong and the other right.
+        broken: images that the base has right and the other wrong.
+        difference_points: the other's error minus the base's, in percentage points; negative is better.
+        low_points, high_points: its interval at 95%, in percentage points: Tango's score interval.
+        bootstrap_low_points, bootstrap_high_points: percentile interval at 95% from resampled images; None where
+            fewer than `BOOTSTRAP_NEEDS_IMAGES` images tell the two apart, because it covers too little there.
+        mcnemar_p: of the exact McNemar test that fixed and broken images are equally likely.
+        adjusted_p: the same after Holm's adjustment over all that was compared at once.
+        margin_points: within which two errors count as equal.
+        equivalence_p: of two one-sided score tests that the difference is no less than the margin, the larger.
+        adjusted_equivalence_p: the same after Holm's adjustment.
+    """
+
+    base: int
+    other: int
+    images: int
+    base_wrong: int
+    other_wrong: int
+    fixed: int
+    broken: int
+    difference_points: float
+    low_points: float
+    high_points: float
+    bootstrap_low_points: float | None
+    bootstrap_high_points: float | None
+    mcnemar_p: float
+    adjusted_p: float
+    margin_points: float
+    equivalence_p: float
+    adjusted_equivalence_p: float
+
+    @property
+    def is_different(self) -> bool:
+        """Whether the adjusted McNemar test tells the two apart, at 5%."""
+        return self.adjusted_p < SIGNIFICANCE
+
+    @property
+    def is_equal_within_margin(self) -> bool:
+        """Whether the adjusted tests of equivalence place the difference within the margin, at 5%."""
+        return self.adjusted_equivalence_p < SIGNIFICANCE
+
+    @property
+    def verdict(self) -> Verdict:
+        """What may be claimed: a difference before equality, and neither where no test shows it."""
+        if self.is_different:
+            return "better" if self.difference_points < 0 else "worse"
+        return "equal" if self.is_equal_within_margin else "not told apart"
+
+    @property
+    def verdict_text(self) -> str:
+        """The verdict as a phrase, with the margin where it plays a part."""
+        if self.is_different:
+            small = f", by less than {self.margin_points:g} points" if self.is_equal_within_margin else ""
+            return f"{self.verdict}{small}"
+        return f"equal within {self.margin_points:g} points" if self.is_equal_within_margin else self.verdict
+
+
+def pairs_with_first(rows: int) -> list[tuple[int, int]]:
+    """Every row but the first, with the first as its base.
+
+    Example:
+        >>> pairs_with_first(3)
+        [(0, 1), (0, 2)]
+    """
+    return [(0, row) for row in range(1, rows)]
+
+
+def all_pairs(rows: int) -> list[tuple[int, int]]:
+    """Every row with every later one, the earlier as the base.
+
+    Example:
+        >>> all_pairs(3)
+        [(0, 1), (0, 2), (1, 2)]
+    """
+    return list(combinations(range(rows), 2))
+
+
+def paired_differences(
+    wrong: NDArray[np.bool_],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    margin_points: float = MARGIN_POINTS,
+    seed: int = 0,
+    resamples: int = BOOTSTRAP_RESAMPLES,
+) -> list[PairedDifference]:
+    """Compare rows of decisions over the same images, two at a time, and adjust for comparing several.
+
+    The difference has Tango's score interval (T. Tango, Statistics in Medicine 17, 1998), and equality within
+    the margin two one-sided tests of the same statistic. Difference is tested by the exact McNemar test. Each
+    of the two families of p-values is adjusted by Holm's method over all `pairs`.
+
+    Args:
+        wrong: [rows, images], whether a row has an image wrong.
+        pairs: base and other, as positions of rows.
+        margin_points: differences below it count as equal, in percentage points.
+        seed: of the bootstrap; the same seed gives the same interval.
+        resamples: of the bootstrap; 0 for none.
+
+    Raises:
+        InputError: no images, a margin that is none, or a package of the extra `[report]` is not installed.
+
+    Example:
+        A second row that mends nine of a hundred images and breaks none:
+
+        >>> import numpy as np
+        >>> wrong = np.zeros((2, 100), bool)
+        >>> wrong[0, :9] = True
+        >>> [found] = paired_differences(wrong, [(0, 1)])
+        >>> found.fixed, found.broken, found.difference_points, round(found.mcnemar_p, 4), found.verdict
+        (9, 0, -9.0, 0.0039, 'better')
+    """
+    require_margin(margin_points)
+    if not wrong.shape[1]:
+        raise InputError("there are no images to compare")
+    if not pairs:
+        return []
+    images = wrong.shape[1]
+    base, other = wrong[[pair[0] for pair in pairs]], wrong[[pair[1] for pair in pairs]]
+    fixed, broken = (base & ~other).sum(axis=1), (other & ~base).sum(axis=1)
+    low, high = score_interval(fixed, broken, images)
+    bootstrap = bootstrap_intervals(base, other, seed=seed, resamples=resamples)
+    p = [exact_mcnemar_p(*counts) for counts in zip(fixed, broken, strict=True)]
+    equivalence_p = equivalence_p_values(fixed, broken, images, margin_points)
+    adjusted, adjusted_equivalence = holm(p), holm(equivalence_p)
+    enough = (fixed + broken >= BOOTSTRAP_NEEDS_IMAGES) & (resamples > 0)
+    return [
+        PairedDifference(
+            *pair,
+            images,
+            int(base[row].sum()),
+            int(other[row].sum()),
+            int(fixed[row]),
+            int(broken[row]),
+            difference_points=100 * int(broken[row] - fixed[row]) / images,
+            low_points=100 * float(low[row]),
+            high_points=100 * float(high[row]),
+            bootstrap_low_points=100 * float(bootstrap[row, 0]) if enough[row] else None,
+            bootstrap_high_points=100 * float(bootstrap[row, 1]) if enough[row] else None,
+            mcnemar_p=p[row],
+            adjusted_p=adjusted[row],
+            margin_points=margin_points,
+            equivalence_p=float(equivalence_p[row]),
+            adjusted_equivalence_p=adjusted_equivalence[row],
+        )
+        for row, pair in enumerate(pairs)
+    ]
+
+
+def require_margin(margin_points: float) -> None:
+    """Refuse a margin that no difference, or every difference, would lie within.
+
+    Raises:
+        InputError: it says what a margin is.
+    """
+    if not 0 < margin_points < 100:
+        raise InputError(f"`margin` is more than 0 and less than 100 percentage points, not {margin_points:g}")
+
+
+def exact_mcnemar_p(fixed: int, broken: int) -> float:
+    """The two-sided p of the exact McNemar test: 1 where no image tells the two apart.
+
+    Example:
+        >>> exact_mcnemar_p(1, 5)
+        0.21875
+    """
+    with needing_extra("report"):
+        from statsmodels.stats.contingency_tables import mcnemar
+
+    return float(mcnemar([[0, int(fixed)], [int(broken), 0]], exact=True).pvalue)
+
+
+def equivalence_p_values(
+    fixed: NDArray[np.integer], broken: NDArray[np.integer], images: int, margin_points: float
+) -> NDArray[np.float64]:
+    """The p of two one-sided score tests that a difference is not within the margin: the larger of the two.
+
+    It is below 5% exactly where Tango's score interval at 90% lies within the margin.
+
+    Args:
+        fixed, broken: [pairs].
+        images: of each pair.
+        margin_points: in percentage points.
+    """
+    with needing_extra("report"):
+        from scipy.stats import norm
+
+    above = norm.sf(score_statistic(fixed, broken, images, -margin_points / 100))
+    below = norm.cdf(score_statistic(fixed, broken, images, margin_points / 100))
+    larger: NDArray[np.float64] = np.maximum(above, below)
+    return larger
+
+
+def holm(p_values: Sequence[float] | NDArray[np.float64]) -> list[float]:
+    """p-values after Holm's adjustment for testing all of them at once (S. Holm, 1979), in the same order.
+
+    Example:
+        >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    if not len(p_values):
+        return []
+    with needing_extra("report"):
+        from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]]
+
+
+def bootstrap_intervals(
+    base: NDArray[np.bool_], other: NDArray[np.bool_], *, seed: int = 0, resamples: int = BOOTSTRAP_RESAMPLES
+) -> NDArray[np.float64]:
+    """Percentile intervals at 95% of differences of error rates, from images that are drawn with replacement.
+
+    An image is drawn with both its outcomes, and with those of all pairs: the pairs share their resamples. Memory
+    stays below some 100 MB whatever the number of images.
+
+    Args:
+        base, other: [pairs, images], whether each has an image wrong.
+        seed: of the draws.
+        resamples: how many; 0 gives NaN.
+
+    Returns:
+        float64 [pairs, 2], low and high as fractions.
+    """
+    differences = other.astype(np.int8) - base.astype(np.int8)
+    intervals = np.full((len(differences), 2), np.nan)
+    # Two samples that never differ leave SciPy nothing to resample.
+    differing = np.flatnonzero(differences.any(axis=1) & (differences != differences[:, :1]).any(axis=1))
+    if not resamples or not len(differing):
+        return intervals
+    with needing_extra("report"):
+        from scipy.stats import bootstrap
+
+    batch = max(1, _BATCH_BYTES // (differences.shape[1] * (8 + len(differing))))
+    found = bootstrap(
+        (differences[differing],),
+        lambda sample, axis: sample.mean(axis=axis, dtype=np.float64),
+        n_resamples=resamples,
+        batch=batch,
+        vectorized=True,
+        axis=-1,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    intervals[differing] = np.stack([found.low, found.high], axis=1)
+    return intervals

@@ -1,0 +1,87 @@
+"""Tango's score statistic for matched pairs, and the interval that follows from it. Pure numpy.
+
+T. Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
+design", Statistics in Medicine 17 (1998). Its intervals at 95% cover 93 to 97% also where only a handful of images
+tell two rows apart, and adjusted Wald intervals cover 98.7%, or 86%.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The 97.5% quantile of the normal distribution: two-sided intervals at 95%.
+_Z95 = 1.959963984540054
+# Halvings of an interval of at most 2: beyond them float64 has no values between.
+_HALVINGS = 60
+
+Counts = NDArray[np.integer] | int
+
+
+def score_statistic(
+    fixed: Counts, broken: Counts, images: int, difference: float | NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How far counts lie from a supposed difference of two paired error rates, in standard errors.
+
+    The standard error is that under the supposed difference, with the maximum likelihood of all else. At a
+    difference of 0 this is the square root of McNemar's statistic.
+
+    Args:
+        fixed: images that the base has wrong and the other right.
+        broken: images that the base has right and the other wrong.
+        images: all images, at least one.
+        difference: the other's error rate minus the base's, as a fraction.
+
+    Example:
+        >>> round(float(score_statistic(fixed=2, broken=11, images=100, difference=0.0)), 4)
+        2.4962
+    """
+    lost, won = np.asarray(broken, np.float64), np.asarray(fixed, np.float64)
+    supposed = np.asarray(difference, np.float64)
+    # The likeliest share of fixed images, given the difference: the larger root of a x² + b x + c.
+    a = 2.0 * images
+    b = (2 * images - lost + won) * supposed - lost - won
+    c = -won * supposed * (1 - supposed)
+    share = (np.sqrt(np.maximum(b * b - 4 * a * c, 0)) - b) / (2 * a)
+    variance = images * (2 * share + supposed * (1 - supposed))
+    distance = lost - won - images * supposed
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = distance / np.sqrt(np.maximum(variance, 0))
+    found: NDArray[np.float64] = np.where(distance == 0, 0.0, statistic)
+    return found
+
+
+def score_interval(
+    fixed: Counts, broken: Counts, images: int, z: float = _Z95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The differences that `score_statistic` places within z standard errors, as fractions; 95% by default.
+
+    Args:
+        fixed, broken, images: see `score_statistic`; arrays of counts give arrays of bounds.
+        z: quantile of the normal distribution.
+
+    Example:
+        Of 44 images one tells the two apart:
+
+        >>> [round(float(bound), 3) for bound in score_interval(fixed=1, broken=0, images=44)]
+        [-0.118, 0.059]
+    """
+    fixed, broken = np.asarray(fixed), np.asarray(broken)
+    observed = (broken - fixed) / images
+    low = _bound(fixed, broken, images, np.full(observed.shape, -1.0), observed, z)
+    high = _bound(fixed, broken, images, np.full(observed.shape, 1.0), observed, -z)
+    return low, high
+
+
+def _bound(
+    fixed: Counts,
+    broken: Counts,
+    images: int,
+    outside: NDArray[np.float64],
+    inside: NDArray[np.float64],
+    target: float,
+) -> NDArray[np.float64]:
+    """Where the statistic, which falls as the supposed difference grows, passes the target."""
+    for _ in range(_HALVINGS):
+        middle = (outside + inside) / 2
+        beyond = np.abs(score_statistic(fixed, broken, images, middle)) > abs(target)
+        outside, inside = np.where(beyond, middle, outside), np.where(beyond, inside, middle)
+    return inside
