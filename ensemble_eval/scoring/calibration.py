@@ -1,0 +1,233 @@
+"""How far confidences are from frequencies, and the temperature that would mend it.
+
+Pure numpy; SciPy (the extra `[report]`) is imported when a temperature is sought.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import InputError, needing_extra
+
+BINS = 15
+FOLDS = 2
+# Temperatures between which is searched.
+_COLDEST, _HOTTEST = 0.02, 50.0
+# Stored softmax may hold zeros, whose logarithm is none; this is the smallest normal float32.
+_SMALLEST = np.float32(np.finfo(np.float32).tiny)
+# Rows whose powers are in memory at once.
+_ROWS = 256
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The images whose confidence lies between two edges.
+
+    Attributes:
+        low: lower edge, inclusive.
+        high: upper edge, exclusive but for the last bin's 1.
+        images: how many.
+        mean_confidence: of these images; None where there are none.
+        accuracy: the share whose best class is the label; None where there are none.
+    """
+
+    low: float
+    high: float
+    images: int
+    mean_confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Confidence against accuracy of one configuration, top-1.
+
+    Attributes:
+        bins: of equal width from 0 to 1, ascending.
+        images: in all bins.
+        accuracy: the share of images whose best class is the label.
+        mean_confidence: the mean of the best class's score.
+        expected_calibration_error: the mean over images of the distance between a bin's accuracy and its mean
+            confidence, as a fraction (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
+    """
+
+    bins: tuple[ReliabilityBin, ...]
+    images: int
+    accuracy: float
+    mean_confidence: float
+    expected_calibration_error: float
+
+
+@dataclass(frozen=True)
+class TemperatureFit:
+    """What one temperature for all images makes of the confidences of a configuration.
+
+    The scores are mean softmax vectors p: after it they are p^(1/T), divided by their sum. The order of classes
+    stays, and so do the errors.
+
+    Attributes:
+        temperature: T with the least negative log likelihood of the labels over all images; above 1 where the
+            configuration is too sure of itself.
+        nll_before: mean negative log likelihood of the labels, in nats.
+        nll_in_sample: the same after `temperature`, on the images that it was fitted to.
+        nll_cross_fitted: the same after temperatures each of which was fitted to the other images; None with fewer
+            images than folds.
+        fold_temperatures: those temperatures.
+        before: reliability of the scores as stored.
+        in_sample: reliability after `temperature`, on the images that it was fitted to: it flatters.
+        cross_fitted: reliability after the temperatures of the other images; None as above.
+    """
+
+    temperature: float
+    nll_before: float
+    nll_in_sample: float
+    nll_cross_fitted: float | None
+    fold_temperatures: tuple[float, ...]
+    before: Reliability
+    in_sample: Reliability
+    cross_fitted: Reliability | None
+
+
+def reliability(confidence: NDArray[np.floating], is_right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
+    """Bin images by confidence, and compare each bin's mean confidence with its accuracy.
+
+    The bins have equal width. A confidence on an edge belongs to the bin above it, and 1 to the last bin.
+
+    Args:
+        confidence: [images], the score of the best class, from 0 to 1.
+        is_right: [images], whether the best class is the label.
+        bins: how many.
+
+    Raises:
+        InputError: no images, or fewer than one bin.
+
+    Example:
+        >>> import numpy as np
+        >>> found = reliability(np.array([0.9, 0.8, 0.3]), np.array([True, False, False]), bins=2)
+        >>> [(each.images, each.accuracy) for each in found.bins], round(found.expected_calibration_error, 4)
+        ([(1, 0.0), (2, 0.5)], 0.3333)
+    """
+    if bins < 1:
+        raise InputError(f"`bins` is at least 1, not {bins}")
+    if not len(confidence):
+        raise InputError("there are no images to calibrate on")
+    confidence = np.asarray(confidence, np.float64)
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    confidences = np.bincount(place, weights=confidence, minlength=bins)
+    rights = np.bincount(place, weights=is_right, minlength=bins)
+    found = tuple(
+        ReliabilityBin(
+            float(edges[each]),
+            float(edges[each + 1]),
+            int(counts[each]),
+            float(confidences[each] / counts[each]) if counts[each] else None,
+            float(rights[each] / counts[each]) if counts[each] else None,
+        )
+        for each in range(bins)
+    )
+    images = len(confidence)
+    return Reliability(
+        found,
+        images,
+        accuracy=float(np.mean(is_right)),
+        mean_confidence=float(confidence.mean()),
+        expected_calibration_error=float(np.abs(confidences - rights).sum() / images),
+    )
+
+
+def fit_temperature(
+    scores: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    is_right: NDArray[np.bool_],
+    *,
+    bins: int = BINS,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> TemperatureFit:
+    """Find the temperature that makes stored scores likeliest, in sample and cross-fitted.
+
+    Args:
+        scores: float32 [images, classes], mean softmax.
+        labels: [images].
+        is_right: [images], whether the best class is the label.
+        bins: of the reliabilities.
+        folds: into how many the images are dealt for the cross-fitted temperatures.
+        seed: of the dealing.
+
+    Raises:
+        InputError: no images, or SciPy is not installed.
+
+    Example:
+        Sure of itself nine times in ten, and right seven times in ten:
+
+        >>> import numpy as np
+        >>> scores = np.tile(np.array([0.9, 0.1], np.float32), (100, 1))
+        >>> labels = np.array([0] * 70 + [1] * 30)
+        >>> found = fit_temperature(scores, labels, labels == 0)
+        >>> round(found.temperature, 2), round(found.in_sample.mean_confidence, 2)
+        (2.59, 0.7)
+    """
+    if not len(scores):
+        raise InputError("there are no images to calibrate on")
+    everything, logs = np.arange(len(scores)), _relative_logs(scores)
+    own = logs[everything, labels]
+    temperature = _likeliest_temperature(logs, own, everything)
+    nll, confidence = _tempered(logs, own, everything, 1.0)
+    in_sample_nll, in_sample_confidence = _tempered(logs, own, everything, temperature)
+    crossed = _cross_fitted(logs, own, folds, seed) if 1 < folds <= len(scores) else None
+    return TemperatureFit(
+        temperature,
+        nll_before=float(nll.mean()),
+        nll_in_sample=float(in_sample_nll.mean()),
+        nll_cross_fitted=float(crossed[1].mean()) if crossed else None,
+        fold_temperatures=crossed[0] if crossed else (),
+        before=reliability(confidence, is_right, bins),
+        in_sample=reliability(in_sample_confidence, is_right, bins),
+        cross_fitted=reliability(crossed[2], is_right, bins) if crossed else None,
+    )
+
+
+def _cross_fitted(
+    logs: NDArray[np.float32], own: NDArray[np.float32], folds: int, seed: int
+) -> tuple[tuple[float, ...], NDArray[np.float64], NDArray[np.float64]]:
+    """A temperature for each fold, fitted to the others, and what it makes of the fold: likelihood, confidence."""
+    fold_of = np.random.default_rng(seed).permutation(len(logs)) % folds
+    temperatures, nll, confidence = list[float](), np.empty(len(logs)), np.empty(len(logs))
+    for fold in range(folds):
+        temperatures.append(_likeliest_temperature(logs, own, np.flatnonzero(fold_of != fold)))
+        held_out = np.flatnonzero(fold_of == fold)
+        nll[held_out], confidence[held_out] = _tempered(logs, own, held_out, temperatures[-1])
+    return tuple(temperatures), nll, confidence
+
+
+def _likeliest_temperature(logs: NDArray[np.float32], own: NDArray[np.float32], rows: NDArray[np.intp]) -> float:
+    with needing_extra("report"):
+        from scipy.optimize import minimize_scalar
+
+    def nll(log_temperature: float) -> float:
+        return float(_tempered(logs, own, rows, float(np.exp(log_temperature)))[0].mean())
+
+    bounds = (np.log(_COLDEST), np.log(_HOTTEST))
+    return float(np.exp(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x))
+
+
+def _relative_logs(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithms of scores over the best of their row: 0 for that one, negative for others."""
+    logs = np.log(np.maximum(scores, _SMALLEST))
+    logs -= logs.max(axis=1, keepdims=True)
+    return logs
+
+
+def _tempered(
+    logs: NDArray[np.float32], own: NDArray[np.float32], rows: NDArray[np.intp], temperature: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of some rows, each label's negative log likelihood and the best class's score after a temperature."""
+    sums = np.empty(len(rows))
+    for start in range(0, len(rows), _ROWS):
+        block = rows[start : start + _ROWS]
+        powers = logs[block] / np.float32(temperature)
+        sums[start : start + len(block)] = np.exp(powers, out=powers).sum(axis=1)
+    return np.log(sums) - own[rows].astype(np.float64) / temperature, 1 / sums

@@ -1,0 +1,97 @@
+"""Calibration errors against torchmetrics, temperatures against a plain search in float64."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.scoring.calibration import fit_temperature, reliability
+
+CLASSES = 12
+
+
+def softmax_and_labels(
+    images: int, sureness: float, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """float32 [images, classes] that are `sureness` times as sure of themselves as the labels bear out."""
+    rng = np.random.default_rng(seed)
+    logits = 2 * rng.normal(size=(images, CLASSES))
+    truth = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = np.array([rng.choice(CLASSES, p=row) for row in truth])
+    powers = np.exp(sureness * logits)
+    return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+@pytest.mark.parametrize("sureness", [0.5, 1.0, 2.0])
+def test_the_calibration_error_is_torchmetrics(sureness: float, bins: int) -> None:
+    scores, labels = softmax_and_labels(700, sureness)
+    assert scores.max() < 1
+    expected = multiclass_calibration_error(
+        torch.from_numpy(scores).double(), torch.from_numpy(labels), CLASSES, n_bins=bins, norm="l1"
+    )
+    found = reliability(scores.max(axis=1), scores.argmax(axis=1) == labels, bins)
+    assert found.expected_calibration_error == pytest.approx(float(expected), abs=1e-6)
+    assert sum(each.images for each in found.bins) == found.images == 700
+
+
+def test_edges_belong_to_the_bin_above_and_1_to_the_last() -> None:
+    found = reliability(np.array([0.0, 0.25, 0.5, 0.75, 1.0]), np.ones(5, bool), bins=4)
+    assert [each.images for each in found.bins] == [1, 1, 1, 2]
+    assert [(each.low, each.high) for each in found.bins] == [(0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1)]
+    assert found.bins[3].mean_confidence == pytest.approx(0.875)
+    empty = reliability(np.array([0.1]), np.ones(1, bool), bins=2).bins[1]
+    assert (empty.images, empty.mean_confidence, empty.accuracy) == (0, None, None)
+
+
+@pytest.mark.parametrize("sureness", [0.5, 1.0, 2.5])
+def test_the_temperature_is_the_likeliest_of_a_fine_grid(sureness: float) -> None:
+    scores, labels = softmax_and_labels(600, sureness)
+    logs = np.log(scores.astype(np.float64))
+
+    def nll(temperature: float) -> float:
+        powers = logs / temperature
+        total = np.log(np.exp(powers).sum(axis=1))
+        return float((total - powers[np.arange(len(labels)), labels]).mean())
+
+    found = fit_temperature(scores, labels, scores.argmax(axis=1) == labels)
+    assert found.nll_before == pytest.approx(nll(1.0), abs=1e-5)
+    assert found.nll_in_sample == pytest.approx(nll(found.temperature), abs=1e-5)
+    best = min(nll(temperature) for temperature in np.geomspace(0.1, 10, 400))
+    assert found.nll_in_sample <= best + 1e-6
+    # The labels were drawn from the scores of sureness 1.
+    assert found.temperature == pytest.approx(sureness, rel=0.15)
+
+
+def test_mending_is_told_in_sample_and_on_images_that_the_temperature_has_not_seen() -> None:
+    scores, labels = softmax_and_labels(900, 2.5)
+    is_right = scores.argmax(axis=1) == labels
+    found = fit_temperature(scores, labels, is_right, folds=3, seed=1)
+    assert found.cross_fitted is not None
+    assert found.nll_cross_fitted is not None
+    assert found.in_sample.expected_calibration_error < found.before.expected_calibration_error / 2
+    assert found.cross_fitted.expected_calibration_error < found.before.expected_calibration_error / 2
+    assert found.nll_in_sample <= found.nll_cross_fitted < found.nll_before
+    assert found.before.accuracy == found.in_sample.accuracy == found.cross_fitted.accuracy
+    assert len(found.fold_temperatures) == 3
+    assert fit_temperature(scores, labels, is_right, folds=3, seed=1) == found
+    assert fit_temperature(scores, labels, is_right, folds=3, seed=2).fold_temperatures != found.fold_temperatures
+
+
+def test_scores_of_zero_and_certain_ones_have_a_finite_likelihood() -> None:
+    scores = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]], np.float32)
+    found = fit_temperature(scores, np.array([0, 2, 2]), np.array([True, False, False]))
+    assert np.isfinite([found.temperature, found.nll_before, found.nll_in_sample]).all()
+    alone = fit_temperature(scores[:1], np.array([0]), np.array([True]))
+    assert (alone.cross_fitted, alone.nll_cross_fitted, alone.fold_temperatures) == (None, None, ())
+
+
+def test_calibration_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match="no images"):
+        reliability(np.empty(0), np.empty(0, bool))
+    with pytest.raises(InputError, match="`bins` is at least 1, not 0"):
+        reliability(np.ones(1), np.ones(1, bool), bins=0)
+    with pytest.raises(InputError, match="no images"):
+        fit_temperature(np.empty((0, 3), np.float32), np.empty(0, int), np.empty(0, bool))
