@@ -1,0 +1,138 @@
+"""Which classes a row of the table has wrong, and which images another row mends or breaks. Pure numpy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClassErrors:
+    """Errors on the images of one class, of two configurations.
+
+    Attributes:
+        class_index: the label of these images.
+        images: how many; classes without images are left out.
+        first_wrong, last_wrong: how many of them each configuration has wrong.
+        fixed: images that the first has wrong and the last right.
+        broken: images that the first has right and the last wrong.
+    """
+
+    class_index: int
+    images: int
+    first_wrong: int
+    last_wrong: int
+    fixed: int
+    broken: int
+
+    @property
+    def first_error_percent(self) -> float:
+        """The first configuration's error on this class."""
+        return 100 * self.first_wrong / self.images
+
+    @property
+    def last_error_percent(self) -> float:
+        """The last configuration's error on this class."""
+        return 100 * self.last_wrong / self.images
+
+    @property
+    def moved_points(self) -> float:
+        """By how many percentage points the error moves from the first to the last; negative is better."""
+        return 100 * (self.last_wrong - self.first_wrong) / self.images
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """Images of one class whose best class is another.
+
+    Attributes:
+        label: the images' class.
+        answered: the class that was scored best.
+        images: how many.
+        images_of_label: how many images the class has in all.
+    """
+
+    label: int
+    answered: int
+    images: int
+    images_of_label: int
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The images that one configuration mends or breaks against another, by id, sorted.
+
+    Attributes:
+        fixed: the first has them wrong and the last right.
+        broken: the first has them right and the last wrong.
+    """
+
+    fixed: tuple[str, ...]
+    broken: tuple[str, ...]
+
+
+def errors_by_class(
+    labels: NDArray[np.integer], first_wrong: NDArray[np.bool_], last_wrong: NDArray[np.bool_]
+) -> list[ClassErrors]:
+    """Errors per class and how they move from one configuration to another, classes ascending.
+
+    Args:
+        labels: [images].
+        first_wrong, last_wrong: [images], whether each configuration has an image wrong.
+
+    Example:
+        >>> import numpy as np
+        >>> [cat, dog] = errors_by_class(np.array([3, 3, 8]), np.array([1, 1, 0], bool), np.array([1, 0, 0], bool))
+        >>> cat.class_index, cat.images, cat.moved_points, dog.first_error_percent
+        (3, 2, -50.0, 0.0)
+    """
+    if not len(labels):
+        return []
+    everything = np.ones(len(labels), bool)
+    fixed, broken = first_wrong & ~last_wrong, last_wrong & ~first_wrong
+    columns = [everything, first_wrong, last_wrong, fixed, broken]
+    counts = np.stack([np.bincount(labels[column], minlength=labels.max() + 1) for column in columns])
+    return [ClassErrors(int(each), *map(int, counts[:, each])) for each in np.flatnonzero(counts[0])]
+
+
+def most_confused(
+    labels: NDArray[np.integer], answered: NDArray[np.integer], at_most: int = 20
+) -> list[ConfusedPair]:
+    """The pairs of label and best class with the most images, then by label and class.
+
+    Args:
+        labels: [images].
+        answered: [images], the class that was scored best.
+        at_most: pairs to return.
+
+    Example:
+        >>> import numpy as np
+        >>> most_confused(np.array([0, 0, 1, 1]), np.array([1, 1, 1, 0]), at_most=1)
+        [ConfusedPair(label=0, answered=1, images=2, images_of_label=2)]
+    """
+    is_wrong = labels != answered
+    pairs, counts = np.unique(np.stack([labels[is_wrong], answered[is_wrong]], axis=1), axis=0, return_counts=True)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], -counts))[:at_most]
+    return [
+        ConfusedPair(
+            int(pairs[each, 0]),
+            int(pairs[each, 1]),
+            int(counts[each]),
+            int(np.count_nonzero(labels == pairs[each, 0])),
+        )
+        for each in order
+    ]
+
+
+def moved_images(images: Sequence[str], first_wrong: NDArray[np.bool_], last_wrong: NDArray[np.bool_]) -> Moved:
+    """The ids of the images that the last configuration fixes and breaks against the first.
+
+    Args:
+        images: ids, sorted.
+        first_wrong, last_wrong: [images], in the same order.
+    """
+    return Moved(
+        tuple(images[int(each)] for each in np.flatnonzero(first_wrong & ~last_wrong)),
+        tuple(images[int(each)] for each in np.flatnonzero(last_wrong & ~first_wrong)),
+    )

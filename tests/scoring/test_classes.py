@@ -1,0 +1,43 @@
+"""Errors by class and confusions against pandas' cross tables."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ensemble_eval.scoring.classes import errors_by_class, most_confused, moved_images
+
+
+def test_errors_by_class_are_those_of_a_group_by() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice([0, 2, 3, 7], 200)
+    first, last = rng.random(200) < 0.4, rng.random(200) < 0.3
+    frame = pd.DataFrame(
+        {"label": labels, "first": first, "last": last, "fixed": first & ~last, "broken": last & ~first}
+    )
+    by_class = frame.groupby("label").agg("sum")
+    found = errors_by_class(labels, first, last)
+    assert [each.class_index for each in found] == [0, 2, 3, 7]
+    assert [(each.first_wrong, each.last_wrong, each.fixed, each.broken) for each in found] == [
+        tuple(row) for row in by_class.to_numpy().tolist()
+    ]
+    assert sum(each.images for each in found) == 200
+    one = found[1]
+    assert one.moved_points == pytest.approx(one.last_error_percent - one.first_error_percent)
+    assert errors_by_class(labels[:0], first[:0], last[:0]) == []
+
+
+def test_the_most_confused_pairs_are_the_largest_cells_of_the_cross_table() -> None:
+    rng = np.random.default_rng(1)
+    labels, answered = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+    table = pd.crosstab(labels, answered).to_numpy()
+    cells = [(-int(table[pair]), *pair) for pair in np.ndindex(5, 5) if pair[0] != pair[1]]
+    found = most_confused(labels, answered, at_most=8)
+    assert [(-each.images, each.label, each.answered) for each in found] == sorted(cells)[:8]
+    assert all(each.images_of_label == np.sum(labels == each.label) for each in found)
+    assert most_confused(labels, labels) == []
+
+
+def test_moved_images_are_named() -> None:
+    first, last = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
+    moved = moved_images(["a", "b", "c", "d"], first, last)
+    assert (moved.fixed, moved.broken) == (("b",), ("c",))
