@@ -1,0 +1,143 @@
+"""The label's rank in the mean of every subset of the members, from one block of images at a time. Pure numpy.
+
+127 subsets of seven members by 1,000 classes are too many means to form for each image. But a class that no
+member scores as high as the label beats it in no subset, and one that all score higher beats it in every subset.
+Between the two there are few classes, and only their means are formed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import InputError
+
+MOST_MEMBERS = 12
+
+Subset = tuple[int, ...]
+
+
+def all_subsets(members: int) -> tuple[Subset, ...]:
+    """All subsets of the members but the empty one: by size, then by the members' positions.
+
+    Raises:
+        InputError: there are more members than `MOST_MEMBERS`.
+
+    Example:
+        >>> all_subsets(3)
+        ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
+    """
+    if members > MOST_MEMBERS:
+        raise InputError(
+            f"{members} members have {2**members - 1} subsets; "
+            f"all subsets are formed of up to {MOST_MEMBERS} members"
+        )
+    positions = range(members)
+    return tuple(subset for size in positions for subset in combinations(positions, size + 1))
+
+
+def subset_ranks(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.int32]:
+    """The label's rank in the mean scores of every subset, as `label_rank` counts it.
+
+    The mean is that of float32 scores in float64, added up in the members' order: the one from which
+    `Results.table3` makes rows for some of the members.
+
+    Args:
+        scores: float32 [members, images, classes], softmax or means of it; none is NaN.
+        labels: [images].
+
+    Returns:
+        int32 [subsets, images], subsets in the order of `all_subsets`.
+
+    Raises:
+        InputError: there are more members than `MOST_MEMBERS`.
+
+    Example:
+        >>> import numpy as np
+        >>> scores = np.array([[[0.6, 0.4, 0]], [[0, 0.4, 0.6]]], np.float32)
+        >>> subset_ranks(scores, np.array([1]))[:, 0]
+        array([1, 1, 0], dtype=int32)
+    """
+    place = {subset: row for row, subset in enumerate(all_subsets(len(scores)))}
+    rivals = _rivals_of(scores, labels)
+    ranks = np.tile(rivals.always_ahead, (len(place), 1))
+    if len(rivals.starts):
+        for subset, counts in _counts_ahead(rivals):
+            ranks[place[subset], rivals.images] += counts
+    return ranks
+
+
+@dataclass(frozen=True)
+class _Rivals:
+    """The classes that beat the label in some subsets, one after the other, sorted by image.
+
+    Attributes:
+        always_ahead: int32 [images], how many classes beat the label in every subset.
+        images: [open images], positions of those that have rivals.
+        starts: [open images], where the rivals of each begin.
+        image_of: [rivals], position among the open images.
+        is_lower: [rivals], whether the class has a lower index than the label, and so wins a tie.
+        scores: float32 [members, rivals].
+        own: float32 [members, open images], the label's.
+    """
+
+    always_ahead: NDArray[np.int32]
+    images: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    image_of: NDArray[np.intp]
+    is_lower: NDArray[np.bool_]
+    scores: NDArray[np.float32]
+    own: NDArray[np.float32]
+
+
+def _rivals_of(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> _Rivals:
+    images = np.arange(len(labels))
+    own = scores[:, images, labels]
+    some, every = np.zeros(scores.shape[1:], bool), np.ones(scores.shape[1:], bool)
+    for of_member, own_of_member in zip(scores, own, strict=True):
+        # Where every member scores one class higher, so does every mean: no rounding makes a tie of it, because
+        # float32 scores differ in their 24th bit at least, and float64 has 53.
+        some |= of_member >= own_of_member[:, None]
+        every &= of_member > own_of_member[:, None]
+    some &= ~every
+    some[images, labels] = False
+    image, rival = np.nonzero(some)
+    opened, starts, image_of = np.unique(image, return_index=True, return_inverse=True)
+    return _Rivals(
+        always_ahead=every.sum(axis=1, dtype=np.int32),
+        images=opened,
+        starts=starts,
+        image_of=image_of,
+        is_lower=rival < labels[image],
+        scores=scores[:, image, rival],
+        own=own[:, opened],
+    )
+
+
+def _counts_ahead(rivals: _Rivals) -> Iterator[tuple[Subset, NDArray[np.int32]]]:
+    """Each subset, and how many of its rivals are ahead of the label of each open image.
+
+    Each sum is that of the subset without its last member and one more term: they are added up in order.
+    """
+    members = len(rivals.scores)
+    nothing = np.zeros(rivals.scores.shape[1]), np.zeros(rivals.own.shape[1])
+    # The deepest last, so that only one sum for each size is in memory.
+    waiting: list[tuple[Subset, NDArray[np.float64], NDArray[np.float64]]] = [((), *nothing)]
+    while waiting:
+        subset, scores, own = waiting.pop()
+        for member in range(subset[-1] + 1 if subset else 0, members):
+            grown = (*subset, member)
+            sums, own_sums = scores + rivals.scores[member], own + rivals.own[member]
+            yield grown, _ahead(rivals, sums / len(grown), own_sums / len(grown))
+            if member + 1 < members:
+                waiting.append((grown, sums, own_sums))
+
+
+def _ahead(rivals: _Rivals, means: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.int32]:
+    own_of_rival = own[rivals.image_of]
+    is_ahead = means > own_of_rival
+    is_ahead |= (means == own_of_rival) & rivals.is_lower
+    counts: NDArray[np.int32] = np.add.reduceat(is_ahead, rivals.starts, dtype=np.int32)
+    return counts

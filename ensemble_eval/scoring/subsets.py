@@ -1,0 +1,269 @@
+"""Which members carry an ensemble: every subset, the order of greedy selection, leave-one-out, and diversity.
+
+Pure numpy, on decisions about the same images; `subset_ranks` says where they come from.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.scoring.subset_ranks import Subset
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class SizeSummary:
+    """The errors of all ensembles of one size.
+
+    Attributes:
+        size: members in each.
+        subsets: how many ensembles there are of this size.
+        mean_error_percent: over them.
+        spread_points: the standard deviation of their errors, in percentage points; 0 for a single one. They
+            share members and images, so this is no standard error.
+        best, worst: positions of members; of equal ones the first. Chosen after the fact from all subsets on
+            the same images, so exploration: the best flatters itself.
+        best_error_percent, worst_error_percent: of these two.
+    """
+
+    size: int
+    subsets: int
+    mean_error_percent: float
+    spread_points: float
+    best: Subset
+    best_error_percent: float
+    worst: Subset
+    worst_error_percent: float
+
+
+@dataclass(frozen=True)
+class GreedySelection:
+    """The order in which greedy forward selection adds members, and what it is worth on other images.
+
+    Attributes:
+        order: positions of members, as selected on all images.
+        in_sample_error_percent: for each size, the error of the first members of `order` on the images that
+            selected them: it flatters.
+        fold_orders: as `order`, for each fold, as selected on the images of the other folds.
+        cross_validated_error_percent: for each size, over all images, the error of the members that the other
+            folds selected.
+    """
+
+    order: Subset
+    in_sample_error_percent: tuple[float, ...]
+    fold_orders: tuple[Subset, ...]
+    cross_validated_error_percent: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class MemberPair:
+    """How differently two members err.
+
+    Attributes:
+        one, other: positions of members.
+        disagreement_percent: images that exactly one of them has wrong (Kuncheva and Whitaker, "Measures of
+            diversity in classifier ensembles", Machine Learning 51, 2003).
+        both_wrong_percent: images that both have wrong.
+        error_correlation: Pearson's correlation of being wrong (the phi coefficient); None where a member has
+            no image, or every image, wrong.
+    """
+
+    one: int
+    other: int
+    disagreement_percent: float
+    both_wrong_percent: float
+    error_correlation: float | None
+
+
+@dataclass(frozen=True)
+class OneModel:
+    """What "one model" may mean, side by side: errors in percent.
+
+    Attributes:
+        chosen: position of the member with the lowest one-crop top-1 error: the paper's rule.
+        chosen_error_percent: its error.
+        first_error_percent: the first member's.
+        mean_error_percent: the mean over the members, which no choice flatters.
+        spread_points: the standard deviation over the members, in percentage points; None for one member.
+        low_error_percent, high_error_percent: the lowest and the highest of the members.
+    """
+
+    chosen: int
+    chosen_error_percent: float
+    first_error_percent: float
+    mean_error_percent: float
+    spread_points: float | None
+    low_error_percent: float
+    high_error_percent: float
+
+
+def size_summaries(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> list[SizeSummary]:
+    """Mean, spread, best and worst error of the ensembles of each size, sizes ascending.
+
+    Args:
+        wrong: [subsets, images], whether an ensemble has an image wrong.
+        subsets: positions of the members of each.
+
+    Example:
+        >>> import numpy as np
+        >>> wrong = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0]], bool)
+        >>> [alone, pair] = size_summaries(wrong, [(0,), (1,), (0, 1)])
+        >>> alone.mean_error_percent, alone.best, alone.worst_error_percent, pair.mean_error_percent
+        (37.5, (1,), 50.0, 25.0)
+    """
+    errors = _error_percent(wrong)
+    sizes = np.array([len(subset) for subset in subsets])
+    return [_size_summary(np.flatnonzero(sizes == size), errors, subsets) for size in np.unique(sizes)]
+
+
+def greedy_selection(
+    wrong: NDArray[np.bool_], subsets: Sequence[Subset], *, folds: int = FOLDS, seed: int = 0
+) -> GreedySelection:
+    """Add the member that lowers the error most, again and again; of equal ones the first.
+
+    Selected on the images that it is scored on, an order flatters itself. So the images are dealt into folds: each
+    fold is scored with the members that were selected on the other folds.
+
+    Args:
+        wrong: [subsets, images], whether an ensemble has an image wrong.
+        subsets: positions of the members of each: all subsets.
+        folds: at least 2.
+        seed: of the dealing.
+
+    Raises:
+        InputError: there are fewer images than folds, or fewer than two folds.
+    """
+    images = wrong.shape[1]
+    if not 2 <= folds <= images:
+        raise InputError(f"{images} images cannot be dealt into {folds} folds; choose `folds` from 2 to {images}")
+    place = {subset: row for row, subset in enumerate(subsets)}
+    order = _greedy_order(wrong.sum(axis=1), place)
+    fold_of = np.random.default_rng(seed).permutation(images) % folds
+    orders, held_out_wrong = list[Subset](), np.zeros(len(order), int)
+    for fold in range(folds):
+        held_out = fold_of == fold
+        orders.append(_greedy_order(np.count_nonzero(wrong[:, ~held_out], axis=1), place))
+        held_out_wrong += np.count_nonzero(wrong[_prefixes(orders[-1], place)][:, held_out], axis=1)
+    return GreedySelection(
+        order,
+        tuple(float(error) for error in _error_percent(wrong[_prefixes(order, place)])),
+        tuple(orders),
+        tuple(float(error) for error in 100 * held_out_wrong / images),
+    )
+
+
+def without_one(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> NDArray[np.bool_]:
+    """The decisions of the whole ensemble, then of the ensemble without each member: bool [1 + members, images].
+
+    `paired.paired_differences` with `pairs_with_first` tells what leaving each member out costs.
+
+    Args:
+        wrong: [subsets, images].
+        subsets: positions of the members of each: all subsets of at least two members.
+
+    Raises:
+        InputError: there is one member only.
+    """
+    place = {subset: row for row, subset in enumerate(subsets)}
+    everyone = max(subsets, key=len)
+    if len(everyone) < 2:
+        raise InputError("one member cannot be left out of an ensemble of one")
+    left = [tuple(member for member in everyone if member != gone) for gone in everyone]
+    return wrong[[place[subset] for subset in (everyone, *left)]]
+
+
+def diversity(wrong: NDArray[np.bool_]) -> list[MemberPair]:
+    """How differently each two members err, pairs in the members' order.
+
+    Args:
+        wrong: [members, images], whether a member has an image wrong.
+
+    Example:
+        >>> import numpy as np
+        >>> [pair] = diversity(np.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool))
+        >>> pair.disagreement_percent, pair.both_wrong_percent, round(pair.error_correlation, 3)
+        (25.0, 25.0, 0.577)
+    """
+    images = wrong.shape[1]
+    both = wrong.astype(np.float64) @ wrong.T.astype(np.float64)
+    alone = np.diag(both)
+    return [
+        MemberPair(
+            one,
+            other,
+            100 * float(alone[one] + alone[other] - 2 * both[one, other]) / images,
+            100 * float(both[one, other]) / images,
+            _phi(float(both[one, other]), float(alone[one]), float(alone[other]), images),
+        )
+        for one in range(len(wrong))
+        for other in range(one + 1, len(wrong))
+    ]
+
+
+def one_model(wrong: NDArray[np.bool_], chosen: int) -> OneModel:
+    """The error of one model by the paper's rule, of the first member, and of all members on average.
+
+    Args:
+        wrong: [members, images], whether a member has an image wrong.
+        chosen: position of the member that the paper's rule names.
+
+    Example:
+        >>> import numpy as np
+        >>> one_model(np.array([[1, 1, 0, 0], [1, 0, 0, 0]], bool), chosen=1).mean_error_percent
+        37.5
+    """
+    errors = _error_percent(wrong)
+    return OneModel(
+        chosen,
+        float(errors[chosen]),
+        float(errors[0]),
+        float(errors.mean()),
+        float(errors.std(ddof=1)) if len(errors) > 1 else None,
+        float(errors.min()),
+        float(errors.max()),
+    )
+
+
+def _error_percent(wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
+    percent: NDArray[np.float64] = 100 * np.count_nonzero(wrong, axis=1) / wrong.shape[1]
+    return percent
+
+
+def _size_summary(rows: NDArray[np.intp], errors: NDArray[np.float64], subsets: Sequence[Subset]) -> SizeSummary:
+    of_size = errors[rows]
+    best, worst = rows[of_size.argmin()], rows[of_size.argmax()]
+    return SizeSummary(
+        len(subsets[rows[0]]),
+        len(rows),
+        float(of_size.mean()),
+        float(of_size.std()),
+        subsets[best],
+        float(errors[best]),
+        subsets[worst],
+        float(errors[worst]),
+    )
+
+
+def _greedy_order(wrong: NDArray[np.integer], place: Mapping[Subset, int]) -> Subset:
+    members = range(max(map(len, place)))
+    order: Subset = ()
+    for _ in members:
+        left = [member for member in members if member not in order]
+        order = (*order, min(left, key=lambda member: int(wrong[place[tuple(sorted((*order, member)))]])))
+    return order
+
+
+def _prefixes(order: Subset, place: Mapping[Subset, int]) -> list[int]:
+    """The rows of the first one, two, … members of an order."""
+    return [place[tuple(sorted(order[: size + 1]))] for size in range(len(order))]
+
+
+def _phi(both: float, one: float, other: float, images: int) -> float | None:
+    """The correlation of two binary variables, from how often both, the one and the other are true."""
+    variance = one * (images - one) * other * (images - other)
+    return (images * both - one * other) / math.sqrt(variance) if variance else None
