@@ -2,7 +2,8 @@
 
 EnsembleEvalError            a fault of ours                              exit code 1
 ├── InputError               bad input or usage                           exit code 2
-│   └── NonFiniteScoresError a member yields NaN or infinity              exit code 2
+│   ├── NonFiniteScoresError a member yields NaN or infinity              exit code 2
+│   └── UnavailableError     a run did not store what an analysis needs   exit code 2
 ├── LateRanksError           processes of a run came to a halt            exit code 1
 ├── WorkerFailedError        a process of a run ended badly               its exit code
 ├── UnreadableImageError     one image cannot be evaluated; listed, never replaced
@@ -27,6 +28,10 @@ class InputError(EnsembleEvalError):
 
 class NonFiniteScoresError(InputError):
     """A member's scores hold NaN or infinity, so no rank of the label is defined."""
+
+
+class UnavailableError(InputError):
+    """An analysis cannot be had of a run; it says why, and which argument would have kept what it needs."""
 
 
 class LateRanksError(EnsembleEvalError):

@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import UnavailableError
 
 MOST_MEMBERS = 12
 
@@ -23,14 +23,14 @@ def all_subsets(members: int) -> tuple[Subset, ...]:
     """All subsets of the members but the empty one: by size, then by the members' positions.
 
     Raises:
-        InputError: there are more members than `MOST_MEMBERS`.
+        UnavailableError: there are more members than `MOST_MEMBERS`.
 
     Example:
         >>> all_subsets(3)
         ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
     """
     if members > MOST_MEMBERS:
-        raise InputError(
+        raise UnavailableError(
             f"{members} members have {2**members - 1} subsets; "
             f"all subsets are formed of up to {MOST_MEMBERS} members"
         )
@@ -52,7 +52,7 @@ def subset_ranks(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> ND
         int32 [subsets, images], subsets in the order of `all_subsets`.
 
     Raises:
-        InputError: there are more members than `MOST_MEMBERS`.
+        UnavailableError: there are more members than `MOST_MEMBERS`.
 
     Example:
         >>> import numpy as np

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize, stats
@@ -19,6 +19,7 @@ from ensemble_eval.scoring.paired import (
     bootstrap_intervals,
     equivalence_p_values,
     exact_mcnemar_p,
+    holm,
     paired_differences,
     pairs_with_first,
 )
@@ -135,6 +136,13 @@ def test_comparing_several_at_once_is_adjusted_for_by_holm() -> None:
     unrelated = np.tile(outcomes(0, 9, 1, 990), (5, 1))
     among = paired_differences(unrelated, [(0, 1), *[(0, 2)] * 9], resamples=0)[0]
     assert (alone.verdict, among.verdict) == ("better", "not told apart")
+
+
+@settings(max_examples=20)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+def test_holm_is_statsmodels(p_values: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(list(multipletests(p_values, method="holm")[1]), abs=1e-15)
+    assert holm([]) == []
 
 
 def test_the_bootstrap_is_that_of_single_pairs_and_of_its_multinomial_law() -> None:

@@ -7,7 +7,7 @@ import pytest
 from nasty_scores import KINDS, softmax_row
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import UnavailableError
 from ensemble_eval.scoring.metrics import label_rank
 from ensemble_eval.scoring.subset_ranks import all_subsets, subset_ranks
 
@@ -61,5 +61,5 @@ def test_no_images_give_no_ranks() -> None:
 def test_subsets_go_by_size_and_are_capped() -> None:
     assert len(all_subsets(7)) == 127
     assert all_subsets(2) == ((0,), (1,), (0, 1))
-    with pytest.raises(InputError, match="13 members have 8191 subsets; all subsets are formed of up to 12"):
+    with pytest.raises(UnavailableError, match="13 members have 8191 subsets; all subsets are formed of up to 12"):
         all_subsets(13)

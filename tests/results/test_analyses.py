@@ -1,0 +1,227 @@
+"""Analyses of stored runs against Table 3, pandas and the ranks that `Results` computes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
+from ensemble_eval.results import blocks
+from ensemble_eval.results.analyses import Analyses, analyse, compare_rows
+from ensemble_eval.results.decisions import Configuration, read_decisions
+from ensemble_eval.results.reading import Results
+from ensemble_eval.results.score_pass import read_scores
+from ensemble_eval.results.selections import Selection
+from ensemble_eval.scoring.subset_ranks import all_subsets
+from ensemble_eval.scoring.table3 import one_model_member
+
+IMAGES, MEMBERS = 60, 4
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return stored_run(tmp_path_factory.mktemp("run"), simulated_scores(IMAGES, MEMBERS))
+
+
+@pytest.fixture(scope="module")
+def found(results: Results) -> Analyses:
+    return analyse(results, margin_points=5, seed=3)
+
+
+def test_nothing_is_unavailable_of_a_full_run(found: Analyses) -> None:
+    assert found.unavailable == {}
+    assert not found.is_partial
+    assert [str(each) for each in found.configurations] == ["1×1", "1×10", "4×1", "4×10"]
+
+
+def test_decisions_are_those_of_table_3(results: Results, found: Analyses) -> None:
+    table = results.table3()
+    for k in (5, 1):
+        counted = found.decisions.wrong_by_configuration(k).sum(axis=1)
+        assert list(counted) == list(table[f"top{k}_wrong"])
+        for pair in found.comparisons[k].against_base:
+            assert pair.base_wrong == table[f"top{k}_wrong"][0]
+            assert pair.other_wrong == table[f"top{k}_wrong"][pair.other]
+            assert pair.margin_points == 5
+    frame = results.predictions(["image", "member", "crops", "label", "rank"])
+    assert found.decisions.one_model_member == one_model_member(frame, results.members)
+    labels = frame.drop_duplicates("image")["label"]
+    assert list(found.decisions.labels) == list(labels)
+    assert len(found.comparisons[5].against_base) == 3
+    assert len(found.comparisons[5].between) == 6
+
+
+def test_ranks_of_all_subsets_are_those_that_results_compute_or_store(results: Results) -> None:
+    scores = read_scores(results, read_decisions(results))
+    assert scores.subsets == all_subsets(MEMBERS)
+    selections = [
+        Selection(tuple(results.members[member] for member in subset), len(subset) == MEMBERS, by_name=True)
+        for subset in scores.subsets
+    ]
+    stored = results.predictions(["image", "member", "crops", "rank"])
+    computed = results._computed_ranks([each for each in selections if each.is_computed])
+    ranks = pd.concat([stored, computed]).set_index(["member", "crops", "image"])["rank"]
+    for scheme, crops in enumerate(SCHEMES):
+        for row, selection in enumerate(selections):
+            expected = ranks.loc[(selection.label, crops)].sort_index()
+            assert list(scores.ranks[scheme, row]) == list(expected)
+
+
+def test_ensembles_and_members_agree_with_the_table(results: Results, found: Analyses) -> None:
+    for k in (5, 1):
+        for crops in SCHEMES:
+            ensembles, members = found.ensembles[k, crops], found.members[k, crops]
+            table = results.table3([["a"], ["b"], ["c"], ["d"], ["a", "c"], ["b", "c", "d"], 4], crops)
+            wrong = dict(zip(table["members"], table[f"top{k}_wrong"], strict=True))
+            names = [tuple(results.members[member] for member in subset) for subset in ensembles.subsets]
+            assert {name: wrong[name] for name in wrong} == {
+                name: count for name, count in zip(names, ensembles.wrong, strict=True) if name in wrong
+            }
+            assert list(members.wrong) == list(ensembles.wrong[:MEMBERS])
+            assert [each.size for each in ensembles.sizes] == [1, 2, 3, 4]
+            assert members.one_model.mean_error_percent == pytest.approx(ensembles.sizes[0].mean_error_percent)
+            without_a = ensembles.leave_one_out[0]
+            assert (without_a.base_wrong, without_a.other_wrong) == (
+                wrong[results.members],
+                wrong[("b", "c", "d")],
+            )
+            assert len(ensembles.leave_one_out) == MEMBERS
+            assert len(members.diversity) == 6
+            assert ensembles.greedy is not None
+
+
+def test_calibration_is_that_of_the_stored_scores(results: Results, found: Analyses) -> None:
+    frame = results.predictions()
+    assert tuple(found.reliabilities) == found.configurations
+    for configuration, reliability in found.reliabilities.items():
+        rows = frame[(frame["member"] == configuration.name) & (frame["crops"] == configuration.crops)]
+        scores = torch.tensor(np.stack(list(rows["scores"])))
+        expected = multiclass_calibration_error(scores, torch.tensor(rows["label"].to_numpy()), 7, n_bins=15)
+        assert reliability.expected_calibration_error == pytest.approx(float(expected), abs=1e-6)
+        if configuration in found.temperatures:
+            before = found.temperatures[configuration].before
+            assert before.expected_calibration_error == pytest.approx(float(expected), abs=1e-6)
+    assert tuple(found.temperatures) == (found.configurations[0], found.configurations[-1])
+
+
+def test_classes_and_images_that_the_last_row_moves(results: Results, found: Analyses) -> None:
+    classes, last = found.classes, found.configurations[-1]
+    assert (classes.first, classes.last) == (found.configurations[0], last)
+    for k in (5, 1):
+        total = found.comparisons[k].against_base[-1]
+        assert sum(each.fixed for each in classes.errors[k]) == total.fixed == len(classes.moved[k].fixed)
+        assert sum(each.broken for each in classes.errors[k]) == total.broken == len(classes.moved[k].broken)
+    frame = results.predictions(["member", "crops", "label", "top5"])
+    rows = frame[(frame["member"] == last.name) & (frame["crops"] == last.crops)]
+    table = pd.crosstab(rows["label"], rows["top5"].map(lambda best: best[0])).to_numpy().copy()
+    np.fill_diagonal(table, 0)
+    assert classes.confused is not None
+    assert classes.confused[0].images == table.max()
+
+
+def test_the_same_seed_gives_the_same_analyses(results: Results, found: Analyses) -> None:
+    again = analyse(results, margin_points=5, seed=3)
+    assert again.comparisons == found.comparisons
+    assert again.temperatures == found.temperatures
+    assert again.ensembles[5, 1].greedy == found.ensembles[5, 1].greedy
+
+
+def test_parts_of_any_size_give_the_same(tmp_path: Path, found: Analyses, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_BLOCK_IMAGES", 5)
+    run = stored_run(tmp_path, simulated_scores(IMAGES, MEMBERS), part_images=2)
+    other = analyse(run, margin_points=5, seed=3)
+    assert other.comparisons == found.comparisons
+    for place, ensembles in other.ensembles.items():
+        assert np.array_equal(ensembles.wrong, found.ensembles[place].wrong)
+    assert other.temperatures == found.temperatures
+
+
+def test_without_scores_it_is_said_what_cannot_be_had(tmp_path: Path, found: Analyses) -> None:
+    run = stored_run(tmp_path, simulated_scores(IMAGES, MEMBERS), keeps_scores=False)
+    other = analyse(run, margin_points=5, seed=3)
+    assert other.comparisons == found.comparisons
+    assert other.reliabilities == found.reliabilities
+    assert other.classes == found.classes
+    assert (other.ensembles, other.temperatures) == ({}, {})
+    assert other.members.keys() == found.members.keys()
+    why = "need scores, and this run stored none; evaluate with `store_scores=True`"
+    assert other.unavailable == {
+        "ensembles": f"ensembles of some of the members {why}",
+        "temperatures": f"temperatures {why}",
+    }
+    with pytest.raises(UnavailableError, match="means of some of the members need scores"):
+        read_scores(run, other.decisions)
+
+
+def test_of_a_decided_run_decisions_are_all_there_is(tmp_path: Path, results: Results, found: Analyses) -> None:
+    other = analyse(decided_run(tmp_path / "5", results, knows_top1=False), margin_points=5, seed=3)
+    assert other.comparisons == {5: found.comparisons[5]}
+    assert other.configurations == found.configurations
+    assert set(other.members) == {(5, 1), (5, 10)}
+    assert set(other.unavailable) == {"ensembles", "temperatures", "calibration", "top-1"}
+    assert "does not know every top-1 decision; evaluate with `top1=True`" in other.unavailable["top-1"]
+    assert "evaluate without `until_decided=True` and with" in other.unavailable["ensembles"]
+    assert other.classes.confused is None
+    assert set(other.classes.errors) == {5}
+    with pytest.raises(UnavailableError, match="top-1"):
+        compare_rows(other.decisions, 1)
+    both = analyse(decided_run(tmp_path / "both", results, knows_top1=True), margin_points=5, seed=3)
+    assert both.comparisons == found.comparisons
+
+
+def test_an_unfinished_run_is_partial_or_refused(tmp_path: Path) -> None:
+    run = stored_run(tmp_path, simulated_scores(20, 2), of_images=25)
+    with pytest.raises(InputError, match="5 of 25 images"):
+        analyse(run)
+    found = analyse(run, partial=True)
+    assert (found.missing, found.is_partial, len(found.decisions.images)) == (5, True, 20)
+
+
+def test_one_member_and_few_images_have_analyses(tmp_path: Path) -> None:
+    found = analyse(stored_run(tmp_path / "one", simulated_scores(3, 1)))
+    assert found.configurations == (Configuration(1, 1, "a"), Configuration(1, 10, "a"))
+    assert found.ensembles[5, 10].leave_one_out == ()
+    assert found.ensembles[5, 10].greedy is None
+    assert found.members[5, 1].diversity == ()
+
+
+def test_more_than_twelve_members_have_no_subsets(tmp_path: Path) -> None:
+    found = analyse(stored_run(tmp_path, simulated_scores(6, 13)))
+    assert found.unavailable == {
+        "ensembles": "13 members have 8191 subsets; all subsets are formed of up to 12 members"
+    }
+    assert found.ensembles == {}
+    assert len(found.temperatures) == 2
+
+
+def test_a_margin_is_checked_before_anything_is_read(results: Results) -> None:
+    with pytest.raises(InputError, match="`margin`"):
+        analyse(results, margin_points=0)
+
+
+def test_missing_rows_are_no_silent_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = stored_run(tmp_path, simulated_scores(6, 2))
+    tables = Results.tables
+    monkeypatch.setattr(Results, "tables", lambda self, columns: (each.slice(1) for each in tables(self, columns)))
+    with pytest.raises(EnsembleEvalError, match="lacks rows of some images"):
+        read_decisions(run)
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_analyses_load_no_torch(results: Results) -> None:
+    code = (
+        "import sys; from ensemble_eval.results.reading import read_results\n"
+        "from ensemble_eval.results.analyses import analyse\n"
+        "assert 'statsmodels' not in sys.modules\n"
+        "assert 'scipy' not in sys.modules\n"
+        f"analyse(read_results({str(results.folder)!r}))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
