@@ -66,10 +66,10 @@ def test_ranks_of_all_subsets_are_those_that_results_compute_or_store(results: R
     ]
     stored = results.predictions(["image", "member", "crops", "rank"])
     computed = results._computed_ranks([each for each in selections if each.is_computed])
-    ranks = pd.concat([stored, computed]).set_index(["member", "crops", "image"])["rank"]
+    ranks = pd.concat([stored, computed]).set_index(["member", "crops", "image"])["rank"].sort_index()
     for scheme, crops in enumerate(SCHEMES):
         for row, selection in enumerate(selections):
-            expected = ranks.loc[(selection.label, crops)].sort_index()
+            expected = ranks.loc[(selection.label, crops)]
             assert list(scores.ranks[scheme, row]) == list(expected)
 
 
