@@ -1,6 +1,6 @@
 """GoogLeNet and its variants, assembled from the stage table (Table 1, Figures 2 and 3)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -19,6 +19,9 @@ class Variant:
         last_pool_kernel: kernel of the pool before 5a (stride 2).
         adaptive_auxiliary_pool: pool the auxiliary heads' input adaptively to 4×4, not 5×5 with stride 3.
         reductions: Figure 2(b); without them Figure 2(a), the naive module.
+        same_padding: pad the first convolution as TensorFlow does.
+        ceil_mode: round the output sizes of max pools up.
+        linear: PaddleClas's form: no biases and no LRN, and ReLUs after the modules' concatenations alone.
     """
 
     batch_norm: bool
@@ -26,6 +29,9 @@ class Variant:
     last_pool_kernel: int
     adaptive_auxiliary_pool: bool
     reductions: bool
+    same_padding: bool = False
+    ceil_mode: bool = True
+    linear: bool = False
 
 
 # Three deviations from the paper, all of them torchvision's, whose state dicts this variant must fit:
@@ -39,6 +45,10 @@ PAPER = Variant(
 NAIVE = Variant(
     batch_norm=False, large_kernel=5, last_pool_kernel=3, adaptive_auxiliary_pool=False, reductions=False
 )
+# As TF-slim and Keras train it. At 224 pixels only the first convolution's padding differs from torchvision's.
+TENSORFLOW = replace(TORCHVISION, same_padding=True)
+# As PaddleClas trains it: its pools round down, so that the last of them gives 6×6.
+PADDLE = replace(PAPER, ceil_mode=False, linear=True)
 
 
 class GoogLeNetOutputs(NamedTuple):
@@ -102,19 +112,17 @@ class GoogLeNet(nn.Module):
         match stage:
             case stages.MaxPool(name, kernel, stride):
                 kernel = variant.last_pool_kernel if name == "maxpool4" else kernel
-                self._append_module(name, nn.MaxPool2d(kernel, stride, ceil_mode=True))
+                self._append_module(name, nn.MaxPool2d(kernel, stride, ceil_mode=variant.ceil_mode))
                 out_channels = in_channels
             case stages.Convolution(name, kernel, stride, channels):
                 out_channels = stages.scaled(channels, width)
-                unit = layers.ConvolutionUnit(in_channels, out_channels, kernel, stride, variant.batch_norm)
-                self._append_module(name, unit)
+                self._append_module(name, _convolution(variant, in_channels, out_channels, kernel, stride))
             case stages.Inception(name):
-                module_class = layers.InceptionModule if variant.reductions else layers.NaiveInceptionModule
-                module = module_class(in_channels, stage, width, variant.large_kernel, variant.batch_norm)
+                module = _inception(variant, in_channels, stage, width)
                 self._append_module(name, module)
                 out_channels = module.out_channels
         # Section 5's network normalises after the first pool and after the 3×3 convolution.
-        if not variant.batch_norm and stage.name in ("maxpool1", "conv3"):
+        if not (variant.batch_norm or variant.linear) and stage.name in ("maxpool1", "conv3"):
             lrn = layers.LocalResponseNorm(layers.LRN_SIZE, layers.LRN_ALPHA, layers.LRN_BETA, layers.LRN_K)
             self._append_module(f"{stage.name}_lrn", lrn)
         return out_channels
@@ -122,6 +130,31 @@ class GoogLeNet(nn.Module):
     def _append_module(self, name: str, module: nn.Module) -> None:
         self.add_module(name, module)
         self._trunk.append(name)
+
+
+def _convolution(
+    variant: Variant, in_channels: int, out_channels: int, kernel: int, stride: int
+) -> layers.ConvolutionUnit:
+    return layers.ConvolutionUnit(
+        in_channels,
+        out_channels,
+        kernel,
+        stride,
+        variant.batch_norm,
+        bias=False if variant.linear else None,
+        same_padding=variant.same_padding and stride > 1,
+        activation=not variant.linear,
+    )
+
+
+def _inception(
+    variant: Variant, in_channels: int, stage: stages.Inception, width: float
+) -> layers.InceptionModule | layers.NaiveInceptionModule:
+    if not variant.reductions:
+        return layers.NaiveInceptionModule(in_channels, stage, width, variant.large_kernel, variant.batch_norm)
+    return layers.InceptionModule(
+        in_channels, stage, width, variant.large_kernel, variant.batch_norm, linear=variant.linear
+    )
 
 
 def _auxiliary_head(

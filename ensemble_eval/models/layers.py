@@ -26,26 +26,76 @@ class LocalResponseNorm(nn.LocalResponseNorm):
         return super().forward(input.float()).to(input.dtype)
 
 
-class ConvolutionUnit(nn.Module):
-    """Convolution and ReLU: with batch norm between them and no bias, or with a bias as in the paper."""
+class SameConvolution(nn.Conv2d):
+    """A convolution padded as TensorFlow's "SAME" does it: an odd number of zeros has the extra one right and
+    below.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int, batch_norm: bool) -> None:
+    That differs from equal padding on both sides only where the stride is above 1 and the size divides by it.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in torch)
+        """float [B, in, H, W] -> [B, out, ceil(H / stride), ceil(W / stride)]."""
+        sides: list[int] = []
+        for size, kernel, stride in zip(input.shape[:1:-1], self.kernel_size, self.stride, strict=True):
+            zeros = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            sides += [zeros // 2, zeros - zeros // 2]
+        return super().forward(functional.pad(input, sides))
+
+
+class ConvolutionUnit(nn.Module):
+    """Convolution and ReLU: with batch norm between them and no bias, or with a bias as in the paper.
+
+    Args:
+        in_channels, out_channels, kernel, stride: of the convolution.
+        batch_norm: between convolution and ReLU.
+        bias: of the convolution; None for one where there is no batch norm.
+        same_padding: pad as TensorFlow does, not equally on both sides.
+        activation: without it there is no ReLU.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int,
+        batch_norm: bool,
+        *,
+        bias: bool | None = None,
+        same_padding: bool = False,
+        activation: bool = True,
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=not batch_norm
+        convolution = SameConvolution if same_padding else nn.Conv2d
+        self.conv = convolution(
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=0 if same_padding else kernel // 2,
+            bias=not batch_norm if bias is None else bias,
         )
         self.bn = nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS) if batch_norm else None
+        self._activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """float [B, in, H, W] -> [B, out, ceil(H / stride), ceil(W / stride)]."""
         x = self.conv(x)
         if self.bn is not None:
             x = self.bn(x)
-        return functional.relu(x, inplace=True)
+        return functional.relu(x, inplace=True) if self._activation else x
+
+    def extra_repr(self) -> str:
+        """Networks are told apart by their printed form, so that it says what no submodule shows."""
+        return "" if self._activation else "no activation"
 
 
 class InceptionModule(nn.Module):
-    """Figure 2(b): four branches with 1×1 reductions, concatenated along the channels."""
+    """Figure 2(b): four branches with 1×1 reductions, concatenated along the channels.
+
+    With `linear`, which is PaddleClas's form, no convolution has a bias or an activation, and one ReLU follows the
+    concatenation.
+    """
 
     def __init__(
         self,
@@ -54,11 +104,15 @@ class InceptionModule(nn.Module):
         width: float,
         large_kernel: int,
         batch_norm: bool,
+        *,
+        linear: bool = False,
     ) -> None:
         super().__init__()
+        self._linear = linear
 
         def unit(inputs: int, channels: int, kernel: int) -> ConvolutionUnit:
-            return ConvolutionUnit(inputs, channels, kernel, 1, batch_norm)
+            bias = False if linear else None
+            return ConvolutionUnit(inputs, channels, kernel, 1, batch_norm, bias=bias, activation=not linear)
 
         def channels(count: int) -> int:
             return stages.scaled(count, width)
@@ -78,7 +132,8 @@ class InceptionModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """float [B, in, H, W] -> [B, out_channels, H, W]."""
-        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
+        x = torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
+        return functional.relu(x, inplace=True) if self._linear else x
 
 
 class NaiveInceptionModule(nn.Module):

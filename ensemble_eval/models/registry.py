@@ -14,6 +14,8 @@ ARCHITECTURES: dict[str, googlenet.Variant] = {
     "googlenet": googlenet.TORCHVISION,
     "googlenet-paper": googlenet.PAPER,
     "googlenet-naive": googlenet.NAIVE,
+    "googlenet-tensorflow": googlenet.TENSORFLOW,
+    "googlenet-paddle": googlenet.PADDLE,
 }
 PYTHON_PREFIX = "python:"
 _OPTIONS = ("width", "dropout", "auxiliary_dropout")
