@@ -1,5 +1,6 @@
 """What a run is given, opened and found usable before any work starts."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 
 from ensemble_eval.backends.choice import PredictMaker, choose_backend, compiles, default_batch_size
+from ensemble_eval.backends.selection import SelectedOutputs
 from ensemble_eval.crops.schemes import CROP_SIZE, schemes_up_to
 from ensemble_eval.datasets.items import Dataset, is_hidden
 from ensemble_eval.datasets.opening import open_dataset
@@ -18,6 +20,7 @@ from ensemble_eval.evaluation.function_member import FunctionMember
 from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.devices import choose_device, device_of_rank
 from ensemble_eval.launch.place import Place
+from ensemble_eval.members.class_orders import output_selection
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256, network_sha256
 from ensemble_eval.members.loading import load_member
@@ -98,17 +101,22 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
     """
     device = device_of_rank(settings.device, place.local_rank)
     ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
-    make = PredictMaker(sources.backend, num_classes, device, settings.precision)
+    # Members of one number of outputs share what a backend prepares.
+    maker = functools.cache(lambda outputs: PredictMaker(sources.backend, outputs, device, settings.precision))
     batch_size = settings.batch_size or default_batch_size(device)
     members: dict[str, Predict] = {}
-    hashes = {}
+    hashes: dict[str, str] = {}
+    notes: list[str] = []
     for member in ensemble.members:
+        selection = output_selection(member, ensemble.classes)
+        outputs = selection.num_outputs if selection else num_classes
         if member.predict is not None:
-            members[member.name] = FunctionMember(member.name, member.predict, num_classes, device)
-            continue
-        network = load_member(member, num_classes, trust_python=settings.trust_python)
-        hashes[member.name] = network_sha256(network)
-        members[member.name] = make(member, network)
+            predict: Predict = FunctionMember(member.name, member.predict, outputs, device)
+        else:
+            network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
+            hashes[member.name] = network_sha256(network)
+            predict = maker(outputs)(member, network)
+        members[member.name] = SelectedOutputs(predict, selection, device) if selection else predict
     for predict in members.values():
         whole = compiles(sources.backend) or isinstance(predict, FunctionMember)
         _try(predict, batch_size if whole else 1, device)
@@ -117,7 +125,7 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
         sources.dataset,
         sources.backend,
         sources.weights_sha256,
-        (*sources.warnings, *same_weights(hashes)),
+        (*sources.warnings, *notes, *same_weights(hashes)),
         device,
         members,
     )
@@ -202,11 +210,14 @@ def check_networks(settings: Settings, sources: Sources) -> tuple[str, ...]:
         InputError: a member cannot be used.
     """
     hashes = {}
+    notes: list[str] = []
     for member in sources.ensemble.members:
         if member.predict is None:
-            network = load_member(member, sources.ensemble.classes.count, trust_python=settings.trust_python)
+            selection = output_selection(member, sources.ensemble.classes)
+            outputs = selection.num_outputs if selection else sources.ensemble.classes.count
+            network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
             hashes[member.name] = network_sha256(network)
-    return tuple(same_weights(hashes))
+    return (*notes, *same_weights(hashes))
 
 
 def same_weights(sha256: Mapping[str, str]) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """What an ensemble is: its members, how each wants its pixels, and the classes of their outputs (torch-free)."""
 
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ensemble_eval import files, toml_tables
 from ensemble_eval.errors import InputError, located
+from ensemble_eval.members.stated import refuse_contradictions, the_source
 from ensemble_eval.toml_tables import bounds
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ IMAGENET_1K = "imagenet-1k"
 ENSEMBLE_ROWS = "ensemble"
 _IMAGENET_1K_CLASSES = 1000
 _MAX_CLASS_FILE_BYTES = 1 << 26
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_GOES_WITH = {"weights": {"arch", "options", "sha256", "input"}, "network": {"input"}, "predict": {"fingerprint"}}
+# The first output stands for no class, and the others for the classes in their order.
+BACKGROUND_FIRST = "background-first"
 
 Interpolation = Literal["bilinear", "bicubic"]
 # uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
@@ -97,8 +97,9 @@ class Member:
 
     Args:
         name: tells the members of an ensemble apart.
-        weights: file of a state dict. It needs `arch`.
-        arch: architecture of the weights: a name of the registry, or `python:package.module:callable`.
+        weights: file of any format that is recognised. What is not stated about it, the file says.
+        arch: architecture of the weights: a name of the registry, or `python:package.module:callable`; None for
+            what the file says, which is opened for that.
         options: arguments of the architecture.
         sha256: of the file, in hexadecimal; checked when given.
         network: any torch module: normalised float32 [B, 3, 224, 224] -> logits [B, classes]. It needs `input`. A
@@ -107,7 +108,12 @@ class Member:
             It does its own preprocessing and applies its own softmax.
         fingerprint: a text that changes whenever `predict` would return something else. A run that is stored
             needs it, because a function has no weights to be told by.
-        input: how the network wants its pixels; for `weights`, ImageNet's format unless given.
+        input: how the network wants its pixels; for `weights`, what the file says, or ImageNet's format.
+        outputs: what the outputs stand for: None for the classes in their order, `background-first`, or the path
+            of a table with the class of each output, one a line, and `-` where there is none.
+        renormalise: with `outputs`, whether the probabilities of the classes are divided by their sum.
+        averaged: which of raw and averaged weights in a training script's file to take; None for the averaged
+            where both are there.
 
     Raises:
         InputError: arguments that contradict one another, or not enough of them.
@@ -130,6 +136,9 @@ class Member:
     predict: PredictFunction | None = field(repr=False)
     fingerprint: str | None
     input: InputFormat
+    outputs: str | Path | None
+    renormalise: bool
+    averaged: bool | None
 
     def __init__(
         self,
@@ -143,18 +152,25 @@ class Member:
         predict: PredictFunction | None = None,
         fingerprint: str | None = None,
         input: InputFormat | None = None,  # noqa: A002 (its name in manifests)
+        outputs: str | Path | None = None,
+        renormalise: bool | None = None,
+        averaged: bool | None = None,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise InputError(f"a member's name is a text, not {name!r}")
         stated: dict[str, Any] = {"arch": arch, "options": options or None, "sha256": sha256}
-        stated |= {"fingerprint": fingerprint, "input": input}
-        with located(f"member {name}"):
-            source = _the_one({"weights": weights, "network": network, "predict": predict})
-            known = _known(source, network, predict)
-            _refuse_contradictions(source, stated, known)
-        given = {field: value for field, value in stated.items() if value is not None}
-        values: dict[str, Any] = {"options": {}, "sha256": None, "fingerprint": None, **known, **given}
+        stated |= {"fingerprint": fingerprint, "input": input, "outputs": outputs, "averaged": averaged}
+        stated["renormalise"] = renormalise or None
         path = None if weights is None else Path(weights)
+        with located(f"member {name}"):
+            source = the_source({"weights": weights, "network": network, "predict": predict})
+            known = _known(source, network, predict)
+            refuse_contradictions(source, stated, known)
+            if path is not None and arch is None:
+                known |= _said_by(path, averaged)
+                stated["options"] = {**known["options"], **(options or {})} or None
+        given = {field: value for field, value in stated.items() if value is not None}
+        values = {**dict.fromkeys(stated), "options": {}, "renormalise": False, **known, **given}
         _set(self, name=name, weights=path, network=network, predict=predict, **values)
 
 
@@ -260,13 +276,11 @@ def _class_names(names: Sequence[str], place: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _the_one(sources: Mapping[str, object]) -> str:
-    given = [name for name, value in sources.items() if value is not None]
-    if not given:
-        raise InputError("there is nothing to predict with; give `weights` and `arch`, `network`, or `predict`")
-    if len(given) > 1:
-        raise InputError(f"`{given[0]}` and `{given[1]}` exclude each other; give one of them")
-    return given[0]
+def _said_by(path: Path, averaged: bool | None) -> dict[str, Any]:
+    # Only here: reading weights needs torch, and a member that is stated in full does not.
+    from ensemble_eval.members.describing import said_by
+
+    return said_by(path, averaged=averaged)
 
 
 def _known(source: str, network: "nn.Module | None", predict: PredictFunction | None) -> dict[str, Any]:
@@ -281,18 +295,3 @@ def _known(source: str, network: "nn.Module | None", predict: PredictFunction | 
     if torch is None or not isinstance(network, torch.nn.Module):
         raise InputError(f"`network` is a torch.nn.Module, not {type(network).__name__}; or give `predict`")
     return {"arch": f"memory:{type(network).__module__}.{type(network).__qualname__}"}
-
-
-def _refuse_contradictions(source: str, stated: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    for name, value in stated.items():
-        if value is not None and name not in _GOES_WITH[source] and value != known.get(name):
-            raise InputError(f"`{name}` does not go with `{source}`; leave it out")
-    if source == "weights" and not stated["arch"]:
-        raise InputError("`weights` need `arch`, the name of their architecture; add it")
-    if source == "network" and stated["input"] is None:
-        raise InputError("`network` needs `input`, such as `input=InputFormat.imagenet()`; add it")
-    sha256, fingerprint = stated["sha256"], stated["fingerprint"]
-    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
-        raise InputError(f"`sha256` is 64 lower-case hexadecimal digits, not {sha256!r}")
-    if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint):
-        raise InputError(f"`fingerprint` is a text, not {fingerprint!r}")

@@ -1,6 +1,7 @@
 """What tells one member from another whatever it is called: the key of a run holds it."""
 
 import hashlib
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,8 @@ from ensemble_eval.members.weights import weights_sha256
 def member_sha256(member: Member) -> str:
     """The SHA-256 of what a member's predictions come from, in hexadecimal.
 
-    It is that of the file of weights; or of all parameters and buffers of a network in memory, and of its class;
-    or of a predict function's `fingerprint`.
+    It is that of the file of weights, and of how its outputs are read where that is stated; or of all parameters
+    and buffers of a network in memory, and of its class; or of a predict function's `fingerprint`.
 
     Raises:
         InputError: there is no such file, a tensor whose bytes cannot be read, or no fingerprint.
@@ -25,13 +26,22 @@ def member_sha256(member: Member) -> str:
             tensors = network_sha256(member.network)
         return hashlib.sha256(f"{member.arch} {tensors}".encode()).hexdigest()
     if member.predict is None:
-        return weights_sha256(weights_of(member))
+        return _with_statements(weights_sha256(weights_of(member)), member)
     if member.fingerprint is None:
         raise InputError(
             f"member {member.name}: a predict function has no weights to tell it by; give `fingerprint`, a text "
             "that changes whenever the function would return something else"
         )
     return hashlib.sha256(member.fingerprint.encode()).hexdigest()
+
+
+def _with_statements(sha256: str, member: Member) -> str:
+    """A member that states neither is told by its file alone, as by earlier versions."""
+    if member.outputs is None and member.averaged is None:
+        return sha256
+    order = weights_sha256(member.outputs) if isinstance(member.outputs, Path) else member.outputs
+    statements = f"{sha256} averaged {member.averaged} outputs {order} renormalise {member.renormalise}"
+    return hashlib.sha256(statements.encode()).hexdigest()
 
 
 def network_sha256(network: nn.Module) -> str:

@@ -9,8 +9,6 @@ from ensemble_eval.errors import InputError, first_names
 
 # A counter that only training reads; weights converted from other frameworks do not have it.
 _TRAINING_COUNTER = "num_batches_tracked"
-# What these put before each key of the network that they wrap.
-_WRAPPERS = {"module.": "DataParallel or DistributedDataParallel", "_orig_mod.": "torch.compile"}
 
 
 def fit(network: nn.Module, tensors: Mapping[str, Tensor], *, weights: str, arch: str) -> None:
@@ -26,20 +24,10 @@ def fit(network: nn.Module, tensors: Mapping[str, Tensor], *, weights: str, arch
         InputError: names that are missing or too many, another shape or kind of number, NaN or infinity.
     """
     expected = network.state_dict()
-    _refuse_wrapped(tensors, weights)
     _refuse_other_names(expected, tensors, weights, arch)
     for name, tensor in tensors.items():
         _refuse_other_tensor(expected[name], tensor, f"{weights}: {name}", arch)
     network.load_state_dict(tensors, strict=False)  # the strictness above has better sentences
-
-
-def _refuse_wrapped(tensors: Mapping[str, Tensor], weights: str) -> None:
-    for prefix, wrapper in _WRAPPERS.items():
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            raise InputError(
-                f"{weights} holds the keys of a network inside {wrapper}: each begins with {prefix!r}; "
-                "save the state dict of the network inside it"
-            )
 
 
 def _refuse_other_names(

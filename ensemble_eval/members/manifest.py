@@ -1,7 +1,7 @@
 """Ensemble manifests: TOML to ensembles and back.
 
-A manifest states everything about a member that its weights do not: architecture, options and how pixels
-become its input. Nothing of this is ever guessed from the weights' values.
+A manifest states what its weights do not say about a member: architecture, options, how pixels become its input,
+what its outputs stand for. Nothing of this is ever guessed from the weights' values.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError, located
 from ensemble_eval.files import write_atomically
 from ensemble_eval.members.ensemble import (
+    BACKGROUND_FIRST,
     IMAGENET_1K,
     ClassList,
     Ensemble,
@@ -27,6 +28,7 @@ from ensemble_eval.members.ensemble import (
     weights_of,
 )
 
+_DEFAULT = {"renormalise": False, "averaged": None}
 # Fields of a member's input that a manifest must state, because nothing is guessed.
 _STATED = ("channels", "scale", "mean", "std")
 
@@ -42,9 +44,12 @@ class _Document:
 @dataclass(frozen=True)
 class _MemberRow:
     name: str
-    arch: str
     weights: str
-    input: Mapping[str, Any]
+    arch: str | None = None
+    input: Mapping[str, Any] | None = None
+    outputs: str | None = None
+    renormalise: bool | None = None
+    averaged: bool | None = None
     sha256: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -81,7 +86,11 @@ def write_manifest(path: Path, ensemble: Ensemble) -> None:
         "name": ensemble.name,
         "interpolation": ensemble.interpolation,
         "classes": IMAGENET_1K if classes.names is None else relative(_class_file(classes)),
-        "members": [member_table(member, relative(weights_of(member))) for member in ensemble.members],
+        "members": [
+            member_table(member, relative(weights_of(member)))
+            | ({"outputs": relative(member.outputs)} if isinstance(member.outputs, Path) else {})
+            for member in ensemble.members
+        ],
     }
     write_atomically(path, tomli_w.dumps(document).encode())
 
@@ -91,6 +100,11 @@ def member_table(member: Member, weights: str) -> dict[str, Any]:
     row: dict[str, Any] = {"name": member.name, "arch": member.arch, "weights": weights}
     if member.sha256 is not None:
         row["sha256"] = member.sha256
+    if member.outputs is not None:
+        row["outputs"] = str(member.outputs)
+    for name in ("renormalise", "averaged"):
+        if (value := getattr(member, name)) not in (None, _DEFAULT[name]):
+            row[name] = value
     row["options"] = dict(member.options)
     row["input"] = {
         name: list(value) if isinstance(value, tuple) else value for name, value in asdict(member.input).items()
@@ -110,16 +124,47 @@ def member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Mem
         InputError: an unknown, missing or impossible field.
     """
     row = toml_tables.fill(_MemberRow, table, place)
-    input_format = toml_tables.fill(InputFormat, row.input, f"{place}, input", required=_STATED)
+    input_format = None
+    if row.input is not None:
+        input_format = toml_tables.fill(InputFormat, row.input, f"{place}, input", required=_STATED)
     with located(place):
+        weights = _weights(row.weights, folder)
+        if row.arch is not None and input_format is None:
+            input_format = _input_of(weights, row.averaged)
         return Member(
             row.name,
-            weights=folder / row.weights,
+            weights=weights,
             arch=row.arch,
             options=row.options,
             sha256=row.sha256,
             input=input_format,
+            outputs=None if row.outputs is None else _outputs(row.outputs, folder),
+            renormalise=row.renormalise,
+            averaged=row.averaged,
         )
+
+
+def _weights(weights: str, folder: Path) -> Path:
+    """The file that a manifest names, by path or as a published one."""
+    if ":" not in weights:
+        return folder / weights
+    # Only here: what is published is found by libraries that take long to import.
+    from ensemble_eval.members.importers.published import published_file
+
+    return published_file(weights) or folder / weights
+
+
+def _outputs(outputs: str, folder: Path) -> str | Path:
+    return outputs if outputs == BACKGROUND_FIRST else folder / outputs
+
+
+def _input_of(weights: Path, averaged: bool | None) -> InputFormat:
+    from ensemble_eval.members.describing import describe
+
+    found = describe(weights, averaged=averaged)
+    if found.input is None and found.arch is None:
+        raise InputError(f"the weights {weights} do not say how their network wants its pixels; state `input`")
+    return found.input or InputFormat()
 
 
 def _class_file(classes: ClassList) -> Path:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _METADATA_KEY = "ensemble_eval"
+# A safetensors file starts with the length of its JSON header, then the header.
+_HEADER_LENGTH_BYTES = 8
 
 
 def save_weights(path: Path, state_dict: "Mapping[str, Tensor]", member: Member, classes: ClassList) -> str:
@@ -37,6 +39,18 @@ def save_weights(path: Path, state_dict: "Mapping[str, Tensor]", member: Member,
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
     write_atomically(path, save(tensors, metadata={_METADATA_KEY: json.dumps(description)}))
     return sha256_of(path)
+
+
+def is_described(path: Path) -> bool:
+    """Whether a file is safetensors that say what network and preprocessing they are for."""
+    try:
+        with path.open("rb") as file:
+            if file.read(_HEADER_LENGTH_BYTES + 1)[_HEADER_LENGTH_BYTES:] != b"{":
+                return False
+        with safe_open(path, framework="np") as described:
+            return _METADATA_KEY in (described.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
 
 
 def read_member(path: Path) -> tuple[Member, ClassList]:

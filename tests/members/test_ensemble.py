@@ -57,7 +57,7 @@ def test_a_member_can_be_renamed(member: Member) -> None:
             "`weights` and `network` exclude each other; give one of them",
         ),
         ({"network": NETWORK, "predict": _probabilities}, "`network` and `predict` exclude each other"),
-        ({"weights": "a.pth"}, "`weights` need `arch`, the name of their architecture; add it"),
+        ({"weights": "a.pth"}, "the weights a.pth do not exist"),
         ({"weights": "a.pth", "arch": "googlenet", "sha256": "0" * 63}, "`sha256` is 64 lower-case hexadecimal"),
         (
             {"weights": "a.pth", "arch": "googlenet", "fingerprint": "1"},

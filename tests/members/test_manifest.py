@@ -118,9 +118,9 @@ INPUT_LINE = (
     [
         ('name = "googlenet-2"', "", "the field 'name' is missing; add it"),
         ('classes = "imagenet-1k"', "", "the field 'classes' is missing; add it"),
-        ('arch = "googlenet"', "", "member 1: the field 'arch' is missing; add it"),
+        ('arch = "googlenet"', "", "a.safetensors do not exist; check the path in the manifest"),
         ('weights = "/weights/b.pth"', "", "member 2: the field 'weights' is missing; add it"),
-        (INPUT_LINE, "", "member 2: the field 'input' is missing; add it"),
+        (INPUT_LINE, "", "member 2: the weights /weights/b.pth do not exist"),
         ('channels = "bgr", ', "", "member 1, input: the field 'channels' is missing; add it"),
         ('name = "googlenet-2"', 'name = "x"\ncolour = 1', "unknown field 'colour'; remove it or mend its name"),
         ('name = "a"', 'name = "a"\nwidth = 2.0', "member 1: unknown field 'width'; remove it or mend its name"),

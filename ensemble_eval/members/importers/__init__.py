@@ -1,0 +1,1 @@
+"""Files of weights of many formats, recognised by their content and read without running code."""

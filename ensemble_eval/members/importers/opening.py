@@ -1,0 +1,62 @@
+"""Which importer reads a file of weights: told by its first bytes, never by its name."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.files import sha256_of
+from ensemble_eval.members.importers import torch_files
+from ensemble_eval.members.importers.imported import Imported
+
+_HEAD_BYTES = 4096
+_LEAST_BYTES = 9
+
+
+@dataclass(frozen=True)
+class _Format:
+    recognises: Callable[[bytes], bool]
+    read: Callable[[Path], Imported]
+
+
+# In the order in which they are asked; those whose first bytes leave no doubt come first.
+_FORMATS: Sequence[_Format] = ()
+
+
+def read_weights(
+    path: Path, *, sha256: str | None = None, averaged: bool | None = None, names: Collection[str] = ()
+) -> Imported:
+    """Read a file of weights of any format that is known.
+
+    Args:
+        path: of the file.
+        sha256: of the file, in hexadecimal; checked when given.
+        averaged: which of raw and averaged weights of a training script to take; None for the averaged where both
+            are there.
+        names: of the network that the tensors are for; prefixes that it has itself are not taken for a wrapper's.
+
+    Raises:
+        InputError: missing, truncated, of another SHA-256, of no format that is known, or of one that needs a
+            library which is not installed.
+    """
+    if not path.is_file():
+        raise InputError(f"the weights {path} do not exist; check the path in the manifest")
+    if sha256 is not None and (actual := sha256_of(path)) != sha256:
+        raise InputError(
+            f"the weights {path} have the SHA-256 {actual}, the manifest says {sha256}; get the right file"
+        )
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if len(head) < _LEAST_BYTES:
+        raise InputError(f"the weights {path} are damaged or truncated ({len(head)} bytes); get the file again")
+    if not (torch_files.is_safetensors(head) or torch_files.is_torch(head)):
+        for known in _FORMATS:
+            if known.recognises(head):
+                _refuse_averaged(averaged, path)
+                return known.read(path)
+    return torch_files.read(path, averaged=averaged, names=names)
+
+
+def _refuse_averaged(averaged: bool | None, path: Path) -> None:
+    if averaged is not None:
+        raise InputError(f"the weights {path} are of a format that holds one set of weights; leave `averaged` out")
