@@ -10,10 +10,12 @@ import click
 from ensemble_eval import __version__
 from ensemble_eval.cli.check import check
 from ensemble_eval.cli.compare import compare
+from ensemble_eval.cli.convert import convert
 from ensemble_eval.cli.crops import crops
 from ensemble_eval.cli.demo_data import demo_data
 from ensemble_eval.cli.describe import describe
 from ensemble_eval.cli.environment import PREFIX, unknown_variables
+from ensemble_eval.cli.inspect import inspect
 from ensemble_eval.cli.merge import merge
 from ensemble_eval.cli.output import Context, complain, complain_of, print_in_any_encoding, warn
 from ensemble_eval.cli.run import run
@@ -60,7 +62,7 @@ def cli() -> None:
         warn(sentence)
 
 
-for command in (run, submit, status, merge, compare, check, crops, describe, train, demo_data):
+for command in (run, submit, status, merge, compare, check, inspect, convert, crops, describe, train, demo_data):
     cli.add_command(command)
 for command in (cli, *cli.commands.values()):
     command.context_class = Context

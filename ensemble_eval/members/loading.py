@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError, first_line, located
 from ensemble_eval.members.building import build
-from ensemble_eval.members.ensemble import InputFormat, Member, weights_of
+from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.members.fitting import fit
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.importers.opening import read_weights
+from ensemble_eval.members.wording import input_text
 from ensemble_eval.models.registry import ARCHITECTURES
 from ensemble_eval.models.stages import without_auxiliary_heads
 
@@ -72,15 +73,9 @@ def _refuse_contradictions(member: Member, found: Imported, num_outputs: int) ->
 def _overruled(member: Member, found: Imported) -> Iterator[str]:
     """What the manifest states otherwise than the file; the manifest wins, and the user should know."""
     if found.input is not None and member.input != found.input:
-        yield f"its weights want {_short(found.input)}; what is stated is used: {_short(member.input)}"
+        yield f"its weights want {input_text(found.input)}; what is stated is used: {input_text(member.input)}"
     if found.outputs is not None and member.outputs != found.outputs:
         yield f"the outputs of its weights are {found.outputs}; what is stated is used: {member.outputs}"
-
-
-def _short(input_format: InputFormat) -> str:
-    mean, std = (", ".join(f"{value:g}" for value in values) for values in (input_format.mean, input_format.std))
-    remapped = ", transform_input" if input_format.transform_input else ""
-    return f"{input_format.channels.upper()} / {input_format.scale:g}, mean ({mean}), std ({std}){remapped}"
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:

@@ -1,0 +1,38 @@
+"""`ensemble-eval inspect`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--raw", is_flag=True, help="Take the raw weights where averaged ones are there too.")
+def inspect(file: Path, raw: bool) -> None:
+    """Say what a FILE of weights is and how it will be read.
+
+    Prints format, architecture, outputs and preprocessing, what is missing, the accuracy that was published for
+    such a file, and the entry of a manifest. FILE may also be a published name, such as torchvision:….
+    """
+    from ensemble_eval.cli.output import say
+    from ensemble_eval.members.converting import inspect as inspected
+    from ensemble_eval.members.ensemble import InputFormat
+    from ensemble_eval.members.importers.published import published_file
+    from ensemble_eval.members.wording import input_text
+
+    path = published_file(str(file)) or file
+    outcome = inspected(path, averaged=False if raw else None)
+    said = outcome.said
+    options = "".join(f", {name} {value:g}" for name, value in said.options.items())
+    order = "the classes in their order" if said.outputs is None else said.outputs
+    outputs = f"{said.num_outputs}: {order}" if said.num_outputs is not None else "not known"
+    say(f"file          {path}")
+    say(f"format        {said.format}")
+    say(f"architecture  {said.arch or 'not known'}{options}")
+    say(f"outputs       {outputs}")
+    say(f"input         {input_text(said.input or InputFormat.imagenet())}")
+    say(f"published     {said.published or 'no accuracy is known for such a file'}")
+    for label, sentences in (("note", said.notes), ("missing", outcome.missing or ("nothing",))):
+        for sentence in sentences:
+            say(f"{label:14}{sentence}")
+    say(f'entry         [[members]] name = "{path.stem}", weights = "{file}"')

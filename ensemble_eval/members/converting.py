@@ -1,0 +1,96 @@
+"""From weights of any format that is recognised to ours, which describes itself; and what a file is."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.members.describing import describe
+from ensemble_eval.members.ensemble import BACKGROUND_FIRST, IMAGENET_1K, Member, class_list
+from ensemble_eval.members.importers.imported import Imported
+from ensemble_eval.members.loading import load_member
+from ensemble_eval.members.saving import save_weights
+
+_IMAGENET_1K_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What a file of weights is, and whether it can be used as it is.
+
+    Attributes:
+        said: what the file says about its member.
+        missing: sentences, each of something that the file does not say or hold.
+    """
+
+    said: Imported
+    missing: tuple[str, ...]
+
+
+def inspect(path: Path, *, averaged: bool | None = None) -> Inspected:
+    """What a file of weights is, how it will be read, and what is missing.
+
+    Args:
+        path: of the file.
+        averaged: which of raw and averaged weights is meant; None for the averaged where both are there.
+
+    Raises:
+        InputError: the file is damaged, or of no format that is known.
+    """
+    said = describe(path, averaged=averaged)
+    missing = []
+    if said.arch is None:
+        missing.append("the architecture is none that is known; state `arch` and `input` in the manifest")
+    elif said.num_outputs is not None:
+        try:
+            load_member(Member(path.name, weights=path, averaged=averaged), said.num_outputs)
+        except InputError as error:
+            missing.append(str(error))
+    if said.arch is not None and said.input is None:
+        missing.append(
+            "the preprocessing is not in the file; ImageNet's is taken unless the manifest states `input`"
+        )
+    return Inspected(said, tuple(missing))
+
+
+def convert(path: Path, out: Path, *, classes: str | Path | None = None, averaged: bool | None = None) -> Member:
+    """Write weights of any format that is recognised as safetensors that describe themselves.
+
+    Args:
+        path: of the weights.
+        out: the file to write; it must not be there.
+        classes: see `class_list`; None for `imagenet-1k`, where the weights have so many outputs.
+        averaged: which of raw and averaged weights to take; None for the averaged where both are there.
+
+    Returns:
+        The member that `out` describes.
+
+    Raises:
+        InputError: the weights cannot be read, are of no architecture that we build, or have another number of
+            classes; or `out` exists or cannot be written.
+    """
+    if out.exists():
+        raise InputError(f"{out} is there already; choose another `out`")
+    said = describe(path, averaged=averaged)
+    member = Member(out.stem, weights=path, averaged=averaged)
+    if said.num_outputs is None:
+        raise InputError(
+            f"{path} is {said.format}, which runs as it is and is not converted; name it in a manifest"
+        )
+    without_class = 1 if said.outputs == BACKGROUND_FIRST else 0
+    if classes is None and said.num_outputs - without_class != _IMAGENET_1K_CLASSES:
+        raise InputError(
+            f"{path} has {said.num_outputs} outputs, which are not the 1000 classes of imagenet-1k; "
+            "give `classes`, a text file with one class a line"
+        )
+    names = class_list(IMAGENET_1K if classes is None else classes)
+    network = load_member(member, names.count + without_class)
+    described = Member(
+        member.name,
+        weights=out,
+        arch=member.arch,
+        options=member.options,
+        input=member.input,
+        outputs=member.outputs,
+    )
+    save_weights(out, network.state_dict(), described, names)
+    return described
