@@ -1,0 +1,190 @@
+"""Caffe's `.caffemodel`: the network that its model zoo calls bvlc_googlenet, and what was trained from it.
+
+The file is one protocol buffer. The few fields that are read are described here by their numbers in Caffe's
+`caffe.proto`; no code is generated from it, and fields that are not described are skipped.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.members.ensemble import InputFormat
+from ensemble_eval.members.importers.extras import required
+from ensemble_eval.members.importers.imported import Imported
+from ensemble_eval.members.importers.layouts import options_of
+from ensemble_eval.members.importers.names import convolutions
+from ensemble_eval.models.layers import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+_BLUE_GREEN_RED_MEANS = (104.0, 117.0, 123.0)
+_STEM = {"conv1": "conv1/7x7_s2", "conv2": "conv2/3x3_reduce", "conv3": "conv2/3x3"}
+_COLUMNS = {"pool_projection": "pool_proj"}
+# A network that was trained further has another name for the layer whose classes are others.
+_CLASSIFIER = "loss3/classifier"
+_PUBLISHED = "68.7% top-1 and 88.9% top-5 (bvlc_googlenet)"
+_MAX_DIMENSIONS = 4
+# Field types of descriptor.proto, and whether a field repeats.
+_INT32, _INT64, _FLOAT, _STRING, _BYTES, _MESSAGE = 5, 3, 2, 9, 12, 11
+# By message: name, number in caffe.proto, type, whether it repeats, and the type's name for messages. The
+# numbers of a blob are one packed field, which on the wire is the same as a string of bytes.
+_SCHEMA: Mapping[str, tuple[tuple[str, int, int, bool, str], ...]] = {
+    "Shape": (("dim", 1, _INT64, True, ""),),
+    "Blob": (
+        ("num", 1, _INT32, False, ""),
+        ("channels", 2, _INT32, False, ""),
+        ("height", 3, _INT32, False, ""),
+        ("width", 4, _INT32, False, ""),
+        ("data", 5, _BYTES, False, ""),
+        ("shape", 7, _MESSAGE, False, "Shape"),
+    ),
+    "Lrn": (
+        ("local_size", 1, _INT32, False, ""),
+        ("alpha", 2, _FLOAT, False, ""),
+        ("beta", 3, _FLOAT, False, ""),
+        ("k", 5, _FLOAT, False, ""),
+    ),
+    # `layers` of files from before 2014's end, and `layer` of those since.
+    "OldLayer": (
+        ("name", 4, _STRING, False, ""),
+        ("blobs", 6, _MESSAGE, True, "Blob"),
+        ("lrn_param", 18, _MESSAGE, False, "Lrn"),
+    ),
+    "Layer": (
+        ("name", 1, _STRING, False, ""),
+        ("blobs", 7, _MESSAGE, True, "Blob"),
+        ("lrn_param", 118, _MESSAGE, False, "Lrn"),
+    ),
+    "Net": (
+        ("name", 1, _STRING, False, ""),
+        ("layers", 2, _MESSAGE, True, "OldLayer"),
+        ("layer", 100, _MESSAGE, True, "Layer"),
+    ),
+}
+
+
+def recognises(head: bytes) -> bool:
+    """Whether a file begins as a Caffe model: with the network's name, or with its first layer.
+
+    A frozen graph of TensorFlow begins with the same byte, and has a message where Caffe's name is text.
+    """
+    old_layer, layer = b"\x12", b"\xa2\x06"
+    if head.startswith((old_layer, layer)):
+        return True
+    name = head[2 : 2 + head[1]]
+    after = head[2 + head[1] : 4 + head[1]]
+    return (
+        head[0] == 0x0A
+        and head[1] < 0x80
+        and not name.startswith(b"\n")
+        and after.startswith((old_layer, layer, b"\x1a", b"\x22", b"\x28"))
+    )
+
+
+def read(path: Path) -> Imported:
+    """The network of a Caffe model.
+
+    Raises:
+        InputError: protobuf is not installed, or the file is damaged or holds another network.
+    """
+    net: Any = _message("Net")
+    try:
+        net.ParseFromString(path.read_bytes())
+    except Exception as error:
+        # protobuf's two implementations raise errors of their own.
+        raise InputError(f"the weights {path} are damaged or truncated ({first_line(error)})") from error
+    layers = {layer.name: layer for layer in (*net.layers, *net.layer)}
+    place = f"the weights {path}"
+    _refuse_other_normalisation(layers, place)
+    tensors = dict(_tensors({name: layer.blobs for name, layer in layers.items()}, place))
+    outputs = len(tensors["fc.weight"])
+    options = options_of(tensors)
+    return Imported(
+        format=f"a Caffe model ({'layer' if net.layer else 'the old layers'} messages)",
+        arch="googlenet-paper",
+        options=options,
+        input=InputFormat(channels="bgr", scale=1.0, mean=_BLUE_GREEN_RED_MEANS, std=(1.0, 1.0, 1.0)),
+        num_outputs=outputs,
+        certain=True,
+        published=_PUBLISHED if outputs == 1000 and not options else None,
+        tensors=tensors,
+    )
+
+
+def _tensors(blobs: Mapping[str, Any], place: str) -> Iterator[tuple[str, Tensor]]:
+    for convolution in convolutions():
+        column = _COLUMNS.get(convolution.column, convolution.column)
+        theirs = f"inception_{convolution.stage}/{column}" if column else _STEM[convolution.stage]
+        weight, bias = _weight_and_bias(blobs, theirs, place)
+        yield f"{convolution.ours}.conv.weight", weight
+        yield f"{convolution.ours}.conv.bias", bias.flatten()
+    classifiers = [name for name in blobs if name.startswith(_CLASSIFIER) and len(blobs[name])]
+    weight, bias = _weight_and_bias(blobs, classifiers[0] if len(classifiers) == 1 else _CLASSIFIER, place)
+    yield "fc.weight", weight.reshape(weight.shape[-2:])
+    yield "fc.bias", bias.flatten()
+
+
+def _weight_and_bias(blobs: Mapping[str, Any], layer: str, place: str) -> tuple[Tensor, Tensor]:
+    if len(blobs.get(layer, ())) != 2:
+        raise InputError(
+            f"{place} are a Caffe model without weights and biases of a layer {layer}; only bvlc_googlenet's "
+            f"layers are known, and its own are {first_names([name for name in blobs if name])}"
+        )
+    weight, bias = (_tensor(blob, f"{place}: {layer}") for blob in blobs[layer])
+    return weight, bias
+
+
+def _tensor(blob: Any, place: str) -> Tensor:
+    shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
+    sane = 1 <= len(shape) <= _MAX_DIMENSIONS and all(size > 0 for size in shape)
+    if not sane or 4 * math.prod(shape) != len(blob.data):
+        raise InputError(f"{place} is damaged: {len(blob.data)} bytes for the shape {shape}; get the file again")
+    return torch.from_numpy(np.frombuffer(blob.data, "<f4").astype(np.float32).reshape(shape))
+
+
+def _refuse_other_normalisation(layers: Mapping[str, Any], place: str) -> None:
+    for name, layer in layers.items():
+        if layer.HasField("lrn_param"):
+            lrn = layer.lrn_param
+            # What the file leaves out has Caffe's defaults.
+            size, alpha, beta, k = (
+                getattr(lrn, field) if lrn.HasField(field) else default
+                for field, default in (("local_size", 5), ("alpha", 1.0), ("beta", 0.75), ("k", 1.0))
+            )
+            if not np.allclose((size, alpha, beta, k), (LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K), rtol=1e-5):
+                raise InputError(f"{place}: {name} normalises otherwise than bvlc_googlenet; it cannot be read")
+
+
+def _message(name: str) -> "Message":
+    message: Message = _messages()[f"caffe.{name}"]()
+    return message
+
+
+@lru_cache(maxsize=1)
+def _messages() -> Mapping[str, Any]:
+    """Classes of the messages, in a pool of their own, so that an installed Caffe may have its own too."""
+    what = "a Caffe model"
+    descriptors = required("google.protobuf.descriptor_pb2", "caffe", what)
+    file = descriptors.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
+    for message_name, fields in _SCHEMA.items():
+        message = file.message_type.add(name=message_name)
+        for name, number, kind, repeats, type_name in fields:
+            field = message.field.add(name=name, number=number, type=kind, label=3 if repeats else 1)
+            if type_name:
+                field.type_name = f".caffe.{type_name}"
+            elif kind == _INT64:
+                field.options.packed = True
+    pool = required("google.protobuf.descriptor_pool", "caffe", what).DescriptorPool()
+    pool.Add(file)
+    found: Mapping[str, Any] = required(
+        "google.protobuf.message_factory", "caffe", what
+    ).GetMessageClassesForFiles(["caffe.proto"], pool)
+    return found
