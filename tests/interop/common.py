@@ -27,8 +27,14 @@ def narrow(channels: int, width: float = WIDTH) -> int:
 
 
 def pixels() -> Any:
-    """uint8 [2, 3, 224, 224], RGB: blocks of 8 × 8 equal pixels, so that a file of them is small."""
-    blocks = np.random.default_rng(2015).integers(0, 256, (2, 3, 28, 28), dtype=np.uint8)
+    """uint8 [2, 3, 224, 224], RGB: blocks of 8 × 8 equal pixels, so that a file of them is small.
+
+    One picture is dark and red, the other bright and blue, so that no network gives the same for both.
+    """
+    rng = np.random.default_rng(2015)
+    shades = rng.integers(0, 120, (2, 3, 4, 4)).repeat(7, axis=2).repeat(7, axis=3)
+    tints = np.array([[70, 0, 0], [40, 60, 120]])[:, :, None, None]
+    blocks = (shades + tints + rng.integers(0, 15, (2, 3, 28, 28))).astype(np.uint8)
     return blocks.repeat(8, axis=2).repeat(8, axis=3)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of
-from ensemble_eval.members.importers import caffe, torch_files
+from ensemble_eval.members.importers import caffe, keras, torch_files
 from ensemble_eval.members.importers.imported import Imported
 
 _HEAD_BYTES = 4096
@@ -20,7 +20,10 @@ class _Format:
 
 
 # In the order in which they are asked; those whose first bytes leave no doubt come first.
-_FORMATS: Sequence[_Format] = (_Format(caffe.recognises, caffe.read),)
+_FORMATS: Sequence[_Format] = (
+    _Format(keras.recognises, keras.read),
+    _Format(caffe.recognises, caffe.read),
+)
 
 
 def read_weights(

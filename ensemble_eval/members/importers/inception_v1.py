@@ -1,0 +1,97 @@
+"""Google's own retraining of GoogLeNet, Inception-v1, as TF-slim and Keras name its variables."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.members.ensemble import BACKGROUND_FIRST
+from ensemble_eval.members.importers.imported import PLUS_MINUS_ONE, Imported
+from ensemble_eval.members.importers.layouts import options_of
+from ensemble_eval.members.importers.names import ConvolutionName, convolutions
+
+# Their modules are lettered from b.
+MODULES = {
+    "3a": "3b",
+    "3b": "3c",
+    "4a": "4b",
+    "4b": "4c",
+    "4c": "4d",
+    "4d": "4e",
+    "4e": "4f",
+    "5a": "5b",
+    "5b": "5c",
+}
+STEM = {"conv1": "Conv2d_1a_7x7", "conv2": "Conv2d_2b_1x1", "conv3": "Conv2d_2c_3x3"}
+_PUBLISHED = "69.8% top-1 and 89.6% top-5 (TF-slim's inception_v1)"
+_WITH_BACKGROUND = 1001
+_FLOATS = "f"
+
+# A variable's array by its name, or None.
+Variables = Callable[[str], NDArray[np.float32] | None]
+
+
+def imported(
+    variables: Variables,
+    file_format: str,
+    names: Callable[[ConvolutionName], Mapping[str, str]],
+    classifier: str,
+    place: str,
+) -> Imported:
+    """The network whose variables are found under a framework's names.
+
+    Args:
+        variables: by name.
+        file_format: a phrase for messages.
+        names: of a convolution's variables: `weights`, `beta`, `gamma`, `moving_mean` and `moving_variance`.
+        classifier: what the classifier's weights and biases are called, with `{}` for which of the two.
+        place: the file, for messages.
+
+    Raises:
+        InputError: a variable is missing, or has another shape or kind of number.
+    """
+    tensors = dict(_tensors(variables, names, place))
+    weight = _array(variables, classifier.format("weights"), 4, place)
+    tensors["fc.weight"] = torch.from_numpy(weight[0, 0].T.copy())
+    tensors["fc.bias"] = torch.from_numpy(_array(variables, classifier.format("biases"), 1, place).copy())
+    outputs, options = len(tensors["fc.weight"]), options_of(tensors)
+    return Imported(
+        format=file_format,
+        arch="googlenet-tensorflow",
+        options=options,
+        input=PLUS_MINUS_ONE,
+        outputs=BACKGROUND_FIRST,
+        num_outputs=outputs,
+        certain=True,
+        published=_PUBLISHED if outputs == _WITH_BACKGROUND and not options else None,
+        tensors=tensors,
+    )
+
+
+def _tensors(
+    variables: Variables, names: Callable[[ConvolutionName], Mapping[str, str]], place: str
+) -> Iterator[tuple[str, Tensor]]:
+    for convolution in convolutions():
+        theirs = names(convolution)
+        # Height, width, inputs, outputs there; outputs, inputs, height, width here.
+        weight = _array(variables, theirs["weights"], 4, place).transpose(3, 2, 0, 1)
+        yield f"{convolution.ours}.conv.weight", torch.from_numpy(weight.copy())
+        for ours, name in (("bias", "beta"), ("running_mean", "moving_mean"), ("running_var", "moving_variance")):
+            values = _array(variables, theirs[name], 1, place)
+            yield f"{convolution.ours}.bn.{ours}", torch.from_numpy(values.copy())
+        # Their batch norm has no scale, and a few copies of the script have one.
+        gamma = variables(theirs["gamma"])
+        scale = torch.ones(weight.shape[0]) if gamma is None else torch.from_numpy(gamma.astype(np.float32))
+        yield f"{convolution.ours}.bn.weight", scale
+
+
+def _array(variables: Variables, name: str, dimensions: int, place: str) -> NDArray[np.float32]:
+    array = variables(name)
+    if array is None:
+        raise InputError(f"{place} lack the variable {name}; only Inception-v1 is known of this format")
+    if array.ndim != dimensions or array.dtype.kind != _FLOATS or not array.size:
+        raise InputError(f"{place}: {name} holds {array.dtype} {array.shape}, and Inception-v1 has floats there")
+    return array.astype(np.float32)

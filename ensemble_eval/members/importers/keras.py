@@ -1,0 +1,105 @@
+"""Keras's HDF5 files of Inception-v1, as fchollet's layout and its copies name the layers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.members.importers import inception_v1
+from ensemble_eval.members.importers.extras import required
+from ensemble_eval.members.importers.imported import Imported
+from ensemble_eval.members.importers.names import ConvolutionName
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BRANCHES = {
+    "1x1": "0_a_1x1",
+    "3x3_reduce": "1_a_1x1",
+    "3x3": "1_b_3x3",
+    "5x5_reduce": "2_a_1x1",
+    "5x5": "2_b_3x3",
+    "pool_projection": "3_b_1x1",
+}
+# What a whole saved model keeps its weights under; a file of weights alone has the layers at its root.
+_OF_A_MODEL = "model_weights"
+_MAX_ARRAY_BYTES = 1 << 28
+
+
+def recognises(head: bytes) -> bool:
+    """Whether a file begins as HDF5 does."""
+    return head.startswith(_SIGNATURE)
+
+
+def read(path: Path) -> Imported:
+    """The network of a Keras file of Inception-v1.
+
+    Raises:
+        InputError: h5py is not installed, or the file is damaged or holds another network.
+    """
+    h5py = required("h5py", "keras", "a Keras file")
+    place = f"the weights {path}"
+    try:
+        with h5py.File(path, "r") as file:
+            root = _inside(h5py, file, _OF_A_MODEL) or file
+            return inception_v1.imported(
+                lambda name: _variable(h5py, root, name, place),
+                "a Keras file of Inception-v1",
+                _names,
+                "Logits/{}",
+                place,
+            )
+    except InputError:
+        raise
+    except Exception as error:
+        # HDF5 reports damage as errors of many kinds.
+        raise InputError(f"{place} are damaged or truncated ({first_line(error)}); get the file again") from error
+
+
+def _names(convolution: ConvolutionName) -> Mapping[str, str]:
+    if convolution.column:
+        module = inception_v1.MODULES[convolution.stage]
+        layer = f"Mixed_{module}_Branch_{_BRANCHES[convolution.column]}"
+    else:
+        layer = inception_v1.STEM[convolution.stage]
+    normalised = ("beta", "gamma", "moving_mean", "moving_variance")
+    return {"weights": f"{layer}_conv/weights", **{name: f"{layer}_bn/{name}" for name in normalised}}
+
+
+def _variable(h5py: Any, root: Any, name: str, place: str) -> NDArray[Any] | None:
+    """The array of a layer's variable; the last part of its path in the layer's group says which it is."""
+    layer, _, variable = name.partition("/")
+    last = {"weights": "kernel", "biases": "bias"}.get(variable, variable)
+    group = _inside(h5py, root, layer)
+    if not isinstance(group, h5py.Group):
+        return None
+    for listed in group.attrs.get("weight_names", ()):
+        path = listed.decode() if isinstance(listed, bytes) else str(listed)
+        if path.rpartition("/")[2].partition(":")[0] == last:
+            found = group
+            for part in path.split("/"):
+                found = _inside(h5py, found, part)
+            return _array(h5py, found, f"{place}: {path}")
+    return None
+
+
+def _inside(h5py: Any, group: Any, name: str) -> Any:
+    """A member of a group, if it lies in the file itself: links may lead to other files."""
+    if not isinstance(group, h5py.Group) or not name or name not in group:
+        return None
+    return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+
+
+def _array(h5py: Any, dataset: Any, place: str) -> NDArray[Any] | None:
+    if not isinstance(dataset, h5py.Dataset):
+        return None
+    if dataset.external or dataset.is_virtual:
+        raise InputError(f"{place} lies in another file, which is not followed; save all weights in one")
+    if (
+        dataset.dtype.kind != "f"
+        or dataset.size is None
+        or dataset.size * dataset.dtype.itemsize > _MAX_ARRAY_BYTES
+    ):
+        raise InputError(f"{place} holds {dataset.dtype} {dataset.shape}, and Inception-v1 has floats there")
+    return np.asarray(dataset[()])
