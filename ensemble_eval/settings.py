@@ -25,6 +25,8 @@ class Settings:
         batch_size: crops per batch; None for what suits the device. It is halved when memory runs out.
         workers: threads that decode and resize.
         with_scores: whether mean softmax vectors are stored beside ranks.
+        surface: whether the label's rank is stored for every number of models and crops, for groups of crops
+            and for other averages; two bytes for each rank.
         decides: the k of each top-k error that a run which stops when decided is asked for; empty for a full run.
         trust_python: whether members of the form `python:…` may import and run installed code.
         save_every: seconds after which finished images are written, however few.
@@ -37,6 +39,7 @@ class Settings:
     batch_size: int | None = None
     workers: int = 2
     with_scores: bool = True
+    surface: bool = False
     decides: tuple[int, ...] = ()
     trust_python: bool = False
     save_every: float = 30.0

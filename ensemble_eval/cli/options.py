@@ -64,6 +64,11 @@ def evaluation_options(command: Command) -> Command:
             type=click.Choice(["all", "none"]),
             help="Keep every mean softmax vector, or only ranks and top 5.  [default: all]",
         ),
+        _run_option(
+            "surface",
+            "Also keep what every number of models and crops would decide, for `Results.surface`: 2 bytes each.",
+            is_flag=True,
+        ),
         click.option(
             "--until-decided",
             is_flag=True,

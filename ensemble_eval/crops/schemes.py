@@ -78,10 +78,12 @@ class CropPlan:
     Attributes:
         views: distinct, in the crop order of their first appearance.
         weights: for each scheme, one count per view; a scheme's counts add up to its size.
+        view_of_crop: for each crop in the crop order, the position of its view in `views`.
     """
 
     views: tuple[View, ...]
     weights: dict[int, tuple[int, ...]]
+    view_of_crop: tuple[int, ...]
 
     @property
     def crops(self) -> int:
@@ -157,7 +159,8 @@ def plan(width: int, height: int, crops: int) -> CropPlan:
     distinct = tuple(dict.fromkeys(views))
     counts = {scheme: Counter(views[:scheme]) for scheme in schemes}
     weights = {scheme: tuple(counts[scheme][view] for view in distinct) for scheme in schemes}
-    return CropPlan(distinct, weights)
+    position = {view: number for number, view in enumerate(distinct)}
+    return CropPlan(distinct, weights, tuple(position[view] for view in views))
 
 
 def _square_offset(square: Square, length: int, scale: int) -> int:

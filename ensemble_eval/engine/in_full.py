@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.crops.schemes import CropPlan
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
+from ensemble_eval.scoring.crop_ranks import CropRanks, crop_ranks
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class ImageScores:
         label: its class index.
         mean_softmax: for each scheme, float64 [members, classes], the mean over the scheme's crops.
         passes: crops that went through members for it, times members.
+        crop_ranks: what other means would have decided, where that was asked for.
     """
 
     id: str
     label: int
     mean_softmax: Mapping[int, NDArray[np.float64]]
     passes: int
+    crop_ranks: CropRanks | None = None
 
     @property
     def all_passes(self) -> int:
@@ -50,6 +53,7 @@ class CropProbabilities:
 
     def __init__(self, plan: CropPlan, members: int, num_classes: int) -> None:
         self._weights = plan.weights
+        self._view_of_crop = list(plan.view_of_crop)
         self._by_view = np.zeros((len(plan.views), members, num_classes), dtype=np.float32)
         self._missing = len(plan.views) * members
 
@@ -71,6 +75,10 @@ class CropProbabilities:
                 total += weight * probabilities.astype(np.float64)
         return total / scheme
 
+    def by_crop(self) -> NDArray[np.float32]:
+        """float32 [crops, members, classes], in the crop order; a view that is several crops repeats."""
+        return self._by_view[self._view_of_crop]
+
 
 class ScoredImage(PooledImage[ImageScores]):
     """An image that is run in full.
@@ -78,10 +86,14 @@ class ScoredImage(PooledImage[ImageScores]):
     Args:
         image, members: see `PooledImage`.
         num_classes: length of a score vector.
+        with_crop_ranks: whether its result has `crop_ranks`.
     """
 
-    def __init__(self, image: ReadyImage, members: int, num_classes: int) -> None:
+    def __init__(
+        self, image: ReadyImage, members: int, num_classes: int, *, with_crop_ranks: bool = False
+    ) -> None:
         super().__init__(image, members)
+        self._with_crop_ranks = with_crop_ranks
         self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
@@ -93,4 +105,7 @@ class ScoredImage(PooledImage[ImageScores]):
         if not self._probabilities.complete:
             return None
         means = {scheme: self._probabilities.mean(scheme) for scheme in self.image.source.plan.weights}
-        return ImageScores(self.image.id, self.image.label, means, self.open.passes)
+        ranks = (
+            crop_ranks(self._probabilities.by_crop(), means, self.image.label) if self._with_crop_ranks else None
+        )
+        return ImageScores(self.image.id, self.image.label, means, self.open.passes, ranks)

@@ -31,6 +31,7 @@ def evaluate(
     until_decided: bool = False,
     top1: bool = False,
     store_scores: bool = True,
+    surface: bool = Settings.surface,
     device: str = Settings.device,
     precision: Precision = Settings.precision,
     backend: Backend | Literal["auto"] = Settings.backend,
@@ -56,6 +57,8 @@ def evaluate(
             table is the same; scores are not known then.
         top1: with `until_decided`, decide the top-1 columns too.
         store_scores: store mean softmax vectors beside ranks; tables of any subset of members need them.
+        surface: store the label's rank for every number of models and crops, for groups of crops and for other
+            averages too: two bytes for each. `Results.surface` and its neighbours need them.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: of the convolutions; softmax and sums are never in half precision.
         backend: what runs the networks: `auto`, `torch`, `compiled` or `openvino`.
@@ -95,6 +98,7 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
         with_scores=store_scores and not until_decided,
+        surface=surface,
         decides=decided_k(until_decided=until_decided, top1=top1),
         trust_python=trust_python,
         save_every=save_every,

@@ -28,6 +28,7 @@ from ensemble_eval.members.opening import open_ensemble
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.key import run_key
+from ensemble_eval.scoring.crop_ranks import MOST_CLASSES
 from ensemble_eval.settings import Backend, RunSettings, Settings, require_seconds
 
 
@@ -141,6 +142,10 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         arguments: what `run.json` is to say of how the run was asked for.
     """
     ensemble, dataset = sources.ensemble, sources.dataset
+    if settings.surface and ensemble.classes.count > MOST_CLASSES:
+        raise InputError(
+            f"`surface` stores ranks among at most {MOST_CLASSES} classes, not {ensemble.classes.count}"
+        )
     # Here a predict function without a fingerprint is refused: predictions in memory need none.
     weights = {
         member.name: sources.weights_sha256.get(member.name) or member_sha256(member)
@@ -155,6 +160,7 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         backend=sources.backend,
         device_type=choose_device(settings.device).type,
         with_scores=settings.with_scores,
+        surface=settings.surface,
         decides=settings.decides,
     )
     manifest = arguments.get("ensemble")
@@ -184,6 +190,8 @@ def _check(settings: Settings) -> None:
     require_seconds(save_every=settings.save_every)
     if settings.save_every < 0:
         raise InputError(f"`save_every` is at least 0 seconds, not {settings.save_every}")
+    if settings.surface and settings.decides:
+        raise InputError("`surface` needs every pass, and `until_decided` leaves some out; choose one of them")
     if isinstance(settings, RunSettings):
         require_seconds(timeout=settings.timeout)
         if settings.timeout <= settings.save_every:

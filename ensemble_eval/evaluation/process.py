@@ -37,7 +37,7 @@ def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine
     def pool_image(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
         if settings.decides:
             return DecidedImage(image, members, num_classes, settings.decides)
-        return ScoredImage(image, members, num_classes)
+        return ScoredImage(image, members, num_classes, with_crop_ranks=settings.surface)
 
     batch_size = settings.batch_size or default_batch_size(inputs.device)
     return Engine(inputs.members, pool_image, inputs.device, batch_size, stop.check)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ensemble_eval.results.key import RunKey
-from ensemble_eval.results.parts import DECISION_COLUMNS, METADATA_KEY, Part
+from ensemble_eval.results.parts import CROP_RANK_COLUMNS, DECISION_COLUMNS, METADATA_KEY, Part
 
 _ROW = [("image", pa.string()), ("member", pa.string()), ("crops", pa.int32()), ("label", pa.int32())]
 _RANKS = [
@@ -19,6 +19,7 @@ _RANKS = [
     ("top5_probability", pa.list_(pa.float32())),
 ]
 _SCORES = [("scores", pa.list_(pa.float32()))]
+_CROP_RANKS = [(name, pa.list_(pa.uint16())) for name in CROP_RANK_COLUMNS]
 _DECISIONS = [(name, pa.bool_()) for name in DECISION_COLUMNS]
 
 
@@ -59,4 +60,4 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 def _schema(key: RunKey) -> pa.Schema:
     if key.until_decided:
         return pa.schema(_ROW + _DECISIONS)
-    return pa.schema(_ROW + _RANKS + (_SCORES if key.scores else []))
+    return pa.schema(_ROW + _RANKS + (_SCORES if key.scores else []) + (_CROP_RANKS if key.surface else []))

@@ -49,6 +49,7 @@ class RunKey:
         dataset: a fingerprint of the data set.
         images: how many the data set has.
         members: in the ensemble's order.
+        surface: whether the label's ranks in other means over the same crops and members are stored.
     """
 
     crops: int
@@ -62,6 +63,7 @@ class RunKey:
     dataset: str
     images: int
     members: tuple[MemberKey, ...]
+    surface: bool = False
 
     @property
     def member_names(self) -> tuple[str, ...]:
@@ -136,6 +138,7 @@ def run_key(
     backend: str,
     device_type: str,
     with_scores: bool,
+    surface: bool,
     decides: Sequence[int],
 ) -> RunKey:
     """The key of a run that is about to start.
@@ -149,6 +152,7 @@ def run_key(
         backend: what runs the networks.
         device_type: `cpu` or `cuda`.
         with_scores: whether mean softmax vectors are stored.
+        surface: whether ranks in other means over the same crops and members are stored.
         decides: the k of each top-k error that a run which stops when decided is asked for.
     """
     members = tuple(
@@ -167,6 +171,7 @@ def run_key(
         backend=backend,
         device_type=device_type,
         scores=with_scores,
+        surface=surface,
         until_decided=tuple(f"top-{k}" for k in decides),
         interpolation=ensemble.interpolation,
         classes=ensemble.classes.count,

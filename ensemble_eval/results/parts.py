@@ -20,6 +20,8 @@ from ensemble_eval.results.key import AnotherRunError, RunKey
 PREDICTIONS_FOLDER = "predictions"
 _PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
 METADATA_KEY = b"ensemble_eval"
+# Of an image, in the last of its rows; null in the others.
+CROP_RANK_COLUMNS = ("surface_ranks", "group_ranks", "rule_ranks")
 # Null where a decision was not asked for and did not show by itself.
 DECISION_COLUMNS = ("top5_correct", "top1_correct")
 

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,9 @@ from ensemble_eval.results.selections import Selection, schemes_of, selections_o
 from ensemble_eval.results.store import combine, read_rows, sorted_frame
 from ensemble_eval.scoring.metrics import label_rank
 from ensemble_eval.scoring.table3 import one_model_member, table3
+
+if TYPE_CHECKING:
+    from ensemble_eval.results.crop_study import CropStudy
 
 
 def read_results(folder: str | Path) -> "Results":
@@ -240,6 +243,19 @@ class Results:
         if partial:
             frame["partial"] = frame.attrs["partial"] = not self.complete
         return frame
+
+    def crop_study(self) -> "CropStudy":
+        """What other numbers of models and crops, other crops and other averages would have decided.
+
+        Raises:
+            InputError: the run kept no ranks for it.
+
+        Example:
+            `results.crop_study().surface()`
+        """
+        from ensemble_eval.results.crop_study import read_crop_study
+
+        return read_crop_study(self)
 
     def _computed_ranks(self, selections: Sequence[Selection]) -> pd.DataFrame:
         """Rows of `image, member, crops, rank` for members whose mean is not stored."""

@@ -16,7 +16,8 @@ def prediction_rows(result: ImageScores, members: Sequence[str], *, with_scores:
 
     Columns: `image, member, crops, label, rank, top5, top5_probability, scores`; the ensemble's own rows have
     the member name "ensemble". `scores` (float32 [classes]) is left out without `with_scores`; ranks and
-    top-5 come from the float64 means in any case.
+    top-5 come from the float64 means in any case. The last row has `crop_ranks` besides, where the result does,
+    in three columns `surface_ranks`, `group_ranks` and `rule_ranks`, each flat.
     """
     for crops, by_member in result.mean_softmax.items():
         for name, scores in zip(_row_names(members), with_ensemble(by_member), strict=True):
@@ -32,6 +33,16 @@ def prediction_rows(result: ImageScores, members: Sequence[str], *, with_scores:
             }
             if with_scores:
                 row["scores"] = scores.astype(np.float32)
+            if result.crop_ranks is not None and (crops, name) == (
+                max(result.mean_softmax),
+                _row_names(members)[-1],
+            ):
+                ranks = result.crop_ranks
+                row |= {
+                    "surface_ranks": ranks.surface.ravel(),
+                    "group_ranks": ranks.groups.ravel(),
+                    "rule_ranks": ranks.rules.ravel(),
+                }
             yield row
 
 

@@ -72,6 +72,7 @@ def test_the_json_is_flat_so_that_each_difference_has_a_name() -> None:
         "dataset": "1234",
         "images": 4,
         "members": ["a"],
+        "surface": False,
         "member a": member,
     }
 

@@ -1,0 +1,254 @@
+"""What a run that kept every rank says of fewer models and crops, of groups of crops, and of other averages."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
+from ensemble_eval.results.parts import CROP_RANK_COLUMNS
+from ensemble_eval.results.reading import Results
+from ensemble_eval.scoring.crop_ranks import RULES, groups_of
+from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
+from ensemble_eval.scoring.score_interval import score_interval
+from ensemble_eval.scoring.statistics import error_interval_percent
+
+_SOFTMAX_MEAN, _GEOMETRIC_MEAN = "softmax mean", "geometric mean"
+_LOGIT_MEAN, _FIRST_CROP = "logit mean", "mean over models, first crop only"
+
+
+@dataclass(frozen=True)
+class EnoughCrops:
+    """Where more crops stop paying.
+
+    Attributes:
+        crops: the smallest number after which no larger one is better, by the paired interval at 95%.
+        models: of all rows compared.
+        error_percent: with that many crops.
+        difference_points: the error with all crops minus that with `crops`, in percentage points.
+        low_points, high_points: its paired interval at 95%.
+    """
+
+    crops: int
+    models: int
+    error_percent: float
+    difference_points: float
+    low_points: float
+    high_points: float
+
+
+@dataclass(frozen=True)
+class CropStudy:
+    """The label's ranks in other means over the same passes; see `scoring.crop_ranks.CropRanks` for each.
+
+    Attributes:
+        members: names, in the ensemble's order.
+        rows: the members, and with several of them "ensemble".
+        schemes: ascending.
+        surface_ranks: uint16 [images, members, crops], images sorted as in `Results.images`.
+        group_ranks: uint16 [images, rows, groups, 2].
+        rule_ranks: uint16 [images, rows, rules, schemes].
+    """
+
+    members: tuple[str, ...]
+    rows: tuple[str, ...]
+    schemes: tuple[int, ...]
+    surface_ranks: NDArray[np.uint16]
+    group_ranks: NDArray[np.uint16]
+    rule_ranks: NDArray[np.uint16]
+
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return len(self.surface_ranks)
+
+    @property
+    def crops(self) -> int:
+        """The largest scheme."""
+        return self.schemes[-1]
+
+    def surface(self, top: int = 5) -> pd.DataFrame:
+        """The error of the first models with the first crops, for every number of both.
+
+        Args:
+            top: an image is right if its label is among so many best classes.
+
+        Returns:
+            Columns `models, crops, cost, images, wrong, error_percent, low_percent, high_percent`; models
+            ascending, then crops; Wilson's interval at 95%.
+        """
+        wrong = (self.surface_ranks >= _checked(top)).sum(axis=0)
+        cells = [
+            (models, crops) for models in range(1, len(self.members) + 1) for crops in range(1, self.crops + 1)
+        ]
+        frame = pd.DataFrame(cells, columns=["models", "crops"])
+        frame["cost"] = frame["models"] * frame["crops"]
+        return _with_errors(frame, wrong.ravel(), self.images)
+
+    def enough_crops(self, top: int = 5) -> EnoughCrops:
+        """Where more crops stop paying for all models together.
+
+        Every number of crops is compared with every larger one, each by itself: with many comparisons some larger
+        number is better by chance, so the true answer is rather smaller than larger.
+
+        Args:
+            top: see `surface`.
+        """
+        wrong = self.surface_ranks[:, -1] >= _checked(top)
+        both = wrong.T.astype(np.float64) @ wrong
+        alone = both.diagonal()
+        fixed, broken = (alone[:, None] - both).astype(int), (alone[None, :] - both).astype(int)
+        low, high = score_interval(fixed, broken, self.images)
+        better = np.triu(high < 0, k=1)
+        # Numbers of crops after which something better comes; the answer comes after the last of them.
+        enough = int(np.flatnonzero(better.any(axis=1)).max(initial=-1)) + 1
+        return EnoughCrops(
+            crops=enough + 1,
+            models=len(self.members),
+            error_percent=100 * float(wrong[:, enough].mean()),
+            difference_points=100 * float(wrong[:, -1].mean() - wrong[:, enough].mean()),
+            low_points=100 * float(low[enough, -1]),
+            high_points=100 * float(high[enough, -1]),
+        )
+
+    def views(self, top: int = 5) -> pd.DataFrame:
+        """Which crops pay: errors with the crops of one group alone, and with all but them.
+
+        Args:
+            top: see `surface`.
+
+        Returns:
+            A row for each group, for all models: columns `kind, name, crops, wrong_alone, error_alone_percent,
+            wrong_without, error_without_percent, without_points, low_points, high_points`. The last three are how
+            much more is wrong without the group than with all crops, and its paired interval at 95%.
+        """
+        groups = groups_of(self.crops)
+        wrong = self.group_ranks[:, -1] >= _checked(top)
+        whole = self.surface_ranks[:, -1, -1] >= top
+        without = wrong[:, :, 1]
+        fixed, broken = (whole[:, None] & ~without).sum(axis=0), (without & ~whole[:, None]).sum(axis=0)
+        low, high = score_interval(fixed, broken, self.images)
+        alone_wrong, without_wrong = wrong.sum(axis=0).T
+        return pd.DataFrame(
+            {
+                "kind": [group.kind for group in groups],
+                "name": [group.name for group in groups],
+                "crops": [len(group.crops) for group in groups],
+                "wrong_alone": alone_wrong,
+                "error_alone_percent": 100 * alone_wrong / self.images,
+                "wrong_without": without_wrong,
+                "error_without_percent": 100 * without_wrong / self.images,
+                "without_points": 100 * (broken - fixed) / self.images,
+                "low_points": 100 * low,
+                "high_points": 100 * high,
+            }
+        )
+
+    def averaging(
+        self, top: int = 5, crops: int | None = None, row: str | None = None, margin: float = MARGIN_POINTS
+    ) -> pd.DataFrame:
+        """Ways to average compared, each with the paper's mean of softmax outputs over the same images.
+
+        The logits' mean decides as the geometric mean of the probabilities does: logits are logarithms of
+        probabilities, but for a constant of each pass. Its row says so by repeating the other's numbers.
+
+        Args:
+            top: see `surface`.
+            crops: a scheme; None for the largest.
+            row: a member's name; None for all models.
+            margin: errors that differ by less count as equal, in percentage points.
+
+        Returns:
+            A row for each rule: `rule, images, wrong, error_percent, low_percent, high_percent, fixed, broken,
+            difference_points, difference_low_points, difference_high_points, mcnemar_p, adjusted_p, verdict`.
+
+        Raises:
+            InputError: there is no such scheme or row, or a package of the extra `[report]` is not installed.
+        """
+        scheme = _position(self.schemes, self.crops if crops is None else crops, "crops")
+        place = len(self.rows) - 1 if row is None else _position(self.rows, row, "row")
+        ranks = dict(zip(RULES, self.rule_ranks[:, place, :, scheme].T, strict=True))
+        rules = {_SOFTMAX_MEAN: ranks.pop(_SOFTMAX_MEAN), _LOGIT_MEAN: ranks[_GEOMETRIC_MEAN], **ranks}
+        if self.schemes[scheme] > 1 and len(self.members) > 1 and place == len(self.rows) - 1:
+            rules[_FIRST_CROP] = self.rule_ranks[:, place, list(RULES).index(_SOFTMAX_MEAN), 0]
+        wrong = np.stack([each >= _checked(top) for each in rules.values()])
+        frame = _with_errors(pd.DataFrame({"rule": list(rules)}), wrong.sum(axis=1), self.images)
+        found = [None, *paired_differences(wrong, pairs_with_first(len(wrong)), margin_points=margin)]
+        for column, name in {
+            "fixed": "fixed",
+            "broken": "broken",
+            "difference_points": "difference_points",
+            "difference_low_points": "low_points",
+            "difference_high_points": "high_points",
+            "mcnemar_p": "mcnemar_p",
+            "adjusted_p": "adjusted_p",
+            "verdict": "verdict_text",
+        }.items():
+            frame[column] = [None if each is None else getattr(each, name) for each in found]
+        return frame
+
+
+def read_crop_study(results: Results) -> CropStudy:
+    """Read what a run with `surface=True` kept, finished or not, about the images that it has done.
+
+    Raises:
+        InputError: the run kept nothing of it, or has no image yet.
+        EnsembleEvalError: the run has rewritten a part since the folder was read.
+    """
+    if not results.key.surface:
+        raise UnavailableError(
+            "this run kept no ranks for other numbers of models and crops; evaluate with `surface=True`"
+        )
+    if not results.images:
+        raise InputError(f"no image in {results.folder} has predictions")
+    members = len(results.members)
+    rows = members + (members > 1)
+    shapes = {
+        "surface_ranks": (members, results.crops[-1]),
+        "group_ranks": (rows, len(groups_of(results.crops[-1])), 2),
+        "rule_ranks": (rows, len(RULES), len(results.crops)),
+    }
+    images, found = list[str](), {name: list[NDArray[np.uint16]]() for name in CROP_RANK_COLUMNS}
+    for table in results.tables(["image", *CROP_RANK_COLUMNS]):
+        kept = table.filter(pc.is_valid(table[CROP_RANK_COLUMNS[0]]))
+        images += kept["image"].to_pylist()
+        for name, arrays in found.items():
+            arrays.append(_array(kept[name], shapes[name]))
+    # Parts hold images in the order in which they were finished.
+    order = sorted(range(len(images)), key=images.__getitem__)
+    if [images[place] for place in order] != list(results.images):
+        raise EnsembleEvalError(f"{results.folder} lacks ranks of some images, or holds them twice")
+    ranks = {name: np.concatenate(arrays)[order] for name, arrays in found.items()}
+    names = (*results.members, "ensemble") if members > 1 else results.members
+    return CropStudy(results.members, names, results.crops, **ranks)
+
+
+def _array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    array: NDArray[np.uint16] = flat.astype(np.uint16, copy=False).reshape(len(column), *shape)
+    return array
+
+
+def _with_errors(frame: pd.DataFrame, wrong: NDArray[np.integer], images: int) -> pd.DataFrame:
+    intervals = [error_interval_percent(int(each), images) for each in wrong]
+    frame["images"] = images
+    frame["wrong"] = wrong
+    frame["error_percent"] = 100 * wrong / images
+    frame["low_percent"] = [low for low, _ in intervals]
+    frame["high_percent"] = [high for _, high in intervals]
+    return frame
+
+
+def _checked(top: int) -> int:
+    if top < 1:
+        raise InputError(f"`top` is at least 1, not {top}")
+    return top
+
+
+def _position(known: tuple[object, ...], value: object, name: str) -> int:
+    if value not in known:
+        raise InputError(f"`{name}` is one of {', '.join(map(str, known))}, not {value}")
+    return known.index(value)

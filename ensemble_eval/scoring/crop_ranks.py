@@ -1,0 +1,191 @@
+"""What other means over the same passes would have decided: fewer models and crops, other crops, other averages.
+
+All of it is the label's rank, as in `metrics.label_rank`, so that errors and their paired tests follow without
+another pass.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.crops.schemes import CROPS, POSITIONS, SCALES, SQUARES
+
+Ranks = NDArray[np.uint16]
+Probabilities = NDArray[np.float64]
+
+MOST_CLASSES = int(np.iinfo(np.uint16).max)
+"""A rank is below the number of classes, and is stored in two bytes."""
+
+
+@dataclass(frozen=True)
+class CropGroup:
+    """Crops that have something in common.
+
+    Attributes:
+        kind: `scale`, `square`, `position` or `mirror`.
+        name: which of its kind.
+        crops: positions in the crop order.
+    """
+
+    kind: str
+    name: str
+    crops: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class CropRanks:
+    """Ranks of one image's label. A row is a member, in the ensemble's order, and with several last the ensemble.
+
+    Attributes:
+        surface: uint16 [members, crops], in the mean over the first so many members and the first so many crops.
+        groups: uint16 [rows, groups, 2], for each group of `groups_of` in the mean over its crops alone, and in
+            that over all others.
+        rules: uint16 [rows, rules, schemes], for each of `RULES` and each scheme.
+    """
+
+    surface: Ranks
+    groups: Ranks
+    rules: Ranks
+
+
+def crop_ranks(by_crop: NDArray[np.float32], means: Mapping[int, Probabilities], label: int) -> CropRanks:
+    """The ranks of one image's label.
+
+    Args:
+        by_crop: softmax outputs float32 [crops, members, classes], in the crop order.
+        means: for each scheme, float64 [members, classes], the mean over its crops as the run has it. A square
+            image counts a view three times instead of adding it up thrice, which may differ in the last bit.
+        label: class index.
+    """
+    probabilities = by_crop.astype(np.float64)
+    return CropRanks(
+        surface=_surface(probabilities, means, label),
+        groups=_groups(probabilities, label),
+        rules=_rules(probabilities, means, label),
+    )
+
+
+@lru_cache
+def groups_of(crops: int) -> tuple[CropGroup, ...]:
+    """The groups that the first `crops` crops fall into, without those that hold all of them.
+
+    Example:
+        >>> [(group.kind, group.name, len(group.crops)) for group in groups_of(10)][:2]
+        [('position', 'centre', 2), ('position', 'top-left', 2)]
+    """
+    some = CROPS[:crops]
+    kinds: Mapping[str, tuple[Sequence[object], list[object]]] = {
+        "scale": (SCALES, [crop.scale for crop in some]),
+        "square": (SQUARES, [crop.square for crop in some]),
+        "position": (POSITIONS, [crop.position for crop in some]),
+        "mirror": ((False, True), [crop.mirrored for crop in some]),
+    }
+    found = [
+        CropGroup(kind, _name(kind, value), tuple(np.flatnonzero([each == value for each in values]).tolist()))
+        for kind, (known, values) in kinds.items()
+        for value in known
+    ]
+    return tuple(group for group in found if 0 < len(group.crops) < crops)
+
+
+def ranks_of(scores: Probabilities, label: int) -> Ranks:
+    """The label's rank in each of several score vectors, as `metrics.label_rank` counts it.
+
+    Args:
+        scores: float64 [..., classes], none of them NaN.
+        label: class index.
+
+    Returns:
+        uint16 [...].
+    """
+    own = scores[..., label, None]
+    higher = np.count_nonzero(scores > own, axis=-1)
+    equal_before = np.count_nonzero(scores[..., :label] == own, axis=-1)
+    ranks: Ranks = (higher + equal_before).astype(np.uint16)
+    return ranks
+
+
+def _name(kind: str, value: object) -> str:
+    return {True: "mirrored", False: "not mirrored"}[bool(value)] if kind == "mirror" else str(value)
+
+
+def _surface(probabilities: Probabilities, means: Mapping[int, Probabilities], label: int) -> Ranks:
+    crops, members, _ = probabilities.shape
+    by_members = np.cumsum(probabilities, axis=0) / np.arange(1, crops + 1)[:, None, None]
+    for scheme, mean in means.items():
+        by_members[scheme - 1] = mean
+    cells = np.cumsum(by_members, axis=1) / np.arange(1, members + 1)[:, None]
+    return ranks_of(cells, label).T
+
+
+def _groups(probabilities: Probabilities, label: int) -> Ranks:
+    groups = groups_of(len(probabilities))
+    members = probabilities.shape[1]
+    ranks = np.zeros((members + (members > 1), len(groups), 2), np.uint16)
+    for number, group in enumerate(groups):
+        inside = np.zeros(len(probabilities), bool)
+        inside[list(group.crops)] = True
+        for column, some in enumerate((inside, ~inside)):
+            ranks[:, number, column] = ranks_of(_with_mean(probabilities[some].mean(axis=0)), label)
+    return ranks
+
+
+def _rules(probabilities: Probabilities, means: Mapping[int, Probabilities], label: int) -> Ranks:
+    by_scheme = []
+    for scheme, mean in sorted(means.items()):
+        some, tie_breaks = probabilities[:scheme], _with_mean(mean)
+        by_scheme.append(np.stack([rule(some, tie_breaks, label) for rule in RULES.values()], axis=1))
+    return np.stack(by_scheme, axis=2)
+
+
+def _softmax_mean(_: Probabilities, means: Probabilities, label: int) -> Ranks:
+    return ranks_of(means, label)
+
+
+def _geometric_mean(probabilities: Probabilities, _: Probabilities, label: int) -> Ranks:
+    # In logarithms: the product of 144 probabilities is nought in double precision.
+    with np.errstate(divide="ignore"):
+        return ranks_of(_with_mean(np.log(probabilities).mean(axis=0)), label)
+
+
+def _greatest_over_crops(probabilities: Probabilities, _: Probabilities, label: int) -> Ranks:
+    return ranks_of(_with_mean(probabilities.max(axis=0)), label)
+
+
+def _members_then_greatest(probabilities: Probabilities, _: Probabilities, label: int) -> Ranks:
+    together = [probabilities.mean(axis=1).max(axis=0)] if probabilities.shape[1] > 1 else []
+    return ranks_of(np.stack([*probabilities.max(axis=0), *together]), label)
+
+
+def _majority_vote(probabilities: Probabilities, means: Probabilities, label: int) -> Ranks:
+    """Classes by votes, those with as many by their mean probability, then by index."""
+    classes = probabilities.shape[2]
+    best = probabilities.argmax(axis=2)
+    by_member = [np.bincount(column, minlength=classes) for column in best.T]
+    votes = np.stack([*by_member, np.sum(by_member, axis=0)][: len(means)])
+    own_votes, own_mean = votes[:, label, None], means[:, label, None]
+    before = np.arange(classes) < label
+    as_many = votes == own_votes
+    ahead = (votes > own_votes) | (as_many & (means > own_mean)) | (as_many & (means == own_mean) & before)
+    ranks: Ranks = np.count_nonzero(ahead, axis=1).astype(np.uint16)
+    return ranks
+
+
+RULES: Mapping[str, Callable[[Probabilities, Probabilities, int], Ranks]] = {
+    "softmax mean": _softmax_mean,
+    "geometric mean": _geometric_mean,
+    "greatest over crops, mean over models": _greatest_over_crops,
+    "mean over models, greatest over crops": _members_then_greatest,
+    "majority vote": _majority_vote,
+}
+"""Ways to make one score vector of all crops and models; the first is the paper's."""
+
+
+def _with_mean(by_member: Probabilities) -> Probabilities:
+    """Members' scores [members, classes] and, with several, their mean as one more row."""
+    if len(by_member) == 1:
+        return by_member
+    return np.concatenate([by_member, by_member.mean(axis=0, keepdims=True)])
