@@ -3,6 +3,7 @@
 EnsembleEvalError            a fault of ours                              exit code 1
 ├── InputError               bad input or usage                           exit code 2
 │   ├── NonFiniteScoresError a member yields NaN or infinity              exit code 2
+│   ├── MissingExtraError    a package of an extra is not installed       exit code 2
 │   └── UnavailableError     a run did not store what an analysis needs   exit code 2
 ├── LateRanksError           processes of a run came to a halt            exit code 1
 ├── WorkerFailedError        a process of a run ended badly               its exit code
@@ -28,6 +29,10 @@ class InputError(EnsembleEvalError):
 
 class NonFiniteScoresError(InputError):
     """A member's scores hold NaN or infinity, so no rank of the label is defined."""
+
+
+class MissingExtraError(InputError):
+    """What was asked for needs a package of an extra that is not installed; it says how to install it."""
 
 
 class UnavailableError(InputError):
@@ -89,14 +94,18 @@ def needing_extra(extra: str) -> Iterator[None]:
     Args:
         extra: of this package, which holds it.
 
+    Raises:
+        MissingExtraError: it names the package and the extra.
+
     Example:
         >>> with needing_extra("report"):
-        ...     import no_such_module
+        ...     import absent
         Traceback (most recent call last):
-        ensemble_eval.errors.InputError: no_such_module is not installed; run: pip install 'ensemble-eval[report]'
+        ensemble_eval.errors.MissingExtraError: absent is not installed; run: pip install 'ensemble-eval[report]'
     """
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "a package").partition(".")[0]
-        raise InputError(f"{package} is not installed; run: pip install 'ensemble-eval[{extra}]'") from error
+        sentence = f"{package} is not installed; run: pip install 'ensemble-eval[{extra}]'"
+        raise MissingExtraError(sentence) from error

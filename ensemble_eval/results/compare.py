@@ -1,4 +1,4 @@
-"""Two runs over the same images: where their decisions, ranks and scores differ."""
+"""Runs over the same images: where decisions, ranks and scores of two of them differ."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,21 +49,13 @@ def compare(one: Results, other: Results) -> list[Comparison]:
     Example:
         `compare(read_results("float32"), read_results("bfloat16"))`
     """
-    for results in (one, other):
-        results.require_table()
-    _refuse_others("members", one, other, one.members, other.members)
-    _refuse_others("crop schemes", one, other, map(str, one.crops), map(str, other.crops))
-    _refuse_others("images", one, other, one.images, other.images)
-    if one.key.classes != other.key.classes:
-        raise InputError(
-            f"{one.folder} has {one.key.classes} classes and {other.folder} {other.key.classes}; "
-            "compare runs of the same classes"
-        )
+    require_same_images(one, other)
+    require_same_rows(one, other)
     ours, theirs = _outcomes(one), _outcomes(other)
     both = ours.merge(theirs, on=_ROW, suffixes=("", "_other"), validate="one_to_one")
     if not len(ours) == len(theirs) == len(both):
         raise EnsembleEvalError(f"{one.folder} or {other.folder} lacks rows of some images")
-    _refuse_other_labels(one, other, both)
+    refuse_other_labels(one, other, both.loc[both["label"] != both["label_other"], "image"].unique())
     with_scores = all("scores" in columns_of(results.key) for results in (one, other))
     names = list(dict.fromkeys(both["member"]))
     return [
@@ -78,6 +70,45 @@ def compare(one: Results, other: Results) -> list[Comparison]:
     ]
 
 
+def require_same_images(one: Results, other: Results) -> None:
+    """Refuse two runs that are not about the same images and classes, or are not finished.
+
+    Raises:
+        InputError: it names what only one of them has.
+    """
+    for results in (one, other):
+        results.require_table()
+    _refuse_others("images", one, other, one.images, other.images)
+    if one.key.classes != other.key.classes:
+        raise InputError(
+            f"{one.folder} has {one.key.classes} classes and {other.folder} {other.key.classes}; "
+            "compare runs of the same classes"
+        )
+
+
+def require_same_rows(one: Results, other: Results) -> None:
+    """Refuse two runs that do not have the same members and schemes.
+
+    Raises:
+        InputError: it names what only one of them has.
+    """
+    _refuse_others("members", one, other, one.members, other.members)
+    _refuse_others("crop schemes", one, other, map(str, one.crops), map(str, other.crops))
+
+
+def refuse_other_labels(one: Results, other: Results, changed: Iterable[str]) -> None:
+    """Refuse two runs that have other labels for some images.
+
+    Raises:
+        InputError: it names the first of these images.
+    """
+    if images := list(changed):
+        raise InputError(
+            f"{one.folder} and {other.folder} have other labels for {first_names(images)}; "
+            "compare runs with the same labels"
+        )
+
+
 def _refuse_others(what: str, one: Results, other: Results, ours: Iterable[str], theirs: Iterable[str]) -> None:
     ours, theirs = list(ours), list(theirs)
     only = [
@@ -87,15 +118,6 @@ def _refuse_others(what: str, one: Results, other: Results, ours: Iterable[str],
     ]
     if only:
         raise InputError(f"the runs differ in their {what}: {'; '.join(only)}; compare runs over the same {what}")
-
-
-def _refuse_other_labels(one: Results, other: Results, both: pd.DataFrame) -> None:
-    changed = both.loc[both["label"] != both["label_other"], "image"].unique()
-    if len(changed):
-        raise InputError(
-            f"{one.folder} and {other.folder} have other labels for {first_names(list(changed))}; "
-            "compare runs with the same labels"
-        )
 
 
 def _outcomes(results: Results) -> pd.DataFrame:

@@ -135,10 +135,15 @@ def test_the_command_prints_a_row_for_each_member_and_scheme_and_the_sums(
     monkeypatch.setenv("COLUMNS", "100")
     compared = cli("compare", tmp_path / "one", tmp_path / "größte")
     assert compared.code == 0, compared.err
-    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in compared.out.splitlines() if "│" in line]
-    assert [row[:2] for row in cells] == [[name, n] for name in ("a", "b", "ensemble") for n in ("1", "10")]
-    assert {row[-1] for row in cells} == {"–"}
-    assert "Two runs over the same 6 images" in compared.out
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in compared.out.splitlines() if "│" in line]
+    errors, decisions = rows[:4], rows[4:]
+    assert [row[:3] for row in errors] == [["2", models, crops] for models in "12" for crops in ("1", "10")]
+    assert {row[-1] for row in errors} == {"not told apart"}
+    assert [row[:2] for row in decisions] == [[name, n] for name in ("a", "b", "ensemble") for n in ("1", "10")]
+    assert {row[-1] for row in decisions} == {"–"}
+    assert "2 runs over the same 6 images" in compared.out
+    assert f"run 2 is {tmp_path / 'größte'}; its one model is " in compared.out
+    assert "both adjusted by Holm over the 4 rows" in compared.out
     assert "of 36 decisions differ, " in compared.out
     assert "top-1: not known for every image, because a run stopped when it was decided" in compared.out
 
