@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import UnavailableError
+from ensemble_eval.errors import EnsembleEvalError, UnavailableError
 from ensemble_eval.results.blocks import Block, blocks, row_names
 from ensemble_eval.results.reading import Results
 
@@ -62,6 +62,8 @@ class Decisions:
     @property
     def one_model_member(self) -> str:
         """The member with the lowest one-crop top-1 error, ties to the first: the paper's rule for one model."""
+        if not self.is_known[TOP_1][: len(self.members), 0].all():
+            raise EnsembleEvalError("some one-crop top-1 decisions are missing; the predictions are incomplete")
         wrong = self.wrong[TOP_1][: len(self.members), 0].sum(axis=1)
         return self.members[int(wrong.argmin())]
 

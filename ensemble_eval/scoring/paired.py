@@ -154,7 +154,7 @@ def paired_differences(
     base, other = wrong[[pair[0] for pair in pairs]], wrong[[pair[1] for pair in pairs]]
     fixed, broken = (base & ~other).sum(axis=1), (other & ~base).sum(axis=1)
     low, high = score_interval(fixed, broken, images)
-    bootstrap = bootstrap_intervals(base, other, seed=seed, resamples=resamples)
+    bootstrap = bootstrap_intervals(wrong, pairs, seed=seed, resamples=resamples)
     p = [exact_mcnemar_p(*counts) for counts in zip(fixed, broken, strict=True)]
     equivalence_p = equivalence_p_values(fixed, broken, images, margin_points)
     adjusted, adjusted_equivalence = holm(p), holm(equivalence_p)
@@ -256,40 +256,45 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> list[float]:
 
 
 def bootstrap_intervals(
-    base: NDArray[np.bool_], other: NDArray[np.bool_], *, seed: int = 0, resamples: int = BOOTSTRAP_RESAMPLES
+    wrong: NDArray[np.bool_],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    seed: int = 0,
+    resamples: int = BOOTSTRAP_RESAMPLES,
 ) -> NDArray[np.float64]:
     """Percentile intervals at 95% of differences of error rates, from images that are drawn with replacement.
 
-    An image is drawn with both its outcomes, and with those of all pairs: the pairs share their resamples. Memory
-    stays below some 100 MB whatever the number of images.
+    An image is drawn with the outcomes of all rows, so that all pairs share their resamples. Memory stays below
+    some 100 MB whatever the number of images.
 
     Args:
-        base, other: [pairs, images], whether each has an image wrong.
+        wrong: [rows, images], whether a row has an image wrong.
+        pairs: base and other, as positions of rows.
         seed: of the draws.
         resamples: how many; 0 gives NaN.
 
     Returns:
         float64 [pairs, 2], low and high as fractions.
+
+    Raises:
+        InputError: SciPy is not installed.
     """
-    differences = other.astype(np.int8) - base.astype(np.int8)
-    intervals = np.full((len(differences), 2), np.nan)
-    # Two samples that never differ leave SciPy nothing to resample.
-    differing = np.flatnonzero(differences.any(axis=1) & (differences != differences[:, :1]).any(axis=1))
-    if not resamples or not len(differing):
-        return intervals
+    if not resamples or not len(pairs):
+        return np.full((len(pairs), 2), np.nan)
     with needing_extra("report"):
         from scipy.stats import bootstrap
 
-    batch = max(1, _BATCH_BYTES // (differences.shape[1] * (8 + len(differing))))
-    found = bootstrap(
-        (differences[differing],),
+    # Only the error rates are taken from SciPy: the pairs are more than the rows, and their differences are cheap.
+    errors = bootstrap(
+        (wrong.astype(np.int8),),
         lambda sample, axis: sample.mean(axis=axis, dtype=np.float64),
         n_resamples=resamples,
-        batch=batch,
+        batch=max(1, _BATCH_BYTES // (wrong.shape[1] * (8 + len(wrong)))),
         vectorized=True,
         axis=-1,
         method="percentile",
         rng=np.random.default_rng(seed),
-    ).confidence_interval
-    intervals[differing] = np.stack([found.low, found.high], axis=1)
+    ).bootstrap_distribution
+    differences = errors[[pair[1] for pair in pairs]] - errors[[pair[0] for pair in pairs]]
+    intervals: NDArray[np.float64] = np.percentile(differences, [2.5, 97.5], axis=1).T
     return intervals

@@ -146,15 +146,23 @@ def test_holm_is_statsmodels() -> None:
     assert holm([]) == []
 
 
-def test_the_bootstrap_is_that_of_single_pairs_and_of_its_multinomial_law() -> None:
-    base, other = outcomes(30, 25, 10, 435)
-    found = bootstrap_intervals(base[None], other[None], seed=3, resamples=4000)[0]
+def test_the_bootstrap_is_scipys_of_the_differences_and_follows_its_multinomial_law() -> None:
+    wrong = outcomes(30, 25, 10, 435)
+    found = bootstrap_intervals(wrong, [(0, 1)], seed=3, resamples=4000)[0]
     # A resample's counts of fixed, broken and other images are multinomial.
     draws = np.random.default_rng(5).multinomial(500, [25 / 500, 10 / 500, 465 / 500], size=200_000)
     expected = np.percentile((draws[:, 1] - draws[:, 0]) / 500, [2.5, 97.5])
     assert found == pytest.approx(expected, abs=0.0025)
-    assert np.array_equal(found, bootstrap_intervals(base[None], other[None], seed=3, resamples=4000)[0])
-    coarse = [bootstrap_intervals(base[None], other[None], seed=seed, resamples=99).tolist() for seed in range(4)]
+    scipys = stats.bootstrap(
+        (wrong[1].astype(float) - wrong[0],),
+        np.mean,
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(3),
+    ).confidence_interval
+    assert found == pytest.approx(list(scipys), abs=1e-12)
+    assert np.array_equal(found, bootstrap_intervals(wrong, [(0, 1)], seed=3, resamples=4000)[0])
+    coarse = [bootstrap_intervals(wrong, [(0, 1)], seed=seed, resamples=99).tolist() for seed in range(4)]
     assert any(each != coarse[0] for each in coarse)
 
 
@@ -200,7 +208,8 @@ def test_the_bootstrap_covers_the_truth_93_to_97_times_in_100_where_it_is_given(
     share_fixed, share_broken, images = REGIMES[regime]
     drawn = np.random.default_rng(20).random((2000, images))
     base, other = drawn < share_fixed, (drawn >= share_fixed) & (drawn < share_fixed + share_broken)
-    low, high = bootstrap_intervals(base, other, resamples=500).T
+    pairs = [(row, 2000 + row) for row in range(2000)]
+    low, high = bootstrap_intervals(np.concatenate([base, other]), pairs, resamples=500).T
     truth = share_broken - share_fixed
     covered = np.mean((low <= truth) & (truth <= high))
     assert (
