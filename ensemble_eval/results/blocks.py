@@ -36,20 +36,14 @@ class Block:
         values: NDArray[np.generic] = self.table[name].to_numpy()
         return values[self.rows]
 
-    def vectors(self, name: str, at: Sequence[int], scheme: int) -> NDArray[np.generic]:
-        """A column of vectors, of some names and one scheme: [names, images, length].
-
-        Args:
-            name: of the column.
-            at: positions of names.
-            scheme: its position.
-        """
-        return self.matrix(name)[self.rows[list(at), scheme]]
-
     def matrix(self, name: str) -> NDArray[np.generic]:
         """A column of vectors, as it is stored: [rows, length]."""
         flat: NDArray[np.generic] = self.table[name].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(self.table), -1)
+
+    def float_matrix(self, name: str) -> NDArray[np.float32]:
+        """As `matrix`, of a column of float32."""
+        return self.matrix(name).astype(np.float32, copy=False)
 
 
 def row_names(results: Results) -> tuple[str, ...]:

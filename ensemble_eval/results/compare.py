@@ -1,6 +1,6 @@
 """Runs over the same images: where decisions, ranks and scores of two of them differ."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,10 +8,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import EnsembleEvalError, InputError, first_names
+from ensemble_eval.results.blocks import blocks, row_names
 from ensemble_eval.results.encoding import columns_of
-from ensemble_eval.results.reading import Results, rows_of, score_matrix
+from ensemble_eval.results.reading import Results
 
 _ROW = ["image", "member", "crops"]
+# Of one run's scores that are in memory at once.
+_SCORE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -57,16 +60,16 @@ def compare(one: Results, other: Results) -> list[Comparison]:
         raise EnsembleEvalError(f"{one.folder} or {other.folder} lacks rows of some images")
     refuse_other_labels(one, other, both.loc[both["label"] != both["label_other"], "image"].unique())
     with_scores = all("scores" in columns_of(results.key) for results in (one, other))
-    names = list(dict.fromkeys(both["member"]))
+    distances = _largest_score_differences(one, other) if with_scores else None
     return [
         _comparison(
             both[(both["member"] == member) & (both["crops"] == crops)],
             member,
             crops,
-            _largest_score_difference(one, other, member, crops) if with_scores else None,
+            None if distances is None else float(distances[row, scheme]),
         )
-        for member in names
-        for crops in one.crops
+        for row, member in enumerate(row_names(one))
+        for scheme, crops in enumerate(one.crops)
     ]
 
 
@@ -143,17 +146,35 @@ def _differing(rows: pd.DataFrame, column: str) -> int | None:
     return int((ours != theirs).sum())
 
 
-def _largest_score_difference(one: Results, other: Results, member: str, crops: int) -> float:
-    ours, theirs = (_scores(results, member, crops) for results in (one, other))
-    return float(np.abs(ours - theirs).max())
+def _largest_score_differences(one: Results, other: Results) -> NDArray[np.float64]:
+    """Of each member and scheme, the largest difference between two scores of one class: [names, schemes].
+
+    Scores of both runs do not fit into memory at once, and their parts hold other images. So of as many members
+    and schemes as fit, one run's are kept and the other's are read past them.
+    """
+    shape = (len(row_names(one)), len(one.crops))
+    cells = list(np.ndindex(shape))
+    size = len(one.images) * one.key.classes * np.dtype(np.float32).itemsize
+    at_once = max(1, _SCORE_BYTES // size)
+    differences = np.zeros(shape)
+    for start in range(0, len(cells), at_once):
+        some = cells[start : start + at_once]
+        kept = _kept_scores(one, some)
+        for block in blocks(other, ["scores"]):
+            scores = block.float_matrix("scores")
+            for cell in some:
+                farthest = np.abs(kept[cell][block.images] - scores[block.rows[cell]]).max()
+                differences[cell] = max(differences[cell], farthest)
+    return differences
 
 
-def _scores(results: Results, member: str, crops: int) -> NDArray[np.float32]:
-    """float32 [images, classes] of one member and scheme, sorted by image: no more is held in memory at once."""
-    images, scores = list[str](), list[NDArray[np.float32]]()
-    for table in results.tables([*_ROW, "scores"]):
-        found = rows_of(table, member, crops)
-        if len(found):
-            images += found["image"].to_pylist()
-            scores.append(score_matrix(found))
-    return np.concatenate(scores)[np.argsort(np.array(images, object))]
+def _kept_scores(results: Results, cells: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], NDArray[np.float32]]:
+    """Of some members and schemes, given by position, the scores of all images: float32 [images, classes]."""
+    kept = dict[tuple[int, ...], NDArray[np.float32]]()
+    for block in blocks(results, ["scores"]):
+        scores = block.float_matrix("scores")
+        for cell in cells:
+            if cell not in kept:
+                kept[cell] = np.empty((len(results.images), scores.shape[1]), np.float32)
+            kept[cell][block.images] = scores[block.rows[cell]]
+    return kept

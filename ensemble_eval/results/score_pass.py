@@ -80,11 +80,11 @@ def read_scores(
     kept = {each: np.empty((images, results.key.classes), np.float32) for each in configurations}
     for block in blocks(results, ["label", "rank", "scores"]):
         labels = block.column("label")[0, 0].astype(np.intp)
-        scores = block.matrix("scores")
+        scores = block.float_matrix("scores")
         stored = np.minimum(block.column("rank").astype(np.int64), _HIGHEST_RANK)
         for scheme in range(len(results.crops) if with_subsets else 0):
             of_members = scores[block.rows[list(members), scheme]]
-            found = np.minimum(subset_ranks(of_members.astype(np.float32, copy=False), labels), _HIGHEST_RANK)
+            found = np.minimum(subset_ranks(of_members, labels), _HIGHEST_RANK)
             found[: len(members)], found[-1] = stored[: len(members), scheme], stored[-1, scheme]
             ranks[scheme][:, block.images] = found
         for configuration, values in kept.items():

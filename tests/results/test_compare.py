@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import member_key, run_key
 from conftest import Cli
+from simulated_runs import simulated_scores, stored_run
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.results import compare as compare_module
 from ensemble_eval.results.compare import Comparison, compare
 from ensemble_eval.results.parts import Part
 from ensemble_eval.results.reading import Results, read_results
@@ -84,6 +87,29 @@ def test_what_a_run_did_not_store_is_not_compared(tmp_path: Path) -> None:
     assert compare(one, stopped) == [Comparison("a", 1, 3, 1, None, None, None)]
     known = decided(tmp_path / "known", {"x": True, "y": True, "z": False}, {"x": False, "y": False, "z": False})
     assert compare(known, one) == [Comparison("a", 1, 3, 0, 1, None, None)]
+
+
+def test_the_largest_score_difference_is_that_of_sorted_frames_in_whatever_portions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = stored_run(tmp_path / "one", simulated_scores(30, 3), part_images=4)
+    changed = [
+        replace(each, mean_softmax={crops: scores[::-1] for crops, scores in each.mean_softmax.items()})
+        for each in simulated_scores(30, 3)
+    ]
+    other = stored_run(tmp_path / "other", changed, part_images=9)
+    at_once = compare(one, other)
+    monkeypatch.setattr(compare_module, "_SCORE_BYTES", 2 * 30 * 7 * 4)
+    assert compare(one, other) == at_once
+    ours, theirs = (each.predictions(["image", "member", "crops", "scores"]) for each in (one, other))
+    for row in at_once:
+        both = [
+            np.stack(list(frame[(frame["member"] == row.member) & (frame["crops"] == row.crops)]["scores"]))
+            for frame in (ours, theirs)
+        ]
+        assert row.largest_score_difference == float(np.abs(both[0] - both[1]).max())
+    assert at_once[0].largest_score_difference
+    assert at_once[2].largest_score_difference == 0
 
 
 MANY = {f"{number}.png": 0 for number in range(6)}
