@@ -67,7 +67,7 @@ class ClassAnalysis:
     confused: tuple[ConfusedPair, ...] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Analyses:
     """What the stored predictions of a run allow to say.
 

@@ -17,7 +17,7 @@ _BLOCK_IMAGES = 256
 _PLACE = ("image", "member", "crops")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """The rows of some images.
 

@@ -32,7 +32,7 @@ class Configuration:
         return f"{self.models}×{self.crops}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Decisions:
     """Which images each member and the ensemble have wrong, with each scheme.
 

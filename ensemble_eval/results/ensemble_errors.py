@@ -24,7 +24,7 @@ from ensemble_eval.scoring.subsets import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MemberErrors:
     """What the members are worth one by one, with one scheme and in one error.
 
@@ -39,7 +39,7 @@ class MemberErrors:
     diversity: tuple[MemberPair, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EnsembleErrors:
     """What all ensembles of a run's members are worth, with one scheme and in one error.
 

@@ -17,7 +17,7 @@ from ensemble_eval.scoring.subset_ranks import Subset, all_subsets, subset_ranks
 _HIGHEST_RANK = np.iinfo(np.uint8).max
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScorePass:
     """What one pass over the stored scores gave.
 

@@ -69,7 +69,7 @@ def subset_ranks(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> ND
     return ranks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Rivals:
     """The classes that beat the label in some subsets, one after the other, sorted by image.
 

@@ -10,12 +10,13 @@ import pytest
 from conftest import Cli
 from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
 
+from ensemble_eval.cli.compare import compare as compare_command
 from ensemble_eval.engine.in_full import ImageScores
 from ensemble_eval.errors import InputError
 from ensemble_eval.results.compare_errors import compare_errors
 from ensemble_eval.results.decisions import Configuration
 from ensemble_eval.results.reading import Results
-from ensemble_eval.scoring.paired import paired_differences
+from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences
 
 IMAGES = 80
 
@@ -131,6 +132,11 @@ def test_the_command_refuses_one_run_and_a_margin_of_nothing(cli: Cli, runs: lis
     refused = cli("compare", runs[0].folder, runs[1].folder, "--margin", "0")
     assert (refused.code, refused.out) == (2, "")
     assert "--margin is more than 0 and less than 100 percentage points, not 0" in refused.err
+
+
+def test_the_commands_margin_is_the_librarys() -> None:
+    [margin] = [each for each in compare_command.params if each.name == "margin"]
+    assert margin.default == MARGIN_POINTS
 
 
 def test_without_the_extra_decisions_are_compared_and_the_extra_is_named(

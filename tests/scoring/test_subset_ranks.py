@@ -29,7 +29,7 @@ def scores_of_kind(kind: str, members: int, images: int, classes: int) -> NDArra
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("members", "classes"), [(1, 7), (2, 6), (5, 9), (7, 30)])
+@pytest.mark.parametrize(("members", "classes"), [(1, 7), (2, 6), (5, 9), (7, 30), (9, 6)])
 def test_ranks_are_those_of_the_means_bit_for_bit(kind: str, members: int, classes: int) -> None:
     scores = scores_of_kind(kind, members, 12, classes)
     labels = np.random.default_rng(3).integers(0, classes, 12)
