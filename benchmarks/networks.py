@@ -62,6 +62,8 @@ def random_network(seed: int, width: float) -> nn.Module:
             _draw(module.bias, 0.1, generator)
             _draw(module.running_mean, 0.1, generator)
             module.running_var.copy_(0.8 + 0.4 * torch.rand(module.num_features, generator=generator))
+    # Last, so that the draws before it are those of earlier versions. A trained network's bias is not 0.
+    _draw(network.get_parameter("fc.bias"), 0.1, generator)
     return network.eval()
 
 

@@ -30,6 +30,7 @@ class Settings:
         decides: the k of each top-k error that a run which stops when decided is asked for; empty for a full run.
         trust_python: whether members of the form `python:…` may import and run installed code.
         save_every: seconds after which finished images are written, however few.
+        cache: whether conversions for OpenVINO are kept between runs, in the user's folder of caches.
     """
 
     crops: int = 144
@@ -43,6 +44,7 @@ class Settings:
     decides: tuple[int, ...] = ()
     trust_python: bool = False
     save_every: float = 30.0
+    cache: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,11 @@ settings.load_profile("tests")
 # Converting a network for OpenVINO takes seconds, and most tests are not about what runs it. Subprocesses too.
 for command in ("RUN", "CHECK"):
     os.environ[f"ENSEMBLE_EVAL_{command}_BACKEND"] = "torch"
+
+
+# Nothing in the home folder of whoever runs the tests.
+_CACHE = tempfile.TemporaryDirectory(prefix="ensemble-eval-tests-")
+os.environ["ENSEMBLE_EVAL_CACHE"] = _CACHE.name
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
+from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
@@ -71,13 +72,23 @@ class PredictMaker:
         num_classes: what each must return.
         device: where they run.
         precision: of their convolutions.
+        cache: where conversions for OpenVINO are kept between runs; None to keep none.
     """
 
-    def __init__(self, backend: Backend, num_classes: int, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        num_classes: int,
+        device: torch.device,
+        precision: Precision,
+        *,
+        cache: ConversionCache | None = None,
+    ) -> None:
         self._backend = backend
         self._num_classes = num_classes
         self._device = device
         self._precision = precision
+        self._cache = cache
         self._preprocessing: dict[InputFormat, SharedPreprocessing] = {}
         self._converter: Converter | None = None
 
@@ -114,7 +125,7 @@ class PredictMaker:
         from ensemble_eval.backends.openvino import OpenVino
         from ensemble_eval.backends.openvino_conversion import Converter
 
-        self._converter = self._converter or Converter()
+        self._converter = self._converter or Converter(self._cache)
         model = self._converter(network)
         return OpenVino(member.name, model, preprocess, self._num_classes, self._precision)
 

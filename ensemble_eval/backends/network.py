@@ -37,6 +37,10 @@ class NetworkPredict(ABC):
             self._require_logits(logits, len(crop_batch))
             return torch.softmax(logits.float(), dim=1)
 
+    def try_batch(self, crop_batch: Tensor) -> None:
+        """Find out whether batches like this one can be run; see `__call__` for what is raised if not."""
+        self(crop_batch)
+
     @abstractmethod
     def _logits(self, normalised: Tensor) -> Tensor:
         """What the network makes of a preprocessed batch."""

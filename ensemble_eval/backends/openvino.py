@@ -10,6 +10,7 @@ from torch import Tensor
 from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.backends.silent_openvino import openvino, properties
 from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.engine.predict import memory_errors_of
 from ensemble_eval.errors import InputError
 from ensemble_eval.settings import Precision
 
@@ -49,6 +50,13 @@ class OpenVino(NetworkPredict):
         [values] = self._request_for(len(pixels)).infer([pixels], share_inputs=True).values()
         return torch.from_numpy(np.array(values, dtype=np.float32))
 
+    def try_batch(self, crop_batch: Tensor) -> None:
+        """See `NetworkPredict`; nothing is computed where the compiled network says what its output is like."""
+        with memory_errors_of(f"member {self._name}: a batch of {len(crop_batch)}"):
+            output = self._request_for(len(crop_batch)).get_compiled_model().output(0).get_partial_shape()
+        if output != openvino.PartialShape([len(crop_batch), self._num_classes]):
+            super().try_batch(crop_batch)
+
     def _compile(self, batch_size: int) -> openvino.InferRequest:
         model = self._model.clone()
         model.reshape([batch_size, CROP_SIZE, CROP_SIZE, 3])
@@ -60,7 +68,7 @@ class OpenVino(NetworkPredict):
             properties.inference_num_threads: torch.get_num_threads(),
             properties.hint.enable_cpu_pinning: False,
         }
-        compiled = _core().compile_model(model, "CPU", config)
+        compiled = core().compile_model(model, "CPU", config)
         # Where the processor lacks a precision, OpenVINO takes another one without a word.
         taken = compiled.get_property(properties.hint.inference_precision)
         if taken != config[properties.hint.inference_precision]:
@@ -72,7 +80,7 @@ class OpenVino(NetworkPredict):
 
 
 @lru_cache(maxsize=1)
-def _core() -> openvino.Core:
+def core() -> openvino.Core:
     """The process's one OpenVINO core, never given up.
 
     Each core's CPU plugin gives the main thread a signal stack of its own and puts the previous one back when

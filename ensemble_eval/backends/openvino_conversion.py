@@ -1,8 +1,18 @@
-"""From torch networks to OpenVINO models: converted once for all members of one shape."""
+"""From torch networks to OpenVINO models: converted once for all members of one shape, and kept for later runs."""
 
+import base64
+import contextlib
+import inspect
+import json
+import sys
+import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -10,20 +20,30 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.jit._trace import TracerWarning
 
+from ensemble_eval.backends.conversion_cache import ConversionCache
+from ensemble_eval.backends.openvino import core
 from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.models import googlenet, layers
 from ensemble_eval.models.googlenet import GoogLeNet
+
+# A traced GoogLeNet holds no sizes, so that a small picture serves, and takes a fraction of the time.
+_TRACED_SIZE = 64
 
 
 class Converter:
     """Converts networks; of several GoogLeNets that differ in nothing but weights, only the first.
 
-    Conversion traces the network and takes seconds; putting other weights into its outcome does not.
+    Conversion takes half a second; putting other weights into its outcome does not.
+
+    Args:
+        cache: where the outcomes for GoogLeNets are kept, without weights; None to keep none.
     """
 
-    def __init__(self) -> None:
-        self._templates: dict[str, _Template] = {}
+    def __init__(self, cache: ConversionCache | None = None) -> None:
+        self._cache = cache
+        self._templates: dict[str, _Template | None] = {}
 
     def __call__(self, network: nn.Module) -> openvino.Model:
         """The model of a network: float32 [B, 224, 224, 3], channels last -> logits [B, classes].
@@ -35,14 +55,40 @@ class Converter:
             InputError: the network cannot be converted.
         """
         # Of somebody else's network, its printed form may not say all that its outputs depend on.
-        shape = repr(network) if type(network) is GoogLeNet else ""
-        if template := self._templates.get(shape):
-            return template.with_weights_of(network)
-        model = _converted(network)
-        parameters = _parameters_of_constants(model, network) if shape else None
-        if parameters is not None:
-            self._templates[shape] = _Template(model, parameters)
-        return model
+        if type(network) is not GoogLeNet:
+            return _converted(network)
+        shape = repr(network)
+        if shape not in self._templates:
+            self._templates[shape] = self._template(shape, network)
+        template = self._templates[shape]
+        return template.with_weights_of(network) if template else _converted(network)
+
+    def _template(self, shape: str, network: GoogLeNet) -> "_Template | None":
+        # OpenVINO reads its own file of a network with local response normalisation as one whose scores differ in
+        # their last bits (seen with 2026.4.1), so such a network is converted by each run.
+        normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
+        if self._cache is None or normalises:
+            return _Template.of(network)
+        key = _cache_key(shape)
+        if template := _read(self._cache.get(key)):
+            return template
+        if template := _Template.of(network):
+            self._cache.put(key, template.to_bytes())
+        return template
+
+
+def _read(content: bytes | None) -> "_Template | None":
+    """What was kept; None where nothing was, or what is whole and yet not from `to_bytes`."""
+    with contextlib.suppress(RuntimeError, ValueError, LookupError, TypeError, zlib.error):
+        return _Template.from_bytes(content) if content is not None else None
+    return None
+
+
+def _cache_key(shape: str) -> str:
+    """All that a GoogLeNet's conversion without weights depends on: the network, and what converts it."""
+    sources = [inspect.getsource(module) for module in (googlenet, layers, sys.modules[__name__])]
+    versions = [torch.__version__, openvino.__version__]
+    return json.dumps([shape, *versions, *sources])
 
 
 @dataclass(frozen=True)
@@ -52,29 +98,75 @@ class _Template:
     model: openvino.Model
     parameters: Mapping[str, str]
 
+    @classmethod
+    def of(cls, network: GoogLeNet) -> Self | None:
+        """Of a network whatever its weights; None where constants cannot be told to be its parameters."""
+        stand_in = _with_telling_weights(network)
+        model = _converted(stand_in)
+        parameters = _parameters_of_constants(model, stand_in)
+        return cls(model, parameters) if parameters is not None else None
+
     def with_weights_of(self, network: nn.Module) -> openvino.Model:
+        return self._filled(_arrays(network))
+
+    def to_bytes(self) -> bytes:
+        """Compressed JSON: OpenVINO's XML, its constants with zeros for weights, and whose place these take."""
+        zeros = {
+            self.parameters[constant.get_friendly_name()]: np.zeros(constant.data.shape, np.float32)
+            for constant in _float_constants(self.model)
+            if constant.get_friendly_name() in self.parameters
+        }
+        with tempfile.TemporaryDirectory(prefix="ensemble-eval-") as folder:
+            xml, constants = Path(folder, "model.xml"), Path(folder, "model.bin")
+            openvino.serialize(self._filled(zeros), xml, constants)
+            packed = base64.b64encode(zlib.compress(constants.read_bytes(), 1)).decode()
+            content = {"xml": xml.read_text("utf-8"), "constants": packed, "parameters": dict(self.parameters)}
+        return zlib.compress(json.dumps(content).encode())
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        described = json.loads(zlib.decompress(content))
+        constants = zlib.decompress(base64.b64decode(described["constants"]))
+        return cls(core().read_model(described["xml"].encode(), constants), described["parameters"])
+
+    def _filled(self, arrays: Mapping[str, NDArray[np.float32]]) -> openvino.Model:
         model = self.model.clone()
-        arrays = _arrays(network)
-        for constant in _float_constants(model):
-            values = arrays[self.parameters[constant.get_friendly_name()]].reshape(constant.data.shape)
-            other = openvino.op.Constant(values)
+        for constant in list(_float_constants(model)):
+            name = self.parameters.get(constant.get_friendly_name())
+            if name is None:
+                continue
+            other = openvino.op.Constant(arrays[name].reshape(constant.data.shape))
             other.set_friendly_name(constant.get_friendly_name())
             for reader in constant.output(0).get_target_inputs():
                 reader.replace_source_output(other.output(0))
         return model
 
 
+def _with_telling_weights(network: GoogLeNet) -> GoogLeNet:
+    """The same network with weights that are all different and none of them 0.
+
+    By them constants are told, and nothing is left out of the model for what somebody's weights happen to be.
+    """
+    stand_in = deepcopy(network)
+    with torch.no_grad():
+        for index, tensor in enumerate(stand_in.state_dict().values(), start=1):
+            tensor.copy_(torch.linspace(index, index + 0.5, tensor.numel()).view_as(tensor) / 1000)
+    return stand_in
+
+
 def _parameters_of_constants(model: openvino.Model, network: nn.Module) -> dict[str, str] | None:
-    """Names of parameters by name of constant, told by their values; None where these leave a doubt."""
+    """Names of parameters by name of constant, told by their values; None where these leave a doubt.
+
+    Other constants, such as those of a normalisation, stay as they are.
+    """
     arrays = _arrays(network)
     found = {}
     for constant in _float_constants(model):
         values = constant.data.ravel()
         equal = [name for name, array in arrays.items() if np.array_equal(values, array.ravel())]
-        if len(equal) != 1:
-            return None
-        found[constant.get_friendly_name()] = equal[0]
-    # A name that stands for two, or a parameter that went elsewhere, would leave old weights in place.
+        if equal:
+            [found[constant.get_friendly_name()]] = equal
+    # A name that stands for two, or a parameter that went elsewhere, would leave these weights in place.
     return found if sorted(found.values()) == sorted(arrays) else None
 
 
@@ -89,15 +181,11 @@ def _arrays(network: nn.Module) -> dict[str, NDArray[np.float32]]:
 
 
 def _converted(network: nn.Module) -> openvino.Model:
-    example = torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)
     shape = (-1, 3, CROP_SIZE, CROP_SIZE)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            if type(network) is not GoogLeNet:
-                # What depends on the pixels' values in Python would be frozen to what black crops take.
-                warnings.simplefilter("error", TracerWarning)
-            model = openvino.convert_model(network.eval(), example_input=example, input=[shape])
+            model = openvino.convert_model(**_to_convert(network.eval()), input=[shape])
     except Exception as error:
         # Whatever somebody's network does, and whatever OpenVINO's many parts make of it.
         sentence = f"a network cannot be converted for OpenVINO ({first_line(error)})"
@@ -108,3 +196,15 @@ def _converted(network: nn.Module) -> openvino.Model:
     steps.input().tensor().set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     return steps.build()
+
+
+def _to_convert(network: nn.Module) -> dict[str, Any]:
+    """What OpenVINO takes: of our networks a trace, of others the network, which it traces and checks itself."""
+    if type(network) is not GoogLeNet:
+        # What depends on the pixels' values in Python would be frozen to what black crops take.
+        warnings.simplefilter("error", TracerWarning)
+        return {"input_model": network, "example_input": torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)}
+    example = torch.zeros(1, 3, _TRACED_SIZE, _TRACED_SIZE)
+    # Not checked: the check runs it three times, and loads torch's compiler.
+    traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+    return {"input_model": traced, "example_input": example}

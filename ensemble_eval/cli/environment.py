@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import click
 
+from ensemble_eval.backends.conversion_cache import CACHE_VARIABLE
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.place import PARENT_VARIABLE, find_place
 
@@ -23,7 +24,11 @@ def unknown_variables(group: click.Group, environment: Mapping[str, str]) -> Ite
     if not _speaks(environment):
         return
     options = dict(_options(group))
-    known = {PARENT_VARIABLE, *(name for name, option in options.items() if option.allow_from_autoenv)}
+    known = {
+        PARENT_VARIABLE,
+        CACHE_VARIABLE,
+        *(name for name, option in options.items() if option.allow_from_autoenv),
+    }
     for name in sorted(environment):
         if not name.startswith(f"{PREFIX}_") or name in known:
             continue

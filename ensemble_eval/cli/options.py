@@ -75,6 +75,11 @@ def evaluation_options(command: Command) -> Command:
             help="Run each image until its top-5 outcome is certain: the same top-5 table from fewer passes.",
         ),
         click.option("--top1", is_flag=True, help="With --until-decided: decide the top-1 columns too."),
+        click.option(
+            "--no-cache",
+            is_flag=True,
+            help="Keep no converted networks between runs, and use none; see ENSEMBLE_EVAL_CACHE.",
+        ),
         _run_option("trust_python", "Allow members that run installed code (python:…).", is_flag=True),
         _run_option(
             "fresh",
@@ -111,6 +116,7 @@ def settings_from(options: dict[str, Any]) -> RunSettings:
     scores, until_decided, top1 = (options.pop(name) for name in ("scores", "until_decided", "top1"))
     if until_decided and scores == "all":
         raise InputError("--until-decided knows decisions and no scores; leave out --scores all")
+    options["cache"] = not options.pop("no_cache")
     decides = decided_k(until_decided=until_decided, top1=top1)
     return RunSettings(with_scores=scores != "none" and not until_decided, decides=decides, **options)
 

@@ -38,6 +38,7 @@ def evaluate(
     batch_size: int | None = Settings.batch_size,
     workers: int = Settings.workers,
     trust_python: bool = Settings.trust_python,
+    cache: bool = Settings.cache,
     save_every: float = Settings.save_every,
     fresh: bool = False,
 ) -> Outcome:
@@ -65,6 +66,8 @@ def evaluate(
         batch_size: crops per batch; None for what suits the device.
         workers: threads that decode and resize.
         trust_python: allow members of the form `python:…` to import and run installed code.
+        cache: keep converted networks, without their weights, in the user's folder of caches for the next start;
+            `ENSEMBLE_EVAL_CACHE` names another folder.
         save_every: seconds of work that a crash may cost.
         fresh: discard what an earlier run left in `out`.
 
@@ -101,6 +104,7 @@ def evaluate(
         surface=surface,
         decides=decided_k(until_decided=until_decided, top1=top1),
         trust_python=trust_python,
+        cache=cache,
         save_every=save_every,
     )
     inputs = _opened(ensemble, dataset, settings)
@@ -126,6 +130,7 @@ def scores(
     batch_size: int | None = Settings.batch_size,
     workers: int = Settings.workers,
     trust_python: bool = Settings.trust_python,
+    cache: bool = Settings.cache,
 ) -> Generator[ImageScores, None, None]:
     """Evaluate an ensemble in memory and write nothing.
 
@@ -141,6 +146,7 @@ def scores(
         batch_size: see `evaluate`.
         workers: see `evaluate`.
         trust_python: see `evaluate`.
+        cache: see `evaluate`.
 
     Yields:
         Each image's id, label and mean softmax, float64 [members, classes] for each crop scheme, as it becomes
@@ -170,6 +176,7 @@ def scores(
         batch_size=batch_size,
         workers=workers,
         trust_python=trust_python,
+        cache=cache,
     )
     inputs = _opened(ensemble, dataset, settings)
     positions = range(len(inputs.dataset.items))

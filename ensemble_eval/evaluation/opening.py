@@ -2,14 +2,17 @@
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 from ensemble_eval.backends.choice import PredictMaker, choose_backend, compiles, default_batch_size
+from ensemble_eval.backends.conversion_cache import ConversionCache, cache_folder
+from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.backends.selection import SelectedOutputs
 from ensemble_eval.crops.schemes import CROP_SIZE, schemes_up_to
 from ensemble_eval.datasets.items import Dataset, is_hidden
@@ -95,7 +98,7 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
 
 
 def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) -> Inputs:  # noqa: B008 (it is frozen)
-    """Open the device and the weights, and run every member once.
+    """Open the device and the weights, and try every member.
 
     Raises:
         InputError: whatever cannot be used, in one sentence with the remedy.
@@ -103,24 +106,24 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
     device = device_of_rank(settings.device, place.local_rank)
     ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
     # Members of one number of outputs share what a backend prepares.
-    maker = functools.cache(lambda outputs: PredictMaker(sources.backend, outputs, device, settings.precision))
-    batch_size = settings.batch_size or default_batch_size(device)
+    make = functools.cache(
+        lambda outputs: PredictMaker(sources.backend, outputs, device, settings.precision, cache=_cache(settings))
+    )
     members: dict[str, Predict] = {}
     hashes: dict[str, str] = {}
     notes: list[str] = []
-    for member in ensemble.members:
-        selection = output_selection(member, ensemble.classes)
-        outputs = selection.num_outputs if selection else num_classes
-        if member.predict is not None:
-            predict: Predict = FunctionMember(member.name, member.predict, outputs, device)
-        else:
-            network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
-            hashes[member.name] = network_sha256(network)
-            predict = maker(outputs)(member, network)
-        members[member.name] = SelectedOutputs(predict, selection, device) if selection else predict
-    for predict in members.values():
-        whole = compiles(sources.backend) or isinstance(predict, FunctionMember)
-        _try(predict, batch_size if whole else 1, device)
+    with _Trials(settings, sources.backend, device) as trials:
+        for member in ensemble.members:
+            selection = output_selection(member, ensemble.classes)
+            outputs = selection.num_outputs if selection else num_classes
+            if member.predict is not None:
+                predict: Predict = FunctionMember(member.name, member.predict, outputs, device)
+            else:
+                network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
+                hashes[member.name] = network_sha256(network)
+                predict = make(outputs)(member, network)
+            trials.add(predict)
+            members[member.name] = SelectedOutputs(predict, selection, device) if selection else predict
     return Inputs(
         ensemble,
         sources.dataset,
@@ -130,6 +133,48 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
         device,
         members,
     )
+
+
+def _cache(settings: Settings) -> ConversionCache | None:
+    folder = cache_folder() if settings.cache else None
+    return ConversionCache(folder) if folder else None
+
+
+class _Trials:
+    """Tries members, so that what is wrong with one shows before the work: the first that fails, in their order.
+
+    On leaving it, all have been tried; but not if loading one of them failed.
+
+    Args:
+        settings: of the run.
+        backend: of the networks.
+        device: of the members.
+    """
+
+    def __init__(self, settings: Settings, backend: Backend, device: torch.device) -> None:
+        self._batch_size = settings.batch_size or default_batch_size(device)
+        self._backend = backend
+        self._device = device
+        self._left: list[Callable[[], None]] = []
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="try")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        with self._beside:
+            if failure is None:
+                for trial in self._left:
+                    trial()
+
+    def add(self, predict: Predict) -> None:
+        """Try a member: OpenVINO compiles it while the next is loaded, others wait until all are there."""
+        if self._backend == "openvino" and isinstance(predict, NetworkPredict):
+            trial = self._beside.submit(_try, predict, self._batch_size, self._device).result
+        else:
+            whole = compiles(self._backend) or isinstance(predict, FunctionMember)
+            trial = functools.partial(_try, predict, self._batch_size if whole else 1, self._device)
+        self._left.append(trial)
 
 
 def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapping[str, Any]) -> RunFolder:
@@ -201,10 +246,11 @@ def _check(settings: Settings) -> None:
 
 
 def _try(predict: Predict, crops: int, device: torch.device) -> None:
-    """Run one batch of black crops through a member, so that what is wrong with it shows before the work."""
+    """Try one batch of black crops with a member, so that what is wrong with it shows before the work."""
     try:
         with memory_errors_of(f"a batch of {crops}"):
-            predict(torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device))
+            run = predict.try_batch if isinstance(predict, NetworkPredict) else predict
+            run(torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device))
     except OutOfDeviceMemoryError as error:
         # The engine halves batches; of a single crop there is no half.
         if crops == 1:

@@ -1,7 +1,11 @@
 """OpenVINO against torch's own kernels on the same networks."""
 
+import base64
 import ctypes
+import json
 import platform
+import warnings
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ensemble_eval.backends.choice import PredictMaker
+from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.in_full import ImageScores, ScoredImage
@@ -157,7 +162,7 @@ def test_a_second_network_of_one_shape_is_the_first_ones_model_with_its_own_weig
         fold_batch_norm(tiny_network(seed=seed, width=width)) for seed, width in ((1, 0.05), (2, 0.05), (3, 0.08))
     )
     models = [converter(network) for network in (first, second, wider, first)]
-    assert converted == [first, wider]
+    assert [repr(network) for network in converted] == [repr(first), repr(wider)]
     batch = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     for network, model in zip((first, second, wider, first), models, strict=True):
         with torch.inference_mode():
@@ -166,19 +171,71 @@ def test_a_second_network_of_one_shape_is_the_first_ones_model_with_its_own_weig
     assert torch.equal(_probabilities(models[1], batch), _probabilities(convert(second), batch))
 
 
+def _converted_by_openvino_alone(network: nn.Module) -> Any:
+    """As OpenVINO's documentation has it: it traces with pictures of full size, and checks the trace."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        example = torch.zeros(2, 3, 224, 224)
+        model = openvino.convert_model(network, example_input=example, input=[(-1, 3, 224, 224)])
+    steps = silent_openvino.PrePostProcessor(model)
+    steps.input().tensor().set_layout(openvino.Layout("NHWC"))
+    steps.input().model().set_layout(openvino.Layout("NCHW"))
+    return steps.build()
+
+
 @pytest.mark.slow
-def test_weights_that_cannot_be_told_apart_are_converted_anew() -> None:
-    networks = [fold_batch_norm(tiny_network(seed=seed)) for seed in (1, 2)]
+@pytest.mark.parametrize("arch", ["googlenet", "googlenet-paper", "googlenet-naive"])
+def test_a_network_converted_with_and_without_a_cache_predicts_what_openvinos_own_conversion_does(
+    arch: str, tmp_path: Path
+) -> None:
+    network = fold_batch_norm(tiny_network(arch))
     with torch.no_grad():
-        for network in networks:
-            network.get_parameter("conv1.conv.bias").fill_(0.5)
-            network.get_parameter("conv2.conv.bias").fill_(0.5)
-    converter = openvino_models.Converter()
+        # Values that leave a doubt which constant is which, and a bias that adds nothing.
+        network.get_parameter("conv1.conv.bias").fill_(0.5)
+        network.get_parameter("conv2.conv.bias").fill_(0.5)
+        network.get_parameter("fc.bias").zero_()
+    cache = ConversionCache(tmp_path)
+    expected = _probabilities(_converted_by_openvino_alone(network), batch := torch.rand(3, 3, 224, 224))
+    for cached in (None, cache, cache):
+        assert torch.equal(_probabilities(openvino_models.Converter(cached)(network), batch), expected)
+    assert len(list(tmp_path.iterdir())) == (arch == "googlenet")
+
+
+@pytest.mark.slow
+def test_what_is_kept_has_no_weights_and_what_is_damaged_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, converted = ConversionCache(tmp_path), list[nn.Module]()
+    convert = openvino_models._converted
+
+    def counted(network: nn.Module) -> Any:
+        converted.append(network)
+        return convert(network)
+
+    monkeypatch.setattr(openvino_models, "_converted", counted)
+    one, other = (fold_batch_norm(tiny_network(seed=seed)) for seed in (1, 2))
+    openvino_models.Converter(cache)(one)
+    [kept] = tmp_path.iterdir()
+    sound = kept.read_bytes()
+    described = json.loads(zlib.decompress(sound[32:]))
+    constants = zlib.decompress(base64.b64decode(described["constants"]))
+    # Axes and shapes only.
+    assert len(constants) > 10_000
+    assert sum(byte != 0 for byte in constants) < 50
+    openvino_models.Converter(cache)(other)
+    assert len(converted) == 1
+    for spoilt in (sound[:-1], sound[:40] + b"!" + sound[41:], b""):
+        kept.write_bytes(spoilt)
+        openvino_models.Converter(cache)(other)
+        assert kept.read_bytes() != spoilt
+    # Whole, but of somebody else.
+    cache.put(openvino_models._cache_key(repr(one)), b"{}")
+    openvino_models.Converter(cache)(one)
+    assert len(converted) == 5
     batch = torch.rand(1, 3, 224, 224)
-    for network in networks:
-        with torch.inference_mode():
-            expected = torch.softmax(network(batch), dim=1)
-        np.testing.assert_allclose(_probabilities(converter(network), batch), expected, atol=1e-5)
+    for network in (one, other):
+        expected = _probabilities(openvino_models.Converter()(network), batch)
+        assert torch.equal(_probabilities(openvino_models.Converter(cache)(network), batch), expected)
 
 
 class _Branching(nn.Module):
