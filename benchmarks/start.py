@@ -66,11 +66,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
         for members in arguments.members:
             for way in random.sample(sorted(ways), len(ways)):
                 checkout, options = ways[way]
-                environment = {
-                    **os.environ,
-                    "PYTHONPATH": str(checkout),
-                    "ENSEMBLE_EVAL_CACHE": str(folder / "cache"),
-                }
+                places = {"PYTHONPATH": str(checkout), "ENSEMBLE_EVAL_CACHE": str(folder / "cache")}
                 command = [sys.executable, "-m", "ensemble_eval", "run", str(folder / "images"), "--crops", "1"]
                 command += ["--ensemble", str(manifest), "--models", str(members), "--fresh", *options]
                 command += ["--out", str(folder / "out")]

@@ -23,7 +23,8 @@ class Settings:
         precision: of the convolutions; softmax and sums are never in half precision.
         backend: what runs the networks; `auto` is OpenVINO on a CPU where it is installed, else torch.
         batch_size: crops per batch; None for what suits the device. It is halved when memory runs out.
-        workers: threads that decode and resize.
+        workers: threads that decode and resize; None for one for each processor that the process may use, shared
+            among the ranks there, less one.
         with_scores: whether mean softmax vectors are stored beside ranks.
         surface: whether the label's rank is stored for every number of models and crops, for groups of crops
             and for other averages; two bytes for each rank.
@@ -38,7 +39,7 @@ class Settings:
     precision: Precision = "float32"
     backend: Backend | Literal["auto"] = "auto"
     batch_size: int | None = None
-    workers: int = 2
+    workers: int | None = None
     with_scores: bool = True
     surface: bool = False
     decides: tuple[int, ...] = ()

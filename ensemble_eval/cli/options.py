@@ -58,7 +58,11 @@ def evaluation_options(command: Command) -> Command:
             type=click.Choice(("auto", *BACKENDS)),
         ),
         _run_option("batch_size", "Crops per batch.  [default: by device, halved if needed]", type=int),
-        _run_option("workers", "Threads that decode and resize."),
+        _run_option(
+            "workers",
+            "Threads that decode and resize.  [default: the usable processors, shared among ranks, less one]",
+            type=int,
+        ),
         click.option(
             "--scores",
             type=click.Choice(["all", "none"]),

@@ -36,7 +36,7 @@ def evaluate(
     precision: Precision = Settings.precision,
     backend: Backend | Literal["auto"] = Settings.backend,
     batch_size: int | None = Settings.batch_size,
-    workers: int = Settings.workers,
+    workers: int | None = Settings.workers,
     trust_python: bool = Settings.trust_python,
     cache: bool = Settings.cache,
     save_every: float = Settings.save_every,
@@ -64,7 +64,7 @@ def evaluate(
         precision: of the convolutions; softmax and sums are never in half precision.
         backend: what runs the networks: `auto`, `torch`, `compiled` or `openvino`.
         batch_size: crops per batch; None for what suits the device.
-        workers: threads that decode and resize.
+        workers: threads that decode and resize; None for as many as processors may be used, less one.
         trust_python: allow members of the form `python:…` to import and run installed code.
         cache: keep converted networks, without their weights, in the user's folder of caches for the next start;
             `ENSEMBLE_EVAL_CACHE` names another folder.
@@ -128,7 +128,7 @@ def scores(
     precision: Precision = Settings.precision,
     backend: Backend | Literal["auto"] = Settings.backend,
     batch_size: int | None = Settings.batch_size,
-    workers: int = Settings.workers,
+    workers: int | None = Settings.workers,
     trust_python: bool = Settings.trust_python,
     cache: bool = Settings.cache,
 ) -> Generator[ImageScores, None, None]:

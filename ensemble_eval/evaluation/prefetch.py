@@ -2,17 +2,17 @@
 
 import contextlib
 import itertools
+import math
 import re
 import warnings
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of
 from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.evaluation.loaders import map_ahead
 
 _SILENCES = itertools.count()
 
@@ -24,6 +24,7 @@ def load_images(
     bicubic: bool,
     workers: int,
     ahead: int,
+    ahead_bytes: float = math.inf,
     pinned: bool = False,
 ) -> Generator[ReadyImage | UnreadableImage, None, None]:
     """Yield every item in order, ready to be cut or as unreadable with its reason.
@@ -32,24 +33,22 @@ def load_images(
         items: what to load, each with its position in the whole data set.
         scheme: the largest crop scheme that is needed.
         bicubic: resample bicubically.
-        workers: threads; Pillow and torch release the interpreter's lock while they work.
+        workers: threads; Pillow and torch release the interpreter's lock while they work (docs/speed.md).
+        ahead: images that may be ready or under way before they are asked for.
+        ahead_bytes: when the pixels of ready images take this much, no more are begun than one for each thread.
         pinned: put pixels where a GPU can copy them from while it computes, as long as there is room.
-        ahead: images that may be ready or under way before they are asked for; bounds the memory.
     """
-    arriving = iter(items)
-    pending: deque[Future[ReadyImage | UnreadableImage]] = deque()
-    executor = ThreadPoolExecutor(workers, thread_name_prefix="load")
-    try:
-        with _pillow_silenced():
-            while True:
-                while len(pending) <= ahead and (item := next(arriving, None)) is not None:
-                    pending.append(executor.submit(load_image, *item, scheme, bicubic=bicubic, pinned=pinned))
-                if not pending:
-                    return
-                yield pending.popleft().result()
-    finally:
-        # Without waiting: a run that is told to stop has seconds, and a slow drive may take longer.
-        executor.shutdown(wait=False, cancel_futures=True)
+
+    def load(item: tuple[int, Item]) -> ReadyImage | UnreadableImage:
+        return load_image(*item, scheme, bicubic=bicubic, pinned=pinned)
+
+    loaded = map_ahead(load, items, threads=workers, ahead=ahead, ahead_bytes=ahead_bytes, bytes_of=_pixel_bytes)
+    with _pillow_silenced(), contextlib.closing(loaded):
+        yield from loaded
+
+
+def _pixel_bytes(image: ReadyImage | UnreadableImage) -> int:
+    return image.source.pixels.nbytes if isinstance(image, ReadyImage) else 0
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """The work of one process of a run: evaluate those of its images that are missing, and store them."""
 
 import contextlib
+import math
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.evaluation.events import Step
 from ensemble_eval.evaluation.opening import Inputs
 from ensemble_eval.evaluation.prefetch import load_images
+from ensemble_eval.launch.cpu import loaders_beside
 from ensemble_eval.launch.devices import device_name
 from ensemble_eval.launch.place import Place, Role, deal
 from ensemble_eval.launch.signals import StopRequests
@@ -24,8 +26,9 @@ from ensemble_eval.results.run_record import versions
 from ensemble_eval.results.store import PartBuffer
 from ensemble_eval.settings import Settings
 
-# Enough to keep the workers busy while the engine is at one image; more would only cost memory.
-_IMAGES_AHEAD_PER_WORKER = 2
+# Enough to keep the workers busy while the engine is at one image, and the engine while it puts a batch together.
+_IMAGES_AHEAD_PER_WORKER, _BATCHES_AHEAD = 2, 2
+_BYTES_AHEAD = 1 << 29
 
 Result = ImageScores | ImageDecisions | UnreadableImage
 
@@ -49,6 +52,7 @@ def results_of(
     positions: Iterable[int],
     stop: StopRequests | None = None,
     engine: Engine[ImageScores | ImageDecisions] | None = None,
+    neighbours: int = 1,
 ) -> Generator[Result, None, None]:
     """Evaluate images of the data set in memory, yielding each as soon as it is known; nothing is written.
 
@@ -58,22 +62,27 @@ def results_of(
         positions: which images, by their index in the data set.
         stop: what the user and the launcher ask for meanwhile; waiting for an image is cut short by it.
         engine: of `engine_for`, for a caller that looks at its batch size meanwhile.
+        neighbours: processes of the run, this one included, that share its processors; see `Place`.
 
     Raises:
         InputError: a member fails, or yields NaN or infinity.
     """
     stop = stop or StopRequests()
     items = inputs.dataset.items
+    engine = engine or engine_for(settings, inputs, stop)
+    workers = settings.workers or loaders_beside(neighbours)
+    in_batches = math.ceil(_BATCHES_AHEAD * engine.batch_size / settings.crops)
     images = load_images(
         ((position, items[position]) for position in positions),
         settings.crops,
         bicubic=inputs.ensemble.interpolation == "bicubic",
-        workers=settings.workers,
+        workers=workers,
         pinned=inputs.device.type == "cuda",
-        ahead=_IMAGES_AHEAD_PER_WORKER * settings.workers,
+        ahead=max(_IMAGES_AHEAD_PER_WORKER * workers, in_batches),
+        ahead_bytes=_BYTES_AHEAD,
     )
     with contextlib.closing(images):
-        yield from (engine or engine_for(settings, inputs, stop)).run(_arriving(images, stop))
+        yield from engine.run(_arriving(images, stop))
 
 
 def _arriving(
@@ -132,7 +141,9 @@ class Run:
         step = Step(len(self.folder.progress.done), len(self.inputs.dataset.items), 0, 0)
         buffer = PartBuffer(self.folder.store, self._execution, save_every=self.settings.save_every)
         positions = self._missing_positions()
-        results = results_of(self.settings, self.inputs, positions, self._stop, self._engine)
+        results = results_of(
+            self.settings, self.inputs, positions, self._stop, self._engine, self._place.neighbours
+        )
         with self._stop.deferred(), contextlib.closing(results):
             try:
                 for result in results:

@@ -1,9 +1,12 @@
 """The processors that a process may use, and two settings of one that does its work on them."""
 
+import contextlib
 import ctypes
+import math
 import os
 import platform
 import sys
+from pathlib import Path
 
 # Parameter numbers and the largest useful values, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -12,10 +15,67 @@ _ONE_GIB = 1 << 30
 
 
 def usable_processors() -> int:
-    """How many processors this process may use: a job's or container's, not all of the machine."""
+    """How many processors this process may use: a job's or container's, not all of the machine.
+
+    A container's quota of processor time counts as the processors that it would keep busy, at least one.
+    """
+    quota = quota_processors()
+    return bound_processors() if quota == math.inf else max(1, min(bound_processors(), int(quota)))
+
+
+def bound_processors() -> int:
+    """How many processors this process is bound to, by the kernel's word."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def loaders_beside(ranks: int) -> int:
+    """How many threads load images by default: the processors' share of each rank, less one for the rank itself.
+
+    Args:
+        ranks: processes of the run that share the processors which this one may use.
+
+    Example:
+        >>> loaders_beside(1) == max(1, usable_processors() - 1)
+        True
+    """
+    return max(1, usable_processors() // ranks - 1)
+
+
+def quota_processors(
+    memberships: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
+) -> float:
+    """The processors' worth of time that Linux's control groups allow this process; infinite without a limit.
+
+    Args:
+        memberships: the groups that the process is in, a line each.
+        mounted: where the groups are files, of version 2 or 1.
+    """
+    try:
+        lines = memberships.read_text().splitlines()
+    except OSError:
+        return math.inf
+    limits = [math.inf]
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        # Version 2 has one hierarchy without a name, version 1 one for each set of controllers.
+        if not controllers or "cpu" in controllers.split(","):
+            folder = mounted / controllers / group.lstrip("/")
+            # A group has no more than those around it. A container may see its own as the outermost.
+            limits += [_limit(each) for each in (folder, *folder.parents) if each.is_relative_to(mounted)]
+    return min(limits)
+
+
+def _limit(folder: Path) -> float:
+    """What one control group allows by itself."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    return math.inf
 
 
 def wait_without_spinning() -> None:

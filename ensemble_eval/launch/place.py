@@ -7,10 +7,12 @@ others, so all of them agree on it, and the output folder is all they share.
 import enum
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.launch.cpu import bound_processors
 
 # Set by our own launcher for its workers, to its process id.
 PARENT_VARIABLE = "ENSEMBLE_EVAL_PARENT"
@@ -42,6 +44,7 @@ class Place:
         session: the same text for all of them, and another one for the next start.
         role: what the process is to the run.
         parent: the process id of a worker's supervisor.
+        neighbours: processes of the run, itself included, among which the processors that it may use are shared.
     """
 
     rank: int = 0
@@ -50,6 +53,7 @@ class Place:
     session: str = ""
     role: Role = Role.ALONE
     parent: int | None = None
+    neighbours: int = 1
 
     @property
     def launched(self) -> bool:
@@ -106,6 +110,7 @@ def _torchrun_place(environment: Mapping[str, str]) -> Place:
             session=environment.get("TORCHELASTIC_RUN_ID", ""),
             role=Role.WORKER if parent else Role.RANK,
             parent=int(parent) if parent else None,
+            neighbours=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
         )
     )
 
@@ -138,11 +143,24 @@ def _srun_place(environment: Mapping[str, str]) -> Place:
             session="/".join(environment.get(name, "0") for name in names),
             # One task may still have a machine full of devices to itself.
             role=Role.RANK if world > 1 else Role.ALONE,
+            neighbours=_srun_neighbours(environment, world),
         )
     )
 
 
+def _srun_neighbours(environment: Mapping[str, str], world: int) -> int:
+    """Of the tasks on this machine, those that share its processors; it is alone where srun gave it its own.
+
+    Machines may hold different numbers of tasks, `4(x2),1`, and the most of them counts.
+    """
+    on_machine = environment.get("SLURM_CPUS_ON_NODE", "")
+    if on_machine.isdigit() and bound_processors() < int(on_machine):
+        return 1
+    counts = re.findall(r"(\d+)(?:\(x\d+\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return max(map(int, counts), default=world)
+
+
 def _checked(place: Place) -> Place:
-    if not 0 <= place.rank < place.world or place.local_rank < 0:
+    if not 0 <= place.rank < place.world or place.local_rank < 0 or place.neighbours < 1:
         raise ValueError(f"rank {place.rank} of {place.world}")
     return place
