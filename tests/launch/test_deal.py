@@ -42,6 +42,28 @@ def test_srun_gives_rank_and_world() -> None:
     assert (place.rank, place.world, place.local_rank, place.role) == (2, 4, 0, Role.RANK)
 
 
+def test_torchrun_says_how_many_share_the_machine() -> None:
+    assert find_place({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"}).neighbours == 4
+    # Not everything that sets the other variables sets this one; then all of them may be here.
+    assert find_place(TORCHRUN).neighbours == 8
+    with pytest.raises(InputError, match="the launcher's variables are not usable"):
+        find_place({**TORCHRUN, "LOCAL_WORLD_SIZE": "0"})
+
+
+@pytest.mark.parametrize(
+    ("bound", "tasks", "neighbours"),
+    [(8, "4", 4), (8, "2(x2)", 2), (8, "1,3(x2),2", 3), (8, None, 4), (2, "4", 1)],
+)
+def test_tasks_of_srun_share_a_machine_unless_each_is_bound_to_processors_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, bound: int, tasks: str | None, neighbours: int
+) -> None:
+    monkeypatch.setattr("ensemble_eval.launch.place.bound_processors", lambda: bound)
+    environment = {**SRUN, "SLURM_CPUS_ON_NODE": "8"}
+    if tasks is not None:
+        environment["SLURM_STEP_TASKS_PER_NODE"] = tasks
+    assert find_place(environment).neighbours == neighbours
+
+
 def test_for_torch_distributed_srun_starts_processes_that_are_each_alone() -> None:
     assert find_place(SRUN, srun=False) == Place()
     assert find_place({**SRUN, **TORCHRUN}, srun=False).world == 8
