@@ -1,7 +1,13 @@
 """Weights of other frameworks give the probabilities that those computed; `make interop` makes the files."""
 
+import os
+import pickle
+import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -30,13 +36,18 @@ def _ours(member: Member, blocks: NDArray[np.uint8], outputs: int) -> NDArray[np
     [
         ("caffe.caffemodel", "googlenet-paper", "bgr", None),
         ("caffe-old.caffemodel", "googlenet-paper", "bgr", None),
+        ("slim.pb", "googlenet-tensorflow", "rgb", "background-first"),
+        ("slim-v1.ckpt", "googlenet-tensorflow", "rgb", "background-first"),
+        ("slim-v2.ckpt.index", "googlenet-tensorflow", "rgb", "background-first"),
+        ("paddle.pdparams", "googlenet-paddle", "rgb", None),
+        ("paddle-2.pdparams", "googlenet-paddle", "rgb", None),
         ("keras.h5", "googlenet-tensorflow", "rgb", "background-first"),
     ],
 )
 def test_name_and_weights_alone_give_the_frameworks_probabilities(
     file: str, arch: str, channels: str, outputs: str | None
 ) -> None:
-    theirs = np.load((FILES / file).with_suffix(".npz"))
+    theirs = np.load(FILES / f"{file.partition('.')[0]}.npz")
     member = Member("a", weights=FILES / file)
     assert (member.arch, member.input.channels, member.outputs) == (arch, channels, outputs)
     expected = theirs["probabilities"]
@@ -71,7 +82,9 @@ def test_a_caffe_model_of_another_network_is_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "a")
 
 
-@pytest.mark.parametrize("file", ["caffe.caffemodel", "caffe-old.caffemodel"])
+@pytest.mark.parametrize(
+    "file", ["caffe.caffemodel", "caffe-old.caffemodel", "keras.h5", "slim.pb", "slim-v1.ckpt", "paddle.pdparams"]
+)
 def test_a_truncated_file_is_refused_in_one_sentence(tmp_path: Path, file: str) -> None:
     data = (FILES / file).read_bytes()
     for size in (10, 100, len(data) // 2, len(data) - 1):
@@ -79,3 +92,55 @@ def test_a_truncated_file_is_refused_in_one_sentence(tmp_path: Path, file: str) 
         with pytest.raises(InputError) as refusal:
             read_weights(tmp_path / "a")
         assert "\n" not in str(refusal.value)
+
+
+class _Calls:
+    """Pickles to a call of `os.mkdir`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_that_calls_something_is_refused_and_calls_nothing(tmp_path: Path, protocol: int) -> None:
+    (tmp_path / "a.pdparams").write_bytes(pickle.dumps({"_conv._conv.weight": _Calls(tmp_path / "x")}, protocol))
+    with pytest.raises(InputError, match=r"it asks for posix\.mkdir\); nothing in them was run"):
+        read_weights(tmp_path / "a.pdparams")
+    assert not (tmp_path / "x").exists()
+
+
+def test_links_of_a_keras_file_are_not_followed(tmp_path: Path) -> None:
+    shutil.copy(FILES / "keras.h5", tmp_path / "other.h5")
+    shutil.copy(FILES / "keras.h5", tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file["Conv2d_1a_7x7_conv"]
+        file["Conv2d_1a_7x7_conv"] = h5py.ExternalLink("other.h5", "/Conv2d_1a_7x7_conv")
+    with pytest.raises(InputError, match="lack the variable Conv2d_1a_7x7_conv/weights"):
+        read_weights(tmp_path / "a.h5")
+
+
+def test_a_whole_saved_keras_model_has_its_weights_in_a_group(tmp_path: Path) -> None:
+    with h5py.File(FILES / "keras.h5") as weights, h5py.File(tmp_path / "a.h5", "w") as model:
+        group = model.create_group("model_weights")
+        for layer in weights:
+            weights.copy(layer, group)
+    expected = read_weights(FILES / "keras.h5").tensors
+    found = read_weights(tmp_path / "a.h5").tensors
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_an_index_without_its_data_is_refused(tmp_path: Path) -> None:
+    shutil.copy(FILES / "slim-v2.ckpt.index", tmp_path / "a.index")
+    with pytest.raises(InputError, match=r"a\.data-00000-of-00001 do not exist; put them there"):
+        read_weights(tmp_path / "a.index")
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(
+        InputError, match=r"Keras file needs h5py, which is missing; pip install 'ensemble-eval\[keras\]'"
+    ):
+        read_weights(FILES / "keras.h5")

@@ -4,26 +4,33 @@ The file is one protocol buffer. The few fields that are read are described here
 `caffe.proto`; no code is generated from it, and fields that are not described are skipped.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.members.ensemble import InputFormat
-from ensemble_eval.members.importers.extras import required
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.importers.layouts import options_of
 from ensemble_eval.members.importers.names import convolutions
+from ensemble_eval.members.importers.protocol_buffers import (
+    BYTES,
+    FLOAT,
+    INT32,
+    INT64,
+    MESSAGE,
+    STRING,
+    Field,
+    floats,
+    messages,
+    parsed,
+)
 from ensemble_eval.models.layers import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
-
-if TYPE_CHECKING:
-    from google.protobuf.message import Message
 
 _BLUE_GREEN_RED_MEANS = (104.0, 117.0, 123.0)
 _STEM = {"conv1": "conv1/7x7_s2", "conv2": "conv2/3x3_reduce", "conv3": "conv2/3x3"}
@@ -31,42 +38,37 @@ _COLUMNS = {"pool_projection": "pool_proj"}
 # A network that was trained further has another name for the layer whose classes are others.
 _CLASSIFIER = "loss3/classifier"
 _PUBLISHED = "68.7% top-1 and 88.9% top-5 (bvlc_googlenet)"
-_MAX_DIMENSIONS = 4
-# Field types of descriptor.proto, and whether a field repeats.
-_INT32, _INT64, _FLOAT, _STRING, _BYTES, _MESSAGE = 5, 3, 2, 9, 12, 11
-# By message: name, number in caffe.proto, type, whether it repeats, and the type's name for messages. The
-# numbers of a blob are one packed field, which on the wire is the same as a string of bytes.
-_SCHEMA: Mapping[str, tuple[tuple[str, int, int, bool, str], ...]] = {
-    "Shape": (("dim", 1, _INT64, True, ""),),
+_SCHEMA = {
+    "Shape": (Field("dim", 1, INT64, repeats=True),),
     "Blob": (
-        ("num", 1, _INT32, False, ""),
-        ("channels", 2, _INT32, False, ""),
-        ("height", 3, _INT32, False, ""),
-        ("width", 4, _INT32, False, ""),
-        ("data", 5, _BYTES, False, ""),
-        ("shape", 7, _MESSAGE, False, "Shape"),
+        Field("num", 1, INT32),
+        Field("channels", 2, INT32),
+        Field("height", 3, INT32),
+        Field("width", 4, INT32),
+        Field("data", 5, BYTES),
+        Field("shape", 7, MESSAGE, message="Shape"),
     ),
     "Lrn": (
-        ("local_size", 1, _INT32, False, ""),
-        ("alpha", 2, _FLOAT, False, ""),
-        ("beta", 3, _FLOAT, False, ""),
-        ("k", 5, _FLOAT, False, ""),
+        Field("local_size", 1, INT32),
+        Field("alpha", 2, FLOAT),
+        Field("beta", 3, FLOAT),
+        Field("k", 5, FLOAT),
     ),
     # `layers` of files from before 2014's end, and `layer` of those since.
     "OldLayer": (
-        ("name", 4, _STRING, False, ""),
-        ("blobs", 6, _MESSAGE, True, "Blob"),
-        ("lrn_param", 18, _MESSAGE, False, "Lrn"),
+        Field("name", 4, STRING),
+        Field("blobs", 6, MESSAGE, repeats=True, message="Blob"),
+        Field("lrn_param", 18, MESSAGE, message="Lrn"),
     ),
     "Layer": (
-        ("name", 1, _STRING, False, ""),
-        ("blobs", 7, _MESSAGE, True, "Blob"),
-        ("lrn_param", 118, _MESSAGE, False, "Lrn"),
+        Field("name", 1, STRING),
+        Field("blobs", 7, MESSAGE, repeats=True, message="Blob"),
+        Field("lrn_param", 118, MESSAGE, message="Lrn"),
     ),
     "Net": (
-        ("name", 1, _STRING, False, ""),
-        ("layers", 2, _MESSAGE, True, "OldLayer"),
-        ("layer", 100, _MESSAGE, True, "Layer"),
+        Field("name", 1, STRING),
+        Field("layers", 2, MESSAGE, repeats=True, message="OldLayer"),
+        Field("layer", 100, MESSAGE, repeats=True, message="Layer"),
     ),
 }
 
@@ -95,14 +97,9 @@ def read(path: Path) -> Imported:
     Raises:
         InputError: protobuf is not installed, or the file is damaged or holds another network.
     """
-    net: Any = _message("Net")
-    try:
-        net.ParseFromString(path.read_bytes())
-    except Exception as error:
-        # protobuf's two implementations raise errors of their own.
-        raise InputError(f"the weights {path} are damaged or truncated ({first_line(error)})") from error
-    layers = {layer.name: layer for layer in (*net.layers, *net.layer)}
     place = f"the weights {path}"
+    net = parsed(_messages()["Net"](), path.read_bytes(), place)
+    layers = {layer.name: layer for layer in (*net.layers, *net.layer)}
     _refuse_other_normalisation(layers, place)
     tensors = dict(_tensors({name: layer.blobs for name, layer in layers.items()}, place))
     outputs = len(tensors["fc.weight"])
@@ -144,10 +141,7 @@ def _weight_and_bias(blobs: Mapping[str, Any], layer: str, place: str) -> tuple[
 
 def _tensor(blob: Any, place: str) -> Tensor:
     shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-    sane = 1 <= len(shape) <= _MAX_DIMENSIONS and all(size > 0 for size in shape)
-    if not sane or 4 * math.prod(shape) != len(blob.data):
-        raise InputError(f"{place} is damaged: {len(blob.data)} bytes for the shape {shape}; get the file again")
-    return torch.from_numpy(np.frombuffer(blob.data, "<f4").astype(np.float32).reshape(shape))
+    return torch.from_numpy(floats(blob.data, shape, place))
 
 
 def _refuse_other_normalisation(layers: Mapping[str, Any], place: str) -> None:
@@ -163,28 +157,6 @@ def _refuse_other_normalisation(layers: Mapping[str, Any], place: str) -> None:
                 raise InputError(f"{place}: {name} normalises otherwise than bvlc_googlenet; it cannot be read")
 
 
-def _message(name: str) -> "Message":
-    message: Message = _messages()[f"caffe.{name}"]()
-    return message
-
-
 @lru_cache(maxsize=1)
 def _messages() -> Mapping[str, Any]:
-    """Classes of the messages, in a pool of their own, so that an installed Caffe may have its own too."""
-    what = "a Caffe model"
-    descriptors = required("google.protobuf.descriptor_pb2", "caffe", what)
-    file = descriptors.FileDescriptorProto(name="caffe.proto", package="caffe", syntax="proto2")
-    for message_name, fields in _SCHEMA.items():
-        message = file.message_type.add(name=message_name)
-        for name, number, kind, repeats, type_name in fields:
-            field = message.field.add(name=name, number=number, type=kind, label=3 if repeats else 1)
-            if type_name:
-                field.type_name = f".caffe.{type_name}"
-            elif kind == _INT64:
-                field.options.packed = True
-    pool = required("google.protobuf.descriptor_pool", "caffe", what).DescriptorPool()
-    pool.Add(file)
-    found: Mapping[str, Any] = required(
-        "google.protobuf.message_factory", "caffe", what
-    ).GetMessageClassesForFiles(["caffe.proto"], pool)
-    return found
+    return messages("caffe", _SCHEMA, "caffe", "a Caffe model")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of
-from ensemble_eval.members.importers import caffe, keras, torch_files
+from ensemble_eval.members.importers import caffe, keras, paddle, sorted_table, tensorflow, torch_files
 from ensemble_eval.members.importers.imported import Imported
 
 _HEAD_BYTES = 4096
@@ -15,14 +15,17 @@ _LEAST_BYTES = 9
 
 @dataclass(frozen=True)
 class _Format:
-    recognises: Callable[[bytes], bool]
+    recognises: Callable[[bytes, Path], bool]
     read: Callable[[Path], Imported]
 
 
 # In the order in which they are asked; those whose first bytes leave no doubt come first.
 _FORMATS: Sequence[_Format] = (
-    _Format(keras.recognises, keras.read),
-    _Format(caffe.recognises, caffe.read),
+    _Format(lambda head, _: keras.recognises(head), keras.read),
+    _Format(lambda head, _: paddle.recognises(head), paddle.read),
+    _Format(lambda _, path: sorted_table.is_table(path), tensorflow.read_checkpoint),
+    _Format(lambda head, _: tensorflow.is_graph(head), tensorflow.read_graph),
+    _Format(lambda head, _: caffe.recognises(head), caffe.read),
 )
 
 
@@ -54,7 +57,7 @@ def read_weights(
         raise InputError(f"the weights {path} are damaged or truncated ({len(head)} bytes); get the file again")
     if not (torch_files.is_safetensors(head) or torch_files.is_torch(head)):
         for known in _FORMATS:
-            if known.recognises(head):
+            if known.recognises(head, path):
                 _refuse_averaged(averaged, path)
                 return known.read(path)
     return torch_files.read(path, averaged=averaged, names=names)

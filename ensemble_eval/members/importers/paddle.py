@@ -1,0 +1,178 @@
+"""PaddleClas's `.pdparams` of GoogLeNet: a pickle, read by an unpickler that can make arrays and nothing else."""
+
+import io
+import math
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.members.ensemble import InputFormat
+from ensemble_eval.members.importers.imported import Imported
+from ensemble_eval.members.importers.layouts import options_of
+from ensemble_eval.members.importers.names import convolutions
+
+_PICKLE = b"\x80"
+_STEM = {"conv1": "_conv", "conv2": "_conv_1", "conv3": "_conv_2"}
+_COLUMNS = {
+    "1x1": "_conv1",
+    "3x3_reduce": "_conv3r",
+    "3x3": "_conv3",
+    "5x5_reduce": "_conv5r",
+    "5x5": "_conv5",
+    "pool_projection": "_convprj",
+}
+# Paddle's dropout of 40% leaves activations alone in training and makes them smaller in inference
+# ("downscale_in_infer").
+_KEPT_BY_DROPOUT = 0.6
+_PUBLISHED = "70.7% top-1 and 89.7% top-5 (PaddleClas)"
+_FLOAT32 = ("f4", "<f4")
+
+
+@dataclass
+class _Dtype:
+    """What a pickle says of an array's numbers; `numpy.dtype` itself is never called."""
+
+    name: object
+
+    def __setstate__(self, state: object) -> None:
+        if not (isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", "|", "=")):
+            raise pickle.UnpicklingError("numbers of another byte order")
+
+
+class _Array:
+    """An array as a pickle states it; checked, and made, only when it is asked for."""
+
+    state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+    def values(self) -> NDArray[np.float32]:
+        """The array.
+
+        Raises:
+            ValueError: what the pickle states is no array of float32.
+        """
+        match self.state:
+            case (_, tuple() as shape, _Dtype(name=name), bool() as fortran, bytes() as data) if (
+                name in _FLOAT32 and all(type(size) is int and size > 0 for size in shape)
+            ):
+                if len(data) != 4 * math.prod(shape):
+                    raise ValueError(f"{len(data)} bytes for the shape {shape}")
+                order: Any = "F" if fortran else "C"
+                return np.frombuffer(data, "<f4").astype(np.float32).reshape(shape, order=order)
+        raise ValueError("no array of float32")
+
+
+def _encoded(text: object, encoding: object = "latin1") -> bytes:
+    """Bytes, which the older protocols of pickles write as text."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise pickle.UnpicklingError("text in an unknown encoding")
+    return text.encode("latin1")
+
+
+def _reconstructed(*_: object) -> _Array:
+    return _Array()
+
+
+def _dtype(name: object, *_: object) -> _Dtype:
+    return _Dtype(name)
+
+
+# All that a pickle may call, and what is called instead.
+_INSTEAD: Mapping[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _reconstructed,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstructed,
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): _dtype,
+    ("_codecs", "encode"): _encoded,
+    ("builtins", "tuple"): tuple,
+    ("__builtin__", "tuple"): tuple,
+    ("collections", "OrderedDict"): dict,
+}
+
+
+# Python's own, because the one in C allots as much memory as a file asks for.
+class _ArraysOnly(pickle._Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """What stands for a global; there are no others."""
+        if (module, name) not in _INSTEAD:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _INSTEAD[module, name]
+
+
+def recognises(head: bytes) -> bool:
+    """Whether a file begins as a pickle does; those of `torch.save` are told apart before."""
+    return head.startswith(_PICKLE)
+
+
+def read(path: Path) -> Imported:
+    """The network of a `.pdparams` file of PaddleClas's GoogLeNet.
+
+    Raises:
+        InputError: the file is damaged, holds more than arrays, or another network.
+    """
+    place = f"the weights {path}"
+    arrays = _arrays(path, place)
+    tensors: dict[str, Tensor] = {}
+    for convolution in convolutions():
+        stage, column = convolution.stage, convolution.column
+        theirs = f"_ince{stage}.{_COLUMNS[column]}" if column else _STEM[stage]
+        tensors[f"{convolution.ours}.conv.weight"] = _tensor(arrays, f"{theirs}._conv.weight", 4, place)
+    # Inputs by outputs there, outputs by inputs here.
+    tensors["fc.weight"] = _tensor(arrays, "_fc_out.weight", 2, place).T.contiguous() * _KEPT_BY_DROPOUT
+    tensors["fc.bias"] = _tensor(arrays, "_fc_out.bias", 1, place)
+    outputs, options = len(tensors["fc.weight"]), options_of(tensors)
+    return Imported(
+        format="parameters of PaddleClas's GoogLeNet",
+        arch="googlenet-paddle",
+        options=options,
+        input=InputFormat.imagenet(),
+        num_outputs=outputs,
+        certain=True,
+        published=_PUBLISHED if outputs == 1000 and not options else None,
+        tensors=tensors,
+    )
+
+
+def _arrays(path: Path, place: str) -> Mapping[str, Any]:
+    try:
+        content = _ArraysOnly(io.BytesIO(path.read_bytes())).load()
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{place} hold more than tensors, or are no weights at all ({first_line(error)}); nothing in them "
+            "was run: save the parameters alone, best as safetensors"
+        ) from error
+    except Exception as error:
+        # A damaged pickle asks for whatever does not work.
+        raise InputError(f"{place} are damaged or truncated ({first_line(error)}); get the file again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{place} hold a {type(content).__name__}, and parameters by name are needed")
+    return {name: value for name, value in content.items() if isinstance(name, str)}
+
+
+def _tensor(arrays: Mapping[str, Any], name: str, dimensions: int, place: str) -> Tensor:
+    found = arrays.get(name)
+    # Paddle saves a parameter as its array, or since 2.1 as a pair of its other name and its array.
+    if isinstance(found, tuple) and len(found) == 2:
+        found = found[1]
+    if not isinstance(found, _Array):
+        raise InputError(
+            f"{place} lack the parameter {name}; of Paddle's networks only PaddleClas's GoogLeNet is known, "
+            f"and these are {first_names([each for each in arrays if isinstance(each, str)])}"
+        )
+    try:
+        values = found.values()
+    except ValueError as error:
+        raise InputError(f"{place}: {name} is damaged ({error}); get the file again") from error
+    if values.ndim != dimensions:
+        raise InputError(f"{place}: {name} has the shape {values.shape}, and GoogLeNet has another there")
+    return torch.from_numpy(values.copy())

@@ -1,0 +1,203 @@
+"""TF-slim's inception_v1: frozen graphs, and checkpoints of both of TensorFlow's formats.
+
+Only the values of variables are read, by their names. A graph is never run, and TensorFlow is not needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.members.importers import inception_v1, sorted_table
+from ensemble_eval.members.importers.imported import Imported
+from ensemble_eval.members.importers.names import ConvolutionName
+from ensemble_eval.members.importers.protocol_buffers import (
+    BYTES,
+    INT32,
+    INT64,
+    MESSAGE,
+    STRING,
+    Field,
+    floats,
+    messages,
+    parsed,
+)
+
+_BRANCHES = {
+    "1x1": "Branch_0/Conv2d_0a_1x1",
+    "3x3_reduce": "Branch_1/Conv2d_0a_1x1",
+    "3x3": "Branch_1/Conv2d_0b_3x3",
+    "5x5_reduce": "Branch_2/Conv2d_0a_1x1",
+    "5x5": "Branch_2/Conv2d_0b_3x3",
+    "pool_projection": "Branch_3/Conv2d_0b_1x1",
+}
+# TF-slim's script names one of the nine otherwise.
+_ODD_ONE = {("5a", "5x5"): "Branch_2/Conv2d_0a_3x3"}
+_CLASSIFIER = "InceptionV1/Logits/Conv2d_0c_1x1/{}"
+_FLOAT32 = 1
+_MAX_ELEMENTS = 1 << 26
+# The few fields that are read, by their numbers in TensorFlow's *.proto files.
+_SCHEMA: Mapping[str, Sequence[Field]] = {
+    "Dimension": (Field("size", 1, INT64),),
+    "Shape": (Field("dim", 2, MESSAGE, repeats=True, message="Dimension"),),
+    "Tensor": (
+        Field("dtype", 1, INT32),
+        Field("tensor_shape", 2, MESSAGE, message="Shape"),
+        Field("tensor_content", 4, BYTES),
+        Field("float_val", 5, BYTES),
+    ),
+    "Value": (Field("tensor", 8, MESSAGE, message="Tensor"),),
+    "Attribute": (Field("key", 1, STRING), Field("value", 2, MESSAGE, message="Value")),
+    "Node": (
+        Field("name", 1, STRING),
+        Field("op", 2, STRING),
+        Field("attr", 5, MESSAGE, repeats=True, message="Attribute"),
+    ),
+    "Graph": (Field("node", 1, MESSAGE, repeats=True, message="Node"),),
+    # A checkpoint of the second format: where in its data file a variable lies.
+    "Entry": (
+        Field("dtype", 1, INT32),
+        Field("shape", 2, MESSAGE, message="Shape"),
+        Field("shard_id", 3, INT32),
+        Field("offset", 4, INT64),
+        Field("size", 5, INT64),
+    ),
+    # One of the first format: all shapes in one entry, and the values of each variable in another.
+    "SliceMeta": (Field("name", 1, STRING), Field("shape", 2, MESSAGE, message="Shape"), Field("type", 3, INT32)),
+    "Meta": (Field("tensor", 1, MESSAGE, repeats=True, message="SliceMeta"),),
+    "Slice": (Field("name", 1, STRING), Field("data", 3, MESSAGE, message="Tensor")),
+    "Slices": (Field("meta", 1, MESSAGE, message="Meta"), Field("data", 2, MESSAGE, message="Slice")),
+}
+
+
+def is_graph(head: bytes) -> bool:
+    """Whether a file begins as a graph does: with a node, which begins with its name."""
+    # The length of the node may need two bytes or three.
+    after = next((at for at in range(1, 5) if head[at] < 0x80), 0) + 1
+    return head[0] == 0x0A and after > 1 and head[after] == 0x0A
+
+
+def read_graph(path: Path) -> Imported:
+    """The network of a frozen graph.
+
+    Raises:
+        InputError: protobuf is not installed, or the file is damaged or holds another network.
+    """
+    place = f"the weights {path}"
+    graph = parsed(_messages()["Graph"](), path.read_bytes(), place)
+    constants = {
+        node.name.removeprefix("import/"): attribute.value.tensor
+        for node in graph.node
+        if node.op == "Const"
+        for attribute in node.attr
+        if attribute.key == "value"
+    }
+
+    def variable(name: str) -> NDArray[np.float32] | None:
+        return _values(constants[name], f"{place}: {name}") if name in constants else None
+
+    return inception_v1.imported(variable, "a frozen graph of TF-slim's inception_v1", _names, _CLASSIFIER, place)
+
+
+def read_checkpoint(path: Path) -> Imported:
+    """The network of a checkpoint: of the first format's one file, or of the second's `.index`, beside its data.
+
+    Raises:
+        InputError: protobuf is not installed, or a file is missing, damaged or of another network.
+    """
+    place = f"the weights {path}"
+    table = sorted_table.read(path)
+    # Under the empty name is what the whole is: the first format's shapes, or the second's header.
+    slices = parsed(_messages()["Slices"](), table.get(b"", b""), place) if path.suffix != ".index" else None
+    if slices is not None and slices.meta.tensor:
+        variables = _of_the_first_format(slices.meta, table, place)
+    else:
+        variables = _of_the_second_format(path, table, place)
+    return inception_v1.imported(
+        variables.__getitem__, "a checkpoint of TF-slim's inception_v1", _names, _CLASSIFIER, place
+    )
+
+
+class _Variables:
+    """Values of a checkpoint by name, read when they are asked for."""
+
+    def __init__(self, found: Mapping[str, Any], read: Any) -> None:
+        self._found, self._read = found, read
+
+    def __getitem__(self, name: str) -> NDArray[np.float32] | None:
+        found = self._found.get(name)
+        return None if found is None else self._read(name, found)
+
+
+def _of_the_first_format(meta: Any, table: Mapping[bytes, bytes], place: str) -> _Variables:
+    shapes = {tensor.name: _shape(tensor.shape) for tensor in meta.tensor if tensor.type == _FLOAT32}
+    slices = [parsed(_messages()["Slices"](), value, place).data for key, value in table.items() if key]
+    values = {each.name: each.data.float_val for each in slices if each.name in shapes}
+    if len(values) < len({each.name for each in slices if each.name in shapes}):
+        raise InputError(f"{place} hold a variable in several pieces; save the checkpoint anew on one machine")
+    return _Variables(values, lambda name, data: floats(data, shapes[name], f"{place}: {name}"))
+
+
+def _of_the_second_format(path: Path, table: Mapping[bytes, bytes], place: str) -> _Variables:
+    entries = {
+        key.decode(errors="replace"): parsed(_messages()["Entry"](), value, place)
+        for key, value in table.items()
+        if key
+    }
+    data_path = path.with_name(path.name.removesuffix(".index") + ".data-00000-of-00001")
+    if not data_path.is_file():
+        raise InputError(
+            f"{place} are the index of a checkpoint, whose data {data_path} do not exist; put them there"
+        )
+
+    def read(name: str, entry: Any) -> NDArray[np.float32]:
+        if (
+            entry.dtype != _FLOAT32
+            or entry.shard_id
+            or not 0 <= entry.size <= 4 * _MAX_ELEMENTS
+            or entry.offset < 0
+        ):
+            raise InputError(f"{place}: {name} is no float32 of one data file; save the checkpoint anew")
+        with data_path.open("rb") as file:
+            file.seek(entry.offset)
+            return floats(file.read(entry.size), _shape(entry.shape), f"{place}: {name}")
+
+    return _Variables(entries, read)
+
+
+def _values(tensor: Any, place: str) -> NDArray[np.float32]:
+    shape = _shape(tensor.tensor_shape)
+    if tensor.dtype != _FLOAT32:
+        raise InputError(f"{place} holds other numbers than float32; freeze the graph in float32")
+    if tensor.tensor_content or len(tensor.float_val) == 4 * int(np.prod(shape)):
+        return floats(tensor.tensor_content or tensor.float_val, shape, place)
+    # TensorFlow writes equal values at the end of an array once.
+    values = floats(tensor.float_val, (len(tensor.float_val) // 4,), place) if tensor.float_val else np.zeros(1)
+    elements = 1
+    for size in shape:
+        elements *= size
+    if not len(values) <= elements <= _MAX_ELEMENTS or min(shape, default=1) < 1:
+        raise InputError(f"{place} is damaged: {len(values)} values for the shape {shape}; get the file again")
+    return np.pad(values, (0, elements - len(values)), mode="edge").astype(np.float32).reshape(shape)
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    return tuple(dimension.size for dimension in shape.dim)
+
+
+def _names(convolution: ConvolutionName) -> Mapping[str, str]:
+    stage, column = convolution.stage, convolution.column
+    branch = _ODD_ONE.get((stage, column)) or _BRANCHES.get(column)
+    place = f"Mixed_{inception_v1.MODULES[stage]}/{branch}" if branch else inception_v1.STEM[stage]
+    normalised = ("beta", "gamma", "moving_mean", "moving_variance")
+    names = {name: f"InceptionV1/{place}/BatchNorm/{name}" for name in normalised}
+    return {"weights": f"InceptionV1/{place}/weights", **names}
+
+
+@lru_cache(maxsize=1)
+def _messages() -> Mapping[str, Any]:
+    return messages("tensorflow", _SCHEMA, "tensorflow", "a graph or checkpoint of TensorFlow")
