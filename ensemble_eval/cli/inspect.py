@@ -23,7 +23,7 @@ def inspect(file: Path, raw: bool) -> None:
     path = published_file(str(file)) or file
     outcome = inspected(path, averaged=False if raw else None)
     said = outcome.said
-    options = "".join(f", {name} {value:g}" for name, value in said.options.items())
+    options = "".join(f", {name} {value}" for name, value in said.options.items())
     order = "the classes in their order" if said.outputs is None else said.outputs
     outputs = f"{said.num_outputs}: {order}" if said.num_outputs is not None else "not known"
     say(f"file          {path}")

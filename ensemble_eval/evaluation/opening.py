@@ -24,15 +24,16 @@ from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.devices import choose_device, device_of_rank
 from ensemble_eval.launch.place import Place
 from ensemble_eval.members.class_orders import output_selection
-from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.members.ensemble import GRAPH, Ensemble, Member
 from ensemble_eval.members.fingerprints import member_sha256, network_sha256
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.opening import open_ensemble
+from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.key import run_key
 from ensemble_eval.scoring.crop_ranks import MOST_CLASSES
-from ensemble_eval.settings import Backend, RunSettings, Settings, require_seconds
+from ensemble_eval.settings import Backend, Precision, RunSettings, Settings, require_seconds
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
             outputs = selection.num_outputs if selection else num_classes
             if member.predict is not None:
                 predict: Predict = FunctionMember(member.name, member.predict, outputs, device)
+            elif member.arch == GRAPH:
+                predict = _graph(member, outputs, device, settings.precision)
             else:
                 network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
                 hashes[member.name] = network_sha256(network)
@@ -175,6 +178,17 @@ class _Trials:
             whole = compiles(self._backend) or isinstance(predict, FunctionMember)
             trial = functools.partial(_try, predict, self._batch_size if whole else 1, self._device)
         self._left.append(trial)
+
+
+def _graph(member: Member, num_outputs: int, device: torch.device, precision: Precision) -> Predict:
+    """A member that is a whole network in a file, which OpenVINO runs as it is."""
+    if device.type != "cpu":
+        raise InputError(f'member {member.name} is a graph, which runs on the CPU alone; choose `device="cpu"`')
+    choose_backend("openvino", device)
+    # Only here: an extra, and a second to import.
+    from ensemble_eval.backends.graph_files import GraphFile
+
+    return GraphFile(member, SharedPreprocessing(member.input, device), num_outputs, precision)
 
 
 def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapping[str, Any]) -> RunFolder:
@@ -266,7 +280,7 @@ def check_networks(settings: Settings, sources: Sources) -> tuple[str, ...]:
     hashes = {}
     notes: list[str] = []
     for member in sources.ensemble.members:
-        if member.predict is None:
+        if member.predict is None and member.arch != GRAPH:
             selection = output_selection(member, sources.ensemble.classes)
             outputs = selection.num_outputs if selection else sources.ensemble.classes.count
             network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)

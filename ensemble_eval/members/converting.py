@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.describing import describe
-from ensemble_eval.members.ensemble import BACKGROUND_FIRST, IMAGENET_1K, Member, class_list
+from ensemble_eval.members.ensemble import BACKGROUND_FIRST, GRAPH, IMAGENET_1K, Member, class_list
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.saving import save_weights
@@ -40,12 +40,16 @@ def inspect(path: Path, *, averaged: bool | None = None) -> Inspected:
     missing = []
     if said.arch is None:
         missing.append("the architecture is none that is known; state `arch` and `input` in the manifest")
-    elif said.num_outputs is not None:
+    elif said.arch == GRAPH:
+        missing.append("the number of outputs, which is known when the graph runs")
+    else:
         try:
-            load_member(Member(path.name, weights=path, averaged=averaged), said.num_outputs)
+            load_member(Member(path.name, weights=path, averaged=averaged), said.num_outputs or 1)
         except InputError as error:
             missing.append(str(error))
-    if said.arch is not None and said.input is None:
+    if said.arch == GRAPH and said.input is None:
+        missing.append("the preprocessing, which a graph does not say; state `input` in the manifest")
+    elif said.arch is not None and said.input is None:
         missing.append(
             "the preprocessing is not in the file; ImageNet's is taken unless the manifest states `input`"
         )
@@ -71,12 +75,14 @@ def convert(path: Path, out: Path, *, classes: str | Path | None = None, average
     if out.exists():
         raise InputError(f"{out} is there already; choose another `out`")
     said = describe(path, averaged=averaged)
-    member = Member(out.stem, weights=path, averaged=averaged)
-    if said.num_outputs is None:
+    if said.arch == GRAPH:
         raise InputError(
             f"{path} is {said.format}, which runs as it is and is not converted; name it in a manifest"
         )
     without_class = 1 if said.outputs == BACKGROUND_FIRST else 0
+    member = Member(out.stem, weights=path, averaged=averaged)
+    if said.num_outputs is None:
+        raise InputError(f"{path} has no classifier that is known; state its architecture in a manifest")
     if classes is None and said.num_outputs - without_class != _IMAGENET_1K_CLASSES:
         raise InputError(
             f"{path} has {said.num_outputs} outputs, which are not the 1000 classes of imagenet-1k; "

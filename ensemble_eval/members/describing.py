@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.members.ensemble import GRAPH, InputFormat
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.saving import is_described, read_member
 
@@ -35,13 +36,20 @@ def describe(path: Path, *, averaged: bool | None = None) -> Imported:
     return dataclasses.replace(read_weights(path, averaged=averaged), tensors={})
 
 
-def said_by(path: Path, *, averaged: bool | None = None) -> dict[str, Any]:
+def said_by(
+    path: Path, *, averaged: bool | None = None, stated_input: InputFormat | None = None
+) -> dict[str, Any]:
     """The arguments of a `Member` that a file of weights states by itself.
 
     Raises:
-        InputError: its architecture is none that is known; otherwise see `read_weights`.
+        InputError: its architecture is none that is known, or it is a graph whose input nobody states; otherwise
+            see `read_weights`.
     """
     found = describe(path, averaged=averaged)
+    if found.arch == GRAPH and found.input is None and stated_input is None:
+        raise InputError(
+            f"the weights {path} are {found.format}, which does not say how it wants its pixels; state `input`"
+        )
     if found.arch is None:
         raise InputError(
             f"the weights {path} are {found.format} of no architecture that is known; state `arch` and `input`"

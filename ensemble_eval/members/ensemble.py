@@ -21,6 +21,8 @@ _IMAGENET_1K_CLASSES = 1000
 _MAX_CLASS_FILE_BYTES = 1 << 26
 # The first output stands for no class, and the others for the classes in their order.
 BACKGROUND_FIRST = "background-first"
+# The architecture of a file that is a whole network and runs as it is.
+GRAPH = "graph"
 
 Interpolation = Literal["bilinear", "bicubic"]
 # uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
@@ -167,7 +169,7 @@ class Member:
             known = _known(source, network, predict)
             refuse_contradictions(source, stated, known)
             if path is not None and arch is None:
-                known |= _said_by(path, averaged)
+                known |= _said_by(path, averaged, input)
                 stated["options"] = {**known["options"], **(options or {})} or None
         given = {field: value for field, value in stated.items() if value is not None}
         values = {**dict.fromkeys(stated), "options": {}, "renormalise": False, **known, **given}
@@ -276,11 +278,11 @@ def _class_names(names: Sequence[str], place: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _said_by(path: Path, averaged: bool | None) -> dict[str, Any]:
+def _said_by(path: Path, averaged: bool | None, stated_input: InputFormat | None) -> dict[str, Any]:
     # Only here: reading weights needs torch, and a member that is stated in full does not.
     from ensemble_eval.members.describing import said_by
 
-    return said_by(path, averaged=averaged)
+    return said_by(path, averaged=averaged, stated_input=stated_input)
 
 
 def _known(source: str, network: "nn.Module | None", predict: PredictFunction | None) -> dict[str, Any]:

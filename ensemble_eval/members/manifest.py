@@ -18,6 +18,7 @@ from ensemble_eval.errors import InputError, located
 from ensemble_eval.files import write_atomically
 from ensemble_eval.members.ensemble import (
     BACKGROUND_FIRST,
+    GRAPH,
     IMAGENET_1K,
     ClassList,
     Ensemble,
@@ -162,7 +163,7 @@ def _input_of(weights: Path, averaged: bool | None) -> InputFormat:
     from ensemble_eval.members.describing import describe
 
     found = describe(weights, averaged=averaged)
-    if found.input is None and found.arch is None:
+    if found.input is None and found.arch in (None, GRAPH):
         raise InputError(f"the weights {weights} do not say how their network wants its pixels; state `input`")
     return found.input or InputFormat()
 

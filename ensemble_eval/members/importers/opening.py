@@ -6,10 +6,12 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of
-from ensemble_eval.members.importers import caffe, keras, paddle, sorted_table, tensorflow, torch_files
+from ensemble_eval.members.importers import caffe, graphs, keras, paddle, sorted_table, tensorflow, torch_files
 from ensemble_eval.members.importers.imported import Imported
 
 _HEAD_BYTES = 4096
+# How lists of MXNet's arrays begin, as in GluonCV's `.params`.
+_MXNET = (0x112).to_bytes(8, "little")
 _LEAST_BYTES = 9
 
 
@@ -24,7 +26,9 @@ _FORMATS: Sequence[_Format] = (
     _Format(lambda head, _: keras.recognises(head), keras.read),
     _Format(lambda head, _: paddle.recognises(head), paddle.read),
     _Format(lambda _, path: sorted_table.is_table(path), tensorflow.read_checkpoint),
+    _Format(lambda head, _: graphs.is_tflite(head), graphs.read_tflite),
     _Format(lambda head, _: tensorflow.is_graph(head), tensorflow.read_graph),
+    _Format(lambda head, _: graphs.is_onnx(head), graphs.read_onnx),
     _Format(lambda head, _: caffe.recognises(head), caffe.read),
 )
 
@@ -55,6 +59,11 @@ def read_weights(
         head = file.read(_HEAD_BYTES)
     if len(head) < _LEAST_BYTES:
         raise InputError(f"the weights {path} are damaged or truncated ({len(head)} bytes); get the file again")
+    if head.startswith(_MXNET):
+        raise InputError(
+            f"the weights {path} are MXNet's, as GluonCV's .params are, which are not read; where MXNet is installed, "
+            "save each of mxnet.nd.load(…) by torchvision's names as safetensors, and give that"
+        )
     if not (torch_files.is_safetensors(head) or torch_files.is_torch(head)):
         for known in _FORMATS:
             if known.recognises(head, path):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.importers import inception_v1, sorted_table
+from ensemble_eval.members.importers import graphs, inception_v1, sorted_table
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.importers.names import ConvolutionName
 from ensemble_eval.members.importers.protocol_buffers import (
@@ -37,6 +37,7 @@ _BRANCHES = {
 }
 # TF-slim's script names one of the nine otherwise.
 _ODD_ONE = {("5a", "5x5"): "Branch_2/Conv2d_0a_3x3"}
+_SCOPE = "InceptionV1/"
 _CLASSIFIER = "InceptionV1/Logits/Conv2d_0c_1x1/{}"
 _FLOAT32 = 1
 _MAX_ELEMENTS = 1 << 26
@@ -96,6 +97,9 @@ def read_graph(path: Path) -> Imported:
         for attribute in node.attr
         if attribute.key == "value"
     }
+
+    if not any(name.startswith(_SCOPE) for name in constants):
+        return graphs.read_frozen(path)
 
     def variable(name: str) -> NDArray[np.float32] | None:
         return _values(constants[name], f"{place}: {name}") if name in constants else None

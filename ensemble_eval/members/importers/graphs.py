@@ -1,0 +1,48 @@
+"""Classifier graphs that run as they are: ONNX, TFLite, and TensorFlow's frozen graphs but TF-slim's."""
+
+from pathlib import Path
+
+from ensemble_eval.members.ensemble import GRAPH, InputFormat
+from ensemble_eval.members.importers.imported import Imported
+
+_TFLITE_AT, _TFLITE = 4, b"TFL3"
+# ONNX begins with its version, a small number, and then the producer's name, the domain or the graph.
+_ONNX_VERSION, _ONNX_NEXT = b"\x08", (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")
+# "Inception5h", which TensorFlow published in 2015, is told by its first convolution and its last head.
+_INCEPTION_5H = (b"conv2d0_w", b"softmax2", b"mixed5b")
+_INCEPTION_5H_INPUT = InputFormat(scale=1.0, mean=(117.0, 117.0, 117.0), std=(1.0, 1.0, 1.0))
+
+
+def is_tflite(head: bytes) -> bool:
+    """Whether a file begins as a TFLite model does."""
+    return head[_TFLITE_AT : _TFLITE_AT + len(_TFLITE)] == _TFLITE
+
+
+def is_onnx(head: bytes) -> bool:
+    """Whether a file begins as an ONNX model does."""
+    return head.startswith(_ONNX_VERSION) and head[1] < 0x20 and head[2:3] in _ONNX_NEXT
+
+
+def read_tflite(path: Path) -> Imported:  # noqa: ARG001 (the signature of every importer)
+    """What a TFLite model says: nothing but its graph."""
+    return Imported(format="a TFLite model", arch=GRAPH, certain=True)
+
+
+def read_onnx(path: Path) -> Imported:  # noqa: ARG001
+    """What an ONNX model says: nothing but its graph."""
+    return Imported(format="an ONNX model", arch=GRAPH, certain=True)
+
+
+def read_frozen(path: Path) -> Imported:
+    """What a frozen graph says; of the Inception of 2015, its preprocessing and which of three heads counts."""
+    data = path.read_bytes()
+    if all(name in data for name in _INCEPTION_5H):
+        return Imported(
+            format="TensorFlow's frozen graph of 2015, inception5h",
+            arch=GRAPH,
+            options={"output": "softmax2"},
+            input=_INCEPTION_5H_INPUT,
+            certain=True,
+            notes=("its 1008 outputs are in an order of their own; name a table of them as `outputs`",),
+        )
+    return Imported(format="a frozen graph of TensorFlow", arch=GRAPH, certain=True)
