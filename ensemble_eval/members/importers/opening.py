@@ -61,8 +61,8 @@ def read_weights(
         raise InputError(f"the weights {path} are damaged or truncated ({len(head)} bytes); get the file again")
     if head.startswith(_MXNET):
         raise InputError(
-            f"the weights {path} are MXNet's, as GluonCV's .params are, which are not read; where MXNet is installed, "
-            "save each of mxnet.nd.load(…) by torchvision's names as safetensors, and give that"
+            f"the weights {path} are MXNet's, as GluonCV's .params are, which are not read; where MXNet is "
+            "installed, save each of mxnet.nd.load(…) by torchvision's names as safetensors, and give that"
         )
     if not (torch_files.is_safetensors(head) or torch_files.is_torch(head)):
         for known in _FORMATS:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.importers import torchvision_weights
+from ensemble_eval.members.importers import hub, torchvision_weights
 
 
 def published_file(name: str) -> Path | None:
@@ -19,6 +19,11 @@ def published_file(name: str) -> Path | None:
     match publisher:
         case "torchvision":
             return torchvision_weights.downloaded(rest)
-        case "hf" | "timm":
-            raise InputError(f"{name}: weights of the hub are not read yet; name the downloaded file")
+        case "hf":
+            return hub.downloaded(rest)
+        case "timm":
+            raise InputError(
+                f"{name}: timm has no GoogLeNet; build its network in Python as python:timm:create_model, "
+                f"and name its weights as hf:timm/{rest}"
+            )
     return None

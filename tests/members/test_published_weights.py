@@ -1,0 +1,98 @@
+"""Weights by a published name, from the caches of torch and of the hub; nothing here needs a network."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from builders import CLASS_NAMES, tiny_network
+from safetensors.torch import save_file
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.members.importers import torchvision_weights
+from ensemble_eval.members.importers.published import published_file
+from ensemble_eval.members.manifest import read_manifest
+
+NAME = "torchvision:GoogLeNet_Weights.IMAGENET1K_V1"
+
+
+def _manifest(folder: Path, weights: str) -> Path:
+    (folder / "classes.txt").write_text("\n".join(CLASS_NAMES))
+    text = f'name = "m"\nclasses = "classes.txt"\n[[members]]\nname = "a"\nweights = "{weights}"\n'
+    (folder / "m.toml").write_text(text)
+    return folder / "m.toml"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    return tmp_path / "hub" / "checkpoints"
+
+
+def test_torchvisions_weights_come_from_torchs_cache(tmp_path: Path, hub: Path) -> None:
+    weights = hub / torchvision.models.GoogLeNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    torch.save(tiny_network().state_dict(), weights)
+    [member] = read_manifest(_manifest(tmp_path, NAME)).members
+    assert (member.weights, member.arch) == (weights, "googlenet")
+
+
+def test_torchvisions_own_file_is_recognised_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "renamed.pth"
+    torch.save(tiny_network().state_dict(), path)
+    [member] = read_manifest(_manifest(tmp_path, path.name)).members
+    assert not member.input.transform_input
+    # As if this file were the published one, whose name ends in the beginning of its SHA-256.
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(torchvision_weights, "_hash_of", lambda _: sha256[:8])
+    [member] = read_manifest(_manifest(tmp_path, path.name)).members
+    assert member.input.transform_input
+
+
+def test_without_cache_and_network_a_sentence_says_what_to_do(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    with pytest.raises(
+        InputError, match=r"is not in torch's cache and cannot be fetched \(no route\); put googlenet"
+    ):
+        published_file(NAME)
+    assert list(hub.iterdir()) == []
+
+
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="publishes no weights 'V9' of GoogLeNet; known are GoogLeNet_Weights"):
+        published_file("torchvision:V9")
+    with pytest.raises(InputError, match="is not of the form hf:OWNER/NAME"):
+        published_file("hf:name")
+    with pytest.raises(InputError, match="timm has no GoogLeNet"):
+        published_file("timm:resnet50")
+    assert published_file("other:thing") is None
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_hubs_cache_serves_without_a_network(tmp_path: Path, cached: bool) -> None:
+    repository = tmp_path / "models--owner--net"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    if cached:
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("0" * 40)
+        snapshot.mkdir(parents=True)
+        save_file(tiny_network().state_dict(), snapshot / "model.safetensors")
+    # The library reads its environment when it is imported.
+    code = "from ensemble_eval.members.importers.published import published_file as p; print(p('hf:owner/net'))"
+    environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ":".join(sys.path)}
+    finished = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    if cached:
+        assert finished.stdout.strip() == str(snapshot / "model.safetensors")
+    else:
+        assert "InputError: hf:owner/net has none of model.safetensors, pytorch_model.bin" in finished.stderr
