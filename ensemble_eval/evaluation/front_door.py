@@ -111,8 +111,11 @@ def evaluate(
     arguments = {"ensemble": ensemble.name, "out": Path(out), "fresh": fresh, **asdict(settings)}
     folder = open_folder(Path(out), settings, inputs, arguments)
     folder.open(fresh=fresh)
-    with contextlib.closing(Run(settings, inputs, folder).evaluate()) as steps:
+    run = Run(settings, inputs, folder)
+    with contextlib.closing(run.evaluate()) as steps:
         for step in steps:
+            for sentence in run.new_remarks():
+                warnings.warn(sentence, UserWarning, stacklevel=2)
             if progress is not None:
                 progress(step)
     return folder.finish()

@@ -72,9 +72,9 @@ def _take_part(settings: RunSettings, place: Place, stop: StopRequests) -> Gener
         where = f"{inputs.device}" if place.world == 1 else f"{place.world} ranks"
         yield from _opening(settings, inputs, folder, where, place.world)
     stored = _Stored(folder)
-    with contextlib.closing(_share(run)) as share:
+    with contextlib.closing(_share(run, speaks=place.rank == 0)) as share:
         for event in share:
-            if isinstance(event, BatchHalved) or place.world == 1:
+            if isinstance(event, BatchHalved | Warned) or place.world == 1:
                 yield event
             # The others do not look at the shared folder while they work.
             elif place.reports and stored.is_old:
@@ -93,14 +93,18 @@ def _others(stored: "_Stored", watch: Watch, stop: StopRequests) -> Generator[Ev
         yield stored.look()
 
 
-def _share(run: Run) -> Generator[BatchHalved | Step]:
-    """One process's share; a smaller batch is worth a word because it can change a score's last bits."""
+def _share(run: Run, *, speaks: bool) -> Generator[BatchHalved | Warned | Step]:
+    """One process's share; a smaller batch is worth a word because it can change a score's last bits.
+
+    What comes up about the members, all processes would say; one of them `speaks`.
+    """
     told = run.batch_size
     with contextlib.closing(run.evaluate()) as steps:
         for step in steps:
             if run.batch_size < told:
                 told = run.batch_size
                 yield BatchHalved(told)
+            yield from map(Warned, run.new_remarks() if speaks else ())
             yield step
 
 

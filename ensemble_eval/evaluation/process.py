@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from ensemble_eval.results.parts import Execution
 from ensemble_eval.results.rows import decision_rows, prediction_rows
 from ensemble_eval.results.run_record import versions
 from ensemble_eval.results.store import PartBuffer
+from ensemble_eval.scoring.chance import ChanceWatch
 from ensemble_eval.settings import Settings
 
 # Enough to keep the workers busy while the engine is at one image, and the engine while it puts a batch together.
@@ -123,6 +124,13 @@ class Run:
         self._stop = stop or StopRequests()
         self._versions = versions()
         self._engine = engine_for(settings, inputs, self._stop)
+        self._chance = ChanceWatch(list(inputs.members), inputs.ensemble.classes.count)
+        self._remarks: list[str] = []
+
+    def new_remarks(self) -> list[str]:
+        """Sentences about the members that came up since the last call, for the user."""
+        remarks, self._remarks = self._remarks, []
+        return remarks
 
     @property
     def batch_size(self) -> int:
@@ -193,9 +201,19 @@ class Run:
             rows = list(self._rows(result))
             buffer.add(result.id, rows, result.passes, result.all_passes)
             passes += result.passes
+            self._remarks += self._chance.add(*_first_decisions(result))
         return Step(done, step.images, passes, unreadable)
 
     def _rows(self, result: ImageScores | ImageDecisions) -> Iterator[dict[str, Any]]:
         if isinstance(result, ImageDecisions):
             return decision_rows(result, self.folder.members)
         return prediction_rows(result, self.folder.members, with_scores=self.settings.with_scores)
+
+
+def _first_decisions(result: ImageScores | ImageDecisions) -> tuple[Sequence[bool | None], Sequence[float] | None]:
+    """Of every member, whether its top-1 decision with the fewest crops is right, and how sure it is of it."""
+    if isinstance(result, ImageDecisions):
+        return result.top_k[min(result.top_k)][1], None
+    scores = result.mean_softmax[min(result.mean_softmax)]
+    best = scores.argmax(axis=1)
+    return [int(index) == result.label for index in best], scores.max(axis=1).tolist()

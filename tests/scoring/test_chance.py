@@ -1,0 +1,43 @@
+"""Members at chance are named with the likely cause, and no others."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from ensemble_eval.scoring.chance import IMAGES, ChanceWatch, chance_of_as_many
+
+
+@pytest.mark.parametrize(("right", "rate"), [(0, 0.001), (3, 0.001), (43, 1 / 7), (70, 1 / 7), (300, 0.5)])
+def test_the_tail_is_scipys(right: int, rate: float) -> None:
+    expected = stats.binom.sf(right - 1, 300, rate)
+    assert chance_of_as_many(right, 300, rate) == pytest.approx(expected, rel=1e-9)
+
+
+def _sentences(rates: dict[str, float], sureness: dict[str, float] | None, classes: int) -> list[str]:
+    rng = np.random.default_rng(0)
+    watch = ChanceWatch(list(rates), classes)
+    found: list[str] = []
+    for _ in range(IMAGES + 50):
+        right = [bool(rng.random() < rate) for rate in rates.values()]
+        found += watch.add(right, list(sureness.values()) if sureness else None)
+    return found
+
+
+@pytest.mark.parametrize("classes", [7, 1000])
+def test_a_member_at_chance_is_named_once_with_the_likely_cause(classes: int) -> None:
+    rates = {"good": 0.7, "poor": 0.4, "lost": 1 / classes}
+    [sentence] = _sentences(rates, {"good": 0.8, "poor": 0.5, "lost": 0.7}, classes)
+    assert sentence.startswith("member lost is right on ")
+    assert "it is sure of itself (0.70), so that likely its classes are in another order" in sentence
+    [sentence] = _sentences(rates, {"good": 0.8, "poor": 0.5, "lost": 0.02}, classes)
+    assert "it is sure of nothing (0.02), so that likely its channels, scale or mean" in sentence
+    [sentence] = _sentences(rates, None, classes)
+    assert "likely its classes are in another order, or its channels" in sentence
+
+
+def test_where_all_members_are_at_chance_nobody_is_named() -> None:
+    assert _sentences({"a": 1 / 7, "b": 1 / 7}, None, 7) == []
+
+
+def test_where_none_is_at_chance_nobody_is_named() -> None:
+    assert _sentences({"a": 0.5, "b": 0.3}, None, 7) == []
