@@ -13,7 +13,7 @@ BENCH ?=
 # in one process, because its tests share what they made.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: test test-fast test-oldest coverage golden pictures faults demo checkpoints bench clean
+.PHONY: test test-fast test-oldest coverage golden pictures interop fuzz faults demo checkpoints bench clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -53,6 +53,25 @@ test-oldest:
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --editable '.[cpu,dev]' 'torch==2.11.*' 'torchvision==0.26.*'
 	.venv-oldest/bin/pytest --quiet
+
+# Files of other frameworks for the tests, and what those frameworks compute with them, each in an environment of its
+# own: some gigabytes. OpenCV is the one that still reads Caffe's files.
+INTEROP := build/interop
+interop:
+	$(PYTHON) -m venv $(INTEROP)/caffe && $(INTEROP)/caffe/bin/pip install --quiet 'opencv-python-headless<5'
+	$(PYTHON) -m venv $(INTEROP)/tensorflow && $(INTEROP)/tensorflow/bin/pip install --quiet tensorflow-cpu
+	$(PYTHON) -m venv $(INTEROP)/paddle && $(INTEROP)/paddle/bin/pip install --quiet paddlepaddle setuptools
+	$(PYTHON) -m venv $(INTEROP)/onnx && $(INTEROP)/onnx/bin/pip install --quiet onnx onnxruntime
+	$(INTEROP)/caffe/bin/python tests/interop/make_caffe.py
+	$(INTEROP)/tensorflow/bin/python tests/interop/make_keras.py
+	$(INTEROP)/tensorflow/bin/python tests/interop/make_slim.py
+	$(INTEROP)/tensorflow/bin/python tests/interop/make_graphs.py
+	$(INTEROP)/paddle/bin/python tests/interop/make_paddle.py
+	$(INTEROP)/onnx/bin/python tests/interop/make_onnx.py
+
+# Two thousand mutated files of weights; some minutes on one core.
+fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/weights.py --seed 1 --files 2000
 
 # Thirty interruptions at random moments and four numbers of ranks must leave the same bytes; a quarter of an hour.
 faults: $(VENV)/.installed-dev

@@ -118,10 +118,11 @@ def _stored(name: str) -> tuple[torch.Tensor, NDArray[np.float32]]:
     return torch.from_numpy(theirs["blocks"].repeat(8, axis=2).repeat(8, axis=3)), theirs["probabilities"]
 
 
-def test_a_tflite_model_gives_tflites_probabilities() -> None:
-    crops, expected = _stored("classifier")
+@pytest.mark.parametrize("file", ["classifier.tflite", "onnx.onnx"])
+def test_a_stored_graph_gives_its_frameworks_probabilities(file: str) -> None:
+    crops, expected = _stored(file.partition(".")[0])
     unit = InputFormat(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    member = Member("a", weights=FILES / "classifier.tflite", input=unit)
+    member = Member("a", weights=FILES / file, input=unit)
     assert np.abs(expected[0] - expected[1]).max() > 0.02
     np.testing.assert_allclose(_ours(member, crops, 7), expected, atol=1e-4)
 
