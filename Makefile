@@ -57,7 +57,7 @@ test-oldest:
 # Files of other frameworks for the tests, and what those frameworks compute with them, each in an environment of its
 # own: some gigabytes. OpenCV is the one that still reads Caffe's files.
 INTEROP := build/interop
-interop:
+interop: $(VENV)/.installed-dev
 	$(PYTHON) -m venv $(INTEROP)/caffe && $(INTEROP)/caffe/bin/pip install --quiet 'opencv-python-headless<5'
 	$(PYTHON) -m venv $(INTEROP)/tensorflow && $(INTEROP)/tensorflow/bin/pip install --quiet tensorflow-cpu
 	$(PYTHON) -m venv $(INTEROP)/paddle && $(INTEROP)/paddle/bin/pip install --quiet paddlepaddle setuptools
@@ -68,6 +68,12 @@ interop:
 	$(INTEROP)/tensorflow/bin/python tests/interop/make_graphs.py
 	$(INTEROP)/paddle/bin/python tests/interop/make_paddle.py
 	$(INTEROP)/onnx/bin/python tests/interop/make_onnx.py
+	mkdir -p $(INTEROP)/full
+	INTEROP_WIDTH=1 INTEROP_FILES=$(INTEROP)/full $(INTEROP)/caffe/bin/python tests/interop/make_caffe.py
+	INTEROP_WIDTH=1 INTEROP_FILES=$(INTEROP)/full $(INTEROP)/tensorflow/bin/python tests/interop/make_keras.py
+	INTEROP_WIDTH=1 INTEROP_FILES=$(INTEROP)/full $(INTEROP)/tensorflow/bin/python tests/interop/make_slim.py
+	INTEROP_WIDTH=1 INTEROP_FILES=$(INTEROP)/full $(INTEROP)/paddle/bin/python tests/interop/make_paddle.py
+	$(BIN)/python tests/interop/compare.py $(INTEROP)/full
 
 # Two thousand mutated files of weights; some minutes on one core.
 fuzz: $(VENV)/.installed-dev

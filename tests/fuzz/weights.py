@@ -49,38 +49,45 @@ def originals() -> dict[str, bytes]:
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """A few changes of one kind, most of them near the beginning or the end, where the structure is."""
+    """A few changes of one file, most of them near the beginning or the end, where the structure is."""
     changed = bytearray(data)
-
-    def position() -> int:
-        near = min(len(changed), 4096)
-        return rng.choice(
-            (rng.randrange(near), len(changed) - 1 - rng.randrange(near), rng.randrange(len(changed)))
-        )
-
     for _ in range(rng.choice((1, 1, 2, 8))):
-        at = position()
-        match rng.randrange(7):
-            case 0:
-                del changed[at:]
-            case 1:
-                changed[at] ^= 1 << rng.randrange(8)
-            case 2:
-                changed[at] = rng.randrange(256)
-            case 3:
-                changed[at : at + 4] = rng.choice(
-                    (b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", bytes(4), b"\x00\x00\x00\x80")
-                )
-            case 4:
-                del changed[at : at + rng.randrange(1, 64)]
-            case 5:
-                changed[at:at] = rng.randbytes(rng.randrange(1, 64))
-            case 6:
-                other = position()
-                changed[at:at] = changed[other : other + rng.randrange(1, 256)]
-        if not changed:
-            break
+        if changed:
+            rng.choice(MUTATIONS)(changed, _position(changed, rng), rng)
     return bytes(changed)
+
+
+def _position(data: bytearray, rng: random.Random) -> int:
+    near = min(len(data), 4096)
+    return rng.choice((rng.randrange(near), len(data) - 1 - rng.randrange(near), rng.randrange(len(data))))
+
+
+def _cut(data: bytearray, at: int, _: random.Random) -> None:
+    del data[at:]
+
+
+def _flip_a_bit(data: bytearray, at: int, rng: random.Random) -> None:
+    data[at] ^= 1 << rng.randrange(8)
+
+
+def _put_an_extreme_number(data: bytearray, at: int, rng: random.Random) -> None:
+    data[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", bytes(4), b"\x00\x00\x00\x80"))
+
+
+def _leave_some_out(data: bytearray, at: int, rng: random.Random) -> None:
+    del data[at : at + rng.randrange(1, 64)]
+
+
+def _put_noise_in(data: bytearray, at: int, rng: random.Random) -> None:
+    data[at:at] = rng.randbytes(rng.randrange(1, 64))
+
+
+def _repeat_some(data: bytearray, at: int, rng: random.Random) -> None:
+    other = _position(data, rng)
+    data[at:at] = data[other : other + rng.randrange(1, 256)]
+
+
+MUTATIONS = (_cut, _flip_a_bit, _flip_a_bit, _put_an_extreme_number, _leave_some_out, _put_noise_in, _repeat_some)
 
 
 def outcome(path: Path) -> str:

@@ -1,14 +1,18 @@
-"""What the makers of interop files share: fixed pixels, and where files go. It needs numpy alone."""
+"""What the makers of interop files share: fixed pixels, and where files go. It needs numpy alone.
 
+INTEROP_WIDTH and INTEROP_FILES make files of another width elsewhere, such as full ones that are compared once.
+"""
+
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-FILES = Path(__file__).parent / "files"
+FILES = Path(os.environ.get("INTEROP_FILES") or Path(__file__).parent / "files")
 CLASSES = 7
 # Channels are those of the paper times this, at least one.
-WIDTH = 0.06
+WIDTH = float(os.environ.get("INTEROP_WIDTH") or 0.06)
 STAGES = {
     "3a": (64, 96, 128, 16, 32, 32),
     "3b": (128, 128, 192, 32, 96, 64),
