@@ -1,0 +1,106 @@
+"""Tables as LaTeX with booktabs, which any pdfTeX of the last years compiles. Names are escaped."""
+
+import re
+import unicodedata
+
+from ensemble_eval.reports.tables import Table
+
+_ESCAPES = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    # After the end of a row these would be an argument of it.
+    "[": "{[}",
+    "*": "{*}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"{\char34}",
+    "\N{MINUS SIGN}": "$-$",
+    "×": r"$\times$",
+    "≠": r"$\neq$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "–": "--",
+    "—": "---",
+    "…": r"\dots{}",
+    "’": "'",
+}
+# Stands where two characters must not become a ligature; no text holds it.
+_BREAK = "\0"
+_ESCAPES[_BREAK] = "{}"
+# In the fonts that every pdfTeX begins with.
+_LATIN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿß")
+# Ligatures would join these to other characters than were meant.
+_LIGATURES = re.compile(r"(?<=[`',?!-])(?=[`',?!-])")
+_NUMBER = re.compile(r"(?<![\w.])-(?=\d)")
+
+
+def table_latex(table: Table) -> str:
+    """A `table` with a caption, a label and booktabs' rules, to be put into a document with `\\input`.
+
+    Characters that the usual fonts of pdfTeX lack, such as those of other scripts, are written as their code
+    point: `[U+4E2D]`.
+
+    Example:
+        >>> from ensemble_eval.reports.tables import Column
+        >>> columns = (Column("member", "member"), Column("to_base", "to base", "points"))
+        >>> print(table_latex(Table("members", "Errors by member", columns, (("a_b", -1.5),))), end="")
+        % needs \\usepackage{booktabs}
+        \\begin{table}
+          \\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}
+          \\caption{Errors by member}
+          \\label{tab:members}
+          \\begin{tabular}{lr}
+            \\toprule
+            member & to base \\\\
+            \\midrule
+            a\\_b & $-$1.50 \\\\
+            \\bottomrule
+          \\end{tabular}
+        \\end{table}
+    """
+    caption = ". ".join([latex_text(table.title), *map(latex_text, table.notes)])
+    alignment = "".join("l" if column.is_text else "r" for column in table.columns)
+    header, *rows = [
+        "    " + " & ".join(map(latex_text, line)) + r" \\"
+        for line in ([column.title for column in table.columns], *table.cells())
+    ]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            rf"  \caption{{{caption}}}",
+            rf"  \label{{tab:{table.name}}}",
+            rf"  \begin{{tabular}}{{{alignment}}}",
+            r"    \toprule",
+            header,
+            r"    \midrule",
+            *rows,
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def latex_text(text: str) -> str:
+    """Text that TeX typesets as it is, on one line; a hyphen before a digit becomes a minus sign.
+
+    Example:
+        >>> print(latex_text("50% of #1_a"), latex_text("-3.40 to +1"), latex_text("中"))
+        50\\% of \\#1\\_a $-$3.40 to +1 {[}U+4E2D]
+    """
+    text = unicodedata.normalize("NFC", " ".join(text.split())).replace(_BREAK, "")
+    return "".join(map(_typeset, _NUMBER.sub("\N{MINUS SIGN}", _LIGATURES.sub(_BREAK, text))))
+
+
+def _typeset(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if (character.isascii() and character.isprintable()) or character in _LATIN:
+        return character
+    return f"{{[}}U+{ord(character):04X}]"

@@ -1,0 +1,163 @@
+"""A table of any subject, before it becomes text: what its columns mean, and how their cells are said."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+# A pair is an interval, low and high.
+Value = str | int | float | bool | tuple[float, float] | None
+Kind = Literal[
+    "text", "count", "percent", "points", "fraction", "number", "p", "percent interval", "points interval"
+]
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        key: its name in CSV; an interval becomes `KEY_low` and `KEY_high`.
+        title: its heading for people.
+        kind: what its cells are. `percent` is an error, `points` a difference of two in percentage points, `p` a
+            p-value, `fraction` a share from 0 to 1, `number` anything else that is measured.
+    """
+
+    key: str
+    title: str
+    kind: Kind = "text"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether cells are words, which stand at the left; numbers stand at the right."""
+        return self.kind == "text"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that it takes in CSV."""
+        return (f"{self.key}_low", f"{self.key}_high") if self.kind.endswith("interval") else (self.key,)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, ready for any format.
+
+    Attributes:
+        name: the stem of its files, and its anchor in a page.
+        title: what stands above it, a phrase.
+        columns: of it.
+        rows: cells, as many as columns; None where a cell is not known.
+        notes: sentences that stand below it.
+        is_partial: whether images of the data set are missing.
+    """
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Value, ...], ...]
+    notes: tuple[str, ...] = ()
+    is_partial: bool = False
+
+    def cells(self) -> list[list[str]]:
+        """What people read, row by row."""
+        return [[shown(*cell) for cell in zip(row, self.columns, strict=True)] for row in self.rows]
+
+    def only(self, *keys: str) -> "Table":
+        """The same table with these columns, in this order.
+
+        Args:
+            keys: of columns.
+        """
+        places = [[column.key for column in self.columns].index(key) for key in keys]
+        return replace(
+            self,
+            columns=tuple(self.columns[place] for place in places),
+            rows=tuple(tuple(row[place] for place in places) for row in self.rows),
+        )
+
+    def first(self, rows: int, what: str) -> "Table":
+        """The same table with its first rows; a note says how many there are.
+
+        Args:
+            rows: to keep at most.
+            what: the rows are, in the plural.
+        """
+        if len(self.rows) <= rows:
+            return self
+        note = f"The first {rows} of {len(self.rows)} {what}; {self.name}.csv has all."
+        return replace(self, rows=self.rows[:rows], notes=(*self.notes, note))
+
+
+def marked(tables: Sequence[Table], missing: int, images: int) -> list[Table]:
+    """The same tables, marked as partial where images are missing.
+
+    Args:
+        tables: any.
+        missing: images that are neither evaluated nor unreadable.
+        images: of the whole data set.
+    """
+    if not missing:
+        return list(tables)
+    note = f"{missing} of {images} images are missing, so every number here may change."
+    return [
+        replace(each, title=f"Partial: {each.title}", notes=(note, *each.notes), is_partial=True)
+        for each in tables
+    ]
+
+
+def shown(value: Value, column: Column) -> str:
+    """A cell as people read it.
+
+    Example:
+        >>> shown(6.6712, Column("error", "error", "percent")), shown(-0.001, Column("gain", "gain", "points"))
+        ('6.67%', '0.00')
+        >>> shown((-3.61, -3.19), Column("to_base", "95% interval", "points interval"))
+        '-3.61 to -3.19'
+    """
+    if value is None:
+        return NOTHING
+    if isinstance(value, tuple):
+        low, high = value
+        if column.kind == "points interval":
+            return f"{_signed(low)} to {_signed(high)}"
+        return f"{low:.1f} to {high:.1f}%"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str | int):
+        return str(value)
+    match column.kind:
+        case "percent":
+            return f"{value:.2f}%"
+        case "points":
+            return _signed(value)
+        case "p":
+            return "<0.001" if value < 0.001 else f"{value:.2g}"
+        case "fraction":
+            return f"{value:.3f}"
+        case _:
+            return f"{value:.4g}"
+
+
+def stored(value: Value, column: Column) -> list[str]:
+    """A cell as CSV has it: percentages and points with four decimals, fractions with six; empty if not known."""
+    if value is None:
+        return [""] * len(column.keys)
+    if isinstance(value, tuple):
+        return [_decimals(bound, 4) for bound in value]
+    if isinstance(value, str | int):
+        return [str(value)]
+    if column.kind in ("percent", "points"):
+        return [_decimals(value, 4)]
+    return [_decimals(value, 6) if column.kind == "fraction" else f"{value:.6g}"]
+
+
+def _signed(points: float) -> str:
+    rounded = round(points, 2)
+    return f"{rounded:+.2f}" if rounded else "0.00"
+
+
+def _decimals(value: float, decimals: int) -> str:
+    text = f"{value:.{decimals}f}"
+    # What rounds to zero from below must not read "-0.0000".
+    return text.removeprefix("-") if not float(text) else text
