@@ -31,6 +31,7 @@ from ensemble_eval.scoring.paired import (
     paired_differences,
     readjusted,
     require_margin,
+    require_packages,
 )
 
 ERRORS = (TOP_5, TOP_1)
@@ -128,6 +129,7 @@ def analyse(
         `analyse(ee.read_results("results")).comparisons[5].against_base[-1].verdict_text`
     """
     require_margin(margin_points)
+    require_packages()
     results.require_table(partial=partial)
     decisions = read_decisions(results)
     unavailable: dict[str, str] = {}

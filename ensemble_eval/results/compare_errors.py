@@ -10,7 +10,13 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.results.compare import refuse_other_labels, require_same_images
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Configuration, Decisions, read_decisions
 from ensemble_eval.results.reading import Results
-from ensemble_eval.scoring.paired import MARGIN_POINTS, PairedDifference, paired_differences, require_margin
+from ensemble_eval.scoring.paired import (
+    MARGIN_POINTS,
+    PairedDifference,
+    paired_differences,
+    require_margin,
+    require_packages,
+)
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ def compare_errors(
         raise InputError("`runs` has two or more output folders, the first of which the others are compared with")
     for other in runs[1:]:
         require_same_images(runs[0], other)
+    require_packages()
     decided = [read_decisions(results) for results in runs]
     for results, decisions in zip(runs[1:], decided[1:], strict=True):
         changed = np.flatnonzero(decisions.labels != decided[0].labels)

@@ -4,6 +4,7 @@ One model underlies interval and tests, that of matched pairs: of every image it
 other, both or neither have it wrong. SciPy and statsmodels (the extra `[report]`) are imported when they are used.
 """
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -204,6 +205,17 @@ def require_margin(margin_points: float) -> None:
     """
     if not 0 < margin_points < 100:
         raise InputError(f"`margin` is more than 0 and less than 100 percentage points, not {margin_points:g}")
+
+
+def require_packages() -> None:
+    """Refuse to begin where a package that the tests need is not installed.
+
+    Raises:
+        MissingExtraError: it names the package and the extra.
+    """
+    with needing_extra("report"):
+        for module in ("scipy.optimize", "scipy.stats", "statsmodels.stats.contingency_tables"):
+            importlib.import_module(module)
 
 
 def exact_mcnemar_p(fixed: int, broken: int) -> float:

@@ -11,7 +11,7 @@ import torch
 from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
+from ensemble_eval.errors import EnsembleEvalError, InputError, MissingExtraError, UnavailableError
 from ensemble_eval.results import blocks
 from ensemble_eval.results.analyses import Analyses, analyse, compare_rows
 from ensemble_eval.results.decisions import Configuration, read_decisions
@@ -203,6 +203,19 @@ def test_more_than_twelve_members_have_no_subsets(tmp_path: Path) -> None:
 def test_a_margin_is_checked_before_anything_is_read(results: Results) -> None:
     with pytest.raises(InputError, match="`margin`"):
         analyse(results, margin_points=0)
+
+
+@pytest.mark.parametrize("package", ["scipy.stats", "statsmodels.stats.contingency_tables"])
+def test_a_missing_package_is_named_before_anything_is_read(
+    results: Results, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.setattr(Results, "tables", None)
+    name = package.partition(".")[0]
+    with pytest.raises(
+        MissingExtraError, match=rf"^{name} is not installed; run: pip install 'ensemble-eval\[report\]'$"
+    ):
+        analyse(results)
 
 
 def test_missing_rows_are_no_silent_zeros(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
