@@ -46,6 +46,14 @@ def test_edges_belong_to_the_bin_above_and_1_to_the_last() -> None:
     assert (empty.images, empty.mean_confidence, empty.accuracy) == (0, None, None)
 
 
+def test_where_confidences_are_exactly_1_torchmetrics_has_one_bin_more() -> None:
+    scores = np.array([[1.0, 0.0], [0.9375, 0.0625]])
+    theirs = multiclass_calibration_error(torch.from_numpy(scores), torch.tensor([1, 0]), 2, n_bins=15, norm="l1")
+    ours = reliability(scores.max(axis=1), np.array([False, True]))
+    assert float(theirs) == pytest.approx((1 + 0.0625) / 2)
+    assert ours.expected_calibration_error == pytest.approx(abs(0.5 - 0.96875))
+
+
 @pytest.mark.parametrize("sureness", [0.5, 1.0, 2.5])
 def test_the_temperature_is_the_likeliest_of_a_fine_grid(sureness: float) -> None:
     scores, labels = softmax_and_labels(600, sureness)
