@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
@@ -24,7 +25,15 @@ from benchmarks.results import spread
 _ROOT = Path(__file__).parents[1]
 
 
-def seconds_to_first_batch(command: list[str], environment: Mapping[str, str]) -> float:
+@dataclass(frozen=True)
+class Start:
+    """What one start took: by the clock, and of the processors, which other programs do not slow down so much."""
+
+    seconds: float
+    processor_seconds: float
+
+
+def start(command: list[str], environment: Mapping[str, str]) -> Start:
     """Run a command, and take the time until the line that it says before its first batch."""
     began = time.monotonic()
     with subprocess.Popen(
@@ -33,10 +42,16 @@ def seconds_to_first_batch(command: list[str], environment: Mapping[str, str]) -
         assert process.stderr is not None
         for line in process.stderr:
             if " models × " in line:
-                taken = time.monotonic() - began
+                taken = Start(time.monotonic() - began, _processor_seconds(process.pid))
                 process.communicate()
                 return taken
     raise RuntimeError(f"{command} ended with {process.returncode} before its first batch")
+
+
+def _processor_seconds(pid: int) -> float:
+    """What a process has used so far, by Linux's word (proc_pid_stat(5): utime and stime)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -60,7 +75,7 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
     ways = {"first start": (_ROOT, ["--no-cache"]), "second start": (_ROOT, list[str]())}
     if arguments.before:
         ways["before"] = (arguments.before.resolve(), [])
-    taken: dict[tuple[str, int], list[float]] = {}
+    taken: dict[tuple[int, str], list[Start]] = {}
     # One that is not counted: it fills the cache, and the disk's.
     for counted in range(arguments.rounds + 1):
         for members in arguments.members:
@@ -70,11 +85,15 @@ def _measure(folder: Path, arguments: argparse.Namespace) -> None:
                 command = [sys.executable, "-m", "ensemble_eval", "run", str(folder / "images"), "--crops", "1"]
                 command += ["--ensemble", str(manifest), "--models", str(members), "--fresh", *options]
                 command += ["--out", str(folder / "out")]
-                seconds = seconds_to_first_batch(command, {**os.environ, **places})
+                once = start(command, {**os.environ, **places})
                 if counted:
-                    taken.setdefault((way, members), []).append(seconds)
-    for (way, members), times in sorted(taken.items()):
-        print(f"{way}, {members} members: {spread(times).text(2)} s, n = {len(times)}")
+                    taken.setdefault((members, way), []).append(once)
+        # Each round, so that a measurement that is cut short says what it had.
+        print(f"after {counted} rounds, load {os.getloadavg()[0]:.1f}:", flush=True)
+        for (members, way), starts in sorted(taken.items()):
+            clock = spread([each.seconds for each in starts]).text(2)
+            processor = spread([each.processor_seconds for each in starts]).text(2)
+            print(f"  {members} members, {way}: {clock} s; of the processors {processor} s", flush=True)
 
 
 if __name__ == "__main__":
