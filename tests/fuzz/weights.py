@@ -182,9 +182,8 @@ def main() -> int:
             break
     for (name, found), count in sorted(counts.items()):
         print(f"{name:24} {found:8} {count:5}")
-    print(
-        f"{sum(counts.values())} files, seed {given.seed}, {time.monotonic() - began:.0f} s, {len(findings)} findings"
-    )
+    seconds = time.monotonic() - began
+    print(f"{sum(counts.values())} files, seed {given.seed}, {seconds:.0f} s, {len(findings)} findings")
     print(*findings, sep="\n")
     return 1 if findings else 0
 

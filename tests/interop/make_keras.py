@@ -55,10 +55,10 @@ def main() -> None:
         for weight in layer.weights:
             drawn = rng.standard_normal(weight.shape)
             if weight.name == "kernel":
-                drawn *= (2 / np.prod(weight.shape[:-1])) ** 0.5 * (0.2 if layer.name == "Logits" else 1)
+                drawn *= (2 / np.prod(weight.shape[:-1])) ** 0.5 * (0.6 if layer.name == "Logits" else 1)
             else:
                 drawn *= 0.1
-            values.append(np.abs(drawn) + 0.5 if "variance" in weight.name else drawn)
+            values.append(np.abs(drawn) + 0.8 if "variance" in weight.name else drawn)
         layer.set_weights(values)
     model.save_weights(FILES / "keras.weights.h5")
     legacy(model)
