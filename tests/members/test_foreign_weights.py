@@ -150,3 +150,15 @@ def test_mxnets_files_are_refused_with_how_to_convert_them(tmp_path: Path) -> No
     (tmp_path / "a.params").write_bytes((0x112).to_bytes(8, "little") + bytes(24))
     with pytest.raises(InputError, match="which are not read; where MXNet is"):
         read_weights(tmp_path / "a.params")
+
+
+@pytest.mark.parametrize("file", ["caffe.caffemodel", "slim.pb"])
+def test_a_name_that_is_no_text_is_refused_as_any_unknown_one(tmp_path: Path, file: str) -> None:
+    data = (FILES / file).read_bytes()
+    for name in (b"loss3/classifier", b"InceptionV1/Mixed_3b/Branch_0/Conv2d_0a_1x1/weights"):
+        data = data.replace(name, b"\xff" + name[1:])
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(
+        InputError, match="without weights and biases of a layer loss3|lack the variable Inception"
+    ):
+        read_weights(tmp_path / "a")

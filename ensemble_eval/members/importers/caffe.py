@@ -29,6 +29,7 @@ from ensemble_eval.members.importers.protocol_buffers import (
     floats,
     messages,
     parsed,
+    text,
 )
 from ensemble_eval.models.layers import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
 
@@ -99,7 +100,7 @@ def read(path: Path) -> Imported:
     """
     place = f"the weights {path}"
     net = parsed(_messages()["Net"](), path.read_bytes(), place)
-    layers = {layer.name: layer for layer in (*net.layers, *net.layer)}
+    layers = {text(layer.name): layer for layer in (*net.layers, *net.layer)}
     _refuse_other_normalisation(layers, place)
     tensors = dict(_tensors({name: layer.blobs for name, layer in layers.items()}, place))
     outputs = len(tensors["fc.weight"])

@@ -71,6 +71,11 @@ def parsed(message: Any, data: bytes, place: str) -> Any:
     return message
 
 
+def text(value: str | bytes) -> str:
+    """A field of text, which protobuf gives as bytes where it is no UTF-8."""
+    return value if isinstance(value, str) else value.decode(errors="replace")
+
+
 def floats(data: bytes, shape: Sequence[int], place: str) -> NDArray[np.float32]:
     """An array of little-endian float32.
 

@@ -25,6 +25,7 @@ from ensemble_eval.members.importers.protocol_buffers import (
     floats,
     messages,
     parsed,
+    text,
 )
 
 _BRANCHES = {
@@ -91,7 +92,7 @@ def read_graph(path: Path) -> Imported:
     place = f"the weights {path}"
     graph = parsed(_messages()["Graph"](), path.read_bytes(), place)
     constants = {
-        node.name.removeprefix("import/"): attribute.value.tensor
+        text(node.name).removeprefix("import/"): attribute.value.tensor
         for node in graph.node
         if node.op == "Const"
         for attribute in node.attr
@@ -140,8 +141,9 @@ class _Variables:
 def _of_the_first_format(meta: Any, table: Mapping[bytes, bytes], place: str) -> _Variables:
     shapes = {tensor.name: _shape(tensor.shape) for tensor in meta.tensor if tensor.type == _FLOAT32}
     slices = [parsed(_messages()["Slices"](), value, place).data for key, value in table.items() if key]
-    values = {each.name: each.data.float_val for each in slices if each.name in shapes}
-    if len(values) < len({each.name for each in slices if each.name in shapes}):
+    known = [each for each in slices if each.name in shapes]
+    values = {each.name: each.data.float_val for each in known}
+    if len(values) < len(known):
         raise InputError(f"{place} hold a variable in several pieces; save the checkpoint anew on one machine")
     return _Variables(values, lambda name, data: floats(data, shapes[name], f"{place}: {name}"))
 
