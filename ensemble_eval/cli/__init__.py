@@ -18,6 +18,7 @@ from ensemble_eval.cli.environment import PREFIX, unknown_variables
 from ensemble_eval.cli.inspect import inspect
 from ensemble_eval.cli.merge import merge
 from ensemble_eval.cli.output import Context, complain, complain_of, print_in_any_encoding, warn
+from ensemble_eval.cli.report import report
 from ensemble_eval.cli.run import run
 from ensemble_eval.cli.status import status
 from ensemble_eval.cli.submit import submit
@@ -62,7 +63,21 @@ def cli() -> None:
         warn(sentence)
 
 
-for command in (run, submit, status, merge, compare, check, inspect, convert, crops, describe, train, demo_data):
+for command in (
+    run,
+    submit,
+    status,
+    merge,
+    report,
+    compare,
+    check,
+    inspect,
+    convert,
+    crops,
+    describe,
+    train,
+    demo_data,
+):
     cli.add_command(command)
 for command in (cli, *cli.commands.values()):
     command.context_class = Context

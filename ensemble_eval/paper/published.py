@@ -13,12 +13,33 @@ class PublishedConfiguration:
 
 
 @dataclass(frozen=True)
+class PublishedEntry:
+    """A row of Table 2: an entry of ILSVRC's classification challenge."""
+
+    team: str
+    year: int
+    place: str
+    top5_error_percent: float
+    external_data: str
+
+
+@dataclass(frozen=True)
 class PublishedCost:
     """The last two columns of Table 1 for one row, as printed."""
 
     parameters: str
     multiply_adds: str
 
+
+TABLE_2 = (
+    PublishedEntry("SuperVision", 2012, "1st", 16.4, "no"),
+    PublishedEntry("SuperVision", 2012, "1st", 15.3, "ImageNet 22k"),
+    PublishedEntry("Clarifai", 2013, "1st", 11.7, "no"),
+    PublishedEntry("Clarifai", 2013, "1st", 11.2, "ImageNet 22k"),
+    PublishedEntry("MSRA", 2014, "3rd", 7.35, "no"),
+    PublishedEntry("VGG", 2014, "2nd", 7.32, "no"),
+    PublishedEntry("GoogLeNet", 2014, "1st", 6.67, "no"),
+)
 
 TABLE_3 = (
     PublishedConfiguration(1, 1, 10.07),

@@ -61,7 +61,7 @@ def table_latex(table: Table) -> str:
           \\end{tabular}
         \\end{table}
     """
-    caption = ". ".join([latex_text(table.title), *map(latex_text, table.notes)])
+    caption = " ".join(map(latex_text, (f"{table.title}." if table.notes else table.title, *table.notes)))
     alignment = "".join("l" if column.is_text else "r" for column in table.columns)
     header, *rows = [
         "    " + " & ".join(map(latex_text, line)) + r" \\"

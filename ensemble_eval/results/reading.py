@@ -34,6 +34,7 @@ from ensemble_eval.scoring.table3 import one_model_member, table3
 
 if TYPE_CHECKING:
     from ensemble_eval.results.crop_study import CropStudy
+    from ensemble_eval.results.report.writing import Report
 
 
 def read_results(folder: str | Path) -> "Results":
@@ -256,6 +257,55 @@ class Results:
         from ensemble_eval.results.crop_study import read_crop_study
 
         return read_crop_study(self)
+
+    def report(
+        self,
+        out: str | Path | None = None,
+        *,
+        margin: float = 0.5,
+        partial: bool = False,
+        data: str | Path | None = None,
+        classes: str | Path | Sequence[str] | None = None,
+        gallery: bool = True,
+        paper: bool = True,
+        seed: int = 0,
+    ) -> "Report":
+        """Write tables, plots and a page about this run, as `ensemble-eval report` does.
+
+        `table3.csv`, `table3.md` and `table3.tex` are Table 3 with its intervals; `report.html` is one page with
+        everything; every further table is a CSV file, and every plot an SVG and a PNG file below `plots/`.
+
+        Args:
+            out: folder for the report; None for `report` in the run's folder.
+            margin: within which two errors count as equal, in percentage points.
+            partial: of an unfinished run, report on the images that are done. Every table is marked.
+            data: the folder that was evaluated, for a gallery of the hardest images.
+            classes: "imagenet-1k", the names of the classes in index order, or a text file of them; None for
+                the names of class folders, where the images lie in such.
+            gallery: whether there is to be a gallery.
+            paper: whether to put what the paper prints beside the run, and to place it in Table 2.
+            seed: of the bootstrap, and of the dealing of images into folds.
+
+        Raises:
+            InputError: images are missing, there are none, `data` or `classes` are not those of the run, or a
+                package of the extra `[report]` is not installed.
+
+        Example:
+            `ee.read_results("results").report(data="val").page`
+        """
+        from ensemble_eval.results.report.writing import write_report
+
+        return write_report(
+            self,
+            None if out is None else Path(out),
+            margin=margin,
+            partial=partial,
+            data=None if data is None else Path(data),
+            classes=classes,
+            with_gallery=gallery,
+            with_paper=paper,
+            seed=seed,
+        )
 
     def _computed_ranks(self, selections: Sequence[Selection]) -> pd.DataFrame:
         """Rows of `image, member, crops, rank` for members whose mean is not stored."""

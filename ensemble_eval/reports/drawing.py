@@ -1,0 +1,113 @@
+"""Matplotlib as this package uses it: no window, nothing in the home folder, the same bytes every time."""
+
+import contextlib
+import io
+import os
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ensemble_eval.errors import needing_extra
+from ensemble_eval.reports.palette import PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH_INCHES = 5.2
+_PNG_DPI = 200
+_LIGHT = {role: colour.light for role, colour in PALETTE.items()}
+_SETTINGS: dict[str, Any] = {
+    "axes.edgecolor": _LIGHT["quiet"],
+    "axes.labelcolor": _LIGHT["ink"],
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 10,
+    "grid.color": _LIGHT["line"],
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ensemble-eval",
+    "text.color": _LIGHT["ink"],
+    "text.parse_math": False,
+    "xtick.color": _LIGHT["quiet"],
+    "xtick.labelcolor": _LIGHT["ink"],
+    "ytick.color": _LIGHT["quiet"],
+    "ytick.labelcolor": _LIGHT["ink"],
+}
+_importing = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture of numbers that some table holds too.
+
+    Attributes:
+        name: the stem of its files.
+        title: what stands below it, a phrase.
+        alternative: what it shows, in sentences, for those who do not see it.
+        svg: the text of an SVG file, in the light colours.
+        png: the bytes of a PNG file.
+        table: the name of the table with the same numbers.
+    """
+
+    name: str
+    title: str
+    alternative: str
+    svg: str
+    png: bytes
+    table: str
+
+
+@contextlib.contextmanager
+def axes(height_inches: float = 3.2) -> Iterator[tuple["Figure", "Axes"]]:
+    """A figure with one pair of axes, drawn in this package's style whatever the caller's settings are."""
+    with _style():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+        yield figure, figure.add_subplot()
+
+
+def finished(figure: "Figure", name: str, title: str, alternative: str, table: str) -> Plot:
+    """The files of a figure; call it within `axes`.
+
+    Args:
+        figure: drawn.
+        name, title, alternative, table: see `Plot`.
+    """
+    svg, png = io.StringIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor=_LIGHT["ground"], metadata={"Software": None})
+    return Plot(name, title, alternative, svg.getvalue(), png.getvalue(), table)
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    matplotlib = _matplotlib()
+    with warnings.catch_warnings(), matplotlib.rc_context():
+        # A name in another script: the SVG leaves it to the reader's fonts, the PNG shows a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_SETTINGS)
+        yield
+
+
+def _matplotlib() -> Any:
+    """Matplotlib. Its list of fonts, which it writes when it is imported, goes into a folder that is removed.
+
+    Who has imported it before, or set MPLCONFIGDIR, has said where its files belong.
+    """
+    with needing_extra("report"), _importing, tempfile.TemporaryDirectory(prefix="ensemble-eval-") as folder:
+        is_set = "MPLCONFIGDIR" in os.environ
+        os.environ.setdefault("MPLCONFIGDIR", folder)
+        try:
+            import matplotlib
+            import matplotlib.font_manager
+        finally:
+            if not is_set:
+                del os.environ["MPLCONFIGDIR"]
+        return matplotlib

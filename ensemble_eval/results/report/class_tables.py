@@ -1,0 +1,172 @@
+"""Errors per class and per image, and how far confidence is from accuracy."""
+
+from collections.abc import Sequence
+
+from ensemble_eval.reports.tables import Column, Table
+from ensemble_eval.results.analyses import Analyses
+from ensemble_eval.scoring.calibration import BINS
+
+ClassNames = Sequence[str] | None
+
+
+def class_tables(found: Analyses, names: ClassNames) -> list[Table]:
+    """Errors per class, confused classes, and the images that the last row fixes and breaks.
+
+    Args:
+        found: of a run.
+        names: of the classes; None for their indices.
+    """
+    classes = found.classes
+    tables = []
+    for k in classes.errors:
+        tables += [_errors_table(found, k, names), _moved_table(found, k)]
+    if classes.confused is not None:
+        tables.append(_confused_table(found, names))
+    return tables
+
+
+def calibration_tables(found: Analyses) -> list[Table]:
+    """Expected calibration errors with the temperatures that would mend them, and the bins behind them."""
+    if not found.reliabilities:
+        return []
+    return [_calibration_table(found), _bins_table(found)]
+
+
+def class_name(names: ClassNames, index: int) -> str:
+    """A class for people: its name, or its index where names are not known.
+
+    Example:
+        >>> class_name(["ant", "bee"], 1), class_name(None, 1)
+        ('bee', 'class 1')
+    """
+    return f"class {index}" if names is None else names[index]
+
+
+def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
+    classes = found.classes
+    moved = sorted(classes.errors[k], key=lambda each: (each.moved_points, each.class_index))
+    return Table(
+        f"classes_top{k}",
+        f"Top-{k} error of each class, {classes.first} and {classes.last}",
+        (
+            Column("class_index", "index", "count"),
+            Column("class", "class"),
+            Column("images", "images", "count"),
+            Column("first_error", str(classes.first), "percent"),
+            Column("last_error", str(classes.last), "percent"),
+            Column("moved", "moved by", "points"),
+            Column("fixed", "fixed", "count"),
+            Column("broken", "broken", "count"),
+        ),
+        tuple(
+            (
+                each.class_index,
+                class_name(names, each.class_index),
+                each.images,
+                each.first_error_percent,
+                each.last_error_percent,
+                each.moved_points,
+                each.fixed,
+                each.broken,
+            )
+            for each in moved
+        ),
+        (
+            "Classes whose error falls most stand first. A class has few images, so a single class that moves is "
+            "exploration and no finding.",
+        ),
+    )
+
+
+def _moved_table(found: Analyses, k: int) -> Table:
+    moved = found.classes.moved[k]
+    return Table(
+        f"moved_top{k}",
+        f"Images that {found.classes.last} fixes and breaks against {found.classes.first}, top-{k}",
+        (Column("image", "image"), Column("change", "change")),
+        (*((image, "broken") for image in moved.broken), *((image, "fixed") for image in moved.fixed)),
+        (f"{len(moved.fixed)} fixed, {len(moved.broken)} broken.",),
+    )
+
+
+def _confused_table(found: Analyses, names: ClassNames) -> Table:
+    return Table(
+        "confused",
+        f"Most confused classes of {found.classes.last}",
+        (
+            Column("label", "label"),
+            Column("answered", "best class"),
+            Column("images", "images", "count"),
+            Column("images_of_label", "of the label's", "count"),
+        ),
+        tuple(
+            (class_name(names, each.label), class_name(names, each.answered), each.images, each.images_of_label)
+            for each in found.classes.confused or ()
+        ),
+    )
+
+
+def _calibration_table(found: Analyses) -> Table:
+    rows = []
+    for configuration, stored in found.reliabilities.items():
+        fit = found.temperatures.get(configuration)
+        after = None if fit is None or fit.cross_fitted is None else fit.cross_fitted.expected_calibration_error
+        rows.append(
+            (
+                str(configuration),
+                stored.accuracy,
+                stored.mean_confidence,
+                stored.expected_calibration_error,
+                None if fit is None else fit.temperature,
+                None if fit is None else fit.in_sample.expected_calibration_error,
+                after,
+                None if fit is None else fit.nll_before,
+                None if fit is None else fit.nll_cross_fitted,
+            )
+        )
+    return Table(
+        "calibration",
+        "Calibration: confidence in the best class against accuracy",
+        (
+            Column("row", "row"),
+            Column("accuracy", "top-1 accuracy", "fraction"),
+            Column("mean_confidence", "mean confidence", "fraction"),
+            Column("ece", "expected calibration error", "fraction"),
+            Column("temperature", "temperature", "number"),
+            Column("ece_in_sample", "error after it, in sample", "fraction"),
+            Column("ece_cross_fitted", "error after it, cross-fitted", "fraction"),
+            Column("nll_before", "NLL", "number"),
+            Column("nll_cross_fitted", "NLL after it, cross-fitted", "number"),
+        ),
+        tuple(rows),
+        (
+            f"The error is over {BINS} bins of equal width from 0 to 1. A temperature above 1 means too sure. "
+            "It is fitted for the first and the last row; cross-fitted, each half has that of the other.",
+        ),
+    )
+
+
+def _bins_table(found: Analyses) -> Table:
+    return Table(
+        "reliability",
+        "Bins of the reliability diagrams",
+        (
+            Column("row", "row"),
+            Column("scores", "scores"),
+            Column("low", "from", "fraction"),
+            Column("high", "to", "fraction"),
+            Column("images", "images", "count"),
+            Column("mean_confidence", "mean confidence", "fraction"),
+            Column("accuracy", "accuracy", "fraction"),
+        ),
+        tuple(
+            (str(row), what, each.low, each.high, each.images, each.mean_confidence, each.accuracy)
+            for row in found.reliabilities
+            for what, reliability in (
+                ("as stored", found.reliabilities[row]),
+                ("cross-fitted", None if row not in found.temperatures else found.temperatures[row].cross_fitted),
+            )
+            if reliability is not None
+            for each in reliability.bins
+        ),
+    )

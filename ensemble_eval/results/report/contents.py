@@ -1,0 +1,168 @@
+"""All of a report, before any of it is written: its tables, its plots, and the page that holds both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from ensemble_eval.reports.drawing import Plot
+from ensemble_eval.reports.html import GalleryImage, Page, Section, sections_with_content
+from ensemble_eval.reports.tables import Table, marked
+from ensemble_eval.results.analyses import Analyses
+from ensemble_eval.results.key import RunKey
+from ensemble_eval.results.reading import Results
+from ensemble_eval.results.report.claims import claims
+from ensemble_eval.results.report.class_tables import ClassNames, calibration_tables, class_tables
+from ensemble_eval.results.report.figures import calibration_plots, class_plots, member_plots, row_plots
+from ensemble_eval.results.report.member_tables import member_tables
+from ensemble_eval.results.report.row_tables import comparison_tables, table2_table, table3_table
+
+# Of long tables the page has the beginning; their files have all.
+_ROWS_IN_PAGE = 20
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a report holds.
+
+    Attributes:
+        tables: every table, whole.
+        plots: every plot.
+        page: with the beginnings of long tables.
+    """
+
+    tables: tuple[Table, ...]
+    plots: tuple[Plot, ...]
+    page: Page
+
+
+@dataclass(frozen=True)
+class _Part:
+    anchor: str
+    title: str
+    paragraphs: tuple[str, ...]
+    plots: list[Plot]
+    tables: list[Table]
+    gallery: tuple[GalleryImage, ...] = ()
+
+
+def contents(
+    results: Results,
+    found: Analyses,
+    names: ClassNames,
+    gallery: Sequence[GalleryImage],
+    left_out: Sequence[str],
+    *,
+    with_paper: bool,
+) -> Contents:
+    """Everything that a report says of a run.
+
+    Args:
+        results: of the run.
+        found: its analyses.
+        names: of the classes; None for their indices.
+        gallery: pictures of the hardest images.
+        left_out: sentences on what is not there.
+        with_paper: put what the paper prints beside it.
+    """
+    parts = [
+        _Part(each.anchor, each.title, each.paragraphs, each.plots, _marked(each.tables, results), each.gallery)
+        for each in _parts(results, found, names, gallery, with_paper=with_paper)
+    ]
+    sections = sections_with_content(
+        [
+            Section(
+                part.anchor,
+                part.title,
+                part.paragraphs,
+                tuple(part.plots),
+                tuple(table.first(_ROWS_IN_PAGE, "rows") for table in part.tables),
+                part.gallery,
+            )
+            for part in parts
+        ]
+    )
+    not_there = [_sentence(why) for why in dict.fromkeys(found.unavailable.values())]
+    page = Page(
+        f"Report of {results.folder.resolve().name}",
+        tuple(_facts(results, found)),
+        _warning(results),
+        tuple(claims(found)),
+        sections,
+        (*not_there, *left_out),
+    )
+    return Contents(
+        tuple(table for part in parts for table in part.tables),
+        tuple(plot for part in parts for plot in part.plots),
+        page,
+    )
+
+
+def data_text(record: Any, key: RunKey, images: int) -> str:
+    """The images of a run, as a phrase.
+
+    Args:
+        record: what `run.json` says; None if there is none.
+        key: of the run.
+        images: that were evaluated.
+    """
+    arguments = (record or {}).get("arguments") or {}
+    dataset = arguments.get("dataset")
+    source = f" of {PurePath(dataset).name}" if isinstance(dataset, str) and PurePath(dataset).name else ""
+    return f"{images} images{source} (fingerprint {key.dataset[:12]})"
+
+
+def _parts(
+    results: Results, found: Analyses, names: ClassNames, gallery: Sequence[GalleryImage], *, with_paper: bool
+) -> list[_Part]:
+    data = data_text(results.record, results.key, len(results.images))
+    rows = [table3_table(found, with_paper=with_paper)]
+    entries = [table2_table(found, data)] if with_paper else []
+    return [
+        _Part("table-3", "Table 3", (), row_plots(found, with_paper=with_paper), rows),
+        _Part("rows", "Rows against each other", (), [], comparison_tables(found)),
+        _Part("members", "Members and their ensembles", (), member_plots(found), member_tables(found)),
+        _Part("calibration", "Calibration", (), calibration_plots(found), calibration_tables(found)),
+        _Part("classes", "Classes and images", (), class_plots(found), class_tables(found, names)),
+        _Part("table-2", "Table 2", (), [], entries),
+        _Part("hardest", "The hardest images", _gallery_words(found, gallery), [], [], tuple(gallery)),
+    ]
+
+
+def _gallery_words(found: Analyses, gallery: Sequence[GalleryImage]) -> tuple[str, ...]:
+    if not gallery:
+        return ()
+    last = found.classes.last
+    return (
+        f"These are the images whose label stands lowest among the classes of {last}. Below each picture are its "
+        f"first {gallery[0].crops_shown} crops, and the five best classes with their mean softmax.",
+    )
+
+
+def _marked(tables: Sequence[Table], results: Results) -> list[Table]:
+    return marked(tables, results.missing, results.key.images)
+
+
+def _warning(results: Results) -> str | None:
+    if results.complete:
+        return None
+    return (
+        f"Partial: {results.missing} of {results.key.images} images are missing. Every number here may change, "
+        "and none is a result."
+    )
+
+
+def _facts(results: Results, found: Analyses) -> list[tuple[str, str]]:
+    key = results.key
+    unreadable = f"; {len(results.unreadable)} more could not be read" if results.unreadable else ""
+    return [
+        ("Members", ", ".join(results.members)),
+        ("Crops", ", ".join(map(str, results.crops))),
+        ("Images", data_text(results.record, key, len(results.images)) + unreadable),
+        ("Run", f"{key.precision}, {key.backend}, {key.device_type or 'device not recorded'}"),
+        ("Margin", f"errors that differ by less than {found.margin_points:g} points count as equal"),
+    ]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

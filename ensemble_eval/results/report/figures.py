@@ -1,0 +1,123 @@
+"""The plots of a report, from the analyses of a run."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ensemble_eval.paper.published import published_top5_error_percent
+from ensemble_eval.reports.drawing import Plot
+from ensemble_eval.reports.plots import (
+    ErrorPoint,
+    ReliabilityCurve,
+    SizeCurve,
+    classes_plot,
+    cost_plot,
+    matrix_plot,
+    reliability_plot,
+    rows_plot,
+    sizes_plot,
+)
+from ensemble_eval.results.analyses import Analyses
+from ensemble_eval.results.decisions import TOP_5
+from ensemble_eval.results.report.row_tables import table3_rows
+from ensemble_eval.scoring.calibration import Reliability
+
+
+def row_plots(found: Analyses, *, with_paper: bool) -> list[Plot]:
+    """The rows of Table 3 with their intervals, and their errors against their cost."""
+    points = [
+        ErrorPoint(
+            f"{row.models}×{row.crops}",
+            row.cost,
+            row.top5_error,
+            row.top5_low,
+            row.top5_high,
+            published_top5_error_percent(row.models, row.crops),
+        )
+        for row in table3_rows(found.decisions)
+    ]
+    return [rows_plot(points, with_paper=with_paper), cost_plot(points)]
+
+
+def member_plots(found: Analyses) -> list[Plot]:
+    """What each further member brings, and how the members' errors correlate, with the largest scheme."""
+    crops = found.decisions.crops[-1]
+    plots = []
+    if (ensembles := found.ensembles.get((TOP_5, crops))) and len(ensembles.sizes) > 1:
+        curve = SizeCurve(
+            [size.size for size in ensembles.sizes],
+            [size.mean_error_percent for size in ensembles.sizes],
+            [size.best_error_percent for size in ensembles.sizes],
+            [size.worst_error_percent for size in ensembles.sizes],
+            None if ensembles.greedy is None else ensembles.greedy.cross_validated_error_percent,
+        )
+        plots.append(sizes_plot(curve, crops))
+    if len(found.decisions.members) > 1:
+        plots.append(_diversity_plot(found, crops))
+    return plots
+
+
+def class_plots(found: Analyses) -> list[Plot]:
+    """The error of each class in the first and in the last row."""
+    classes = found.classes
+    if TOP_5 not in classes.errors or classes.first == classes.last:
+        return []
+    errors = classes.errors[TOP_5]
+    return [
+        classes_plot(
+            [each.first_error_percent for each in errors],
+            [each.last_error_percent for each in errors],
+            str(classes.first),
+            str(classes.last),
+            f"classes_top{TOP_5}",
+        )
+    ]
+
+
+def calibration_plots(found: Analyses) -> list[Plot]:
+    """The reliability diagram of the first and the last row, and of the last after its temperature."""
+    curves = dict(_reliabilities(found))
+    if not curves:
+        return []
+    errors = {label: each.expected_calibration_error for label, each in curves.items()}
+    return [reliability_plot([_curve(label, each) for label, each in curves.items()], errors)]
+
+
+def _reliabilities(found: Analyses) -> Iterator[tuple[str, Reliability]]:
+    stored = found.reliabilities
+    if not stored:
+        return
+    first, *_, last = (*stored, *stored)
+    yield str(first), stored[first]
+    if last != first:
+        yield str(last), stored[last]
+    fit = found.temperatures.get(last)
+    if fit is not None and fit.cross_fitted is not None:
+        yield f"{last}, T = {fit.temperature:.2f}", fit.cross_fitted
+
+
+def _curve(label: str, reliability: Reliability) -> ReliabilityCurve:
+    filled = [
+        (each.mean_confidence, each.accuracy)
+        for each in reliability.bins
+        if each.mean_confidence is not None and each.accuracy is not None
+    ]
+    return ReliabilityCurve(label, [pair[0] for pair in filled], [pair[1] for pair in filled])
+
+
+def _diversity_plot(found: Analyses, crops: int) -> Plot:
+    names, pairs = found.decisions.members, found.members[TOP_5, crops].diversity
+    matrix = np.full((len(names), len(names)), np.nan)
+    for pair in pairs:
+        if pair.error_correlation is not None:
+            matrix[pair.one, pair.other] = matrix[pair.other, pair.one] = pair.error_correlation
+    known = matrix[~np.isnan(matrix)]
+    said = f"from {known.min():.2f} to {known.max():.2f}" if len(known) else "not known: a member has no errors"
+    return matrix_plot(
+        names,
+        matrix,
+        name="diversity",
+        title=f"Correlation of the members' top-5 errors, {crops} crops",
+        alternative=f"Correlations of the top-5 errors of each two members, {said}.",
+        table="diversity",
+    )

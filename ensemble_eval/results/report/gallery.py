@@ -1,0 +1,182 @@
+"""The hardest images of a run with their crops and the five best classes: what a number of errors looks like."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from ensemble_eval.datasets.items import FileItem
+from ensemble_eval.datasets.listing import is_as_listed
+from ensemble_eval.errors import InputError, UnavailableError, UnreadableImageError
+from ensemble_eval.reports.html import Answer, GalleryImage
+from ensemble_eval.results.decisions import Configuration
+from ensemble_eval.results.parts import PREDICTIONS_FOLDER
+from ensemble_eval.results.reading import Results, rows_of
+from ensemble_eval.results.report.class_tables import ClassNames, class_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST_IMAGES = 24
+# Base64 makes a third more of it: with the plots and the tables a page stays below 10 MB.
+MOST_BYTES = 5 << 20
+_PICTURE_PIXELS, _CROP_PIXELS, _CROPS_IN_A_ROW = 300, 60, 5
+_STRIP_CROPS = 10
+_QUALITY = 78
+
+
+@dataclass(frozen=True)
+class HardImage:
+    """An image that a row of Table 3 has wrong.
+
+    Attributes:
+        image: its id.
+        label: class index.
+        rank: of the label among the classes, from 0.
+        answers: the five best classes with their mean softmax, best first.
+    """
+
+    image: str
+    label: int
+    rank: int
+    answers: tuple[tuple[int, float], ...]
+
+
+def hardest_images(results: Results, configuration: Configuration) -> list[HardImage]:
+    """The images that a row has wrong in top-5, those with the lowest label first.
+
+    Args:
+        results: of a run.
+        configuration: the row.
+
+    Raises:
+        UnavailableError: the run knows decisions only.
+    """
+    if results.key.until_decided:
+        raise UnavailableError(
+            "the hardest images are found by the rank of their label, and a run that stops when decided has none; "
+            "evaluate without `until_decided=True`"
+        )
+    columns = ["image", "member", "crops", "label", "rank", "top5", "top5_probability"]
+    found = [
+        each
+        for table in results.tables(columns)
+        for each in _wrong_of(rows_of(table, configuration.name, configuration.crops))
+    ]
+    # Of equal ranks the one that was surest of something else.
+    return sorted(found, key=lambda each: (-each.rank, -each.answers[0][1], each.image))
+
+
+def gallery(
+    results: Results, hardest: Sequence[HardImage], root: Path, names: ClassNames
+) -> tuple[list[GalleryImage], list[str]]:
+    """Pictures of the hardest images, as many as a page can take, and sentences on those that are not shown.
+
+    Args:
+        results: of the run.
+        hardest: of `hardest_images`.
+        root: the data set, below which the images lie.
+        names: of the classes; None for their indices.
+
+    Raises:
+        InputError: no such folder, or none of the images is in it as it was evaluated.
+    """
+    if not root.is_dir():
+        raise InputError(f"`data` {root} is no folder; give the folder of images that was evaluated")
+    shown, others, size = list[GalleryImage](), list[str](), 0
+    for hard in hardest:
+        if len(shown) == MOST_IMAGES or size > MOST_BYTES:
+            break
+        try:
+            each = _gallery_image(results, hard, root, names)
+        except UnreadableImageError as error:
+            others.append(f"{hard.image} {error}")
+            # A folder of other images must not be searched to its end.
+            if len(others) == MOST_IMAGES and not shown:
+                break
+            continue
+        shown.append(each)
+        size += len(each.picture) + len(each.crops)
+    if others and not shown:
+        raise InputError(
+            f"`data` {root} has none of the images as they were evaluated ({others[0]}); "
+            "give the folder that was evaluated"
+        )
+    return shown, list(_left_out(len(shown), len(hardest), others))
+
+
+def _left_out(shown: int, wrong: int, others: Sequence[str]) -> Iterator[str]:
+    if shown < wrong:
+        yield (
+            f"The gallery shows {shown} of the {wrong} images that the last row has wrong: at most {MOST_IMAGES}, "
+            "so that the page stays below 10 MB."
+        )
+    if others:
+        yield f"{len(others)} pictures are not shown: {others[0]}{', …' if len(others) > 1 else ''}."
+
+
+def _wrong_of(rows: pa.Table) -> Iterator[HardImage]:
+    ranks = rows["rank"].to_numpy()
+    for row in rows.take(pa.array(np.flatnonzero(ranks >= 5))).to_pylist():
+        answers = tuple(zip(row["top5"], row["top5_probability"], strict=True))
+        yield HardImage(row["image"], row["label"], row["rank"], answers)
+
+
+def _gallery_image(results: Results, hard: HardImage, root: Path, names: ClassNames) -> GalleryImage:
+    picture, crops, shown = _pictures(results, hard, root)
+    return GalleryImage(
+        hard.image,
+        class_name(names, hard.label),
+        hard.rank,
+        tuple(
+            Answer(class_name(names, index), probability, index == hard.label)
+            for index, probability in hard.answers
+        ),
+        _jpeg(picture),
+        _jpeg(crops),
+        shown,
+    )
+
+
+def _pictures(results: Results, hard: HardImage, root: Path) -> tuple[Image.Image, Image.Image, int]:
+    """The picture, made small, and its first crops side by side."""
+    # Here, because it takes torch a second to come.
+    from ensemble_eval.crops.pixels import decode, prepare
+    from ensemble_eval.crops.schemes import plan, schemes_up_to, views_of
+
+    path = root / hard.image
+    if root.resolve() not in path.resolve().parents:
+        raise UnreadableImageError("lies outside the data set")
+    item = FileItem(hard.image, hard.label, path)
+    decoded = decode(item.read())
+    if not is_as_listed(results.folder / PREDICTIONS_FOLDER, results.key.dataset, item):
+        raise UnreadableImageError("is not as it was evaluated")
+    _, height, width = decoded.shape
+    crops = max(each for each in schemes_up_to(results.key.crops) if each <= _STRIP_CROPS)
+    source = prepare(decoded, plan(width, height, crops), bicubic=results.key.interpolation == "bicubic")
+    picture = _picture(decoded)
+    picture.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
+    return picture, _strip([_picture(source.cut(view)) for view in views_of(width, height, crops)]), crops
+
+
+def _strip(crops: Sequence[Image.Image]) -> Image.Image:
+    columns = min(len(crops), _CROPS_IN_A_ROW)
+    strip = Image.new("RGB", (columns * _CROP_PIXELS, -(-len(crops) // columns) * _CROP_PIXELS))
+    for place, crop in enumerate(crops):
+        row, column = divmod(place, columns)
+        strip.paste(crop.resize((_CROP_PIXELS, _CROP_PIXELS)), (column * _CROP_PIXELS, row * _CROP_PIXELS))
+    return strip
+
+
+def _picture(image: "Tensor") -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    picture.save(file := io.BytesIO(), "JPEG", quality=_QUALITY, optimize=True)
+    return file.getvalue()
