@@ -159,6 +159,6 @@ def test_a_name_that_is_no_text_is_refused_as_any_unknown_one(tmp_path: Path, fi
         data = data.replace(name, b"\xff" + name[1:])
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(
-        InputError, match="without weights and biases of a layer loss3|lack the variable Inception"
+        InputError, match=r"without weights and biases of a layer loss3|lack the variable Inception"
     ):
         read_weights(tmp_path / "a")
