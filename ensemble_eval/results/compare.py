@@ -4,15 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import EnsembleEvalError, InputError, first_names
+from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.results.blocks import blocks, row_names
+from ensemble_eval.results.decisions import TOP_1, TOP_5, Decisions, read_decisions
 from ensemble_eval.results.encoding import columns_of
 from ensemble_eval.results.reading import Results
 
-_ROW = ["image", "member", "crops"]
 # Of one run's scores that are in memory at once.
 _SCORE_BYTES = 2 << 30
 
@@ -54,22 +53,22 @@ def compare(one: Results, other: Results) -> list[Comparison]:
     """
     require_same_images(one, other)
     require_same_rows(one, other)
-    ours, theirs = _outcomes(one), _outcomes(other)
-    both = ours.merge(theirs, on=_ROW, suffixes=("", "_other"), validate="one_to_one")
-    if not len(ours) == len(theirs) == len(both):
-        raise EnsembleEvalError(f"{one.folder} or {other.folder} lacks rows of some images")
-    refuse_other_labels(one, other, both.loc[both["label"] != both["label_other"], "image"].unique())
+    ours, theirs = read_decisions(one, with_answers=False), read_decisions(other, with_answers=False)
+    changed = np.flatnonzero(ours.labels != theirs.labels)
+    refuse_other_labels(one, other, (ours.images[each] for each in changed))
     with_scores = all("scores" in columns_of(results.key) for results in (one, other))
     distances = _largest_score_differences(one, other) if with_scores else None
     return [
-        _comparison(
-            both[(both["member"] == member) & (both["crops"] == crops)],
-            member,
-            crops,
-            None if distances is None else float(distances[row, scheme]),
+        Comparison(
+            ours.names[cell[0]],
+            ours.crops[cell[1]],
+            len(ours.images),
+            _differing_decisions(ours, theirs, TOP_5, cell),
+            _differing_decisions(ours, theirs, TOP_1, cell),
+            _differing_ranks(ours, theirs, cell),
+            None if distances is None else float(distances[cell]),
         )
-        for row, member in enumerate(row_names(one))
-        for scheme, crops in enumerate(one.crops)
+        for cell in np.ndindex(len(ours.names), len(ours.crops))
     ]
 
 
@@ -123,27 +122,17 @@ def _refuse_others(what: str, one: Results, other: Results, ours: Iterable[str],
         raise InputError(f"the runs differ in their {what}: {'; '.join(only)}; compare runs over the same {what}")
 
 
-def _outcomes(results: Results) -> pd.DataFrame:
-    """Rows of image, member, crops, label, `top5_correct` and `top1_correct`, and `rank` where it is stored."""
-    columns = [name for name in columns_of(results.key) if name not in ("top5", "top5_probability", "scores")]
-    frame = results.predictions(columns)
-    if "rank" in frame:
-        frame["top5_correct"], frame["top1_correct"] = frame["rank"] < 5, frame["rank"] < 1
-    return frame
-
-
-def _comparison(rows: pd.DataFrame, member: str, crops: int, distance: float | None) -> Comparison:
-    top5, top1 = _differing(rows, "top5_correct"), _differing(rows, "top1_correct")
-    ranks = _differing(rows, "rank") if {"rank", "rank_other"} <= set(rows.columns) else None
-    return Comparison(member, crops, len(rows), top5, top1, ranks, distance)
-
-
-def _differing(rows: pd.DataFrame, column: str) -> int | None:
-    """In how many rows two columns differ; None where one holds what is not known."""
-    ours, theirs = rows[column], rows[f"{column}_other"]
-    if ours.isna().any() or theirs.isna().any():
+def _differing_decisions(ours: Decisions, theirs: Decisions, k: int, cell: tuple[int, ...]) -> int | None:
+    """Images that only one of two runs has wrong, of one member and scheme; None where one does not know."""
+    if not (ours.is_known[k][cell] and theirs.is_known[k][cell]):
         return None
-    return int((ours != theirs).sum())
+    return int(np.count_nonzero(ours.wrong[k][cell] != theirs.wrong[k][cell]))
+
+
+def _differing_ranks(ours: Decisions, theirs: Decisions, cell: tuple[int, ...]) -> int | None:
+    if ours.ranks is None or theirs.ranks is None:
+        return None
+    return int(np.count_nonzero(ours.ranks[cell] != theirs.ranks[cell]))
 
 
 def _largest_score_differences(one: Results, other: Results) -> NDArray[np.float64]:

@@ -80,7 +80,7 @@ def compare_errors(
     for other in runs[1:]:
         require_same_images(runs[0], other)
     require_packages()
-    decided = [read_decisions(results) for results in runs]
+    decided = [read_decisions(results, with_answers=False) for results in runs]
     for results, decisions in zip(runs[1:], decided[1:], strict=True):
         changed = np.flatnonzero(decisions.labels != decided[0].labels)
         refuse_other_labels(runs[0], results, (decisions.images[each] for each in changed))

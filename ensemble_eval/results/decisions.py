@@ -45,8 +45,9 @@ class Decisions:
         wrong: by k, bool [names, schemes, images], whether the label is not among the k best classes; k is 5 or 1.
         is_known: by k, bool [names, schemes], whether that is known for every image; where it is not, what
             `wrong` has means nothing.
-        answered: int32 [names, schemes, images], the best class; None where a run stored no scores to rank.
+        answered: int32 [names, schemes, images], the best class; None where it was not stored or not read.
         confidence: float32 [names, schemes, images], that class's mean softmax; None as above.
+        ranks: int32 [names, schemes, images], the label's; None of a run that stops when decided.
     """
 
     images: tuple[str, ...]
@@ -58,6 +59,7 @@ class Decisions:
     is_known: Mapping[int, NDArray[np.bool_]]
     answered: NDArray[np.int32] | None
     confidence: NDArray[np.float32] | None
+    ranks: NDArray[np.int32] | None = None
 
     @property
     def one_model_member(self) -> str:
@@ -99,8 +101,12 @@ class Decisions:
         return self.names.index(configuration.name), self.crops.index(configuration.crops)
 
 
-def read_decisions(results: Results) -> Decisions:
+def read_decisions(results: Results, *, with_answers: bool = True) -> Decisions:
     """The decisions of a run, finished or not, about the images that it has done.
+
+    Args:
+        results: of the run.
+        with_answers: whether to read best classes and their scores, where they are stored.
 
     Raises:
         EnsembleEvalError: rows are missing, or the run has rewritten a part since the folder was read.
@@ -113,26 +119,38 @@ def read_decisions(results: Results) -> Decisions:
     labels = np.empty(len(results.images), np.int32)
     wrong = {k: np.empty(shape, bool) for k in (TOP_5, TOP_1)}
     known = {k: np.ones(shape[:2], bool) for k in wrong}
-    answered, confidence = (None, None) if decided else (np.empty(shape, np.int32), np.empty(shape, np.float32))
-    columns = ("top5_correct", "top1_correct") if decided else ("rank", "top5", "top5_probability")
+    answered, confidence, ranks = np.empty(shape, np.int32), np.empty(shape, np.float32), np.empty(shape, np.int32)
+    with_answers = with_answers and not decided
+    columns = ["top5_correct", "top1_correct"] if decided else ["rank"]
+    columns += ["top5", "top5_probability"] if with_answers else []
     for block in blocks(results, ["label", *columns]):
         labels[block.images] = block.column("label")[0, 0]
-        for k in wrong:
-            wrong[k][..., block.images], block_known = _wrong(block, k, decided=decided)
-            known[k] &= block_known
-        if answered is not None and confidence is not None:
+        for k in wrong if decided else ():
+            wrong[k][..., block.images], known_of_block = _decided_wrong(block, k)
+            known[k] &= known_of_block
+        if not decided:
+            ranks[..., block.images] = block.column("rank")
+        if with_answers:
             answered[..., block.images] = block.matrix("top5")[:, 0][block.rows]
             confidence[..., block.images] = block.matrix("top5_probability")[:, 0][block.rows]
+    if not decided:
+        wrong = {k: ranks >= k for k in wrong}
     return Decisions(
-        results.images, labels, results.members, names, results.crops, wrong, known, answered, confidence
+        results.images,
+        labels,
+        results.members,
+        names,
+        results.crops,
+        wrong,
+        known,
+        answered=answered if with_answers else None,
+        confidence=confidence if with_answers else None,
+        ranks=None if decided else ranks,
     )
 
 
-def _wrong(block: Block, k: int, *, decided: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether each row has each image wrong, and whether each row knows it of all its images."""
-    if not decided:
-        ranks = block.column("rank").astype(np.int64)
-        return ranks >= k, np.ones(ranks.shape[:2], bool)
+def _decided_wrong(block: Block, k: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each row has each image wrong, and whether each row knows it of all these images."""
     correct = block.table[f"top{k}_correct"]
     known = correct.is_valid().to_numpy()[block.rows]
     return ~correct.fill_null(False).to_numpy()[block.rows], known.all(axis=2)
