@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import GRAPH, InputFormat
+from ensemble_eval.members.ensemble import GRAPH, ClassList, InputFormat
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.saving import is_described, read_member
 
@@ -34,6 +34,21 @@ def describe(path: Path, *, averaged: bool | None = None) -> Imported:
     from ensemble_eval.members.importers.opening import read_weights
 
     return dataclasses.replace(read_weights(path, averaged=averaged), tensors={})
+
+
+def refuse_other_classes(path: Path, classes: ClassList) -> None:
+    """Refuse a file that says itself that it was trained on other classes, or on them in another order.
+
+    Raises:
+        InputError: it was.
+    """
+    if is_described(path):
+        _, own = read_member(path)
+        if (own.count, own.names) != (classes.count, classes.names):
+            raise InputError(
+                f"the weights {path} are of other classes than {classes.source}, or of them in another order; "
+                "state `arch` and `input` beside them if you know better"
+            )
 
 
 def said_by(

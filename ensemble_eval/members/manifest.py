@@ -6,7 +6,7 @@ what its outputs stand for. Nothing of this is ever guessed from the weights' va
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ def read_manifest(path: Path) -> Ensemble:
         for number, row in enumerate(document.members, start=1)
     ]
     classes = class_list(document.classes, path.parent)
+    _refuse_other_classes(document, members, classes, str(path))
     with located(str(path)):
         return Ensemble(members, classes, document.name, document.interpolation)
 
@@ -143,6 +144,16 @@ def member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Mem
             renormalise=row.renormalise,
             averaged=row.averaged,
         )
+
+
+def _refuse_other_classes(document: _Document, members: Sequence[Member], classes: ClassList, place: str) -> None:
+    """Where a manifest leaves to the file what a member is, the file's own classes must be the ensemble's."""
+    for row, member in zip(document.members, members, strict=True):
+        if "arch" not in row and member.outputs is None:
+            from ensemble_eval.members.describing import refuse_other_classes
+
+            with located(f"{place}: member {member.name}"):
+                refuse_other_classes(weights_of(member), classes)
 
 
 def _weights(weights: str, folder: Path) -> Path:

@@ -75,3 +75,17 @@ def test_another_number_of_outputs_needs_its_classes(cli: Cli, checkpoint: Path,
     assert finished.code == 2
     assert "has 7 outputs, which are not the 1000 classes of imagenet-1k; give --classes" in finished.err
     assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.slow
+def test_a_run_says_which_of_two_sets_of_weights_it_uses(
+    cli: Cli, checkpoint: Path, classes: Path, dataset: Path
+) -> None:
+    manifest = checkpoint.with_name("m.toml")
+    entry = '[[members]]\nname = "a"\nweights = "a.pth"\n'
+    manifest.write_text(f'name = "m"\nclasses = "{classes.name}"\n{entry}')
+    options = ("--crops", "1", "--backend", "torch", "--device", "cpu", "--out", str(checkpoint.with_name("out")))
+    finished = cli("run", "--ensemble", str(manifest), *options, str(dataset))
+    assert finished.code == 0
+    assert "warning: member a: the weights" in finished.err
+    assert "hold raw and averaged weights; the averaged are used" in finished.err

@@ -162,3 +162,8 @@ def test_a_name_that_is_no_text_is_refused_as_any_unknown_one(tmp_path: Path, fi
         InputError, match=r"without weights and biases of a layer loss3|lack the variable Inception"
     ):
         read_weights(tmp_path / "a")
+
+
+def test_a_checkpoint_of_several_files_is_named_by_its_index() -> None:
+    with pytest.raises(InputError, match=r"of several files; name its slim-v2\.ckpt\.index"):
+        Member("a", weights=FILES / "slim-v2.ckpt")

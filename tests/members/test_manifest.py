@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import write_ensemble
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import ClassList, Ensemble, InputFormat, Member, class_list
@@ -206,3 +207,32 @@ def test_a_faulty_class_list_is_refused(tmp_path: Path, text: str, sentence: str
     (tmp_path / "names.txt").write_text(text)
     with pytest.raises(InputError, match=sentence):
         class_list("names.txt", tmp_path)
+
+
+def test_a_manifest_with_outputs_and_averages_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (tmp_path / "order.txt").write_text("-\nant\nbee\n")
+    (tmp_path / "classes.txt").write_text("ant\nbee\n")
+    weights = tmp_path / "weights" / "a.pth"
+    members = [
+        Member("a", arch="googlenet", weights=weights, outputs=tmp_path / "order.txt", renormalise=True),
+        Member("b", arch="googlenet", weights=weights, outputs="background-first", averaged=False),
+    ]
+    path = tmp_path / "ensemble.toml"
+    write_manifest(path, Ensemble(members, tmp_path / "classes.txt"))
+    assert 'outputs = "order.txt"' in path.read_text()
+    again = read_manifest(path).members
+    assert [member.outputs for member in again] == [tmp_path / "order.txt", "background-first"]
+    assert [(member.renormalise, member.averaged) for member in again] == [(True, None), (False, False)]
+
+
+def test_weights_that_describe_themselves_are_of_the_manifests_classes(tmp_path: Path) -> None:
+    manifest = write_ensemble(tmp_path, 1)
+    entry = '[[members]]\nname = "a"\nweights = "a.safetensors"\n'
+    manifest.write_text(f'name = "m"\nclasses = "classes.txt"\n{entry}')
+    assert read_manifest(manifest).members[0].arch == "googlenet"
+    names = (tmp_path / "classes.txt").read_text().splitlines()
+    (tmp_path / "classes.txt").write_text("\n".join(reversed(names)))
+    with pytest.raises(
+        InputError, match=r"member a: the weights .* are of other classes than .*, or of them in another"
+    ):
+        read_manifest(manifest)

@@ -15,6 +15,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.importers import torchvision_weights
 from ensemble_eval.members.importers.published import published_file
 from ensemble_eval.members.manifest import read_manifest
+from ensemble_eval.models.registry import build
 
 NAME = "torchvision:GoogLeNet_Weights.IMAGENET1K_V1"
 
@@ -44,14 +45,24 @@ def test_torchvisions_own_file_is_recognised_wherever_it_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "renamed.pth"
-    torch.save(tiny_network().state_dict(), path)
+    with torch.device("meta"):
+        shapes = build("googlenet", 1000).state_dict()
+    torch.save({name: torch.zeros(value.shape, dtype=value.dtype) for name, value in shapes.items()}, path)
     [member] = read_manifest(_manifest(tmp_path, path.name)).members
     assert not member.input.transform_input
     # As if this file were the published one, whose name ends in the beginning of its SHA-256.
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setattr(torchvision_weights, "_hash_of", lambda _: sha256[:8])
+    monkeypatch.setitem(torchvision_weights.PUBLISHED, sha256[:8], "99%")
     [member] = read_manifest(_manifest(tmp_path, path.name)).members
     assert member.input.transform_input
+
+
+def test_what_is_known_of_torchvisions_files_is_what_torchvision_states() -> None:
+    for weights in torchvision.models.GoogLeNet_Weights:
+        metrics = weights.meta["_metrics"]["ImageNet-1K"]
+        accuracy = f"{metrics['acc@1']}% top-1 and {metrics['acc@5']}% top-5 (torchvision:{weights})"
+        beginning = weights.url.rpartition("-")[2].removesuffix(".pth")
+        assert torchvision_weights.PUBLISHED[beginning] == accuracy
 
 
 def test_without_cache_and_network_a_sentence_says_what_to_do(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,8 @@ def read_weights(
         InputError: missing, truncated, of another SHA-256, of no format that is known, or of one that needs a
             library which is not installed.
     """
+    if not path.is_file() and path.with_name(f"{path.name}.index").is_file():
+        raise InputError(f"the weights {path} are a checkpoint of several files; name its {path.name}.index")
     if not path.is_file():
         raise InputError(f"the weights {path} do not exist; check the path in the manifest")
     if sha256 is not None and (actual := sha256_of(path)) != sha256:

@@ -19,6 +19,7 @@ from ensemble_eval.members.importers.layouts import architecture_of, options_of
 from ensemble_eval.models.stages import without_auxiliary_heads
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
+_IMAGENET_CLASSES = 1000
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -55,13 +56,16 @@ def _described(found: StateDict, path: Path, file_format: str) -> Imported:
     arch = architecture_of(tensors)
     if arch is None:
         return Imported(format=file_format, notes=found.notes, tensors=found.tensors)
-    published = torchvision_weights.recognised(path) if arch == "googlenet" else None
+    options, outputs = options_of(tensors), len(tensors["fc.weight"])
+    # To be told by its hash, a file must be read once more: only where it can be the published one.
+    full = arch == "googlenet" and not options and outputs == _IMAGENET_CLASSES
+    published = torchvision_weights.recognised(path) if full else None
     return Imported(
         format=file_format,
         arch=arch,
-        options=options_of(tensors),
+        options=options,
         input=published.input if published else None,
-        num_outputs=len(tensors["fc.weight"]),
+        num_outputs=outputs,
         published=published.accuracy if published else None,
         notes=found.notes,
         tensors=tensors,
