@@ -17,10 +17,10 @@ def inspect(file: Path, raw: bool) -> None:
     from ensemble_eval.cli.output import say
     from ensemble_eval.members.converting import inspect as inspected
     from ensemble_eval.members.ensemble import InputFormat
-    from ensemble_eval.members.importers.published import published_file
+    from ensemble_eval.members.importers.published import file_of
     from ensemble_eval.members.wording import input_text
 
-    path = published_file(str(file)) or file
+    path = file_of(file)
     outcome = inspected(path, averaged=False if raw else None)
     said = outcome.said
     options = "".join(f", {name} {value}" for name, value in said.options.items())

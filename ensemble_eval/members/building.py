@@ -4,6 +4,7 @@ from torch import nn
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.importers import timm_models
 from ensemble_eval.models import registry
 
 
@@ -13,6 +14,8 @@ def build(member: Member, num_classes: int, *, trust_python: bool) -> nn.Module:
     Raises:
         InputError: an unknown architecture or option; a `python:` architecture without `trust_python`.
     """
+    if member.arch.startswith(timm_models.PREFIX):
+        return timm_models.build(member.arch, num_classes, member.options)
     if not member.arch.startswith(registry.PYTHON_PREFIX):
         return registry.build(member.arch, num_classes, **member.options)
     if not trust_python:

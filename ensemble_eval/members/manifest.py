@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
@@ -28,6 +28,9 @@ from ensemble_eval.members.ensemble import (
     class_list,
     weights_of,
 )
+
+if TYPE_CHECKING:
+    from ensemble_eval.members.importers.published import Published
 
 _DEFAULT = {"renormalise": False, "averaged": None}
 # Fields of a member's input that a manifest must state, because nothing is guessed.
@@ -130,13 +133,16 @@ def member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Mem
     if row.input is not None:
         input_format = toml_tables.fill(InputFormat, row.input, f"{place}, input", required=_STATED)
     with located(place):
-        weights = _weights(row.weights, folder)
-        if row.arch is not None and input_format is None:
+        named = _published(row.weights)
+        weights = named.path if named else folder / row.weights
+        arch = row.arch or (named.arch if named else None)
+        input_format = input_format or (named.input if named else None)
+        if arch is not None and input_format is None:
             input_format = _input_of(weights, row.averaged)
         return Member(
             row.name,
             weights=weights,
-            arch=row.arch,
+            arch=arch,
             options=row.options,
             sha256=row.sha256,
             input=input_format,
@@ -156,14 +162,14 @@ def _refuse_other_classes(document: _Document, members: Sequence[Member], classe
                 refuse_other_classes(weights_of(member), classes)
 
 
-def _weights(weights: str, folder: Path) -> Path:
-    """The file that a manifest names, by path or as a published one."""
+def _published(weights: str) -> "Published | None":
+    """What a manifest names as published; None where it names a file."""
     if ":" not in weights:
-        return folder / weights
+        return None
     # Only here: what is published is found by libraries that take long to import.
-    from ensemble_eval.members.importers.published import published_file
+    from ensemble_eval.members.importers.published import published
 
-    return published_file(weights) or folder / weights
+    return published(weights)
 
 
 def _outputs(outputs: str, folder: Path) -> str | Path:

@@ -6,14 +6,17 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torchvision
 from builders import CLASS_NAMES, tiny_network
 from safetensors.torch import save_file
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.members.importers import hub as hub_of_weights
 from ensemble_eval.members.importers import torchvision_weights
-from ensemble_eval.members.importers.published import published_file
+from ensemble_eval.members.importers.published import file_of, published
+from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import read_manifest
 from ensemble_eval.models.registry import build
 
@@ -73,18 +76,19 @@ def test_without_cache_and_network_a_sentence_says_what_to_do(hub: Path, monkeyp
     with pytest.raises(
         InputError, match=r"is not in torch's cache and cannot be fetched \(no route\); put googlenet"
     ):
-        published_file(NAME)
+        published(NAME)
     assert list(hub.iterdir()) == []
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match="publishes no weights 'V9' of GoogLeNet; known are GoogLeNet_Weights"):
-        published_file("torchvision:V9")
+        published("torchvision:V9")
     with pytest.raises(InputError, match="is not of the form hf:OWNER/NAME"):
-        published_file("hf:name")
-    with pytest.raises(InputError, match="timm has no GoogLeNet"):
-        published_file("timm:resnet50")
-    assert published_file("other:thing") is None
+        published("hf:name")
+    with pytest.raises(InputError, match=r"timm publishes no weights of that name|timm does not know it"):
+        published("timm:googlenet")
+    assert file_of("a.pth") == Path("a.pth")
+    assert published("other:thing") is None
 
 
 @pytest.mark.processes
@@ -98,7 +102,7 @@ def test_the_hubs_cache_serves_without_a_network(tmp_path: Path, cached: bool) -
         snapshot.mkdir(parents=True)
         save_file(tiny_network().state_dict(), snapshot / "model.safetensors")
     # The library reads its environment when it is imported.
-    code = "from ensemble_eval.members.importers.published import published_file as p; print(p('hf:owner/net'))"
+    code = "from ensemble_eval.members.importers.published import file_of as f; print(f('hf:owner/net'))"
     environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ":".join(sys.path)}
     finished = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
@@ -107,3 +111,28 @@ def test_the_hubs_cache_serves_without_a_network(tmp_path: Path, cached: bool) -
         assert finished.stdout.strip() == str(snapshot / "model.safetensors")
     else:
         assert "InputError: hf:owner/net has none of model.safetensors, pytorch_model.bin" in finished.stderr
+
+
+@pytest.mark.slow
+def test_a_model_of_timm_is_built_by_timm_and_filled_from_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = timm.create_model("test_resnet", pretrained=False)
+    path = tmp_path / "model.safetensors"
+    save_file(theirs.state_dict(), path)
+    asked = []
+
+    def downloaded(repository: str) -> Path:
+        asked.append(repository)
+        return path
+
+    monkeypatch.setattr(hub_of_weights, "downloaded", downloaded)
+    (tmp_path / "m.toml").write_text(
+        'name = "m"\nclasses = "imagenet-1k"\n[[members]]\nname = "a"\nweights = "timm:test_resnet.r160_in1k"\n'
+    )
+    [member] = read_manifest(tmp_path / "m.toml").members
+    assert asked == ["timm/test_resnet.r160_in1k"]
+    assert (member.arch, member.input.mean) == ("timm:test_resnet.r160_in1k", (0.5, 0.5, 0.5))
+    x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(load_member(member, 1000)(x), theirs.eval()(x))
