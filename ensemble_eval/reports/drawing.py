@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH_INCHES = 5.2
+WIDTH_INCHES = 4.8
 _PNG_DPI = 200
 _LIGHT = {role: colour.light for role, colour in PALETTE.items()}
 _SETTINGS: dict[str, Any] = {

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from ensemble_eval.reports.tables import Table
+from ensemble_eval.reports.tables import Column, Table
 
 _ESCAPES = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -49,12 +49,12 @@ def table_latex(table: Table) -> str:
         >>> print(table_latex(Table("members", "Errors by member", columns, (("a_b", -1.5),))), end="")
         % needs \\usepackage{booktabs}
         \\begin{table}
-          \\centering\\footnotesize\\setlength{\\tabcolsep}{4pt}
+          \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
           \\caption{Errors by member}
           \\label{tab:members}
-          \\begin{tabular}{lr}
+          \\begin{tabular}{@{}lr@{}}
             \\toprule
-            member & to base \\\\
+            member & \\shortstack[r]{to \\\\ base} \\\\
             \\midrule
             a\\_b & $-$1.50 \\\\
             \\bottomrule
@@ -63,28 +63,40 @@ def table_latex(table: Table) -> str:
     """
     caption = " ".join(map(latex_text, (f"{table.title}." if table.notes else table.title, *table.notes)))
     alignment = "".join("l" if column.is_text else "r" for column in table.columns)
-    header, *rows = [
-        "    " + " & ".join(map(latex_text, line)) + r" \\"
-        for line in ([column.title for column in table.columns], *table.cells())
-    ]
+    header = " & ".join(map(_heading, table.columns))
+    rows = [" & ".join(_cell(*cell) for cell in zip(line, table.columns, strict=True)) for line in table.cells()]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
-            r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"  \caption{{{caption}}}",
             rf"  \label{{tab:{table.name}}}",
-            rf"  \begin{{tabular}}{{{alignment}}}",
+            rf"  \begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
             r"    \toprule",
-            header,
+            rf"    {header} \\",
             r"    \midrule",
-            *rows,
+            *(rf"    {row} \\" for row in rows),
             r"    \bottomrule",
             r"  \end{tabular}",
             r"\end{table}",
             "",
         ]
     )
+
+
+def _heading(column: Column) -> str:
+    """A title on as many lines as it has words, because numbers are narrow."""
+    words = [latex_text(word) for word in column.title.split()]
+    if len(words) == 1:
+        return words[0]
+    side, lines = "l" if column.is_text else "r", r" \\ ".join(words)
+    return rf"\shortstack[{side}]{{{lines}}}"
+
+
+def _cell(text: str, column: Column) -> str:
+    # Typeset with a dash, an interval of errors is narrower; one of differences may have minus signs.
+    return latex_text(text.replace(" to ", "–") if column.kind == "percent interval" else text)
 
 
 def latex_text(text: str) -> str:

@@ -55,7 +55,7 @@ def rows_plot(points: Sequence[ErrorPoint], *, with_paper: bool = True) -> Plot:
             plot.plot(*zip(*known, strict=True), "D", color=_COLOURS[1], fillstyle="none", label="the paper")
             figure.legend(loc="outside upper right", ncols=2)
         plot.set_yticks(places, [each.label for each in points])
-        plot.invert_yaxis()
+        plot.set_ylim(len(points) - 0.5, -0.5)
         plot.grid(axis="x")
         plot.set_axisbelow(True)
         plot.set_xlim(left=0)
@@ -87,6 +87,8 @@ def cost_plot(
             at = (each.cost, each.error_percent)
             plot.annotate(each.label, at, (5, 5), textcoords="offset points", fontsize=9)
         plot.set_xscale("log")
+        plot.set_xticks(costs, [str(cost) for cost in costs])
+        plot.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         plot.set_ylim(bottom=0)
         plot.margins(x=0.12)
         plot.grid(axis="y")
@@ -227,17 +229,17 @@ def reliability_plot(curves: Sequence[ReliabilityCurve], errors: Mapping[str, fl
         curves: at most three.
         errors: expected calibration error by label.
     """
-    with axes(3.8) as (figure, plot):
+    with axes(4.2) as (figure, plot):
         plot.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", label="calibrated")
         for curve, colour, marker in zip(curves, _COLOURS, _MARKERS, strict=False):
             plot.plot(
                 curve.confidence, curve.accuracy, f"{marker}-", color=colour, markersize=4, label=curve.label
             )
         plot.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean confidence of the bin", ylabel="top-1 accuracy of the bin")
-        plot.set_aspect("equal")
+        plot.set_box_aspect(1)
         plot.grid()
         plot.set_axisbelow(True)
-        figure.legend(loc="outside right upper")
+        plot.legend(loc="upper left")
         said = "; ".join(f"{label} {error:.3f}" for label, error in errors.items())
         alternative = f"Accuracy against confidence by bins. Expected calibration errors: {said}."
         return finished(figure, "reliability", "Reliability diagram", alternative, "reliability")
@@ -254,13 +256,14 @@ def classes_plot(
         table: with the same numbers.
     """
     pairs, counts = np.unique(np.stack([first_percent, last_percent], axis=1).round(4), axis=0, return_counts=True)
-    with axes(3.8) as (figure, plot):
+    with axes(4.2) as (figure, plot):
         highest = max(1.0, float(pairs.max()) * 1.05)
         plot.plot([0, highest], [0, highest], color=_QUIET, linestyle=":")
         sizes = 16 + 4 * np.minimum(counts, 60)
         plot.scatter(pairs[:, 0], pairs[:, 1], s=sizes, color=_COLOURS[0], alpha=0.6, linewidths=0)
+        plot.set(xlim=(-0.03 * highest, highest), ylim=(-0.03 * highest, highest))
         plot.set(xlabel=f"top-5 error with {first}, percent", ylabel=f"with {last}, percent")
-        plot.set_aspect("equal")
+        plot.set_box_aspect(1)
         plot.grid()
         plot.set_axisbelow(True)
         better, worse = (int((np.sign(pairs[:, 1] - pairs[:, 0]) == sign) @ counts) for sign in (-1, 1))

@@ -25,7 +25,7 @@ REPORT_FOLDER, PAGE_FILE = "report", "report.html"
 # Names the files, so that the next report can remove what it does not write any more.
 _FILES_FILE = "report.json"
 # What of Table 3 fits into a column of text.
-_LATEX_COLUMNS = ("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "paired", "verdict")
+_LATEX_COLUMNS = ("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "paired", "adjusted_p")
 _LATEX_PAPER_COLUMNS = ("paper_top5_error", "paper_compared_to_base")
 
 

@@ -1,0 +1,280 @@
+"""The report of a run: what it writes, what it refuses, and what it says of what it lacks."""
+
+import io
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from latex_compiler import compile_latex
+from nasty_run import CLASSES, FOLDERS, nasty_run, write_pictures
+from simulated_runs import decided_run, simulated_scores, stored_run
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.paper.published import TABLE_2
+from ensemble_eval.reports.text import table3_csv
+from ensemble_eval.results.analyses import Analyses, analyse
+from ensemble_eval.results.reading import Results, read_results
+from ensemble_eval.results.report.class_names import class_names
+from ensemble_eval.results.report.row_tables import table2_table, table3_rows
+from ensemble_eval.results.report.writing import Report
+from ensemble_eval.scoring.table3 import table3
+
+pytestmark = pytest.mark.slow
+TABLES = {
+    *("table2", "table3", "against_base_top5", "against_base_top1", "between_rows_top5", "between_rows_top1"),
+    *("one_model", "diversity", "sizes", "subsets", "greedy", "leave_one_out", "calibration", "reliability"),
+    *("classes_top5", "classes_top1", "moved_top5", "moved_top1", "confused"),
+}
+PLOTS = {"rows", "cost", "sizes", "diversity", "reliability", "classes"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return nasty_run(tmp_path_factory.mktemp("nasty"))
+
+
+@pytest.fixture(scope="module")
+def data(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("pictures"), results)
+
+
+@pytest.fixture(scope="module")
+def report(results: Results, data: Path) -> Report:
+    return results.report(data=data, classes=CLASSES, seed=3)
+
+
+@pytest.fixture(scope="module")
+def found(results: Results) -> Analyses:
+    return analyse(results)
+
+
+class Reader(HTMLParser):
+    """What a page holds: words, ids, the addresses that it names, and elements."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words, self.ids, self.addresses, self.elements = list[str](), list[str](), list[str](), list[str]()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("href", "src", "xlink:href"):
+                self.addresses.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data.strip())
+
+
+def test_it_writes_every_table_and_plot(results: Results, report: Report) -> None:
+    written = {str(path.relative_to(report.folder)) for path in report.folder.rglob("*") if path.is_file()}
+    assert written == {*report.files, "report.json"}
+    assert {name.removesuffix(".csv") for name in written if name.endswith(".csv")} == TABLES
+    assert {Path(name).stem for name in written if name.endswith(".svg")} == PLOTS
+    assert {Path(name).stem for name in written if name.endswith(".png")} == PLOTS
+    assert report.page == results.folder / "report" / "report.html"
+    assert not report.is_partial
+    for name in TABLES:
+        assert len(pd.read_csv(report.folder / f"{name}.csv")), name
+
+
+def test_table3_is_that_of_the_run_byte_for_byte(results: Results, report: Report, found: Analyses) -> None:
+    rows = table3(results.predictions(["image", "member", "crops", "rank"]), results.members)
+    assert (report.folder / "table3.csv").read_text() == table3_csv(rows)
+    assert table3_rows(found.decisions) == rows
+
+
+def test_numbers_of_the_tables_are_those_of_the_analyses(report: Report, found: Analyses) -> None:
+    pairs = pd.read_csv(report.folder / "between_rows_top5.csv")
+    expected = found.comparisons[5].between
+    assert pairs["fixed"].tolist() == [each.fixed for each in expected]
+    assert pairs["difference_low"].tolist() == [round(each.low_points, 4) for each in expected]
+    subsets = pd.read_csv(report.folder / "subsets.csv").query("error_of == 'top-5' and crops == 10")
+    assert subsets["wrong"].tolist() == found.ensembles[5, 10].wrong.tolist()
+    classes = pd.read_csv(report.folder / "classes_top5.csv")
+    assert classes["images"].sum() == len(found.decisions.images)
+    assert set(classes["class"]) == set(CLASSES)
+    assert classes["moved"].is_monotonic_increasing
+
+
+def test_the_same_results_give_the_same_bytes(
+    results: Results, data: Path, report: Report, tmp_path: Path
+) -> None:
+    again = results.report(tmp_path, data=data, classes=CLASSES, seed=3)
+    for name in report.files:
+        assert (again.folder / name).read_bytes() == (report.folder / name).read_bytes(), name
+
+
+def test_the_page_is_one_file_without_script_or_address(report: Report) -> None:
+    page = report.page.read_text("utf-8")
+    reader = Reader(page)
+    assert "script" not in reader.elements
+    assert all(address.startswith(("#", "data:")) for address in reader.addresses)
+    assert len(reader.ids) == len(set(reader.ids))
+    assert {address[1:] for address in reader.addresses if address.startswith("#")} <= set(reader.ids)
+    assert "url(http" not in page
+    assert len(page) < 10_000_000
+
+
+def test_names_stand_in_the_page_as_they_are(report: Report) -> None:
+    words = set(Reader(report.page.read_text("utf-8")).words)
+    assert set(CLASSES) <= words
+    assert any(word.startswith(FOLDERS[0]) for word in words)
+    text = (report.folder / "plots" / "diversity.svg").read_text()
+    assert ">a</text>" in text
+
+
+def test_every_picture_has_words_and_every_plot_a_table(report: Report) -> None:
+    page = report.page.read_text("utf-8")
+    assert len(re.findall(r"<svg [^>]*role=\"img\" aria-label=\"[^\"]{20,}\"", page)) == len(PLOTS)
+    assert len(re.findall("The same as a table", page)) == len(PLOTS)
+    assert page.count("<img ") == page.count(' alt="') > 0
+
+
+def test_the_gallery_has_the_hardest_images_first(results: Results, report: Report) -> None:
+    frame = results.predictions(["image", "member", "crops", "rank"]).query("member == 'ensemble' and crops == 10")
+    wrong = frame[frame["rank"] >= 5]
+    headings = re.findall(r"<h3>(.*?)</h3>", report.page.read_text("utf-8"))
+    assert len(headings) == min(24, len(wrong))
+    places = [int(place) - 1 for place in re.findall(r"in place (\d+)<", report.page.read_text("utf-8"))]
+    assert places == sorted(wrong["rank"], reverse=True)[:24]
+
+
+def test_a_claim_is_no_stronger_than_its_test(report: Report, found: Analyses) -> None:
+    pair = next(each for each in found.comparisons[5].between if (each.base, each.other) == (0, 3))
+    words = "are not told apart, which does not make them equal" if not pair.is_different else pair.verdict_text
+    assert words in report.claims[0]
+    assert "chosen on the same images" in report.claims[-1]
+
+
+@pytest.mark.processes
+def test_the_tables_for_papers_compile_and_fit_into_a_column(report: Report, tmp_path: Path) -> None:
+    tables = [(report.folder / f"{name}.tex").read_text() for name in ("table2", "table3")]
+    log = compile_latex(tmp_path, tables)
+    assert "Overfull" not in log
+
+
+def test_table2_places_the_run_by_its_error(found: Analyses) -> None:
+    table = table2_table(found, "60 images")
+    assert len(table.rows) == len(TABLE_2) + 1
+    errors = [row[3] for row in table.rows]
+    assert errors == sorted(errors, key=lambda error: -float(str(error)))
+    [here] = [row for row in table.rows if row[-1] != "ILSVRC"]
+    assert here[-2:] == ("measured here", "60 images")
+    assert "means nothing" in table.notes[0]
+
+
+def test_without_the_papers_figures_none_is_named(results: Results, tmp_path: Path) -> None:
+    bare = results.report(tmp_path, paper=False, gallery=False)
+    assert "table2.csv" not in bare.files
+    assert "paper" not in (bare.folder / "table3.tex").read_text()
+    assert "GoogLeNet" not in bare.page.read_text()
+
+
+def test_an_unfinished_run_is_refused_or_every_table_marked(tmp_path: Path) -> None:
+    run = stored_run(tmp_path, simulated_scores(40, 2), of_images=45)
+    with pytest.raises(InputError, match=r"5 of 45 images .* or report on what is there with `partial=True`"):
+        run.report()
+    assert not (tmp_path / "report").exists()
+    report = run.report(partial=True)
+    assert report.is_partial
+    for name in (name for name in report.files if name.endswith(".csv")):
+        assert pd.read_csv(report.folder / name)["partial"].all(), name
+    for name in ("table3.md", "table3.tex", "table2.md", "table2.tex"):
+        assert "Partial: " in (report.folder / name).read_text(), name
+    assert "Partial: 5 of 45 images are missing." in report.page.read_text()
+    assert json.loads((report.folder / "report.json").read_text())["partial"] is True
+
+
+def test_a_run_without_scores_says_what_it_lacks_and_which_option_keeps_it(tmp_path: Path) -> None:
+    run = stored_run(tmp_path, simulated_scores(40, 2), keeps_scores=False)
+    report = run.report(gallery=False)
+    assert {"sizes.csv", "subsets.csv", "greedy.csv", "leave_one_out.csv"}.isdisjoint(report.files)
+    assert {"calibration.csv", "confused.csv", "classes_top1.csv"} <= set(report.files)
+    words = " ".join(Reader(report.page.read_text()).words)
+    assert "Ensembles of some of the members need scores, and this run stored none; evaluate with" in words
+
+
+def test_a_decided_run_reports_its_decisions(tmp_path: Path) -> None:
+    full = stored_run(tmp_path / "full", simulated_scores(40, 2))
+    report = decided_run(tmp_path / "decided", full, knows_top1=False).report(data=tmp_path)
+    assert {"table3.csv", "between_rows_top5.csv", "moved_top5.csv", "diversity.csv"} <= set(report.files)
+    assert {"between_rows_top1.csv", "calibration.csv", "confused.csv"}.isdisjoint(report.files)
+    words = " ".join(Reader(report.page.read_text()).words)
+    for said in (
+        "does not know every top-1 decision",
+        "Calibration and confused classes",
+        "The hardest images are",
+    ):
+        assert said in words
+    assert pd.read_csv(report.folder / "table3.csv")["top1_error"].isna().any()
+
+
+def test_one_model_with_one_crop_makes_a_report_without_comparisons(tmp_path: Path) -> None:
+    scores = simulated_scores(12, 1)
+    run = stored_run(tmp_path, scores)
+    report = run.report()
+    assert "diversity.csv" not in report.files
+    assert report.claims
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no results yet"):
+        read_results(tmp_path).report()
+
+
+def test_other_data_is_refused(results: Results, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"`data` .* is no folder; give the folder of images that was evaluated"):
+        results.report(tmp_path / "report", data=tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"has none of the images as they were evaluated \(.*cannot be read"):
+        results.report(tmp_path / "report", data=tmp_path)
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_picture_that_is_gone_is_said(results: Results, data: Path, tmp_path: Path) -> None:
+    some = tmp_path / "some"
+    shutil.copytree(data, some)
+    [hardest] = re.findall(r"<h3>(.*?)</h3>", results.report(tmp_path / "a", data=data).page.read_text())[:1]
+    (some / hardest.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).unlink()
+    report = results.report(tmp_path / "b", data=some)
+    assert any("1 pictures are not shown" in sentence for sentence in report.left_out)
+
+
+def test_other_classes_margins_and_folders_are_refused(results: Results, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`classes` names 2 classes, and the run has 7"):
+        results.report(tmp_path, classes=["a", "b"])
+    with pytest.raises(InputError, match="`margin` is more than 0"):
+        results.report(tmp_path, margin=0)
+    with pytest.raises(InputError, match="is the folder of the run itself"):
+        results.report(results.folder)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file; choose a folder"):
+        results.report(tmp_path / "file")
+
+
+def test_what_an_earlier_report_wrote_and_this_one_does_not_is_removed(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    results.report(tmp_path, gallery=False)
+    assert (tmp_path / "table2.csv").exists()
+    results.report(tmp_path, gallery=False, paper=False)
+    assert not (tmp_path / "table2.csv").exists()
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_classes_are_called_by_their_folders_where_that_is_certain() -> None:
+    labels = pd.Series([0, 0, 2]).to_numpy()
+    assert class_names(None, ["x/ant/1", "x/ant/2", "x/bee/1"], labels, 3) == ["x/ant", "class 1", "x/bee"]
+    assert class_names(None, ["ant/1", "bee/2", "bee/1"], labels, 3) is None
+    assert class_names(None, ["1", "2", "3"], labels, 3) is None
+    assert class_names(["a", "b", "c"], ["1", "2", "3"], labels, 3) == ["a", "b", "c"]
+
+
+def test_csv_opens_in_pandas_in_one_line(report: Report) -> None:
+    frame = pd.read_csv(io.StringIO((report.folder / "against_base_top5.csv").read_text()))
+    assert frame["difference"].dtype == float
