@@ -1,25 +1,60 @@
 """`ensemble-eval describe`."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from ensemble_eval.paper.counting import StageCount
 
 
 @click.command()
 @click.option("--arch", default="googlenet-paper", show_default=True, help="Architecture of the registry.")
 @click.option("--width", type=float, default=1.0, show_default=True, help="Multiplies every channel count.")
 @click.option("--classes", type=int, default=1000, show_default=True, help="Outputs of the classifier.")
-def describe(arch: str, width: float, classes: int) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "md", "tex"]),
+    default="text",
+    show_default=True,
+    help="A table for the terminal, CSV with whole counts, Markdown, or LaTeX with booktabs.",
+)
+def describe(arch: str, width: float, classes: int, form: str) -> None:
     """Print Table 1 of the paper with what is counted beside it, and check two claims."""
+    from ensemble_eval.paper.counting import count_network
+
+    counts = count_network(arch, classes, width=width)
+    title = f"Table 1: {arch}, width {width:g}, {classes} classes"
+    if form == "text":
+        _print(counts, title)
+    else:
+        click.echo(_formatted(counts, title, form), nl=False)
+
+
+def _formatted(counts: "Sequence[StageCount]", title: str, form: str) -> str:
+    from ensemble_eval.reports.latex import table_latex
+    from ensemble_eval.reports.markdown import table_markdown
+    from ensemble_eval.reports.network_table import network_counts, network_table
+    from ensemble_eval.reports.table_csv import table_csv
+
+    if form == "csv":
+        return table_csv(network_counts(counts, title))
+    table = network_table(counts, title)
+    return table_markdown(table) if form == "md" else table_latex(table)
+
+
+def _print(counts: "Sequence[StageCount]", title: str) -> None:
     from rich.console import Console
 
     from ensemble_eval.cli.output import print_sentence
     from ensemble_eval.cli.tables import print_table
-    from ensemble_eval.paper.counting import count_network
     from ensemble_eval.paper.description import claim_lines, table1_text
 
-    counts = count_network(arch, classes, width=width)
     header, *lines = table1_text(counts)
     console = Console(markup=False, emoji=False)
-    print_sentence(console, f"Table 1: {arch}, width {width:g}, {classes} classes")
+    print_sentence(console, title)
     # The output's size goes first, then the multiply-adds with what is printed of them and the mark.
     print_table(console, header, lines, [(1,), (5, 6, 7)], left_aligned=(0,))
     for sentence in claim_lines(counts):

@@ -21,6 +21,16 @@ def table1_text(counts: Sequence[StageCount]) -> list[list[str]]:
     return [header, *(_line(count) for count in _joined(counts))]
 
 
+def table1_counts(counts: Sequence[StageCount]) -> list[tuple[str, str, int, str | None, int, str | None]]:
+    """Layer, output, weights, what is printed of them, multiply-adds, and what is printed of those, by row."""
+    rows = []
+    for count in _joined(counts):
+        published = paper.TABLE_1.get(count.name)
+        printed = (None, None) if published is None else (published.parameters, published.multiply_adds)
+        rows.append((count.name, _output(count), count.weights, printed[0], count.multiply_adds, printed[1]))
+    return rows
+
+
 def claim_lines(counts: Sequence[StageCount]) -> list[str]:
     """The counted totals, and the paper's two claims held against them."""
     weights = sum(count.weights for count in counts)
@@ -52,14 +62,12 @@ def _joined(counts: Sequence[StageCount]) -> list[StageCount]:
 
 
 def _line(count: StageCount) -> list[str]:
-    channels, *size = count.output
-    output = "×".join(map(str, [*size, channels] if size else [1, 1, channels]))
     published = paper.TABLE_1.get(count.name)
     if published is None:
-        return [count.name, output, "", "", "", "", "", ""]
+        return [count.name, _output(count), "", "", "", "", "", ""]
     return [
         count.name,
-        output,
+        _output(count),
         f"{count.weights / KIBI:.1f}K",
         published.parameters,
         "" if _agrees(count.weights / KIBI, published.parameters) else DIFFERS,
@@ -67,6 +75,11 @@ def _line(count: StageCount) -> list[str]:
         published.multiply_adds,
         "" if _agrees(count.multiply_adds / MILLION, published.multiply_adds) else DIFFERS,
     ]
+
+
+def _output(count: StageCount) -> str:
+    channels, *size = count.output
+    return "×".join(map(str, [*size, channels] if size else [1, 1, channels]))
 
 
 def _agrees(counted: float, printed: str) -> bool:

@@ -1,5 +1,14 @@
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
 import pytest
 from conftest import Cli
+
+from ensemble_eval.paper.counting import count_network
+from ensemble_eval.paper.published import TABLE_1
 
 
 def test_table_1_is_printed_with_differences_and_claims(cli: Cli) -> None:
@@ -34,3 +43,33 @@ def test_what_cannot_be_described_is_refused(cli: Cli, options: list[str], sente
     assert (finished.code, finished.out) == (2, "")
     assert finished.err.startswith("error: ")
     assert sentence in finished.err
+
+
+def test_the_csv_has_whole_counts_beside_what_is_printed(cli: Cli) -> None:
+    frame = pd.read_csv(io.StringIO(cli("describe", "--format", "csv").out)).set_index("layer")
+    counts = {count.name: count for count in count_network("googlenet-paper", 1000)}
+    assert frame.loc["conv1", "weights"] == 7 * 7 * 3 * 64
+    assert frame.loc["inception5b", "multiply_adds"] == counts["inception5b"].multiply_adds
+    assert frame["weights_printed"].dropna().to_dict() == {name: row.parameters for name, row in TABLE_1.items()}
+
+
+def test_markdown_marks_what_differs_and_ends_with_the_claims(cli: Cli) -> None:
+    lines = cli("describe", "--format", "md").out.splitlines()
+    assert lines[0] == "**Table 1: googlenet-paper, width 1, 1000 classes**"
+    cells = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    assert cells["conv1"].count("≠") == 2
+    assert "≠" not in cells["inception3a"]
+    assert any("the paper says 1.5 billion" in line for line in lines)
+
+
+def test_the_latex_has_every_row_and_compiles(cli: Cli, tmp_path: Path) -> None:
+    latex = cli("describe", "--format", "tex").out
+    assert latex.count(r"\\" + "\n") >= len(TABLE_1)
+    if shutil.which("pdflatex") is None:
+        pytest.skip("there is no pdflatex")
+    text = r"\documentclass{article}\usepackage{booktabs}\begin{document}" + latex + r"\end{document}"
+    (tmp_path / "table1.tex").write_text(text, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table1.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
