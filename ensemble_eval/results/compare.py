@@ -147,14 +147,26 @@ def _largest_score_differences(one: Results, other: Results) -> NDArray[np.float
     at_once = max(1, _SCORE_BYTES // size)
     differences = np.zeros(shape)
     for start in range(0, len(cells), at_once):
-        some = cells[start : start + at_once]
-        kept = _kept_scores(one, some)
-        for block in blocks(other, ["scores"]):
-            scores = block.float_matrix("scores")
-            for cell in some:
-                farthest = np.abs(kept[cell][block.images] - scores[block.rows[cell]]).max()
-                differences[cell] = max(differences[cell], farthest)
+        for cell, farthest in _differences_of(one, other, cells[start : start + at_once]).items():
+            differences[cell] = farthest
     return differences
+
+
+def _differences_of(
+    one: Results, other: Results, cells: Sequence[tuple[int, ...]]
+) -> dict[tuple[int, ...], float]:
+    """The largest difference of each of some members and schemes, given by position.
+
+    What is kept of one run is given back when this returns, before the next ones are read.
+    """
+    kept = _kept_scores(one, cells)
+    largest = dict.fromkeys(cells, 0.0)
+    for block in blocks(other, ["scores"]):
+        scores = block.float_matrix("scores")
+        for cell in cells:
+            farthest = float(np.abs(kept[cell][block.images] - scores[block.rows[cell]]).max())
+            largest[cell] = max(largest[cell], farthest)
+    return largest
 
 
 def _kept_scores(results: Results, cells: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], NDArray[np.float32]]:
