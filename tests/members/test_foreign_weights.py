@@ -167,3 +167,18 @@ def test_a_name_that_is_no_text_is_refused_as_any_unknown_one(tmp_path: Path, fi
 def test_a_checkpoint_of_several_files_is_named_by_its_index() -> None:
     with pytest.raises(InputError, match=r"of several files; name its slim-v2\.ckpt\.index"):
         Member("a", weights=FILES / "slim-v2.ckpt")
+
+
+@pytest.mark.slow
+def test_compressed_zeros_do_not_fill_the_memory(tmp_path: Path) -> None:
+    shutil.copy(FILES / "keras.h5", tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        for layer in list(file)[:40]:
+            for inner in file[layer].values():
+                for name in [name for name in inner if name == "kernel"]:
+                    del inner[name]
+                    chunks = (1, 1, 1, 1 << 22)
+                    inner.create_dataset(name, (1, 1, 1, 1 << 25), "f4", compression="gzip", chunks=chunks)
+    assert (tmp_path / "a.h5").stat().st_size < 1 << 20
+    with pytest.raises(InputError, match="hold more than 512 MiB of numbers"):
+        read_weights(tmp_path / "a.h5")

@@ -29,6 +29,7 @@ STEM = {"conv1": "Conv2d_1a_7x7", "conv2": "Conv2d_2b_1x1", "conv3": "Conv2d_2c_
 _PUBLISHED = "69.8% top-1 and 89.6% top-5 (TF-slim's inception_v1)"
 _WITH_BACKGROUND = 1001
 _FLOATS = "f"
+_MAX_BYTES = 1 << 29
 
 # A variable's array by its name, or None.
 Variables = Callable[[str], NDArray[np.float32] | None]
@@ -53,6 +54,7 @@ def imported(
     Raises:
         InputError: a variable is missing, or has another shape or kind of number.
     """
+    variables = _bounded(variables, place)
     tensors = dict(_tensors(variables, names, place))
     weight = _array(variables, classifier.format("weights"), 4, place)
     tensors["fc.weight"] = torch.from_numpy(weight[0, 0].T.copy())
@@ -69,6 +71,23 @@ def imported(
         published=_PUBLISHED if outputs == _WITH_BACKGROUND and not options else None,
         tensors=tensors,
     )
+
+
+def _bounded(variables: Variables, place: str) -> Variables:
+    """Compressed zeros take no room in a file; in memory all variables together have a limit."""
+    left = _MAX_BYTES
+
+    def variable(name: str) -> NDArray[np.float32] | None:
+        nonlocal left
+        array = variables(name)
+        left -= 0 if array is None else array.nbytes
+        if left < 0:
+            raise InputError(
+                f"{place} hold more than {_MAX_BYTES >> 20} MiB of numbers, and Inception-v1 has a tenth"
+            )
+        return array
+
+    return variable
 
 
 def _tensors(
