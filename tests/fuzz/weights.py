@@ -3,8 +3,8 @@
     python tests/fuzz/weights.py --seed 1 --files 2000
 
 Each batch of files is read in a process of its own, whose death or silence is a finding. Prints a table of
-formats and outcomes, and ends with 1 if there was a finding; the file that caused it is left in the working
-directory.
+formats and outcomes, and ends with 1 if there was a finding. The file that caused it is made again by its seed
+and number.
 """
 
 import argparse
@@ -121,12 +121,12 @@ def _run_graph(member: Any) -> None:
     predict(torch.zeros(1, 3, 224, 224, dtype=torch.uint8))
 
 
-def work(seed: int, start: int, stop: int) -> None:
+def work(seed: int, start: int, stop: int, folder: Path) -> None:
     """Read files number `start` to `stop`, and print a line of JSON before and after each."""
     import torch
 
     torch.set_num_threads(1)
-    files, folder = originals(), Path(tempfile.mkdtemp())
+    files = originals()
     (folder / "a.ckpt.data-00000-of-00001").write_bytes((FILES / "slim-v2.ckpt.data-00000-of-00001").read_bytes())
     for data in files.values():
         (folder / "warm").write_bytes(data)
@@ -162,9 +162,11 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--files", type=int, default=2000)
     options.add_argument("--worker", type=int, nargs=2)
+    options.add_argument("--folder", type=Path)
     given = options.parse_args()
     if given.worker:
-        work(given.seed, *given.worker)
+        start, stop = given.worker
+        work(given.seed, start, stop, given.folder)
         return 0
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
     findings, began, at = [], time.monotonic(), 0
@@ -189,8 +191,13 @@ def main() -> int:
 
 
 def _worker_lines(seed: int, start: int, stop: int) -> list[dict[str, Any]]:
-    command = [sys.executable, __file__, "--seed", str(seed), "--worker", str(start), str(stop)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    command = [sys.executable, __file__, "--seed", str(seed), "--worker", str(start), str(stop), "--folder"]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(
+            [*command, folder], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process,
+    ):
         try:
             out, _ = process.communicate(timeout=60 + SECONDS_PER_FILE * (stop - start))
         except subprocess.TimeoutExpired:

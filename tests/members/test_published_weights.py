@@ -13,6 +13,7 @@ from builders import CLASS_NAMES, tiny_network
 from safetensors.torch import save_file
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.importers import hub as hub_of_weights
 from ensemble_eval.members.importers import torchvision_weights
 from ensemble_eval.members.importers.published import file_of, published
@@ -58,6 +59,18 @@ def test_torchvisions_own_file_is_recognised_wherever_it_lies(
     monkeypatch.setitem(torchvision_weights.PUBLISHED, sha256[:8], "99%")
     [member] = read_manifest(_manifest(tmp_path, path.name)).members
     assert member.input.transform_input
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("auxiliary_heads", [False, True])
+def test_a_network_that_torchvision_saved_gives_torchvisions_logits(tmp_path: Path, auxiliary_heads: bool) -> None:
+    theirs = torchvision.models.googlenet(num_classes=7, aux_logits=auxiliary_heads, init_weights=False).eval()
+    torch.save(theirs.state_dict(), tmp_path / "a.pth")
+    member = Member("a", weights=tmp_path / "a.pth")
+    assert (member.arch, member.options) == ("googlenet", {})
+    x = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(load_member(member, 7)(x), theirs(x), rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_known_of_torchvisions_files_is_what_torchvision_states() -> None:
