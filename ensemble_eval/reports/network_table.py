@@ -7,8 +7,6 @@ from ensemble_eval.paper.description import DIFFERS, claim_lines, table1_counts,
 from ensemble_eval.reports.tables import Column, Table
 
 _NOTE = f"{DIFFERS} marks a printed figure that the counted one does not round to. K is 1024 and M a million."
-    f"{DIFFERS} marks a printed figure that the counted one does not round to, up or down; K is 1024, M a million."
-)
 
 
 def network_table(counts: Sequence[StageCount], title: str) -> Table:
