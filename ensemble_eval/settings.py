@@ -60,6 +60,7 @@ class RunSettings(Settings):
         labels: CSV of a flat folder of images.
         ranks: processes on this machine; None for one for each GPU, and one on the CPU.
         fresh: whether to discard what an earlier run left in `out`.
+        live: whether the table of the images that are done is written every minute.
         timeout: seconds after which a process that stores nothing is given up.
     """
 
@@ -70,6 +71,7 @@ class RunSettings(Settings):
     labels: Path | None = None
     ranks: int | None = None
     fresh: bool = False
+    live: bool = False
     timeout: float = 600.0
 
 

@@ -104,6 +104,11 @@ def distribution_options(command: Command) -> Command:
             "save_every", "Write finished images at least this often (seconds).", callback=_require_seconds
         ),
         _run_option(
+            "live",
+            "Every minute write the table of the images that are done to partial.csv and .md.",
+            is_flag=True,
+        ),
+        _run_option(
             "timeout",
             "Seconds after which a process that stores nothing is given up; longer than --save-every.",
             callback=_require_seconds,

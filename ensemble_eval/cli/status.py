@@ -6,6 +6,7 @@ import click
 
 from ensemble_eval.cli.options import PATH
 from ensemble_eval.cli.output import say
+from ensemble_eval.errors import EnsembleEvalError
 
 # Parts come every half minute; after this long without one it is fair to ask.
 _SILENT_SECONDS = 120.0
@@ -16,7 +17,8 @@ _SILENT_SECONDS = 120.0
 def status(out: Path) -> None:
     """Show how much of the run in OUT is done.
 
-    Reads nothing but its parts, so it works on any machine that sees the folder, while the job runs.
+    Reads nothing but its parts, so it works on any machine that sees the folder, while the job runs. Below stands
+    the table of the images that are done.
     """
     import time
 
@@ -38,3 +40,29 @@ def status(out: Path) -> None:
         say(f"time left   {duration(now.seconds_left)} once it runs; nothing came for {duration(silent)}")
     else:
         say(f"time left   {duration(now.seconds_left)}")
+    _print_table(out)
+
+
+def _print_table(out: Path) -> None:
+    from rich.console import Console
+
+    from ensemble_eval.cli.output import print_sentence
+    from ensemble_eval.cli.tables import print_table
+    from ensemble_eval.results.partial_table import read_partial_table
+
+    try:
+        partial = read_partial_table(out)
+    except EnsembleEvalError as error:
+        say(f"table       {error}")
+        return
+    if partial is None:
+        return
+    table = partial.table()
+    console = Console(markup=False, emoji=False)
+    print_sentence(console, table.title)
+    header = [column.title for column in table.columns]
+    # Models, crops, the top-5 error and its interval stay.
+    dispensable = [(header.index(title),) for title in ("cost", "top-1 error", "to base")]
+    print_table(console, header, table.cells(), dispensable)
+    for note in table.notes:
+        print_sentence(console, note)

@@ -17,6 +17,7 @@ from ensemble_eval.launch.place import Place, Role, deal
 from ensemble_eval.launch.signals import StopRequests, die_with
 from ensemble_eval.launch.watch import Watch
 from ensemble_eval.results.folder import RunFolder
+from ensemble_eval.results.partial_table import LiveTable
 from ensemble_eval.settings import RunSettings
 
 _LOOK_EVERY_SECONDS = 1.0
@@ -46,6 +47,20 @@ def evaluate(
         WorkerFailedError: a rank failed.
         StopRequestedError: a signal came.
     """
+    live = LiveTable(settings.out) if settings.live else None
+    with contextlib.closing(_evaluate(settings, place, stop, worker_arguments)) as events:
+        for event in events:
+            yield event
+            if live is not None and isinstance(event, Step):
+                live.write_if_due()
+            elif live is not None and isinstance(event, Finished):
+                live.remove()
+
+
+def _evaluate(
+    settings: RunSettings, place: Place, stop: StopRequests, worker_arguments: Sequence[str]
+) -> Generator[Event]:
+    """As `evaluate`, whatever is written meanwhile."""
     ranks = place.world if place.launched else devices_for_ranks(settings.device, settings.ranks)
     if ranks > 1 or settings.ranks is not None:
         use_one_thread()

@@ -5,7 +5,7 @@ import re
 from ensemble_eval.reports.tables import Table
 
 # All of ASCII's punctuation may be escaped (CommonMark 0.31, 2.4); these begin something in a cell.
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>&#|~!$@]|:(?=\S)|(?<=w)\.(?=\w)|(?<=^)[-+=](?=\s|$))")
+_MARKUP = re.compile(r"([\\\x60*_{}\[\]<>&#|~!$@]|:(?=\S)|(?<=w)\.(?=\w)|(?<=^)[-+=](?=\s|$))")
 
 
 def table_markdown(table: Table) -> str:
