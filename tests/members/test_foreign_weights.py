@@ -182,3 +182,20 @@ def test_compressed_zeros_do_not_fill_the_memory(tmp_path: Path) -> None:
     assert (tmp_path / "a.h5").stat().st_size < 1 << 20
     with pytest.raises(InputError, match="hold more than 512 MiB of numbers"):
         read_weights(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("container", ["key", "set", "frozenset"])
+def test_what_would_take_for_ever_to_hash_is_refused_at_once(tmp_path: Path, container: str) -> None:
+    # Each tuple holds the last one twice, so that hashing the whole takes two to the power of two hundred steps.
+    nested: tuple[object, ...] = ()
+    for _ in range(200):
+        nested = (nested, nested)
+    body = pickle.dumps(nested, 2).removeprefix(b"\x80\x02").removesuffix(b".")
+    data = {
+        "key": b"}" + body + b"K\x01s.",
+        "set": b"\x8f(" + body + b"\x90.",
+        "frozenset": b"(" + body + b"\x91.",
+    }
+    (tmp_path / "a.pdparams").write_bytes(b"\x80\x04" + data[container])
+    with pytest.raises(InputError, match=r"\(a key that is no name\)|\(a set, or a dictionary of an old kind\)"):
+        read_weights(tmp_path / "a.pdparams")

@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -72,6 +72,15 @@ class _Array:
         raise ValueError("no array of float32")
 
 
+class _Names(dict[str, Any]):
+    """A dictionary by names: tuples of tuples as keys could take for ever to hash."""
+
+    def __setitem__(self, key: object, value: object) -> None:
+        if not isinstance(key, str):
+            raise pickle.UnpicklingError("a key that is no name")
+        super().__setitem__(key, value)
+
+
 def _encoded(text: object, encoding: object = "latin1") -> bytes:
     """Bytes, which the older protocols of pickles write as text."""
     if not isinstance(text, str) or encoding != "latin1":
@@ -96,12 +105,26 @@ _INSTEAD: Mapping[tuple[str, str], Any] = {
     ("_codecs", "encode"): _encoded,
     ("builtins", "tuple"): tuple,
     ("__builtin__", "tuple"): tuple,
-    ("collections", "OrderedDict"): dict,
+    ("collections", "OrderedDict"): _Names,
 }
+
+
+def _push_names(unpickler: Any) -> None:
+    unpickler.append(_Names())
+
+
+def _refuse(_: object) -> None:
+    raise pickle.UnpicklingError("a set, or a dictionary of an old kind")
 
 
 # Python's own, because the one in C allots as much memory as a file asks for.
 class _ArraysOnly(pickle._Unpickler):
+    dispatch: ClassVar[Any] = {
+        **pickle._Unpickler.dispatch,
+        pickle.EMPTY_DICT[0]: _push_names,
+        **dict.fromkeys((pickle.DICT[0], pickle.EMPTY_SET[0], pickle.FROZENSET[0]), _refuse),
+    }
+
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a global; there are no others."""
         if (module, name) not in _INSTEAD:
