@@ -11,6 +11,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from multiprocessing.pool import Pool
 
 import torch
@@ -29,12 +30,17 @@ _CLASSES = 1000
 _CPU = torch.device("cpu")
 
 
-def _items(count: int) -> list[tuple[int, Item]]:
-    """Pictures of ImageNet's usual size and bytes: smoothed noise, 500 × 375, some 100 KiB."""
+@lru_cache
+def _picture() -> bytes:
+    """A picture of ImageNet's usual size and bytes: smoothed noise, 500 × 375, some 100 KiB."""
     noise = Image.effect_noise((500, 375), 90).convert("RGB").filter(ImageFilter.GaussianBlur(0.7))
     data = io.BytesIO()
     noise.save(data, "JPEG", quality=90)
-    return list(enumerate(Dataset.of([(f"{index}.jpg", 0, data.getvalue()) for index in range(count)]).items))
+    return data.getvalue()
+
+
+def _items(count: int) -> list[tuple[int, Item]]:
+    return list(enumerate(Dataset.of([(f"{index}.jpg", 0, _picture()) for index in range(count)]).items))
 
 
 def threads_rate(items: Sequence[tuple[int, Item]], scheme: int, loaders: int) -> float:
@@ -70,12 +76,8 @@ def _loaded(
 
 def _load_alone(count: int, scheme: int) -> None:
     torch.set_num_threads(1)
-    for _ in _loaded(_items_once(count), scheme, 1):
+    for _ in _loaded(_items(count), scheme, 1):
         pass
-
-
-def _items_once(count: int) -> list[tuple[int, Item]]:
-    return _items(1) * count
 
 
 def main() -> None:
@@ -88,7 +90,7 @@ def main() -> None:
     for name, fact in machine_facts().items():
         print(f"{name}: {fact}")
     torch.set_num_threads(1)
-    items = _items_once(arguments.images)
+    items = _items(arguments.images)
     rates: dict[tuple[str, int], list[float]] = {}
     with multiprocessing.get_context("spawn").Pool(max(_COUNTS)) as pool:
         pool.starmap(_load_alone, [(8, arguments.scheme)] * 4 * max(_COUNTS), chunksize=1)
