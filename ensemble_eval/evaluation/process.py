@@ -20,10 +20,10 @@ from ensemble_eval.launch.devices import device_name
 from ensemble_eval.launch.place import Place, Role, deal
 from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.results.folder import RunFolder
+from ensemble_eval.results.part_buffer import PartBuffer
 from ensemble_eval.results.parts import Execution
 from ensemble_eval.results.rows import decision_rows, prediction_rows
 from ensemble_eval.results.run_record import versions
-from ensemble_eval.results.store import PartBuffer
 from ensemble_eval.scoring.chance import ChanceWatch
 from ensemble_eval.settings import Settings
 

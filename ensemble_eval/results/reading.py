@@ -6,11 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.datasets.listing import listed_images
@@ -27,9 +25,8 @@ from ensemble_eval.results.parts import (
     require_key,
 )
 from ensemble_eval.results.repeated_images import keepers_of
-from ensemble_eval.results.selections import Selection, schemes_of, selections_of
+from ensemble_eval.results.selections import schemes_of, selections_of
 from ensemble_eval.results.store import combine, read_rows, sorted_frame
-from ensemble_eval.scoring.metrics import label_rank
 from ensemble_eval.scoring.table3 import one_model_member, table3
 
 if TYPE_CHECKING:
@@ -233,9 +230,12 @@ class Results:
         schemes = schemes_of(crops, self.crops)
         predictions = self.predictions(outcome_columns(self.key))
         selections = selections_of(models, self.members, one_model_member(predictions, self.members))
+        # Only here: that module reads what this one gives.
+        from ensemble_eval.results.computed_ranks import computed_ranks
+
         computed = [each for each in selections if each.is_computed]
         if computed:
-            predictions = pd.concat([predictions, self._computed_ranks(computed)])
+            predictions = pd.concat([predictions, computed_ranks(self, computed)])
         rows = table3(predictions, self.members, {each.label: len(each.members) for each in selections})
         # As anyone reads it from `table3.csv`, number for number.
         frame = pd.read_csv(io.StringIO(table3_csv(row for row in rows if row.crops in schemes)))
@@ -306,46 +306,3 @@ class Results:
             with_paper=paper,
             seed=seed,
         )
-
-    def _computed_ranks(self, selections: Sequence[Selection]) -> pd.DataFrame:
-        """Rows of `image, member, crops, rank` for members whose mean is not stored."""
-        self._require_scores(selections[0])
-        rows = []
-        for table in self.tables(["image", "member", "crops", "label", "scores"]):
-            for crops in self.crops:
-                of_member = {name: rows_of(table, name, crops) for name in self.members}
-                labels = of_member[self.members[0]]["label"].to_numpy()
-                images = of_member[self.members[0]]["image"]
-                scores = {name: score_matrix(found) for name, found in of_member.items()}
-                for each in selections:
-                    mean = np.stack([scores[name] for name in each.members]).mean(axis=0, dtype=np.float64)
-                    ranks = [label_rank(*pair) for pair in zip(mean, labels, strict=True)]
-                    rows.append(
-                        pd.DataFrame({"image": images, "member": each.label, "crops": crops, "rank": ranks})
-                    )
-        return pd.concat(rows)
-
-    def _require_scores(self, selection: Selection) -> None:
-        if "scores" in columns_of(self.key):
-            return
-        why = (
-            "a run that stops when decided stores none; evaluate without `until_decided=True` and"
-            if self.key.until_decided
-            else "this run stored none; evaluate"
-        )
-        raise InputError(
-            f"the rows of {', '.join(selection.members)} need the scores of their members, and {why} with "
-            "`store_scores=True`"
-        )
-
-
-def rows_of(table: pa.Table, member: str, crops: int) -> pa.Table:
-    """The rows of one member and scheme."""
-    return table.filter(pc.and_(pc.equal(table["member"], member), pc.equal(table["crops"], crops)))
-
-
-def score_matrix(table: pa.Table) -> NDArray[np.float32]:
-    """The column `scores` as float32 [rows, classes]."""
-    scores = table["scores"].combine_chunks().flatten().to_numpy()
-    matrix: NDArray[np.float32] = scores.reshape(len(table), -1)
-    return matrix

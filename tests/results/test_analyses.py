@@ -14,6 +14,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from ensemble_eval.errors import EnsembleEvalError, InputError, MissingExtraError, UnavailableError
 from ensemble_eval.results import blocks
 from ensemble_eval.results.analyses import Analyses, analyse, compare_rows
+from ensemble_eval.results.computed_ranks import computed_ranks
 from ensemble_eval.results.decisions import Configuration, read_decisions
 from ensemble_eval.results.reading import Results
 from ensemble_eval.results.score_pass import read_scores
@@ -65,7 +66,7 @@ def test_ranks_of_all_subsets_are_those_that_results_compute_or_store(results: R
         for subset in scores.subsets
     ]
     stored = results.predictions(["image", "member", "crops", "rank"])
-    computed = results._computed_ranks([each for each in selections if each.is_computed])
+    computed = computed_ranks(results, [each for each in selections if each.is_computed])
     ranks = pd.concat([stored, computed]).set_index(["member", "crops", "image"])["rank"].sort_index()
     for scheme, crops in enumerate(SCHEMES):
         for row, selection in enumerate(selections):

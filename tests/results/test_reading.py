@@ -14,6 +14,7 @@ from builders import member_key, run_key, started, write_ensemble
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.results import run_record
+from ensemble_eval.results.computed_ranks import computed_ranks
 from ensemble_eval.results.parts import Part, part_paths
 from ensemble_eval.results.reading import read_results
 from ensemble_eval.results.selections import Selection
@@ -127,7 +128,7 @@ def test_ranks_that_are_computed_are_those_that_are_stored(finished: Path) -> No
     results = read_results(finished)
     frame = results.predictions(["image", "member", "crops", "rank"])
     stored = frame[frame["member"] == "ensemble"].sort_values(["image", "crops"], ignore_index=True)
-    computed = results._computed_ranks([Selection(MEMBERS, is_all=True, by_name=True)])
+    computed = computed_ranks(results, [Selection(MEMBERS, is_all=True, by_name=True)])
     computed = computed.sort_values(["image", "crops"], ignore_index=True)
     pd.testing.assert_frame_equal(computed, stored, check_dtype=False)
 

@@ -11,8 +11,9 @@ import pytest
 from builders import execution, member_key, run_key
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.results.part_buffer import PartBuffer
 from ensemble_eval.results.parts import PREDICTIONS_FOLDER, Part
-from ensemble_eval.results.store import PartBuffer, Store
+from ensemble_eval.results.store import Store
 
 KEY = run_key(scores=True, crops=10, dataset="d1")
 COLUMNS = ["image", "member", "crops", "label", "rank", "top5", "top5_probability", "scores"]

@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.results.part_buffer import PartBuffer
 from ensemble_eval.results.parts import Part
-from ensemble_eval.results.store import PartBuffer, Progress, Store
+from ensemble_eval.results.store import Progress, Store
 
 KEY = run_key()
 

@@ -13,7 +13,7 @@ from ensemble_eval.scoring.subset_ranks import all_subsets, subset_ranks
 
 
 def slow_subset_ranks(scores: NDArray[np.float32], labels: NDArray[np.intp]) -> NDArray[np.int32]:
-    """As `Results._computed_ranks` forms them."""
+    """As `computed_ranks` forms them."""
     rows = []
     for size in range(1, len(scores) + 1):
         for subset in combinations(range(len(scores)), size):

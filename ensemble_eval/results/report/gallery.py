@@ -14,9 +14,10 @@ from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.datasets.listing import is_as_listed
 from ensemble_eval.errors import InputError, UnavailableError, UnreadableImageError
 from ensemble_eval.reports.html import Answer, GalleryImage
+from ensemble_eval.results.computed_ranks import rows_of
 from ensemble_eval.results.decisions import Configuration
 from ensemble_eval.results.parts import PREDICTIONS_FOLDER
-from ensemble_eval.results.reading import Results, rows_of
+from ensemble_eval.results.reading import Results
 from ensemble_eval.results.report.class_tables import ClassNames, class_name
 
 if TYPE_CHECKING:
