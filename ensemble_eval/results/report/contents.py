@@ -9,10 +9,12 @@ from ensemble_eval.reports.drawing import Plot
 from ensemble_eval.reports.html import GalleryImage, Page, Section, sections_with_content
 from ensemble_eval.reports.tables import Table, marked
 from ensemble_eval.results.analyses import Analyses
+from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.results.key import RunKey
 from ensemble_eval.results.reading import Results
 from ensemble_eval.results.report.claims import claims
 from ensemble_eval.results.report.class_tables import ClassNames, calibration_tables, class_tables
+from ensemble_eval.results.report.crop_tables import crop_tables, enough_sentence
 from ensemble_eval.results.report.figures import calibration_plots, class_plots, member_plots, row_plots
 from ensemble_eval.results.report.member_tables import member_tables
 from ensemble_eval.results.report.row_tables import comparison_tables, table2_table, table3_table
@@ -49,6 +51,7 @@ class _Part:
 def contents(
     results: Results,
     found: Analyses,
+    study: CropStudy | None,
     names: ClassNames,
     gallery: Sequence[GalleryImage],
     left_out: Sequence[str],
@@ -60,6 +63,7 @@ def contents(
     Args:
         results: of the run.
         found: its analyses.
+        study: of the run, if it kept every rank.
         names: of the classes; None for their indices.
         gallery: pictures of the hardest images.
         left_out: sentences on what is not there.
@@ -67,7 +71,7 @@ def contents(
     """
     parts = [
         _Part(each.anchor, each.title, each.paragraphs, each.plots, _marked(each.tables, results), each.gallery)
-        for each in _parts(results, found, names, gallery, with_paper=with_paper)
+        for each in _parts(results, found, study, names, gallery, with_paper=with_paper)
     ]
     sections = sections_with_content(
         [
@@ -113,20 +117,33 @@ def data_text(record: Any, key: RunKey, images: int) -> str:
 
 
 def _parts(
-    results: Results, found: Analyses, names: ClassNames, gallery: Sequence[GalleryImage], *, with_paper: bool
+    results: Results,
+    found: Analyses,
+    study: CropStudy | None,
+    names: ClassNames,
+    gallery: Sequence[GalleryImage],
+    *,
+    with_paper: bool,
 ) -> list[_Part]:
     data = data_text(results.record, results.key, len(results.images))
     rows = [table3_table(found, with_paper=with_paper)]
     entries = [table2_table(found, data)] if with_paper else []
     return [
-        _Part("table-3", "Table 3", (), row_plots(found, with_paper=with_paper), rows),
+        _Part("table-3", "Table 3", (), row_plots(found, study, with_paper=with_paper), rows),
         _Part("rows", "Rows against each other", (), [], comparison_tables(found)),
+        _Part("crops", "Crops, views and averages", *_crop_part(found, study)),
         _Part("members", "Members and their ensembles", (), member_plots(found), member_tables(found)),
         _Part("calibration", "Calibration", (), calibration_plots(found), calibration_tables(found)),
         _Part("classes", "Classes and images", (), class_plots(found), class_tables(found, names)),
         _Part("table-2", "Table 2", (), [], entries),
         _Part("hardest", "The hardest images", _gallery_words(found, gallery), [], [], tuple(gallery)),
     ]
+
+
+def _crop_part(found: Analyses, study: CropStudy | None) -> tuple[tuple[str, ...], list[Plot], list[Table]]:
+    if study is None:
+        return (), [], []
+    return (enough_sentence(study),), [], crop_tables(study, found.margin_points)
 
 
 def _gallery_words(found: Analyses, gallery: Sequence[GalleryImage]) -> tuple[str, ...]:

@@ -18,14 +18,30 @@ from ensemble_eval.reports.plots import (
     sizes_plot,
 )
 from ensemble_eval.results.analyses import Analyses
+from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.results.decisions import TOP_5
+from ensemble_eval.results.report.crop_tables import crop_plots
 from ensemble_eval.results.report.row_tables import table3_rows
 from ensemble_eval.scoring.calibration import Reliability
 
 
-def row_plots(found: Analyses, *, with_paper: bool) -> list[Plot]:
-    """The rows of Table 3 with their intervals, and their errors against their cost."""
-    points = [
+def row_plots(found: Analyses, study: CropStudy | None, *, with_paper: bool) -> list[Plot]:
+    """The rows of Table 3 with their intervals, and their errors against their cost.
+
+    Args:
+        found: of a run.
+        study: of the same run, if it kept every rank; then every number of models has a line, and there is
+            a heat map.
+        with_paper: draw the paper's errors.
+    """
+    points = error_points(found)
+    against_cost = [cost_plot(points)] if study is None else crop_plots(study, found.configurations, points)
+    return [rows_plot(points, with_paper=with_paper), *against_cost]
+
+
+def error_points(found: Analyses) -> list[ErrorPoint]:
+    """The rows of Table 3, to draw."""
+    return [
         ErrorPoint(
             f"{row.models}×{row.crops}",
             row.cost,
@@ -36,7 +52,6 @@ def row_plots(found: Analyses, *, with_paper: bool) -> list[Plot]:
         )
         for row in table3_rows(found.decisions)
     ]
-    return [rows_plot(points, with_paper=with_paper), cost_plot(points)]
 
 
 def member_plots(found: Analyses) -> list[Plot]:

@@ -14,6 +14,7 @@ from ensemble_eval.reports.table_csv import table_csv
 from ensemble_eval.reports.tables import Table
 from ensemble_eval.reports.text import table3_csv
 from ensemble_eval.results.analyses import Analyses, analyse
+from ensemble_eval.results.crop_study import CropStudy, read_crop_study
 from ensemble_eval.results.reading import Results
 from ensemble_eval.results.report.class_names import class_names
 from ensemble_eval.results.report.class_tables import ClassNames
@@ -68,7 +69,8 @@ def write_report(
     found = _analysed(results, margin=margin, partial=partial, seed=seed)
     names = class_names(classes, results.images, found.decisions.labels, results.key.classes)
     pictures, left_out = _pictures(results, found, names, data, with_gallery=with_gallery)
-    everything = contents(results, found, names, pictures, left_out, with_paper=with_paper)
+    study, why_none = _crop_study(results)
+    everything = contents(results, found, study, names, pictures, [*why_none, *left_out], with_paper=with_paper)
     files = dict(_files(everything, found, with_paper=with_paper))
     _remove_earlier(out, files)
     for name, content in files.items():
@@ -123,6 +125,18 @@ def _analysed(results: Results, *, margin: float, partial: bool, seed: int) -> A
     return analyse(results, partial=partial, margin_points=margin, seed=seed)
 
 
+def _crop_study(results: Results) -> tuple[CropStudy | None, list[str]]:
+    """What a run that kept every rank says of other crops, or why there is none."""
+    try:
+        return read_crop_study(results), []
+    except UnavailableError as error:
+        return None, [_sentence(error)]
+
+
+def _sentence(error: UnavailableError) -> str:
+    return f"{str(error)[:1].upper()}{str(error)[1:]}."
+
+
 def _pictures(
     results: Results, found: Analyses, names: ClassNames, data: Path | None, *, with_gallery: bool
 ) -> tuple[list[GalleryImage], list[str]]:
@@ -132,7 +146,7 @@ def _pictures(
     try:
         hardest = hardest_images(results, found.configurations[-1])
     except UnavailableError as error:
-        return [], [f"{str(error)[:1].upper()}{str(error)[1:]}."]
+        return [], [_sentence(error)]
     if not hardest:
         return [], ["The last row has no image wrong in top-5, so there is no gallery."]
     if data is None:
