@@ -1,6 +1,6 @@
 """Caffe models, old and new, and what OpenCV 4's own Caffe importer computes with them.
 
-    python -m venv V && V/bin/pip install 'opencv-python-headless<5' protobuf && V/bin/python make_caffe.py
+    python -m venv V && V/bin/pip install 'opencv-python-headless<5' && V/bin/python make_caffe.py
 
 Caffe itself cannot be installed any more. The files are written after caffe.proto by a protobuf writer of a
 dozen lines, which shares nothing with the importer that the tests test.
