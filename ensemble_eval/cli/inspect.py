@@ -30,7 +30,9 @@ def inspect(file: Path, raw: bool) -> None:
     say(f"format        {said.format}")
     say(f"architecture  {said.arch or 'not known'}{options}")
     say(f"outputs       {outputs}")
-    say(f"input         {input_text(said.input or InputFormat.imagenet())}")
+    # ImageNet's is what a state dict is taken to want; of a graph nothing is taken.
+    pixels = said.input or (InputFormat.imagenet() if said.num_outputs is not None else None)
+    say(f"input         {'not known' if pixels is None else input_text(pixels)}")
     say(f"published     {said.published or 'no accuracy is known for such a file'}")
     for label, sentences in (("note", said.notes), ("missing", outcome.missing or ("nothing",))):
         for sentence in sentences:

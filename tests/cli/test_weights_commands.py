@@ -89,3 +89,11 @@ def test_a_run_says_which_of_two_sets_of_weights_it_uses(
     assert finished.code == 0
     assert "warning: member a: the weights" in finished.err
     assert "hold raw and averaged weights; the averaged are used" in finished.err
+
+
+def test_inspect_takes_no_preprocessing_for_a_graph(cli: Cli) -> None:
+    files = Path(__file__).parents[1] / "interop" / "files"
+    finished = cli("inspect", str(files / "onnx.onnx"))
+    assert finished.code == 0
+    assert "input         not known" in finished.out
+    assert "state `input` in the manifest" in finished.out
