@@ -83,7 +83,8 @@ class TrainingSettings:
         out: folder for weights, logs, training states and the ensemble's manifest.
         members: names of those to train; none means all.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        workers: loading processes for each training process; None for what suits the device.
+        workers: loading processes on each machine, shared among its training processes; None for what suits the
+            device.
         fresh: whether to forget what is there of these members.
     """
 

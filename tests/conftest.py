@@ -19,7 +19,16 @@ settings.load_profile("tests")
 # Converting a network for OpenVINO takes seconds, and most tests are not about what runs it. Subprocesses too.
 for command in ("RUN", "CHECK"):
     os.environ[f"ENSEMBLE_EVAL_{command}_BACKEND"] = "torch"
+# Expected results are a CPU's; tests of CUDA have a mark and name their device.
+for command in ("RUN", "CHECK", "TRAIN"):
+    os.environ[f"ENSEMBLE_EVAL_{command}_DEVICE"] = "cpu"
 
+# So many CUDA devices are pretended to be there: what takes one unasked fails here as it would go astray there.
+_PRETENDED_DEVICES = int(os.environ.get("PRETEND_CUDA", "0"))
+CUDA_IS_THERE = torch.cuda.is_available()
+if _PRETENDED_DEVICES:
+    torch.cuda.is_available = lambda: True
+    torch.cuda.device_count = lambda: _PRETENDED_DEVICES
 
 # Nothing in the home folder of whoever runs the tests.
 _CACHE = tempfile.TemporaryDirectory(prefix="ensemble-eval-tests-")
@@ -39,8 +48,10 @@ Cli = Callable[..., Finished]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the photographs."""
+    """Mark what needs the photographs, and skip what needs CUDA where there is none."""
     for item in items:
+        if item.get_closest_marker("cuda") and not CUDA_IS_THERE:
+            item.add_marker(pytest.mark.skip(reason="this machine has no usable CUDA device"))
         if "photographs" in getattr(item, "fixturenames", ()):
             item.add_marker("photographs")
 

@@ -1,12 +1,12 @@
 """The backend that always works: torch, with its own kernels or with what its compiler made of them."""
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.settings import Precision
 
@@ -43,35 +43,3 @@ class TorchBackend(NetworkPredict):
         with self._as_current, full_float32(), autocast:
             logits: Tensor = self._network(normalised)
             return logits
-
-
-@contextlib.contextmanager
-def full_float32() -> Iterator[None]:
-    """Compute float32 in float32 inside, and leave torch's flags as they were found.
-
-    By default cuDNN's convolutions round float32 to TF32's ten bits of mantissa, and
-    `torch.set_float32_matmul_precision` may have let matrix products do so too, or round to bfloat16 on a CPU.
-    torch has older and newer flags for this. Where they contradict each other it refuses to read the older
-    ones; those are left alone then, and the newer ones decide.
-
-    Example:
-        >>> import torch
-        >>> with full_float32():
-        ...     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.conv.fp32_precision
-        (False, 'ieee')
-    """
-    backends: Any = torch.backends  # torch's stubs lack most of these
-    on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    operations = (*on_cuda, backends.mkldnn.matmul, backends.mkldnn.conv)
-    with contextlib.ExitStack() as given_back:
-        for operation in operations:
-            given_back.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
-        with contextlib.suppress(RuntimeError):
-            given_back.callback(setattr, backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
-            backends.cudnn.allow_tf32 = False
-        with contextlib.suppress(RuntimeError):
-            given_back.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("highest")
-        for operation in operations:
-            operation.fp32_precision = "ieee"
-        yield

@@ -1,6 +1,8 @@
 """Events of a run and of a training on a terminal: lines, and below them a bar."""
 
 import contextlib
+import math
+import time
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -11,6 +13,8 @@ from ensemble_eval.cli.progress import bar, progress_updates
 from ensemble_eval.evaluation import events as happened
 from ensemble_eval.results.folder import Outcome
 from ensemble_eval.training import records
+
+_READ_EVERY_SECONDS = 0.5
 
 
 def draw_run(events: Iterable[happened.Event], who: str) -> Outcome | None:
@@ -55,15 +59,19 @@ def draw_training(events: Iterable[records.Event], *, speaks: bool) -> records.R
     finished = records.RunFinished(None, 0)
     with bar(console, TextColumn("loss {task.fields[loss]:.3f}"), TimeRemainingColumn()) as progress:
         task = progress.add_task("", total=None, loss=0.0, visible=False)
-        member = ""
+        member, read = "", -math.inf
         for event in events:
             for line in _training_lines(event, member):
                 console.print(line, highlight=False, soft_wrap=True)
             match event:
                 case records.MemberStarted(member, step, steps):
                     progress.reset(task, total=steps, completed=step, description=member, visible=True)
-                case records.StepDone(step, loss) | records.EpochDone(step, loss):
-                    progress.update(task, completed=step, loss=loss)
+                case records.StepDone(step):
+                    progress.update(task, completed=step)
+                    # Reading a loss waits for the device, so not at every step; the bar is drawn as rarely.
+                    if speaks and time.monotonic() - read >= _READ_EVERY_SECONDS:
+                        progress.update(task, loss=event.loss)
+                        read = time.monotonic()
                 case records.RunFinished():
                     finished = event
     return finished

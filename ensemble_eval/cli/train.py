@@ -22,7 +22,7 @@ from ensemble_eval.settings import TrainingSettings
 @option_of(
     TrainingSettings,
     "workers",
-    "Loading processes.  [default: 1 on a CPU, up to 16 on a GPU]",
+    "Loading processes on each machine.  [default: 1 for each training process on a CPU, up to 16 on a GPU]",
     type=click.IntRange(0),
 )
 @option_of(TrainingSettings, "fresh", "Start these members over, whatever is there.", is_flag=True)
@@ -36,6 +36,7 @@ def train(config: Path, train_data: Path | None, val_data: Path | None, **option
     keep_freed_memory()
     from ensemble_eval.cli.drawing import draw_training
     from ensemble_eval.cli.interruption import continuing_command, stoppable
+    from ensemble_eval.launch.devices import choose_device
     from ensemble_eval.training.config import read_recipe
     from ensemble_eval.training.job import train as train_members
     from ensemble_eval.training.processes import joined_processes
@@ -44,7 +45,7 @@ def train(config: Path, train_data: Path | None, val_data: Path | None, **option
     settings = TrainingSettings(**options)
     with (
         stoppable(f"continue from the last saved step with: {continuing_command()}"),
-        joined_processes() as processes,
+        joined_processes(device_type=choose_device(settings.device).type) as processes,
         contextlib.closing(train_members(recipe, settings, processes)) as events,
     ):
         finished = draw_training(events, speaks=processes.first)

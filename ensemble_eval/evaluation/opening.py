@@ -104,7 +104,7 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
     Raises:
         InputError: whatever cannot be used, in one sentence with the remedy.
     """
-    device = device_of_rank(settings.device, place.local_rank)
+    device = device_of_rank(settings.device, place.local_rank, place.on_machine)
     ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
     # Members of one number of outputs share what a backend prepares.
     make = functools.cache(

@@ -1,11 +1,14 @@
 """Choosing the device that `device` names, and the processes that it takes."""
 
 import os
+from collections.abc import Mapping
 
 import torch
 
 from ensemble_eval.errors import InputError
 
+# CUDA's own: numbers or UUIDs of the devices that a process may see. It numbers them anew from 0.
+VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 _DEVICE_TYPES = ("cpu", "cuda")
 
 
@@ -49,12 +52,34 @@ def devices_for_ranks(name: str, ranks: int | None) -> int:
     return ranks or devices
 
 
-def device_of_rank(name: str, local_rank: int) -> torch.device:
-    """`choose_device` for one of several processes on a machine; with CUDA they take the devices in turn."""
+def device_of_rank(
+    name: str, local_rank: int, on_machine: int = 1, environment: Mapping[str, str] = os.environ
+) -> torch.device:
+    """`choose_device` for one of several processes on a machine; with CUDA each takes a device of its own.
+
+    A launcher lets each of them see all devices, or one that is its own.
+
+    Args:
+        name: see `choose_device`. Processes that are given the same `cuda:N` share it.
+        local_rank: the process's number on its machine.
+        on_machine: how many they are there.
+        environment: names and values.
+
+    Raises:
+        InputError: no such device here, or fewer than processes.
+    """
     device = choose_device(name)
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", local_rank % torch.cuda.device_count())
-    return device
+    if device.type != "cuda" or device.index is not None:
+        return device
+    visible = torch.cuda.device_count()
+    # A launcher that gives each process one device says so in this variable.
+    its_own = visible == 1 and VISIBLE_DEVICES in environment
+    if on_machine > visible and not its_own:
+        raise InputError(
+            f"{on_machine} processes were started on this machine, and they see {visible} CUDA devices; start one "
+            'for each device, or name one that all of them share, as `device="cuda:0"`'
+        )
+    return torch.device("cuda", local_rank % visible)
 
 
 def device_name(device: torch.device) -> str:
@@ -65,9 +90,19 @@ def device_name(device: torch.device) -> str:
 def _require_cuda(device: torch.device) -> None:
     count = torch.cuda.device_count()
     if not torch.cuda.is_available():
-        raise InputError(f'`device="{device}"`: this machine has no usable CUDA device; choose `device="cpu"`')
+        raise InputError(
+            f'`device="{device}"`: this machine has no usable CUDA device{_hidden()}; choose `device="cpu"`'
+        )
     if device.index is not None and device.index >= count:
-        raise InputError(f'`device="{device}"`: this machine has {count} CUDA devices, cuda:0 to cuda:{count - 1}')
+        raise InputError(
+            f'`device="{device}"`: this machine has {count} CUDA devices, cuda:0 to cuda:{count - 1}{_hidden()}'
+        )
+
+
+def _hidden() -> str:
+    """What hides devices from this process, if anything does."""
+    visible = os.environ.get(VISIBLE_DEVICES)
+    return "" if visible is None else f' that {VISIBLE_DEVICES}="{visible}" lets it see'
 
 
 def use_one_thread() -> None:

@@ -45,6 +45,7 @@ class Place:
         role: what the process is to the run.
         parent: the process id of a worker's supervisor.
         neighbours: processes of the run, itself included, among which the processors that it may use are shared.
+        on_machine: processes of the run on its machine, itself included.
     """
 
     rank: int = 0
@@ -54,6 +55,7 @@ class Place:
     role: Role = Role.ALONE
     parent: int | None = None
     neighbours: int = 1
+    on_machine: int = 1
 
     @property
     def launched(self) -> bool:
@@ -101,6 +103,7 @@ def deal(count: int, world: int, session: str) -> list[list[int]]:
 
 def _torchrun_place(environment: Mapping[str, str]) -> Place:
     parent = environment.get(PARENT_VARIABLE)
+    on_machine = int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"]))
     return _checked(
         Place(
             rank=int(environment["RANK"]),
@@ -110,7 +113,8 @@ def _torchrun_place(environment: Mapping[str, str]) -> Place:
             session=environment.get("TORCHELASTIC_RUN_ID", ""),
             role=Role.WORKER if parent else Role.RANK,
             parent=int(parent) if parent else None,
-            neighbours=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
+            neighbours=on_machine,
+            on_machine=on_machine,
         )
     )
 
@@ -134,6 +138,7 @@ def _is_srun_step(environment: Mapping[str, str]) -> bool:
 
 def _srun_place(environment: Mapping[str, str]) -> Place:
     world = int(environment["SLURM_STEP_NUM_TASKS"])
+    on_machine = _srun_tasks_here(environment, world)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     return _checked(
         Place(
@@ -143,24 +148,32 @@ def _srun_place(environment: Mapping[str, str]) -> Place:
             session="/".join(environment.get(name, "0") for name in names),
             # One task may still have a machine full of devices to itself.
             role=Role.RANK if world > 1 else Role.ALONE,
-            neighbours=_srun_neighbours(environment, world),
+            neighbours=1 if _has_its_own_processors(environment) else on_machine,
+            on_machine=on_machine,
         )
     )
 
 
-def _srun_neighbours(environment: Mapping[str, str], world: int) -> int:
-    """Of the tasks on this machine, those that share its processors; it is alone where srun gave it its own.
-
-    Machines may hold different numbers of tasks, `4(x2),1`, and the most of them counts.
-    """
+def _has_its_own_processors(environment: Mapping[str, str]) -> bool:
+    """Whether srun gave this task some of the machine's processors, where it has not the whole machine."""
     on_machine = environment.get("SLURM_CPUS_ON_NODE", "")
-    if on_machine.isdigit() and bound_processors() < int(on_machine):
-        return 1
-    counts = re.findall(r"(\d+)(?:\(x\d+\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
-    return max(map(int, counts), default=world)
+    return on_machine.isdigit() and bound_processors() < int(on_machine)
+
+
+def _srun_tasks_here(environment: Mapping[str, str], world: int) -> int:
+    """The tasks on this machine, by its number among the step's; without that the most on any of them.
+
+    Machines may hold different numbers of tasks: `4(x2),1` is two machines with four, and one with one.
+    """
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    counts = [int(tasks) for tasks, machines in found for _ in range(int(machines or 1))]
+    number = environment.get("SLURM_NODEID", "")
+    if number.isdigit() and int(number) < len(counts):
+        return counts[int(number)]
+    return max(counts, default=world)
 
 
 def _checked(place: Place) -> Place:
-    if not 0 <= place.rank < place.world or place.local_rank < 0 or place.neighbours < 1:
+    if not 0 <= place.rank < place.world or place.local_rank < 0 or place.on_machine < 1:
         raise ValueError(f"rank {place.rank} of {place.world}")
     return place

@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 import torchvision
+from torch import nn
 
 from ensemble_eval import __version__
 from ensemble_eval.datasets.class_folders import open_class_folders
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.devices import choose_device, device_name
+from ensemble_eval.launch.cpu import loaders_beside, usable_processors
+from ensemble_eval.launch.devices import device_name, device_of_rank
 from ensemble_eval.members.ensemble import ClassList
 from ensemble_eval.settings import TrainingSettings
 from ensemble_eval.training import folder
@@ -73,7 +75,9 @@ class _Run:
         classes = ClassList(folder.CLASSES_NAME, len(self._class_names), self._class_names)
         if self._processes.first:
             classes = folder.write_classes(self._settings.out, self._class_names)
-        waiting = [plan for plan in plans if not self._files(plan).finished]
+        # As the first sees the disk: another might see a file of the first's later, and wait for it forever.
+        names = self._processes.from_first(lambda: [plan.name for plan in plans if not self._files(plan).finished])
+        waiting = [plan for plan in plans if plan.name in names]
         yield from (MemberSkipped(plan.name) for plan in plans if plan not in waiting)
         if waiting:
             started = time.perf_counter()
@@ -92,6 +96,9 @@ class _Run:
         self._processes.wait()
 
     def refuse_other_recipes(self) -> None:
+        self._processes.from_first(self._refuse_other_recipes)
+
+    def _refuse_other_recipes(self) -> None:
         for plan in self._recipe.members:
             member_files = self._files(plan)
             if member_files.finished:
@@ -105,15 +112,17 @@ class _Run:
     def _train_member(self, task: Task, classes: ClassList) -> Iterator[Event]:
         member_files = self._files(task.plan)
         trainer = Trainer(task)
-        if member_files.state.exists():
-            trainer.load_state_dict(folder.read_state(member_files.state)["trainer"])
+        state = self._processes.from_first(lambda: _state(member_files))
+        if state is not None:
+            trainer.load_state_dict(state)
         yield MemberStarted(task.plan.name, trainer.step, task.steps, task.recipe.schedule.epochs)
         for event in trainer.run():
             if isinstance(event, EpochDone) or event.step % self._recipe.save_every_steps == 0:
                 self._save(trainer, task.plan)
             yield event
+        network = trainer.inference_network()
         if self._processes.first:
-            self._export(trainer, task, classes)
+            self._export(trainer, task, network, classes)
         self._processes.wait()
         yield MemberFinished(task.plan.name, member_files.weights, trainer.history[-1])
 
@@ -124,11 +133,11 @@ class _Run:
         folder.write_state(self._files(plan).state, {"step": trainer.step, **state})
         folder.write_log(self._files(plan).log, trainer.history)
 
-    def _export(self, trainer: Trainer, task: Task, classes: ClassList) -> None:
+    def _export(self, trainer: Trainer, task: Task, network: nn.Module, classes: ClassList) -> None:
         """Weights, record and manifest; the state goes last, so that an interruption repeats this."""
         member_files = self._files(task.plan)
         folder.write_log(member_files.log, trainer.history)
-        sha256 = folder.export_weights(member_files, self._recipe, task.plan, trainer.inference_network(), classes)
+        sha256 = folder.export_weights(member_files, self._recipe, task.plan, network, classes)
         unreadable = [["train", *row] for row in sorted(trainer.unreadable.items())]
         unreadable += [["val", *row] for row in sorted(trainer.unreadable_validation.items())]
         record = {
@@ -163,13 +172,16 @@ class _Run:
     def _prepare(self) -> tuple[TrainingData, Site]:
         device = _device(self._settings.device, self._processes)
         workers = self._settings.workers
-        site = Site(device, self._processes, _default_workers(device) if workers is None else workers)
+        loaders = (
+            _default_workers(device, self._processes) if workers is None else self._processes.loaders(workers)
+        )
+        site = Site(device, self._processes, loaders)
         train_source, val_source = self._source(self._train_set), self._source(self._val_set)
         return TrainingData(train_source, val_source, len(self._class_names)), site
 
     def _source(self, dataset: Dataset) -> ImageSource:
         if self._recipe.data.cache_decoded:
-            return DecodedImages(dataset.items, threads=os.cpu_count() or 1)
+            return DecodedImages(dataset.items, threads=max(1, usable_processors() // self._processes.on_machine))
         return ImageFiles(dataset.items)
 
     def _files(self, plan: MemberPlan) -> MemberFiles:
@@ -207,17 +219,20 @@ def _refuse_difference(name: str, there: Mapping[str, Any], here: Mapping[str, A
 
 
 def _device(name: str, processes: Processes) -> torch.device:
-    device = choose_device(name)
-    if device.type == "cuda" and processes.world > 1:
-        device = torch.device("cuda", processes.local_rank)
+    device = device_of_rank(name, processes.local_rank, processes.on_machine)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     return device
 
 
-def _default_workers(device: torch.device) -> int:
-    """One beside a CPU that is busy with the network anyway; as many as there are processors for a GPU."""
-    return 1 if device.type == "cpu" else min(16, os.cpu_count() or 1)
+def _default_workers(device: torch.device, processes: Processes) -> int:
+    """One beside a CPU that is busy with the network anyway; for a GPU its share of the processors."""
+    return 1 if device.type == "cpu" else min(16, loaders_beside(processes.on_machine))
+
+
+def _state(member_files: MemberFiles) -> dict[str, Any] | None:
+    """The trainer's part of an interrupted training's state; None where there is none."""
+    return folder.read_state(member_files.state)["trainer"] if member_files.state.exists() else None
 
 
 def _surroundings(site: Site) -> dict[str, Any]:

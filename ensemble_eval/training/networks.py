@@ -1,6 +1,7 @@
 """The network in training, and the one for inference that its averaged weights make."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,41 @@ def refresh_batch_norm(network: nn.Module, images: Iterable[Tensor]) -> None:
     """
     update_bn(images, network)
     network.eval()
+
+
+def batch_norm_sums(network: nn.Module) -> Tensor:
+    """What `refresh_batch_norm` counted over some batches, so that it can be added to that of other batches.
+
+    Returns:
+        For each normalisation layer the number of batches, and the sums of their means and variances; float64.
+    """
+    rows = []
+    for layer in _normalisations(network):
+        count = layer.num_batches_tracked.double()
+        rows += [count.reshape(1), layer.running_mean.double() * count, layer.running_var.double() * count]
+    return torch.cat(rows).cpu() if rows else torch.empty(0, dtype=torch.float64)
+
+
+def set_batch_norm(network: nn.Module, sums: Sequence[Tensor]) -> None:
+    """Give a network the statistics of all batches.
+
+    Args:
+        network: of the structure of those that the sums were taken from.
+        sums: what `batch_norm_sums` gave for each part of the batches.
+    """
+    layers = _normalisations(network)
+    sizes = [size for layer in layers for size in (1, layer.num_features, layer.num_features)]
+    totals = torch.split(torch.stack(list(sums)).sum(0), sizes)
+    for layer, count, mean, var in zip(layers, totals[::3], totals[1::3], totals[2::3], strict=True):
+        if count > 0:
+            layer.num_batches_tracked.fill_(int(count))
+            layer.running_mean.copy_(mean / count)
+            layer.running_var.copy_(var / count)
+
+
+def _normalisations(network: nn.Module) -> list[Any]:
+    """Its batch norms; as Any, because torch's annotations have the statistics perhaps missing."""
+    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def training_loss(

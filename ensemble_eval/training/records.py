@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 
 @dataclass(frozen=True)
 class EpochRecord:
@@ -33,20 +35,28 @@ class EpochRecord:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepDone:
-    """One step that does not end an epoch; `step` counts from 1."""
+    """One step that does not end an epoch.
+
+    Attributes:
+        step: its number, from 1.
+        loss_on_device: its loss, a scalar where it was computed.
+    """
 
     step: int
-    loss: float
+    loss_on_device: Tensor
+
+    @property
+    def loss(self) -> float:
+        """Its loss; reading it waits for the device, so not every step's is read."""
+        return float(self.loss_on_device)
 
 
-@dataclass(frozen=True)
-class EpochDone:
+@dataclass(frozen=True, eq=False)
+class EpochDone(StepDone):
     """The last step of an epoch, and its row of the log."""
 
-    step: int
-    loss: float
     record: EpochRecord
 
 

@@ -1,12 +1,14 @@
 """One member's task: its plan, images and site, and the batches and networks that follow from them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
@@ -25,7 +27,9 @@ from ensemble_eval.training.samples import (
     in_batches,
     load,
 )
-from ensemble_eval.training.validation import ValidationErrors, validate
+from ensemble_eval.training.validation import ValidationErrors, together, validate
+
+Batch = TypeVar("Batch")
 
 INFERENCE_BATCH_SIZE = 100
 
@@ -46,6 +50,11 @@ class Site:
     device: torch.device
     processes: Processes
     workers: int
+
+    @property
+    def reading_is_free(self) -> bool:
+        """Whether a tensor's value can be read without waiting for what was asked of the device before."""
+        return self.device.type == "cpu"
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class Task:
         return load(self._patches(), keys, self.site.workers, pin_memory=self._pins_memory)
 
     def inference_network(self, trained: nn.Module, *, averaged: bool, epoch: int) -> nn.Module:
-        """The network for inference with the weights of `trained`.
+        """The network for inference with the weights of `trained`. All processes must call this.
 
         Args:
             trained: with or without auxiliary heads.
@@ -109,22 +118,29 @@ class Task:
         network = networks.inference_network(self.recipe, self.plan, self.data.num_classes, trained)
         network.to(self.site.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
         if averaged:
-            with self._autocast():
+            with full_float32(), self._autocast():
                 networks.refresh_batch_norm(network, self._statistics_images(epoch))
+            if self.site.processes.world > 1:
+                sums = self.site.processes.gather(networks.batch_norm_sums(network))
+                networks.set_batch_norm(network, sums)
         return network
 
     def judge(self, network: nn.Module) -> ValidationErrors:
-        """The errors of a network on the validation images' centre crops."""
+        """The errors of a network on the validation images' centre crops, of which each process takes its share.
+
+        All processes must call this, with networks that are equal.
+        """
         crops = CentreCrops(self.data.val, self.recipe.network.crop_size)
-        keys = in_batches(len(crops), INFERENCE_BATCH_SIZE)
+        keys = self._share(in_batches(len(crops), INFERENCE_BATCH_SIZE))
         network.eval()
 
         def logits_of(images: Tensor) -> Tensor:
-            with self._autocast():
+            with full_float32(), self._autocast():
                 logits: Tensor = network(self.normalised(images))
             return logits
 
-        return validate(logits_of, load(crops, keys, self.site.workers, pin_memory=self._pins_memory))
+        mine = validate(logits_of, load(crops, keys, self.site.workers, pin_memory=self._pins_memory))
+        return together(self.site.processes.gather(mine))
 
     def loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
         """The loss of one batch, auxiliary heads included, as a float32 scalar."""
@@ -135,7 +151,7 @@ class Task:
         return networks.training_loss(outputs, labels, schedule.auxiliary_weight, schedule.label_smoothing)
 
     def _statistics_images(self, epoch: int) -> Iterator[Tensor]:
-        """Patches as in training, in whole batches: each counts alike in the mean."""
+        """This process's share of patches as in training, in whole batches: each counts alike in the mean."""
         order = epoch_order(len(self.data.train.items), self.plan.seed, epoch)
         chosen = order[: self.recipe.schedule.batch_norm_images]
         size = min(INFERENCE_BATCH_SIZE, len(chosen))
@@ -144,9 +160,14 @@ class Task:
             for batch in in_batches(len(chosen), size)
             if len(batch) == size
         ]
-        for batch in load(self._patches(), keys, self.site.workers, pin_memory=self._pins_memory):
+        patches = self._patches()
+        for batch in load(patches, self._share(keys), self.site.workers, pin_memory=self._pins_memory):
             if len(batch.labels):
                 yield self.normalised(batch.images)
+
+    def _share(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+        """Whole batches, so that each is the same whatever the number of processes."""
+        return batches[self.site.processes.rank :: self.site.processes.world]
 
     def _patches(self) -> TrainingPatches:
         augmentation = Augmentation(self.plan.sampling, self.recipe.network.crop_size)

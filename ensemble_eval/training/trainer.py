@@ -1,18 +1,19 @@
 """The training of one member: a generator of records that writes and prints nothing."""
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor, nn
 
+from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.errors import InputError
 from ensemble_eval.training import networks
+from ensemble_eval.training.averaging import IterateMean
 from ensemble_eval.training.records import EpochDone, EpochRecord, StepDone
+from ensemble_eval.training.running_loss import RunningLoss
 from ensemble_eval.training.samples import LabelledBatch
 from ensemble_eval.training.schedule import averaging_times, learning_rate_schedule
 from ensemble_eval.training.seeds import derived_seed
@@ -24,7 +25,7 @@ class Trainer:
 
     Attributes:
         network: in training, with its heads.
-        averaged: the equal mean of its iterates, torch's own.
+        averaged: the equal mean of its iterates.
         step: steps taken.
         history: a row for each epoch that ended.
         unreadable: training images that were left out, with the reason.
@@ -37,7 +38,7 @@ class Trainer:
         network = networks.initial_network(task.recipe, task.plan, task.data.num_classes)
         # Channels last doubles the speed of these convolutions on a CPU.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
-        self.averaged = AveragedModel(self.network)
+        self.averaged = IterateMean(self.network)
         self._optimizer = torch.optim.SGD(
             self.network.parameters(),
             lr=schedule.learning_rate,
@@ -50,16 +51,18 @@ class Trainer:
         self.history: list[EpochRecord] = []
         self.unreadable: dict[str, str] = {}
         self.unreadable_validation: dict[str, str] = {}
-        self._epoch_loss = 0.0
+        self._losses = RunningLoss(device)
         self._epoch_seconds = 0.0
 
     def run(self) -> Iterator[StepDone | EpochDone]:
         """Take the remaining steps; the state is whole whenever a record is yielded.
 
-        Dropout draws from torch's global generators, which are seeded anew for every step.
+        Dropout draws from torch's global generators, which are seeded anew for every step. No step waits for a
+        device but the last of an epoch.
 
         Raises:
-            InputError: the loss became NaN or infinite, or no image of a batch could be read.
+            InputError: the loss became NaN or infinite, or no image of a batch could be read. On a CPU the loss
+                is looked at before the weights are touched; elsewhere by `state_dict` and at the epoch's end.
         """
         parallel = self._task.site.processes.parallel(self.network, self._task.site.device)
         parallel.train()
@@ -79,6 +82,7 @@ class Trainer:
     def inference_network(self) -> nn.Module:
         """The averaged weights without heads and with fresh batch-norm statistics, in eval mode.
 
+        All processes must call this, and take in turns the images that the statistics are of.
         Before the averaging begins, the last weights with the statistics of training.
         """
         averaged = int(self.averaged.n_averaged) > 0
@@ -89,8 +93,9 @@ class Trainer:
         """All that the coming steps depend on, as tensors and plain values.
 
         Raises:
-            InputError: a weight became NaN or infinite: a state not worth keeping.
+            InputError: the loss or a weight became NaN or infinite: a state not worth keeping.
         """
+        self._require_finite()
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise self._diverged("a weight", self.step)
         return {
@@ -102,7 +107,7 @@ class Trainer:
             "history": [asdict(record) for record in self.history],
             "unreadable": self.unreadable,
             "unreadable_validation": self.unreadable_validation,
-            "epoch_loss": self._epoch_loss,
+            "epoch_loss": self._losses.total,
             "epoch_seconds": self._epoch_seconds,
         }
 
@@ -116,39 +121,41 @@ class Trainer:
         self.history = [EpochRecord(**row) for row in state["history"]]
         self.unreadable = dict(state["unreadable"])
         self.unreadable_validation = dict(state.get("unreadable_validation", {}))
-        self._epoch_loss, self._epoch_seconds = state["epoch_loss"], state["epoch_seconds"]
+        self._losses = RunningLoss(self._task.site.device, state["epoch_loss"])
+        self._epoch_seconds = state["epoch_seconds"]
 
     @property
     def _epoch(self) -> int:
         """The epoch of the last step; 0 before the first."""
         return max(self.step - 1, 0) // self._task.steps_per_epoch
 
-    def _take_step(self, parallel: nn.Module, batch: LabelledBatch) -> float:
+    def _take_step(self, parallel: nn.Module, batch: LabelledBatch) -> Tensor:
         """One step of the optimizer, the schedule and the average; returns the loss."""
         self._require_images(batch)
         task = self._task
         torch.manual_seed(derived_seed("dropout", task.plan.seed, self.step, task.site.processes.rank))
-        loss = task.loss(parallel, batch)
-        value = float(loss.detach())
-        self._require_finite(value)
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self._optimizer.step()
+        with full_float32():
+            loss = task.loss(parallel, batch)
+            self._losses.add(loss, self.step + 1)
+            if task.site.reading_is_free:
+                self._require_finite()
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            self._optimizer.step()
         self._scheduler.step()
         self.step += 1
-        self._epoch_loss += value
         if self._averaging.include(self.step):
             self.averaged.update_parameters(self.network)
-        return value
+        return loss.detach()
 
     def _finish_epoch(self, learning_rate: float) -> None:
         """Append the epoch's row to the history and begin the next one's sums."""
         task, processes = self._task, self._task.site.processes
-        losses = processes.gather(self._epoch_loss / task.steps_per_epoch)
+        losses = processes.gather(self._losses.total / task.steps_per_epoch)
+        self._require_finite()
         for unreadable in processes.gather(self.unreadable):
             self.unreadable |= unreadable
-        errors = self._errors() if processes.first and self._validates() else (None,) * 4
-        processes.wait()
+        errors = self._errors() if self._validates() else (None,) * 4
         images = task.steps_per_epoch * task.recipe.schedule.batch_size
         record = EpochRecord(
             self._epoch,
@@ -161,7 +168,7 @@ class Trainer:
             seconds=self._epoch_seconds,
         )
         self.history.append(record)
-        self._epoch_loss = self._epoch_seconds = 0.0
+        self._losses, self._epoch_seconds = RunningLoss(task.site.device), 0.0
 
     def _validates(self) -> bool:
         recipe = self._task.recipe
@@ -169,6 +176,8 @@ class Trainer:
 
     def _errors(self) -> tuple[float | None, float | None, float | None, float | None]:
         """Top-1 and top-5 errors of the network for inference, then of the last weights."""
+        # In training each process has gathered its own batch-norm statistics since the last step began.
+        self._task.site.processes.take_buffers_of_first(self.network)
         last = self._task.judge(self.network)
         averaged = self._task.judge(self.inference_network()) if self.averaged.n_averaged > 0 else last
         self.unreadable_validation = dict(last.unreadable)
@@ -182,13 +191,15 @@ class Trainer:
                 f"({batch.unreadable[0].image}: {batch.unreadable[0].reason}); mend the training images"
             )
 
-    def _require_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            raise self._diverged("the loss", self.step + 1)
+    def _require_finite(self) -> None:
+        step = self._losses.first_not_finite
+        if step is not None:
+            raise self._diverged("the loss", step)
 
     def _diverged(self, what: str, step: int) -> InputError:
         return InputError(
-            f"member {self._task.plan.name}: {what} became NaN or infinite at step {step} (epoch {self._epoch}); "
+            f"member {self._task.plan.name}: {what} became NaN or infinite at step {step} "
+            f"(epoch {(step - 1) // self._task.steps_per_epoch}); "
             "the last good state is kept; lower learning_rate, lengthen warmup_epochs or take precision "
             "float32, and start over with `fresh=True`"
         )

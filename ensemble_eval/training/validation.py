@@ -1,7 +1,7 @@
 """Top-1 and top-5 errors of a network on centre crops."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,18 +37,34 @@ def validate(logits_of: Callable[[Tensor], Tensor], batches: Iterable[LabelledBa
         logits_of: uint8 [B, 3, S, S] -> logits [B, classes].
         batches: labelled images.
     """
-    images = top1_wrong = top5_wrong = 0
+    images, wrong = 0, list[Tensor]()
     unreadable: list[Unreadable] = []
     with torch.inference_mode():
         for batch in batches:
             unreadable += batch.unreadable
             if len(batch.labels) == 0:
                 continue
-            ranks = label_ranks(logits_of(batch.images).float().cpu(), batch.labels)
+            logits = logits_of(batch.images)
+            ranks = label_ranks(logits.float(), batch.labels.to(logits.device, non_blocking=True))
             images += len(ranks)
-            top1_wrong += int((ranks >= 1).sum())
-            top5_wrong += int((ranks >= 5).sum())
+            # Counted where the logits are: reading a count would wait for them.
+            wrong.append(torch.stack([(ranks >= 1).sum(), (ranks >= 5).sum()]))
+    top1_wrong, top5_wrong = torch.stack(wrong).sum(0).tolist() if wrong else (0, 0)
     return ValidationErrors(images, top1_wrong, top5_wrong, tuple(unreadable))
+
+
+def together(parts: Sequence[ValidationErrors]) -> ValidationErrors:
+    """The errors over all images of several parts, which have no image in common.
+
+    >>> together([ValidationErrors(3, 2, 1), ValidationErrors(1, 0, 0)])
+    ValidationErrors(images=4, top1_wrong=2, top5_wrong=1, unreadable=())
+    """
+    return ValidationErrors(
+        sum(part.images for part in parts),
+        sum(part.top1_wrong for part in parts),
+        sum(part.top5_wrong for part in parts),
+        tuple(sorted(image for part in parts for image in part.unreadable)),
+    )
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
@@ -58,6 +74,6 @@ def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
     class count, which is never right.
     """
     own = scores.gather(1, labels[:, None])
-    lower = torch.arange(scores.shape[1]) < labels[:, None]
+    lower = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
     ranks = (scores > own).sum(1) + ((scores == own) & lower).sum(1)
     return torch.where(scores.isnan().any(1), scores.shape[1], ranks)

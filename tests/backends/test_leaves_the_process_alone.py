@@ -13,11 +13,13 @@ import pytest
 import torch
 import torch._dynamo
 from builders import CLASS_NAMES, picture, randomise
+from conftest import CUDA_IS_THERE
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
 from ensemble_eval.backends.choice import PredictMaker
-from ensemble_eval.backends.torch import TorchBackend, full_float32
+from ensemble_eval.backends.full_float32 import full_float32
+from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.engine.in_full import ScoredImage
 from ensemble_eval.engine.loop import Engine
@@ -67,7 +69,7 @@ def _process() -> dict[str, object]:
             for name in ("recompile_limit", "fail_on_recompile_limit_hit")
         },
         "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()),
-        "device": torch.cuda.current_device() if torch.cuda.is_available() else None,
+        "device": torch.cuda.current_device() if CUDA_IS_THERE else None,
     }
 
 
@@ -153,14 +155,15 @@ def test_an_evaluation_leaves_the_process_as_it_found_it(backend: Backend, users
     assert _process() == before
 
 
-def test_a_network_that_fails_leaves_the_process_as_it_was_too() -> None:
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_a_network_that_fails_leaves_the_process_as_it_was_too(name: str) -> None:
     class Failing(nn.Module):
         def forward(self, _x: Tensor) -> Tensor:
             seen.append(_precisions())
             raise RuntimeError("a fault")
 
     seen: list[dict[str, object]] = []
-    device = choose_device("auto")
+    device = choose_device(name)
     preprocess = Preprocessing(InputFormat()).to(device)
     predict = TorchBackend("a", Failing(), preprocess, COUNT, device, "float32")
     before = _process()

@@ -321,7 +321,7 @@ def test_a_result_that_is_false_is_one() -> None:
     assert list(Engine({"a": _Recorder()}, lambda image: Nothing(image, 1), CPU, 6).run(IMAGES)) == [0, 0, 0]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.cuda
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler
 @pytest.mark.parametrize(
     ("backend", "precision", "atol"),

@@ -55,7 +55,9 @@ def test_padding_counts_in_the_estimate(dataset: Path, ensemble: Path, monkeypat
         return torch.full((len(crops), 7), 1 / 7)
 
     monkeypatch.setattr(TorchBackend, "__call__", slow)
-    settings = RunSettings(dataset=dataset, ensemble=ensemble, crops=1, backend="torch", batch_size=512)
+    settings = RunSettings(
+        dataset=dataset, ensemble=ensemble, crops=1, device="cpu", backend="torch", batch_size=512
+    )
     cost = estimate(opened(settings), settings.crops, settings.batch_size)
     assert (cost.batches, cost.passes_at_most) == (1, 12)
     assert 2 <= cost.duration.total_seconds() <= 20  # two members

@@ -96,7 +96,9 @@ def test_a_command_keeps_freed_memory_and_waits_asleep(
 
 
 def test_a_library_does_not(libc: _FakeC, dataset: Path, ensemble: Path, tmp_path: Path) -> None:
-    settings = RunSettings(dataset=dataset, ensemble=ensemble, out=tmp_path, crops=1, backend="torch")
+    settings = RunSettings(
+        dataset=dataset, ensemble=ensemble, out=tmp_path, crops=1, device="cpu", backend="torch"
+    )
     assert len(list(started(settings).evaluate())) == 6
     assert libc.settings == {}
     assert "GOMP_SPINCOUNT" not in os.environ

@@ -93,7 +93,7 @@ def test_how_a_tensor_lies_in_memory_makes_no_difference() -> None:
     assert _sha256(complex_tensor.conj()) == _sha256(complex_tensor.conj().resolve_conj())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.cuda
 def test_where_a_tensor_is_makes_no_difference() -> None:
     assert _sha256(torch.arange(6.0)) == _sha256(torch.arange(6.0, device="cuda"))
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import Cli
 from tiny_training import CLASS_NAMES, write_recipe
+from torch import Tensor
 
 from ensemble_eval.members.ensemble import weights_of
 from ensemble_eval.members.loading import load_member
@@ -33,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("finished")
     recipe = read_recipe(write_recipe(folder))
-    list(job.train(recipe, TrainingSettings(out=folder / "out", workers=0), Processes()))
+    list(job.train(recipe, TrainingSettings(out=folder / "out", device="cpu", workers=0), Processes()))
     return folder
 
 
@@ -119,7 +120,7 @@ def test_interrupted_and_continued_the_weights_are_the_same(
     arguments = ("train", finished / "tiny.toml", "--out", tmp_path, "--member", "a", "--workers", 0)
     original = Trainer._take_step
 
-    def stop_at_step_8(trainer: Trainer, *rest: Any) -> float:
+    def stop_at_step_8(trainer: Trainer, *rest: Any) -> Tensor:
         if trainer.step == 7:
             os.kill(os.getpid(), stopped_by)
         return original(trainer, *rest)

@@ -1,0 +1,39 @@
+"""float32 that is float32, for whatever torch computes, evaluating or training."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def full_float32() -> Iterator[None]:
+    """Compute float32 in float32 inside, and leave torch's flags as they were found.
+
+    By default cuDNN's convolutions round float32 to TF32's ten bits of mantissa, and
+    `torch.set_float32_matmul_precision` may have let matrix products do so too, or round to bfloat16 on a CPU.
+    torch has older and newer flags for this. Where they contradict each other it refuses to read the older
+    ones; those are left alone then, and the newer ones decide.
+
+    Example:
+        >>> import torch
+        >>> with full_float32():
+        ...     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.conv.fp32_precision
+        (False, 'ieee')
+    """
+    backends: Any = torch.backends  # torch's stubs lack most of these
+    on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    operations = (*on_cuda, backends.mkldnn.matmul, backends.mkldnn.conv)
+    with contextlib.ExitStack() as given_back:
+        for operation in operations:
+            given_back.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
+        with contextlib.suppress(RuntimeError):
+            given_back.callback(setattr, backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
+            backends.cudnn.allow_tf32 = False
+        with contextlib.suppress(RuntimeError):
+            given_back.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+            torch.set_float32_matmul_precision("highest")
+        for operation in operations:
+            operation.fp32_precision = "ieee"
+        yield
