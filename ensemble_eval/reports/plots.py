@@ -78,9 +78,8 @@ def cost_plot(
     """
     with axes(3.6) as (figure, plot):
         shades = np.linspace(0.25, 1, max(1, len(curves or {})))
-        for shade, (models, curve) in zip(shades, (curves or {}).items(), strict=False):
-            plot.plot(*zip(*curve, strict=True), color=_COLOURS[2], alpha=float(shade), linewidth=1.2)
-            plot.annotate(f" {models}", curve[-1], color=_QUIET, va="center", fontsize=8)
+        for shade, curve in zip(shades, (curves or {}).values(), strict=False):
+            plot.plot(*zip(*curve, strict=True), color=_COLOURS[2], alpha=float(shade), linewidth=0.9)
         costs, errors = [each.cost for each in points], [each.error_percent for each in points]
         plot.errorbar(costs, errors, yerr=_reach(points), fmt="o", color=_COLOURS[0], capsize=3)
         for each in points:
@@ -95,14 +94,15 @@ def cost_plot(
         plot.set_axisbelow(True)
         plot.set_xlabel("cost: passes of one crop through one model")
         plot.set_ylabel("top-5 error, percent")
-        first, last = points[0], points[-1]
+        first, last, title = points[0], points[-1], "Error against cost"
         alternative = (
             f"Top-5 error falls or rises with cost from {first.error_percent:.2f}% at {first.cost} passes "
             f"({first.label}) to {last.error_percent:.2f}% at {last.cost} ({last.label})."
         )
         if curves:
             alternative += f" A line for each number of models from 1 to {max(curves)} passes through every crop."
-        return finished(figure, "cost", "Error against cost", alternative, "surface" if curves else "table3")
+            title = f"Error against cost: a line for each of the first 1 to {max(curves)} models, darker with more"
+        return finished(figure, "cost", title, alternative, "surface" if curves else "table3")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def sizes_plot(curve: SizeCurve, crops: int) -> Plot:
         plot.set_axisbelow(True)
         plot.set_xlabel(f"members, {crops} crops each")
         plot.set_ylabel("top-5 error, percent")
-        figure.legend(loc="outside upper center", ncols=2)
+        plot.legend(loc="best")
         said = "; ".join(
             f"{size}: {mean:.2f}%" for size, mean in zip(curve.sizes, curve.mean_percent, strict=True)
         )

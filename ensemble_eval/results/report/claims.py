@@ -42,7 +42,11 @@ def _claim(found: PairedDifference, base: Configuration, other: Configuration) -
 
 
 def _what_it_rests_on(found: Analyses, comparisons: int) -> str:
-    adjusted = f" They are adjusted for all {comparisons} pairs of rows." if comparisons > 1 else ""
+    adjusted = (
+        f" Their p-values are adjusted for all {comparisons} pairs of rows, the intervals are not."
+        if comparisons > 1
+        else ""
+    )
     return (
         f"These sentences are about {len(found.decisions.images)} images and these weights.{adjusted} The member "
         "that stands for one model was chosen on the same images, by the paper's rule, which flatters it."

@@ -1,10 +1,11 @@
 """Errors per class and per image, and how far confidence is from accuracy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ensemble_eval.reports.tables import Column, Table
 from ensemble_eval.results.analyses import Analyses
-from ensemble_eval.scoring.calibration import BINS
+from ensemble_eval.results.decisions import Configuration
+from ensemble_eval.scoring.calibration import BINS, Reliability
 
 ClassNames = Sequence[str] | None
 
@@ -146,6 +147,19 @@ def _calibration_table(found: Analyses) -> Table:
     )
 
 
+def _reliabilities(found: Analyses) -> Iterator[tuple[Configuration, str, Reliability]]:
+    """What the diagram shows first: the ends as stored, the last after its temperature; then the others."""
+    rows = list(found.reliabilities)
+    fitted = [(row, each.cross_fitted) for row, each in list(found.temperatures.items())[::-1]]
+    for row in dict.fromkeys((rows[0], rows[-1])):
+        yield row, "as stored", found.reliabilities[row]
+    for row, reliability in fitted:
+        if reliability is not None:
+            yield row, "cross-fitted", reliability
+    for row in rows[1:-1]:
+        yield row, "as stored", found.reliabilities[row]
+
+
 def _bins_table(found: Analyses) -> Table:
     return Table(
         "reliability",
@@ -161,12 +175,7 @@ def _bins_table(found: Analyses) -> Table:
         ),
         tuple(
             (str(row), what, each.low, each.high, each.images, each.mean_confidence, each.accuracy)
-            for row in found.reliabilities
-            for what, reliability in (
-                ("as stored", found.reliabilities[row]),
-                ("cross-fitted", None if row not in found.temperatures else found.temperatures[row].cross_fitted),
-            )
-            if reliability is not None
+            for row, what, reliability in _reliabilities(found)
             for each in reliability.bins
         ),
     )

@@ -1,7 +1,7 @@
 """All of a report, before any of it is written: its tables, its plots, and the page that holds both."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -20,7 +20,11 @@ from ensemble_eval.results.report.member_tables import member_tables
 from ensemble_eval.results.report.row_tables import comparison_tables, table2_table, table3_table
 
 # Of long tables the page has the beginning; their files have all.
-_ROWS_IN_PAGE = 20
+_ROWS_IN_PAGE = 30
+# As many as the plot beside them shows.
+_ROWS_OF = {"diversity": 66, "reliability": 45}
+# Of the surface.
+_CROPS_IN_PAGE = frozenset({1, 2, 5, 10, 24, 48, 72, 96, 120, 144})
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def contents(
                 part.title,
                 part.paragraphs,
                 tuple(part.plots),
-                tuple(table.first(_ROWS_IN_PAGE, "rows") for table in part.tables),
+                tuple(map(_in_page, part.tables)),
                 part.gallery,
             )
             for part in parts
@@ -154,6 +158,16 @@ def _gallery_words(found: Analyses, gallery: Sequence[GalleryImage]) -> tuple[st
         f"These are the images whose label stands lowest among the classes of {last}. Below each picture are its "
         f"first {gallery[0].crops_shown} crops, and the five best classes with their mean softmax.",
     )
+
+
+def _in_page(table: Table) -> Table:
+    """What the page has of a table; a note says where the rest is."""
+    if table.name != "surface":
+        return table.first(_ROWS_OF.get(table.name, _ROWS_IN_PAGE), "rows")
+    crops = [column.key for column in table.columns].index("crops")
+    some = tuple(row for row in table.rows if row[crops] in _CROPS_IN_PAGE)
+    note = f"{len(some)} of {len(table.rows)} rows; {table.name}.csv has all."
+    return replace(table, rows=some, notes=(*table.notes, note))
 
 
 def _marked(tables: Sequence[Table], results: Results) -> list[Table]:

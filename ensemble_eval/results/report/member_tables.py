@@ -1,6 +1,7 @@
 """Which members carry the ensemble: every subset, greedy selection, leave-one-out, diversity, and one model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from ensemble_eval.reports.tables import Column, Table
 from ensemble_eval.results.analyses import Analyses
@@ -8,6 +9,7 @@ from ensemble_eval.results.report.row_tables import DIFFERENCE_COLUMNS, differen
 from ensemble_eval.scoring.statistics import error_interval_percent
 from ensemble_eval.scoring.subsets import FOLDS
 
+_Found = TypeVar("_Found")
 _WHERE = (Column("error_of", "error of"), Column("crops", "crops", "count"))
 _CHOSEN_AFTERWARDS = (
     "Best and worst are chosen after the fact, on the images that they are scored on: exploration, and the best "
@@ -40,7 +42,7 @@ def one_model_table(found: Analyses) -> Table:
             each.spread_points,
             (each.low_error_percent, each.high_error_percent),
         )
-        for (k, crops), members in found.members.items()
+        for (k, crops), members in _largest_first(found.members)
         for each in [members.one_model]
     )
     return Table(
@@ -88,7 +90,7 @@ def diversity_table(found: Analyses) -> Table:
                 pair.both_wrong_percent,
                 pair.error_correlation,
             )
-            for (k, crops), members in found.members.items()
+            for (k, crops), members in _largest_first(found.members)
             for pair in members.diversity
         ),
         ("The less the errors of two members correlate, the more an ensemble of them has to gain.",),
@@ -125,7 +127,7 @@ def sizes_table(found: Analyses) -> Table:
                 _joined(names, size.worst),
                 size.worst_error_percent,
             )
-            for (k, crops), ensembles in found.ensembles.items()
+            for (k, crops), ensembles in _largest_first(found.ensembles)
             for size in ensembles.sizes
         ),
         (_CHOSEN_AFTERWARDS,),
@@ -156,7 +158,7 @@ def subsets_table(found: Analyses) -> Table:
                 100 * int(wrong) / images,
                 error_interval_percent(int(wrong), images),
             )
-            for (k, crops), ensembles in found.ensembles.items()
+            for (k, crops), ensembles in _largest_first(found.ensembles)
             for subset, wrong in zip(ensembles.subsets, ensembles.wrong, strict=True)
         ),
         (_CHOSEN_AFTERWARDS,),
@@ -185,7 +187,7 @@ def greedy_table(found: Analyses) -> Table:
                 greedy.in_sample_error_percent[size],
                 greedy.cross_validated_error_percent[size],
             )
-            for (k, crops), ensembles in found.ensembles.items()
+            for (k, crops), ensembles in _largest_first(found.ensembles)
             for greedy in [ensembles.greedy]
             if greedy is not None
             for size, member in enumerate(greedy.order)
@@ -206,7 +208,7 @@ def left_out_table(found: Analyses) -> Table:
         (*_WHERE, Column("left_out", "left out"), *DIFFERENCE_COLUMNS),
         tuple(
             (f"top-{k}", crops, names[each.other - 1], *difference_cells(each))
-            for (k, crops), ensembles in found.ensembles.items()
+            for (k, crops), ensembles in _largest_first(found.ensembles)
             for each in ensembles.leave_one_out
         ),
         (
@@ -215,6 +217,11 @@ def left_out_table(found: Analyses) -> Table:
             *_left_out_note(found),
         ),
     )
+
+
+def _largest_first(found: Mapping[tuple[int, int], _Found]) -> list[tuple[tuple[int, int], _Found]]:
+    """Top-5 before top-1, and more crops before fewer: what the plots show comes first."""
+    return sorted(found.items(), key=lambda item: item[0], reverse=True)
 
 
 def _left_out_note(found: Analyses) -> Iterator[str]:
