@@ -85,7 +85,8 @@ faults: $(VENV)/.installed-dev
 
 demo: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data $(DEMO)/val --split val --images $(DEMO_IMAGES) --seed $(DEMO_SEED)
-	$(BIN)/ensemble-eval run --models 7 --crops 144 $(DEMO)/val --out $(DEMO)/results
+	$(BIN)/ensemble-eval run --models 7 --crops 144 $(DEMO)/val --out $(DEMO)/results --surface
+	$(BIN)/ensemble-eval report $(DEMO)/results --data $(DEMO)/val
 
 # Repeats the training of the shipped seven; about two hours on two cores. Finished members are kept.
 checkpoints: $(VENV)/.installed-cpu
@@ -106,7 +107,7 @@ $(VENV)/.installed-dev: pyproject.toml
 # OpenVINO is twice torch's speed on a CPU and of no use beside an NVIDIA GPU.
 $(VENV)/.installed-cpu: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable ".$$(command -v nvidia-smi >/dev/null || echo '[cpu]')"
+	$(BIN)/pip install --quiet --editable ".[report$$(command -v nvidia-smi >/dev/null || echo ',cpu')]"
 	touch $@
 
 $(VENV)/.installed-bench: pyproject.toml
