@@ -11,6 +11,9 @@ from ensemble_eval.cli.output import say, warn
 from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.settings import TrainingSettings
 
+# Less than launchers wait before they kill: torchrun and Slurm, by default, 30 seconds.
+_STOPPING_SECONDS = 5.0
+
 
 @click.command()
 @click.argument("config", type=PATH)
@@ -37,14 +40,17 @@ def train(config: Path, train_data: Path | None, val_data: Path | None, **option
     from ensemble_eval.cli.drawing import draw_training
     from ensemble_eval.cli.interruption import continuing_command, stoppable
     from ensemble_eval.launch.devices import choose_device
+    from ensemble_eval.launch.signals import ends_within
     from ensemble_eval.training.config import read_recipe
     from ensemble_eval.training.job import train as train_members
     from ensemble_eval.training.processes import joined_processes
 
     recipe = read_recipe(config).with_data(train_data, val_data)
     settings = TrainingSettings(**options)
+    go_on = f"continue from the last saved step with: {continuing_command()}"
     with (
-        stoppable(f"continue from the last saved step with: {continuing_command()}"),
+        stoppable(go_on),
+        ends_within(_STOPPING_SECONDS, f"stopped while the other processes did not answer; {go_on}"),
         joined_processes(device_type=choose_device(settings.device).type) as processes,
         contextlib.closing(train_members(recipe, settings, processes)) as events,
     ):

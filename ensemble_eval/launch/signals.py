@@ -3,13 +3,17 @@
 import contextlib
 import ctypes
 import os
+import select
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
+_STANDARD_ERROR = 2
 
 
 class StopRequestedError(BaseException):
@@ -82,6 +86,52 @@ def stop_requests() -> Iterator[StopRequests]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ends_within(seconds: float, last_words: str) -> Iterator[None]:
+    """Within the block a process that was told to stop is through with it in so many seconds, or ends there.
+
+    A handler of a signal runs when the main thread is back in Python. In a collective operation, whose partners
+    may be gone, that is when the operation times out: long after the launcher has lost its patience. What
+    files hold is whole in any case. Outside the main thread the block changes nothing.
+
+    Args:
+        seconds: from the signal on.
+        last_words: a sentence for standard error, if the process has to be ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    here, told = socket.socketpair()
+    told.setblocking(False)
+    # The interpreter writes a signal's number there at once, whatever the main thread is doing.
+    before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_end_late, args=(here, seconds, last_words), name="ends_within", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        told.close()
+        watcher.join()
+        here.close()
+
+
+def _end_late(told: socket.socket, seconds: float, last_words: str) -> None:
+    """Read signals until the other end is closed; end the process if that is not soon after one to stop."""
+    stopped_by, deadline = 0, float("inf")
+    while True:
+        left = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
+        if not select.select([told], [], [], left)[0]:
+            os.write(_STANDARD_ERROR, f"{last_words}\n".encode())
+            os._exit(128 + stopped_by)
+        signals = told.recv(4096)
+        if not signals:
+            return
+        stops = [number for number in signals if number in (signal.SIGINT, signal.SIGTERM)]
+        if stops and not stopped_by:
+            stopped_by, deadline = stops[0], time.monotonic() + seconds
 
 
 def die_with(parent: int) -> None:

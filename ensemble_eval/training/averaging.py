@@ -8,7 +8,7 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class IterateMean(AveragedModel):
-    """torch's `AveragedModel`, bit for bit, whose count stays on the CPU.
+    """torch's `AveragedModel`, on a CPU bit for bit, whose count stays on the CPU.
 
     torch's own copies its count to the device and reads it back at every step: each time the CPU waits until the
     device has done all that it was given.
@@ -31,12 +31,12 @@ class IterateMean(AveragedModel):
     def update_parameters(self, model: nn.Module) -> None:
         """Take the network's present parameters into the mean."""
         mean, current = (cast(list[Tensor], list(each.parameters())) for each in (self.module, model))
-        # In float32, as torch's own.
-        share = float(1 / (self.n_averaged + 1))
-        if share == 1:
+        if self.n_averaged == 0:
             torch._foreach_copy_(mean, current)
         else:
-            torch._foreach_lerp_(mean, current, share)
+            steps = torch._foreach_sub(current, mean)
+            torch._foreach_div_(steps, int(self.n_averaged) + 1)
+            torch._foreach_add_(mean, steps)
         for kept, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
             kept.copy_(buffer)
         self.n_averaged += 1

@@ -1,7 +1,9 @@
+import contextlib
 import copy
+import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ from PIL import Image
 from tiny_training import CLASS_NAMES, STEPS_PER_EPOCH, tiny_task, write_pictures
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.training import networks
 from ensemble_eval.training.records import EpochDone, EpochRecord
-from ensemble_eval.training.task import Task
+from ensemble_eval.training.task import Site, Task
 from ensemble_eval.training.trainer import Trainer
 
 
@@ -204,3 +208,77 @@ def test_a_batch_of_which_nothing_can_be_read_stops_with_a_reason(tmp_path: Path
 def test_too_few_images_for_a_batch_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="batch_size is 19, and there are only 18 training images"):
         tiny_task(folder, schedule={"batch_size": 19})
+
+
+@pytest.fixture
+def products_in_bfloat16() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+class _Precisions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    """Notes how torch was allowed to compute each convolution and product in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: dict[str, set[object]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        backends: Any = torch.backends
+        if func.overloadpacket.__name__ in ("convolution", "convolution_backward", "addmm", "mm"):
+            allowed = (backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision)
+            self.seen.setdefault(func.overloadpacket.__name__, set()).add(allowed)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.usefixtures("products_in_bfloat16")
+def test_float32_is_float32_forwards_and_backwards_and_in_the_validation(folder: Path) -> None:
+    with _Precisions() as precisions:
+        trainer = Trainer(tiny_task(folder, schedule={"epochs": 1, "averaging_start_epoch": 0}))
+        list(trainer.run())
+    assert precisions.seen.keys() == {"convolution", "convolution_backward", "addmm", "mm"}
+    assert set().union(*precisions.seen.values()) == {("ieee", "ieee")}
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+def test_no_step_reads_from_the_device(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On torch's `meta` device there is nothing to be read: whoever tries, fails."""
+    task = tiny_task(folder, schedule={"averaging_start_epoch": 0})
+    task = dataclasses.replace(task, site=dataclasses.replace(task.site, device=torch.device("meta")))
+    # torch's autocast knows no such device.
+    monkeypatch.setattr(networks, "autocast", lambda *_: contextlib.nullcontext())
+    trainer = Trainer(task)
+    events = list(itertools.islice(trainer.run(), 3))
+    assert [event.step for event in events] == [1, 2, 3]
+    assert int(trainer.averaged.n_averaged) == 3
+    with pytest.raises(RuntimeError, match="meta"):
+        _ = events[-1].loss
+
+
+class _Unhurried(Site):
+    """A CPU that is treated as a device whose values are read now and then."""
+
+    @property
+    def reading_is_free(self) -> bool:
+        return False
+
+
+def test_elsewhere_a_loss_that_is_not_finite_is_found_where_something_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = tiny_task(folder)
+    task = dataclasses.replace(task, site=_Unhurried(task.site.device, task.site.processes, 0))
+    trainer = Trainer(task)
+    steps = trainer.run()
+    list(itertools.islice(steps, 5))
+    loss = Task.loss
+    monkeypatch.setattr(Task, "loss", lambda *given: loss(*given) * math.nan)
+    assert next(steps).step == 6
+    sentence = r"member a: the loss became NaN or infinite at step 6 \(epoch 1\)"
+    with pytest.raises(InputError, match=sentence):
+        trainer.state_dict()
+    next(steps)
+    with pytest.raises(InputError, match=sentence):
+        next(steps)
