@@ -11,6 +11,12 @@ Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Backend = Literal["torch", "compiled", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+Layout = Literal["auto", "class-folders", "files", "tar", "webdataset", "parquet"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+# What is given for labels where there are none.
+UNLABELLED = "none"
+SubsetClasses = Literal["all", "dataset"]
+SUBSET_CLASSES: tuple[SubsetClasses, ...] = get_args(SubsetClasses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +59,17 @@ class RunSettings(Settings):
     """What `ensemble-eval run` is given: where the inputs are, how they are evaluated, over how many processes.
 
     Attributes:
-        dataset: folder of images.
+        dataset: folder, archive, shards or pattern of shards with the images.
         ensemble: manifest, or folder of checkpoints.
         out: folder for the results.
         models: how many of the ensemble's members take part; None for all.
-        labels: CSV of a flat folder of images.
+        labels: file of labels, where they do not lie among the images; `none` for images without labels.
+        layout: how to read `dataset`; `auto` to recognise it.
+        blacklist: text file of places among the sorted validation images, from 1 on, that are left out.
+        subset_classes: whether labels are ranked among all classes, or among those of the data set.
+        limit: how many of the first images take part; None for all.
+        sample: how many images, drawn with `seed`, take part; None for all.
+        seed: of `sample`.
         ranks: processes on this machine; None for one for each GPU, and one on the CPU.
         fresh: whether to discard what an earlier run left in `out`.
         live: whether the table of the images that are done is written every minute.
@@ -69,6 +81,12 @@ class RunSettings(Settings):
     out: Path = Path("results")
     models: int | None = None
     labels: Path | None = None
+    layout: Layout = "auto"
+    blacklist: Path | None = None
+    subset_classes: SubsetClasses = "all"
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 0
     ranks: int | None = None
     fresh: bool = False
     live: bool = False

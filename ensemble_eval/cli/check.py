@@ -33,6 +33,9 @@ def check(**options: Any) -> None:
     say(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
     say(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
     say(f"data set  {inputs.dataset.source}: {images} images")
+    say(f"layout    {inputs.dataset.layout}")
+    for sentence in inputs.dataset.scope.sentences():
+        say(f"counted   {sentence}")
     say(f"device    {inputs.device}, {inputs.backend}, {settings.precision}")
     cost = estimate(inputs, settings.crops, settings.batch_size)
     say(f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)")

@@ -32,7 +32,8 @@ def draw_run(events: Iterable[happened.Event], who: str) -> Outcome | None:
                     warn(sentence, console)
                 case happened.BatchHalved(size):
                     warn(f"{who}a batch did not fit into memory; going on with {size} crops in each", console)
-                case happened.Opened(models, crops, images, where, backend, precision):
+                case happened.Opened(models, crops, images, where, backend, precision, layout):
+                    console.print(f"data set: {layout}", highlight=False, soft_wrap=True)
                     console.print(
                         f"{models} models × {crops} crops × {images} images on {where}, {backend}, {precision}",
                         highlight=False,

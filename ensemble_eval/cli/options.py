@@ -9,7 +9,15 @@ from click.core import ParameterSource
 
 from ensemble_eval.crops.schemes import SCHEMES
 from ensemble_eval.errors import InputError
-from ensemble_eval.settings import BACKENDS, PRECISIONS, RunSettings, decided_k, require_seconds
+from ensemble_eval.settings import (
+    BACKENDS,
+    LAYOUTS,
+    PRECISIONS,
+    SUBSET_CLASSES,
+    RunSettings,
+    decided_k,
+    require_seconds,
+)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Command], Command]
@@ -44,7 +52,24 @@ def evaluation_options(command: Command) -> Command:
             "crops",
             f"Largest crop scheme: {', '.join(map(str, SCHEMES[:-1]))} or {SCHEMES[-1]}. Smaller are included.",
         ),
-        _run_option("labels", "CSV with the header file,label; makes DATASET a flat folder.", type=PATH),
+        _run_option(
+            "labels",
+            "Labels of the images: CSV file,label, Caffe's val.txt, Kaggle's CSV, JSON list of lists, or ILSVRC's "
+            "devkit; none for images without.  [default: what lies in DATASET]",
+            type=PATH,
+        ),
+        _run_option("layout", "How to read DATASET.", type=click.Choice(LAYOUTS)),
+        _run_option(
+            "blacklist", "Leave out the validation images at these places (one a line, from 1).", type=PATH
+        ),
+        _run_option(
+            "subset_classes",
+            "Rank labels among all classes, or among those that DATASET has images of.",
+            type=click.Choice(SUBSET_CLASSES),
+        ),
+        _run_option("limit", "Take only the first N images, by id.", type=int),
+        _run_option("sample", "Take only N images, drawn with --seed.", type=int),
+        _run_option("seed", "Of --sample.", type=int),
         _run_option("out", "Folder for the results.", type=PATH),
         _run_option("device", "auto, cpu, cuda or cuda:N."),
         _run_option(

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def run(**options: Any) -> int:
     """Evaluate an ensemble on DATASET and write Table 3.
 
-    DATASET is a folder of class folders, or a flat folder with --labels. Writes table3.csv, predictions/,
-    run.json and unreadable.csv to --out. The same command continues an interrupted run.
+    DATASET is a folder of class folders, a folder of images with --labels, a tar archive of either, WebDataset
+    shards ('val-{000..127}.tar') or Parquet files; what it was recognised as is said. Writes table3.csv,
+    predictions/, run.json and unreadable.csv to --out. The same command continues an interrupted run.
 
     With several GPUs it starts one process for each. Under torchrun or srun it takes its share of the images.
     """

@@ -20,12 +20,17 @@ def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
 
     from ensemble_eval.reports.text import gain_text, saved_text, table3_text
 
+    console = console or Console(markup=False, emoji=False)
+    if not outcome.rows:
+        print_sentence(console, str(outcome))
+        return
     header, *lines = table3_text(outcome.rows)
     images = outcome.rows[0].images
-    console = console or Console(markup=False, emoji=False)
     print_sentence(
         console, f"Errors on {images} images, and the paper's top-5; one model is {outcome.one_model_member}"
     )
+    for sentence in outcome.scope.sentences():
+        print_sentence(console, f"counted: {sentence}")
     print_table(console, header, lines, [(header.index(title),) for title in _TABLE3_DISPENSABLE])
     if outcome.gain is not None:
         print_sentence(console, gain_text(outcome.gain))

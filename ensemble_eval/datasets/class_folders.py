@@ -1,8 +1,9 @@
 """The layout `root/<class>/<image>`: sorted class folders are the class indices."""
 
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ensemble_eval.datasets.items import (
@@ -17,7 +18,8 @@ from ensemble_eval.datasets.items import (
 )
 from ensemble_eval.errors import InputError
 
-_NUMBER = re.compile(r"\d+")
+LAYOUT = "class folders"
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def open_class_folders(
@@ -28,7 +30,7 @@ def open_class_folders(
     Args:
         root: holds one folder per class; an empty one still counts as a class.
         class_names: folder names in index order. Without them the sorted folder names are the indices,
-            which for ImageNet's WNIDs gives the usual order.
+            which for ImageNet's WNIDs gives the usual order; numbers are sorted as numbers.
         leaving_out: a resolved folder that is no class and whose files do not count, wherever it lies.
 
     Raises:
@@ -36,16 +38,8 @@ def open_class_folders(
     """
     require_folder(root)
     folders = _class_folders(root, class_names, leaving_out)
-    names = tuple(sorted(folders) if class_names is None else class_names)
-    if class_names is None:
-        _refuse_numbered(root, names)
-    if unknown := sorted(set(folders) - set(names)):
-        more = ", …" if len(unknown) > 3 else ""
-        raise InputError(
-            f"{root}: {len(unknown)} folders are not among the ensemble's {len(names)} classes "
-            f"({', '.join(unknown[:3])}{more}); use the data set that the classes belong to"
-        )
-    indices = {name: index for index, name in enumerate(names)}
+    names = tuple(_sorted_names(root, folders) if class_names is None else class_names)
+    indices = class_indices(root, folders, names)
     items, ignored = [], []
     for name in sorted(folders):
         for path in walk_files(folders[name], leaving_out):
@@ -59,7 +53,7 @@ def open_class_folders(
         raise InputError(
             f"{root} holds no images in class folders; give a folder of class folders, or `labels` for a flat one"
         )
-    return Dataset(str(root), tuple(sorted(items, key=lambda item: item.id)), names, tuple(ignored))
+    return Dataset(str(root), tuple(sorted(items, key=lambda item: item.id)), names, tuple(ignored), LAYOUT)
 
 
 def _class_folders(root: Path, class_names: Sequence[str] | None, leaving_out: Path | None) -> dict[str, Path]:
@@ -75,6 +69,10 @@ def _class_folders(root: Path, class_names: Sequence[str] | None, leaving_out: P
     }
 
 
+def _sorted_names(root: Path, names: Collection[str]) -> list[str]:
+    return _by_number(root, names) if names and all(map(_is_number, names)) else sorted(names)
+
+
 def _only_leads_to(folder: Path, leaving_out: Path | None) -> bool:
     """Whether a folder may have been made for the one in it that is left out: it holds no image."""
     if leaving_out is None or Path(os.path.realpath(folder)) not in leaving_out.parents:
@@ -82,10 +80,50 @@ def _only_leads_to(folder: Path, leaving_out: Path | None) -> bool:
     return not any(is_image(path) for path in walk_files(folder, leaving_out))
 
 
-def _refuse_numbered(root: Path, names: Sequence[str]) -> None:
-    """Folders named 0 … 999 sort as text (0, 1, 10, 100, …), which silently shuffles the classes."""
-    if all(_NUMBER.fullmatch(name) for name in names) and list(names) != sorted(names, key=int):
+def class_indices(root: Path, folders: Collection[str], class_names: Sequence[str]) -> dict[str, int]:
+    """The class index of each folder's name.
+
+    Folders that are not named by classes but by numbers are sorted as numbers. Where each class has its folder,
+    their order is the classes' order. Where some are missing, the numbers are indices, if there is a folder 0:
+    without one, nobody can tell whether they count from 0 or from 1.
+
+    Args:
+        root: for messages.
+        folders: their names.
+        class_names: in index order.
+
+    Raises:
+        InputError: folders that are no classes.
+    """
+    indices = {name: index for index, name in enumerate(class_names)}
+    unknown = sorted(set(folders) - set(indices))
+    if not unknown:
+        return {name: indices[name] for name in folders}
+    if not all(_is_number(name) for name in folders):
+        more = ", …" if len(unknown) > 3 else ""
         raise InputError(
-            f"{root}: folders named by numbers sort as text (0, 1, 10, 100, …), not by class index; "
-            "name them in the manifest's class list, or pad the numbers with zeros"
+            f"{root}: {len(unknown)} folders are not among the ensemble's {len(class_names)} classes "
+            f"({', '.join(unknown[:3])}{more}); use the data set that the classes belong to"
         )
+    numbered = _by_number(root, folders)
+    if len(numbered) == len(class_names):
+        return {name: index for index, name in enumerate(numbered)}
+    if "0" not in {name.lstrip("0") or "0" for name in numbered} or int(numbered[-1]) >= len(class_names):
+        raise InputError(
+            f"{root}: {len(numbered)} folders are named by the numbers {numbered[0]} to {numbered[-1]}, which are "
+            f"not the indices of {len(class_names)} classes from 0 on; name them in the manifest's class list"
+        )
+    return {name: int(name) for name in numbered}
+
+
+def _by_number(root: Path, names: Collection[str]) -> list[str]:
+    """Names that are numbers, sorted as numbers: as text, 10 would stand before 2."""
+    ordered = sorted(names, key=lambda name: (int(name), name))
+    for before, name in itertools.pairwise(ordered):
+        if int(before) == int(name):
+            raise InputError(f"{root}: the folders {before} and {name} are of one number; rename one of them")
+    return ordered
+
+
+def _is_number(name: str) -> bool:
+    return _NUMBER.fullmatch(name) is not None

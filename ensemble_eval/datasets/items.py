@@ -3,20 +3,23 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line
 from ensemble_eval.files import open_regular, read_regular
 
-_END_BYTES = 4096
+END_BYTES = 4096
 # Files on a network are slow to open one by one.
 _FINGERPRINT_THREADS = 16
+# The label of an image that has none.
+NO_LABEL = -1
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -27,7 +30,7 @@ class Item(Protocol):
     Attributes:
         id: its name in the results, unique in a data set; of a file, its path below the data set's root with
             forward slashes.
-        label: class index.
+        label: class index; of several the first, and `NO_LABEL` for none.
     """
 
     @property
@@ -91,9 +94,14 @@ class BytesItem:
 
 
 def _digest(size: int, file: BinaryIO | FileIO) -> bytes:
-    beginning = file.read(_END_BYTES) or b""
-    file.seek(max(size - _END_BYTES, len(beginning)))
-    return hashlib.sha256(f"{size}\t".encode() + beginning + (file.read(_END_BYTES) or b"")).digest()
+    beginning = file.read(END_BYTES) or b""
+    file.seek(max(size - END_BYTES, len(beginning)))
+    return digest_of_ends(size, beginning, file.read(END_BYTES) or b"")
+
+
+def digest_of_ends(size: int, first: bytes, last: bytes) -> bytes:
+    """`Item.digest` of `size` bytes, of which the first and the last `END_BYTES` are given, none of them twice."""
+    return hashlib.sha256(f"{size}\t".encode() + first + last).digest()
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,21 @@ class Dataset:
         class_names: the name of each class index, where the layout or the caller knows them.
         ignored: what takes no part, as ids: files that are no images by their suffix or place, and hidden images
             and folders; callers tell the user.
+        layout: what was recognised, as a phrase.
+        scope: what errors are counted over.
+        several_labels: all labels of each image by its id, where images may have several; empty elsewhere.
+        blocks: lengths of the runs of consecutive images that are read together, as the rows of a group in a
+            Parquet file are, so that they should not go to several processes; empty where each is read alone.
     """
 
     source: str
     items: tuple[Item, ...]
     class_names: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
+    layout: str = "images in memory"
+    scope: Scope = Scope()  # noqa: RUF009 (it is frozen)
+    several_labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
+    blocks: tuple[int, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, images: Iterable[tuple[str, int, bytes]], class_names: Sequence[str] | None = None) -> "Dataset":
@@ -148,8 +165,21 @@ class Dataset:
         """
         digest = hashlib.sha256()
         for item, ends in zip(self.items, self.ends, strict=True):
-            digest.update(f"{item.id}\t{item.label}\t".encode() + ends)
+            digest.update(f"{item.id}\t{self.label_text(item)}\t".encode() + ends)
         return digest.hexdigest()
+
+    def labels_of(self, image: str, label: int) -> tuple[int, ...]:
+        """All class indices that count as right for an image.
+
+        Args:
+            image: its id.
+            label: of the item.
+        """
+        return self.several_labels.get(image) or (() if label == NO_LABEL else (label,))
+
+    def label_text(self, item: Item) -> str:
+        """The labels of an image as text: one index in the usual case."""
+        return " ".join(map(str, self.several_labels.get(item.id, (item.label,))))
 
     @cached_property
     def ends(self) -> tuple[bytes, ...]:
@@ -160,6 +190,12 @@ class Dataset:
         finally:
             # Without waiting: who is told to stop has seconds, and a slow drive may take longer.
             threads.shutdown(wait=False, cancel_futures=True)
+
+
+def relabelled(item: Item, label: int) -> Item:
+    """The same image with another label."""
+    # A protocol cannot say that all kinds of items are dataclasses.
+    return replace(item, label=label)  # type: ignore[type-var]
 
 
 def require_folder(root: Path) -> None:

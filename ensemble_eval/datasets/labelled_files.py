@@ -4,11 +4,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble_eval.datasets.items import Dataset, FileItem, is_hidden, is_image, require_folder, walk_files
+from ensemble_eval.datasets.items import (
+    NO_LABEL,
+    Dataset,
+    FileItem,
+    is_hidden,
+    is_image,
+    require_folder,
+    walk_files,
+)
+from ensemble_eval.datasets.labels import refuse_mismatch
 from ensemble_eval.datasets.labels_table import read_labels, resolve_labels
 from ensemble_eval.errors import InputError
-
-_NAMED_AT_MOST = 5
 
 
 def open_labelled_files(
@@ -42,7 +49,7 @@ def open_labelled_files(
     hidden = [name for name in rows if is_hidden(name) and os.path.lexists(root / name)]
     if not images and not hidden:
         raise InputError(f"{root} holds no images; give the folder that holds them")
-    _refuse_mismatch(
+    refuse_mismatch(
         {
             f"images have no label in {labels}": [name for name in images if name not in rows],
             f"files do not exist but stand in {labels}": [
@@ -53,20 +60,34 @@ def open_labelled_files(
     )
     indices = resolve_labels(labels, rows, num_classes, class_names)
     items = [FileItem(name, indices[name], images[name]) for name in sorted(images)]
-    ignored = tuple(sorted(name for name in files if name not in images and not _is_table(name)))
-    return Dataset(str(root), tuple(items), tuple(class_names) if class_names else None, ignored)
+    ignored = tuple(sorted(name for name in files if name not in images and not _holds_labels(name)))
+    names = tuple(class_names) if class_names else None
+    return Dataset(str(root), tuple(items), names, ignored, f"files, with a table of labels ({labels})")
 
 
-def _is_table(name: str) -> bool:
-    return name.endswith(".csv")
+def open_files(root: Path, class_names: Sequence[str], *, leaving_out: Path | None = None) -> Dataset:
+    """Read the images below `root` without labels.
+
+    Args:
+        root: holds the images, at any depth.
+        class_names: names in index order.
+        leaving_out: a resolved folder whose files do not count, wherever it lies.
+
+    Raises:
+        InputError: no such folder, or no images in it.
+    """
+    require_folder(root)
+    files = {path.relative_to(root).as_posix(): path for path in walk_files(root, leaving_out)}
+    images = {name: path for name, path in files.items() if is_image(path) and not is_hidden(name)}
+    if not images:
+        raise InputError(f"{root} holds no images; give the folder that holds them")
+    items = tuple(FileItem(name, NO_LABEL, images[name]) for name in sorted(images))
+    ignored = tuple(sorted(name for name in files if name not in images and not _holds_labels(name)))
+    return Dataset(str(root), items, tuple(class_names), ignored, "files")
 
 
-def _refuse_mismatch(found: dict[str, list[str]]) -> None:
-    """Refuse with all that is found, each kind with the first few of its files."""
-    phrases = []
-    for what, names in found.items():
-        if names:
-            more = ", …" if len(names) > _NAMED_AT_MOST else ""
-            phrases.append(f"{len(names)} {what} ({', '.join(sorted(names)[:_NAMED_AT_MOST])}{more})")
-    if phrases:
-        raise InputError(f"{', and '.join(phrases)}; make the labels and the folder match")
+def _holds_labels(name: str) -> bool:
+    """Whether a file that lies among images is none of those that should be spoken of."""
+    return (
+        name.endswith((".csv", ".txt", ".json", ".mat", ".tar.gz")) if "devkit" in name else name.endswith(".csv")
+    )

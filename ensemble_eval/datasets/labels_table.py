@@ -21,9 +21,19 @@ def read_labels(path: Path) -> dict[str, str]:
         InputError: no UTF-8, no CSV, a header without the two columns or with one of them twice, cells beyond the
             header, or a file that is listed twice.
     """
+    return {name: label.strip() for name, label in read_table(path, COLUMNS).items()}
+
+
+def read_table(path: Path, columns: tuple[str, str]) -> dict[str, str]:
+    """The cells of the second of two columns by those of the first; see `read_labels` for what is refused.
+
+    Args:
+        path: of a CSV with a header.
+        columns: their names in lower case.
+    """
     rows: dict[str, str] = {}
     lines = _lines(path)
-    file_column, label_column, width = _columns(path, next(lines, (1, []))[1])
+    file_column, label_column, width = _columns(path, columns, next(lines, (1, []))[1])
     for number, cells in lines:
         if len(cells) > width:
             raise InputError(
@@ -34,7 +44,7 @@ def read_labels(path: Path) -> dict[str, str]:
         name = cells[file_column]
         if name in rows:
             raise InputError(f"{path}, line {number}: {name} is listed twice; keep one line")
-        rows[name] = cells[label_column].strip()
+        rows[name] = cells[label_column]
     return rows
 
 
@@ -53,16 +63,16 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}); mend it") from error
 
 
-def _columns(path: Path, header: Sequence[str]) -> tuple[int, int, int]:
-    """Where the columns of files and labels are, and how many columns there are."""
+def _columns(path: Path, columns: tuple[str, str], header: Sequence[str]) -> tuple[int, int, int]:
+    """Where the two columns are, and how many columns there are."""
     names = [name.strip().casefold() for name in header]
-    for name in COLUMNS:
+    for name in columns:
         if names.count(name) > 1:
             raise InputError(f"{path}, line 1: the header has the column {name} twice; keep one")
         if name not in names:
             found = ",".join(header)
-            raise InputError(f"the labels {path} need the header {','.join(COLUMNS)}; the first line is {found!r}")
-    return names.index("file"), names.index("label"), len(names)
+            raise InputError(f"the labels {path} need the header {','.join(columns)}; the first line is {found!r}")
+    return names.index(columns[0]), names.index(columns[1]), len(names)
 
 
 def resolve_labels(

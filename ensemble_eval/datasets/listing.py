@@ -80,7 +80,7 @@ def _path(folder: Path, sha256: str) -> Path:
 
 def _listing(dataset: Dataset) -> _Listing:
     return {
-        item.id: (str(item.label), ends.hex()[:_DIGITS])
+        item.id: (dataset.label_text(item), ends.hex()[:_DIGITS])
         for item, ends in zip(dataset.items, dataset.ends, strict=True)
     }
 

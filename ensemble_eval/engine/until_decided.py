@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from ensemble_eval.engine.in_full import CropProbabilities, with_ensemble
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
-from ensemble_eval.scoring.decisions import decided_top_k
-from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.scoring.decisions import any_decided_top_k
+from ensemble_eval.scoring.metrics import best_rank
 
 # An image has one crop in each batch, so that none is run after the deciding one; on a GPU, whose batches are
 # large, a share of the batch, so that the pool fits into its memory.
@@ -43,10 +43,22 @@ class DecidedImage(PooledImage[ImageDecisions]):
         image, members: see `PooledImage`.
         num_classes: length of a score vector.
         decides: the k of every top-k error that is wanted.
+        labels: all that count as right; None for the image's own label.
+        counted: the class indices that labels are ranked among, ascending; None for all.
     """
 
-    def __init__(self, image: ReadyImage, members: int, num_classes: int, decides: Sequence[int]) -> None:
+    def __init__(
+        self,
+        image: ReadyImage,
+        members: int,
+        num_classes: int,
+        decides: Sequence[int],
+        labels: Sequence[int] | None = None,
+        counted: NDArray[np.intp] | None = None,
+    ) -> None:
         super().__init__(image, members)
+        self._labels = (image.label,) if labels is None else tuple(labels)
+        self._counted = counted
         self._members = members
         self._weights = image.source.plan.weights
         self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
@@ -103,11 +115,11 @@ class DecidedImage(PooledImage[ImageDecisions]):
         left, sums = self._weight_left[scheme], self._sums[scheme]
         if self._members > 1:
             left, sums = np.append(left, left.sum()), np.append(sums, sums.sum(axis=0, keepdims=True), axis=0)
-        decisions = decided_top_k(sums, self.image.label, left, k)
+        decisions = any_decided_top_k(sums, self._labels, left, k, self._counted)
         known = self._top_k[scheme, k]
         if complete := [row for row in self._rows if left[row] == 0 and known[row] is None]:
             # All is in: the same sums, in the same order, as of an image that is run in full.
             scores = with_ensemble(self._probabilities.mean(scheme))
             for row in complete:
-                decisions[row] = label_rank(scores[row], self.image.label) < k
+                decisions[row] = best_rank(scores[row], self._labels, self._counted) < k
         return decisions

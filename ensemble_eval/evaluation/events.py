@@ -32,6 +32,7 @@ class Opened:
         where: the device, or how many ranks on which.
         backend: what runs the networks.
         precision: of the convolutions.
+        layout: what the data set was recognised as.
     """
 
     models: int
@@ -40,6 +41,7 @@ class Opened:
     where: str
     backend: str
     precision: str
+    layout: str = ""
 
 
 @dataclass(frozen=True)

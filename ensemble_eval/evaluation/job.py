@@ -173,7 +173,7 @@ class _Stored:
 
 
 def _watch(folder: RunFolder, timeout: float, place: Place) -> Watch:
-    shards = deal(len(folder.images), place.world, place.session)
+    shards = deal(len(folder.images), place.world, place.session, folder.blocks)
     return Watch([{folder.images[position] for position in shard} for shard in shards], timeout)
 
 
@@ -185,7 +185,9 @@ def _opening(
     padding = padding_warnings(settings.batch_size, settings.crops, images, processes)
     yield from map(Warned, (*sources.warnings, *padding))
     models = len(sources.ensemble.members)
-    yield Opened(models, settings.crops, images, where, sources.backend, settings.precision)
+    yield Opened(
+        models, settings.crops, images, where, sources.backend, settings.precision, sources.dataset.layout
+    )
     for name in folder.progress.damaged:
         yield Warned(f"{name} had changed since it was written; its images are done again")
     yield Begun(len(folder.progress.done), images)

@@ -17,6 +17,7 @@ from ensemble_eval.backends.selection import SelectedOutputs
 from ensemble_eval.crops.schemes import CROP_SIZE, schemes_up_to
 from ensemble_eval.datasets.items import Dataset, is_hidden
 from ensemble_eval.datasets.opening import open_dataset
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.function_member import FunctionMember
@@ -75,9 +76,20 @@ def open_sources(settings: RunSettings) -> Sources:
         InputError: whatever cannot be used, in one sentence with the remedy.
     """
     ensemble = open_ensemble(settings.ensemble, settings.models)
-    dataset = open_dataset(settings.dataset, ensemble.classes, settings.labels, leaving_out=settings.out)
+    dataset = open_dataset(
+        settings.dataset,
+        ensemble.classes,
+        settings.labels,
+        layout=settings.layout,
+        blacklist=settings.blacklist,
+        subset_classes=settings.subset_classes,
+        limit=settings.limit,
+        sample=settings.sample,
+        seed=settings.seed,
+        leaving_out=settings.out,
+    )
     sources = sources_of(ensemble, dataset, settings)
-    missing = _missing_classes(ensemble, dataset) if settings.labels is None else ()
+    missing = _missing_classes(ensemble, dataset) if settings.labels is None and not dataset.scope.part else ()
     return replace(sources, warnings=(*sources.warnings, *missing))
 
 
@@ -89,6 +101,8 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
     """
     _check(settings)
     _refuse_labels_beyond(ensemble.classes.count, dataset)
+    if settings.decides and not dataset.scope.labelled:
+        raise InputError("`until_decided` needs labels, and the images have none; run them in full")
     backend = choose_backend(settings.backend, choose_device(settings.device))
     weights = {
         member.name: member_sha256(member)
@@ -201,6 +215,7 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         arguments: what `run.json` is to say of how the run was asked for.
     """
     ensemble, dataset = sources.ensemble, sources.dataset
+    _refuse_surface_of(settings, dataset.scope)
     if settings.surface and ensemble.classes.count > MOST_CLASSES:
         raise InputError(
             f"`surface` stores ranks among at most {MOST_CLASSES} classes, not {ensemble.classes.count}"
@@ -228,15 +243,25 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         # A folder of checkpoints has no manifest; its members are in the run's key.
         manifest_sha256=sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
         ignored_files=dataset.ignored,
+        layout=dataset.layout,
     )
     return RunFolder(out, key, dataset, start)
 
 
+def _refuse_surface_of(settings: Settings, scope: Scope) -> None:
+    if settings.surface and (scope.several_labels or scope.counted_classes is not None or not scope.labelled):
+        raise InputError(
+            "`surface` ranks one label of each image among all classes; leave it out, or give one label for each "
+            'image and `subset_classes="all"`'
+        )
+
+
 def _refuse_labels_beyond(num_classes: int, dataset: Dataset) -> None:
     for item in dataset.items:
-        if item.label >= num_classes:
+        label = max(dataset.labels_of(item.id, item.label), default=0)
+        if label >= num_classes:
             raise InputError(
-                f"the label of {item.id} is {item.label}, and the ensemble has {num_classes} classes; "
+                f"the label of {item.id} is {label}, and the ensemble has {num_classes} classes; "
                 f"labels run from 0 to {num_classes - 1}"
             )
 
@@ -313,7 +338,12 @@ def _missing_classes(ensemble: Ensemble, dataset: Dataset) -> Iterator[str]:
     """ImageNet's class folders are known without a class list, so that a subset could pass for the whole."""
     there = len({item.label for item in dataset.items})
     if ensemble.classes.names is None and there < ensemble.classes.count:
+        ranked = (
+            'labels are ranked among all classes, and among the subset\'s own with `subset_classes="dataset"`'
+            if dataset.scope.counted_classes is None
+            else "labels are ranked among its own classes"
+        )
         yield (
             f"the images are of {there} of the {ensemble.classes.count} classes of {ensemble.classes.source}; "
-            "the errors are those of this subset"
+            f"the errors are those of this subset, and {ranked}"
         )

@@ -25,6 +25,7 @@ from ensemble_eval.results.parts import Execution
 from ensemble_eval.results.rows import decision_rows, prediction_rows
 from ensemble_eval.results.run_record import versions
 from ensemble_eval.scoring.chance import ChanceWatch
+from ensemble_eval.scoring.metrics import counted_of
 from ensemble_eval.settings import Settings
 
 # Enough to keep the workers busy while the engine is at one image, and the engine while it puts a batch together.
@@ -37,10 +38,12 @@ Result = ImageScores | ImageDecisions | UnreadableImage
 def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine[ImageScores | ImageDecisions]:
     """The engine that runs the members over images of these inputs, for scores in full or for decisions."""
     members, num_classes = len(inputs.members), inputs.ensemble.classes.count
+    dataset = inputs.dataset
 
     def pool_image(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
         if settings.decides:
-            return DecidedImage(image, members, num_classes, settings.decides)
+            labels = dataset.labels_of(image.id, image.label)
+            return DecidedImage(image, members, num_classes, settings.decides, labels, counted_of(dataset.scope))
         return ScoredImage(image, members, num_classes, with_crop_ranks=settings.surface)
 
     batch_size = settings.batch_size or default_batch_size(inputs.device)
@@ -181,7 +184,7 @@ class Run:
         that is still at it.
         """
         place, items, progress = self._place, self.inputs.dataset.items, self.folder.progress
-        mine = set(deal(len(items), place.world, place.session)[place.rank])
+        mine = set(deal(len(items), place.world, place.session, self.inputs.dataset.blocks)[place.rank])
         if place.world == 1 or place.role is Role.WORKER:
             return [position for position in sorted(mine) if items[position].id not in progress.done]
         again = progress.unreadable.keys() if place.reports else frozenset[str]()
@@ -201,13 +204,22 @@ class Run:
             rows = list(self._rows(result))
             buffer.add(result.id, rows, result.passes, result.all_passes)
             passes += result.passes
-            self._remarks += self._chance.add(*_first_decisions(result))
+            if self.inputs.dataset.scope.labelled:
+                self._remarks += self._chance.add(*_first_decisions(result))
         return Step(done, step.images, passes, unreadable)
 
     def _rows(self, result: ImageScores | ImageDecisions) -> Iterator[dict[str, Any]]:
+        dataset = self.inputs.dataset
+        labels = dataset.labels_of(result.id, result.label)
         if isinstance(result, ImageDecisions):
-            return decision_rows(result, self.folder.members)
-        return prediction_rows(result, self.folder.members, with_scores=self.settings.with_scores)
+            return decision_rows(result, self.folder.members, labels)
+        return prediction_rows(
+            result,
+            self.folder.members,
+            with_scores=self.settings.with_scores,
+            labels=labels,
+            counted=counted_of(dataset.scope),
+        )
 
 
 def _first_decisions(result: ImageScores | ImageDecisions) -> tuple[Sequence[bool | None], Sequence[float] | None]:

@@ -6,9 +6,10 @@ others, so all of them agree on it, and the output folder is all they share.
 
 import enum
 import hashlib
+import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ensemble_eval.errors import InputError
@@ -92,11 +93,22 @@ def find_place(environment: Mapping[str, str] = os.environ, *, srun: bool = True
     return Place()
 
 
-def deal(count: int, world: int, session: str) -> list[list[int]]:
+def deal(count: int, world: int, session: str, blocks: Sequence[int] = ()) -> list[list[int]]:
     """Deal the positions 0 … count - 1 to `world` ranks, none twice and none padded, each rank's ascending.
 
     They are shuffled first, differently in every session: what a dead rank left over is then shared by all.
+
+    Args:
+        count: of the positions.
+        world: how many ranks.
+        session: of this start.
+        blocks: lengths of the runs of positions that go to one rank as a whole; empty to deal each by itself.
     """
+    if blocks:
+        ends = list(itertools.accumulate(blocks))
+        hands = deal(len(blocks), world, session)
+        runs = [range(end - length, end) for end, length in zip(ends, blocks, strict=True)]
+        return [[place for block in hand for place in runs[block]] for hand in hands]
     order = sorted(range(count), key=lambda place: hashlib.sha256(f"{session} {place}".encode()).digest())
     return [sorted(order[rank::world]) for rank in range(world)]
 

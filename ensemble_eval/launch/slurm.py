@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ensemble_eval.datasets.patterns import expanded, is_pattern
 from ensemble_eval.errors import InputError
+from ensemble_eval.settings import UNLABELLED
 
 # Ahead of the time limit: enough to write, and for the queue to take the job back.
 _SIGNAL_SECONDS = 120
@@ -143,8 +145,9 @@ def require_inputs(dataset: Path, ensembles: Iterable[Path], labels: Path | None
     Raises:
         InputError: it names the first path that does not exist.
     """
-    inputs = [("data set", dataset), *(("ensemble", ensemble) for ensemble in ensembles)]
-    inputs += [("file of labels", labels)] if labels is not None else []
+    datasets = expanded(dataset) if is_pattern(dataset) else [dataset]
+    inputs = [("data set", datasets[0]), *(("ensemble", ensemble) for ensemble in ensembles)]
+    inputs += [("file of labels", labels)] if labels is not None and str(labels) != UNLABELLED else []
     for what, path in inputs:
         if not path.exists():
             raise InputError(f"the {what} {path} does not exist; check the path")

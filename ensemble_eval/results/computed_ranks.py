@@ -12,7 +12,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.results.encoding import columns_of
 from ensemble_eval.results.reading import Results
 from ensemble_eval.results.selections import Selection
-from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.scoring.metrics import best_rank, counted_of
 
 
 def computed_ranks(results: Results, selections: Sequence[Selection]) -> pd.DataFrame:
@@ -27,15 +27,18 @@ def computed_ranks(results: Results, selections: Sequence[Selection]) -> pd.Data
     """
     _require_scores(results, selections[0])
     rows = []
-    for table in results.tables(["image", "member", "crops", "label", "scores"]):
+    counted = counted_of(results.key.scope)
+    label_column = "labels" if results.key.scope.several_labels else "label"
+    for table in results.tables(["image", "member", "crops", label_column, "scores"]):
         for crops in results.crops:
             of_member = {name: rows_of(table, name, crops) for name in results.members}
-            labels = of_member[results.members[0]]["label"].to_numpy()
+            found_labels = of_member[results.members[0]][label_column].to_pylist()
+            labels = [each if isinstance(each, list) else [each] for each in found_labels]
             images = of_member[results.members[0]]["image"]
             scores = {name: score_matrix(found) for name, found in of_member.items()}
             for each in selections:
                 mean = np.stack([scores[name] for name in each.members]).mean(axis=0, dtype=np.float64)
-                ranks = [label_rank(*pair) for pair in zip(mean, labels, strict=True)]
+                ranks = [best_rank(*pair, counted) for pair in zip(mean, labels, strict=True)]
                 rows.append(pd.DataFrame({"image": images, "member": each.label, "crops": crops, "rank": ranks}))
     return pd.concat(rows)
 

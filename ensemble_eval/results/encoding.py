@@ -13,6 +13,8 @@ from ensemble_eval.results.key import RunKey
 from ensemble_eval.results.parts import CROP_RANK_COLUMNS, DECISION_COLUMNS, METADATA_KEY, Part
 
 _ROW = [("image", pa.string()), ("member", pa.string()), ("crops", pa.int32()), ("label", pa.int32())]
+# Only where images may have several, of which `label` is the first.
+_SEVERAL_LABELS = [("labels", pa.list_(pa.int32()))]
 _RANKS = [
     ("rank", pa.int32()),
     ("top5", pa.list_(pa.int32())),
@@ -58,6 +60,7 @@ def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _schema(key: RunKey) -> pa.Schema:
+    row = _ROW + (_SEVERAL_LABELS if key.scope.several_labels else [])
     if key.until_decided:
-        return pa.schema(_ROW + _DECISIONS)
-    return pa.schema(_ROW + _RANKS + (_SCORES if key.scores else []) + (_CROP_RANKS if key.surface else []))
+        return pa.schema(row + _DECISIONS)
+    return pa.schema(row + _RANKS + (_SCORES if key.scores else []) + (_CROP_RANKS if key.surface else []))

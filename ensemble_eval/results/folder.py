@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.listing import changes_since, write_listing
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import EnsembleEvalError, InputError, first_names
 from ensemble_eval.files import require_could_be_written, write_atomically
 from ensemble_eval.reports import text as report_text
@@ -16,6 +17,7 @@ from ensemble_eval.results import run_record
 from ensemble_eval.results.key import AnotherRunError, RunKey
 from ensemble_eval.results.parts import PREDICTIONS_FOLDER
 from ensemble_eval.results.store import Progress, Store
+from ensemble_eval.results.submission import submission_of
 from ensemble_eval.scoring.table3 import Gain, Row, gain, one_model_member, table3
 
 if TYPE_CHECKING:
@@ -27,13 +29,15 @@ class Outcome:
     """What a finished run found. As text it is one line about the last row of its table.
 
     Attributes:
-        rows: Rows of Table 3, models ascending, then crops.
+        rows: Rows of Table 3, models ascending, then crops; none for images without labels.
         gain: How the last row's top-5 error compares to the first's; None where there is but one row.
-        one_model_member: The member whose rows stand for one model.
+        one_model_member: The member whose rows stand for one model; empty for images without labels.
         unreadable: The images that could not be read, and why. They are not counted.
         passes: How many crops went through members.
         passes_saved: How many more there would have been in a run that does not stop when decided.
-        table: The path of `table3.csv`; the other results lie beside it.
+        table: The path of `table3.csv`, or of `submission.txt` for images without labels; the other results lie
+            beside it.
+        scope: What the errors are counted over.
     """
 
     rows: list[Row]
@@ -43,8 +47,11 @@ class Outcome:
     passes: int
     passes_saved: int
     table: Path
+    scope: Scope = Scope()  # noqa: RUF009 (it is frozen)
 
     def __str__(self) -> str:
+        if not self.rows:
+            return f"the images have no labels; what was predicted was written to {self.table}"
         last = self.rows[-1]
         unreadable = f", {len(self.unreadable)} more unreadable" if self.unreadable else ""
         return (
@@ -69,6 +76,7 @@ class RunFolder:
     def __init__(self, out: Path, key: RunKey, dataset: Dataset, start: run_record.Record) -> None:
         self.out = out
         self.images = tuple(item.id for item in dataset.items)
+        self.blocks = dataset.blocks
         self._dataset = dataset
         self.members: tuple[str, ...] = key.member_names
         self._key = key
@@ -183,8 +191,16 @@ def write_tables(
     write_atomically(out / run_record.UNREADABLE_FILE, report_text.unreadable_csv(unreadable.items()).encode())
     if not progress.done:
         raise InputError(f"none of the images could be read; {out / run_record.UNREADABLE_FILE} says why")
+    saved = progress.all_passes - progress.passes
+    scope = store.key.scope
     predictions = store.outcomes()
     _require_each_once(predictions, progress)
+    if not scope.labelled:
+        submission = out / run_record.SUBMISSION_FILE
+        text = json.dumps({**record, "one_model_member": None, "gain": None}, indent=2) + "\n"
+        write_atomically(out / run_record.RECORD_FILE, text.encode())
+        write_atomically(submission, submission_of(store, members, unreadable).encode())
+        return Outcome([], None, "", unreadable, progress.passes, saved, submission, scope)
     rows = table3(predictions, members)
     best = one_model_member(predictions, members)
     # A single row has nothing to be compared to but itself.
@@ -195,8 +211,7 @@ def write_tables(
     write_atomically(out / run_record.RECORD_FILE, text.encode())
     table = out / run_record.TABLE_FILE
     write_atomically(table, report_text.table3_csv(rows).encode())
-    saved = progress.all_passes - progress.passes
-    return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table)
+    return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table, scope)
 
 
 def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Ensemble
 
@@ -50,6 +51,7 @@ class RunKey:
         images: how many the data set has.
         members: in the ensemble's order.
         surface: whether the label's ranks in other means over the same crops and members are stored.
+        scope: what errors are counted over; it also says which columns of labels are stored.
     """
 
     crops: int
@@ -64,6 +66,7 @@ class RunKey:
     images: int
     members: tuple[MemberKey, ...]
     surface: bool = False
+    scope: Scope = Scope()  # noqa: RUF009 (it is frozen)
 
     @property
     def member_names(self) -> tuple[str, ...]:
@@ -73,6 +76,10 @@ class RunKey:
     def to_json(self) -> dict[str, Any]:
         """The key as parts and `run.json` hold it: flat, with an entry `member NAME` for each member."""
         flat = {**vars(self), "until_decided": list(self.until_decided), "members": list(self.member_names)}
+        # What is usual is not said, as earlier versions knew nothing else.
+        flat["scope"] = self.scope.to_json()
+        if not flat["scope"]:
+            del flat["scope"]
         for member in self.members:
             flat[f"member {member.name}"] = {name: value for name, value in vars(member).items() if name != "name"}
         return flat
@@ -91,6 +98,7 @@ class RunKey:
         fields = dict(flat)
         fields["members"] = tuple(MemberKey(name=name, **fields.pop(f"member {name}")) for name in flat["members"])
         fields["until_decided"] = tuple(flat["until_decided"])
+        fields["scope"] = Scope.from_json(flat.get("scope", {}))
         types = sorted({device.partition(":")[0] for device in devices})
         return cls(**{"device_type": " and ".join(types) or None, **fields})
 
@@ -178,6 +186,7 @@ def run_key(
         dataset=dataset.sha256,
         images=len(dataset.items),
         members=members,
+        scope=dataset.scope,
     )
     # As it will be read back: JSON makes lists of tuples.
     return RunKey.from_json(json.loads(json.dumps(key.to_json())))

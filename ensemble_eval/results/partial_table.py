@@ -70,7 +70,7 @@ class PartialTable:
 
 
 def read_partial_table(out: Path) -> PartialTable | None:
-    """Read the table of the images that are stored; None while there are none.
+    """Read the table of the images that are stored; None while there are none, and where they have no labels.
 
     Only the ends of the parts and the columns of the ranks are read, so parts may be added meanwhile.
 
@@ -82,7 +82,7 @@ def read_partial_table(out: Path) -> PartialTable | None:
 
     found = read_parts(out, whole=False)
     progress = combine(found.by_name)
-    if found.key is None or not progress.done:
+    if found.key is None or not found.key.scope.labelled or not progress.done:
         return None
     try:
         rows = pa.concat_tables(read_rows(out, found.by_name, outcome_columns(found.key))).to_pandas()

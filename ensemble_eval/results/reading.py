@@ -144,7 +144,7 @@ class Results:
         return self.missing == 0
 
     def require_table(self, *, partial: bool = False) -> None:
-        """Refuse the results of an unfinished run, or of one that could read no image.
+        """Refuse the results of an unfinished run, or of one that could read no image or had no labels.
 
         Args:
             partial: images may be missing.
@@ -152,6 +152,8 @@ class Results:
         Raises:
             InputError: it says how many images are missing, and names the first of them.
         """
+        if not self.key.scope.labelled:
+            raise InputError(f"the images of {self.folder} have no labels, so there are no errors to count")
         if self.missing and not partial:
             named = first_names(self.missing_images or ())
             damaged = f"{len(self.damaged)} parts are damaged" if self.damaged else ""
@@ -162,6 +164,8 @@ class Results:
             )
         if not self.images:
             raise InputError(f"no image in {self.folder} has predictions, so there is no table")
+        if not self.key.scope.labelled:
+            raise InputError(f"the images in {self.folder} have no labels, so there is no table of errors")
 
     def predictions(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The stored predictions, sorted by image: one row per image, member and scheme.

@@ -18,6 +18,7 @@ Record = Mapping[str, Any]
 RECORD_FILE = "run.json"
 TABLE_FILE = "table3.csv"
 UNREADABLE_FILE = "unreadable.csv"
+SUBMISSION_FILE = "submission.txt"
 # Nobody is at one of these for this long.
 _LEFTOVER_SECONDS = 3600.0
 _PACKAGES = ("ensemble-eval", "torch", "torchvision", "pillow", "numpy", "pandas", "pyarrow", "openvino")
@@ -32,18 +33,22 @@ def versions() -> dict[str, str]:
     return found
 
 
-def of_start(*, arguments: Mapping[str, Any], manifest_sha256: str | None, ignored_files: Sequence[str]) -> Record:
+def of_start(
+    *, arguments: Mapping[str, Any], manifest_sha256: str | None, ignored_files: Sequence[str], layout: str
+) -> Record:
     """The part of `run.json` that only the start of a run knows; its stored parts do not hold it.
 
     Args:
         arguments: of the command, by name.
         manifest_sha256: of the file; None if the ensemble is a folder of checkpoints.
         ignored_files: below the data set that took no part.
+        layout: what the data set was recognised as.
     """
     return {
         "arguments": {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()},
         "manifest_sha256": manifest_sha256,
         "ignored_files": list(ignored_files),
+        "layout": layout,
     }
 
 
@@ -54,7 +59,7 @@ def start_in(records: Iterable[Record]) -> Record:
         records: of one run, best first.
     """
     known = next((record for record in records if record.get("arguments") is not None), {})
-    return {name: known.get(name) for name in ("arguments", "manifest_sha256", "ignored_files")}
+    return {name: known.get(name) for name in ("arguments", "manifest_sha256", "ignored_files", "layout")}
 
 
 def facts(key: RunKey, start: Record) -> Record:
@@ -73,6 +78,8 @@ def facts(key: RunKey, start: Record) -> Record:
         "weights_sha256": {member.name: member.weights for member in key.members},
         "dataset_sha256": key.dataset,
         "ignored_files": start["ignored_files"],
+        "layout": start["layout"],
+        "counted": list(key.scope.sentences()),
     }
 
 
@@ -145,11 +152,11 @@ def refuse_file(out: Path) -> None:
 
 def remove_leftovers(out: Path) -> None:
     """Remove what a process left that was killed while it wrote one of these files."""
-    for name in (RECORD_FILE, TABLE_FILE, UNREADABLE_FILE):
+    for name in (RECORD_FILE, TABLE_FILE, UNREADABLE_FILE, SUBMISSION_FILE):
         files.remove_leftovers(out, f"{name}.", time.time() - _LEFTOVER_SECONDS)
 
 
 def clear(out: Path) -> None:
     """Remove the files that a run writes at its end."""
-    for name in (RECORD_FILE, TABLE_FILE, UNREADABLE_FILE):
+    for name in (RECORD_FILE, TABLE_FILE, UNREADABLE_FILE, SUBMISSION_FILE):
         (out / name).unlink(missing_ok=True)

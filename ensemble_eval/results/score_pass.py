@@ -42,6 +42,12 @@ def require_scores(results: Results, what: str) -> None:
     Raises:
         UnavailableError: it says which option keeps the scores.
     """
+    scope = results.key.scope
+    if scope.several_labels or scope.counted_classes is not None:
+        raise UnavailableError(
+            f"{what} rank one label among all classes, and this run counts "
+            f"{'several labels for an image' if scope.several_labels else 'some of the classes only'}"
+        )
     if "scores" in columns_of(results.key):
         return
     why = (

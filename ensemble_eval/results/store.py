@@ -84,6 +84,11 @@ class Store:
         self._known: dict[str, Part] = {}
         self._opened_with: frozenset[str] = frozenset()
 
+    @property
+    def key(self) -> RunKey:
+        """What the results depend on."""
+        return self._key
+
     def open(self) -> Progress:
         """Read all parts in full; those whose bytes changed are renamed away from the readers' sight.
 

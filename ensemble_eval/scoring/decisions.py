@@ -4,6 +4,8 @@ Every pass adds one softmax vector, so it adds a mass of 1 and takes none away. 
 lift the label's rivals, or the label itself, by that mass at most. Pure numpy.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,3 +40,39 @@ def decided_top_k(
     is_in = to_lift > mass
     is_out = own + mass < strongest.min(axis=1)
     return [True if is_in[row] else False if is_out[row] else None for row in range(len(sums))]
+
+
+def any_decided_top_k(
+    sums: NDArray[np.float64],
+    labels: Sequence[int],
+    remaining: NDArray[np.float64],
+    k: int,
+    counted: NDArray[np.intp] | None = None,
+) -> list[bool | None]:
+    """As `decided_top_k`, for images that are right if any of several labels is among the k best.
+
+    Args:
+        sums: see `decided_top_k`.
+        labels: class indices, at least one.
+        remaining: see `decided_top_k`.
+        k: see `decided_top_k`.
+        counted: the class indices that labels are ranked among, ascending; None for all. The mass to come may go
+            to any of them, so that what is certain among some classes needs no more than the same rule. A label
+            that is not among them is out.
+    """
+    among = list(labels)
+    if counted is not None:
+        sums = sums[:, counted]
+        among = [int(np.searchsorted(counted, label)) for label in labels if label in counted]
+    by_label = [decided_top_k(sums, label, remaining, k) for label in among]
+    return (
+        [_any(label_by_label) for label_by_label in zip(*by_label, strict=True)]
+        if by_label
+        else [False] * len(sums)
+    )
+
+
+def _any(decisions: Sequence[bool | None]) -> bool | None:
+    if True in decisions:
+        return True
+    return None if None in decisions else False

@@ -106,27 +106,54 @@ def test_a_class_list_orders_folders_named_by_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "sort_as_numbers"),
+    "names",
     [
-        ([f"{index}" for index in range(10)], True),
-        ([f"{index}" for index in range(11)], False),
-        ([f"{index}" for index in range(1, 11)], False),
-        (["1", "2", "10"], False),
-        (["9", "10"], False),
-        (["1", "10", "100"], True),
-        ([f"{index:02}" for index in range(1, 11)], True),
-        (["1", "10", "2", "x"], True),
+        [f"{index}" for index in range(11)],
+        ["1", "2", "10"],
+        ["9", "10"],
+        ["1", "10", "100"],
+        [f"{index:02}" for index in range(1, 11)],
+        ["1", "10", "2", "x"],
     ],
 )
-def test_folders_named_by_numbers_are_refused_where_text_sorts_them_otherwise(
-    tmp_path: Path, names: list[str], sort_as_numbers: bool
-) -> None:
+def test_folders_named_by_numbers_are_sorted_as_numbers(tmp_path: Path, names: list[str]) -> None:
     _write(tmp_path, *(f"{name}/a.png" for name in names))
-    if sort_as_numbers:
-        assert open_class_folders(tmp_path).class_names == tuple(names)
-        return
-    with pytest.raises(InputError, match="sort as text"):
-        open_class_folders(tmp_path)
+    assert open_class_folders(tmp_path).class_names == tuple(names)
+
+
+def _labels_by_folder(root: Path, class_names: Sequence[str]) -> dict[str, int]:
+    return {item.id.partition("/")[0]: item.label for item in open_class_folders(root, class_names).items}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_numbered_folder_for_each_class_stands_for_the_classes_in_their_order(
+    tmp_path: Path, first: int
+) -> None:
+    names = [f"class {chr(97 + index)}" for index in range(12)]
+    _write(tmp_path, *(f"{number}/a.png" for number in range(first, first + 12)))
+    expected = {str(number): number - first for number in range(first, first + 12)}
+    assert _labels_by_folder(tmp_path, names) == expected
+
+
+def test_some_numbered_folders_are_indices_if_there_is_a_folder_0(tmp_path: Path) -> None:
+    _write(tmp_path, "0/a.png", "2/a.png", "10/a.png")
+    assert _labels_by_folder(tmp_path, list("abcdefghijkl")) == {"0": 0, "2": 2, "10": 10}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "sentence"),
+    [
+        (["1", "2", "10"], "3 folders are named by the numbers 1 to 10, which are not the indices of 12 classes"),
+        (["0", "12"], "numbers 0 to 12, which are not the indices of 12 classes from 0 on; name them in the"),
+        (["0", "1", "01"], "the folders 01 and 1 are of one number; rename one of them"),
+    ],
+)
+def test_numbered_folders_that_may_count_from_0_or_from_1_are_refused(
+    tmp_path: Path, numbers: list[str], sentence: str
+) -> None:
+    _write(tmp_path, *(f"{number}/a.png" for number in numbers))
+    with pytest.raises(InputError, match=sentence):
+        open_class_folders(tmp_path, list("abcdefghijkl"))
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_a_supervisor_tells_what_its_ranks_store_and_stops_them_when_it_is_left(
 
     with contextlib.closing(evaluate(settings, Place(), StopRequests(), words)) as job:
         told = list(job)
-    assert told[0] == Opened(1, 10, setup.images, "2 ranks on cpu", "torch", "float32")
+    assert told[0] == Opened(1, 10, setup.images, "2 ranks on cpu", "torch", "float32", "class folders")
     [begun] = [event for event in told if isinstance(event, Begun)]
     assert begun.images_done < setup.images
     *_, last, finished = told

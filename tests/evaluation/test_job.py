@@ -31,7 +31,7 @@ def events(settings: RunSettings, place: Place = Place()) -> list[Event]:  # noq
 def test_one_process_tells_what_it_does_in_order(settings: RunSettings) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     opened, begun, *progressed, finished = events(settings)
-    assert opened == Opened(2, 1, IMAGES, "cpu", "torch", "float32")
+    assert opened == Opened(2, 1, IMAGES, "cpu", "torch", "float32", "class folders")
     assert begun == Begun(0, IMAGES)
     assert progressed == [Step(done, IMAGES, 2 * done, 0) for done in range(1, IMAGES + 1)]
     assert isinstance(finished, Finished)
@@ -59,7 +59,7 @@ def test_of_several_ranks_only_the_one_that_reports_tells_of_all(settings: RunSe
     else:
         where, done, told = "2 ranks", 3, events(settings, Place(0, 2, role=role))
     *rest, finished = [event for event in told if not isinstance(event, Warned | Step)]
-    assert rest == [Opened(2, 1, IMAGES, where, "torch", "float32"), Begun(done, IMAGES)]
+    assert rest == [Opened(2, 1, IMAGES, where, "torch", "float32", "class folders"), Begun(done, IMAGES)]
     assert isinstance(finished, Finished)
 
 

@@ -29,7 +29,8 @@ def _val(root: Path, classes: int) -> Path:
 def test_a_subset_of_imagenets_classes_is_said_to_be_one(tmp_path: Path, imagenet: Path) -> None:
     sources = open_sources(RunSettings(dataset=_val(tmp_path / "val", 3), ensemble=imagenet))
     assert sources.warnings == (
-        "the images are of 3 of the 1000 classes of imagenet-1k; the errors are those of this subset",
+        "the images are of 3 of the 1000 classes of imagenet-1k; the errors are those of this subset, and labels "
+        'are ranked among all classes, and among the subset\'s own with `subset_classes="dataset"`',
     )
     assert open_sources(RunSettings(dataset=_val(tmp_path / "whole", 1000), ensemble=imagenet)).warnings == ()
     labels = tmp_path / "labels.csv"

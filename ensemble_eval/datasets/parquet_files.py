@@ -1,0 +1,289 @@
+"""Parquet files with the bytes of images, as the Hugging Face hub stores them."""
+
+import hashlib
+import json
+import posixpath
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from ensemble_eval.datasets.byte_ranges import ByteRange, Container, container_of
+from ensemble_eval.datasets.items import NO_LABEL, Dataset, refuse_undecodable
+from ensemble_eval.errors import InputError, UnreadableImageError, first_line, first_names
+from ensemble_eval.files import open_regular
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+# Threads are at one or two of them at any moment, because images are read in order.
+_GROUPS_IN_MEMORY = 2
+_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})")
+
+
+@dataclass(frozen=True)
+class ParquetItem:
+    """An image in a row of a Parquet file; see `Item`."""
+
+    id: str
+    label: int
+    row: int
+    group: "_RowGroup" = field(repr=False)
+
+    def read(self) -> bytes:
+        """See `Item`. The row's group is read for it, unless one of its last neighbours was read just now."""
+        try:
+            data = self.group.images()[self.row].as_py()
+        except Exception as error:
+            # pyarrow's own errors are many, and memory may be short.
+            raise UnreadableImageError(f"cannot be read ({first_line(error)})") from error
+        if not isinstance(data, bytes):
+            raise UnreadableImageError("has no bytes in its row")
+        return data
+
+    def digest(self) -> bytes:
+        """Of the row's place and the ends of its group's packed images: unpacking them would read everything."""
+        return hashlib.sha256(self.group.digest + str(self.row).encode()).digest()
+
+
+class _Cache:
+    """The row groups that were read last, for the threads of a process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._groups: OrderedDict[int, Future[Any]] = OrderedDict()
+
+    def images(self, group: "_RowGroup") -> "pa.ChunkedArray":
+        """The images of a group, read by the first thread that asks, while the others wait for it."""
+        with self._lock:
+            found = self._groups.get(id(group))
+            is_first = found is None
+            if found is None:
+                found = self._groups[id(group)] = Future()
+            self._groups.move_to_end(id(group))
+            while len(self._groups) > _GROUPS_IN_MEMORY:
+                self._groups.popitem(last=False)
+        if is_first:
+            try:
+                found.set_result(group.read())
+            except BaseException as error:
+                found.set_exception(error)
+                with self._lock:
+                    # A network drive may come back.
+                    self._groups.pop(id(group), None)
+        return found.result()
+
+
+class _RowGroup:
+    """One group of rows of a file.
+
+    Args:
+        metadata: the file's footer, so that it is not read again for each group.
+        number: of the group in its file.
+        column: the names that lead to the bytes of the images.
+        packed: where they lie in the file, compressed.
+        cache: of the data set.
+    """
+
+    def __init__(
+        self, metadata: "pq.FileMetaData", number: int, column: Sequence[str], packed: ByteRange, cache: _Cache
+    ) -> None:
+        self._metadata = metadata
+        self._number = number
+        self._column = column
+        self._packed = packed
+        self._cache = cache
+
+    def images(self) -> "pa.ChunkedArray":
+        """The bytes of its images."""
+        return self._cache.images(self)
+
+    def read(self) -> "pa.ChunkedArray":
+        """As `images`, from the file."""
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+
+        with self._packed.container.reopened() as file, pq.ParquetFile(file, metadata=self._metadata) as parquet:
+            table = parquet.read_row_group(self._number, columns=[".".join(self._column)], use_threads=False)
+        column = table[self._column[0]]
+        return pc.struct_field(column, self._column[1]) if len(self._column) > 1 else column
+
+    @cached_property
+    def digest(self) -> bytes:
+        """As `Item.digest`, of its images as they are packed in the file."""
+        return self._packed.digest()
+
+
+def open_parquet(
+    paths: Sequence[Path], num_classes: int, class_names: Sequence[str], *, labelled: bool = True
+) -> Dataset:
+    """List the images of Parquet files without reading them.
+
+    An image's id is the name of the Parquet file without suffix, then the number of its row and, where the row has
+    it, the name of the image's file. The column `image` holds bytes, or structures of `bytes` and `path`. The
+    column `label` holds class indices; where the file names its classes and all these names are the
+    ensemble's, the names decide.
+
+    Args:
+        paths: of one split, all with the same columns.
+        num_classes: class indices run from 0 to `num_classes - 1`.
+        class_names: in index order.
+        labelled: whether the labels in the files count; otherwise the images have none yet.
+
+    Raises:
+        InputError: a file is damaged or missing, holds no bytes of images, or a label that is no class.
+    """
+    _refuse_mixed(paths)
+    cache, items, blocks = _Cache(), list[ParquetItem](), list[int]()
+    for path in sorted(paths, key=lambda path: f"{path.stem}/"):
+        refuse_undecodable(path.parent, [path.name])
+        try:
+            with open_regular(path, buffering=0) as file:
+                for rows in _items_of(path, file, cache, num_classes, class_names if labelled else None):
+                    items += rows
+                    blocks.append(len(rows))
+        except InputError:
+            raise
+        except Exception as error:
+            # pyarrow's own errors are many; some are Python's.
+            raise InputError(
+                f"{path} is no Parquet file, or is damaged or cut short ({first_line(error)}); get it again"
+            ) from error
+    if not items:
+        raise InputError(f"{paths[0]} has no rows; give the files that hold the images")
+    source = str(paths[0]) if len(paths) == 1 else f"{paths[0]} … {paths[-1].name}"
+    layout = f"Parquet, {len(paths)} files"
+    return Dataset(source, tuple(items), tuple(class_names), layout=layout, blocks=tuple(filter(None, blocks)))
+
+
+def _items_of(
+    path: Path, file: BinaryIO, cache: _Cache, num_classes: int, class_names: Sequence[str] | None
+) -> Iterator[list[ParquetItem]]:
+    """The images of each group of rows."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as parquet:
+        schema = parquet.schema_arrow
+        column, name_column = _image_column(path, schema)
+        to_index = None if class_names is None else _to_index(path, schema, num_classes, class_names)
+        container, first = container_of(path, file), 0
+        for number in range(parquet.num_row_groups):
+            packed = _packed_images(path, container, parquet.metadata.row_group(number), column)
+            wanted = [*(["label"] if to_index else []), *([".".join(name_column)] if name_column else [])]
+            rows = parquet.metadata.row_group(number).num_rows
+            table = parquet.read_row_group(number, columns=wanted, use_threads=False) if wanted else None
+            labels = [NO_LABEL] * rows
+            if table is not None and to_index:
+                labels = [to_index(first + row, label) for row, label in enumerate(table["label"].to_pylist())]
+            names = [""] * rows
+            if table is not None and name_column:
+                names = [_file_name(each) for each in table[name_column[0]].to_pylist()]
+            group = _RowGroup(parquet.metadata, number, column, packed, cache)
+            yield [
+                ParquetItem(f"{path.stem}/{first + row:08d}{names[row]}", labels[row], row, group)
+                for row in range(rows)
+            ]
+            first += rows
+
+
+def _image_column(path: Path, schema: "pa.Schema") -> tuple[tuple[str, ...], tuple[str, ...] | None]:
+    """The names that lead to the images' bytes, and to the names of their files, if they are there."""
+    import pyarrow as pa
+
+    kind = schema.field("image").type if "image" in schema.names else None
+    if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        return ("image",), None
+    if kind is not None and pa.types.is_struct(kind):
+        inner = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
+        if "bytes" in inner and (pa.types.is_binary(inner["bytes"]) or pa.types.is_large_binary(inner["bytes"])):
+            return ("image", "bytes"), ("image", "path") if "path" in inner else None
+    raise InputError(
+        f"{path} has no column `image` with the bytes of images (there are {first_names(schema.names)}); store "
+        "the images themselves, as the Hugging Face hub does"
+    )
+
+
+def _packed_images(path: Path, container: Container, group: Any, column: Sequence[str]) -> ByteRange:
+    """Where the packed images of a group of rows lie in their file."""
+    for place in range(group.num_columns):
+        chunk = group.column(place)
+        if chunk.path_in_schema == ".".join(column):
+            if chunk.statistics is not None and group.num_rows and chunk.statistics.null_count == group.num_rows:
+                raise InputError(f"{path} holds the paths of images and not their bytes; store the bytes too")
+            starts = [start for start in (chunk.dictionary_page_offset, chunk.data_page_offset) if start]
+            return ByteRange(container, min(starts, default=0), chunk.total_compressed_size)
+    raise InputError(f"{path} has no bytes of images; store the images themselves")
+
+
+def _to_index(
+    path: Path, schema: "pa.Schema", num_classes: int, class_names: Sequence[str]
+) -> Callable[[int, object], int]:
+    """What makes a class index of the label in a row."""
+    if "label" not in schema.names:
+        raise InputError(
+            f'{path} has no column `label`; give `labels`, which are "none" for images without labels'
+        )
+    indices: Sequence[int] = range(num_classes)
+    if stored := _stored_names(schema):
+        by_name = {name: index for index, name in enumerate(class_names)}
+        if len(stored) != num_classes and not all(name in by_name for name in stored):
+            raise InputError(
+                f"{path} has labels of {len(stored)} classes ({first_names(stored)}), and the ensemble has "
+                f"{num_classes} of other names; use the data set that the classes belong to"
+            )
+        if all(name in by_name for name in stored):
+            indices = [by_name[name] for name in stored]
+
+    def index_of(row: int, label: object) -> int:
+        if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(indices):
+            unlabelled = ' (labels="none" takes images without labels)' if label in (None, -1) else ""
+            raise InputError(
+                f"{path}: the label of row {row} is {label!r}; it must be a class index from 0 to "
+                f"{len(indices) - 1}{unlabelled}"
+            )
+        return indices[label]
+
+    return index_of
+
+
+def _stored_names(schema: "pa.Schema") -> list[str]:
+    """The names of the classes that the Hugging Face library wrote beside the columns; empty where it did not."""
+    try:
+        described = json.loads((schema.metadata or {})[b"huggingface"])
+        names = described["info"]["features"]["label"]["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return []
+    return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def _file_name(row: object) -> str:
+    """What is added to an id: the name of the file that an image came from, which may tell its number."""
+    path = row.get("path") if isinstance(row, dict) else None
+    return f"-{posixpath.basename(path)}" if isinstance(path, str) and path else ""
+
+
+def _refuse_mixed(paths: Sequence[Path]) -> None:
+    """Refuse files of several splits, or not all files of one, as far as their names say so."""
+    found = [match for path in paths if (match := _SHARD.fullmatch(path.stem))]
+    splits = {match["split"] for match in found}
+    if len({path.stem for path in paths}) < len(paths):
+        raise InputError(
+            f"two of the files {paths[0]}, … have one name, so that their rows could not be told apart"
+        )
+    if len(splits) > 1 or 0 < len(found) < len(paths):
+        raise InputError(
+            f"{paths[0].parent} holds files of several data sets or splits ({first_names(sorted(splits))}); name "
+            f"those of one, such as '{paths[0].parent}/{min(splits)}-*.parquet'"
+        )
+    # One file by its name is what somebody asked for; of a folder or a pattern, some may be missing.
+    if len(paths) > 1 and found and len(found) < int(found[0]["count"]):
+        raise InputError(
+            f"only {len(found)} of the {int(found[0]['count'])} files {paths[0].parent / found[0]['split']}-* are "
+            "there; get the others too"
+        )

@@ -1,0 +1,200 @@
+"""Tar archives read where they lie: one pass over their headers, then each file's bytes by their offset."""
+
+import os
+import posixpath
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from ensemble_eval.datasets.byte_ranges import ByteRange, Container, container_of
+from ensemble_eval.datasets.items import refuse_undecodable
+from ensemble_eval.errors import InputError, UnreadableImageError, first_line
+from ensemble_eval.files import open_regular
+
+# A header is 512 bytes; long names and their kin take a few more. What claims more than this is damaged.
+_MAX_HEADER_BYTES = 1 << 20
+_BLOCK = tarfile.BLOCKSIZE
+# What undoes a compression, by the bytes that the compressed file begins with.
+_COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"(\xb5/\xfd": "unzstd"}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A regular file in a tar archive.
+
+    Attributes:
+        name: with forward slashes, and neither absolute nor with dots for folders.
+        stored: where its bytes lie in the archive.
+    """
+
+    name: str
+    stored: ByteRange
+
+
+@dataclass(frozen=True)
+class TarItem:
+    """An image in a tar archive; see `Item`."""
+
+    id: str
+    label: int
+    stored: ByteRange = field(repr=False)
+
+    def read(self) -> bytes:
+        """See `Item`."""
+        try:
+            return self.stored.read()
+        except Exception as error:
+            # Not OSError alone: memory may be short, too.
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise UnreadableImageError(f"cannot be read ({reason})") from error
+
+    def digest(self) -> bytes:
+        """See `Item`: the same as of the same image in a file of its own."""
+        return self.stored.digest()
+
+
+@dataclass(frozen=True)
+class Index:
+    """What a tar archive holds.
+
+    Attributes:
+        members: its regular files, in the archive's order.
+        ignored: names of what is none: links, devices, and files whose names lead out of the archive.
+    """
+
+    members: tuple[Member, ...]
+    ignored: tuple[str, ...]
+
+
+def read_index(path: Path) -> Index:
+    """Read the headers of a tar archive, and nothing of its files.
+
+    Raises:
+        InputError: it cannot be read, is compressed, damaged or cut short, or holds a file twice.
+    """
+    try:
+        with open_regular(path, buffering=0) as file:
+            _refuse_compressed(path, file)
+            return _index(container_of(path, file), file)
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise InputError(f"the archive {path} cannot be read ({reason}); check the path") from error
+
+
+def read_texts(path: Path, members: Sequence[Member], max_bytes: int) -> Iterator[str]:
+    """The text of some small files of one archive.
+
+    Raises:
+        InputError: one is larger than `max_bytes` or no UTF-8, or the archive cannot be read.
+    """
+    if not members:
+        return
+    try:
+        with members[0].stored.container.reopened() as file:
+            for member in members:
+                if member.stored.size > max_bytes:
+                    raise InputError(f"{path}: {member.name} has more than {max_bytes} bytes; is it a label?")
+                yield os.pread(file.fileno(), member.stored.size, member.stored.offset).decode()
+    except OSError as error:
+        raise InputError(f"the archive {path} cannot be read ({first_line(error)}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {member.name} is not UTF-8 text; mend it") from error
+
+
+def _refuse_compressed(path: Path, file: BinaryIO) -> None:
+    for magic, program in _COMPRESSED.items():
+        if os.pread(file.fileno(), len(magic), 0) == magic:
+            raise InputError(
+                f"{path} is compressed, so that its images cannot be read one by one; use `{program}` on it first"
+            )
+
+
+def _index(archive: Container, file: BinaryIO) -> Index:
+    members: dict[str, Member] = {}
+    ignored = []
+    for info in _headers(archive, file):
+        if info.isdir():
+            continue
+        name = _inner_name(info.name)
+        refuse_undecodable(archive.path, [info.name])
+        if name is None or not info.isreg() or info.issparse():
+            ignored.append(info.name)
+            continue
+        if name in members:
+            raise InputError(f"{archive.path} holds {name} twice; keep one of the two")
+        members[name] = Member(name, ByteRange(archive, info.offset_data, info.size))
+    return Index(tuple(members.values()), tuple(ignored))
+
+
+def _inner_name(name: str) -> str | None:
+    """A name as a path below the archive's root; None for one that leads elsewhere."""
+    if name.startswith("/") or ".." in name.split("/") or "\\" in name:
+        return None
+    inner = posixpath.normpath(name)
+    return None if inner in (".", "") else inner
+
+
+def _headers(archive: Container, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
+    """The headers in their order, each of which lies behind the one before and whose file is there in full."""
+    reader = cast(BinaryIO, _HeaderReader(file.fileno()))
+    end = -1
+    try:
+        with tarfile.open(fileobj=reader, mode="r:") as tar:
+            while (info := tar.next()) is not None:
+                # A size below zero would lead back to what was read, without an end.
+                if info.size < 0 or info.offset_data <= end or info.offset_data + info.size > archive.size:
+                    raise tarfile.ReadError(f"{info.name!r} does not lie where its header says")
+                end = info.offset_data
+                # They would pile up otherwise, a kilobyte for each image.
+                tar.members.clear()  # type: ignore[attr-defined]  # the stub leaves it out
+                yield info
+            rest = tar.offset
+    except InputError:
+        raise
+    except Exception as error:
+        # What a damaged header makes of tarfile is not documented: ValueError and RecursionError too.
+        raise InputError(
+            f"{archive.path} is no tar archive, or is damaged or cut short ({first_line(error)}); get it again"
+        ) from error
+    _refuse_unread(archive, file, rest)
+
+
+def _refuse_unread(archive: Container, file: BinaryIO, rest: int) -> None:
+    """Where tarfile finds no header it stops without a word: only zeros may follow, at least a block of them."""
+    position, found = rest, b""
+    while found := os.pread(file.fileno(), _MAX_HEADER_BYTES, position):
+        if found.strip(b"\0"):
+            raise InputError(
+                f"{archive.path} is damaged, or several archives in one: behind byte {rest} there is more that is "
+                "no file of it; get it again"
+            )
+        position += len(found)
+    if position - rest < _BLOCK:
+        raise InputError(f"{archive.path} ends without the mark of a tar's end, so it was cut short; get it again")
+
+
+class _HeaderReader:
+    """A tar file for tarfile, which would read as many bytes as a damaged header claims to have."""
+
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._position = 0
+
+    def tell(self) -> int:
+        """Where the next bytes are read."""
+        return self._position
+
+    def seek(self, position: int) -> int:
+        """Go to a byte, counted from the beginning."""
+        self._position = position
+        return position
+
+    def read(self, size: int = -1) -> bytes:
+        """At most as many bytes as a header may have."""
+        if not 0 <= size <= _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header claims {size} bytes")
+        data = os.pread(self._handle, size, self._position)
+        self._position += len(data)
+        return data
