@@ -152,8 +152,6 @@ class Results:
         Raises:
             InputError: it says how many images are missing, and names the first of them.
         """
-        if not self.key.scope.labelled:
-            raise InputError(f"the images of {self.folder} have no labels, so there are no errors to count")
         if self.missing and not partial:
             named = first_names(self.missing_images or ())
             damaged = f"{len(self.damaged)} parts are damaged" if self.damaged else ""
