@@ -84,7 +84,9 @@ def cost_plot(
         plot.errorbar(costs, errors, yerr=_reach(points), fmt="o", color=_COLOURS[0], capsize=3)
         for each in points:
             at = (each.cost, each.error_percent)
-            plot.annotate(each.label, at, (5, 5), textcoords="offset points", fontsize=9)
+            # One model above its mark and several below: rows of like cost do not write over each other.
+            beside = (5, 5) if each.label.startswith("1×") else (5, -13)
+            plot.annotate(each.label, at, beside, textcoords="offset points", fontsize=9)
         plot.set_xscale("log")
         plot.set_xticks(costs, [str(cost) for cost in costs])
         plot.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from latex_compiler import compile_latex
 from nasty_run import CLASSES, FOLDERS, nasty_run, write_pictures
 from simulated_runs import decided_run, simulated_scores, stored_run
 
+from ensemble_eval.datasets.items import Dataset, FileItem
+from ensemble_eval.datasets.listing import write_listing
 from ensemble_eval.errors import InputError
 from ensemble_eval.paper.published import TABLE_2
 from ensemble_eval.reports.text import table3_csv
 from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.reading import Results, read_results
 from ensemble_eval.results.report.class_names import class_names
+from ensemble_eval.results.report.gallery import HardImage, gallery
 from ensemble_eval.results.report.row_tables import table2_table, table3_rows
 from ensemble_eval.results.report.writing import Report
 from ensemble_eval.scoring.table3 import table3
@@ -278,3 +282,30 @@ def test_classes_are_called_by_their_folders_where_that_is_certain() -> None:
 def test_csv_opens_in_pandas_in_one_line(report: Report) -> None:
     frame = pd.read_csv(io.StringIO((report.folder / "against_base_top5.csv").read_text()))
     assert frame["difference"].dtype == float
+
+
+def test_images_outside_the_data_set_are_not_read(results: Results, data: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    secret.write_bytes((data / results.images[0]).read_bytes())
+    hard = HardImage("../secret.png", 0, 6, ((1, 0.5),))
+    (tmp_path / "root").mkdir()
+    with pytest.raises(InputError, match="lies outside the data set"):
+        gallery(results, [hard], tmp_path / "root", None)
+
+
+def test_a_picture_that_was_changed_since_is_not_shown(results: Results, data: Path, tmp_path: Path) -> None:
+    image = results.images[0]
+    dataset = Dataset("pictures", (FileItem(image, 0, data / image),))
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    write_listing(folder, dataset)
+    known = replace(results, folder=tmp_path, key=replace(results.key, dataset=dataset.sha256))
+    hard = HardImage(image, 0, 6, ((1, 0.5),))
+    shown, left_out = gallery(known, [hard], data, None)
+    assert [each.image for each in shown] == [image]
+    assert left_out == []
+    changed = tmp_path / "changed"
+    (changed / image).parent.mkdir(parents=True)
+    (changed / image).write_bytes((data / results.images[1]).read_bytes())
+    with pytest.raises(InputError, match="is not as it was evaluated"):
+        gallery(known, [hard], changed, None)

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 MOST_IMAGES = 24
 # Base64 makes a third more of it: with the plots and the tables a page stays below 10 MB.
 MOST_BYTES = 5 << 20
-_PICTURE_PIXELS, _CROP_PIXELS, _CROPS_IN_A_ROW = 300, 60, 5
+_PICTURE_PIXELS, _CROP_PIXELS, _CROPS_IN_A_ROW = 300, 56, 5
 _STRIP_CROPS = 10
+# Between crops, on light and dark pages alike.
+_GAP_PIXELS, _GAP_COLOUR = 4, "#8b939c"
 _QUALITY = 78
 
 
@@ -167,10 +169,12 @@ def _pictures(results: Results, hard: HardImage, root: Path) -> tuple[Image.Imag
 
 def _strip(crops: Sequence[Image.Image]) -> Image.Image:
     columns = min(len(crops), _CROPS_IN_A_ROW)
-    strip = Image.new("RGB", (columns * _CROP_PIXELS, -(-len(crops) // columns) * _CROP_PIXELS))
+    step = _CROP_PIXELS + _GAP_PIXELS
+    rows = -(-len(crops) // columns)
+    strip = Image.new("RGB", (columns * step - _GAP_PIXELS, rows * step - _GAP_PIXELS), _GAP_COLOUR)
     for place, crop in enumerate(crops):
         row, column = divmod(place, columns)
-        strip.paste(crop.resize((_CROP_PIXELS, _CROP_PIXELS)), (column * _CROP_PIXELS, row * _CROP_PIXELS))
+        strip.paste(crop.resize((_CROP_PIXELS, _CROP_PIXELS)), (column * step, row * step))
     return strip
 
 
