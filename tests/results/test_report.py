@@ -22,7 +22,7 @@ from ensemble_eval.reports.text import table3_csv
 from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.reading import Results, read_results
 from ensemble_eval.results.report.class_names import class_names
-from ensemble_eval.results.report.gallery import HardImage, gallery
+from ensemble_eval.results.report.gallery import HardImage, gallery, hardest_images
 from ensemble_eval.results.report.row_tables import table2_table, table3_rows
 from ensemble_eval.results.report.writing import Report
 from ensemble_eval.scoring.table3 import table3
@@ -241,13 +241,16 @@ def test_other_data_is_refused(results: Results, tmp_path: Path) -> None:
     assert not (tmp_path / "report").exists()
 
 
-def test_a_picture_that_is_gone_is_said(results: Results, data: Path, tmp_path: Path) -> None:
+def test_a_picture_that_is_gone_is_said(results: Results, found: Analyses, data: Path, tmp_path: Path) -> None:
     some = tmp_path / "some"
     shutil.copytree(data, some)
-    [hardest] = re.findall(r"<h3>(.*?)</h3>", results.report(tmp_path / "a", data=data).page.read_text())[:1]
-    (some / hardest.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).unlink()
-    report = results.report(tmp_path / "b", data=some)
-    assert any("1 pictures are not shown" in sentence for sentence in report.left_out)
+    hardest = hardest_images(results, found.configurations[-1])
+    (some / hardest[0].image).unlink()
+    shown, left_out = gallery(results, hardest, some, None)
+    assert [each.image for each in shown] == [each.image for each in hardest[1:25]]
+    assert (
+        left_out[-1] == f"1 pictures are not shown: {hardest[0].image} cannot be read (No such file or directory)."
+    )
 
 
 def test_other_classes_margins_and_folders_are_refused(results: Results, tmp_path: Path) -> None:
@@ -263,12 +266,15 @@ def test_other_classes_margins_and_folders_are_refused(results: Results, tmp_pat
 
 
 def test_what_an_earlier_report_wrote_and_this_one_does_not_is_removed(results: Results, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("kept")
+    for name in ("mine.txt", "surface.csv"):
+        (tmp_path / name).write_text("before")
+    outside = tmp_path.parent / "outside.txt"
+    outside.write_text("kept")
+    (tmp_path / "report.json").write_text('{"files": ["surface.csv", "../outside.txt"]}')
     results.report(tmp_path, gallery=False)
-    assert (tmp_path / "table2.csv").exists()
-    results.report(tmp_path, gallery=False, paper=False)
-    assert not (tmp_path / "table2.csv").exists()
+    assert not (tmp_path / "surface.csv").exists()
     assert (tmp_path / "mine.txt").exists()
+    assert outside.exists()
 
 
 def test_classes_are_called_by_their_folders_where_that_is_certain() -> None:
