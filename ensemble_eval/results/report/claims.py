@@ -23,11 +23,17 @@ def claims(found: Analyses) -> list[str]:
         asked |= {(len(rows) - 2, len(rows) - 1): None}
     if len(rows) > schemes:
         asked |= {(schemes - 1, len(rows) - 1): None}
-    sentences = [_claim(pairs[pair], rows[pair[0]], rows[pair[1]]) for pair in asked]
+    sentences = [claim(pairs[pair], rows[pair[0]], rows[pair[1]]) for pair in asked]
     return [*sentences, _what_it_rests_on(found, len(between))]
 
 
-def _claim(found: PairedDifference, base: Configuration, other: Configuration) -> str:
+def claim(found: PairedDifference, base: Configuration, other: Configuration) -> str:
+    """One sentence on two rows.
+
+    Args:
+        found: how they differ.
+        base, other: the rows.
+    """
     difference = shown(found.difference_points, _POINTS)
     interval = shown((found.low_points, found.high_points), _INTERVAL)
     measured = (
@@ -35,7 +41,8 @@ def _claim(found: PairedDifference, base: Configuration, other: Configuration) -
         f"{found.broken} broken; adjusted p {shown(found.adjusted_p, _P)}"
     )
     if found.is_different:
-        return f"{other} is {found.verdict_text} than {base}: {measured}."
+        small = f", but by less than {found.margin_points:g} points" if found.is_equal_within_margin else ""
+        return f"{other} is {found.verdict} than {base}{small}: {measured}."
     if found.is_equal_within_margin:
         return f"{other} and {base} are {found.verdict_text}: {measured}."
     return f"{other} and {base} are not told apart, which does not make them equal: {measured}."
