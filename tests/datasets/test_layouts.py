@@ -19,7 +19,7 @@ from dataset_layouts import (
     write_tar,
 )
 
-from ensemble_eval.datasets import byte_ranges
+from ensemble_eval.datasets import byte_ranges, devkit
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
@@ -353,6 +353,27 @@ def test_ground_truth_of_another_length_or_kit_is_refused(tmp_path: Path) -> Non
     (kit / "data" / "meta.mat").write_bytes(b"x" * 1000)
     with pytest.raises(InputError, match=r"meta.mat is damaged, or of another kit"):
         open_dataset(folder, CLASSES, kit)
+
+
+def test_a_size_below_zero_leads_no_reader_back_to_where_it_was(tmp_path: Path) -> None:
+    info = tarfile.TarInfo(f"{CLASSES[0]}/a.jpg")
+    info.size = -512
+    (tmp_path / "val.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) * 2 + bytes(10240))
+    with pytest.raises(InputError, match="damaged or cut short"):
+        open_dataset(tmp_path / "val.tar", CLASSES)
+
+
+def test_a_kit_that_unpacks_to_more_than_any_kit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = layouts.packed_devkit(tmp_path, validation_images([b"x"]))
+    monkeypatch.setattr(devkit, "_MAX_KIT_BYTES", 1000)
+    with pytest.raises(InputError, match=r"holds more than 1000 bytes; is it the development kit\?"):
+        open_dataset(given.root, CLASSES)
+    monkeypatch.undo()
+    monkeypatch.setattr(devkit, "_MAX_BYTES", 1000)
+    with pytest.raises(InputError, match="has more than 1000 bytes"):
+        open_dataset(given.root, CLASSES)
 
 
 def test_several_files_of_labels_are_a_choice_for_the_user(tmp_path: Path, images: list[Labelled]) -> None:
