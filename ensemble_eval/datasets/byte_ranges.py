@@ -3,11 +3,15 @@
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from ensemble_eval.datasets.items import END_BYTES, digest_of_ends
 from ensemble_eval.files import open_regular
+
+# Opening one for each image takes longer than reading it; a process may not have many open.
+_OPEN_AT_MOST = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,22 @@ class Container:
         return file
 
 
+class _Handle:
+    """An open file, which is closed when nobody uses it any more."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+@lru_cache(maxsize=_OPEN_AT_MOST)
+def _handle_of(container: Container) -> _Handle:
+    with container.reopened() as file:
+        return _Handle(os.dup(file.fileno()))
+
+
 def container_of(path: Path, file: BinaryIO) -> Container:
     """A file that is open, as it is now."""
     state = os.fstat(file.fileno())
@@ -63,16 +83,21 @@ class ByteRange:
         Raises:
             OSError: the file cannot be read, or has changed.
         """
-        with self.container.reopened() as file:
-            return os.pread(file.fileno(), self.size, self.offset)
+        return self._at(0, self.size)
 
     def digest(self) -> bytes:
         """As `Item.digest`, of these bytes: the same as of a file that holds nothing else."""
         try:
-            with self.container.reopened() as file:
-                first = os.pread(file.fileno(), min(END_BYTES, self.size), self.offset)
-                at = max(self.size - END_BYTES, len(first))
-                last = os.pread(file.fileno(), max(self.size - at, 0), self.offset + at)
+            first = self._at(0, END_BYTES)
+            last = self._at(max(self.size - END_BYTES, len(first)), END_BYTES)
         except OSError:
             return hashlib.sha256().digest()
         return digest_of_ends(self.size, first, last)
+
+    def _at(self, offset: int, size: int) -> bytes:
+        # Held while it is read: the cache may let go of it meanwhile.
+        handle = _handle_of(self.container)
+        state = os.fstat(handle.number)
+        if (state.st_size, state.st_mtime_ns) != (self.container.size, self.container.changed_ns):
+            raise OSError(f"{self.container.path} has changed since it was opened")
+        return os.pread(handle.number, min(size, self.size - offset), self.offset + offset)

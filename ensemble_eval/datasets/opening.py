@@ -94,9 +94,9 @@ def _read(
     if found.layout in ("class-folders", "files"):
         dataset = open_files(found.files[0], names, leaving_out=leaving_out)
     elif found.layout == "tar":
-        dataset = open_tar(found.files[0], names, with_folders=labels is None)
+        dataset = open_tar(found.files[0], names, with_folders=labels is None, index=found.first)
     elif found.layout == "webdataset":
-        dataset = open_webdataset(found.files, num_classes, names, labelled=labels is None)
+        dataset = open_webdataset(found.files, num_classes, names, labelled=labels is None, first=found.first)
     else:
         dataset = open_parquet(found.files, num_classes, names, labelled=labels is None)
     if elsewhere is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from ensemble_eval.datasets.devkit import GROUND_TRUTH
 from ensemble_eval.datasets.items import is_hidden, is_image, require_folder
 from ensemble_eval.datasets.patterns import expanded, is_pattern
-from ensemble_eval.datasets.tar_archive import read_index
+from ensemble_eval.datasets.tar_archive import Index, read_index
 from ensemble_eval.datasets.tar_files import has_class_folders
 from ensemble_eval.datasets.webdataset import is_webdataset
 from ensemble_eval.errors import InputError, first_names
@@ -33,11 +33,13 @@ class Found:
         layout: any but `auto`.
         files: the folder or archive, or the shards.
         labels: a file of labels that lies there, for images that have none of their own.
+        first: what the first of the archives holds, which took a look to recognise it.
     """
 
     layout: Layout
     files: tuple[Path, ...]
     labels: Path | None = None
+    first: Index | None = None
 
 
 @dataclass(frozen=True)
@@ -134,12 +136,12 @@ def _shards(root: Path, paths: list[Path], layout: Layout, *, has_labels: bool) 
         )
     index = read_index(paths[0])
     if layout == "webdataset" or (layout == "auto" and (len(paths) > 1 or is_webdataset(index))):
-        return Found("webdataset", tuple(paths))
+        return Found("webdataset", tuple(paths), None, index)
     if len(paths) > 1:
         raise InputError(f'`layout="tar"` is for one archive, and there are {len(paths)}; name one of them')
     if has_labels or has_class_folders(index):
-        return Found("tar", (paths[0],))
-    return Found("tar", (paths[0],), _labels_of_files(paths[0], paths[0].parent))
+        return Found("tar", (paths[0],), None, index)
+    return Found("tar", (paths[0],), _labels_of_files(paths[0], paths[0].parent), index)
 
 
 def _labels_of_files(root: Path, folder: Path | None = None) -> Path:

@@ -9,7 +9,7 @@ from ensemble_eval.datasets.tar_archive import Index, Member, TarItem, read_inde
 from ensemble_eval.errors import InputError
 
 
-def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool) -> Dataset:
+def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool, index: Index | None = None) -> Dataset:
     """Read the images of a tar archive by their offsets; nothing is unpacked.
 
     Args:
@@ -17,11 +17,12 @@ def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool) -> D
         class_names: in index order.
         with_folders: take the folders in the archive for classes, below one folder that holds them all if there
             is one. Otherwise the images have no labels yet.
+        index: of the archive, where it was read before.
 
     Raises:
         InputError: see `read_index`; no image, or folders that are no classes.
     """
-    index = read_index(path)
+    index = read_index(path) if index is None else index
     images = {member.name: member for member in index.members if _is_shown_image(member)}
     if not images:
         raise InputError(f"the archive {path} holds no images; give the archive that holds them")

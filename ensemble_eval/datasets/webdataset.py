@@ -22,7 +22,12 @@ class _Sample:
 
 
 def open_webdataset(
-    shards: Sequence[Path], num_classes: int, class_names: Sequence[str], *, labelled: bool = True
+    shards: Sequence[Path],
+    num_classes: int,
+    class_names: Sequence[str],
+    *,
+    labelled: bool = True,
+    first: Index | None = None,
 ) -> Dataset:
     """Read the samples of WebDataset's shards by their offsets; nothing is unpacked.
 
@@ -34,6 +39,7 @@ def open_webdataset(
         num_classes: class indices run from 0 to `num_classes - 1`.
         class_names: in index order.
         labelled: whether the labels in the shards count; otherwise the images have none yet.
+        first: the index of the first shard, where it was read before.
 
     Raises:
         InputError: see `read_index`; two images of one key, an image without a label, or two shards of one name.
@@ -44,7 +50,7 @@ def open_webdataset(
     if len({path.stem for path in shards}) < len(shards):
         raise InputError(f"two shards of {shards[0].parent} have one name, so that their images could not be told")
     for path in shards:
-        index = read_index(path)
+        index = first if first is not None and path == shards[0] else read_index(path)
         samples = _samples(index)
         ignored += [f"{path.stem}/{name}" for name in index.ignored]
         with_image = {key: sample for key, sample in samples.items() if sample.images}
