@@ -1,6 +1,7 @@
 import gzip
 import itertools
 import os
+import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.front_door import evaluate
 from ensemble_eval.launch.place import deal
+from ensemble_eval.launch.slurm import require_inputs
 from ensemble_eval.members.ensemble import Ensemble, Member
 
 
@@ -70,6 +72,19 @@ def test_the_same_images_give_the_same_table_in_every_layout(
         ensemble, dataset, crops=1, out=tmp_path / "out", device="cpu", backend="torch", batch_size=4
     )
     assert outcome.table.read_bytes() == expected_table
+
+
+@pytest.mark.slow
+def test_the_same_photographs_give_the_same_table_in_every_layout(
+    tmp_path: Path, photographs: list[Path], ensemble: Ensemble
+) -> None:
+    images = validation_images([path.read_bytes() for path in photographs])
+    tables = set()
+    for layout in LAYOUTS:
+        dataset = _opened(tmp_path / layout, layout, images)
+        out = tmp_path / f"out {layout}"
+        tables.add(evaluate(ensemble, dataset, crops=1, out=out, device="cpu", backend="torch").table.read_bytes())
+    assert len(tables) == 1
 
 
 def test_a_folder_and_an_archive_of_it_are_one_data_set_to_a_run(tmp_path: Path, images: list[Labelled]) -> None:
@@ -374,6 +389,20 @@ def test_a_kit_that_unpacks_to_more_than_any_kit_is_refused(
     monkeypatch.setattr(devkit, "_MAX_BYTES", 1000)
     with pytest.raises(InputError, match="has more than 1000 bytes"):
         open_dataset(given.root, CLASSES)
+
+
+def test_a_missing_scipy_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = layouts.devkit(tmp_path, validation_images([b"x"]))
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(InputError, match=r"needs SciPy; install it with pip install 'ensemble-eval\[devkit\]'"):
+        open_dataset(given.root, CLASSES)
+
+
+def test_a_job_is_not_submitted_for_shards_that_are_not_there(tmp_path: Path, images: list[Labelled]) -> None:
+    given = layouts.webdataset(tmp_path, images)
+    require_inputs(given.root, [tmp_path], Path("none"))
+    with pytest.raises(InputError, match="1 of the 3 files of"):
+        require_inputs(tmp_path / "val-{000..002}.tar", [tmp_path], None)
 
 
 def test_several_files_of_labels_are_a_choice_for_the_user(tmp_path: Path, images: list[Labelled]) -> None:
