@@ -30,6 +30,18 @@ def bound_processors() -> int:
     return os.cpu_count() or 1
 
 
+def share_compile_workers(ranks: int) -> None:
+    """Let torch's compiler start its share of worker processes only; it must not be loaded yet.
+
+    By itself it starts one for each processor, up to 32, in each rank. What `TORCHINDUCTOR_COMPILE_THREADS` says
+    already stays.
+
+    Args:
+        ranks: processes of the run that share the processors which this one may use.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, min(32, usable_processors() // ranks))))
+
+
 def loaders_beside(ranks: int) -> int:
     """How many threads load images by default: the processors' share of each rank, less one for the rank itself.
 

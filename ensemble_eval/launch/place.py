@@ -46,7 +46,8 @@ class Place:
         role: what the process is to the run.
         parent: the process id of a worker's supervisor.
         neighbours: processes of the run, itself included, among which the processors that it may use are shared.
-        on_machine: processes of the run on its machine, itself included.
+        on_machine: processes of the run on its machine, itself included; what is known of them, if the launcher
+            does not say.
     """
 
     rank: int = 0
@@ -115,18 +116,18 @@ def deal(count: int, world: int, session: str, blocks: Sequence[int] = ()) -> li
 
 def _torchrun_place(environment: Mapping[str, str]) -> Place:
     parent = environment.get(PARENT_VARIABLE)
-    on_machine = int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"]))
+    local_rank = int(environment["LOCAL_RANK"])
     return _checked(
         Place(
             rank=int(environment["RANK"]),
             world=int(environment["WORLD_SIZE"]),
-            local_rank=int(environment["LOCAL_RANK"]),
+            local_rank=local_rank,
             # Not with the number of restarts, which every machine's agent counts by itself.
             session=environment.get("TORCHELASTIC_RUN_ID", ""),
             role=Role.WORKER if parent else Role.RANK,
             parent=int(parent) if parent else None,
-            neighbours=on_machine,
-            on_machine=on_machine,
+            neighbours=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
+            on_machine=int(environment.get("LOCAL_WORLD_SIZE", local_rank + 1)),
         )
     )
 
@@ -150,18 +151,18 @@ def _is_srun_step(environment: Mapping[str, str]) -> bool:
 
 def _srun_place(environment: Mapping[str, str]) -> Place:
     world = int(environment["SLURM_STEP_NUM_TASKS"])
-    on_machine = _srun_tasks_here(environment, world)
+    local_rank, on_machine = int(environment["SLURM_LOCALID"]), _srun_tasks_here(environment)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     return _checked(
         Place(
             rank=int(environment["SLURM_PROCID"]),
             world=world,
-            local_rank=int(environment["SLURM_LOCALID"]),
+            local_rank=local_rank,
             session="/".join(environment.get(name, "0") for name in names),
             # One task may still have a machine full of devices to itself.
             role=Role.RANK if world > 1 else Role.ALONE,
-            neighbours=1 if _has_its_own_processors(environment) else on_machine,
-            on_machine=on_machine,
+            neighbours=1 if _has_its_own_processors(environment) else on_machine or world,
+            on_machine=on_machine or local_rank + 1,
         )
     )
 
@@ -172,7 +173,7 @@ def _has_its_own_processors(environment: Mapping[str, str]) -> bool:
     return on_machine.isdigit() and bound_processors() < int(on_machine)
 
 
-def _srun_tasks_here(environment: Mapping[str, str], world: int) -> int:
+def _srun_tasks_here(environment: Mapping[str, str]) -> int | None:
     """The tasks on this machine, by its number among the step's; without that the most on any of them.
 
     Machines may hold different numbers of tasks: `4(x2),1` is two machines with four, and one with one.
@@ -182,10 +183,10 @@ def _srun_tasks_here(environment: Mapping[str, str], world: int) -> int:
     number = environment.get("SLURM_NODEID", "")
     if number.isdigit() and int(number) < len(counts):
         return counts[int(number)]
-    return max(counts, default=world)
+    return max(counts, default=None)
 
 
 def _checked(place: Place) -> Place:
-    if not 0 <= place.rank < place.world or place.local_rank < 0 or place.on_machine < 1:
+    if not 0 <= place.rank < place.world or place.local_rank < 0 or min(place.neighbours, place.on_machine) < 1:
         raise ValueError(f"rank {place.rank} of {place.world}")
     return place

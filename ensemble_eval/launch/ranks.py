@@ -21,7 +21,8 @@ from ensemble_eval.launch.place import PARENT_VARIABLE
 from ensemble_eval.launch.signals import StopRequestedError
 
 # Workers that were told to stop finish a batch and write. What takes longer is killed and done again later.
-_STOPPING_SECONDS = 8
+# torch's compiler gives processes of its own ten seconds to end, and must not be killed while it waits for them.
+_STOPPING_SECONDS = 12
 _LOOK_EVERY_SECONDS = 1.0
 _STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
 

@@ -18,6 +18,7 @@ from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.cpu import loaders_beside, usable_processors
 from ensemble_eval.launch.devices import device_name, device_of_rank
+from ensemble_eval.launch.numa import bind_beside
 from ensemble_eval.members.ensemble import ClassList
 from ensemble_eval.settings import TrainingSettings
 from ensemble_eval.training import folder
@@ -170,18 +171,22 @@ class _Run:
         return RunFinished(manifest, len(rows))
 
     def _prepare(self) -> tuple[TrainingData, Site]:
-        device = _device(self._settings.device, self._processes)
+        processes = self._processes
+        device = device_of_rank(self._settings.device, processes.local_rank, processes.on_machine)
+        # Both are shares of the machine, and so they are counted before this process is bound to a part of it.
+        threads = max(1, usable_processors() // processes.on_machine)
         workers = self._settings.workers
-        loaders = (
-            _default_workers(device, self._processes) if workers is None else self._processes.loaders(workers)
-        )
-        site = Site(device, self._processes, loaders)
-        train_source, val_source = self._source(self._train_set), self._source(self._val_set)
-        return TrainingData(train_source, val_source, len(self._class_names)), site
+        loaders = _default_workers(device, processes) if workers is None else processes.loaders(workers)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            if processes.on_machine > 1:
+                bind_beside(device)
+        train_source, val_source = self._source(self._train_set, threads), self._source(self._val_set, threads)
+        return TrainingData(train_source, val_source, len(self._class_names)), Site(device, processes, loaders)
 
-    def _source(self, dataset: Dataset) -> ImageSource:
+    def _source(self, dataset: Dataset, threads: int) -> ImageSource:
         if self._recipe.data.cache_decoded:
-            return DecodedImages(dataset.items, threads=max(1, usable_processors() // self._processes.on_machine))
+            return DecodedImages(dataset.items, threads)
         return ImageFiles(dataset.items)
 
     def _files(self, plan: MemberPlan) -> MemberFiles:
@@ -216,13 +221,6 @@ def _refuse_difference(name: str, there: Mapping[str, Any], here: Mapping[str, A
             f"member {name} in {out} was trained by another recipe ({differences}); restore it, choose another "
             "`out`, or start over with `fresh=True`"
         )
-
-
-def _device(name: str, processes: Processes) -> torch.device:
-    device = device_of_rank(name, processes.local_rank, processes.on_machine)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    return device
 
 
 def _default_workers(device: torch.device, processes: Processes) -> int:

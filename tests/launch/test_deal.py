@@ -43,9 +43,11 @@ def test_srun_gives_rank_and_world() -> None:
 
 
 def test_torchrun_says_how_many_share_the_machine() -> None:
-    assert find_place({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"}).neighbours == 4
-    # Not everything that sets the other variables sets this one; then all of them may be here.
-    assert find_place(TORCHRUN).neighbours == 8
+    place = find_place({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"})
+    assert (place.neighbours, place.on_machine) == (4, 4)
+    # Not everything that sets the other variables sets this one; then all of them may be here, or not.
+    place = find_place(TORCHRUN)
+    assert (place.neighbours, place.on_machine) == (8, place.local_rank + 1)
     with pytest.raises(InputError, match="the launcher's variables are not usable"):
         find_place({**TORCHRUN, "LOCAL_WORLD_SIZE": "0"})
 
@@ -62,6 +64,12 @@ def test_tasks_of_srun_share_a_machine_unless_each_is_bound_to_processors_of_its
     if tasks is not None:
         environment["SLURM_STEP_TASKS_PER_NODE"] = tasks
     assert find_place(environment).neighbours == neighbours
+
+
+@pytest.mark.parametrize(("machine", "on_machine"), [("0", 1), ("1", 3), ("2", 3), ("3", 2), ("4", 3)])
+def test_each_machine_of_srun_may_have_another_number_of_tasks(machine: str, on_machine: int) -> None:
+    environment = {**SRUN, "SLURM_STEP_TASKS_PER_NODE": "1,3(x2),2", "SLURM_NODEID": machine}
+    assert find_place(environment).on_machine == on_machine
 
 
 def test_for_torch_distributed_srun_starts_processes_that_are_each_alone() -> None:
