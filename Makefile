@@ -13,7 +13,8 @@ BENCH ?=
 # in one process, because its tests share what they made.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: test test-fast test-oldest coverage golden pictures interop fuzz faults demo checkpoints bench clean
+.PHONY: test test-fast test-oldest test-pretended-cuda coverage golden pictures interop fuzz faults demo checkpoints \
+        bench bench-cuda clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -98,6 +99,14 @@ checkpoints: $(VENV)/.installed-cpu
 bench: $(VENV)/.installed-bench
 	test -n "$(IMAGES)" || $(BIN)/ensemble-eval demo-data build/bench --split val --images 16 --seed $(DEMO_SEED)
 	$(BIN)/python -m benchmarks.compare --images $(or $(IMAGES),build/bench) $(BENCH)
+
+# On one GPU beside what bounds it, into benchmarks/results-cuda.md; within eight minutes. BENCH holds options.
+bench-cuda: $(VENV)/.installed-cpu
+	$(BIN)/python -m benchmarks.cuda $(BENCH)
+
+# The quick tests on a machine without a GPU, made to believe that it has two: what takes one unasked fails.
+test-pretended-cuda: $(VENV)/.installed-dev
+	PRETEND_CUDA=2 $(PYTEST) -m 'not slow and not processes and not slurm'
 
 $(VENV)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -173,6 +173,7 @@ class _Run:
     def _prepare(self) -> tuple[TrainingData, Site]:
         processes = self._processes
         device = device_of_rank(self._settings.device, processes.local_rank, processes.on_machine)
+        _require_a_device_each(self._settings.device, device, processes)
         # Both are shares of the machine, and so they are counted before this process is bound to a part of it.
         threads = max(1, usable_processors() // processes.on_machine)
         workers = self._settings.workers
@@ -220,6 +221,15 @@ def _refuse_difference(name: str, there: Mapping[str, Any], here: Mapping[str, A
         raise InputError(
             f"member {name} in {out} was trained by another recipe ({differences}); restore it, choose another "
             "`out`, or start over with `fresh=True`"
+        )
+
+
+def _require_a_device_each(name: str, device: torch.device, processes: Processes) -> None:
+    """Gradients go between devices: processes that share one would wait for each other forever."""
+    if device.type == "cuda" and ":" in name and processes.on_machine > 1 and torch.cuda.device_count() > 1:
+        raise InputError(
+            f'{processes.on_machine} processes train on this machine, and `device="{name}"` gives all of them the '
+            'same device; choose `device="cuda"`, which gives each its own'
         )
 
 
