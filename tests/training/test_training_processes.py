@@ -1,6 +1,9 @@
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,3 +63,42 @@ def test_half_an_environment_is_refused() -> None:
         joined_processes({"WORLD_SIZE": "2"}),
     ):
         pass
+
+
+# The first process, which joins and then does nothing any more.
+SILENT = """
+import time
+from torch import distributed
+
+distributed.init_process_group("gloo")
+print("joined", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_waits_for_one_that_does_not_answer_can_be_stopped(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    with socket.create_server(("localhost", 0)) as server:
+        port = str(server.getsockname()[1])
+    shared = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    first, second = (os.environ | shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in "01")
+    command = [str(COMMAND), "train", str(recipe), "--out", str(tmp_path / "out"), "--workers", "0"]
+    with (
+        subprocess.Popen([sys.executable, "-c", SILENT], stdout=subprocess.PIPE, env=first) as silent,
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=second) as waiting,
+    ):
+        try:
+            assert silent.stdout is not None
+            assert silent.stdout.readline() == b"joined\n"
+            time.sleep(3)  # until the second one waits for the first one's word
+            told = time.monotonic()
+            waiting.terminate()
+            _, said = waiting.communicate(timeout=60)
+            taken = time.monotonic() - told
+        finally:
+            waiting.kill()
+            silent.kill()
+    assert waiting.returncode == 128 + signal.SIGTERM
+    assert "stopped while the other processes did not answer; continue from the last saved step with: " in said
+    assert taken < 20
