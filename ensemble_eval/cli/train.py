@@ -50,7 +50,7 @@ def train(config: Path, train_data: Path | None, val_data: Path | None, **option
     go_on = f"continue from the last saved step with: {continuing_command()}"
     with (
         stoppable(go_on),
-        ends_within(_STOPPING_SECONDS, f"stopped while the other processes did not answer; {go_on}"),
+        ends_within(_STOPPING_SECONDS, f"stopped, although something did not answer; {go_on}"),
         joined_processes(device_type=choose_device(settings.device).type) as processes,
         contextlib.closing(train_members(recipe, settings, processes)) as events,
     ):

@@ -94,7 +94,8 @@ def ends_within(seconds: float, last_words: str) -> Iterator[None]:
 
     A handler of a signal runs when the main thread is back in Python. In a collective operation, whose partners
     may be gone, that is when the operation times out: long after the launcher has lost its patience. What
-    files hold is whole in any case. Outside the main thread the block changes nothing.
+    files hold is whole in any case. Outside the main thread the block changes nothing. A process that is forked
+    in it, and handles signals, calls `handles_its_own_signals` first.
 
     Args:
         seconds: from the signal on.
@@ -113,9 +114,16 @@ def ends_within(seconds: float, last_words: str) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        # Not by closing it alone: processes that were forked meanwhile hold it open.
+        told.shutdown(socket.SHUT_RDWR)
         told.close()
         watcher.join()
         here.close()
+
+
+def handles_its_own_signals() -> None:
+    """In a process that was forked: its signals are no longer taken for those of the one that it came from."""
+    signal.set_wakeup_fd(-1)
 
 
 def _end_late(told: socket.socket, seconds: float, last_words: str) -> None:

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.launch.signals import handles_its_own_signals
 from ensemble_eval.training.augmentation import Augmentation
 from ensemble_eval.training.images import ImageSource
 from ensemble_eval.training.seeds import derived_seed
@@ -173,6 +174,7 @@ def _leave_signals_to_the_trainer(_worker: int) -> None:
 
     A loader that died of a signal would be reported as a fault, so it ends with 0.
     """
+    handles_its_own_signals()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 

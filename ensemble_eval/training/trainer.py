@@ -70,12 +70,15 @@ class Trainer:
         for batch in self._task.training_batches(self.step):
             learning_rate = float(self._optimizer.param_groups[0]["lr"])
             loss = self._take_step(parallel, batch)
+            ends_epoch = self.step % self._task.steps_per_epoch == 0
+            # What the device has still to do of an epoch belongs to its time, so its end is waited for here.
+            total = self._losses.total if ends_epoch else 0.0
             self._epoch_seconds += time.perf_counter() - started
-            if self.step % self._task.steps_per_epoch:
-                yield StepDone(self.step, loss)
-            else:
-                self._finish_epoch(learning_rate)
+            if ends_epoch:
+                self._finish_epoch(learning_rate, total)
                 yield EpochDone(self.step, loss, self.history[-1])
+            else:
+                yield StepDone(self.step, loss)
             parallel.train()
             started = time.perf_counter()
 
@@ -95,7 +98,9 @@ class Trainer:
         Raises:
             InputError: the loss or a weight became NaN or infinite: a state not worth keeping.
         """
+        started = time.perf_counter()
         self._require_finite()
+        self._epoch_seconds += time.perf_counter() - started
         if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
             raise self._diverged("a weight", self.step)
         return {
@@ -148,10 +153,10 @@ class Trainer:
             self.averaged.update_parameters(self.network)
         return loss.detach()
 
-    def _finish_epoch(self, learning_rate: float) -> None:
+    def _finish_epoch(self, learning_rate: float, total_loss: float) -> None:
         """Append the epoch's row to the history and begin the next one's sums."""
         task, processes = self._task, self._task.site.processes
-        losses = processes.gather(self._losses.total / task.steps_per_epoch)
+        losses = processes.gather(total_loss / task.steps_per_epoch)
         self._require_finite()
         for unreadable in processes.gather(self.unreadable):
             self.unreadable |= unreadable

@@ -45,3 +45,30 @@ def test_one_that_stops_in_time_is_left_alone() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.3)
     assert signal.set_wakeup_fd(-1) == -1
+
+
+# A loading process that was forked in the block and is told to end, as torch does with those that linger.
+FORKED = """
+import os, signal, time
+from ensemble_eval.launch.signals import ends_within, stop_requests
+from ensemble_eval.training.samples import _leave_signals_to_the_trainer
+
+with stop_requests(), ends_within(0.2, "unsaid"):
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _leave_signals_to_the_trainer(0)
+        os.write(tell, b"!")
+        time.sleep(60)
+    os.read(ready, 1)
+    os.kill(child, signal.SIGTERM)
+    assert os.waitpid(child, 0)[1] == 0
+    time.sleep(0.5)
+print("went on")
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_a_loading_process_does_not_end_the_one_that_started_it() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")

@@ -100,5 +100,5 @@ def test_a_process_that_waits_for_one_that_does_not_answer_can_be_stopped(tmp_pa
             waiting.kill()
             silent.kill()
     assert waiting.returncode == 128 + signal.SIGTERM
-    assert "stopped while the other processes did not answer; continue from the last saved step with: " in said
+    assert "stopped, although something did not answer; continue from the last saved step with: " in said
     assert taken < 20
