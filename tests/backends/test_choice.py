@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch._dynamo
 from builders import CLASS_NAMES, randomise, tiny_network
+from conftest import CUDA_IS_PRETENDED
 from torch import Tensor, nn
 
 from ensemble_eval.backends.choice import PredictMaker, choose_backend, default_batch_size
@@ -118,6 +119,7 @@ def test_folded_batch_norm_changes_probabilities_by_rounding_only(arch: str) -> 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("c++") is None, reason="torch's compiler needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.skipif(bool(CUDA_IS_PRETENDED), reason=CUDA_IS_PRETENDED)
 def test_members_of_one_shape_are_compiled_once_and_agree_with_eager_ones() -> None:
     def network(seed: int) -> nn.Module:
         layers = [nn.Conv2d(3, 8, 9, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch._dynamo
 from builders import CLASS_NAMES, picture, randomise
-from conftest import CUDA_IS_THERE
+from conftest import CUDA_IS_PRETENDED, CUDA_IS_THERE
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
@@ -139,12 +139,17 @@ def _evaluate(backend: Backend, device: torch.device) -> list[object]:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler
 @pytest.mark.parametrize("users", ["torch's defaults", "medium"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_evaluation_leaves_the_process_as_it_found_it(backend: Backend, users: str) -> None:
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_an_evaluation_leaves_the_process_as_it_found_it(name: str, backend: Backend, users: str) -> None:
+    if name == "cuda" and backend == "openvino":
+        pytest.skip("openvino runs on the CPU")
+    if name == "cpu" and backend == "compiled" and CUDA_IS_PRETENDED:
+        pytest.skip(CUDA_IS_PRETENDED)
     if backend == "openvino":
         pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
     if backend == "compiled" and shutil.which("c++") is None:
         pytest.skip("torch's compiler needs a C++ compiler")
-    device = choose_device("cpu" if backend == "openvino" else "auto")
+    device = choose_device(name)
     untouched = _process()
     expected = _evaluate(backend, device)
     assert len(expected) == 1
