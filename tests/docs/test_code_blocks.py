@@ -7,6 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 from builders import write_dataset, write_ensemble
+from conftest import CUDA_IS_PRETENDED
 from pages import PAGES, blocks, name_of
 from torch import nn
 
@@ -43,6 +44,7 @@ def test_the_pages_with_python_are_found() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(CUDA_IS_PRETENDED), reason="the pages take the device that is there")
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_blocks_of_a_page_run_one_after_the_other(page: Path, folder: Path) -> None:
     torch.manual_seed(0)
