@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from io import BytesIO
 from itertools import islice
 
@@ -38,7 +39,8 @@ class Script:
         self._device, self._dtype, self._batch, self._threads = device, dtype, batch, threads
         ready = [network.to(device, dtype).to(memory_format=torch.channels_last) for network in networks]
         self._weights = [{**dict(one.named_parameters()), **dict(one.named_buffers())} for one in ready]
-        skeleton = ready[0]
+        # Without weights of its own: were they the first member's, it would be compiled apart from the others.
+        skeleton = deepcopy(ready[0]).to("meta")
 
         def forward(weights: dict[str, Tensor], crops: Tensor) -> Tensor:
             return torch.softmax(functional_call(skeleton, weights, (crops,)).float(), dim=1)
@@ -66,7 +68,8 @@ class Script:
             assert isinstance(total, Tensor)
             if scores.shape[1] == 0:
                 scores = torch.zeros(len(files), total.shape[1], device=self._device)
-            scores.index_add_(0, torch.tensor(owners, device=self._device), total)
+            rows = self._pinned(torch.tensor(owners)).to(self._device, non_blocking=True)
+            scores.index_add_(0, rows, total)
         return scores / (crops * models)
 
     def _batches(self, files: Sequence[bytes], crops: int) -> Iterator[tuple[list[int], Tensor]]:
@@ -98,4 +101,8 @@ class Script:
 
     def _decode(self, data: bytes) -> Tensor:
         pixels: Tensor = transforms.pil_to_tensor(Image.open(BytesIO(data)).convert("RGB"))
-        return pixels.pin_memory() if self._device.type == "cuda" else pixels
+        return self._pinned(pixels)
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        """Where a GPU can copy it from while it computes."""
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor

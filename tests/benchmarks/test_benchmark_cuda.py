@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch._dynamo
+from conftest import CUDA_IS_PRETENDED
 from torch import Tensor, nn
 
 from benchmarks import cuda
@@ -102,13 +104,18 @@ class _Means(nn.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(CUDA_IS_PRETENDED), reason=CUDA_IS_PRETENDED)
 def test_the_script_gives_the_mean_softmax_of_all_crops_and_members(
     tmp_path: Path,
 ) -> None:
     files = [picture_bytes(seed) for seed in range(3)]
     networks = [_Means(1.0), _Means(3.0)]
     script = Script(networks, torch.device("cpu"), torch.float32, 7, 2, "eager")
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     scores = script.scores(files, 10, 2)
+    # All members and all batches share one compiled forward.
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert script.run(files, 10, 1) == 30
     for number, data in enumerate(files):
         (tmp_path / "picture.jpg").write_bytes(data)
@@ -119,6 +126,7 @@ def test_the_script_gives_the_mean_softmax_of_all_crops_and_members(
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(bool(CUDA_IS_PRETENDED), reason=CUDA_IS_PRETENDED)
 def test_a_dry_run_goes_the_whole_way_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "results.md"
     cuda.main(["--dry-run", "--seconds", "0.01", "--rounds", "1", "--out", str(out)])
