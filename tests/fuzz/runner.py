@@ -2,9 +2,9 @@
 
     python tests/fuzz/runner.py --seed 1
 
-Targets stand in the modules `targets_*.py` beside this one, each in a list `TARGETS`. A reader may accept a file or
-refuse it with an error of ours in one line. Each target runs in a process of its own, which is started anew behind a
-file that ends it. The same seed gives the same files; `--only TARGET --first N --count 1` repeats one of them.
+Targets stand in the modules `targets_*.py` beside this one, each in a list `TARGETS`. A reader may accept a file
+or refuse it with an error of ours in one line. Each target runs in a process of its own, which is started anew
+behind a file that ends it. The same seed gives the same files; `--only TARGET --first N --count 1` repeats one.
 """
 
 import argparse
