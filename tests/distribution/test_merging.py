@@ -104,7 +104,7 @@ def test_the_parts_of_a_run_give_the_bytes_of_the_whole(
 
 
 # Of `run.json`, what no part tells, and what is not the same in two runs.
-OF_THE_START = ("arguments", "manifest_sha256", "ignored_files")
+OF_THE_START = ("arguments", "manifest_sha256", "ignored_files", "layout")
 VARYING = ("seconds", "executions")
 
 
@@ -120,7 +120,7 @@ def test_unfinished_runs_leave_the_record_of_a_run_but_for_what_no_part_tells(
     record, expected = record_of(tmp_path), record_of(whole)
     assert record.pop("merged") == [str(folder) for folder in thirds]
     assert list(record) == list(expected)
-    assert [record[name] for name in OF_THE_START] == [None, None, None]
+    assert [record[name] for name in OF_THE_START] == [None] * len(OF_THE_START)
     assert all(expected[name] is not None for name in OF_THE_START)
     for name in record.keys() - {*OF_THE_START, *VARYING}:
         assert record[name] == expected[name], name
