@@ -56,7 +56,9 @@ class Engine(Generic[Result]):
         self._before_forward = before_forward
         self._pool_image = pool_image
         self._device = device
-        self._pool: list[PooledImage[Result]] = []
+        # In the order of arrival; as keys, because images leave from anywhere.
+        self._pool: dict[PooledImage[Result], None] = {}
+        self._rows: Tensor | None = None
         self._in_flight: deque[_Running[Result]] = deque()
         # While a GPU is at one batch, the next is put together; a CPU has nothing to overlap.
         self._most_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
@@ -75,12 +77,14 @@ class Engine(Generic[Result]):
         more = True
         while more or self._pool:
             batch = self._batch_of_pool(self._members_in_turn(more))
-            while more and self._wants_images(batch):
+            # Counted along: to look through the pool again for every image would take most of the engine's time.
+            waiting = self._waiting()[self._all]
+            while more and self._wants_images(batch, waiting):
                 image = next(arriving, None)
                 if isinstance(image, UnreadableImage):
                     yield image
                 elif more := image is not None:
-                    self._admit(image, batch)
+                    waiting += self._admit(image, batch)
             self._fill_up(batch)
             self._launch(batch)
             while self._in_flight and (len(self._in_flight) >= self._most_in_flight or not batch.passes):
@@ -99,10 +103,13 @@ class Engine(Generic[Result]):
         """How many views the next batch can take, by the members that they are to go through."""
         waiting: Counter[tuple[int, ...]] = Counter()
         for pooled in self._pool:
-            turn = pooled.turn(self.batch_size)
-            for members, views in pooled.open.counts().items():
-                waiting[members] += min(views, turn)
+            waiting.update(self._waiting_of(pooled))
         return waiting
+
+    def _waiting_of(self, pooled: PooledImage[Result]) -> dict[tuple[int, ...], int]:
+        """As `_waiting`, of one image."""
+        turn = pooled.turn(self.batch_size)
+        return {members: min(views, turn) for members, views in pooled.open.counts().items()}
 
     def _batch_of_pool(self, members: tuple[int, ...]) -> Batch[Result]:
         batch: Batch[Result] = Batch(self.batch_size, members)
@@ -110,13 +117,14 @@ class Engine(Generic[Result]):
             batch.take_from(pooled, pooled.turn(batch.size))
         return batch
 
-    def _wants_images(self, batch: Batch[Result]) -> bool:
-        """Whether rows are empty, unless so much waits for the others already that padding costs less."""
+    def _wants_images(self, batch: Batch[Result], waiting: int) -> bool:
+        """Whether rows are empty, unless so many views wait already that padding costs less."""
         if batch.members != self._all or batch.is_full:
             return False
-        return self._waiting()[self._all] < _BATCHES_IN_POOL * self.batch_size
+        return waiting < _BATCHES_IN_POOL * self.batch_size
 
-    def _admit(self, image: ReadyImage, batch: Batch[Result]) -> None:
+    def _admit(self, image: ReadyImage, batch: Batch[Result]) -> int:
+        """Take an image into the pool and as much as fits of it into a batch; return how many views still wait."""
         try:
             with memory_errors_of(image.id):
                 image = replace(image, source=image.source.to(self._device))
@@ -125,8 +133,9 @@ class Engine(Generic[Result]):
                 f"{error} does not fit into the memory of {self._device}; use fewer models or a smaller batch"
             ) from error
         pooled = self._pool_image(image)
-        self._pool.append(pooled)
+        self._pool[pooled] = None
         batch.take_from(pooled, pooled.turn(batch.size))
+        return self._waiting_of(pooled).get(self._all, 0)
 
     def _fill_up(self, batch: Batch[Result]) -> None:
         """Put crops into rows that would be padded, though they may turn out not to have been needed."""
@@ -152,12 +161,16 @@ class Engine(Generic[Result]):
 
     def _crop_batch(self, batch: Batch[Result]) -> Tensor:
         """Crops uint8 [batch_size, 3, 224, 224] on the device, channels last, padded with black."""
-        shape = (batch.size, 3, CROP_SIZE, CROP_SIZE)
-        crop_batch = torch.zeros(shape, dtype=torch.uint8, device=self._device)
-        crop_batch = crop_batch.to(memory_format=torch.channels_last)
+        if self._rows is None or len(self._rows) != batch.size:
+            shape = (batch.size, CROP_SIZE, CROP_SIZE, 3)
+            self._rows = torch.empty(shape, dtype=torch.uint8, device=self._device).permute(0, 3, 1, 2)
+        # Memory is used again, the tensor is a new one: what was made of the last batch is known by its tensor.
+        crop_batch = self._rows.view_as(self._rows)
         for row, (pooled, view) in batch.passes.items():
             source = pooled.image.source
             crop_batch[row] = source.cut(source.plan.views[view])
+        if not batch.is_full:
+            crop_batch[[row for row in range(batch.size) if row not in batch.passes]] = 0
         return crop_batch
 
     def _predict(self, crop_batch: Tensor, members: Sequence[int]) -> Tensor:
@@ -179,13 +192,14 @@ class Engine(Generic[Result]):
             if pooled in self._pool:
                 pooled.settle()
                 if (result := pooled.result()) is not None:
-                    self._pool.remove(pooled)
+                    del self._pool[pooled]
                     yield result
 
     def _halve_batch(self, error: OutOfDeviceMemoryError) -> None:
         if self.batch_size == 1:
             raise InputError(f"{error} does not fit into the memory of {self._device}; use fewer models")
         self.batch_size //= 2
+        self._rows = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -1,0 +1,83 @@
+"""What the engine itself costs: `python -m benchmarks.engine_alone`.
+
+Images a second of the engine with members that return at once, on pictures that are decoded already. What is left
+is the engine's own work: cutting crops, putting batches together, and adding up what comes back. Run it in two
+checkouts to compare them.
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.machine import machine_facts
+from benchmarks.results import spread
+from ensemble_eval.crops.pixels import CropSource, prepare
+from ensemble_eval.crops.schemes import plan
+from ensemble_eval.engine.in_full import ScoredImage
+from ensemble_eval.engine.loop import Engine
+from ensemble_eval.engine.pool import ReadyImage
+
+_CPU = torch.device("cpu")
+_CLASSES = 1000
+# ImageNet's most frequent size.
+_WIDTH, _HEIGHT = 500, 375
+
+
+class Case(NamedTuple):
+    """One configuration: `models` × `crops`, and how many images make a measurable time."""
+
+    models: int
+    crops: int
+    images: int
+
+
+_CASES = (Case(1, 1, 2000), Case(1, 10, 400), Case(7, 144, 10))
+
+
+def rate(case: Case, source: CropSource, batch_size: int) -> float:
+    """Images a second; all images share their pixels, because only the engine's work is of interest."""
+    outcome = torch.full((batch_size, _CLASSES), 1 / _CLASSES)
+
+    def predict(_crops: Tensor) -> Tensor:
+        return outcome
+
+    members = {str(index): predict for index in range(case.models)}
+    images = [ReadyImage(position, str(position), 0, source) for position in range(case.images)]
+    engine = Engine(members, lambda image: ScoredImage(image, case.models, _CLASSES), _CPU, batch_size)
+    began = time.perf_counter()
+    for _ in engine.run(images):
+        pass
+    return case.images / (time.perf_counter() - began)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every case in each round, in a random order, and print the medians and the spread."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of which the median is printed")
+    parser.add_argument(
+        "--batch-size", type=int, default=288, metavar="N", help="crops per batch; CUDA's by default"
+    )
+    parser.add_argument("--shorten", type=int, default=1, metavar="N", help="run an Nth of the images only")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    image = torch.randint(0, 256, (3, _HEIGHT, _WIDTH), dtype=torch.uint8)
+    cases = [case._replace(images=max(1, case.images // options.shorten)) for case in _CASES]
+    sources = {case: prepare(image, plan(_WIDTH, _HEIGHT, case.crops)) for case in cases}
+    rates: dict[Case, list[float]] = {case: [] for case in cases}
+    for _ in range(options.rounds):
+        for case in random.sample(cases, len(cases)):
+            rates[case].append(rate(case, sources[case], options.batch_size))
+    for name, fact in machine_facts().items():
+        print(f"{name}: {fact}")
+    for case, found in rates.items():
+        text = spread(found).text(1)
+        print(f"{case.models} × {case.crops}, batches of {options.batch_size}: {text} images/s, n = {len(found)}")
+
+
+if __name__ == "__main__":
+    main()
