@@ -8,7 +8,7 @@ checkouts to compare them.
 import argparse
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from benchmarks.machine import machine_facts
 from benchmarks.results import spread
+from ensemble_eval.crops.gathering import Gatherer
 from ensemble_eval.crops.pixels import CropSource, prepare
-from ensemble_eval.crops.schemes import plan
+from ensemble_eval.crops.schemes import CROP_SIZE, plan
 from ensemble_eval.engine.in_full import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
@@ -55,6 +56,28 @@ def rate(case: Case, source: CropSource, batch_size: int) -> float:
     return case.images / (time.perf_counter() - began)
 
 
+def cutting_rates(source: CropSource, batch_size: int) -> tuple[float, float]:
+    """Crops a second, cut one by one or gathered by a few operations as for a GPU; both on the CPU."""
+    views = [source.plan.views[row % len(source.plan.views)] for row in range(batch_size)]
+    crops = torch.empty(batch_size, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
+    gather = Gatherer(_CPU)
+
+    def cut() -> None:
+        for row, view in enumerate(views):
+            crops[row].permute(2, 0, 1).copy_(source.cut(view))
+
+    def gathered() -> None:
+        gather(source.pixels, torch.tensor([source.address(view) for view in views]), crops)
+
+    return batch_size / _seconds(cut), batch_size / _seconds(gathered)
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every case in each round, in a random order, and print the medians and the spread."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -69,11 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cases = [case._replace(images=max(1, case.images // options.shorten)) for case in _CASES]
     sources = {case: prepare(image, plan(_WIDTH, _HEIGHT, case.crops)) for case in cases}
     rates: dict[Case, list[float]] = {case: [] for case in cases}
+    cut_and_gathered = []
     for _ in range(options.rounds):
+        cut_and_gathered.append(cutting_rates(sources[cases[-1]], options.batch_size))
         for case in random.sample(cases, len(cases)):
             rates[case].append(rate(case, sources[case], options.batch_size))
     for name, fact in machine_facts().items():
         print(f"{name}: {fact}")
+    for way, values in zip(("cut one by one", "gathered"), zip(*cut_and_gathered, strict=True), strict=True):
+        print(f"{way}: {spread(values).text(0)} crops/s, n = {len(values)}")
     for case, found in rates.items():
         text = spread(found).text(1)
         print(f"{case.models} × {case.crops}, batches of {options.batch_size}: {text} images/s, n = {len(found)}")

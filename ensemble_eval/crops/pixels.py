@@ -9,7 +9,6 @@ import io
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional
 
+from ensemble_eval.crops.gathering import Address
 from ensemble_eval.crops.schemes import CROP_SIZE, CropPlan, View, resized_size
 from ensemble_eval.errors import UnreadableImageError, first_line
 
@@ -53,20 +53,6 @@ class CropSource:
     pixels: Tensor
     regions: Mapping[int | View, Region]
 
-    def to(self, device: torch.device) -> "CropSource":
-        """The same source with its pixels on `device`; pinned ones are copied there beside what it computes."""
-        if device.type != "cuda":
-            return replace(self, pixels=self.pixels.to(device))
-        computing = torch.cuda.current_stream(device)
-        copying = _copy_stream(device)
-        with torch.cuda.stream(copying):
-            pixels = self.pixels.to(device, non_blocking=True)
-        # What is launched from here on waits for the copy; the batch that the device is at does not.
-        computing.wait_stream(copying)
-        # The memory came from the copies' stream; without this it could be theirs again too early.
-        pixels.record_stream(computing)
-        return replace(self, pixels=pixels)
-
     def pinned(self) -> "CropSource":
         """The same source in memory that a GPU copies from while it computes."""
         return replace(self, pixels=self.pixels.pin_memory())
@@ -80,17 +66,24 @@ class CropSource:
             crop = self._image(view.scale)[:, view.top : bottom, view.left : right]
         return crop.flip(-1) if view.mirrored else crop
 
+    def address(self, view: View) -> Address:
+        """Where the crop of one view begins in `pixels`."""
+        if view.is_whole:
+            offset, _, width = self.regions[view.unmirrored()]
+            return Address(offset, 3 * width, int(view.mirrored))
+        offset, _, width = self.regions[view.scale]
+        return Address(offset + 3 * (view.top * width + view.left), 3 * width, int(view.mirrored))
+
+    def moved_to(self, start: int) -> "CropSource":
+        """The same source for pixels that lie elsewhere, from byte `start` on; it has none of its own."""
+        regions = {key: region._replace(offset=region.offset + start) for key, region in self.regions.items()}
+        return replace(self, pixels=torch.empty(0, dtype=torch.uint8), regions=regions)
+
     def _image(self, key: int | View) -> Tensor:
         offset, height, width = self.regions[key]
         pixels = self.pixels[offset : offset + 3 * height * width]
         # Channels last, as in batches: cutting copies whole rows.
         return pixels.view(height, width, 3).permute(2, 0, 1)
-
-
-@lru_cache
-def _copy_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream of all copies to a GPU."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's stub
 
 
 def decode(data: bytes) -> Tensor:

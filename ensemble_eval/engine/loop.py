@@ -5,19 +5,20 @@ record per image.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.batches import Batch
+from ensemble_eval.engine.forward import Forward, OneAfterTheOther
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
+from ensemble_eval.engine.queued_runner import QueuedRunner
+from ensemble_eval.engine.queues import CudaQueues, Queues
+from ensemble_eval.engine.runner import CuttingRunner, Outcome, Runner
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 
 Result = TypeVar("Result")
@@ -39,6 +40,8 @@ class Engine(Generic[Result]):
         before_forward: called before every member's batch; what it raises ends the run there.
         batches_in_flight: how many may be started before the first is waited for; by default what suits the
             device.
+        forward: runs the members of a batch; by default one after the other, with `before_forward` before each.
+        queues: of the device; by default those of CUDA on CUDA, and on a CPU none.
     """
 
     def __init__(
@@ -49,19 +52,23 @@ class Engine(Generic[Result]):
         batch_size: int,
         before_forward: Callable[[], None] = lambda: None,
         batches_in_flight: int | None = None,
+        forward: Forward | None = None,
+        queues: Queues | None = None,
     ) -> None:
         self._names = tuple(members)
-        self._predicts = tuple(members.values())
         self._all = tuple(range(len(members)))
-        self._before_forward = before_forward
+        self._forward = forward or OneAfterTheOther(tuple(members.values()), before_forward)
         self._pool_image = pool_image
         self._device = device
         # In the order of arrival; as keys, because images leave from anywhere.
         self._pool: dict[PooledImage[Result], None] = {}
-        self._rows: Tensor | None = None
-        self._in_flight: deque[_Running[Result]] = deque()
+        self._in_flight: deque[tuple[Batch[Result], Outcome]] = deque()
         # While a GPU is at one batch, the next is put together; a CPU has nothing to overlap.
         self._most_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
+        queues = CudaQueues(device) if queues is None and device.type == "cuda" else queues
+        self._runner: Runner[Result] = (
+            QueuedRunner(self._forward, device, queues) if queues else CuttingRunner(self._forward, device)
+        )
         self.batch_size = batch_size
 
     def run(self, images: Iterable[ReadyImage | UnreadableImage]) -> Iterator[Result | UnreadableImage]:
@@ -72,6 +79,9 @@ class Engine(Generic[Result]):
             InputError: one crop alone does not fit into memory.
         """
         arriving = iter(images)
+        if self._pool or self._in_flight:
+            # Of a run that was left early.
+            self._runner.clear()
         self._pool.clear()
         self._in_flight.clear()
         more = True
@@ -88,7 +98,11 @@ class Engine(Generic[Result]):
             self._fill_up(batch)
             self._launch(batch)
             while self._in_flight and (len(self._in_flight) >= self._most_in_flight or not batch.passes):
-                yield from self._fold(self._in_flight.popleft())
+                yield from self._fold(*self._in_flight.popleft())
+
+    def new_remarks(self) -> list[str]:
+        """Sentences for the user about how members run, since the last call."""
+        return self._forward.new_remarks()
 
     def _members_in_turn(self, more: bool) -> tuple[int, ...]:
         """All of them, unless one that goes on alone has enough to do for a batch, or nobody else has."""
@@ -127,7 +141,7 @@ class Engine(Generic[Result]):
         """Take an image into the pool and as much as fits of it into a batch; return how many views still wait."""
         try:
             with memory_errors_of(image.id):
-                image = replace(image, source=image.source.to(self._device))
+                image = self._runner.admit(image)
         except OutOfDeviceMemoryError as error:
             raise InputError(
                 f"{error} does not fit into the memory of {self._device}; use fewer models or a smaller batch"
@@ -151,7 +165,7 @@ class Engine(Generic[Result]):
         failed: OutOfDeviceMemoryError | None = None
         try:
             with memory_errors_of(f"a batch of {batch.size}"):
-                self._in_flight.append(_Running(batch, self._predict(self._crop_batch(batch), batch.members)))
+                self._in_flight.append((batch, self._runner.launch(batch)))
         except OutOfDeviceMemoryError as error:
             # Its words only: tracebacks, its own and its cause's, hold everything that did not fit.
             failed = OutOfDeviceMemoryError(str(error))
@@ -159,49 +173,27 @@ class Engine(Generic[Result]):
             batch.give_back()
             self._halve_batch(failed)
 
-    def _crop_batch(self, batch: Batch[Result]) -> Tensor:
-        """Crops uint8 [batch_size, 3, 224, 224] on the device, channels last, padded with black."""
-        if self._rows is None or len(self._rows) != batch.size:
-            shape = (batch.size, CROP_SIZE, CROP_SIZE, 3)
-            self._rows = torch.empty(shape, dtype=torch.uint8, device=self._device).permute(0, 3, 1, 2)
-        # Memory is used again, the tensor is a new one: what was made of the last batch is known by its tensor.
-        crop_batch = self._rows.view_as(self._rows)
-        for row, (pooled, view) in batch.passes.items():
-            source = pooled.image.source
-            crop_batch[row] = source.cut(source.plan.views[view])
-        if not batch.is_full:
-            crop_batch[[row for row in range(batch.size) if row not in batch.passes]] = 0
-        return crop_batch
-
-    def _predict(self, crop_batch: Tensor, members: Sequence[int]) -> Tensor:
-        """Probabilities float32 [the batch's members, batch_size, classes], on the device."""
-        outputs = []
-        for member in members:
-            self._before_forward()
-            outputs.append(self._predicts[member](crop_batch))
-        return torch.stack(outputs)
-
-    def _fold(self, running: "_Running[Result]") -> Iterator[Result]:
+    def _fold(self, batch: Batch[Result], outcome: Outcome) -> Iterator[Result]:
         """Keep a batch's outcome, and yield the results of the images that need no more."""
-        batch, probabilities = running.batch, running.wait()
+        probabilities = outcome.wait()
         self._refuse_non_finite(probabilities, batch)
         for row, (pooled, view) in batch.passes.items():
             pooled.keep(view, batch.members, probabilities[:, row])
+        outcome.close()
         for pooled in batch.images():
             # It is not there if its result was known before, with crops still under way.
             if pooled in self._pool:
                 pooled.settle()
                 if (result := pooled.result()) is not None:
                     del self._pool[pooled]
+                    self._runner.leave(pooled.image)
                     yield result
 
     def _halve_batch(self, error: OutOfDeviceMemoryError) -> None:
         if self.batch_size == 1:
             raise InputError(f"{error} does not fit into the memory of {self._device}; use fewer models")
         self.batch_size //= 2
-        self._rows = None
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._runner.release()
 
     def _refuse_non_finite(self, probabilities: NDArray[np.float32], batch: Batch[Result]) -> None:
         if np.isfinite(probabilities).all():
@@ -213,25 +205,3 @@ class Engine(Generic[Result]):
                         f"member {self._names[member]} yields NaN or infinity for {pooled.image.id}; "
                         'check its weights and preprocessing, or try `precision="float32"`'
                     )
-
-
-class _Running(Generic[Result]):
-    """A batch that its device is at, and its outcome once it is there."""
-
-    def __init__(self, batch: Batch[Result], probabilities: Tensor) -> None:
-        self.batch = batch
-        self._copied: torch.cuda.Event | None = None
-        self._probabilities = probabilities
-        if probabilities.is_cuda:
-            # Copied as soon as it is there: a later copy would wait for the batches launched meanwhile.
-            self._probabilities = torch.empty_like(probabilities, device="cpu", pin_memory=True)
-            self._probabilities.copy_(probabilities, non_blocking=True)
-            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's stub
-            self._copied.record(torch.cuda.current_stream(probabilities.device))
-
-    def wait(self) -> NDArray[np.float32]:
-        """Probabilities float32 [members, batch_size, classes]."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        probabilities: NDArray[np.float32] = self._probabilities.numpy()
-        return probabilities

@@ -101,7 +101,7 @@ class PooledImage(ABC, Generic[Result_co]):
 
     @abstractmethod
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """Take the outcome float32 [len(members), classes] of one view."""
+        """Take the outcome float32 [len(members), classes] of one view; the array is used again later."""
 
     def settle(self) -> None:
         """Draw the consequences of all that was kept; called after each batch, before `result` is asked for."""

@@ -1,0 +1,315 @@
+"""Batches by two queues, in every order that events allow: the results of crops that are cut one by one.
+
+Every order is broken on purpose too, and then the results are others.
+"""
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from functools import cache
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from builders import CLASS_NAMES, colour_classifier, encoded, picture
+from counted_operations import counted_operations
+from queue_stand_ins import StandInEvent, StandInQueue, StandInQueues
+from torch import Tensor
+
+from ensemble_eval.crops import pixels
+from ensemble_eval.crops.schemes import plan
+from ensemble_eval.engine import queued_runner
+from ensemble_eval.engine.arena import Arena
+from ensemble_eval.engine.batches import Batch
+from ensemble_eval.engine.forward import OneAfterTheOther
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.loop import Engine
+from ensemble_eval.engine.pool import PooledImage, ReadyImage
+from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
+from ensemble_eval.engine.queued_runner import QueuedRunner
+from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
+
+pytestmark = pytest.mark.cuda_checks
+
+CPU = torch.device("cpu")
+COUNT = len(CLASS_NAMES)
+SIZES = ((101, 67), (64, 64), (60, 91))
+LATE = [(), ("loading",), ("computing",), ("loading", "computing")]
+Result = ImageScores | ImageDecisions
+
+
+@cache
+def _source(scheme: int, index: int) -> pixels.CropSource:
+    width, height = SIZES[index % len(SIZES)]
+    image = pixels.decode(encoded(picture(width, height, seed=index)))
+    return pixels.prepare(image, plan(width, height, scheme))
+
+
+def _images(scheme: int, count: int) -> list[ReadyImage]:
+    return [
+        ReadyImage(index, str(index), index % COUNT, _source(scheme, (index + 1) % 9)) for index in range(count)
+    ]
+
+
+MEMBERS: dict[str, Predict] = {name: colour_classifier(seed) for seed, name in enumerate("ab")}
+
+
+def _engine(
+    queues: StandInQueues | None,
+    size: int,
+    decides: Sequence[int] = (),
+    members: dict[str, Predict] = MEMBERS,
+    in_flight: int = 2,
+) -> Engine[Result]:
+    def pooled(image: ReadyImage) -> PooledImage[Result]:
+        if decides:
+            return DecidedImage(image, len(members), COUNT, decides)
+        return ScoredImage(image, len(members), COUNT)
+
+    return Engine(members, pooled, CPU, size, batches_in_flight=in_flight, queues=queues)
+
+
+def _assert_same(results: Sequence[object], expected: Sequence[object]) -> None:
+    assert len(results) == len(expected)
+    for result, other in zip(results, expected, strict=True):
+        if isinstance(result, ImageScores) and isinstance(other, ImageScores):
+            assert (result.id, result.passes) == (other.id, other.passes)
+            for scheme, means in other.mean_softmax.items():
+                assert np.array_equal(result.mean_softmax[scheme], means)
+        else:
+            assert result == other
+
+
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("decides", [(), (5,)], ids=["in full", "until decided"])
+@pytest.mark.parametrize(("scheme", "count", "size"), [(1, 30, 8), (10, 6, 16), (144, 1, 32)])
+def test_results_do_not_depend_on_when_a_device_does_what_it_is_asked(
+    scheme: int, count: int, size: int, decides: tuple[int, ...], late: tuple[str, ...]
+) -> None:
+    images = _images(scheme, count)
+    expected = list(_engine(None, size, decides).run(images))
+    _assert_same(list(_engine(StandInQueues(late), size, decides).run(images)), expected)
+
+
+@pytest.mark.parametrize("first_bytes", [1, 1 << 19])
+def test_the_arena_is_used_again_and_grows(first_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    arenas = []
+
+    class Small(Arena):
+        def __init__(self, device: torch.device) -> None:
+            super().__init__(device, first_bytes)
+            arenas.append(self)
+
+    images = _images(10, 40)
+    expected = list(_engine(None, 16).run(images))
+    monkeypatch.setattr(queued_runner, "Arena", Small)
+    _assert_same(list(_engine(StandInQueues(["loading"]), 16).run(images)), expected)
+    [arena] = arenas
+    assert first_bytes < len(arena.bytes) < sum(len(image.source.pixels) for image in images) / 2
+
+
+def test_an_engine_that_was_left_early_runs_again() -> None:
+    engine = _engine(StandInQueues(["loading", "computing"]), 8)
+    images = _images(10, 12)
+    with contextlib.closing(cast("Generator[object]", engine.run(images))) as left:
+        next(left)
+    _assert_same(list(engine.run(images)), list(_engine(None, 8).run(images)))
+
+
+def test_the_order_of_one_batch() -> None:
+    queues = StandInQueues()
+    [_] = _engine(queues, 16, in_flight=1).run(_images(1, 1))
+    assert queues.log == [
+        "loading: bring",
+        # The memory of a new desk may still be another tensor's.
+        "computing: record",
+        "loading: wait for computing",
+        "loading: load",
+        "loading: record",
+        "computing: wait for loading",
+        "computing: compute",
+        "computing: record",
+        "process: wait for computing",
+    ]
+
+
+class _NoWaitBetweenQueues(StandInQueues):
+    """What members run is not kept from crops that are not there yet."""
+
+    def __init__(self, late: Sequence[str]) -> None:
+        super().__init__(late)
+        self.computing.wait = lambda event: None  # type: ignore[method-assign]  # noqa: ARG005
+
+
+class _NoWaitForTheDevice(StandInQueues):
+    """Outcomes are read whether they are there or not."""
+
+    def wait_for(self, _event: StandInEvent) -> None:
+        """See the class."""
+
+
+class _RecordsTooEarly(StandInQueues):
+    """Events come before the work that they are to tell of."""
+
+    def __init__(self, late: Sequence[str]) -> None:
+        super().__init__(late)
+        self.loading.record = lambda: StandInEvent(self.loading, 0)  # type: ignore[method-assign]
+        self.computing.record = lambda: StandInEvent(self.computing, 0)  # type: ignore[method-assign]
+
+
+class _LoadsByTheMembersQueue(StandInQueues):
+    """Pixels are brought by another queue than the one that reads the arena."""
+
+    def __init__(self, late: Sequence[str]) -> None:
+        super().__init__(late)
+        load = self.loading.run
+
+        def run(work: Callable[[], None]) -> None:
+            (self.computing.run if work.__name__ == "bring" else load)(work)
+
+        self.loading.run = run  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("broken", "late"),
+    [
+        (_NoWaitBetweenQueues, ["loading"]),
+        (_NoWaitForTheDevice, ["computing"]),
+        (_RecordsTooEarly, ["loading", "computing"]),
+        (_LoadsByTheMembersQueue, ["computing"]),
+    ],
+)
+def test_an_order_that_is_broken_shows(broken: Callable[[list[str]], StandInQueues], late: list[str]) -> None:
+    images = _images(10, 8)
+    expected = list(_engine(None, 16).run(images))
+    assert _differs(_engine(broken(late), 16), images, expected)
+
+
+def _differs(engine: Engine[Result], images: list[ReadyImage], expected: Sequence[object]) -> bool:
+    try:
+        _assert_same(list(engine.run(images)), expected)
+    except (AssertionError, IndexError, RuntimeError):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("late", [["loading"], ["computing"], ["loading", "computing"]])
+def test_a_desk_that_is_used_too_early_shows(late: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its addresses and crops, and the memory of its outcome, are those of the batch before."""
+    new_desk = QueuedRunner._new_desk
+
+    def for_everybody(self: QueuedRunner[Result], batch_size: int) -> queued_runner._Desk:
+        desk = new_desk(self, batch_size)
+        self._free.append(desk)
+        return desk
+
+    images = _images(10, 8)
+    expected = list(_engine(None, 16).run(images))
+    monkeypatch.setattr(QueuedRunner, "_new_desk", for_everybody)
+    monkeypatch.setattr(QueuedRunner, "take_back", lambda _self, _desk: None)
+    keep_free = QueuedRunner.launch
+
+    def launch(self: QueuedRunner[Result], batch: Batch[Result]) -> queued_runner._Queued:
+        queued = keep_free(self, batch)
+        self._free[:] = self._desks[:1]
+        return queued
+
+    monkeypatch.setattr(QueuedRunner, "launch", launch)
+    assert _differs(_engine(StandInQueues(late), 16), images, expected)
+
+
+class _Releasing(OneAfterTheOther):
+    """Says when it is told to give its memory back."""
+
+    def __init__(self, predicts: Sequence[Predict], log: list[str]) -> None:
+        super().__init__(predicts)
+        self._log = log
+
+    def release(self) -> None:
+        self._log.append("forward: release")
+
+
+@pytest.mark.parametrize("fails_at", [1, 2, 3, 6])
+def test_out_of_memory_frees_everything_once_the_device_is_done_and_changes_no_result(fails_at: int) -> None:
+    images, calls = _images(10, 12), 0
+
+    def failing(crops: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == fails_at:
+            raise OutOfDeviceMemoryError(f"a batch of {len(crops)}")
+        return MEMBERS["b"](crops)
+
+    # Members fail at once, as CUDA's allocator does, whenever the device gets to the work.
+    queues = StandInQueues(["loading"])
+    forward = _Releasing([MEMBERS["a"], failing], queues.log)
+    engine: Engine[ImageScores] = Engine(
+        MEMBERS,
+        lambda image: ScoredImage(image, 2, COUNT),
+        CPU,
+        16,
+        batches_in_flight=2,
+        forward=forward,
+        queues=queues,
+    )
+    results = sorted(engine.run(images), key=lambda result: result.id)
+    expected = sorted(_engine(None, 16).run(images), key=lambda result: result.id)
+    assert engine.batch_size == 8
+    for result, other in zip(results, expected, strict=True):
+        assert isinstance(result, ImageScores)
+        assert isinstance(other, ImageScores)
+        assert (result.id, result.passes) == (other.id, other.passes)
+        for scheme, means in other.mean_softmax.items():
+            np.testing.assert_allclose(result.mean_softmax[scheme], means, rtol=0, atol=1e-7)
+    freed = queues.log.index("forward: release")
+    assert queues.log[freed - 1 : freed + 2] == ["process: wait for all", "forward: release", "process: trim"]
+    assert queues.log.count("forward: release") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", [1, 10, 144])
+def test_a_batch_takes_a_fixed_number_of_operations_beside_its_members(scheme: int) -> None:
+    outcome = torch.full((288, COUNT), 1 / COUNT)
+    runner: QueuedRunner[ImageScores] = QueuedRunner(
+        OneAfterTheOther([lambda _crops: outcome]), CPU, StandInQueues()
+    )
+    sources = [_source(scheme, index % 9) for index in range(288)]
+    for launches in range(2):
+        batch: Batch[ImageScores] = Batch(288, [0])
+        admitted = []
+        for position, source in enumerate(sources):
+            with counted_operations() as operations:
+                image = runner.admit(ReadyImage(position, str(position), 0, source))
+            if launches:
+                # A slice and a copy, and an empty tensor of the process's in the place of its pixels.
+                assert len(operations) == 3, operations
+            admitted.append(image)
+            batch.take_from(ScoredImage(image, 1, COUNT), 288)
+            if batch.is_full:
+                break
+        assert len(batch.passes) == 288
+        with counted_operations() as operations:
+            queued = runner.launch(batch)
+        queued.wait()
+        queued.close()
+        for image in admitted:
+            runner.leave(image)
+        if launches:
+            # Addresses to the device, thirteen to gather, the outcome and its copy; views included.
+            assert len(operations) <= 20, operations
+            assert sum(not _is_view(operation) for operation in operations) <= 12, operations
+
+
+def _is_view(operation: str) -> bool:
+    return any(name in operation for name in ("view", "unfold", "unsqueeze", "unbind", "slice", "detach", "alias"))
+
+
+def test_queues_are_named() -> None:
+    queue = StandInQueue("loading", [], late=True)
+    done: list[int] = []
+    queue.run(lambda: done.append(1))
+    event = queue.record()
+    queue.run(lambda: done.append(2))
+    assert not done
+    event.queue.advance(event.steps)
+    assert done == [1]
