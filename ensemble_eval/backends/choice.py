@@ -1,13 +1,12 @@
 """The backends by name, and which of them suits a device."""
 
 import importlib.util
-import os
-import shutil
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
 
+from ensemble_eval.backends.compiler_needs import missing_for_compiler
 from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
@@ -39,19 +38,13 @@ def choose_backend(name: Backend | Literal["auto"], device: torch.device) -> Bac
         return "openvino" if installed and device.type == "cpu" else "torch"
     if name == "openvino" and device.type != "cpu":
         raise InputError(f'the backend openvino runs on the CPU, not on {device}; choose `backend="torch"`')
-    if name == "compiled" and not _compiler(device):
-        raise InputError('the backend compiled needs a C++ compiler, and there is none; choose `backend="torch"`')
+    if name == "compiled" and (missing := missing_for_compiler(device)):
+        raise InputError(f"the backend compiled needs {missing}")
     if name == "openvino" and not installed:
         raise InputError(
             "the backend openvino is not installed; pip install 'ensemble-eval[cpu]', or `backend=\"torch\"`"
         )
     return name
-
-
-def _compiler(device: torch.device) -> str | None:
-    """What torch's compiler calls: for C++ on a CPU, for Triton's launchers on CUDA."""
-    names = [os.environ.get("CXX"), "c++", "g++"] if device.type == "cpu" else [os.environ.get("CC"), "cc", "gcc"]
-    return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 def default_batch_size(device: torch.device) -> int:
@@ -111,7 +104,16 @@ class PredictMaker:
             from ensemble_eval.backends.compiled import Compiled
 
             network = Compiled(network, self._device)
-        return TorchBackend(member.name, network, preprocess, self._num_classes, self._device, self._precision)
+        return TorchBackend(
+            member.name,
+            network,
+            preprocess,
+            self._num_classes,
+            self._device,
+            self._precision,
+            cast_once=self._casts_once(member),
+            capturable=self._backend == "torch" and member.arch in ARCHITECTURES,
+        )
 
     def _openvino(self, member: Member, network: nn.Module, preprocess: SharedPreprocessing) -> Predict:
         normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
@@ -134,5 +136,13 @@ class PredictMaker:
         if member.arch not in ARCHITECTURES:
             return SharedPreprocessing(member.input, self._device)
         if member.input not in self._preprocessing:
-            self._preprocessing[member.input] = SharedPreprocessing(member.input, self._device)
+            dtype = getattr(torch, self._precision) if self._casts_once(member) else torch.float32
+            self._preprocessing[member.input] = SharedPreprocessing(member.input, self._device, dtype)
         return self._preprocessing[member.input]
+
+    def _casts_once(self, member: Member) -> bool:
+        """Whether weights and input are cast before the network and not by it.
+
+        On a CPU scores stay those of earlier versions. Somebody else's network may mean some layers to be float32.
+        """
+        return self._device.type == "cuda" and member.arch in ARCHITECTURES

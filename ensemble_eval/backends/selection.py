@@ -23,6 +23,8 @@ class SelectedOutputs:
         self._predict = predict
         self._indices = torch.tensor(selection.indices, device=device)
         self._renormalised = selection.renormalised
+        # As of `TorchBackend`.
+        self.capturable: bool = getattr(predict, "capturable", False)
 
     def __call__(self, crop_batch: Tensor, /) -> Tensor:
         """See `Predict`."""

@@ -60,7 +60,8 @@ def memory_errors_of(what: str) -> Iterator[None]:
 def _is_out_of_memory(error: BaseException) -> bool:
     # torch has a subclass for its own CUDA memory; the CPU's allocator, OpenVINO, the driver (pinning), cuBLAS
     # and cuDNN all raise a plain one.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or bool(_CANNOT_ALLOCATE.search(str(error)))
+    known = MemoryError | torch.OutOfMemoryError | OutOfDeviceMemoryError
+    return isinstance(error, known) or bool(_CANNOT_ALLOCATE.search(str(error)))
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,7 +13,8 @@ from ensemble_eval.engine.pool import UnreadableImage
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.evaluation.events import Step
 from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, sources_of
-from ensemble_eval.evaluation.process import Run, results_of
+from ensemble_eval.evaluation.process import Run, engine_for, results_of
+from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.results.folder import Outcome
 from ensemble_eval.settings import Backend, Precision, Settings, decided_k
@@ -183,8 +184,12 @@ def scores(
     )
     inputs = _opened(ensemble, dataset, settings)
     positions = range(len(inputs.dataset.items))
-    with contextlib.closing(results_of(settings, inputs, positions)) as results:
+    stop = StopRequests()
+    engine = engine_for(settings, inputs, stop)
+    with contextlib.closing(results_of(settings, inputs, positions, stop, engine)) as results:
         for result in results:
+            for sentence in engine.new_remarks():
+                warnings.warn(sentence, UserWarning, stacklevel=2)
             if isinstance(result, UnreadableImage):
                 if on_unreadable is None:
                     raise UnreadableImageError(f"{result.id} cannot be evaluated: {result.reason}")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ensemble_eval.backends.choice import default_batch_size
+from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
 from ensemble_eval.engine.in_full import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
@@ -47,7 +48,10 @@ def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine
         return ScoredImage(image, members, num_classes, with_crop_ranks=settings.surface)
 
     batch_size = settings.batch_size or default_batch_size(inputs.device)
-    return Engine(inputs.members, pool_image, inputs.device, batch_size, stop.check)
+    forward = None
+    if inputs.device.type == "cuda" and inputs.backend == "torch":
+        forward = CapturedForward(inputs.members, stop.check, CudaGraphs(inputs.device))
+    return Engine(inputs.members, pool_image, inputs.device, batch_size, stop.check, forward=forward)
 
 
 def results_of(
@@ -133,7 +137,7 @@ class Run:
     def new_remarks(self) -> list[str]:
         """Sentences about the members that came up since the last call, for the user."""
         remarks, self._remarks = self._remarks, []
-        return remarks
+        return remarks + self._engine.new_remarks()
 
     @property
     def batch_size(self) -> int:

@@ -51,19 +51,24 @@ class SharedPreprocessing:
     Args:
         input_format: what the members have in common.
         device: where the batches are.
+        dtype: of the outcome; computed in float32 in any case.
     """
 
-    def __init__(self, input_format: InputFormat, device: torch.device) -> None:
+    def __init__(
+        self, input_format: InputFormat, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._dtype = dtype
         self._preprocess = Preprocessing(input_format).to(device)
         self._crop_batch: weakref.ref[Tensor] | None = None
         self._normalised: Tensor | None = None
 
     def __call__(self, crop_batch: Tensor) -> Tensor:
-        """float32 [B, 3, H, W], channels last; the same tensor for the same batch, so leave it as it is."""
+        """[B, 3, H, W] of the dtype, channels last; the same tensor for the same batch, so leave it as it is."""
         if self._crop_batch is not None and self._crop_batch() is crop_batch and self._normalised is not None:
             return self._normalised
         self._crop_batch = self._normalised = None
-        self._normalised = self._preprocess(crop_batch).contiguous(memory_format=torch.channels_last)
+        normalised = self._preprocess(crop_batch).to(self._dtype)
+        self._normalised = normalised.contiguous(memory_format=torch.channels_last)
         self._crop_batch = weakref.ref(crop_batch, self._forget)
         return self._normalised
 
