@@ -13,7 +13,7 @@ BENCH ?=
 # in one process, because its tests share what they made.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: test test-fast test-oldest test-pretended-cuda coverage golden pictures interop fuzz faults demo checkpoints \
+.PHONY: test test-fast test-oldest test-pretended-cuda check-cuda coverage golden pictures interop fuzz faults demo checkpoints \
         bench bench-cuda clean
 
 test: $(VENV)/.installed-dev
@@ -29,6 +29,11 @@ test-fast: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(PYTEST) -m 'not slow and not processes and not slurm'
+
+# What can be shown of the way of a batch on a GPU without having one: devices and dtypes, the order of copies and
+# reads, the number of operations, capturing and running out of memory. A part of `make test` too.
+check-cuda: $(VENV)/.installed-dev
+	$(PYTEST) -m cuda_checks
 
 # Which lines of the package no test runs, those of started processes included.
 coverage: $(VENV)/.installed-dev

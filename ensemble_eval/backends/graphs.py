@@ -41,11 +41,15 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._graphs: list[torch.cuda.CUDAGraph] = []
+        # One for all: cuBLAS keeps a workspace for every stream.
+        self._stream: torch.cuda.Stream | None = None
 
     def capture(self, work: Callable[[], Tensor]) -> Replay:
         """See `Graphs`."""
         computing = torch.cuda.current_stream(self._device)
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's stub
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's stub
+        stream = self._stream
         stream.wait_stream(computing)
         # Libraries set themselves up at their first call, which cannot be captured.
         with torch.cuda.stream(stream):
