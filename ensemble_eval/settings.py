@@ -69,7 +69,7 @@ class RunSettings(Settings):
         subset_classes: whether labels are ranked among all classes, or among those of the data set.
         limit: how many of the first images take part; None for all.
         sample: how many images, drawn with `seed`, take part; None for all.
-        seed: of `sample`.
+        seed: of `sample`; None for 0.
         ranks: processes on this machine; None for one for each GPU, and one on the CPU.
         fresh: whether to discard what an earlier run left in `out`.
         live: whether the table of the images that are done is written every minute.
@@ -86,7 +86,7 @@ class RunSettings(Settings):
     subset_classes: SubsetClasses = "all"
     limit: int | None = None
     sample: int | None = None
-    seed: int = 0
+    seed: int | None = None
     ranks: int | None = None
     fresh: bool = False
     live: bool = False

@@ -11,7 +11,8 @@ from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import InputFormat, Member, weights_of
+from ensemble_eval.members.importers.graphs import is_onnx_file
 from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.registry import ARCHITECTURES
@@ -113,6 +114,29 @@ class PredictMaker:
             self._precision,
             cast_once=self._casts_once(member),
             capturable=self._backend == "torch" and member.arch in ARCHITECTURES,
+        )
+
+    def of_graph(self, member: Member) -> Predict:
+        """The function of a member whose weights are a whole network in a file.
+
+        Raises:
+            InputError: the file cannot be used, or not by this backend on this device.
+        """
+        if self._backend != "openvino" and is_onnx_file(weights_of(member)):
+            # Only here: an extra, and a second to import.
+            from ensemble_eval.backends.onnx_networks import onnx_network
+
+            return self(member, onnx_network(member))
+        if self._device.type != "cpu":
+            raise InputError(
+                f"member {member.name} is a graph of TensorFlow or TFLite, which runs on the CPU alone; "
+                'choose `device="cpu"`'
+            )
+        choose_backend("openvino", self._device)
+        from ensemble_eval.backends.graph_files import GraphFile
+
+        return GraphFile(
+            member, SharedPreprocessing(member.input, self._device), self._num_classes, self._precision
         )
 
     def _openvino(self, member: Member, network: nn.Module, preprocess: SharedPreprocessing) -> Predict:

@@ -69,7 +69,7 @@ def evaluation_options(command: Command) -> Command:
         ),
         _run_option("limit", "Take only the first N images, by id.", type=int),
         _run_option("sample", "Take only N images, drawn with --seed.", type=int),
-        _run_option("seed", "Of --sample.", type=int),
+        _run_option("seed", "Of --sample.  [default: 0]", type=int),
         _run_option("out", "Folder for the results.", type=PATH),
         _run_option("device", "auto, cpu, cuda or cuda:N."),
         _run_option(

@@ -29,7 +29,7 @@ def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
     print_sentence(
         console, f"Errors on {images} images, and the paper's top-5; one model is {outcome.one_model_member}"
     )
-    for sentence in outcome.scope.sentences():
+    for sentence in outcome.counted:
         print_sentence(console, f"counted: {sentence}")
     print_table(console, header, lines, [(header.index(title),) for title in _TABLE3_DISPENSABLE])
     if outcome.gain is not None:

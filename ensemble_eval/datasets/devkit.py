@@ -3,22 +3,18 @@
 import gzip
 import io
 import tarfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ensemble_eval.datasets.ilsvrc import integers, validation_number
 from ensemble_eval.datasets.labels import Labels
 from ensemble_eval.errors import InputError, first_line
 from ensemble_eval.files import open_regular
+from ensemble_eval.members.devkit_classes import MAX_META_BYTES, META, wnids_by_ilsvrc_id
 
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-META = "meta.mat"
 # The kit of 2012 has 2.5 MB; a compressed file may claim to hold any number of bytes.
-_MAX_BYTES = 1 << 26
 _MAX_KIT_BYTES = 1 << 28
-_MATLAB_HEADER, _COMPRESSED = 128, 15
 
 
 def open_devkit(path: Path, class_names: Sequence[str]) -> Labels:
@@ -33,7 +29,7 @@ def open_devkit(path: Path, class_names: Sequence[str]) -> Labels:
             named by WNIDs.
     """
     truth, meta = _of_archive(path) if path.is_file() and _is_gzip(path) else _of_folder(path)
-    wnid_by_id = _wnids(path, meta)
+    wnid_by_id = wnids_by_ilsvrc_id(path, meta)
     index_by_wnid = {name: index for index, name in enumerate(class_names)}
     by_number = {}
     for number, ilsvrc_id in enumerate(truth, 1):
@@ -63,7 +59,7 @@ def _of_folder(path: Path) -> tuple[list[int], bytes]:
     truth = path if path.is_file() else _first(path, GROUND_TRUTH, folders)
     meta = _first(path, META, folders)
     with open_regular(meta) as file:
-        return integers(truth, "the ground truth"), _bounded(meta, file.read(_MAX_BYTES + 1))
+        return integers(truth, "the ground truth"), file.read(MAX_META_BYTES + 1)
 
 
 def _first(path: Path, name: str, folders: Sequence[Path]) -> Path:
@@ -111,50 +107,3 @@ def _inner(tar: tarfile.TarFile, name: str) -> bytes | None:
             file = tar.extractfile(info)
             return None if file is None else file.read()
     return None
-
-
-def _bounded(path: Path, data: bytes) -> bytes:
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"{path} has more than {_MAX_BYTES} bytes; is it the right file?")
-    return data
-
-
-def _wnids(path: Path, meta: bytes) -> Mapping[int, str]:
-    """The WNID of each ILSVRC2012_ID that is a class of the challenge, and no group of classes."""
-    try:
-        from scipy.io import loadmat
-    except ImportError as error:
-        raise InputError(
-            f"the development kit's {META} needs SciPy; install it with pip install 'ensemble-eval[devkit]'"
-        ) from error
-    _refuse_bomb(path, meta)
-    try:
-        # It reads from a file object too, though its stub does not say so.
-        found: Any = loadmat(io.BytesIO(meta), squeeze_me=True, struct_as_record=True, variable_names=["synsets"])  # type: ignore[arg-type]
-        synsets = found["synsets"]
-        rows = zip(synsets["ILSVRC2012_ID"], synsets["WNID"], synsets["num_children"], strict=True)
-        wnids = {int(ilsvrc_id): str(wnid) for ilsvrc_id, wnid, children in rows if int(children) == 0}
-    except Exception as error:
-        # What a damaged file makes of SciPy is not documented.
-        raise InputError(
-            f"{path}: {META} is damaged, or of another kit ({first_line(error)}); get it again"
-        ) from error
-    if sorted(wnids) != list(range(1, len(wnids) + 1)) or len(set(wnids.values())) < len(wnids):
-        raise InputError(f"{path}: the ids in {META} are not 1, 2, 3 and so on; is it the kit of 2012?")
-    return wnids
-
-
-def _refuse_bomb(path: Path, data: bytes) -> None:
-    """Refuse a MATLAB file whose variables, packed with zlib, would fill memory; SciPy sets no limit."""
-    position = _MATLAB_HEADER
-    while position + 8 <= len(data):
-        kind = int.from_bytes(data[position : position + 4], "little")
-        size = int.from_bytes(data[position + 4 : position + 8], "little")
-        if kind == _COMPRESSED:
-            unpack = zlib.decompressobj()
-            try:
-                unpacked = unpack.decompress(data[position + 8 : position + 8 + size], _MAX_BYTES + 1)
-            except zlib.error as error:
-                raise InputError(f"{path}: {META} is damaged ({error}); get it again") from error
-            _bounded(path, unpacked)
-        position += 8 + size

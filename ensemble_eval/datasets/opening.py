@@ -30,7 +30,7 @@ def open_dataset(
     subset_classes: SubsetClasses = "all",
     limit: int | None = None,
     sample: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     leaving_out: str | Path | None = None,
 ) -> Dataset:
     """Open labelled images in whichever of the known layouts they lie; nothing is unpacked or changed.
@@ -50,7 +50,7 @@ def open_dataset(
             the ensemble, or among those of the `dataset`.
         limit: take the first so many images, in the order of their ids.
         sample: take so many images, drawn with `seed`.
-        seed: of `sample`.
+        seed: of `sample`; None for 0.
         leaving_out: the output folder, which may lie in the data set and takes no part in it.
 
     Raises:

@@ -55,14 +55,17 @@ def without_blacklist(dataset: Dataset, blacklist: Path) -> Dataset:
     return rest
 
 
-def part_of(dataset: Dataset, limit: int | None, sample: int | None, seed: int) -> Dataset:
+def part_of(dataset: Dataset, limit: int | None, sample: int | None, seed: int | None) -> Dataset:
     """The first images in the order of their ids, or some that a seed draws; all where neither is asked for.
 
     A larger sample of the same seed holds every smaller one.
 
     Raises:
-        InputError: both are asked for, or more images than there are.
+        InputError: both are asked for, a seed without a sample, or more images than there are.
     """
+    if seed is not None and sample is None:
+        raise InputError("`seed` draws the images of `sample`; give both, or leave it out")
+    seed = seed or 0
     if limit is not None and sample is not None:
         raise InputError("`limit` and `sample` exclude each other; give one of them")
     images = len(dataset.items)

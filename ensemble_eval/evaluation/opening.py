@@ -2,39 +2,37 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
-from ensemble_eval.backends.choice import PredictMaker, choose_backend, compiles, default_batch_size
+from ensemble_eval.backends.choice import PredictMaker, choose_backend
 from ensemble_eval.backends.conversion_cache import ConversionCache, cache_folder
-from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.backends.selection import SelectedOutputs
-from ensemble_eval.crops.schemes import CROP_SIZE, schemes_up_to
+from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.datasets.items import Dataset, is_hidden
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.datasets.scope import Scope
-from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
+from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.function_member import FunctionMember
+from ensemble_eval.evaluation.trials import Trials
 from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.devices import choose_device, device_of_rank
 from ensemble_eval.launch.place import Place
 from ensemble_eval.members.class_orders import output_selection
-from ensemble_eval.members.ensemble import GRAPH, Ensemble, Member
+from ensemble_eval.members.ensemble import GRAPH, Ensemble
 from ensemble_eval.members.fingerprints import member_sha256, network_sha256
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.opening import open_ensemble
-from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.key import run_key
 from ensemble_eval.scoring.crop_ranks import MOST_CLASSES
-from ensemble_eval.settings import Backend, Precision, RunSettings, Settings, require_seconds
+from ensemble_eval.settings import Backend, RunSettings, Settings, require_seconds
 
 
 @dataclass(frozen=True)
@@ -127,14 +125,14 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
     members: dict[str, Predict] = {}
     hashes: dict[str, str] = {}
     notes: list[str] = []
-    with _Trials(settings, sources.backend, device) as trials:
+    with Trials(settings, sources.backend, device) as trials:
         for member in ensemble.members:
             selection = output_selection(member, ensemble.classes)
             outputs = selection.num_outputs if selection else num_classes
             if member.predict is not None:
                 predict: Predict = FunctionMember(member.name, member.predict, outputs, device)
             elif member.arch == GRAPH:
-                predict = _graph(member, outputs, device, settings.precision)
+                predict = make(outputs).of_graph(member)
             else:
                 network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
                 hashes[member.name] = network_sha256(network)
@@ -155,54 +153,6 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
 def _cache(settings: Settings) -> ConversionCache | None:
     folder = cache_folder() if settings.cache else None
     return ConversionCache(folder) if folder else None
-
-
-class _Trials:
-    """Tries members, so that what is wrong with one shows before the work: the first that fails, in their order.
-
-    On leaving it, all have been tried; but not if loading one of them failed.
-
-    Args:
-        settings: of the run.
-        backend: of the networks.
-        device: of the members.
-    """
-
-    def __init__(self, settings: Settings, backend: Backend, device: torch.device) -> None:
-        self._batch_size = settings.batch_size or default_batch_size(device)
-        self._backend = backend
-        self._device = device
-        self._left: list[Callable[[], None]] = []
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="try")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        with self._beside:
-            if failure is None:
-                for trial in self._left:
-                    trial()
-
-    def add(self, predict: Predict) -> None:
-        """Try a member: OpenVINO compiles it while the next is loaded, others wait until all are there."""
-        if self._backend == "openvino" and isinstance(predict, NetworkPredict):
-            trial = self._beside.submit(_try, predict, self._batch_size, self._device).result
-        else:
-            whole = compiles(self._backend) or isinstance(predict, FunctionMember)
-            trial = functools.partial(_try, predict, self._batch_size if whole else 1, self._device)
-        self._left.append(trial)
-
-
-def _graph(member: Member, num_outputs: int, device: torch.device, precision: Precision) -> Predict:
-    """A member that is a whole network in a file, which OpenVINO runs as it is."""
-    if device.type != "cpu":
-        raise InputError(f'member {member.name} is a graph, which runs on the CPU alone; choose `device="cpu"`')
-    choose_backend("openvino", device)
-    # Only here: an extra, and a second to import.
-    from ensemble_eval.backends.graph_files import GraphFile
-
-    return GraphFile(member, SharedPreprocessing(member.input, device), num_outputs, precision)
 
 
 def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapping[str, Any]) -> RunFolder:
@@ -282,18 +232,6 @@ def _check(settings: Settings) -> None:
             raise InputError(
                 f"`timeout={settings.timeout:g}` must be longer than `save_every={settings.save_every:g}`"
             )
-
-
-def _try(predict: Predict, crops: int, device: torch.device) -> None:
-    """Try one batch of black crops with a member, so that what is wrong with it shows before the work."""
-    try:
-        with memory_errors_of(f"a batch of {crops}"):
-            run = predict.try_batch if isinstance(predict, NetworkPredict) else predict
-            run(torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device))
-    except OutOfDeviceMemoryError as error:
-        # The engine halves batches; of a single crop there is no half.
-        if crops == 1:
-            raise InputError(f"{error} does not fit into the memory of {device}; use fewer models") from error
 
 
 def check_networks(settings: Settings, sources: Sources) -> tuple[str, ...]:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from ensemble_eval import files
 from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.members.devkit_classes import wnids_by_ilsvrc_id
 from ensemble_eval.members.ensemble import BACKGROUND_FIRST, ClassList, Member
 
 NO_CLASS = "-"
 _MAX_TABLE_BYTES = 1 << 26
+_MATLAB = b"MATLAB 5.0 MAT-file"
 _WNID = re.compile(r"n\d{8}")
 # Of the 1,000 WNIDs of imagenet-1k, sorted, one a line: a table of other synsets would shift all classes silently.
 _IMAGENET_1K_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
@@ -45,13 +47,30 @@ def output_selection(member: Member, classes: ClassList) -> OutputSelection | No
     if member.outputs == BACKGROUND_FIRST:
         return OutputSelection(classes.count + 1, tuple(range(1, classes.count + 1)), member.renormalise)
     table = Path(member.outputs)
-    lines = [line.strip() for line in files.read_text(table, _MAX_TABLE_BYTES).splitlines()]
     place = f"member {member.name}: the table {table}"
+    lines = _lines(table)
     if not lines or not all(lines):
         raise InputError(
             f"{place} has one output a line and no empty line; write {NO_CLASS} where there is no class"
         )
     return OutputSelection(len(lines), _indices(lines, classes, place), member.renormalise)
+
+
+def _lines(table: Path) -> list[str]:
+    """What each output stands for; of the development kit's own table, its order."""
+    if not _is_matlab(table):
+        return [line.strip() for line in files.read_text(table, _MAX_TABLE_BYTES).splitlines()]
+    wnids = wnids_by_ilsvrc_id(table, files.read_regular(table))
+    return [wnids[ilsvrc_id] for ilsvrc_id in sorted(wnids)]
+
+
+def _is_matlab(path: Path) -> bool:
+    try:
+        with files.open_regular(path) as file:
+            return file.read(len(_MATLAB)) == _MATLAB
+    except OSError:
+        # Whoever reads it as a text says so.
+        return False
 
 
 def _indices(lines: list[str], classes: ClassList, place: str) -> tuple[int, ...]:

@@ -86,6 +86,18 @@ def require_same_images(one: Results, other: Results) -> None:
             f"{one.folder} has {one.key.classes} classes and {other.folder} {other.key.classes}; "
             "compare runs of the same classes"
         )
+    if (ours := _counted(one)) != (theirs := _counted(other)):
+        raise InputError(
+            f"{one.folder} ranks {ours}, and {other.folder} {theirs}; compare runs that count in the same way"
+        )
+
+
+def _counted(results: Results) -> str:
+    """By which labels an image is right, and among which classes."""
+    scope = results.key.scope
+    labels = "the best of several labels" if scope.several_labels else "one label"
+    among = "all classes" if scope.counted_classes is None else f"{len(scope.counted_classes)} of the classes"
+    return f"{labels} of an image among {among}"
 
 
 def require_same_rows(one: Results, other: Results) -> None:

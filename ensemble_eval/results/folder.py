@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.listing import changes_since, write_listing
-from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import EnsembleEvalError, InputError, first_names
 from ensemble_eval.files import require_could_be_written, write_atomically
 from ensemble_eval.reports import text as report_text
@@ -37,7 +36,7 @@ class Outcome:
         passes_saved: How many more there would have been in a run that does not stop when decided.
         table: The path of `table3.csv`, or of `submission.txt` for images without labels; the other results lie
             beside it.
-        scope: What the errors are counted over.
+        counted: What the errors are counted over, in one phrase each where that is not the usual.
     """
 
     rows: list[Row]
@@ -47,7 +46,7 @@ class Outcome:
     passes: int
     passes_saved: int
     table: Path
-    scope: Scope = Scope()  # noqa: RUF009 (it is frozen)
+    counted: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if not self.rows:
@@ -192,15 +191,16 @@ def write_tables(
     if not progress.done:
         raise InputError(f"none of the images could be read; {out / run_record.UNREADABLE_FILE} says why")
     saved = progress.all_passes - progress.passes
-    scope = store.key.scope
+    counted = (*store.key.scope.sentences(), *_some_of_the_classes(store))
+    record = {**record, "counted": counted}
     predictions = store.outcomes()
     _require_each_once(predictions, progress)
-    if not scope.labelled:
+    if not store.key.scope.labelled:
         submission = out / run_record.SUBMISSION_FILE
         text = json.dumps({**record, "one_model_member": None, "gain": None}, indent=2) + "\n"
         write_atomically(out / run_record.RECORD_FILE, text.encode())
         write_atomically(submission, submission_of(store, members, unreadable).encode())
-        return Outcome([], None, "", unreadable, progress.passes, saved, submission, scope)
+        return Outcome([], None, "", unreadable, progress.passes, saved, submission, counted)
     rows = table3(predictions, members)
     best = one_model_member(predictions, members)
     # A single row has nothing to be compared to but itself.
@@ -211,7 +211,16 @@ def write_tables(
     write_atomically(out / run_record.RECORD_FILE, text.encode())
     table = out / run_record.TABLE_FILE
     write_atomically(table, report_text.table3_csv(rows).encode())
-    return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table, scope)
+    return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table, counted)
+
+
+def _some_of_the_classes(store: Store) -> Iterator[str]:
+    """That labels are ranked among all classes, where a whole data set has images of some only."""
+    scope, classes = store.key.scope, store.key.classes
+    if scope.labelled and not (scope.part or scope.several_labels or scope.counted_classes is not None):
+        there = store.predictions(["image", "label"])["label"].nunique()
+        if there < classes:
+            yield f"labels are of {there} classes, and are ranked among all {classes}"
 
 
 def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:

@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from builders import CLASS_NAMES, encoded
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx_files import CLASSIFIER_INPUT, onnx_runtime_probabilities, some_crops, write_classifier
 from PIL import Image
 
 from ensemble_eval.errors import InputError
@@ -22,41 +20,6 @@ from ensemble_eval.members.preprocessing import SharedPreprocessing
 
 FILES = Path(__file__).parents[1] / "interop" / "files"
 CPU = torch.device("cpu")
-INPUT = InputFormat(scale=128.0, mean=(1.0, 0.9, 1.1), std=(1.0, 1.0, 2.0))
-
-
-def _onnx(path: Path, *, batch: int | str = "N", softmax: bool = True, heads: int = 1) -> Path:
-    """A small classifier, written with ONNX's own helper."""
-    rng = np.random.default_rng(0)
-    arrays = {
-        "kernel": rng.standard_normal((8, 3, 7, 7)) * 0.1,
-        "matrix": rng.standard_normal((8, 5)),
-    }
-    nodes = [
-        helper.make_node("Conv", ["x", "kernel"], ["c"], strides=[4, 4]),
-        helper.make_node("Relu", ["c"], ["r"]),
-        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
-        helper.make_node("Flatten", ["p"], ["f"]),
-        helper.make_node("MatMul", ["f", "matrix"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    names = ["probabilities" if softmax else "logits", "f"][:heads]
-    graph = helper.make_graph(
-        nodes,
-        "classifier",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 224, 224])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names],
-        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, path)
-    return path
-
-
-def _crops(count: int) -> torch.Tensor:
-    return torch.randint(
-        0, 256, (count, 3, 224, 224), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
-    )
 
 
 def _ours(member: Member, crops: torch.Tensor, outputs: int = 5) -> NDArray[np.float32]:
@@ -64,52 +27,46 @@ def _ours(member: Member, crops: torch.Tensor, outputs: int = 5) -> NDArray[np.f
     return predict(crops).numpy()
 
 
-def _expected(path: Path, crops: torch.Tensor) -> NDArray[np.float32]:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    mean, std = (np.array(values, np.float32)[:, None, None] for values in (INPUT.mean, INPUT.std))
-    normalised = ((crops.numpy() / np.float32(128)) - mean) / std
-    rows = [session.run(None, {"x": picture[None].astype(np.float32)})[0] for picture in normalised]
-    return np.concatenate(rows)
-
-
 @pytest.mark.parametrize("batch", ["N", 1])
 def test_an_onnx_graph_gives_onnx_runtimes_probabilities(tmp_path: Path, batch: int | str) -> None:
-    path = _onnx(tmp_path / "a.onnx", batch=batch)
-    member = Member("a", weights=path, input=INPUT)
+    path = write_classifier(tmp_path / "a.onnx", batch=batch)
+    member = Member("a", weights=path, input=CLASSIFIER_INPUT)
     assert member.arch == "graph"
-    crops = _crops(3)
-    np.testing.assert_allclose(_ours(member, crops), _expected(path, crops), atol=1e-5)
+    crops = some_crops(3)
+    np.testing.assert_allclose(_ours(member, crops), onnx_runtime_probabilities(path, crops), atol=1e-5)
 
 
 def test_logits_get_their_softmax(tmp_path: Path) -> None:
-    member = Member("a", weights=_onnx(tmp_path / "a.onnx", softmax=False), input=INPUT)
-    crops = _crops(2)
-    expected = _expected(_onnx(tmp_path / "b.onnx"), crops)
+    member = Member("a", weights=write_classifier(tmp_path / "a.onnx", softmax=False), input=CLASSIFIER_INPUT)
+    crops = some_crops(2)
+    expected = onnx_runtime_probabilities(write_classifier(tmp_path / "b.onnx"), crops)
     np.testing.assert_allclose(_ours(member, crops), expected, atol=1e-5)
 
 
 def test_one_of_several_outputs_is_named(tmp_path: Path) -> None:
-    path = _onnx(tmp_path / "a.onnx", heads=2)
+    path = write_classifier(tmp_path / "a.onnx", heads=2)
     with pytest.raises(InputError, match=r"has 2 outputs \(f, probabilities\); name one in its options"):
-        _ours(Member("a", weights=path, input=INPUT), _crops(1))
+        _ours(Member("a", weights=path, input=CLASSIFIER_INPUT), some_crops(1))
     with pytest.raises(InputError, match="has no output 'g'"):
-        _ours(Member("a", weights=path, input=INPUT, options={"output": "g"}), _crops(1))
-    named = Member("a", weights=path, input=INPUT, options={"output": "probabilities"})
-    np.testing.assert_allclose(_ours(named, _crops(2)), _expected(path, _crops(2)), atol=1e-5)
+        _ours(Member("a", weights=path, input=CLASSIFIER_INPUT, options={"output": "g"}), some_crops(1))
+    named = Member("a", weights=path, input=CLASSIFIER_INPUT, options={"output": "probabilities"})
+    np.testing.assert_allclose(
+        _ours(named, some_crops(2)), onnx_runtime_probabilities(path, some_crops(2)), atol=1e-5
+    )
 
 
 def test_a_graph_needs_its_input_stated(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match="are an ONNX model, which does not say how it wants its pixels; state `input`"
     ):
-        Member("a", weights=_onnx(tmp_path / "a.onnx"))
+        Member("a", weights=write_classifier(tmp_path / "a.onnx"))
 
 
 def test_a_damaged_graph_is_refused_in_one_line(tmp_path: Path) -> None:
-    data = _onnx(tmp_path / "a.onnx").read_bytes()
+    data = write_classifier(tmp_path / "a.onnx").read_bytes()
     (tmp_path / "a.onnx").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match="cannot be read by OpenVINO") as refusal:
-        _ours(Member("a", weights=tmp_path / "a.onnx", input=INPUT), _crops(1))
+        _ours(Member("a", weights=tmp_path / "a.onnx", input=CLASSIFIER_INPUT), some_crops(1))
     assert "\n" not in str(refusal.value)
 
 

@@ -27,6 +27,7 @@ from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.front_door import evaluate
 from ensemble_eval.launch.place import deal
 from ensemble_eval.launch.slurm import require_inputs
+from ensemble_eval.members import devkit_classes
 from ensemble_eval.members.ensemble import Ensemble, Member
 
 
@@ -386,7 +387,7 @@ def test_a_kit_that_unpacks_to_more_than_any_kit_is_refused(
     with pytest.raises(InputError, match=r"holds more than 1000 bytes; is it the development kit\?"):
         open_dataset(given.root, CLASSES)
     monkeypatch.undo()
-    monkeypatch.setattr(devkit, "_MAX_BYTES", 1000)
+    monkeypatch.setattr(devkit_classes, "MAX_META_BYTES", 1000)
     with pytest.raises(InputError, match="has more than 1000 bytes"):
         open_dataset(given.root, CLASSES)
 

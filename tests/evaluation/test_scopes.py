@@ -15,6 +15,7 @@ from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.front_door import evaluate
 from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.results.compare import compare
 from ensemble_eval.results.folder import Outcome
 from ensemble_eval.results.reading import read_results
 
@@ -94,7 +95,7 @@ def test_an_image_is_right_if_any_of_its_labels_is(
     assert last.images == 10
     assert last.top5_wrong == _wrong(scores, labels, list(range(7)), 5)
     assert last.top1_wrong == _wrong(scores, labels, list(range(7)), 1)
-    assert list(outcome.scope.sentences()) == _record(tmp_path / "out")["counted"]
+    assert list(outcome.counted) == _record(tmp_path / "out")["counted"]
     assert _record(tmp_path / "out")["counted"] == [
         "10 of 12 images: 2 have no label",
         "an image counts as right if any of its labels is among the k best classes",
@@ -113,8 +114,10 @@ def test_labels_may_be_ranked_among_the_data_sets_own_classes(
     some = [image for image in images if image.label in (0, 2, 3, 5, 6)]
     given = layouts.class_folders(tmp_path / "data", some)
     labels = {image.name: {image.label} for image in some}
-    among_all = _run(ensemble, given, tmp_path / "all", decided).rows[-1]
-    assert among_all.top1_wrong == _wrong(scores, labels, list(range(7)), 1)
+    among_all = _run(ensemble, given, tmp_path / "all", decided)
+    assert among_all.counted == ("labels are of 5 classes, and are ranked among all 7",)
+    assert _record(tmp_path / "all")["counted"] == list(among_all.counted)
+    assert among_all.rows[-1].top1_wrong == _wrong(scores, labels, list(range(7)), 1)
     outcome = _run(ensemble, given, tmp_path / "own", decided, subset_classes="dataset")
     assert outcome.rows[-1].top1_wrong == _wrong(scores, labels, [0, 2, 3, 5, 6], 1)
     assert outcome.rows[-1].top5_wrong == 0
@@ -122,6 +125,8 @@ def test_labels_may_be_ranked_among_the_data_sets_own_classes(
     assert _record(tmp_path / "own")["key"]["scope"] == {"counted_classes": [0, 2, 3, 5, 6]}
     with pytest.raises(InputError, match=r"belongs to another run .*scope"):
         _run(ensemble, given, tmp_path / "own", decided)
+    with pytest.raises(InputError, match=r"all classes, and .* 5 of the classes; compare runs that"):
+        compare(read_results(tmp_path / "all"), read_results(tmp_path / "own"))
     if not decided:
         assert set(np.concatenate(read_results(tmp_path / "own").predictions()["top5"])) == {0, 2, 3, 5, 6}
 
@@ -214,6 +219,7 @@ def test_the_first_images_and_a_sample_are_runs_of_their_own(
         ({"limit": 0}, "`limit` is 1 to 12, the images that there are, not 0"),
         ({"sample": 13}, "`sample` is 1 to 12, the images that there are, not 13"),
         ({"limit": 1, "sample": 1}, "`limit` and `sample` exclude each other"),
+        ({"seed": 1}, "`seed` draws the images of `sample`; give both, or leave it out"),
     ],
 )
 def test_parts_that_there_are_not_are_refused(given: Given, options: dict[str, int], sentence: str) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from builders import CLASSES, tiny_network
+from dataset_layouts import CLASSES as KIT_CLASSES
+from dataset_layouts import DEVKIT_ORDER, write_devkit
 from torch import Tensor
 
 from ensemble_eval.backends.selection import SelectedOutputs
@@ -65,6 +67,16 @@ def test_a_table_of_names_may_know_more_classes_than_the_ensemble(tmp_path: Path
     selection = output_selection(_member(_table(tmp_path, *lines)), CLASSES)
     assert selection is not None
     assert (selection.num_outputs, selection.indices) == (9, (7, 6, 5, 4, 3, 2, 1))
+
+
+def test_the_development_kits_own_table_says_its_order(tmp_path: Path) -> None:
+    meta = write_devkit(tmp_path / "kit", [0]) / "data" / "meta.mat"
+    selection = output_selection(_member(meta), class_list(KIT_CLASSES))
+    assert selection is not None
+    assert selection.num_outputs == len(KIT_CLASSES)
+    assert [DEVKIT_ORDER[output] for output in selection.indices] == list(range(len(KIT_CLASSES)))
+    meta.write_bytes(meta.read_bytes()[:200])
+    assert "meta.mat is damaged, or of another kit" in _refusal(_member(meta))
 
 
 def test_tables_that_leave_a_doubt_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from ensemble_eval.files import open_regular
 from ensemble_eval.members.ensemble import GRAPH, InputFormat
 from ensemble_eval.members.importers.imported import Imported
 
@@ -20,7 +21,13 @@ def is_tflite(head: bytes) -> bool:
 
 def is_onnx(head: bytes) -> bool:
     """Whether a file begins as an ONNX model does."""
-    return head.startswith(_ONNX_VERSION) and head[1] < 0x20 and head[2:3] in _ONNX_NEXT
+    return head.startswith(_ONNX_VERSION) and len(head) > 1 and head[1] < 0x20 and head[2:3] in _ONNX_NEXT
+
+
+def is_onnx_file(path: Path) -> bool:
+    """Whether a file begins as an ONNX model does."""
+    with open_regular(path) as file:
+        return is_onnx(file.read(3))
 
 
 def read_tflite(path: Path) -> Imported:  # noqa: ARG001 (the signature of every importer)

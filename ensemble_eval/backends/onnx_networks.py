@@ -1,0 +1,131 @@
+"""ONNX graphs as torch's networks, for devices and backends on which OpenVINO does not run them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ensemble_eval import files
+from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.importers.extras import required
+
+# What may stand between a softmax and the output without changing a value.
+_RESHAPES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
+_SOFTMAX = {"Softmax", "LogSoftmax"}
+# A file of this format holds at most so many bytes (protocol buffers).
+_MAX_BYTES = 1 << 31
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX classifier as onnx2torch converts it, up to what its softmax is applied to.
+
+    Args:
+        converted: takes float32 [B, 3, 224, 224], or [B, 224, 224, 3], and returns logits with one row per crop.
+        channels_last: whether it takes the latter.
+        own_batch: the batch size that the graph is written for; None for any.
+    """
+
+    def __init__(self, converted: nn.Module, *, channels_last: bool, own_batch: int | None) -> None:
+        super().__init__()
+        self.converted = converted
+        self._channels_last = channels_last
+        self._own_batch = own_batch
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Float32 [B, 3, 224, 224] -> logits float32 [B, classes]."""
+        size = self._own_batch or len(pixels)
+        parts = []
+        for part in torch.split(pixels, size):
+            missing = size - len(part)
+            whole = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing else part
+            logits: Tensor = self.converted(whole.permute(0, 2, 3, 1) if self._channels_last else whole)
+            parts.append(logits.reshape(size, -1)[: len(part)])
+        return torch.cat(parts)
+
+
+def onnx_network(member: Member) -> OnnxNetwork:
+    """The graph of a member as a network in eval mode; nothing in the file is run, and no other file is read.
+
+    Args:
+        member: its weights are an ONNX model; `options` may name one of several outputs as `output`.
+
+    Raises:
+        InputError: onnx2torch is missing or cannot convert the graph, or it is no classifier of one image.
+    """
+    path = weights_of(member)
+    what = f"member {member.name}: {path} on torch"
+    onnx, onnx2torch = required("onnx", "onnx", what), required("onnx2torch", "onnx", what)
+    model = _read(onnx, path)
+    _keep_logits_alone(model.graph, member)
+    channels_last, own_batch = _input_of(model.graph, member)
+    try:
+        converted = onnx2torch.convert(model)
+    except Exception as error:
+        # Each of its converters has errors of its own.
+        raise InputError(
+            f"member {member.name}: onnx2torch cannot convert {path} ({first_line(error)}); "
+            'run it with `device="cpu"` and `backend="openvino"`'
+        ) from error
+    network = OnnxNetwork(converted, channels_last=channels_last, own_batch=own_batch)
+    return network.requires_grad_(requires_grad=False).eval()
+
+
+def _read(onnx: Any, path: Path) -> Any:
+    with files.open_regular(path) as file:
+        data = file.read(_MAX_BYTES + 1)
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:
+        # The parser's own error is not among onnx's.
+        raise InputError(f"the weights {path} cannot be read by onnx ({first_line(error)})") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise InputError(f"the weights {path} keep tensors in other files, which are not read; save them in one")
+    return model
+
+
+def _keep_logits_alone(graph: Any, member: Member) -> None:
+    """Let a graph end with what its softmax is applied to, or with its output where it has none."""
+    place = f"member {member.name}: {weights_of(member)}"
+    names = [output.name for output in graph.output]
+    wanted = member.options.get("output")
+    if wanted is None and len(names) > 1:
+        raise InputError(
+            f"{place} has {len(names)} outputs ({first_names(sorted(names))}); "
+            'name one in its options, as in options = { output = "…" }'
+        )
+    if wanted is not None and wanted not in names:
+        raise InputError(f"{place} has no output {wanted!r}; it has {first_names(sorted(names))}")
+    makers = {name: node for node in graph.node for name in node.output}
+    output = source = names[0] if wanted is None else wanted
+    while source in makers and makers[source].op_type in _RESHAPES:
+        source = makers[source].input[0]
+    if source in makers and makers[source].op_type in _SOFTMAX:
+        output = makers[source].input[0]
+    needed, nodes = {output}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    kept = list(reversed(nodes))
+    del graph.node[:], graph.output[:]
+    graph.node.extend(kept)
+    graph.output.add().name = output
+
+
+def _input_of(graph: Any, member: Member) -> tuple[bool, int | None]:
+    """Whether the channels come last, and the batch size that the graph is written for."""
+    place = f"member {member.name}: {weights_of(member)}"
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [each for each in graph.input if each.name not in stored]
+    if len(inputs) != 1:
+        raise InputError(f"{place} has {len(inputs)} inputs, and a classifier of images has one")
+    # 0 where the size is a name or left open.
+    sizes = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim]
+    channels_last = sizes[3:4] == [3] and sizes[1:2] != [3]
+    sides = sizes[1:3] if channels_last else sizes[2:4]
+    if (sizes[3:4] if channels_last else sizes[1:2]) != [3] or any(side not in (0, CROP_SIZE) for side in sides):
+        raise InputError(f"{place} takes {sizes}, and crops are {CROP_SIZE} by {CROP_SIZE} pixels of 3 channels")
+    return channels_last, sizes[0] or None
