@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from ensemble_eval.datasets.items import Dataset, Item
+from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.errors import first_names
 from ensemble_eval.files import atomic_path, csv_text, read_regular
 
@@ -44,13 +44,20 @@ def listed_images(folder: Path, sha256: str) -> tuple[str, ...] | None:
     return None if listed is None else tuple(listed)
 
 
-def is_as_listed(folder: Path, sha256: str, item: Item) -> bool:
+def is_as_listed(folder: Path, sha256: str, image: str, digest: bytes) -> bool:
     """Whether an image has the size and the ends that it had in the data set with the fingerprint `sha256`.
 
-    True where `folder` has no table of that data set, or none that can be read.
+    Args:
+        folder: that may hold the table.
+        sha256: of the data set.
+        image: its id there.
+        digest: `Item.digest` now.
+
+    Returns:
+        True where `folder` has no table of that data set, or none that can be read.
     """
     listed = _read(_path(folder, sha256))
-    return listed is None or listed.get(item.id, ("", ""))[1] == item.digest().hex()[:_DIGITS]
+    return listed is None or listed.get(image, ("", ""))[1] == digest.hex()[:_DIGITS]
 
 
 def changes_since(folder: Path, sha256: object, dataset: Dataset) -> str | None:

@@ -281,7 +281,7 @@ class Results:
             out: folder for the report; None for `report` in the run's folder.
             margin: within which two errors count as equal, in percentage points.
             partial: of an unfinished run, report on the images that are done. Every table is marked.
-            data: the folder that was evaluated, for a gallery of the hardest images.
+            data: the data set that was evaluated, for a gallery of the hardest images.
             classes: "imagenet-1k", the names of the classes in index order, or a text file of them; None for
                 the names of class folders, where the images lie in such.
             gallery: whether there is to be a gallery.

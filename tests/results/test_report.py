@@ -234,7 +234,7 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_other_data_is_refused(results: Results, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"`data` .* is no folder; give the folder of images that was evaluated"):
+    with pytest.raises(InputError, match=r"`data` is not the data set that was evaluated: .*nowhere"):
         results.report(tmp_path / "report", data=tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"has none of the images as they were evaluated \(.*cannot be read"):
         results.report(tmp_path / "report", data=tmp_path)

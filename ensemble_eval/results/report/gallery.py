@@ -10,15 +10,13 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ensemble_eval.datasets.items import FileItem
-from ensemble_eval.datasets.listing import is_as_listed
 from ensemble_eval.errors import InputError, UnavailableError, UnreadableImageError
 from ensemble_eval.reports.html import Answer, GalleryImage
 from ensemble_eval.results.computed_ranks import rows_of
 from ensemble_eval.results.decisions import Configuration
-from ensemble_eval.results.parts import PREDICTIONS_FOLDER
 from ensemble_eval.results.reading import Results
 from ensemble_eval.results.report.class_tables import ClassNames, class_name
+from ensemble_eval.results.report.evaluated_images import EvaluatedImages
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,20 +81,19 @@ def gallery(
     Args:
         results: of the run.
         hardest: of `hardest_images`.
-        root: the data set, below which the images lie.
+        root: the data set.
         names: of the classes; None for their indices.
 
     Raises:
-        InputError: no such folder, or none of the images is in it as it was evaluated.
+        InputError: no such data set, or none of the images is in it as it was evaluated.
     """
-    if not root.is_dir():
-        raise InputError(f"`data` {root} is no folder; give the folder of images that was evaluated")
+    images = EvaluatedImages(results, root)
     shown, others, size = list[GalleryImage](), list[str](), 0
     for hard in hardest:
         if len(shown) == MOST_IMAGES or size > MOST_BYTES:
             break
         try:
-            each = _gallery_image(results, hard, root, names)
+            each = _gallery_image(results, hard, images, names)
         except UnreadableImageError as error:
             others.append(f"{hard.image} {error}")
             # A folder of other images must not be searched to its end.
@@ -108,7 +105,7 @@ def gallery(
     if others and not shown:
         raise InputError(
             f"`data` {root} has none of the images as they were evaluated ({others[0]}); "
-            "give the folder that was evaluated"
+            "give the data set that was evaluated"
         )
     return shown, list(_left_out(len(shown), len(hardest), others))
 
@@ -130,8 +127,8 @@ def _wrong_of(rows: pa.Table) -> Iterator[HardImage]:
         yield HardImage(row["image"], row["label"], row["rank"], answers)
 
 
-def _gallery_image(results: Results, hard: HardImage, root: Path, names: ClassNames) -> GalleryImage:
-    picture, crops, shown = _pictures(results, hard, root)
+def _gallery_image(results: Results, hard: HardImage, images: EvaluatedImages, names: ClassNames) -> GalleryImage:
+    picture, crops, shown = _pictures(results, images.read(hard.image))
     return GalleryImage(
         hard.image,
         class_name(names, hard.label),
@@ -146,19 +143,13 @@ def _gallery_image(results: Results, hard: HardImage, root: Path, names: ClassNa
     )
 
 
-def _pictures(results: Results, hard: HardImage, root: Path) -> tuple[Image.Image, Image.Image, int]:
+def _pictures(results: Results, data: bytes) -> tuple[Image.Image, Image.Image, int]:
     """The picture, made small, and its first crops side by side."""
     # Here, because it takes torch a second to come.
     from ensemble_eval.crops.pixels import decode, prepare
     from ensemble_eval.crops.schemes import plan, schemes_up_to, views_of
 
-    path = root / hard.image
-    if root.resolve() not in path.resolve().parents:
-        raise UnreadableImageError("lies outside the data set")
-    item = FileItem(hard.image, hard.label, path)
-    decoded = decode(item.read())
-    if not is_as_listed(results.folder / PREDICTIONS_FOLDER, results.key.dataset, item):
-        raise UnreadableImageError("is not as it was evaluated")
+    decoded = decode(data)
     _, height, width = decoded.shape
     crops = max(each for each in schemes_up_to(results.key.crops) if each <= _STRIP_CROPS)
     source = prepare(decoded, plan(width, height, crops), bicubic=results.key.interpolation == "bicubic")
