@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dataset_layouts as layouts
 import pytest
-from builders import PICTURE_SIZES, colour_classifier, encoded, picture
+from builders import colour_classifier, encoded, picture
 from dataset_layouts import CLASSES, validation_images
 
 from ensemble_eval.datasets.items import Dataset
@@ -17,7 +17,7 @@ from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.results.reading import Results, read_results
 from ensemble_eval.results.report.evaluated_images import EvaluatedImages
 
-IMAGES = validation_images([encoded(picture(*size, seed)) for seed, size in enumerate(PICTURE_SIZES)])
+IMAGES = validation_images([encoded(picture(40 + seed, 36, seed)) for seed in range(12)])
 
 
 def _results(dataset: Dataset, out: Path) -> Results:
