@@ -81,8 +81,9 @@ interop: $(VENV)/.installed-dev
 	INTEROP_WIDTH=1 INTEROP_FILES=$(INTEROP)/full $(INTEROP)/paddle/bin/python tests/interop/make_paddle.py
 	$(BIN)/python tests/interop/compare.py $(INTEROP)/full
 
-# Two thousand mutated files of weights; some minutes on one core.
+# Two thousand mutated files of weights, five thousand mutated JPEGs, a thousand archives and files of labels.
 fuzz: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/runner.py --seed 1
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/weights.py --seed 1 --files 2000
 
 # Thirty interruptions at random moments and four numbers of ranks must leave the same bytes; a quarter of an hour.
