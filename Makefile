@@ -84,7 +84,6 @@ interop: $(VENV)/.installed-dev
 # Two thousand mutated files of weights, five thousand mutated JPEGs, a thousand archives and files of labels.
 fuzz: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/runner.py --seed 1
-	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/weights.py --seed 1 --files 2000
 
 # Thirty interruptions at random moments and four numbers of ranks must leave the same bytes; a quarter of an hour.
 faults: $(VENV)/.installed-dev

@@ -1,4 +1,4 @@
-"""Feed mutated files to readers and count what they do that no reader should: crash, hang, fill memory.
+"""Feed mutated files to readers and count what they do that no reader should: crash, hang, fill memory, run code.
 
     python tests/fuzz/runner.py --seed 1
 
@@ -11,7 +11,6 @@ import argparse
 import importlib
 import multiprocessing
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -27,8 +26,18 @@ sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(FOLDER.parents[1])]
 from ensemble_eval.errors import EnsembleEvalError  # noqa: E402
 
 ACCEPTED, REFUSED = "accepted", "refused"
+_READY = "ready"
 _LOADING_SECONDS = 120.0
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF)
+# Most of a format's structure is this near to its beginning or its end.
+_ENDS_BYTES = 4096
+# What no file may make a reader do. Opening files is what readers do anyway.
+_FORBIDDEN = frozenset(
+    (
+        *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen", "socket.connect"),
+        *("os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree", "os.chmod", "os.link", "os.symlink"),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     """A few changes: bytes overwritten, bits flipped, runs removed, repeated or inserted, the end cut off."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 4, 16))):
-        place = rng.randrange(len(changed) + 1)
+        place = _place(len(changed), rng)
         length = rng.choice((1, 2, 4, 8, 64, 512))
         match rng.randrange(7):
             case 0:
@@ -91,6 +100,11 @@ def mutate(data: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
+def _place(size: int, rng: random.Random) -> int:
+    near = min(size, _ENDS_BYTES)
+    return rng.choice((rng.randrange(near + 1), size - rng.randrange(near + 1), rng.randrange(size + 1)))
+
+
 def run(
     module: str, target: Target, seed: int, first: int = 0, count: int | None = None
 ) -> tuple[Counter[str], list[Fault]]:
@@ -111,50 +125,71 @@ def run(
 def _in_process(module: str, target: Target, seed: int, first: int, end: int) -> Iterator[tuple[int, str]]:
     """What becomes of each file, until the process ends; what ended it comes last."""
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(theirs, module, target.name, seed, first, end), daemon=True)
-    process.start()
-    theirs.close()
+    with tempfile.TemporaryDirectory() as folder:
+        ours, theirs = context.Pipe(duplex=False)
+        arguments = (theirs, module, target.name, seed, first, end, Path(folder))
+        process = context.Process(target=_work, args=arguments, daemon=True)
+        process.start()
+        theirs.close()
+        try:
+            yield from _answers(ours, target, first, end)
+        except EOFError as error:
+            process.join()
+            yield int(str(error)), f"crashes: the process ended with {process.exitcode}"
+        finally:
+            process.kill()
+            process.join()
+
+
+def _answers(ours: Connection, target: Target, first: int, end: int) -> Iterator[tuple[int, str]]:
+    """What the process says of each file.
+
+    Raises:
+        EOFError: it ended; with the number of the file.
+    """
     number, patience = first, _LOADING_SECONDS
-    try:
-        while number < end:
-            if not ours.poll(patience):
-                yield number, f"hangs: no answer in {patience:.0f} seconds"
-                return
+    while number < end:
+        if not ours.poll(patience):
+            yield number, f"hangs: no answer in {patience:g} seconds"
+            return
+        try:
             outcome = ours.recv()
+        except EOFError as error:
+            raise EOFError(number) from error
+        patience = target.seconds
+        if outcome != _READY:
             yield number, outcome
-            number, patience = number + 1, target.seconds
-            if outcome.startswith("memory"):
-                return
-    except EOFError:
-        process.join()
-        yield number, f"crashes: the process ended with {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
+            number += 1
+        if outcome.startswith("memory"):
+            return
 
 
-def _work(answers: Connection, module: str, name: str, seed: int, first: int, end: int) -> None:
+def _work(answers: Connection, module: str, name: str, seed: int, first: int, end: int, place: Path) -> None:
     sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
     target = next(each for each in importlib.import_module(module).TARGETS if each.name == name)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        target.write(place)
-        valid = {each: (place / each).read_bytes() for each in target.mutated}
-        # What reading needs anyway, libraries and their pools, is there before memory is measured.
-        target.read(place)
-        before = _peak_mebibytes()
-        for number in range(first, end):
-            rng = random.Random(f"{seed} {name} {number}")
-            chosen = rng.choice(target.mutated)
-            (place / chosen).write_bytes(mutate(valid[chosen], rng))
-            outcome = _outcome(target, place)
-            if (more := _peak_mebibytes() - before) > target.mebibytes:
-                outcome = f"memory: {more} MiB more than without the file"
-            (place / chosen).write_bytes(valid[chosen])
-            answers.send(outcome)
-            if outcome.startswith("memory"):
-                return
+    target.write(place)
+    valid = {each: (place / each).read_bytes() for each in target.mutated}
+    # What reading needs anyway, libraries and their pools, is there before memory is measured.
+    target.read(place)
+    sys.addaudithook(_refuse_forbidden)
+    before = _peak_mebibytes()
+    answers.send(_READY)
+    for number in range(first, end):
+        rng = random.Random(f"{seed} {name} {number}")
+        chosen = rng.choice(target.mutated)
+        (place / chosen).write_bytes(mutate(valid[chosen], rng))
+        outcome = _outcome(target, place)
+        if (more := _peak_mebibytes() - before) > target.mebibytes:
+            outcome = f"memory: {more} MiB more than without the file"
+        (place / chosen).write_bytes(valid[chosen])
+        answers.send(outcome)
+        if outcome.startswith("memory"):
+            return
+
+
+def _refuse_forbidden(event: str, arguments: tuple[object, ...]) -> None:
+    if event in _FORBIDDEN:
+        raise AssertionError(f"it did {event} {arguments}"[:200])
 
 
 def _outcome(target: Target, place: Path) -> str:
@@ -169,7 +204,9 @@ def _outcome(target: Target, place: Path) -> str:
 
 
 def _peak_mebibytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    """Of this program; what `getrusage` says is at least what the process had before it began this program."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 def modules() -> list[str]:
