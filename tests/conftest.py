@@ -68,6 +68,14 @@ def _same_number_of_threads() -> Iterator[None]:
 
 
 @pytest.fixture
+def real_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The devices that are there, none pretended: code of torch's own asks them what they are like."""
+    if _PRETENDED_DEVICES:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: CUDA_IS_THERE)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+@pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Run `ensemble-eval` with some arguments in this process."""
 

@@ -33,7 +33,7 @@ from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.registry import build
 from ensemble_eval.settings import PRECISIONS, Precision
 
-pytestmark = pytest.mark.cuda_checks
+pytestmark = [pytest.mark.cuda_checks, pytest.mark.usefixtures("real_devices")]
 
 CUDA = torch.device("cuda", 0)
 COUNT = len(CLASS_NAMES)

@@ -73,7 +73,10 @@ def test_an_unfinished_run_needs_partial(cli: Cli, tmp_path: Path) -> None:
     ("options", "said"),
     [
         (("--margin", "0"), "--margin is more than 0 and less than 100 percentage points, not 0"),
-        (("--data", "nowhere"), "--data nowhere is no folder; give the folder of images that was evaluated"),
+        (
+            ("--data", "nowhere"),
+            "--data is not the data set that was evaluated: the data set nowhere does",
+        ),
         (("--classes", "imagenet-1k"), "--classes names 1000 classes, and the run has 7"),
     ],
 )

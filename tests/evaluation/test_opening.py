@@ -26,23 +26,31 @@ def _val(root: Path, classes: int) -> Path:
     return root
 
 
+def _warnings(dataset: Path, ensemble: Path, labels: Path | None = None) -> tuple[str, ...]:
+    return open_sources(RunSettings(dataset=dataset, ensemble=ensemble, labels=labels, device="cpu")).warnings
+
+
 def test_a_subset_of_imagenets_classes_is_said_to_be_one(tmp_path: Path, imagenet: Path) -> None:
-    sources = open_sources(RunSettings(dataset=_val(tmp_path / "val", 3), ensemble=imagenet))
-    assert sources.warnings == (
+    assert _warnings(_val(tmp_path / "val", 3), imagenet) == (
         "the images are of 3 of the 1000 classes of imagenet-1k; the errors are those of this subset, and labels "
         'are ranked among all classes, and among the subset\'s own with `subset_classes="dataset"`',
     )
-    assert open_sources(RunSettings(dataset=_val(tmp_path / "whole", 1000), ensemble=imagenet)).warnings == ()
+    assert _warnings(_val(tmp_path / "whole", 1000), imagenet) == ()
     labels = tmp_path / "labels.csv"
     labels.write_text("".join(["file,label\n", *(f"{WNIDS[index]}/a.JPEG,{index}\n" for index in range(3))]))
-    assert open_sources(RunSettings(dataset=tmp_path / "val", ensemble=imagenet, labels=labels)).warnings == ()
+    assert (
+        open_sources(
+            RunSettings(dataset=tmp_path / "val", ensemble=imagenet, device="cpu", labels=labels)
+        ).warnings
+        == ()
+    )
 
 
 def test_hidden_images_and_other_files_are_counted_and_named(tmp_path: Path, imagenet: Path) -> None:
     root = _val(tmp_path / "val", 1000)
     for name in ("._a.JPEG", "._b.JPEG", "notes.txt", ".DS_Store"):
         (root / WNIDS[0] / name).write_bytes(b"")
-    assert open_sources(RunSettings(dataset=root, ensemble=imagenet)).warnings == (
+    assert _warnings(root, imagenet) == (
         "2 images or folders are hidden (a dot begins their name) and take no part: "
         f"{WNIDS[0]}/._a.JPEG, {WNIDS[0]}/._b.JPEG",
         f"1 files are no labelled images by their place or suffix and take no part: {WNIDS[0]}/notes.txt",

@@ -66,6 +66,7 @@ def test_name_and_weights_alone_make_a_member_of_a_training_scripts_file(
     assert (member.arch, member.input) == ("googlenet", InputFormat())
 
 
+@pytest.mark.usefixtures("real_devices")
 @pytest.mark.parametrize("wrap", [nn.DataParallel, AveragedModel])
 def test_the_state_dict_of_a_wrapped_network_loads(
     tmp_path: Path, raw: StateDict, wrap: Callable[[nn.Module], nn.Module]
