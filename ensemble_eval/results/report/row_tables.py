@@ -169,16 +169,17 @@ def difference_cells(each: PairedDifference) -> tuple[Value, ...]:
 
 
 def tests_note(tests: int, margin_points: float) -> str:
-    """One sentence on what stands behind verdicts.
+    """One sentence on what p values and verdicts are.
 
     Args:
         tests: that are adjusted for each other.
         margin_points: within which errors count as equal.
     """
     adjusted = f", adjusted by Holm's method over {tests} comparisons" if tests > 1 else ""
+    alike = ", adjusted alike," if tests > 1 else ""
     return (
-        f"Better and worse is what the exact McNemar test says at 5%, equal within {margin_points:g} points what "
-        f"two one-sided tests say at 5%{adjusted}."
+        f"p is the exact McNemar test's{adjusted}. Errors are better or worse where it is at most 5%, and equal "
+        f"within {margin_points:g} points where two one-sided tests{alike} say so at 5%."
     )
 
 
