@@ -13,6 +13,9 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.boxes import Boxes
 
 CONTEXT_PIXELS = 16
+NO_OBJECT = "no object"
+"""The last class of every region classifier."""
+
 _MEAN_RGB = (124, 116, 104)
 
 
@@ -31,19 +34,20 @@ def widened(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]
     return left, top, right, bottom
 
 
-def warp_regions(image: Tensor, boxes: Boxes) -> Tensor:
+def warp_regions(image: Tensor, boxes: Boxes, size: int = CROP_SIZE) -> Tensor:
     """Warp boxes of an image to the networks' input size.
 
     Args:
         image: uint8 [3, height, width].
         boxes: float64 [boxes, 4].
+        size: side of the regions, pixels; their context is as wide in proportion.
 
     Returns:
-        uint8 [boxes, 3, 224, 224], resized with antialiasing as crops are.
+        uint8 [boxes, 3, size, size], resized with antialiasing as crops are.
     """
-    regions = torch.empty((len(boxes), 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8)
+    regions = torch.empty((len(boxes), 3, size, size), dtype=torch.uint8)
     for region, (left, top, right, bottom) in zip(regions, boxes.tolist(), strict=True):
-        region[:] = resize(_cut(image, widened((left, top, right, bottom))), CROP_SIZE, CROP_SIZE)
+        region[:] = resize(_cut(image, widened((left, top, right, bottom))), size, size)
     return regions
 
 

@@ -34,6 +34,23 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Regions:
+    """Regions of the images, for region classifiers; without it whole images are learnt.
+
+    Attributes:
+        boxes: the annotations' name in both folders of images: COCO's JSON, or a folder of VOC's or ILSVRC's XML.
+        objects: regions with an object, for each image.
+        backgrounds: regions without one, for each image.
+        seed: of the boxes; the same for all members.
+    """
+
+    boxes: str = "boxes.json"
+    objects: int = field(default=6, metadata=bounds(1, 1000))
+    backgrounds: int = field(default=8, metadata=bounds(1, 1000))
+    seed: int = field(default=0, metadata=bounds(0, _MAX_SEED))
+
+
+@dataclass(frozen=True)
 class Network:
     """What all members share but the width.
 
@@ -41,6 +58,8 @@ class Network:
         arch: a name of the registry.
         init_seed: of the initial weights: the same for all members, as in the paper (by oversight, it says).
         crop_size: side of the training patches after resizing, pixels.
+        initial: a folder of trained members; each begins with the weights of the one of its name there, but for
+            the last layer. Empty to begin with fresh weights.
     """
 
     arch: str = "googlenet"
@@ -48,6 +67,7 @@ class Network:
     crop_size: int = field(default=224, metadata=bounds(32, 1024))
     dropout: float = field(default=0.4, metadata=bounds(0, 1, below_high=True))
     auxiliary_dropout: float = field(default=0.7, metadata=bounds(0, 1, below_high=True))
+    initial: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +156,7 @@ class Recipe:
         precision: of the convolutions; outputs, loss, weights and their average are float32 in any case.
         validate_every_epochs: how often the log gets errors; the last epoch always does.
         save_every_steps: how often the state for resuming is saved between the ends of epochs.
+        regions: what regions of the images are learnt; None for whole images.
     """
 
     name: str
@@ -146,6 +167,7 @@ class Recipe:
     precision: TrainingPrecision = "float32"
     validate_every_epochs: int = 1
     save_every_steps: int = 1000
+    regions: Regions | None = None
 
     def member(self, name: str) -> MemberPlan:
         """The plan of the member called `name`.
@@ -165,10 +187,14 @@ class Recipe:
 
     def what_decides_the_weights(self, plan: MemberPlan) -> dict[str, Any]:
         """Every field that the weights of one member depend on, flat, as JSON values: what resuming compares."""
+        network = asdict(self.network)
+        # The weights that lie there decide, and not where they lie.
+        del network["initial"]
         parts = {
-            "network": asdict(self.network),
+            "network": network,
             "schedule": asdict(self.schedule),
             "sampling": asdict(plan.sampling),
+            "regions": {} if self.regions is None else asdict(self.regions),
         }
         flat = {f"{part}.{name}": value for part, row in parts.items() for name, value in row.items()}
         flat |= {"precision": self.precision, "member.seed": plan.seed, "member.width": plan.width}
@@ -191,6 +217,7 @@ class _Document:
     name: str = ""
     network: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    regions: Mapping[str, Any] | None = None
     precision: TrainingPrecision = "float32"
     validate_every_epochs: int = field(default=1, metadata=bounds(1, 100_000))
     save_every_steps: int = field(default=1000, metadata=bounds(1, 100_000_000))
@@ -213,7 +240,7 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
     recipe = Recipe(
         name=document.name or Path(place).stem,
         data=Data(folder / data.train, folder / data.val, data.cache_decoded),
-        network=toml_tables.fill(Network, document.network, f"{place}, [network]"),
+        network=_network(document.network, place, folder),
         schedule=toml_tables.fill(Schedule, document.schedule, f"{place}, [schedule]"),
         members=tuple(
             _member(row, sampling, f"{place}, member {number}")
@@ -222,9 +249,19 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
         precision=document.precision,
         validate_every_epochs=document.validate_every_epochs,
         save_every_steps=document.save_every_steps,
+        regions=(
+            None
+            if document.regions is None
+            else toml_tables.fill(Regions, document.regions, f"{place}, [regions]")
+        ),
     )
     _check_names(recipe, place)
     return recipe
+
+
+def _network(row: Mapping[str, Any], place: str, folder: Path) -> Network:
+    network = toml_tables.fill(Network, row, f"{place}, [network]")
+    return network if network.initial is None else replace(network, initial=folder / network.initial)
 
 
 def _member(row: Mapping[str, Any], shared: Sampling, place: str) -> MemberPlan:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from ensemble_eval.crops import pixels
+from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.errors import InputError, UnreadableImageError
 
@@ -29,6 +29,13 @@ class ImageSource(Protocol):
             UnreadableImageError: it cannot be decoded.
         """
 
+    def validation_crop(self, index: int, size: int) -> Tensor:
+        """What errors are counted on: uint8 [3, size, size].
+
+        Raises:
+            UnreadableImageError: as `decode`.
+        """
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -39,6 +46,10 @@ class ImageFiles:
     def decode(self, index: int) -> Tensor:
         """See `ImageSource`."""
         return pixels.decode(self.items[index].read())
+
+    def validation_crop(self, index: int, size: int) -> Tensor:
+        """See `ImageSource` and `centre_crop`."""
+        return centre_crop(self.decode(index), size)
 
 
 class _Place(NamedTuple):
@@ -84,6 +95,10 @@ class DecodedImages:
         flat = self._chunks[place.chunk][place.start : place.start + size]
         return flat.view(place.height, place.width, 3).permute(2, 0, 1)
 
+    def validation_crop(self, index: int, size: int) -> Tensor:
+        """See `ImageSource` and `centre_crop`."""
+        return centre_crop(self.decode(index), size)
+
     def _store(self, image: Tensor) -> _Place:
         _, height, width = image.shape
         if not self._chunks or self._used + image.numel() > len(self._chunks[-1]):
@@ -113,3 +128,16 @@ def _shared_bytes(count: int) -> Tensor:
             "/dev/shm larger"
         ) from error
     return chunk
+
+
+def centre_crop(image: Tensor, size: int) -> Tensor:
+    """uint8 [3, H, W] -> uint8 [3, size, size]; at 224 the first of the 144 crops."""
+    _, height, width = image.shape
+    scale = round(size * schemes.SCALES[0] / schemes.CROP_SIZE)
+    new_width, new_height = schemes.resized_size(width, height, scale)
+    resized = pixels.resize(image, new_height, new_width)
+    # Centred twice, as the crop is: the square in the image, then the view in the square.
+    margin = schemes.centred_offset(scale, size)
+    left = schemes.centred_offset(new_width, scale) + margin
+    top = schemes.centred_offset(new_height, scale) + margin
+    return resized[:, top : top + size, left : left + size]

@@ -1,5 +1,6 @@
 """The whole command: members one after the other, each resumed, trained, written and told of."""
 
+import hashlib
 import os
 import platform
 import time
@@ -15,7 +16,9 @@ from torch import nn
 from ensemble_eval import __version__
 from ensemble_eval.datasets.class_folders import open_class_folders
 from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.errors import InputError
+from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.cpu import loaders_beside, usable_processors
 from ensemble_eval.launch.devices import device_name, device_of_rank
 from ensemble_eval.launch.numa import bind_beside
@@ -25,6 +28,7 @@ from ensemble_eval.training import folder
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.folder import MemberFiles
 from ensemble_eval.training.images import DecodedImages, ImageFiles, ImageSource
+from ensemble_eval.training.networks import initial_weights
 from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.records import (
     EpochDone,
@@ -35,6 +39,7 @@ from ensemble_eval.training.records import (
     MemberStarted,
     RunFinished,
 )
+from ensemble_eval.training.regions import open_regions
 from ensemble_eval.training.task import Site, Task, TrainingData
 from ensemble_eval.training.trainer import Trainer
 
@@ -69,7 +74,8 @@ class _Run:
     ) -> None:
         self._recipe, self._settings, self._processes = recipe, settings, processes
         self._train_set, self._val_set = train_set, val_set
-        self._class_names = train_set.class_names or ()
+        names = train_set.class_names or ()
+        self._class_names = names if recipe.regions is None else (*names, NO_OBJECT)
         self._fingerprint = train_set.sha256
 
     def train(self, plans: Sequence[MemberPlan]) -> Iterator[Event]:
@@ -182,20 +188,34 @@ class _Run:
             torch.cuda.set_device(device)
             if processes.on_machine > 1:
                 bind_beside(device)
-        train_source, val_source = self._source(self._train_set, threads), self._source(self._val_set, threads)
+        train_source = self._source(self._train_set, self._recipe.data.train, threads)
+        val_source = self._source(self._val_set, self._recipe.data.val, threads)
         return TrainingData(train_source, val_source, len(self._class_names)), Site(device, processes, loaders)
 
-    def _source(self, dataset: Dataset, threads: int) -> ImageSource:
-        if self._recipe.data.cache_decoded:
-            return DecodedImages(dataset.items, threads)
-        return ImageFiles(dataset.items)
+    def _source(self, dataset: Dataset, folder: Path, threads: int) -> ImageSource:
+        images: ImageSource = (
+            DecodedImages(dataset.items, threads) if self._recipe.data.cache_decoded else ImageFiles(dataset.items)
+        )
+        if self._recipe.regions is None:
+            return images
+        return open_regions(
+            images,
+            folder / self._recipe.regions.boxes,
+            self._class_names[:-1],
+            self._recipe.regions,
+            self._recipe.network.crop_size,
+        )
 
     def _files(self, plan: MemberPlan) -> MemberFiles:
         return MemberFiles(self._settings.out, plan.name)
 
     def _decides(self, plan: MemberPlan) -> dict[str, Any]:
         """What a state or finished weights must agree with: recipe, data and the number of processes."""
-        here = {"training images": self._fingerprint, "processes": self._processes.world}
+        here: dict[str, Any] = {"training images": self._fingerprint, "processes": self._processes.world}
+        if (initial := initial_weights(self._recipe, plan)) is not None:
+            here["initial weights"] = sha256_of(initial) if initial.is_file() else None
+        if self._recipe.regions is not None:
+            here["boxes"] = _fingerprint_of(self._recipe.data.train / self._recipe.regions.boxes)
         return self._recipe.what_decides_the_weights(plan) | here
 
 
@@ -212,6 +232,14 @@ def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:
             "remove their folders"
         )
     return train_set, open_class_folders(recipe.data.val, names)
+
+
+def _fingerprint_of(boxes: Path) -> str | None:
+    """Of the annotations, a file or a folder of them; None where there are none, which their reader says."""
+    paths = sorted(boxes.rglob("*.xml")) if boxes.is_dir() else [boxes]
+    if not all(path.is_file() for path in paths):
+        return None
+    return hashlib.sha256("".join(sha256_of(path) for path in paths).encode()).hexdigest()
 
 
 def _refuse_difference(name: str, there: Mapping[str, Any], here: Mapping[str, Any], out: Path) -> None:

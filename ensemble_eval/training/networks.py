@@ -1,12 +1,15 @@
 """The network in training, and the one for inference that its averaged weights make."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from ensemble_eval.errors import InputError
+from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.models import registry
 from ensemble_eval.models.googlenet import GoogLeNetOutputs
 from ensemble_eval.models.stages import without_auxiliary_heads
@@ -17,10 +20,14 @@ from ensemble_eval.training.seeds import derived_seed, seeded
 def initial_network(recipe: Recipe, plan: MemberPlan, num_classes: int) -> nn.Module:
     """A member's network before training, with auxiliary heads if their loss counts.
 
-    The weights follow from the recipe's `init_seed` alone, so members of one width start from the same.
+    The weights follow from the recipe's `init_seed`, so members of one width start from the same; where the recipe
+    names a folder of trained members, all but the last layer's are those of the member there.
+
+    Raises:
+        InputError: the folder has no such member, or one of another width.
     """
     with seeded(derived_seed("initial weights", recipe.network.init_seed)):
-        return registry.build(
+        network = registry.build(
             recipe.network.arch,
             num_classes,
             auxiliary_heads=recipe.schedule.auxiliary_weight > 0,
@@ -28,6 +35,29 @@ def initial_network(recipe: Recipe, plan: MemberPlan, num_classes: int) -> nn.Mo
             dropout=recipe.network.dropout,
             auxiliary_dropout=recipe.network.auxiliary_dropout,
         )
+    if (path := initial_weights(recipe, plan)) is not None:
+        _begin_with(network, path, plan)
+    return network
+
+
+def initial_weights(recipe: Recipe, plan: MemberPlan) -> Path | None:
+    """The file of the weights that a member begins with; None where they are fresh."""
+    return None if recipe.network.initial is None else recipe.network.initial / f"{plan.name}.safetensors"
+
+
+def _begin_with(network: nn.Module, path: Path, plan: MemberPlan) -> None:
+    given = read_weights(path).tensors
+    fresh = network.state_dict()
+    auxiliary = fresh.keys() - without_auxiliary_heads(fresh).keys()
+    # Heads and the last layer answer another question than before.
+    needed = [name for name in fresh if name not in auxiliary and not name.startswith("fc.")]
+    for name in needed:
+        if name not in given or given[name].shape != fresh[name].shape:
+            raise InputError(
+                f"member {plan.name} cannot begin with {path}: {name} is missing there or of another shape; give "
+                "the member the architecture and the width of that file"
+            )
+    network.load_state_dict({name: given[name] for name in needed}, strict=False)
 
 
 def inference_network(recipe: Recipe, plan: MemberPlan, num_classes: int, trained: nn.Module) -> nn.Module:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.launch.signals import handles_its_own_signals
 from ensemble_eval.training.augmentation import Augmentation
@@ -68,8 +67,8 @@ class TrainingPatches(Dataset[_Sample | Unreadable]):
 
 
 @dataclass(frozen=True)
-class CentreCrops(Dataset[_Sample | Unreadable]):
-    """The one crop of the 1-crop scheme (shorter side 256, centre 224) by index, at any crop size."""
+class ValidationCrops(Dataset[_Sample | Unreadable]):
+    """What errors are counted on, by index: of pictures the crop of the 1-crop scheme, of regions the whole."""
 
     source: ImageSource
     crop_size: int
@@ -78,25 +77,12 @@ class CentreCrops(Dataset[_Sample | Unreadable]):
         return len(self.source.items)
 
     def __getitem__(self, index: int) -> _Sample | Unreadable:
-        """The centre crop of one image."""
+        """The crop of one image."""
         item = self.source.items[index]
         try:
-            return _Sample(centre_crop(self.source.decode(index), self.crop_size), item.label)
+            return _Sample(self.source.validation_crop(index, self.crop_size), item.label)
         except UnreadableImageError as error:
             return Unreadable(item.id, str(error))
-
-
-def centre_crop(image: Tensor, size: int) -> Tensor:
-    """uint8 [3, H, W] -> uint8 [3, size, size]; at 224 the first of the 144 crops."""
-    _, height, width = image.shape
-    scale = round(size * schemes.SCALES[0] / schemes.CROP_SIZE)
-    new_width, new_height = schemes.resized_size(width, height, scale)
-    resized = pixels.resize(image, new_height, new_width)
-    # Centred twice, as the crop is: the square in the image, then the view in the square.
-    margin = schemes.centred_offset(scale, size)
-    left = schemes.centred_offset(new_width, scale) + margin
-    top = schemes.centred_offset(new_height, scale) + margin
-    return resized[:, top : top + size, left : left + size]
 
 
 @dataclass(frozen=True)

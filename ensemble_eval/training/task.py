@@ -18,11 +18,11 @@ from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.images import ImageSource
 from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.samples import (
-    CentreCrops,
     LabelledBatch,
     SampleKey,
     StepBatches,
     TrainingPatches,
+    ValidationCrops,
     epoch_order,
     in_batches,
     load,
@@ -126,11 +126,11 @@ class Task:
         return network
 
     def judge(self, network: nn.Module) -> ValidationErrors:
-        """The errors of a network on the validation images' centre crops, of which each process takes its share.
+        """The errors of a network on the validation images' crops, of which each process takes its share.
 
         All processes must call this, with networks that are equal.
         """
-        crops = CentreCrops(self.data.val, self.recipe.network.crop_size)
+        crops = ValidationCrops(self.data.val, self.recipe.network.crop_size)
         keys = self._share(in_batches(len(crops), INFERENCE_BATCH_SIZE))
         network.eval()
 

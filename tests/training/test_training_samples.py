@@ -11,8 +11,8 @@ from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.class_folders import open_class_folders
 from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.training.images import DecodedImages, ImageFiles
-from ensemble_eval.training.samples import StepBatches, centre_crop
+from ensemble_eval.training.images import DecodedImages, ImageFiles, centre_crop
+from ensemble_eval.training.samples import StepBatches
 from ensemble_eval.training.seeds import derived_seed
 
 
