@@ -39,12 +39,14 @@ class Regions:
 
     Attributes:
         boxes: the annotations' name in both folders of images: COCO's JSON, or a folder of VOC's or ILSVRC's XML.
+        classes: a text file with a class of objects on each line; without it class folders are the classes.
         objects: regions with an object, for each image.
         backgrounds: regions without one, for each image.
         seed: of the boxes; the same for all members.
     """
 
     boxes: str = "boxes.json"
+    classes: Path | None = None
     objects: int = field(default=6, metadata=bounds(1, 1000))
     backgrounds: int = field(default=8, metadata=bounds(1, 1000))
     seed: int = field(default=0, metadata=bounds(0, _MAX_SEED))
@@ -196,6 +198,7 @@ class Recipe:
             "sampling": asdict(plan.sampling),
             "regions": {} if self.regions is None else asdict(self.regions),
         }
+        parts["regions"].pop("classes", None)
         flat = {f"{part}.{name}": value for part, row in parts.items() for name, value in row.items()}
         flat |= {"precision": self.precision, "member.seed": plan.seed, "member.width": plan.width}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
@@ -249,11 +252,7 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
         precision=document.precision,
         validate_every_epochs=document.validate_every_epochs,
         save_every_steps=document.save_every_steps,
-        regions=(
-            None
-            if document.regions is None
-            else toml_tables.fill(Regions, document.regions, f"{place}, [regions]")
-        ),
+        regions=None if document.regions is None else _regions(document.regions, place, folder),
     )
     _check_names(recipe, place)
     return recipe
@@ -262,6 +261,11 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
 def _network(row: Mapping[str, Any], place: str, folder: Path) -> Network:
     network = toml_tables.fill(Network, row, f"{place}, [network]")
     return network if network.initial is None else replace(network, initial=folder / network.initial)
+
+
+def _regions(row: Mapping[str, Any], place: str, folder: Path) -> Regions:
+    regions = toml_tables.fill(Regions, row, f"{place}, [regions]")
+    return regions if regions.classes is None else replace(regions, classes=folder / regions.classes)
 
 
 def _member(row: Mapping[str, Any], shared: Sampling, place: str) -> MemberPlan:

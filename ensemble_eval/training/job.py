@@ -16,13 +16,14 @@ from torch import nn
 from ensemble_eval import __version__
 from ensemble_eval.datasets.class_folders import open_class_folders
 from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.labelled_files import open_files
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.cpu import loaders_beside, usable_processors
 from ensemble_eval.launch.devices import device_name, device_of_rank
 from ensemble_eval.launch.numa import bind_beside
-from ensemble_eval.members.ensemble import ClassList
+from ensemble_eval.members.ensemble import ClassList, class_list
 from ensemble_eval.settings import TrainingSettings
 from ensemble_eval.training import folder
 from ensemble_eval.training.config import MemberPlan, Recipe
@@ -216,10 +217,15 @@ class _Run:
             here["initial weights"] = sha256_of(initial) if initial.is_file() else None
         if self._recipe.regions is not None:
             here["boxes"] = _fingerprint_of(self._recipe.data.train / self._recipe.regions.boxes)
+            if self._recipe.regions.classes is not None:
+                here["classes"] = list(self._class_names)
         return self._recipe.what_decides_the_weights(plan) | here
 
 
 def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:
+    if recipe.regions is not None and recipe.regions.classes is not None:
+        names = class_list(recipe.regions.classes).names or ()
+        return open_files(recipe.data.train, names), open_files(recipe.data.val, names)
     train_set = open_class_folders(recipe.data.train)
     names = train_set.class_names or ()
     counts = [0] * len(names)
