@@ -1,5 +1,6 @@
 """GoogLeNet and its variants, assembled from the stage table (Table 1, Figures 2 and 3)."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -106,6 +107,22 @@ class GoogLeNet(nn.Module):
         if auxiliary:
             return GoogLeNetOutputs(logits, auxiliary["aux2"], auxiliary["aux1"])
         return logits  # type: ignore[no-any-return]  # a module's call is untyped
+
+    def feature_maps(self, x: Tensor, stages_of_maps: Collection[str]) -> list[Tensor]:
+        """The outputs [B, channels, height, width] of some stages, in the order of the trunk.
+
+        Args:
+            x: normalised float [B, 3, H, W].
+            stages_of_maps: names of stages; what comes after the last of them is not computed.
+        """
+        maps = []
+        for name in self._trunk:
+            x = self.get_submodule(name)(x)
+            if name in stages_of_maps:
+                maps.append(x)
+            if len(maps) == len(stages_of_maps):
+                break
+        return maps
 
     def _append(self, stage: stages.Stage, in_channels: int, variant: Variant, width: float) -> int:
         """Add one row of the table to the trunk and return its output channels."""

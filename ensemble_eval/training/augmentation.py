@@ -47,7 +47,7 @@ class Augmentation:
             interpolation = self.draw_interpolation(epoch)
             patch = resize(functional.crop(image, **box), self._size, interpolation)
             mirrored: Tensor = self._mirror(patch)
-            return self._distort(mirrored)
+            return self.distort(mirrored)
 
     def draw_box(self, image: Tensor) -> dict[str, int]:
         """A random patch of `image` as top, left, height and width in pixels.
@@ -64,7 +64,8 @@ class Augmentation:
         random = epoch >= self._sampling.random_interpolation_from_epoch
         return INTERPOLATIONS[drawn] if random else "bilinear"
 
-    def _distort(self, patch: Tensor) -> Tensor:
+    def distort(self, patch: Tensor) -> Tensor:
+        """Other colours, drawn from torch's global generator: uint8 [3, size, size]."""
         if not self._distorts:
             return patch
         # In floating point: on uint8 each of the three steps would round and clip anew, and take longer.

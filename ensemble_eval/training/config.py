@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError
@@ -16,6 +16,8 @@ from ensemble_eval.toml_tables import bounds
 TrainingPrecision = Literal["float32", "bfloat16"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_SEED = 2**62
+
+_Annotations = TypeVar("_Annotations", "Regions", "Boxes")
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,23 @@ class Regions:
 
 
 @dataclass(frozen=True)
+class Boxes:
+    """Boxes to propose, whatever their class, for a MultiBox; without it something is classified.
+
+    Attributes:
+        boxes: see `Regions`.
+        classes: see `Regions`.
+        shapes: different shapes of priors, half of them for each of the two feature maps.
+        location_weight: of the loss of where an object is, against that of whether it is one (alpha in the paper).
+    """
+
+    boxes: str = "boxes.json"
+    classes: Path | None = None
+    shapes: int = field(default=6, metadata=bounds(2, 100))
+    location_weight: float = field(default=1.0, metadata=bounds(0, 1000))
+
+
+@dataclass(frozen=True)
 class Network:
     """What all members share but the width.
 
@@ -60,8 +79,8 @@ class Network:
         arch: a name of the registry.
         init_seed: of the initial weights: the same for all members, as in the paper (by oversight, it says).
         crop_size: side of the training patches after resizing, pixels.
-        initial: a folder of trained members; each begins with the weights of the one of its name there, but for
-            the last layer. Empty to begin with fresh weights.
+        initial: a folder of trained members, of which each member begins with the weights of the one of its name,
+            but for the last layer; or a `.safetensors` file for all of them. Without it weights are fresh.
     """
 
     arch: str = "googlenet"
@@ -159,6 +178,7 @@ class Recipe:
         validate_every_epochs: how often the log gets errors; the last epoch always does.
         save_every_steps: how often the state for resuming is saved between the ends of epochs.
         regions: what regions of the images are learnt; None for whole images.
+        multibox: what boxes are learnt to be proposed; None for a classifier.
     """
 
     name: str
@@ -170,6 +190,12 @@ class Recipe:
     validate_every_epochs: int = 1
     save_every_steps: int = 1000
     regions: Regions | None = None
+    multibox: Boxes | None = None
+
+    @property
+    def annotations(self) -> Regions | Boxes | None:
+        """Where what images show is stated; None where their folders say it."""
+        return self.regions or self.multibox
 
     def member(self, name: str) -> MemberPlan:
         """The plan of the member called `name`.
@@ -198,7 +224,10 @@ class Recipe:
             "sampling": asdict(plan.sampling),
             "regions": {} if self.regions is None else asdict(self.regions),
         }
-        parts["regions"].pop("classes", None)
+        if self.multibox is not None:
+            parts["multibox"] = asdict(self.multibox)
+        for part in ("regions", "multibox"):
+            parts.get(part, {}).pop("classes", None)
         flat = {f"{part}.{name}": value for part, row in parts.items() for name, value in row.items()}
         flat |= {"precision": self.precision, "member.seed": plan.seed, "member.width": plan.width}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
@@ -221,6 +250,7 @@ class _Document:
     network: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
     regions: Mapping[str, Any] | None = None
+    multibox: Mapping[str, Any] | None = None
     precision: TrainingPrecision = "float32"
     validate_every_epochs: int = field(default=1, metadata=bounds(1, 100_000))
     save_every_steps: int = field(default=1000, metadata=bounds(1, 100_000_000))
@@ -252,8 +282,11 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
         precision=document.precision,
         validate_every_epochs=document.validate_every_epochs,
         save_every_steps=document.save_every_steps,
-        regions=None if document.regions is None else _regions(document.regions, place, folder),
+        regions=_annotations(Regions, document.regions, f"{place}, [regions]", folder),
+        multibox=_annotations(Boxes, document.multibox, f"{place}, [multibox]", folder),
     )
+    if recipe.regions is not None and recipe.multibox is not None:
+        raise InputError(f"{place}: [regions] and [multibox] exclude each other; write a recipe for each")
     _check_names(recipe, place)
     return recipe
 
@@ -263,9 +296,13 @@ def _network(row: Mapping[str, Any], place: str, folder: Path) -> Network:
     return network if network.initial is None else replace(network, initial=folder / network.initial)
 
 
-def _regions(row: Mapping[str, Any], place: str, folder: Path) -> Regions:
-    regions = toml_tables.fill(Regions, row, f"{place}, [regions]")
-    return regions if regions.classes is None else replace(regions, classes=folder / regions.classes)
+def _annotations(
+    kind: type[_Annotations], row: Mapping[str, Any] | None, place: str, folder: Path
+) -> _Annotations | None:
+    if row is None:
+        return None
+    found = toml_tables.fill(kind, row, place)
+    return found if found.classes is None else replace(found, classes=folder / found.classes)
 
 
 def _member(row: Mapping[str, Any], shared: Sampling, place: str) -> MemberPlan:

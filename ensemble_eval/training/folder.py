@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import csv_text, write_atomically
 from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
 from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.members.saving import save_weights
+from ensemble_eval.models.multibox import MultiBox
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.records import EpochRecord
 
@@ -138,6 +140,8 @@ def export_weights(
     files: MemberFiles, recipe: Recipe, plan: MemberPlan, network: nn.Module, classes: ClassList
 ) -> str:
     """Write a member's weights for inference, in float32, and return their SHA-256."""
+    if isinstance(network, MultiBox):
+        return save_multibox(files.weights, network, plan.width)
     return save_weights(files.weights, network.state_dict(), member(files, recipe, plan, None), classes)
 
 
@@ -149,7 +153,12 @@ def member(files: MemberFiles, recipe: Recipe, plan: MemberPlan, sha256: str | N
 
 
 def write_ensemble(folder: Path, recipe: Recipe, classes: ClassList) -> Path | None:
-    """Write the manifest of all members finished so far, in the recipe's order; None while there are none."""
+    """Write the manifest of all members finished so far, in the recipe's order.
+
+    None while there are none, and for MultiBoxes, which are no members of an ensemble.
+    """
+    if recipe.multibox is not None:
+        return None
     members = []
     for plan in recipe.members:
         files = MemberFiles(folder, plan.name)

@@ -29,6 +29,7 @@ from ensemble_eval.training import folder
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.folder import MemberFiles
 from ensemble_eval.training.images import DecodedImages, ImageFiles, ImageSource
+from ensemble_eval.training.multibox_task import MultiBoxTask, read_objects
 from ensemble_eval.training.networks import initial_weights
 from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.records import (
@@ -94,8 +95,21 @@ class _Run:
                 images = len(data.train.items) + len(data.val.items)
                 yield ImagesDecoded(images, time.perf_counter() - started)
             for plan in waiting:
-                yield from self._train_member(Task(self._recipe, plan, data, site), classes)
+                yield from self._train_member(self._task(plan, data, site), classes)
         yield self._finish(classes)
+
+    def _task(self, plan: MemberPlan, data: TrainingData, site: Site) -> Task:
+        multibox = self._recipe.multibox
+        if multibox is None:
+            return Task(self._recipe, plan, data, site)
+        objects = (
+            read_objects(source, folder_of_images / multibox.boxes, self._class_names)
+            for source, folder_of_images in (
+                (data.train, self._recipe.data.train),
+                (data.val, self._recipe.data.val),
+            )
+        )
+        return MultiBoxTask(self._recipe, plan, data, site, *objects)
 
     def forget(self, plans: Sequence[MemberPlan]) -> None:
         if self._processes.first:
@@ -215,16 +229,16 @@ class _Run:
         here: dict[str, Any] = {"training images": self._fingerprint, "processes": self._processes.world}
         if (initial := initial_weights(self._recipe, plan)) is not None:
             here["initial weights"] = sha256_of(initial) if initial.is_file() else None
-        if self._recipe.regions is not None:
-            here["boxes"] = _fingerprint_of(self._recipe.data.train / self._recipe.regions.boxes)
-            if self._recipe.regions.classes is not None:
+        if self._recipe.annotations is not None:
+            here["boxes"] = _fingerprint_of(self._recipe.data.train / self._recipe.annotations.boxes)
+            if self._recipe.annotations.classes is not None:
                 here["classes"] = list(self._class_names)
         return self._recipe.what_decides_the_weights(plan) | here
 
 
 def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:
-    if recipe.regions is not None and recipe.regions.classes is not None:
-        names = class_list(recipe.regions.classes).names or ()
+    if recipe.annotations is not None and recipe.annotations.classes is not None:
+        names = class_list(recipe.annotations.classes).names or ()
         return open_files(recipe.data.train, names), open_files(recipe.data.val, names)
     train_set = open_class_folders(recipe.data.train)
     names = train_set.class_names or ()

@@ -1,6 +1,6 @@
 """The network in training, and the one for inference that its averaged weights make."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,32 @@ def initial_network(recipe: Recipe, plan: MemberPlan, num_classes: int) -> nn.Mo
             auxiliary_dropout=recipe.network.auxiliary_dropout,
         )
     if (path := initial_weights(recipe, plan)) is not None:
-        _begin_with(network, path, plan)
+        begin_with(network, read_weights(path).tensors, path, plan)
     return network
 
 
 def initial_weights(recipe: Recipe, plan: MemberPlan) -> Path | None:
     """The file of the weights that a member begins with; None where they are fresh."""
-    return None if recipe.network.initial is None else recipe.network.initial / f"{plan.name}.safetensors"
+    initial = recipe.network.initial
+    if initial is None or initial.suffix == ".safetensors":
+        return initial
+    return initial / f"{plan.name}.safetensors"
 
 
-def _begin_with(network: nn.Module, path: Path, plan: MemberPlan) -> None:
-    given = read_weights(path).tensors
+def begin_with(network: nn.Module, given: Mapping[str, Tensor], path: Path, plan: MemberPlan) -> None:
+    """Take the weights of a trained network, but for its heads and its last layer: they answered something else.
+
+    Args:
+        network: of the registry, or a trunk of one, with fresh weights; changed in place.
+        given: the tensors.
+        path: that they are from, for messages.
+        plan: of the member.
+
+    Raises:
+        InputError: a tensor is missing, or of another shape.
+    """
     fresh = network.state_dict()
     auxiliary = fresh.keys() - without_auxiliary_heads(fresh).keys()
-    # Heads and the last layer answer another question than before.
     needed = [name for name in fresh if name not in auxiliary and not name.startswith("fc.")]
     for name in needed:
         if name not in given or given[name].shape != fresh[name].shape:

@@ -42,20 +42,22 @@ class LabelledBatch(NamedTuple):
     unreadable: list[Unreadable]
 
 
-class _Sample(NamedTuple):
+class Sample(NamedTuple):
+    """What is learnt from an image: a patch uint8 [3, S, S], and its class index, or boxes float [objects, 4]."""
+
     image: Tensor
-    label: int
+    label: int | Tensor
 
 
 @dataclass(frozen=True)
-class TrainingPatches(Dataset[_Sample | Unreadable]):
+class TrainingPatches(Dataset[Sample | Unreadable]):
     """Random patches by `SampleKey`."""
 
     source: ImageSource
     augmentation: Augmentation
     seed: int
 
-    def __getitem__(self, key: SampleKey) -> _Sample | Unreadable:
+    def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
         """The patch of one image in one epoch."""
         item = self.source.items[key.image]
         try:
@@ -63,11 +65,11 @@ class TrainingPatches(Dataset[_Sample | Unreadable]):
         except UnreadableImageError as error:
             return Unreadable(item.id, str(error))
         seed = derived_seed("patch", self.seed, key.epoch, key.image)
-        return _Sample(self.augmentation(image, key.epoch, seed), item.label)
+        return Sample(self.augmentation(image, key.epoch, seed), item.label)
 
 
 @dataclass(frozen=True)
-class ValidationCrops(Dataset[_Sample | Unreadable]):
+class ValidationCrops(Dataset[Sample | Unreadable]):
     """What errors are counted on, by index: of pictures the crop of the 1-crop scheme, of regions the whole."""
 
     source: ImageSource
@@ -76,11 +78,11 @@ class ValidationCrops(Dataset[_Sample | Unreadable]):
     def __len__(self) -> int:
         return len(self.source.items)
 
-    def __getitem__(self, index: int) -> _Sample | Unreadable:
+    def __getitem__(self, index: int) -> Sample | Unreadable:
         """The crop of one image."""
         item = self.source.items[index]
         try:
-            return _Sample(self.source.validation_crop(index, self.crop_size), item.label)
+            return Sample(self.source.validation_crop(index, self.crop_size), item.label)
         except UnreadableImageError as error:
             return Unreadable(item.id, str(error))
 
@@ -130,13 +132,17 @@ def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
 
 
 def load(
-    dataset: Dataset[_Sample | Unreadable],
+    dataset: Dataset[Sample | Unreadable],
     keys: Sampler[list[SampleKey]] | Sequence[Sequence[object]],
     workers: int,
     *,
     pin_memory: bool,
 ) -> Iterable[LabelledBatch]:
-    """Batches in the order of `keys`, made by `workers` processes ahead of time (0: in this one)."""
+    """Batches in the order of `keys`, made by `workers` processes ahead of time (0: in this one).
+
+    Labels of images are class indices [B], or the objects that they show, float [B, most objects, 4], where rows
+    that no object has are NaN.
+    """
     return DataLoader(
         dataset,
         batch_sampler=keys,  # type: ignore[arg-type]  # any iterable of keys serves
@@ -165,11 +171,18 @@ def _leave_signals_to_the_trainer(_worker: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 
-def _collate(samples: Sequence[_Sample | Unreadable]) -> LabelledBatch:
-    readable = [sample for sample in samples if isinstance(sample, _Sample)]
+def _collate(samples: Sequence[Sample | Unreadable]) -> LabelledBatch:
+    readable = [sample for sample in samples if isinstance(sample, Sample)]
     unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
-    labels = torch.tensor([sample.label for sample in readable], dtype=torch.long)
+    labels = _stacked([sample.label for sample in readable])
     if not readable:
         return LabelledBatch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), labels, unreadable)
     images = torch.stack([sample.image for sample in readable])
     return LabelledBatch(images.contiguous(memory_format=torch.channels_last), labels, unreadable)
+
+
+def _stacked(labels: Sequence[int | Tensor]) -> Tensor:
+    boxes = [label for label in labels if isinstance(label, Tensor)]
+    if not boxes:
+        return torch.tensor(labels, dtype=torch.long)
+    return torch.nn.utils.rnn.pad_sequence(boxes, batch_first=True, padding_value=torch.nan)

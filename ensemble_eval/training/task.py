@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.errors import InputError
@@ -19,9 +20,11 @@ from ensemble_eval.training.images import ImageSource
 from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.samples import (
     LabelledBatch,
+    Sample,
     SampleKey,
     StepBatches,
     TrainingPatches,
+    Unreadable,
     ValidationCrops,
     epoch_order,
     in_batches,
@@ -107,6 +110,10 @@ class Task:
         )
         return load(self._patches(), keys, self.site.workers, pin_memory=self._pins_memory)
 
+    def initial_network(self) -> nn.Module:
+        """The network before training; its weights follow from the recipe and the data alone."""
+        return networks.initial_network(self.recipe, self.plan, self.data.num_classes)
+
     def inference_network(self, trained: nn.Module, *, averaged: bool, epoch: int) -> nn.Module:
         """The network for inference with the weights of `trained`. All processes must call this.
 
@@ -115,7 +122,7 @@ class Task:
             averaged: whether its batch-norm statistics need to be taken anew.
             epoch: whose patches they are taken from.
         """
-        network = networks.inference_network(self.recipe, self.plan, self.data.num_classes, trained)
+        network = self.without_heads(trained)
         network.to(self.site.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
         if averaged:
             with full_float32(), self._autocast():
@@ -124,6 +131,10 @@ class Task:
                 sums = self.site.processes.gather(networks.batch_norm_sums(network))
                 networks.set_batch_norm(network, sums)
         return network
+
+    def without_heads(self, trained: nn.Module) -> nn.Module:
+        """A network for inference with the weights and buffers of `trained`, in eval mode."""
+        return networks.inference_network(self.recipe, self.plan, self.data.num_classes, trained)
 
     def judge(self, network: nn.Module) -> ValidationErrors:
         """The errors of a network on the validation images' crops, of which each process takes its share.
@@ -169,7 +180,7 @@ class Task:
         """Whole batches, so that each is the same whatever the number of processes."""
         return batches[self.site.processes.rank :: self.site.processes.world]
 
-    def _patches(self) -> TrainingPatches:
+    def _patches(self) -> Dataset[Sample | Unreadable]:
         augmentation = Augmentation(self.plan.sampling, self.recipe.network.crop_size)
         return TrainingPatches(self.data.train, augmentation, self.plan.seed)
 

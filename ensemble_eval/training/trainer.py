@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.errors import InputError
-from ensemble_eval.training import networks
 from ensemble_eval.training.averaging import IterateMean
 from ensemble_eval.training.records import EpochDone, EpochRecord, StepDone
 from ensemble_eval.training.running_loss import RunningLoss
@@ -35,7 +34,7 @@ class Trainer:
     def __init__(self, task: Task) -> None:
         self._task = task
         schedule, device = task.recipe.schedule, task.site.device
-        network = networks.initial_network(task.recipe, task.plan, task.data.num_classes)
+        network = task.initial_network()
         # Channels last doubles the speed of these convolutions on a CPU.
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
         self.averaged = IterateMean(self.network)

@@ -1,0 +1,83 @@
+"""MultiBox as a source of proposals: its file, and the boxes that it finds in an image."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torchvision.ops import nms
+
+from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.files import sha256_of, write_atomically
+from ensemble_eval.members.fitting import fit
+from ensemble_eval.models.multibox import MAPS, MultiBox, MultiBoxOutputs
+
+_METADATA_KEY = "ensemble_eval_multibox"
+# Boxes that overlap a better one by more are the same proposal again.
+MOST_OVERLAP = 0.75
+
+
+def save_multibox(path: Path, network: MultiBox, width: float) -> str:
+    """Write a MultiBox with its width, as a whole or not at all; return the file's SHA-256 in hexadecimal.
+
+    Raises:
+        InputError: the folder or disk does not take the file.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(path, save(tensors, metadata={_METADATA_KEY: json.dumps({"width": width})}))
+    return sha256_of(path)
+
+
+def load_multibox(path: Path) -> MultiBox:
+    """Read a MultiBox that `save_multibox` wrote, on the CPU and in eval mode.
+
+    Raises:
+        InputError: the file is missing, damaged, or no MultiBox.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = (file.metadata() or {}).get(_METADATA_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"the MultiBox {path} cannot be read ({first_line(error)}); check the path") from error
+    try:
+        width = float(json.loads(description or "")["width"])
+        shapes = [len(tensors[f"heads.{index}.bias"]) // 5 for index in range(len(MAPS))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no MultiBox; `ensemble-eval train` writes one from a recipe with the table [multibox]"
+        ) from error
+    if not 0 < width <= 16:
+        raise InputError(f"{path}: the width is above 0 and at most 16, not {width}")
+    # The priors are among the tensors.
+    network = MultiBox([[(1.0, 1.0)] * count for count in shapes], width)
+    fit(network, tensors, weights=str(path), arch="MultiBox")
+    return network.eval()
+
+
+def best_boxes(network: MultiBox, outputs: MultiBoxOutputs, most: int) -> list[tuple[Tensor, Tensor]]:
+    """The boxes that a MultiBox is surest of, the best first.
+
+    A box that overlaps a better one by more than `MOST_OVERLAP` is left out, and so is one without an area.
+
+    Args:
+        network: that gave the outputs.
+        outputs: of a batch.
+        most: boxes for an image.
+
+    Returns:
+        For each image the boxes, float32 [boxes, 4], as fractions of the image, and their confidences, float32
+        [boxes].
+    """
+    found = []
+    for boxes, logits in zip(network.boxes(outputs.offsets), outputs.logits, strict=True):
+        order = logits.argsort(descending=True, stable=True)
+        sides = boxes[order, 2:] - boxes[order, :2]
+        order = order[(sides > 0).all(dim=1)]
+        # Places in the order, because equal confidences would leave open which comes first.
+        places = torch.arange(len(order), 0, -1, dtype=boxes.dtype, device=boxes.device)
+        kept = order[nms(boxes[order], places, MOST_OVERLAP)[:most]]
+        found.append((boxes[kept], logits[kept].sigmoid()))
+    return found
