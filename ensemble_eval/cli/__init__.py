@@ -18,6 +18,7 @@ from ensemble_eval.cli.environment import PREFIX, unknown_variables
 from ensemble_eval.cli.inspect import inspect
 from ensemble_eval.cli.merge import merge
 from ensemble_eval.cli.output import Context, complain, complain_of, print_in_any_encoding, warn
+from ensemble_eval.cli.propose import propose
 from ensemble_eval.cli.report import report
 from ensemble_eval.cli.run import run
 from ensemble_eval.cli.status import status
@@ -77,6 +78,7 @@ for command in (
     describe,
     train,
     demo_data,
+    propose,
 ):
     cli.add_command(command)
 for command in (cli, *cli.commands.values()):

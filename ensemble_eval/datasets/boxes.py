@@ -75,6 +75,22 @@ def read_boxes(path: Path, classes: Sequence[str], images: Sequence[str]) -> dic
     return {image: _objects(path, image, by_image[image], indices) for image in images}
 
 
+def class_names_in(path: Path) -> tuple[str, ...]:
+    """The classes that annotations name: COCO's categories by their numbers, or those of the XML files, sorted.
+
+    Raises:
+        InputError: as `read_boxes`.
+    """
+    if path.is_dir():
+        return tuple(sorted({box.class_name for boxes in _read_xml_folder(path).values() for box in boxes}))
+    content = _parsed_json(path)
+    try:
+        categories = sorted(content["categories"], key=lambda each: int(each["id"]))
+        return tuple(str(each["name"]) for each in categories)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} has no categories, as COCO's format for detection has them") from error
+
+
 def _found(path: Path, images: Sequence[str], annotated: Mapping[str, list[_Box]]) -> dict[str, list[_Box]]:
     """The annotations of each image, by path or by file name."""
     whole = {_without_suffix(name): boxes for name, boxes in annotated.items()}

@@ -1,0 +1,115 @@
+"""`ensemble-eval propose`."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.output import say, warn
+
+if TYPE_CHECKING:
+    from ensemble_eval.datasets.items import Dataset
+    from ensemble_eval.detection.proposing import Finished, ProposeSettings
+    from ensemble_eval.launch.place import Place
+
+_SHIPPED = Path("checkpoints/detection/multibox.safetensors")
+
+
+@click.command()
+@click.argument("dataset", type=PATH)
+@click.option("--out", type=PATH, default=Path("proposals"), show_default=True, help="Folder for the proposals.")
+@click.option(
+    "--sets",
+    default="rcnn,doubled,multibox",
+    show_default=True,
+    help="What to propose with: selective search as R-CNN has it, with doubled superpixels, and MultiBox.",
+)
+@click.option("--multibox", type=PATH, help=f"File of a trained MultiBox.  [default: {_SHIPPED} of a clone]")
+@click.option("--multibox-boxes", type=int, default=200, show_default=True, help="Boxes of MultiBox for an image.")
+@click.option(
+    "--from-file", type=PATH, help="Boxes to take over: CSV or Parquet image,left,top,right,bottom[,score]."
+)
+@click.option("--boxes", type=PATH, help="Annotations, for the coverage: COCO's JSON, or a folder of XML files.")
+@click.option("--workers", type=int, help="Searching processes.  [default: one for each usable processor]")
+@click.option("--fresh", is_flag=True, help="Discard what an earlier run left in --out.")
+def propose(dataset: Path, **options: Any) -> int:
+    """Propose boxes that may hold an object in every image of DATASET.
+
+    Writes proposals/ and propose.json to --out, and with --boxes coverage.csv. The same command continues an
+    interrupted run. Under torchrun or srun it takes its share of the images. Selective search needs the extra
+    [detection].
+    """
+    from ensemble_eval.cli.interruption import continuing_command, stoppable
+    from ensemble_eval.launch.place import find_place
+
+    place = find_place()
+    with stoppable(f"what was finished is kept, continue with: {continuing_command()}"):
+        from ensemble_eval.datasets.opening import open_dataset
+        from ensemble_eval.launch.cpu import usable_processors
+
+        settings = _settings(options, usable_processors() // place.neighbours)
+        images = open_dataset(dataset, ["object"], "none")
+        finished = _proposed(images, settings, place)
+        if not finished.complete:
+            warn("other processes are still at it; the last of them writes propose.json")
+            return 0
+        for name, boxes in finished.boxes.items():
+            say(f"{name}: {boxes:.1f} proposals an image")
+        if options["boxes"] is not None:
+            _say_coverage(settings.out, images, options["boxes"])
+    say(f"written to {settings.out}")
+    for image, name, reason in finished.failed[:3]:
+        warn(f"{image} has no proposals of {name}: {reason}")
+    if finished.failed:
+        warn(f"{len(finished.failed)} searches failed; see {settings.out / 'unreadable.csv'}")
+    return 3 if finished.failed else 0
+
+
+def _settings(options: dict[str, Any], processors: int) -> "ProposeSettings":
+    from ensemble_eval.detection.proposing import ProposeSettings
+
+    sets = tuple(name.strip() for name in options["sets"].split(",") if name.strip())
+    multibox = options["multibox"] or (_SHIPPED if _SHIPPED.is_file() else None)
+    return ProposeSettings(
+        options["out"],
+        sets,
+        multibox,
+        options["multibox_boxes"],
+        options["from_file"],
+        max(1, processors) if options["workers"] is None else options["workers"],
+        options["fresh"],
+    )
+
+
+def _proposed(dataset: "Dataset", settings: "ProposeSettings", place: "Place") -> "Finished":
+    from rich.console import Console
+
+    from ensemble_eval.cli.progress import counted
+    from ensemble_eval.detection.proposing import Finished, propose
+
+    with contextlib.closing(propose(dataset, settings, place)) as events:
+        total = len(dataset.items) * (len(settings.sets) + (settings.from_file is not None))
+        with counted(Console(stderr=True, markup=False), "proposing", "searches", total) as on_progress:
+            for event in events:
+                if isinstance(event, Finished):
+                    return event
+                on_progress(event.done, event.total)
+    raise AssertionError("the job ends with what is there")
+
+
+def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
+    from ensemble_eval.datasets.boxes import class_names_in, read_boxes
+    from ensemble_eval.detection.coverage import coverage_of_sets, write_coverage
+    from ensemble_eval.detection.proposals import read_proposals, read_record
+
+    objects = read_boxes(boxes, class_names_in(boxes), [item.id for item in dataset.items])
+    rows = coverage_of_sets(read_proposals(out), objects, read_record(out)["sets"])
+    for each in rows:
+        found = each.found
+        say(
+            f"{each.name}: {found.boxes_per_image:.1f} proposals an image cover {100 * found.at_half[-1]:.1f}% of "
+            f"{found.objects} objects at an overlap of 0.5, and {100 * found.mean[-1]:.1f}% in the mean to 0.95"
+        )
+    say(f"coverage by number of proposals: {write_coverage(out, rows)}")

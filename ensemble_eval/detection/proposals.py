@@ -1,0 +1,128 @@
+"""Proposals: boxes that may hold an object, by image and by the set that they are of; and their files."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ensemble_eval.datasets.boxes import Boxes
+from ensemble_eval.detection.parts import ImageParts
+from ensemble_eval.errors import InputError
+from ensemble_eval.files import read_text
+
+PROPOSAL_SETS = ("rcnn", "doubled", "multibox", "file")
+"""Selective search as R-CNN sets it, with superpixels twice as large, MultiBox, and boxes from a file."""
+
+PARTS_FOLDER, RECORD_FILE = "proposals", "propose.json"
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("proposals", pa.string()),
+        ("boxes", pa.list_(pa.float32())),
+        ("scores", pa.list_(pa.float32())),
+        # Why an image has none.
+        ("reason", pa.string()),
+    ]
+)
+UNIT = ("image", "proposals")
+_MAX_RECORD_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """The proposals of one set in one image.
+
+    Attributes:
+        boxes: float64 [boxes, 4], left, top, right and bottom in pixels; right and bottom are beyond the box.
+        scores: float64 [boxes], the higher, the surer; all 0 where the method gives none.
+        reason: why there are none, where the method failed or the image could not be read.
+    """
+
+    boxes: Boxes
+    scores: NDArray[np.float64]
+    reason: str | None = None
+
+
+def read_proposals(folder: Path) -> Mapping[str, Mapping[str, Proposals]]:
+    """What `ensemble-eval propose` left in a folder: by image, then by set.
+
+    Raises:
+        InputError: the folder holds no proposals, or not yet all of them.
+    """
+    record = read_record(folder)
+    parts = ImageParts(folder / PARTS_FOLDER, record["key"], SCHEMA, UNIT)
+    found: dict[str, dict[str, Proposals]] = defaultdict(dict)
+    for row in parts.read().to_pylist():
+        found[row["image"]][row["proposals"]] = proposals_of(row)
+    if len(found) < record["images"] or any(len(sets) < len(record["sets"]) for sets in found.values()):
+        raise InputError(f"{folder} has lost some of its proposals; run `ensemble-eval propose` on it again")
+    return found
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What `propose.json` says.
+
+    Raises:
+        InputError: there is none, or none that can be used.
+    """
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        raise InputError(f"{folder} holds no finished proposals; run `ensemble-eval propose` to its end")
+    try:
+        record = json.loads(read_text(path, _MAX_RECORD_BYTES))
+        if not (isinstance(record["key"], dict) and isinstance(record["sets"], list) and record["images"] > 0):
+            raise TypeError
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged; run `ensemble-eval propose` on the folder again") from error
+    return dict(record)
+
+
+def proposals_of(row: Mapping[str, Any]) -> Proposals:
+    """The proposals of a stored row."""
+    boxes = np.array(row["boxes"], np.float64).reshape(-1, 4)
+    return Proposals(boxes, np.array(row["scores"], np.float64), row["reason"])
+
+
+def row_of(image: str, name: str, proposals: Proposals) -> dict[str, Any]:
+    """The row that is stored for the proposals of one set in one image."""
+    return {
+        "image": image,
+        "proposals": name,
+        "boxes": proposals.boxes.astype(np.float32).ravel(),
+        "scores": proposals.scores.astype(np.float32),
+        "reason": proposals.reason,
+    }
+
+
+def union(*sets: Proposals) -> Proposals:
+    """Several sets as one, in their order. Of boxes that are the same in whole pixels the first stays.
+
+    Example:
+        >>> box = np.array([[1.0, 2.0, 9.0, 9.0]])
+        >>> len(union(Proposals(box, np.zeros(1)), Proposals(box + 0.2, np.ones(1))).boxes)
+        1
+    """
+    boxes = np.concatenate([each.boxes for each in sets])
+    scores = np.concatenate([each.scores for each in sets])
+    _, first = np.unique(boxes.round(), axis=0, return_index=True)
+    kept = np.sort(first)
+    return Proposals(boxes[kept], scores[kept])
+
+
+def sets_of(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """The configurations of section 8 that some sets allow: each alone but MultiBox, then doubled with MultiBox.
+
+    Example:
+        >>> sets_of(["rcnn", "doubled", "multibox"])
+        [('rcnn',), ('doubled',), ('doubled', 'multibox')]
+    """
+    found: list[tuple[str, ...]] = [(name,) for name in PROPOSAL_SETS if name in names and name != "multibox"]
+    if "multibox" in names:
+        found.append(("doubled", "multibox") if "doubled" in names else ("multibox",))
+    return found

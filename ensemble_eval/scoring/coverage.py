@@ -1,0 +1,59 @@
+"""Coverage: how many objects some proposals find, against the number of proposals (section 8). Pure numpy."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.datasets.boxes import Boxes, Objects
+from ensemble_eval.scoring.average_precision import overlaps
+
+OVERLAPS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""Those that `Coverage.mean` is the mean over, as COCO's average recall."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The share of objects that some of the first proposals of their image find.
+
+    Attributes:
+        boxes: int64 [budgets], how many of the first proposals of each image count.
+        at_half: float64 [budgets], the share that one of them overlaps by half or more.
+        mean: float64 [budgets], the mean of these shares over `OVERLAPS`.
+        objects: how many are to be found; shares are NaN where there are none.
+        boxes_per_image: the mean number of proposals, all of them.
+    """
+
+    boxes: NDArray[np.int64]
+    at_half: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    objects: int
+    boxes_per_image: float
+
+
+def coverage(images: Iterable[tuple[Objects, Boxes]], budgets: Sequence[int]) -> Coverage:
+    """The coverage of proposals.
+
+    Ignored objects need not be found.
+
+    Args:
+        images: what each shows, and its proposals float64 [boxes, 4], the best first.
+        budgets: how many of them may count, at least 1.
+    """
+    found = np.zeros((len(budgets), len(OVERLAPS)), np.int64)
+    objects, boxes, count = 0, 0, 0
+    for shown, proposals in images:
+        wanted = shown.boxes[~shown.ignored]
+        objects, boxes, count = objects + len(wanted), boxes + len(proposals), count + 1
+        if not len(wanted) or not len(proposals):
+            continue
+        # The best overlap with any of the first proposals, for every number of them.
+        best = np.maximum.accumulate(overlaps(proposals, wanted), axis=0)
+        for row, budget in enumerate(budgets):
+            reached = best[min(budget, len(best)) - 1]
+            found[row] += (reached[:, None] >= np.array(OVERLAPS)[None, :] - 1e-12).sum(axis=0)
+    shares = found / objects if objects else np.full(found.shape, np.nan)
+    return Coverage(
+        np.array(budgets, np.int64), shares[:, 0], shares.mean(axis=1), objects, boxes / count if count else 0.0
+    )
