@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ from ensemble_eval.files import read_regular
 
 Boxes = NDArray[np.float64]
 """[boxes, 4]"""
+
+_Kind = TypeVar("_Kind")
 
 # Annotators and their rounding leave boxes that reach this far beyond the picture.
 _BEYOND_PIXELS = 1.0
@@ -91,7 +93,36 @@ def class_names_in(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path} has no categories, as COCO's format for detection has them") from error
 
 
-def _found(path: Path, images: Sequence[str], annotated: Mapping[str, list[_Box]]) -> dict[str, list[_Box]]:
+def coco_ids(path: Path, classes: Sequence[str], images: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """By which numbers results are to speak of images and of classes.
+
+    Args:
+        path: see `read_boxes`. XML files have no numbers: images and classes are counted from 1 in their order.
+        classes: see `read_boxes`.
+        images: see `read_boxes`.
+
+    Returns:
+        The number of each image by its id, and of each class by its name.
+
+    Raises:
+        InputError: as `read_boxes`.
+    """
+    if path.is_dir():
+        counted = {image: number for number, image in enumerate(sorted(images), start=1)}
+        return counted, {name: number for number, name in enumerate(classes, start=1)}
+    content = _parsed_json(path)
+    try:
+        numbers = {str(each["file_name"]): [int(each["id"])] for each in content["images"]}
+        categories = {str(each["name"]): int(each["id"]) for each in content["categories"]}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not in COCO's format for detection: images and categories need ids"
+        ) from error
+    found = _found(path, images, numbers)
+    return {image: number for image, [number] in found.items()}, categories
+
+
+def _found(path: Path, images: Sequence[str], annotated: Mapping[str, list[_Kind]]) -> dict[str, list[_Kind]]:
     """The annotations of each image, by path or by file name."""
     whole = {_without_suffix(name): boxes for name, boxes in annotated.items()}
     if len(whole) < len(annotated):
@@ -101,7 +132,7 @@ def _found(path: Path, images: Sequence[str], annotated: Mapping[str, list[_Box]
     by_name = {name: boxes for name, boxes in zip(names, whole.values(), strict=True) if counts[name] == 1}
     own = [PurePosixPath(_without_suffix(image)).name for image in images]
     own_counts = Counter(own)
-    found: dict[str, list[_Box]] = {}
+    found: dict[str, list[_Kind]] = {}
     for image, name in zip(images, own, strict=True):
         boxes = whole.get(_without_suffix(image))
         if boxes is None and own_counts[name] == 1:

@@ -1,4 +1,4 @@
-"""What the paper prints (Szegedy et al., CVPR 2015): Tables 1 to 3 and two claims, to compare with."""
+"""What the paper prints (Szegedy et al., CVPR 2015): its tables and two claims, to compare with."""
 
 from dataclasses import dataclass
 
@@ -21,6 +21,28 @@ class PublishedEntry:
     place: str
     top5_error_percent: float
     external_data: str
+
+
+@dataclass(frozen=True)
+class PublishedDetection:
+    """A row of Table 4: an entry of ILSVRC's detection challenge; a question mark is the paper's."""
+
+    team: str
+    year: int
+    place: str
+    map_percent: float
+    external_data: str
+    models: str
+
+
+@dataclass(frozen=True)
+class PublishedSingleModel:
+    """A row of Table 5: detection with a single model; a question mark is the paper's."""
+
+    team: str
+    map_percent: float
+    contextual_model: str
+    box_regression: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +70,22 @@ TABLE_3 = (
     PublishedConfiguration(7, 1, 8.09),
     PublishedConfiguration(7, 10, 7.62),
     PublishedConfiguration(7, 144, 6.67),
+)
+
+TABLE_4 = (
+    PublishedDetection("UvA-Euvision", 2013, "1st", 22.6, "none", "?"),
+    PublishedDetection("Deep Insight", 2014, "3rd", 40.5, "ImageNet 1k", "3"),
+    PublishedDetection("CUHK DeepID-Net", 2014, "2nd", 40.7, "ImageNet 1k", "?"),
+    PublishedDetection("GoogLeNet", 2014, "1st", 43.9, "ImageNet 1k", "6"),
+)
+
+TABLE_5 = (
+    PublishedSingleModel("Trimps-Soushen", 31.6, "no", "?"),
+    PublishedSingleModel("Berkeley Vision", 34.5, "no", "yes"),
+    PublishedSingleModel("UvA-Euvision", 35.4, "?", "?"),
+    PublishedSingleModel("CUHK DeepID-Net2", 37.7, "no", "?"),
+    PublishedSingleModel("GoogLeNet", 38.02, "no", "no"),
+    PublishedSingleModel("Deep Insight", 40.2, "yes", "yes"),
 )
 
 # Rows of Table 1 by the first stage that each stands for; K is 1024 parameters, M a million operations.

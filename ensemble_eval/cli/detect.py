@@ -1,0 +1,116 @@
+"""`ensemble-eval detect`."""
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_eval.cli.options import PATH, option_of
+from ensemble_eval.cli.output import say, warn
+from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
+from ensemble_eval.settings import BACKENDS, PRECISIONS, Settings
+
+if TYPE_CHECKING:
+    from ensemble_eval.detection.detecting import Detection
+    from ensemble_eval.launch.place import Place
+    from ensemble_eval.launch.signals import StopRequests
+
+# The first to go first where there is no room; proposals, models and mAP stay.
+_DISPENSABLE = ("scores", "images", "passes", "proposals an image", "coverage", "95% interval", "to base")
+
+
+@click.command()
+@click.argument("dataset", type=PATH)
+@click.option("--boxes", type=PATH, required=True, help="Annotations: COCO's JSON, or a folder of XML files.")
+@click.option("--proposals", type=PATH, required=True, help="What `propose` wrote.")
+@click.option(
+    "--ensemble",
+    type=PATH,
+    default=Path("manifests/detection.toml"),
+    show_default=True,
+    help="Region classifiers: manifest, or folder of checkpoints.",
+)
+@click.option("--models", type=int, help="Use only the first N members.  [default: all]")
+@click.option("--out", type=PATH, default=Path("detections"), show_default=True, help="Folder for the results.")
+@click.option("--draw", multiple=True, metavar="IMAGE", help="Draw what is found in this image; repeatable.")
+@option_of(Settings, "device", "auto, cpu, cuda or cuda:N.")
+@option_of(Settings, "precision", "Precision of the convolutions.", type=click.Choice(PRECISIONS))
+@option_of(Settings, "backend", "What runs the networks.", type=click.Choice(("auto", *BACKENDS)))
+@option_of(Settings, "batch_size", "Regions per batch.  [default: by device, halved if needed]", type=int)
+@option_of(Settings, "workers", "Threads that warp regions.  [default: the usable processors less one]", type=int)
+@click.option("--fresh", is_flag=True, help="Discard what an earlier run left in --out.")
+def detect(**options: Any) -> None:
+    """Detect objects in the images of DATASET, and write the mean average precision of every configuration.
+
+    Every proposal is warped and classified by an ensemble whose last class is "no object". Writes detection.csv
+    and other tables, detections/, detections.json (COCO), and submission.txt (ILSVRC) to --out. The same command
+    continues an interrupted run. Under torchrun or srun it takes its share of the images.
+    """
+    wait_without_spinning()
+    keep_freed_memory()
+    from ensemble_eval.cli.interruption import continuing_command, stoppable
+    from ensemble_eval.launch.place import find_place
+
+    place = find_place()
+    with stoppable(f"what was finished is kept, continue with: {continuing_command()}") as stop:
+        job = _opened(options)
+        if options["fresh"]:
+            job.parts.clear()
+        _draw_progress(job, place, stop)
+        if not job.is_complete():
+            warn("other processes are still at it; start the command again when they are through")
+            return
+        _write(job, options)
+
+
+def _opened(options: dict[str, Any]) -> "Detection":
+    from ensemble_eval.datasets.opening import open_dataset
+    from ensemble_eval.detection.detecting import Detection
+    from ensemble_eval.members.opening import open_ensemble
+
+    settings = Settings(
+        crops=1, **{name: options[name] for name in ("device", "precision", "backend", "batch_size", "workers")}
+    )
+    ensemble = open_ensemble(options["ensemble"], models=options["models"])
+    dataset = open_dataset(options["dataset"], ensemble.classes, "none")
+    return Detection(ensemble, dataset, options["proposals"], options["out"], settings)
+
+
+def _draw_progress(job: "Detection", place: "Place", stop: "StopRequests") -> None:
+    from rich.console import Console
+
+    from ensemble_eval.cli.progress import counted
+
+    with (
+        contextlib.closing(job.run(place, stop)) as events,
+        counted(Console(stderr=True, markup=False), "detecting", "images", len(job.dataset.items)) as on_progress,
+    ):
+        for event in events:
+            on_progress(event.done, event.total)
+    if event.regions:
+        say(f"{event.regions} regions in {event.seconds:.0f} s")
+
+
+def _write(job: "Detection", options: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    from ensemble_eval.cli.output import print_sentence
+    from ensemble_eval.cli.tables import print_table
+    from ensemble_eval.detection.tables import detection_table
+    from ensemble_eval.detection.writing import write_results
+    from ensemble_eval.results.run_record import versions
+
+    arguments = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
+    record = {"arguments": arguments, "versions": versions(), "images": len(job.dataset.items)}
+    written = write_results(options["out"], job, options["boxes"], options["draw"], record)
+    table = detection_table(written.rows)
+    console = Console(markup=False, emoji=False)
+    print_sentence(console, table.title)
+    header = [column.title for column in table.columns]
+    print_table(
+        console, header, table.cells(), [(header.index(title),) for title in _DISPENSABLE], left_aligned=[0]
+    )
+    for picture in written.pictures:
+        say(f"drawn: {picture}")
+    say(f"written to {written.table}")

@@ -1,0 +1,125 @@
+"""From the class scores of an image's regions to its detections, for every configuration."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ensemble_eval.datasets.boxes import Boxes
+from ensemble_eval.detection.proposals import Proposals, sets_of, union
+from ensemble_eval.detection.suppression import suppress
+from ensemble_eval.scoring.average_precision import Detections
+
+# Of a class in an image; ILSVRC's images show some objects of a class, and rarely more.
+MOST_DETECTIONS = 100
+# What is left out could only be found at the far end of the precision-recall curve.
+LEAST_SCORE = 0.01
+
+SCHEMA = pa.schema(
+    [
+        ("image", pa.string()),
+        ("proposals", pa.string()),
+        ("models", pa.int32()),
+        ("boxes", pa.list_(pa.float32())),
+        ("classes", pa.list_(pa.int32())),
+        ("scores", pa.list_(pa.float32())),
+        ("regions", pa.int32()),
+    ]
+)
+UNIT = ("image",)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A row of the table.
+
+    Attributes:
+        sets: of proposals, whose union is classified.
+        models: how many of the first members are averaged.
+    """
+
+    sets: tuple[str, ...]
+    models: int
+
+    @property
+    def proposals(self) -> str:
+        """The sets in words.
+
+        Example:
+            >>> Configuration(("doubled", "multibox"), 6).proposals
+            'doubled + multibox'
+        """
+        return " + ".join(self.sets)
+
+
+def configurations(names: Sequence[str], members: int) -> list[Configuration]:
+    """The rows that some sets of proposals and a number of members allow, the smallest number of models first.
+
+    Example:
+        >>> [str(each.models) + " " + each.proposals for each in configurations(["rcnn", "doubled"], 6)]
+        ['1 rcnn', '1 doubled', '6 rcnn', '6 doubled']
+    """
+    return [Configuration(sets, models) for models in sorted({1, members}) for sets in sets_of(names)]
+
+
+def all_regions(proposals: Mapping[str, Proposals]) -> Boxes:
+    """The boxes of all sets of an image, each once: what the members see."""
+    return union(*(proposals[name] for name in sorted(proposals))).boxes
+
+
+def decided(
+    image: str,
+    proposals: Mapping[str, Proposals],
+    scores: Mapping[int, NDArray[np.float64]],
+    rows: Sequence[Configuration],
+) -> list[dict[str, Any]]:
+    """The detections of an image, a row of `SCHEMA` for every configuration.
+
+    Args:
+        image: its id.
+        proposals: by set.
+        scores: for each number of models float [regions, classes] of `all_regions`; the last class is no object.
+        rows: the configurations.
+    """
+    index_of = {tuple(box): index for index, box in enumerate(all_regions(proposals).round().tolist())}
+    found = []
+    for row in rows:
+        boxes = union(*(proposals[name] for name in row.sets)).boxes
+        regions = [index_of[tuple(box)] for box in boxes.round().tolist()]
+        detections = _detections(boxes, np.asarray(scores[row.models][regions], np.float64))
+        found.append(
+            {
+                "image": image,
+                "proposals": row.proposals,
+                "models": row.models,
+                "boxes": detections.boxes.astype(np.float32).ravel(),
+                "classes": detections.classes.astype(np.int32),
+                "scores": detections.scores.astype(np.float32),
+                "regions": len(regions),
+            }
+        )
+    return found
+
+
+def detections_of(row: Mapping[str, Any]) -> Detections:
+    """The detections of a stored row."""
+    return Detections(
+        np.array(row["boxes"], np.float64).reshape(-1, 4),
+        np.array(row["classes"], np.int64),
+        np.array(row["scores"], np.float64),
+    )
+
+
+def _detections(boxes: Boxes, scores: NDArray[np.float64]) -> Detections:
+    """Suppressed class by class, the classes ascending, the best of each first."""
+    kept_boxes, classes, kept_scores = [np.zeros((0, 4))], [np.zeros(0, np.int64)], [np.zeros(0)]
+    for index in range(scores.shape[1] - 1):
+        candidates = np.flatnonzero(scores[:, index] >= LEAST_SCORE)
+        kept = candidates[suppress(boxes[candidates], scores[candidates, index])][:MOST_DETECTIONS]
+        kept_boxes.append(boxes[kept])
+        classes.append(np.full(len(kept), index, np.int64))
+        kept_scores.append(scores[kept, index])
+    return Detections(np.concatenate(kept_boxes), np.concatenate(classes), np.concatenate(kept_scores))
