@@ -54,8 +54,8 @@ def detection_table(rows: Sequence[DetectionRow]) -> Table:
         (
             "Coverage is the share of objects that a proposal overlaps by half or more; mAP is the mean average "
             "precision by ILSVRC's rule.",
-            f"Intervals are of the difference to the first row, from {RESAMPLES} resamples of the images that both "
-            "rows share.",
+            f"Intervals are of the difference to the first row, from {RESAMPLES} resamples of the images, the "
+            "same for both.",
         ),
     )
 

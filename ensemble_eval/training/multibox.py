@@ -74,12 +74,16 @@ def cluster_shapes(sides: Tensor, clusters: int, seed: int) -> list[tuple[float,
     Args:
         sides: float [boxes, 2].
         clusters: how many; at most the number of different boxes.
-        seed: of the first centres.
+        seed: of the first centre; each further one begins farthest from those before it.
     """
     points = sides.double().log()
     distinct = torch.unique(points, dim=0)
     generator = torch.Generator().manual_seed(seed)
-    centres = distinct[torch.randperm(len(distinct), generator=generator)[:clusters]]
+    centres = distinct[torch.randint(len(distinct), (1,), generator=generator)]
+    while len(centres) < clusters:
+        # The one farthest from all others: drawn at random, two may begin in one cluster and never leave it.
+        farthest = int(torch.cdist(distinct, centres).min(dim=1).values.argmax())
+        centres = torch.cat([centres, distinct[farthest : farthest + 1]])
     for _ in range(100):
         nearest = torch.cdist(points, centres).argmin(dim=1)
         moved = torch.stack(

@@ -1,0 +1,229 @@
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from builders import randomise
+from conftest import Cli
+from drawn_boxes import CLASSES, Drawn, colour_ensemble, draw, some_proposals, store_proposals
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ensemble_eval.datasets.boxes import Boxes, read_boxes
+from ensemble_eval.detection.deciding import LEAST_SCORE, MOST_DETECTIONS, detections_of
+from ensemble_eval.detection.detecting import Detection
+from ensemble_eval.detection.proposals import Proposals, read_proposals, sets_of, union
+from ensemble_eval.detection.region_scores import CHUNK_REGIONS
+from ensemble_eval.detection.regions import NO_OBJECT, warp_regions
+from ensemble_eval.detection.writing import write_results
+from ensemble_eval.engine.predict import Predict
+from ensemble_eval.errors import InputError
+from ensemble_eval.launch.place import Place, Role
+from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
+from ensemble_eval.members.manifest import write_manifest
+from ensemble_eval.members.saving import save_weights
+from ensemble_eval.models.registry import build
+from ensemble_eval.scoring.average_precision import ILSVRC, average_precisions, match, overlaps
+from ensemble_eval.settings import Settings
+
+SETTINGS = Settings(crops=1, device="cpu", backend="torch", batch_size=16, workers=1)
+NAMES = ("rcnn", "doubled", "multibox")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    return draw(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="module")
+def proposals(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sets = {name: some_proposals(drawn, seed) for seed, name in enumerate(NAMES)}
+    # More than one chunk holds, in one image.
+    many = some_proposals(drawn, 9, near=40, far=100)["pictures/1.png"]
+    sets["rcnn"]["pictures/1.png"] = many
+    return store_proposals(tmp_path_factory.mktemp("proposals"), drawn.opened(), sets)
+
+
+def _detection(drawn: Drawn, proposals: Path, out: Path, settings: Settings = SETTINGS) -> Detection:
+    return Detection(colour_ensemble(), drawn.opened(), proposals, out, settings)
+
+
+def _finished(drawn: Drawn, proposals: Path, out: Path, settings: Settings = SETTINGS) -> Detection:
+    job = _detection(drawn, proposals, out, settings)
+    for _ in job.run(Place()):
+        pass
+    assert job.is_complete()
+    return job
+
+
+def _files(drawn: Drawn, job: Detection, out: Path) -> dict[str, bytes]:
+    """Every table and file, and the detections."""
+    write_results(out, job, drawn.boxes, ["pictures/0.png"], {})
+    found = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    return {**found, "rows": json.dumps(job.parts.read().to_pylist()).encode()}
+
+
+def _slow_nms(boxes: Boxes, scores: NDArray[np.float64]) -> list[int]:
+    kept: list[int] = []
+    for index in sorted(range(len(scores)), key=lambda each: (-scores[each], each)):
+        if all(overlaps(boxes[[index]], boxes[[other]])[0, 0] <= 0.3 for other in kept):
+            kept.append(index)
+    return kept
+
+
+def _slowly(image: Tensor, boxes: Boxes, predicts: Sequence[Predict]) -> list[tuple[int, Boxes, float]]:
+    """One region after the other, and every class by itself: class, box and score of each detection."""
+    scores = np.zeros((len(boxes), len(CLASSES)))
+    for row, box in enumerate(boxes):
+        region = warp_regions(image, box[None])
+        said = [predict(region).numpy()[0].astype(np.float64) for predict in predicts]
+        scores[row] = np.mean(said, axis=0)[:-1]
+    found = []
+    for index in range(len(CLASSES)):
+        of_class = [row for row in range(len(boxes)) if scores[row, index] >= LEAST_SCORE]
+        kept = _slow_nms(boxes[of_class], scores[of_class, index])[:MOST_DETECTIONS]
+        found += [(index, boxes[of_class[row]], float(scores[of_class[row], index])) for row in kept]
+    return found
+
+
+def test_detections_are_those_of_the_slow_obvious_loop(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
+    job = _finished(drawn, proposals, tmp_path)
+    stored = read_proposals(proposals)
+    assert max(len(union(*sets.values()).boxes) for sets in stored.values()) > CHUNK_REGIONS
+    predicts = [member.predict for member in colour_ensemble().members if member.predict is not None]
+    rows = job.parts.read().to_pylist()
+    assert len(rows) == 6 * 6
+    for row in rows:
+        sets = next(each for each in sets_of(NAMES) if " + ".join(each) == row["proposals"])
+        image = torch.from_numpy(np.array(Image.open(drawn.root / row["image"]))).permute(2, 0, 1)
+        boxes = union(*(stored[row["image"]][name] for name in sets)).boxes
+        expected = _slowly(image, boxes, predicts[: row["models"]])
+        found = detections_of(row)
+        assert row["regions"] == len(boxes)
+        assert found.classes.tolist() == [each[0] for each in expected]
+        np.testing.assert_array_equal(found.boxes, np.array([each[1] for each in expected]).reshape(-1, 4))
+        np.testing.assert_allclose(found.scores, [each[2] for each in expected], atol=1e-6)
+
+
+def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
+    job = _finished(drawn, proposals, tmp_path)
+    written = write_results(tmp_path, job, drawn.boxes, [], {"arguments": {}})
+    table = pd.read_csv(tmp_path / "detection.csv")
+    assert table["proposals"].tolist() == ["rcnn", "doubled", "doubled + multibox"] * 2
+    assert table["models"].tolist() == [1, 1, 1, 3, 3, 3]
+    objects = read_boxes(drawn.boxes, CLASSES, list(drawn.objects))
+    for row, each in zip(table.to_dict("records"), written.rows, strict=True):
+        stored = [
+            one
+            for one in job.parts.read().to_pylist()
+            if (one["proposals"], one["models"]) == (row["proposals"], row["models"])
+        ]
+        matches = match([(objects[one["image"]], detections_of(one)) for one in stored], 3, ILSVRC)
+        expected = 100 * np.nanmean(average_precisions(matches, ILSVRC))
+        assert row["map"] == pytest.approx(expected, abs=1e-4)
+        assert row["passes"] == sum(one["regions"] for one in stored) * row["models"]
+        if each.interval is not None:
+            assert each.interval[0] - 1e-9 <= (each.compared_to_base or 0) <= each.interval[1] + 1e-9
+    assert table["map"].min() > 60
+    first, base = written.rows[1], written.rows[0]
+    assert first.compared_to_base == pytest.approx(first.map_percent - base.map_percent)
+    results = json.loads((tmp_path / "detections.json").read_text())
+    assert {each["image_id"] for each in results} <= set(range(50, 56))
+    assert {each["category_id"] for each in results} <= {10, 11, 12}
+    best = json.loads((tmp_path / "detect.json").read_text())["best"]
+    lines = (tmp_path / "submission.txt").read_text().splitlines()
+    assert len(lines) == len(results)
+    assert all(len(line.split()) == 7 for line in lines)
+    assert best["models"] in (1, 3)
+    for name in ("table4", "table5"):
+        text = (tmp_path / f"{name}.md").read_text()
+        assert "measured here, on" in text
+        assert "43.90%" in text or "38.02%" in text
+    by_class = pd.read_csv(tmp_path / "average_precision_by_class.csv")
+    assert by_class["class"].tolist() == list(CLASSES)
+
+
+def test_stopped_and_continued_or_in_ranks_everything_is_the_same(
+    drawn: Drawn, proposals: Path, tmp_path: Path
+) -> None:
+    expected = _files(drawn, _finished(drawn, proposals, tmp_path / "whole"), tmp_path / "whole")
+    for stop_after in (1, 2, 3):
+        with contextlib.closing(_detection(drawn, proposals, tmp_path / "cut").run(Place())) as events:
+            for _ in range(stop_after):
+                next(events)
+    assert _files(drawn, _finished(drawn, proposals, tmp_path / "cut"), tmp_path / "cut") == expected
+    for rank in range(3):
+        job = _detection(drawn, proposals, tmp_path / "ranks")
+        for _ in job.run(Place(rank, 3, session="s", role=Role.RANK)):
+            pass
+    assert job.is_complete()
+    assert _files(drawn, job, tmp_path / "ranks") == expected
+
+
+def test_one_picture_is_drawn_with_what_was_found(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
+    job = _finished(drawn, proposals, tmp_path)
+    [path] = write_results(tmp_path, job, drawn.boxes, ["pictures/0.png"], {}).pictures
+    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    assert min(picture.shape[:2]) >= 480
+    blue = (np.abs(picture - [31, 119, 180]).sum(axis=2) < 30).sum()
+    assert blue > 200
+    with pytest.raises(InputError, match=r"`draw` names nowhere.png, which is not among the 6 images"):
+        write_results(tmp_path, job, drawn.boxes, ["nowhere.png"], {})
+
+
+def test_what_does_not_belong_together_is_refused(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
+    plain = Ensemble(colour_ensemble().members, (*CLASSES, "grey"), "plain")
+    with pytest.raises(InputError, match="the last class of plain must be 'no object'"):
+        Detection(plain, drawn.opened(), proposals, tmp_path, SETTINGS)
+    other = draw(tmp_path / "other", images=4)
+    with pytest.raises(InputError, match="are of other images; propose on this data set first"):
+        Detection(colour_ensemble(), other.opened(), proposals, tmp_path, SETTINGS)
+    _finished(drawn, proposals, tmp_path / "out")
+    fewer = Detection(colour_ensemble((9.0,)), drawn.opened(), proposals, tmp_path / "out", SETTINGS)
+    with pytest.raises(InputError, match=r"other settings \(members was"):
+        next(fewer.run(Place()))
+    categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
+    images = [{"id": n, "file_name": each, "width": 9, "height": 9} for n, each in enumerate(drawn.objects)]
+    nothing = {"images": images, "annotations": [], "categories": categories}
+    (tmp_path / "none.json").write_text(json.dumps(nothing))
+    job = _finished(drawn, proposals, tmp_path / "out")
+    with pytest.raises(InputError, match="show no object that is to be found"):
+        write_results(tmp_path, job, tmp_path / "none.json", [], {})
+
+
+def test_images_without_any_proposal_have_no_detections(drawn: Drawn, tmp_path: Path) -> None:
+    none = {image: Proposals(np.zeros((0, 4)), np.zeros(0), "it died") for image in drawn.objects}
+    folder = store_proposals(tmp_path / "p", drawn.opened(), {"rcnn": none})
+    job = _finished(drawn, folder, tmp_path / "out")
+    written = write_results(tmp_path / "out", job, drawn.boxes, [], {})
+    assert [row.map_percent for row in written.rows] == [0, 0]
+    assert written.rows[0].coverage_percent == 0
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_table(cli: Cli, drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
+    classes = ClassList("classes", 4, (*CLASSES, NO_OBJECT))
+    members = []
+    for seed, name in enumerate("ab"):
+        path = tmp_path / f"{name}.safetensors"
+        member = Member(name, weights=path, arch="googlenet", options={"width": 0.05})
+        save_weights(path, randomise(build("googlenet", 4, width=0.05), seed).state_dict(), member, classes)
+        members.append(member)
+    (tmp_path / "classes.txt").write_text("\n".join(classes.names or ()))
+    write_manifest(tmp_path / "two.toml", Ensemble(members, tmp_path / "classes.txt", "two"))
+    arguments = ("detect", drawn.root, "--boxes", drawn.boxes, "--proposals", proposals, "--device", "cpu")
+    out = ("--ensemble", tmp_path / "two.toml", "--out", tmp_path / "out", "--backend", "torch")
+    done = cli(*arguments, *out, "--draw", "pictures/0.png")
+    assert done.code == 0
+    assert "Detection on 6 images" in done.out
+    assert "drawn: " in done.out
+    again = cli(*arguments, *out)
+    assert again.code == 0
+    assert "regions in" not in again.out
+    refused = cli(*arguments, *out, "--models", 3)
+    assert refused.code == 2

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from ensemble_eval.detection.parts import ImageParts
+from ensemble_eval.errors import InputError
+
+SCHEMA = pa.schema([("image", pa.string()), ("value", pa.int32())])
+
+
+def _parts(folder: Path, **key: int) -> ImageParts:
+    return ImageParts(folder, {"setting": 1, **key}, SCHEMA, ["image"])
+
+
+def _rows(*images: str) -> list[dict[str, object]]:
+    return [{"image": image, "value": number} for image in images for number in range(2)]
+
+
+def test_rows_come_back_sorted_by_unit_and_each_unit_once(tmp_path: Path) -> None:
+    parts = _parts(tmp_path / "parts")
+    assert parts.open() == set()
+    parts.write(_rows("c", "a"))
+    parts.write([])
+    # As of two processes that both did it.
+    parts.write(_rows("b", "a"))
+    assert _parts(tmp_path / "parts").open() == {("a",), ("b",), ("c",)}
+    assert parts.read().to_pylist() == _rows("a", "b", "c")
+    assert len(list((tmp_path / "parts").glob("*.parquet"))) == 2
+
+
+def test_a_part_that_was_cut_short_is_done_again(tmp_path: Path) -> None:
+    parts = _parts(tmp_path)
+    parts.write(_rows("a"))
+    parts.write(_rows("b"))
+    first = sorted(tmp_path.glob("*.parquet"))[0]
+    lost = {row["image"] for row in pa.parquet.read_table(first).to_pylist()}
+    first.write_bytes(first.read_bytes()[:-20])
+    assert parts.open() == {("a",), ("b",)} - {(image,) for image in lost}
+    parts.write(_rows(*lost))
+    assert parts.read().to_pylist() == _rows("a", "b")
+
+
+def test_parts_of_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
+    _parts(tmp_path).write(_rows("a"))
+    with pytest.raises(InputError, match=r"other settings \(setting was 1 and is now 2\); choose another `out`"):
+        _parts(tmp_path, setting=2).open()
+    other = pa.schema([("image", pa.string()), ("value", pa.float32())])
+    with pytest.raises(InputError, match=r"other settings \(other columns\)"):
+        ImageParts(tmp_path, {"setting": 1}, other, ["image"]).open()
+    _parts(tmp_path).clear()
+    assert _parts(tmp_path, setting=2).open() == set()

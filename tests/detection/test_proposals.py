@@ -1,0 +1,47 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawn_boxes import draw, some_proposals, store_proposals
+
+from ensemble_eval.detection.proposals import Proposals, read_proposals, sets_of, union
+from ensemble_eval.errors import InputError
+
+
+def test_proposals_come_back_as_they_were_stored(tmp_path: Path) -> None:
+    drawn = draw(tmp_path)
+    sets = {"rcnn": some_proposals(drawn, 1), "doubled": some_proposals(drawn, 2)}
+    found = read_proposals(store_proposals(tmp_path / "p", drawn.opened(), sets))
+    assert set(found) == set(drawn.objects)
+    for image, of_image in found.items():
+        assert set(of_image) == {"rcnn", "doubled"}
+        np.testing.assert_array_equal(of_image["doubled"].boxes, sets["doubled"][image].boxes)
+
+
+def test_a_union_has_each_box_once_and_keeps_the_order() -> None:
+    one = np.array([[1.0, 2, 9, 9], [3, 3, 5, 8]])
+    other = np.array([[3.2, 2.9, 5.1, 8.0], [0, 0, 4, 4]])
+    joined = union(Proposals(one, np.zeros(2)), Proposals(other, np.ones(2)))
+    np.testing.assert_array_equal(joined.boxes, [one[0], one[1], other[1]])
+    np.testing.assert_array_equal(joined.scores, [0, 0, 1])
+
+
+def test_the_configurations_are_those_of_section_8() -> None:
+    assert sets_of(["rcnn", "doubled", "multibox"]) == [("rcnn",), ("doubled",), ("doubled", "multibox")]
+    assert sets_of(["multibox", "file"]) == [("file",), ("multibox",)]
+
+
+def test_what_is_unfinished_or_damaged_is_refused(tmp_path: Path) -> None:
+    drawn = draw(tmp_path)
+    with pytest.raises(InputError, match="holds no finished proposals; run `ensemble-eval propose` to its end"):
+        read_proposals(tmp_path)
+    folder = store_proposals(tmp_path / "p", drawn.opened(), {"rcnn": some_proposals(drawn, 1)})
+    record = json.loads((folder / "propose.json").read_text())
+    (folder / "propose.json").write_text(json.dumps({**record, "images": 7}))
+    with pytest.raises(InputError, match="has lost some of its proposals"):
+        read_proposals(folder)
+    for text in ("{", "[]", '{"key": 1}'):
+        (folder / "propose.json").write_text(text)
+        with pytest.raises(InputError, match="is damaged; run `ensemble-eval propose` on the folder again"):
+            read_proposals(folder)

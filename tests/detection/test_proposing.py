@@ -1,0 +1,166 @@
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Cli
+from drawn_boxes import Drawn, draw
+from PIL import Image
+from torchvision.ops import box_iou
+
+from ensemble_eval.datasets.boxes import read_boxes
+from ensemble_eval.detection.box_files import read_box_file
+from ensemble_eval.detection.multibox import save_multibox
+from ensemble_eval.detection.proposals import read_proposals
+from ensemble_eval.detection.proposing import Finished, ProposeSettings, propose
+from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
+from ensemble_eval.errors import InputError
+from ensemble_eval.launch.place import Place, Role
+from ensemble_eval.models.multibox import MultiBox
+
+pytestmark = [pytest.mark.slow, pytest.mark.processes]
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    return draw(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="module")
+def multibox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("network") / "multibox.safetensors"
+    save_multibox(path, MultiBox([[(0.2, 0.2)], [(0.5, 0.4)]], 0.05).eval(), 0.05)
+    return path
+
+
+def _settings(out: Path, multibox: Path, **changed: Any) -> ProposeSettings:
+    return ProposeSettings(out, multibox=multibox, multibox_boxes=20, **changed)
+
+
+def _all(drawn: Drawn, settings: ProposeSettings, place: Place = Place()) -> Finished:  # noqa: B008 (it is frozen)
+    last = list(propose(drawn.opened(), settings, place))[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+def _stored(out: Path) -> dict[tuple[str, str], bytes]:
+    return {
+        (image, name): each.boxes.tobytes() + each.scores.tobytes()
+        for image, sets in read_proposals(out).items()
+        for name, each in sets.items()
+    }
+
+
+def test_selective_search_and_multibox_are_stored(drawn: Drawn, multibox: Path, tmp_path: Path) -> None:
+    finished = _all(drawn, _settings(tmp_path, multibox))
+    assert finished.complete
+    assert finished.failed == ()
+    found = read_proposals(tmp_path)
+    for item in drawn.opened().items:
+        pixels = np.asarray(Image.open(drawn.root / item.id).convert("RGB"))
+        for name, setting in (("rcnn", RCNN), ("doubled", DOUBLED)):
+            np.testing.assert_array_equal(found[item.id][name].boxes, selective_search(pixels, setting))
+        boxes, scores = found[item.id]["multibox"].boxes, found[item.id]["multibox"].scores
+        height, width, _ = pixels.shape
+        assert 0 < len(boxes) <= 20
+        assert (np.diff(scores) <= 0).all()
+        assert (boxes >= 0).all()
+        assert (boxes[:, 2] <= width + 1e-3).all()
+        assert (boxes[:, 3] <= height + 1e-3).all()
+        fractions = torch.from_numpy(boxes / [width, height, width, height])
+        overlaps = box_iou(fractions, fractions)
+        assert float((overlaps - 2 * torch.eye(len(boxes))).max()) <= 0.7501
+
+
+def test_stopped_and_continued_or_in_ranks_the_proposals_are_the_same(
+    drawn: Drawn, multibox: Path, tmp_path: Path
+) -> None:
+    _all(drawn, _settings(tmp_path / "whole", multibox))
+    for stop_after in (2, 9):
+        with contextlib.closing(propose(drawn.opened(), _settings(tmp_path / "cut", multibox))) as events:
+            for _ in range(stop_after):
+                next(events)
+        assert not (tmp_path / "cut" / "propose.json").exists()
+    assert _all(drawn, _settings(tmp_path / "cut", multibox)).complete
+    assert _stored(tmp_path / "cut") == _stored(tmp_path / "whole")
+    places = [Place(rank, 3, session="s", role=Role.RANK) for rank in range(3)]
+    finished = [_all(drawn, _settings(tmp_path / "ranks", multibox), place) for place in places]
+    assert [each.complete for each in finished] == [False, False, True]
+    assert _stored(tmp_path / "ranks") == _stored(tmp_path / "whole")
+    with pytest.raises(InputError, match=r"other settings .*multibox_boxes was 20 and is now 21"):
+        _all(drawn, replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21))
+    again = _all(drawn, replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21, fresh=True))
+    assert again.complete
+
+
+def test_the_command_names_what_failed_and_says_the_coverage(cli: Cli, tmp_path: Path) -> None:
+    drawn = draw(tmp_path)
+    arguments = ("propose", drawn.root, "--sets", "rcnn,doubled", "--workers", 1)
+    done = cli(*arguments, "--out", tmp_path / "out", "--boxes", drawn.boxes)
+    assert done.code == 0
+    assert "rcnn: " in done.out
+    table = pd.read_csv(tmp_path / "out" / "coverage.csv")
+    # Pure squares on grey are what selective search finds best.
+    assert table.query("proposals == 'rcnn'")["coverage"].iloc[-1] == 1
+    objects = read_boxes(drawn.boxes, ("red", "green", "blue"), list(drawn.objects))
+    assert table["objects"].iloc[0] == sum(len(each.boxes) for each in objects.values())
+    (drawn.root / "pictures" / "bad.png").write_bytes(b"no image")
+    failed = cli(*arguments, "--out", tmp_path / "other")
+    assert failed.code == 3
+    assert "pictures/bad.png has no proposals of rcnn: not an image" in failed.err
+    assert (tmp_path / "other" / "unreadable.csv").read_text().count("bad.png") == 2
+
+
+def test_boxes_of_a_file_are_a_set(cli: Cli, drawn: Drawn, tmp_path: Path) -> None:
+    rows = pd.DataFrame(
+        {"image": ["pictures/0.png"] * 2 + ["pictures/1.png"], "left": [1, 2, 3], "top": [1, 2, 3]}
+    )
+    rows = rows.assign(right=[9, 10, 11.5], bottom=[9, 10, 11], score=[0.1, 0.9, 0.5])
+    rows.to_csv(tmp_path / "boxes.csv", index=False)
+    rows.to_parquet(tmp_path / "boxes.parquet")
+    for name in ("boxes.csv", "boxes.parquet"):
+        out = tmp_path / name.replace(".", "-")
+        assert cli("propose", drawn.root, "--sets", "", "--from-file", tmp_path / name, "--out", out).code == 0
+        found = read_proposals(out)
+        np.testing.assert_array_equal(found["pictures/0.png"]["file"].boxes, [[2, 2, 10, 10], [1, 1, 9, 9]])
+        assert len(found["pictures/5.png"]["file"].boxes) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("image,left,top,right\na,1,2,3\n", "has no column bottom"),
+        ("image,left,top,right,bottom\nnowhere.png,1,2,3,4\n", "not in the data set: nowhere.png"),
+        (
+            "image,left,top,right,bottom\npictures/0.png,1,2,1,4\n",
+            r"the box 1 \(pictures/0.png\) is not finite or",
+        ),
+        ("image,left,top,right,bottom\npictures/0.png,1,2,x,4\n", "has a box that is no number"),
+        ("image,left,top,right,bottom\npictures/0.png,1,2,,4\n", "is not finite or has no area"),
+    ],
+)
+def test_a_file_of_boxes_that_cannot_be_used_is_refused(
+    drawn: Drawn, tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_box_file(tmp_path / "boxes.csv", drawn.opened())
+
+
+def test_settings_that_cannot_be_are_refused(tmp_path: Path, drawn: Drawn) -> None:
+    for settings, sentence in (
+        ({"sets": ("rcn",)}, "`sets` has 'rcn'; choose among rcnn, doubled, multibox"),
+        ({"sets": ("multibox",)}, "the set multibox needs `multibox`"),
+        ({"sets": ()}, "`sets` is empty"),
+        ({"sets": ("rcnn",), "workers": 0}, "`workers` is at least 1, not 0"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            ProposeSettings(tmp_path, **settings)
+    (tmp_path / "no.safetensors").write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"no.safetensors cannot be read"):
+        _all(drawn, ProposeSettings(tmp_path / "o", ("multibox",), tmp_path / "no.safetensors"))
