@@ -13,8 +13,8 @@ BENCH ?=
 # in one process, because its tests share what they made.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: test test-fast test-oldest test-pretended-cuda check-cuda coverage golden pictures interop fuzz faults demo checkpoints \
-        bench bench-cuda clean
+.PHONY: test test-fast test-oldest test-pretended-cuda check-cuda coverage golden pictures interop fuzz faults demo \
+        checkpoints checkpoints-detection bench bench-cuda clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -99,6 +99,13 @@ checkpoints: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data build/train --split train --images 6000 --seed 1
 	$(BIN)/ensemble-eval demo-data build/tune --split val --images 600 --seed 2
 	$(BIN)/ensemble-eval train manifests/train-demo.toml --out build/checkpoints
+
+# Repeats the training of the region classifiers and the MultiBox; about two hours on two cores.
+checkpoints-detection: $(VENV)/.installed-cpu
+	$(BIN)/ensemble-eval demo-data build/detection-train --split train --images 3000 --seed 101 --boxes
+	$(BIN)/ensemble-eval demo-data build/detection-tune --split val --images 300 --seed 102 --boxes
+	$(BIN)/ensemble-eval train manifests/train-detection.toml --out build/checkpoints-detection
+	$(BIN)/ensemble-eval train manifests/train-multibox.toml --out build/checkpoints-detection
 
 # Side by side with what else one would use, into benchmarks/results.md; an hour on two cores, and they must be idle.
 bench: $(VENV)/.installed-bench

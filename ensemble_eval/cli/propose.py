@@ -10,7 +10,10 @@ from ensemble_eval.cli.options import PATH
 from ensemble_eval.cli.output import say, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ensemble_eval.datasets.items import Dataset
+    from ensemble_eval.detection.coverage import SetCoverage
     from ensemble_eval.detection.proposing import Finished, ProposeSettings
     from ensemble_eval.launch.place import Place
 
@@ -37,9 +40,9 @@ _SHIPPED = Path("checkpoints/detection/multibox.safetensors")
 def propose(dataset: Path, **options: Any) -> int:
     """Propose boxes that may hold an object in every image of DATASET.
 
-    Writes proposals/ and propose.json to --out, and with --boxes coverage.csv. The same command continues an
-    interrupted run. Under torchrun or srun it takes its share of the images. Selective search needs the extra
-    [detection].
+    Writes proposals/ and propose.json to --out, and with --boxes coverage.csv and a curve. The same command
+    continues an interrupted run. Under torchrun or srun it takes its share of the images. Selective search needs
+    the extra [detection].
     """
     from ensemble_eval.cli.interruption import continuing_command, stoppable
     from ensemble_eval.launch.place import find_place
@@ -113,3 +116,19 @@ def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
             f"{found.objects} objects at an overlap of 0.5, and {100 * found.mean[-1]:.1f}% in the mean to 0.95"
         )
     say(f"coverage by number of proposals: {write_coverage(out, rows)}")
+    _draw_coverage(out, rows)
+
+
+def _draw_coverage(out: Path, rows: "Sequence[SetCoverage]") -> None:
+    import importlib.util
+
+    from ensemble_eval.files import write_atomically
+
+    if importlib.util.find_spec("matplotlib") is None:
+        warn("no curve of the coverage is drawn; pip install 'ensemble-eval[report]'")
+        return
+    from ensemble_eval.detection.coverage_plot import coverage_plot
+
+    plot = coverage_plot(rows)
+    write_atomically(out / "coverage.svg", plot.svg.encode())
+    write_atomically(out / "coverage.png", plot.png)

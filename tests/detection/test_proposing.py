@@ -107,6 +107,10 @@ def test_the_command_names_what_failed_and_says_the_coverage(cli: Cli, tmp_path:
     table = pd.read_csv(tmp_path / "out" / "coverage.csv")
     # Pure squares on grey are what selective search finds best.
     assert table.query("proposals == 'rcnn'")["coverage"].iloc[-1] == 1
+    svg = (tmp_path / "out" / "coverage.svg").read_text()
+    assert "rcnn (" in svg
+    assert "doubled (" in svg
+    assert (tmp_path / "out" / "coverage.png").read_bytes().startswith(b"\x89PNG")
     objects = read_boxes(drawn.boxes, ("red", "green", "blue"), list(drawn.objects))
     assert table["objects"].iloc[0] == sum(len(each.boxes) for each in objects.values())
     (drawn.root / "pictures" / "bad.png").write_bytes(b"no image")
