@@ -15,6 +15,7 @@ from ensemble_eval.cli.crops import crops
 from ensemble_eval.cli.demo_data import demo_data
 from ensemble_eval.cli.describe import describe
 from ensemble_eval.cli.detect import detect
+from ensemble_eval.cli.detect_svm import detect_svm
 from ensemble_eval.cli.environment import PREFIX, unknown_variables
 from ensemble_eval.cli.inspect import inspect
 from ensemble_eval.cli.merge import merge
@@ -81,6 +82,7 @@ for command in (
     demo_data,
     propose,
     detect,
+    detect_svm,
 ):
     cli.add_command(command)
 for command in (cli, *cli.commands.values()):

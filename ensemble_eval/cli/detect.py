@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ensemble_eval.launch.place import Place
     from ensemble_eval.launch.signals import StopRequests
 
-# The first to go first where there is no room; proposals, models and mAP stay.
-_DISPENSABLE = ("scores", "images", "passes", "proposals an image", "coverage", "95% interval", "to base")
+# The first to go first where there is no room; the configuration and its mAP stay.
+_DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% interval", "to base")
 
 
 @click.command()
@@ -33,6 +33,7 @@ _DISPENSABLE = ("scores", "images", "passes", "proposals an image", "coverage", 
 )
 @click.option("--models", type=int, help="Use only the first N members.  [default: all]")
 @click.option("--out", type=PATH, default=Path("detections"), show_default=True, help="Folder for the results.")
+@click.option("--svm", type=PATH, help="SVMs of `detect-svm`, for rows of their own.")
 @click.option("--draw", multiple=True, metavar="IMAGE", help="Draw what is found in this image; repeatable.")
 @option_of(Settings, "device", "auto, cpu, cuda or cuda:N.")
 @option_of(Settings, "precision", "Precision of the convolutions.", type=click.Choice(PRECISIONS))
@@ -74,7 +75,7 @@ def _opened(options: dict[str, Any]) -> "Detection":
     )
     ensemble = open_ensemble(options["ensemble"], models=options["models"])
     dataset = open_dataset(options["dataset"], ensemble.classes, "none")
-    return Detection(ensemble, dataset, options["proposals"], options["out"], settings)
+    return Detection(ensemble, dataset, options["proposals"], options["out"], settings, options["svm"])
 
 
 def _draw_progress(job: "Detection", place: "Place", stop: "StopRequests") -> None:
@@ -108,9 +109,10 @@ def _write(job: "Detection", options: dict[str, Any]) -> None:
     console = Console(markup=False, emoji=False)
     print_sentence(console, table.title)
     header = [column.title for column in table.columns]
-    print_table(
-        console, header, table.cells(), [(header.index(title),) for title in _DISPENSABLE], left_aligned=[0]
-    )
+    # Where all rows have the same classifier, its column goes first.
+    titles = _DISPENSABLE if options["svm"] else ("scores", *_DISPENSABLE)
+    dispensable = [(header.index(title),) for title in titles]
+    print_table(console, header, table.cells(), dispensable, left_aligned=[0, 2])
     for picture in written.pictures:
         say(f"drawn: {picture}")
     say(f"written to {written.table}")

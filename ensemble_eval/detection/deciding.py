@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,16 +13,22 @@ from ensemble_eval.detection.proposals import Proposals, sets_of, union
 from ensemble_eval.detection.suppression import suppress
 from ensemble_eval.scoring.average_precision import Detections
 
+Classifier = Literal["softmax", "svm"]
+
 # Of a class in an image; ILSVRC's images show some objects of a class, and rarely more.
 MOST_DETECTIONS = 100
 # What is left out could only be found at the far end of the precision-recall curve.
 LEAST_SCORE = 0.01
+# Of a margin: beyond it lie the regions that were learnt to be none of the class.
+LEAST_MARGIN = -1.0
+LEAST_SCORES: Mapping[Classifier, float] = {"softmax": LEAST_SCORE, "svm": LEAST_MARGIN}
 
 SCHEMA = pa.schema(
     [
         ("image", pa.string()),
         ("proposals", pa.string()),
         ("models", pa.int32()),
+        ("classifier", pa.string()),
         ("boxes", pa.list_(pa.float32())),
         ("classes", pa.list_(pa.int32())),
         ("scores", pa.list_(pa.float32())),
@@ -39,10 +45,12 @@ class Configuration:
     Attributes:
         sets: of proposals, whose union is classified.
         models: how many of the first members are averaged.
+        classifier: the members' own, or R-CNN's on the features of the first.
     """
 
     sets: tuple[str, ...]
     models: int
+    classifier: Classifier = "softmax"
 
     @property
     def proposals(self) -> str:
@@ -55,14 +63,17 @@ class Configuration:
         return " + ".join(self.sets)
 
 
-def configurations(names: Sequence[str], members: int) -> list[Configuration]:
+def configurations(names: Sequence[str], members: int, *, with_svm: bool = False) -> list[Configuration]:
     """The rows that some sets of proposals and a number of members allow, the smallest number of models first.
+
+    SVMs come last.
 
     Example:
         >>> [str(each.models) + " " + each.proposals for each in configurations(["rcnn", "doubled"], 6)]
         ['1 rcnn', '1 doubled', '6 rcnn', '6 doubled']
     """
-    return [Configuration(sets, models) for models in sorted({1, members}) for sets in sets_of(names)]
+    rows = [Configuration(sets, models) for models in sorted({1, members}) for sets in sets_of(names)]
+    return rows + [Configuration(sets, 1, "svm") for sets in sets_of(names) if with_svm]
 
 
 def all_regions(proposals: Mapping[str, Proposals]) -> Boxes:
@@ -73,7 +84,7 @@ def all_regions(proposals: Mapping[str, Proposals]) -> Boxes:
 def decided(
     image: str,
     proposals: Mapping[str, Proposals],
-    scores: Mapping[int, NDArray[np.float64]],
+    scores: Mapping[tuple[int, Classifier], NDArray[np.float64]],
     rows: Sequence[Configuration],
 ) -> list[dict[str, Any]]:
     """The detections of an image, a row of `SCHEMA` for every configuration.
@@ -81,7 +92,8 @@ def decided(
     Args:
         image: its id.
         proposals: by set.
-        scores: for each number of models float [regions, classes] of `all_regions`; the last class is no object.
+        scores: by number of models and classifier, float [regions, classes] of `all_regions`; the last class is no
+            object.
         rows: the configurations.
     """
     index_of = {tuple(box): index for index, box in enumerate(all_regions(proposals).round().tolist())}
@@ -89,12 +101,14 @@ def decided(
     for row in rows:
         boxes = union(*(proposals[name] for name in row.sets)).boxes
         regions = [index_of[tuple(box)] for box in boxes.round().tolist()]
-        detections = _detections(boxes, np.asarray(scores[row.models][regions], np.float64))
+        said = np.asarray(scores[row.models, row.classifier][regions], np.float64)
+        detections = _detections(boxes, said, LEAST_SCORES[row.classifier])
         found.append(
             {
                 "image": image,
                 "proposals": row.proposals,
                 "models": row.models,
+                "classifier": row.classifier,
                 "boxes": detections.boxes.astype(np.float32).ravel(),
                 "classes": detections.classes.astype(np.int32),
                 "scores": detections.scores.astype(np.float32),
@@ -113,11 +127,11 @@ def detections_of(row: Mapping[str, Any]) -> Detections:
     )
 
 
-def _detections(boxes: Boxes, scores: NDArray[np.float64]) -> Detections:
+def _detections(boxes: Boxes, scores: NDArray[np.float64], least: float) -> Detections:
     """Suppressed class by class, the classes ascending, the best of each first."""
     kept_boxes, classes, kept_scores = [np.zeros((0, 4))], [np.zeros(0, np.int64)], [np.zeros(0)]
     for index in range(scores.shape[1] - 1):
-        candidates = np.flatnonzero(scores[:, index] >= LEAST_SCORE)
+        candidates = np.flatnonzero(scores[:, index] >= least)
         kept = candidates[suppress(boxes[candidates], scores[candidates, index])][:MOST_DETECTIONS]
         kept_boxes.append(boxes[kept])
         classes.append(np.full(len(kept), index, np.int64))

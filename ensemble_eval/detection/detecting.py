@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ensemble_eval.detection.deciding import (
     MOST_DETECTIONS,
     SCHEMA,
     UNIT,
+    Classifier,
     Configuration,
     all_regions,
     configurations,
@@ -32,17 +33,19 @@ from ensemble_eval.detection.region_scores import (
     ChunkScores,
     ScoredChunk,
     chunks_of,
-    no_scores,
     pixel_bytes,
     warp_chunk,
 )
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.detection.suppression import MOST_OVERLAP
+from ensemble_eval.detection.svm import load_svm, svm_predict
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
+from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.loaders import map_ahead
 from ensemble_eval.evaluation.opening import Inputs, open_inputs, sources_of
+from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.cpu import loaders_beside
 from ensemble_eval.launch.place import Place, deal
 from ensemble_eval.launch.signals import StopRequests
@@ -54,6 +57,9 @@ DETECTIONS_FOLDER = "detections"
 _SAVE_EVERY_SECONDS, _PART_IMAGES = 30.0, 64
 # Warped chunks that wait for the members.
 _AHEAD_CHUNKS, _AHEAD_BYTES = 16, 1 << 29
+
+# By number of models and classifier, float64 [regions, classes].
+Scores = dict[tuple[int, Classifier], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,20 @@ class Detection:
         proposals: folder of finished proposals.
         out: folder for the detections.
         settings: device, precision, backend, batch size and loaders.
+        svm: file of SVMs on the features of the first member, for rows of their own.
 
     Raises:
         InputError: the classes, the proposals or the data set do not belong together.
     """
 
     def __init__(
-        self, ensemble: Ensemble, dataset: Dataset, proposals: Path, out: Path, settings: Settings
+        self,
+        ensemble: Ensemble,
+        dataset: Dataset,
+        proposals: Path,
+        out: Path,
+        settings: Settings,
+        svm: Path | None = None,
     ) -> None:
         names = ensemble.classes.names
         if names is None or names[-1] != NO_OBJECT:
@@ -104,7 +117,8 @@ class Detection:
         self._ensemble, self._settings = ensemble, settings
         self.proposals: Mapping[str, Mapping[str, Proposals]] = read_proposals(proposals)
         self.sets: tuple[str, ...] = tuple(record["sets"])
-        self.rows: list[Configuration] = configurations(self.sets, len(ensemble.members))
+        self._svm = svm
+        self.rows: list[Configuration] = configurations(self.sets, len(ensemble.members), with_svm=svm is not None)
         self._sources = sources_of(ensemble, dataset, settings)
         self.parts = ImageParts(out / DETECTIONS_FOLDER, self._key(record["key"]), SCHEMA, UNIT)
 
@@ -133,10 +147,10 @@ class Detection:
         scored = self._scored(missing, inputs, place, stop or StopRequests())
         try:
             with contextlib.closing(scored):
-                for image, first, mean in scored:
-                    scores = {1: first.astype(np.float64), len(self._ensemble.members): mean}
+                for image, scores in scored:
                     rows += decided(image, self.proposals[image], scores, self.rows)
-                    finished, regions, images = finished + 1, regions + len(mean), images + 1
+                    seen = len(scores[1, "softmax"])
+                    finished, regions, images = finished + 1, regions + seen, images + 1
                     yield Detected(finished, len(mine), regions, time.monotonic() - began)
                     if images >= _PART_IMAGES or time.monotonic() - saved > _SAVE_EVERY_SECONDS:
                         written, rows, images, saved = rows, [], 0, time.monotonic()
@@ -150,15 +164,19 @@ class Detection:
 
     def _scored(
         self, positions: Iterable[int], inputs: Inputs, place: Place, stop: StopRequests
-    ) -> Generator[tuple[str, NDArray[np.float32], NDArray[np.float64]], None, None]:
-        """Images as their last region comes back: id, and the scores of the first and of all members."""
+    ) -> Generator[tuple[str, Scores], None, None]:
+        """Images as their last region comes back: id, and scores by number of models and classifier."""
         classes, members = len(self.class_names) + 1, len(inputs.members)
+        predicts: dict[str, Predict] = dict(inputs.members)
+        if self._svm is not None:
+            # Behind the seam it is one more member; no name of a member is empty.
+            predicts[""] = svm_predict(load_svm(self._svm), self._ensemble, inputs.device)
 
         def pool(image: ReadyImage) -> ScoredChunk:
-            return ScoredChunk(image, members, classes)
+            return ScoredChunk(image, members, classes, with_svm=self._svm is not None)
 
         batch_size = self._settings.batch_size or default_batch_size(inputs.device)
-        engine: Engine[ChunkScores] = Engine(inputs.members, pool, inputs.device, batch_size, stop.check)
+        engine: Engine[ChunkScores] = Engine(predicts, pool, inputs.device, batch_size, stop.check)
         empty, left, arrived = [], dict[str, int](), dict[str, list[ChunkScores]]()
         chunks: list[Chunk] = []
         for position in positions:
@@ -169,7 +187,7 @@ class Detection:
             if not of_image:
                 empty.append(item.id)
         for image in empty:
-            yield image, *no_scores(classes)
+            yield image, self._scores_of([], classes)
         workers = self._settings.workers or loaders_beside(place.neighbours)
         warped = map_ahead(
             warp_chunk,
@@ -186,11 +204,21 @@ class Detection:
                 arrived[result.image].append(result)
                 if len(arrived[result.image]) == left[result.image]:
                     of_chunks = sorted(arrived.pop(result.image), key=lambda each: each.first)
-                    yield (
-                        result.image,
-                        np.concatenate([each.first_model for each in of_chunks]),
-                        np.concatenate([each.mean_softmax for each in of_chunks]),
-                    )
+                    yield result.image, self._scores_of(of_chunks, classes)
+
+    def _scores_of(self, chunks: Sequence[ChunkScores], classes: int) -> Scores:
+        """The scores of an image's regions, from its chunks in their order."""
+
+        def joined(parts: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+            return np.concatenate([np.empty((0, classes)), *parts]).astype(np.float64)
+
+        scores: Scores = {
+            (1, "softmax"): joined([each.first_model for each in chunks]),
+            (len(self._ensemble.members), "softmax"): joined([each.mean_softmax for each in chunks]),
+        }
+        if self._svm is not None:
+            scores[1, "svm"] = joined([each.margins for each in chunks if each.margins is not None])
+        return scores
 
     def _key(self, proposals: Mapping[str, Any]) -> dict[str, Any]:
         """What the detections depend on."""
@@ -201,6 +229,7 @@ class Detection:
             "classes": hashlib.sha256("\n".join(self.class_names).encode()).hexdigest(),
             "precision": self._settings.precision,
             "backend": self._sources.backend,
+            "svm": None if self._svm is None else sha256_of(self._svm),
             "most_overlap": MOST_OVERLAP,
             "least_score": LEAST_SCORE,
             "most_detections": MOST_DETECTIONS,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.detection.deciding import Configuration, detections_of
+from ensemble_eval.detection.files import rows_of
 from ensemble_eval.detection.proposals import Proposals, union
 from ensemble_eval.errors import InputError
 from ensemble_eval.scoring.average_precision import (
@@ -86,11 +87,7 @@ def detection_rows(
     found: list[DetectionRow] = []
     resampled: list[NDArray[np.float64]] = []
     for each in configurations:
-        of_row = {
-            row["image"]: row
-            for row in stored
-            if (row["proposals"], row["models"]) == (each.proposals, each.models)
-        }
+        of_row = {row["image"]: row for row in rows_of(stored, each)}
         pairs = [(objects[image], detections_of(of_row[image])) for image in images]
         matches = match(pairs, num_classes, ILSVRC)
         by_class = 100 * average_precisions(matches, ILSVRC)

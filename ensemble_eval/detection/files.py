@@ -9,7 +9,8 @@ from ensemble_eval.detection.deciding import Configuration, detections_of
 
 def rows_of(stored: Sequence[Mapping[str, Any]], row: Configuration) -> list[Mapping[str, Any]]:
     """The stored rows of one configuration, images sorted."""
-    return [each for each in stored if (each["proposals"], each["models"]) == (row.proposals, row.models)]
+    wanted = (row.proposals, row.models, row.classifier)
+    return [each for each in stored if (each["proposals"], each["models"], each["classifier"]) == wanted]
 
 
 def coco_results(

@@ -46,12 +46,14 @@ class ChunkScores:
         first: index of the first region among the image's.
         first_model: float32 [regions, classes], softmax of the first member.
         mean_softmax: float64 [regions, classes], the mean over all members.
+        margins: float32 [regions, classes] of the SVMs; None where there are none.
     """
 
     image: str
     first: int
     first_model: NDArray[np.float32]
     mean_softmax: NDArray[np.float64]
+    margins: NDArray[np.float32] | None = None
 
 
 def chunks_of(position: int, item: Item, boxes: Boxes) -> Iterator[Chunk]:
@@ -92,34 +94,34 @@ class ScoredChunk(PooledImage[ChunkScores]):
         image: of `warp_chunk`.
         members: how many.
         classes: of the members.
+        with_svm: whether SVMs follow the members.
     """
 
-    def __init__(self, image: ReadyImage, members: int, classes: int) -> None:
-        super().__init__(image, members)
+    def __init__(self, image: ReadyImage, members: int, classes: int, *, with_svm: bool = False) -> None:
+        super().__init__(image, members + with_svm)
+        self._members = members
         regions = len(image.source.plan.views)
         self._first_model = np.empty((regions, classes), np.float32)
         self._mean_softmax = np.empty((regions, classes), np.float64)
+        self._margins = np.empty((regions, classes), np.float32) if with_svm else None
         self._left = regions
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
         """See `PooledImage`; all members run together, in their order."""
         assert members[0] == 0
         self._first_model[view] = probabilities[0]
-        self._mean_softmax[view] = probabilities.astype(np.float64).mean(axis=0)
+        self._mean_softmax[view] = probabilities[: self._members].astype(np.float64).mean(axis=0)
+        if self._margins is not None:
+            self._margins[view] = probabilities[-1]
         self._left -= 1
 
     def result(self) -> ChunkScores | None:
         """See `PooledImage`."""
         if self._left:
             return None
-        return ChunkScores(self.image.id, self.image.label, self._first_model, self._mean_softmax)
+        return ChunkScores(self.image.id, self.image.label, self._first_model, self._mean_softmax, self._margins)
 
 
 def pixel_bytes(image: ReadyImage | UnreadableImage) -> int:
     """Memory that a warped chunk takes."""
     return image.source.pixels.nbytes if isinstance(image, ReadyImage) else 0
-
-
-def no_scores(classes: int) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """The scores of an image without regions."""
-    return np.empty((0, classes), np.float32), np.empty((0, classes), np.float64)

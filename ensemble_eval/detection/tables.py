@@ -23,6 +23,7 @@ _COLUMNS = (
 _RULES = (
     Column("proposals", "proposals"),
     Column("models", "models", "count"),
+    Column("scores", "scores"),
     Column("ilsvrc", "ILSVRC", "percent"),
     Column("voc", "VOC", "percent"),
     Column("coco_50", "COCO at 0.5", "percent"),
@@ -40,7 +41,7 @@ def detection_table(rows: Sequence[DetectionRow]) -> Table:
             (
                 each.configuration.proposals,
                 each.configuration.models,
-                "softmax",
+                each.configuration.classifier,
                 each.proposals_per_image,
                 each.coverage_percent,
                 each.map_percent,
@@ -66,6 +67,7 @@ def rules_table(rows: Sequence[DetectionRow]) -> Table:
         (
             each.configuration.proposals,
             each.configuration.models,
+            each.configuration.classifier,
             each.map_percent,
             each.voc_percent,
             each.coco_50_percent,
@@ -78,14 +80,11 @@ def rules_table(rows: Sequence[DetectionRow]) -> Table:
 
 def class_table(rows: Sequence[DetectionRow], names: Sequence[str]) -> Table:
     """Average precision by class, a column for every configuration."""
-    columns = [
-        Column(
-            f"{each.configuration.proposals}_{each.configuration.models}".replace(" ", ""),
-            f"{each.configuration.proposals}, {each.configuration.models}",
-            "percent",
-        )
+    names_of_rows = [
+        (each.configuration.proposals, str(each.configuration.models), each.configuration.classifier)
         for each in rows
     ]
+    columns = [Column("_".join(words).replace(" ", ""), ", ".join(words), "percent") for words in names_of_rows]
     cells = tuple(
         (name, *(None if np.isnan(value) else float(value) for value in values))
         for name, values in zip(names, np.stack([each.by_class_percent for each in rows], axis=1), strict=True)

@@ -26,6 +26,7 @@ DRAWINGS_FOLDER = "pictures"
 _LATEX_COLUMNS = (
     "proposals",
     "models",
+    "scores",
     "proposals_per_image",
     "coverage",
     "map",
@@ -90,7 +91,7 @@ def write_results(
         write_atomically(out / f"{each.name}.tex", table_latex(each).encode())
     write_atomically(out / "detections.json", coco_results(stored, best, job.class_names, ids).encode())
     write_atomically(out / "submission.txt", ilsvrc_submission(stored, best).encode())
-    said = {**record, "best": {"proposals": best.proposals, "models": best.models}}
+    said = {**record, "best": {"proposals": best.proposals, "models": best.models, "scores": best.classifier}}
     write_atomically(out / RECORD_FILE, (json.dumps(said, indent=2) + "\n").encode())
     write_atomically(out / TABLE_FILE, table_csv(table).encode())
     return Written(rows, out / TABLE_FILE, pictures)
