@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 DEMO_IMAGES ?= 100
+DETECT_IMAGES ?= 16
 # A seed that no training and no choice of ours ever saw; the README's table is on its first 1,000 pictures.
 DEMO_SEED := 2015
 # A folder of JPEGs; without one, pictures are drawn. BENCH holds further options, see `-m benchmarks.compare --help`.
@@ -13,7 +14,7 @@ BENCH ?=
 # in one process, because its tests share what they made.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: test test-fast test-oldest test-pretended-cuda check-cuda coverage golden pictures interop fuzz faults demo \
+.PHONY: test test-fast test-oldest test-pretended-cuda check-cuda coverage golden pictures interop fuzz faults demo demo-detect \
         checkpoints checkpoints-detection bench bench-cuda clean
 
 test: $(VENV)/.installed-dev
@@ -94,6 +95,14 @@ demo: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval run --models 7 --crops 144 $(DEMO)/val --out $(DEMO)/results --surface
 	$(BIN)/ensemble-eval report $(DEMO)/results --data $(DEMO)/val
 
+# Draws pictures with boxes, proposes, and detects with the shipped six; some minutes on two cores.
+DETECT := $(DEMO)/detection
+demo-detect: $(VENV)/.installed-detection
+	$(BIN)/ensemble-eval demo-data $(DETECT)/val --split val --images $(DETECT_IMAGES) --seed $(DEMO_SEED) --boxes
+	$(BIN)/ensemble-eval propose $(DETECT)/val --boxes $(DETECT)/val/boxes.json --multibox-boxes 100 --out $(DETECT)/proposals
+	$(BIN)/ensemble-eval detect $(DETECT)/val --boxes $(DETECT)/val/boxes.json --proposals $(DETECT)/proposals \
+	    --out $(DETECT)/results $$(cd $(DETECT)/val && ls */*.JPEG | head -4 | sed 's/^/--draw /')
+
 # Repeats the training of the shipped seven; about two hours on two cores. Finished members are kept.
 checkpoints: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data build/train --split train --images 6000 --seed 1
@@ -129,6 +138,11 @@ $(VENV)/.installed-dev: pyproject.toml
 $(VENV)/.installed-cpu: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable ".[report$$(command -v nvidia-smi >/dev/null || echo ',cpu')]"
+	touch $@
+
+$(VENV)/.installed-detection: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable ".[detection,report$$(command -v nvidia-smi >/dev/null || echo ',cpu')]"
 	touch $@
 
 $(VENV)/.installed-bench: pyproject.toml
