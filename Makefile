@@ -109,7 +109,7 @@ checkpoints: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data build/tune --split val --images 600 --seed 2
 	$(BIN)/ensemble-eval train manifests/train-demo.toml --out build/checkpoints
 
-# Repeats the training of the region classifiers and the MultiBox; about two hours on two cores.
+# Repeats the training of the region classifiers and the MultiBox; their logs add up to three hours beside other work.
 checkpoints-detection: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data build/detection-train --split train --images 3000 --seed 101 --boxes
 	$(BIN)/ensemble-eval demo-data build/detection-tune --split val --images 300 --seed 102 --boxes

@@ -15,6 +15,9 @@ Layout = Literal["auto", "class-folders", "files", "tar", "webdataset", "parquet
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 # What is given for labels where there are none.
 UNLABELLED = "none"
+# Selective search as R-CNN sets it, with superpixels twice as large, MultiBox, and boxes from a file.
+PROPOSAL_SETS = ("rcnn", "doubled", "multibox", "file")
+FROM_FILE = "file"
 SubsetClasses = Literal["all", "dataset"]
 SUBSET_CLASSES: tuple[SubsetClasses, ...] = get_args(SubsetClasses)
 
@@ -111,6 +114,41 @@ class TrainingSettings:
     device: str = "auto"
     workers: int | None = None
     fresh: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposeSettings:
+    """What `ensemble-eval propose` is given beside the data set.
+
+    Attributes:
+        out: folder for the proposals.
+        sets: of `PROPOSAL_SETS`, but the one from a file.
+        multibox: a MultiBox that `ensemble-eval train` wrote; needed for that set.
+        multibox_boxes: its boxes for an image; the paper has 200.
+        from_file: boxes to be taken over, as CSV or Parquet.
+        workers: processes that search; None for one for each processor that the process may use.
+        fresh: whether to discard what an earlier run left of these sets in `out`.
+    """
+
+    out: Path = Path("proposals")
+    sets: tuple[str, ...] = ("rcnn", "doubled", "multibox")
+    multibox: Path | None = None
+    multibox_boxes: int = 200
+    from_file: Path | None = None
+    workers: int | None = None
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        known = [name for name in PROPOSAL_SETS if name != FROM_FILE]
+        if unknown := [name for name in self.sets if name not in known]:
+            raise InputError(f"`sets` has {unknown[0]!r}; choose among {', '.join(known)}")
+        if "multibox" in self.sets and self.multibox is None:
+            raise InputError("the set multibox needs `multibox`, the file of a trained MultiBox")
+        if not self.sets and self.from_file is None:
+            raise InputError("`sets` is empty; name at least one set, or give `from_file`")
+        for name, count in (("workers", self.workers), ("multibox_boxes", self.multibox_boxes)):
+            if count is not None and count < 1:
+                raise InputError(f"`{name}` is at least 1, not {count}")
 
 
 def require_seconds(**arguments: float) -> None:

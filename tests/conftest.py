@@ -20,7 +20,7 @@ settings.load_profile("tests")
 for command in ("RUN", "CHECK"):
     os.environ[f"ENSEMBLE_EVAL_{command}_BACKEND"] = "torch"
 # Expected results are a CPU's; tests of CUDA have a mark and name their device.
-for command in ("RUN", "CHECK", "TRAIN"):
+for command in ("RUN", "CHECK", "TRAIN", "DETECT", "DETECT_SVM"):
     os.environ[f"ENSEMBLE_EVAL_{command}_DEVICE"] = "cpu"
 
 # So many CUDA devices are pretended to be there: what takes one unasked fails here as it would go astray there.

@@ -69,11 +69,11 @@ def test_multibox_proposes_and_the_six_find_objects(cli: Cli, tmp_path: Path) ->
     )
     assert proposed.code == 0
     coverage = pd.read_csv(tmp_path / "proposals" / "coverage.csv")
-    assert coverage["coverage"].iloc[-1] >= 0.6
+    assert coverage["coverage"].iloc[-1] >= 0.8
     detected = cli(
         *("detect", tmp_path / "val", "--boxes", boxes, "--proposals", tmp_path / "proposals"),
         *("--ensemble", MANIFESTS / "detection.toml", "--models", 2, "--device", "cpu", "--out", tmp_path / "out"),
     )
     assert detected.code == 0
     # By chance it would be near 0: each of 64 classes, in the right place.
-    assert pd.read_csv(tmp_path / "out" / "detection.csv")["map"].max() >= 25
+    assert pd.read_csv(tmp_path / "out" / "detection.csv")["map"].max() >= 45

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ensemble_eval.backends.openvino import OpenVino, core
+from ensemble_eval.backends.own_batches import in_batches_of
 from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.errors import InputError, first_line, first_names
@@ -40,15 +41,10 @@ class GraphFile(OpenVino):
         super().__init__(member.name, _channels_last(model, member), preprocess, num_outputs, precision)
 
     def _logits(self, normalised: Tensor) -> Tensor:
-        size = self._own_batch or len(normalised)
-        parts = []
-        for start in range(0, len(normalised), size):
-            part = normalised[start : start + size]
-            missing = size - len(part)
-            padded = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing else part
-            logits = super()._logits(padded.contiguous(memory_format=torch.channels_last))
-            parts.append(logits.reshape(size, -1)[: len(part)])
-        return torch.cat(parts)
+        def run(whole: Tensor) -> Tensor:
+            return super(GraphFile, self)._logits(whole.contiguous(memory_format=torch.channels_last))
+
+        return in_batches_of(self._own_batch, normalised, run)
 
 
 def _read(path: Path) -> openvino.Model:

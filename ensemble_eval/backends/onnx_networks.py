@@ -1,12 +1,13 @@
 """ONNX graphs as torch's networks, for devices and backends on which OpenVINO does not run them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ensemble_eval import files
+from ensemble_eval.backends.own_batches import in_batches_of
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.errors import InputError, first_line, first_names
 from ensemble_eval.members.ensemble import Member, weights_of
@@ -15,8 +16,6 @@ from ensemble_eval.members.importers.extras import required
 # What may stand between a softmax and the output without changing a value.
 _RESHAPES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
 _SOFTMAX = {"Softmax", "LogSoftmax"}
-# A file of this format holds at most so many bytes (protocol buffers).
-_MAX_BYTES = 1 << 31
 
 
 class OnnxNetwork(nn.Module):
@@ -36,14 +35,12 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Float32 [B, 3, 224, 224] -> logits float32 [B, classes]."""
-        size = self._own_batch or len(pixels)
-        parts = []
-        for part in torch.split(pixels, size):
-            missing = size - len(part)
-            whole = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)]) if missing else part
+
+        def run(whole: Tensor) -> Tensor:
             logits: Tensor = self.converted(whole.permute(0, 2, 3, 1) if self._channels_last else whole)
-            parts.append(logits.reshape(size, -1)[: len(part)])
-        return torch.cat(parts)
+            return logits
+
+        return in_batches_of(self._own_batch, pixels, run)
 
 
 def onnx_network(member: Member) -> OnnxNetwork:
@@ -74,16 +71,28 @@ def onnx_network(member: Member) -> OnnxNetwork:
 
 
 def _read(onnx: Any, path: Path) -> Any:
-    with files.open_regular(path) as file:
-        data = file.read(_MAX_BYTES + 1)
     try:
-        model = onnx.load_model_from_string(data)
+        model = onnx.load_model_from_string(files.read_regular(path))
     except Exception as error:
         # The parser's own error is not among onnx's.
         raise InputError(f"the weights {path} cannot be read by onnx ({first_line(error)})") from error
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
         raise InputError(f"the weights {path} keep tensors in other files, which are not read; save them in one")
     return model
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor of a graph, those in attributes of nodes and in graphs within it included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                # What is not set reads as an empty graph.
+                if inner.node or inner.initializer:
+                    yield from _tensors(inner)
 
 
 def _keep_logits_alone(graph: Any, member: Member) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_eval.cli.options import PATH, option_of
+from ensemble_eval.cli.options import FRESH, PATH, detection_options, option_of
 from ensemble_eval.cli.output import say, warn
 from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.settings import BACKENDS, PRECISIONS, Settings
@@ -21,16 +21,7 @@ _DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% inter
 
 
 @click.command()
-@click.argument("dataset", type=PATH)
-@click.option("--boxes", type=PATH, required=True, help="Annotations: COCO's JSON, or a folder of XML files.")
-@click.option("--proposals", type=PATH, required=True, help="What `propose` wrote.")
-@click.option(
-    "--ensemble",
-    type=PATH,
-    default=Path("manifests/detection.toml"),
-    show_default=True,
-    help="Region classifiers: manifest, or folder of checkpoints.",
-)
+@detection_options
 @click.option("--models", type=int, help="Use only the first N members.  [default: all]")
 @click.option("--out", type=PATH, default=Path("detections"), show_default=True, help="Folder for the results.")
 @click.option("--svm", type=PATH, help="SVMs of `detect-svm`, for rows of their own.")
@@ -40,8 +31,8 @@ _DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% inter
 @option_of(Settings, "backend", "What runs the networks.", type=click.Choice(("auto", *BACKENDS)))
 @option_of(Settings, "batch_size", "Regions per batch.  [default: by device, halved if needed]", type=int)
 @option_of(Settings, "workers", "Threads that warp regions.  [default: the usable processors less one]", type=int)
-@click.option("--fresh", is_flag=True, help="Discard what an earlier run left in --out.")
-def detect(**options: Any) -> None:
+@FRESH
+def detect(**options: Any) -> int:
     """Detect objects in the images of DATASET, and write the mean average precision of every configuration.
 
     Every proposal is warped and classified by an ensemble whose last class is "no object". Writes detection.csv
@@ -57,12 +48,18 @@ def detect(**options: Any) -> None:
     with stoppable(f"what was finished is kept, continue with: {continuing_command()}") as stop:
         job = _opened(options)
         if options["fresh"]:
-            job.parts.clear()
+            job.forget(place)
         _draw_progress(job, place, stop)
         if not job.is_complete():
-            warn("other processes are still at it; start the command again when they are through")
-            return
+            warn("other processes are still at it; the last of them writes the tables")
+            return 0
         _write(job, options)
+    failed = job.without_proposals
+    for image, reason in list(failed.items())[:3]:
+        warn(f"{image} has no proposals of {reason}")
+    if failed:
+        warn(f"{len(failed)} images lack proposals of a set; they count, and nothing is found in them")
+    return 3 if failed else 0
 
 
 def _opened(options: dict[str, Any]) -> "Detection":
@@ -82,15 +79,22 @@ def _draw_progress(job: "Detection", place: "Place", stop: "StopRequests") -> No
     from rich.console import Console
 
     from ensemble_eval.cli.progress import counted
+    from ensemble_eval.detection.detecting import Detected, Remarks
 
+    last = Detected(0, 0, 0, 0.0)
     with (
         contextlib.closing(job.run(place, stop)) as events,
         counted(Console(stderr=True, markup=False), "detecting", "images", len(job.dataset.items)) as on_progress,
     ):
         for event in events:
+            if isinstance(event, Remarks):
+                for sentence in event.sentences:
+                    warn(sentence)
+                continue
             on_progress(event.done, event.total)
-    if event.regions:
-        say(f"{event.regions} regions in {event.seconds:.0f} s")
+            last = event
+    if last.regions:
+        say(f"{last.regions} regions in {last.seconds:.0f} s")
 
 
 def _write(job: "Detection", options: dict[str, Any]) -> None:

@@ -39,6 +39,34 @@ def option_of(settings: type, name: str, help_text: str, **attributes: Any) -> O
     return click.option(f"--{name.replace('_', '-')}", **attributes)
 
 
+# Not from the environment, where it would outlive the command that it was meant for.
+FRESH: Option[Any] = click.option(
+    "--fresh",
+    is_flag=True,
+    help="Discard what an earlier run left in --out; not under a launcher.",
+    allow_from_autoenv=False,
+)
+
+
+def detection_options(command: Command) -> Command:
+    """What every command on regions needs to know: images, what they show, proposals and classifiers."""
+    return _with_options(
+        command,
+        click.argument("dataset", type=PATH),
+        click.option(
+            "--boxes", type=PATH, required=True, help="Annotations: COCO's JSON, or a folder of XML files."
+        ),
+        click.option("--proposals", type=PATH, required=True, help="What `propose` wrote for DATASET."),
+        click.option(
+            "--ensemble",
+            type=PATH,
+            default=Path("manifests/detection.toml"),
+            show_default=True,
+            help="Region classifiers: manifest, or folder of checkpoints.",
+        ),
+    )
+
+
 def evaluation_options(command: Command) -> Command:
     """What `run` and `check` both need to know: the data set, the ensemble, the crops and the device."""
     return _with_options(
@@ -110,13 +138,7 @@ def evaluation_options(command: Command) -> Command:
             help="Keep no converted networks between runs, and use none; see ENSEMBLE_EVAL_CACHE.",
         ),
         _run_option("trust_python", "Allow members that run installed code (python:…).", is_flag=True),
-        _run_option(
-            "fresh",
-            "Discard what an earlier run left in --out; not under a launcher.",
-            is_flag=True,
-            # Not from the environment, where it would outlive the command that it was meant for.
-            allow_from_autoenv=False,
-        ),
+        FRESH,
     )
 
 

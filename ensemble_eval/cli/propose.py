@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import FRESH, PATH, option_of
 from ensemble_eval.cli.output import say, warn
+from ensemble_eval.settings import ProposeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ensemble_eval.datasets.items import Dataset
     from ensemble_eval.detection.coverage import SetCoverage
-    from ensemble_eval.detection.proposing import Finished, ProposeSettings
+    from ensemble_eval.detection.proposing import Finished
     from ensemble_eval.launch.place import Place
 
 _SHIPPED = Path("checkpoints/detection/multibox.safetensors")
@@ -22,21 +23,29 @@ _SHIPPED = Path("checkpoints/detection/multibox.safetensors")
 
 @click.command()
 @click.argument("dataset", type=PATH)
-@click.option("--out", type=PATH, default=Path("proposals"), show_default=True, help="Folder for the proposals.")
+@option_of(ProposeSettings, "out", "Folder for the proposals.", type=PATH)
 @click.option(
     "--sets",
-    default="rcnn,doubled,multibox",
+    default=",".join(ProposeSettings.sets),
     show_default=True,
     help="What to propose with: selective search as R-CNN has it, with doubled superpixels, and MultiBox.",
 )
-@click.option("--multibox", type=PATH, help=f"File of a trained MultiBox.  [default: {_SHIPPED} of a clone]")
-@click.option("--multibox-boxes", type=int, default=200, show_default=True, help="Boxes of MultiBox for an image.")
-@click.option(
-    "--from-file", type=PATH, help="Boxes to take over: CSV or Parquet image,left,top,right,bottom[,score]."
+@option_of(
+    ProposeSettings,
+    "multibox",
+    f"File of a trained MultiBox.  [default: {_SHIPPED}, where it is there]",
+    type=PATH,
+)
+@option_of(ProposeSettings, "multibox_boxes", "Boxes of MultiBox for an image.", type=int)
+@option_of(
+    ProposeSettings,
+    "from_file",
+    "Boxes to take over: CSV or Parquet image,left,top,right,bottom[,score].",
+    type=PATH,
 )
 @click.option("--boxes", type=PATH, help="Annotations, for the coverage: COCO's JSON, or a folder of XML files.")
-@click.option("--workers", type=int, help="Searching processes.  [default: one for each usable processor]")
-@click.option("--fresh", is_flag=True, help="Discard what an earlier run left in --out.")
+@option_of(ProposeSettings, "workers", "Searching processes.  [default: one for each usable processor]", type=int)
+@FRESH
 def propose(dataset: Path, **options: Any) -> int:
     """Propose boxes that may hold an object in every image of DATASET.
 
@@ -50,9 +59,8 @@ def propose(dataset: Path, **options: Any) -> int:
     place = find_place()
     with stoppable(f"what was finished is kept, continue with: {continuing_command()}"):
         from ensemble_eval.datasets.opening import open_dataset
-        from ensemble_eval.launch.cpu import usable_processors
 
-        settings = _settings(options, usable_processors() // place.neighbours)
+        settings = _settings(dict(options), place.neighbours)
         images = open_dataset(dataset, ["object"], "none")
         finished = _proposed(images, settings, place)
         if not finished.complete:
@@ -70,23 +78,18 @@ def propose(dataset: Path, **options: Any) -> int:
     return 3 if finished.failed else 0
 
 
-def _settings(options: dict[str, Any], processors: int) -> "ProposeSettings":
-    from ensemble_eval.detection.proposing import ProposeSettings
+def _settings(options: dict[str, Any], neighbours: int) -> ProposeSettings:
+    from ensemble_eval.launch.cpu import usable_processors
 
-    sets = tuple(name.strip() for name in options["sets"].split(",") if name.strip())
-    multibox = options["multibox"] or (_SHIPPED if _SHIPPED.is_file() else None)
-    return ProposeSettings(
-        options["out"],
-        sets,
-        multibox,
-        options["multibox_boxes"],
-        options["from_file"],
-        max(1, processors) if options["workers"] is None else options["workers"],
-        options["fresh"],
-    )
+    del options["boxes"]
+    options["sets"] = tuple(name.strip() for name in options["sets"].split(",") if name.strip())
+    options["multibox"] = options["multibox"] or (_SHIPPED if _SHIPPED.is_file() else None)
+    if options["workers"] is None:
+        options["workers"] = max(1, usable_processors() // neighbours)
+    return ProposeSettings(**options)
 
 
-def _proposed(dataset: "Dataset", settings: "ProposeSettings", place: "Place") -> "Finished":
+def _proposed(dataset: "Dataset", settings: ProposeSettings, place: "Place") -> "Finished":
     from rich.console import Console
 
     from ensemble_eval.cli.progress import counted

@@ -87,7 +87,7 @@ def open_files(root: Path, class_names: Sequence[str], *, leaving_out: Path | No
 
 
 def _holds_labels(name: str) -> bool:
-    """Whether a file that lies among images is none of those that should be spoken of."""
-    return (
-        name.endswith((".csv", ".txt", ".json", ".mat", ".tar.gz")) if "devkit" in name else name.endswith(".csv")
+    """Whether a file that lies among images holds labels or annotations, which need not be spoken of."""
+    return name.endswith((".csv", ".json", ".xml")) or (
+        "devkit" in name and name.endswith((".txt", ".mat", ".tar.gz"))
     )

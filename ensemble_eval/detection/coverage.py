@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble_eval.datasets.boxes import Boxes, Objects
-from ensemble_eval.detection.proposals import Proposals, sets_of, union
+from ensemble_eval.detection.proposals import Proposals, in_words, sets_of, union
 from ensemble_eval.files import csv_text, write_atomically
 from ensemble_eval.scoring.coverage import Coverage, coverage
 
@@ -37,7 +37,7 @@ class SetCoverage:
             >>> SetCoverage(("doubled", "multibox"), None).name
             'doubled + multibox'
         """
-        return " + ".join(self.sets)
+        return in_words(self.sets)
 
 
 def coverage_of_sets(

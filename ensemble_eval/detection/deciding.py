@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
-from ensemble_eval.detection.proposals import Proposals, sets_of, union
+from ensemble_eval.detection.proposals import Proposals, in_words, sets_of, union
+from ensemble_eval.detection.region_scores import RegionScores
 from ensemble_eval.detection.suppression import suppress
 from ensemble_eval.scoring.average_precision import Detections
 
@@ -60,7 +61,7 @@ class Configuration:
             >>> Configuration(("doubled", "multibox"), 6).proposals
             'doubled + multibox'
         """
-        return " + ".join(self.sets)
+        return in_words(self.sets)
 
 
 def configurations(names: Sequence[str], members: int, *, with_svm: bool = False) -> list[Configuration]:
@@ -84,7 +85,7 @@ def all_regions(proposals: Mapping[str, Proposals]) -> Boxes:
 def decided(
     image: str,
     proposals: Mapping[str, Proposals],
-    scores: Mapping[tuple[int, Classifier], NDArray[np.float64]],
+    scores: RegionScores,
     rows: Sequence[Configuration],
 ) -> list[dict[str, Any]]:
     """The detections of an image, a row of `SCHEMA` for every configuration.
@@ -92,8 +93,7 @@ def decided(
     Args:
         image: its id.
         proposals: by set.
-        scores: by number of models and classifier, float [regions, classes] of `all_regions`; the last class is no
-            object.
+        scores: of the regions of `all_regions`; the last class is no object.
         rows: the configurations.
     """
     index_of = {tuple(box): index for index, box in enumerate(all_regions(proposals).round().tolist())}
@@ -101,7 +101,7 @@ def decided(
     for row in rows:
         boxes = union(*(proposals[name] for name in row.sets)).boxes
         regions = [index_of[tuple(box)] for box in boxes.round().tolist()]
-        said = np.asarray(scores[row.models, row.classifier][regions], np.float64)
+        said = _scores_of(row, scores)[regions].astype(np.float64)
         detections = _detections(boxes, said, LEAST_SCORES[row.classifier])
         found.append(
             {
@@ -116,6 +116,13 @@ def decided(
             }
         )
     return found
+
+
+def _scores_of(row: Configuration, scores: RegionScores) -> NDArray[np.floating[Any]]:
+    if row.classifier == "svm":
+        assert scores.margins is not None
+        return scores.margins
+    return scores.first_model if row.models == 1 else scores.mean_softmax
 
 
 def detections_of(row: Mapping[str, Any]) -> Detections:

@@ -1,20 +1,17 @@
 """MultiBox as a source of proposals: its file, and the boxes that it finds in an image."""
 
-import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 from torchvision.ops import nms
 
-from ensemble_eval.errors import InputError, first_line
-from ensemble_eval.files import sha256_of, write_atomically
+from ensemble_eval.detection.described_tensors import read_described, write_described
+from ensemble_eval.errors import InputError
 from ensemble_eval.members.fitting import fit
 from ensemble_eval.models.multibox import MAPS, MultiBox, MultiBoxOutputs
 
-_METADATA_KEY = "ensemble_eval_multibox"
+_KIND = "multibox"
 # Boxes that overlap a better one by more are the same proposal again.
 MOST_OVERLAP = 0.75
 
@@ -25,9 +22,7 @@ def save_multibox(path: Path, network: MultiBox, width: float) -> str:
     Raises:
         InputError: the folder or disk does not take the file.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    write_atomically(path, save(tensors, metadata={_METADATA_KEY: json.dumps({"width": width})}))
-    return sha256_of(path)
+    return write_described(path, network.state_dict(), _KIND, {"width": width})
 
 
 def load_multibox(path: Path) -> MultiBox:
@@ -36,14 +31,10 @@ def load_multibox(path: Path) -> MultiBox:
     Raises:
         InputError: the file is missing, damaged, or no MultiBox.
     """
+    found = read_described(path, _KIND, "the MultiBox")
     try:
-        with safe_open(path, framework="pt") as file:
-            description = (file.metadata() or {}).get(_METADATA_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"the MultiBox {path} cannot be read ({first_line(error)}); check the path") from error
-    try:
-        width = float(json.loads(description or "")["width"])
+        tensors, description = found or ({}, {})
+        width = float(description["width"])
         shapes = [len(tensors[f"heads.{index}.bias"]) // 5 for index in range(len(MAPS))]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -6,7 +6,8 @@ done again. Any number of processes may write and read at once. Of an image that
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from ensemble_eval.files import read_regular, require_writable, write_atomically
 
 _METADATA_KEY = b"ensemble_eval"
 _NAME_DIGITS = 32
+# What a crash can cost.
+SAVE_EVERY_SECONDS = 30.0
 
 Unit = tuple[str, ...]
 
@@ -108,12 +111,43 @@ class ImageParts:
             )
 
 
-def key_of(folder: Path) -> Mapping[str, Any] | None:
-    """The key of the parts in a folder; None where there are none."""
-    for path in sorted(folder.glob("[!.]*.parquet")):
-        stated = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY)
-        return json.loads(stated) if stated else {}
-    return None
+class RowBuffer:
+    """Collects the rows of finished units, and writes them as a part when they are many or old.
+
+    Args:
+        parts: where they go.
+        most_units: in a part.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, parts: ImageParts, most_units: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._parts = parts
+        self._most_units = most_units
+        self._clock = clock
+        self._rows: list[Mapping[str, Any]] = []
+        self._units = 0
+        self._opened = clock()
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take all rows of one unit.
+
+        Raises:
+            InputError: a part was due, and the disk does not take it.
+        """
+        self._rows.extend(rows)
+        self._units += 1
+        if self._units >= self._most_units or self._clock() - self._opened > SAVE_EVERY_SECONDS:
+            self.write()
+
+    def write(self) -> None:
+        """Write what there is.
+
+        Raises:
+            InputError: the disk does not take it.
+        """
+        self._parts.write(self._rows)
+        # Only now: what an interruption keeps from being written is written by the next call.
+        self._rows, self._units, self._opened = [], 0, self._clock()
 
 
 def _digest(data: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
+from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.detection.parts import ImageParts
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import read_text
-
-PROPOSAL_SETS = ("rcnn", "doubled", "multibox", "file")
-"""Selective search as R-CNN sets it, with superpixels twice as large, MultiBox, and boxes from a file."""
+from ensemble_eval.settings import PROPOSAL_SETS
 
 PARTS_FOLDER, RECORD_FILE = "proposals", "propose.json"
 SCHEMA = pa.schema(
@@ -30,7 +29,7 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-UNIT = ("image", "proposals")
+UNIT = ("image",)
 _MAX_RECORD_BYTES = 1 << 24
 
 
@@ -49,6 +48,17 @@ class Proposals:
     reason: str | None = None
 
 
+def parts_of(folder: Path, name: str, key: Mapping[str, Any]) -> ImageParts:
+    """The stored proposals of one set.
+
+    Args:
+        folder: of `propose`.
+        name: of the set.
+        key: what they depend on.
+    """
+    return ImageParts(folder / PARTS_FOLDER / name, key, SCHEMA, UNIT)
+
+
 def read_proposals(folder: Path) -> Mapping[str, Mapping[str, Proposals]]:
     """What `ensemble-eval propose` left in a folder: by image, then by set.
 
@@ -56,17 +66,18 @@ def read_proposals(folder: Path) -> Mapping[str, Mapping[str, Proposals]]:
         InputError: the folder holds no proposals, or not yet all of them.
     """
     record = read_record(folder)
-    parts = ImageParts(folder / PARTS_FOLDER, record["key"], SCHEMA, UNIT)
     found: dict[str, dict[str, Proposals]] = defaultdict(dict)
-    for row in parts.read().to_pylist():
-        found[row["image"]][row["proposals"]] = proposals_of(row)
-    if len(found) < record["images"] or any(len(sets) < len(record["sets"]) for sets in found.values()):
-        raise InputError(f"{folder} has lost some of its proposals; run `ensemble-eval propose` on it again")
+    for name, key in record["sets"].items():
+        rows = parts_of(folder, name, key).read().to_pylist()
+        if len(rows) < record["images"]:
+            raise InputError(f"{folder} has lost some of its proposals; run `ensemble-eval propose` on it again")
+        for row in rows:
+            found[row["image"]][name] = proposals_of(row)
     return found
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `propose.json` says.
+    """What `propose.json` says: among other things the finished sets, by name, with what they depend on.
 
     Raises:
         InputError: there is none, or none that can be used.
@@ -76,11 +87,25 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder} holds no finished proposals; run `ensemble-eval propose` to its end")
     try:
         record = json.loads(read_text(path, _MAX_RECORD_BYTES))
-        if not (isinstance(record["key"], dict) and isinstance(record["sets"], list) and record["images"] > 0):
-            raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
+        if not (record["images"] > 0 and record["sets"] and isinstance(record["dataset"], str)):
+            raise ValueError
+        if not all(name in PROPOSAL_SETS and isinstance(key, dict) for name, key in record["sets"].items()):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged; run `ensemble-eval propose` on the folder again") from error
     return dict(record)
+
+
+def record_of(folder: Path, dataset: Dataset) -> dict[str, Any]:
+    """As `read_record`, for the images of a data set.
+
+    Raises:
+        InputError: the proposals are of other images.
+    """
+    record = read_record(folder)
+    if record["dataset"] != dataset.sha256:
+        raise InputError(f"the proposals {folder} are of other images; propose on this data set first")
+    return record
 
 
 def proposals_of(row: Mapping[str, Any]) -> Proposals:
@@ -115,14 +140,25 @@ def union(*sets: Proposals) -> Proposals:
     return Proposals(boxes[kept], scores[kept])
 
 
-def sets_of(names: Sequence[str]) -> list[tuple[str, ...]]:
+def sets_of(names: Iterable[str]) -> list[tuple[str, ...]]:
     """The configurations of section 8 that some sets allow: each alone but MultiBox, then doubled with MultiBox.
 
     Example:
         >>> sets_of(["rcnn", "doubled", "multibox"])
         [('rcnn',), ('doubled',), ('doubled', 'multibox')]
     """
-    found: list[tuple[str, ...]] = [(name,) for name in PROPOSAL_SETS if name in names and name != "multibox"]
-    if "multibox" in names:
-        found.append(("doubled", "multibox") if "doubled" in names else ("multibox",))
+    given = set(names)
+    found: list[tuple[str, ...]] = [(name,) for name in PROPOSAL_SETS if name in given - {"multibox"}]
+    if "multibox" in given:
+        found.append(("doubled", "multibox") if "doubled" in given else ("multibox",))
     return found
+
+
+def in_words(sets: Sequence[str]) -> str:
+    """The union of some sets, for people.
+
+    Example:
+        >>> in_words(("doubled", "multibox"))
+        'doubled + multibox'
+    """
+    return " + ".join(sets)

@@ -1,8 +1,9 @@
 """The job of `ensemble-eval propose`: what is missing is searched, stored and told of."""
 
+import functools
 import json
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,15 +19,12 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.items import Dataset, Item
 from ensemble_eval.detection.box_files import read_box_file
 from ensemble_eval.detection.multibox import best_boxes, load_multibox
-from ensemble_eval.detection.parts import ImageParts
+from ensemble_eval.detection.parts import ImageParts, RowBuffer
 from ensemble_eval.detection.proposals import (
-    PARTS_FOLDER,
-    PROPOSAL_SETS,
     RECORD_FILE,
-    SCHEMA,
-    UNIT,
     Proposals,
-    proposals_of,
+    parts_of,
+    read_record,
     row_of,
 )
 from ensemble_eval.detection.selective_search import (
@@ -39,53 +37,20 @@ from ensemble_eval.detection.selective_search import (
 )
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
+from ensemble_eval.launch.cpu import usable_processors
 from ensemble_eval.launch.place import Place, deal
 from ensemble_eval.members.ensemble import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.multibox import MultiBox
+from ensemble_eval.settings import FROM_FILE, ProposeSettings
 
 UNREADABLE_FILE = "unreadable.csv"
-# The paper's.
-MULTIBOX_BOXES = 200
 _SETTINGS: Mapping[str, Setting] = {"rcnn": RCNN, "doubled": DOUBLED}
-_SAVE_EVERY_SECONDS, _PART_ROWS = 30.0, 256
+_PART_IMAGES = 256
+
+Method = Callable[[Sequence[Item]], Iterator[tuple[str, Proposals]]]
 # Fixed, so that boxes do not depend on which images share a batch.
 _BATCH_SIZE = 16
-
-
-@dataclass(frozen=True)
-class ProposeSettings:
-    """What `ensemble-eval propose` is given.
-
-    Attributes:
-        out: folder for the proposals.
-        sets: of `PROPOSAL_SETS`, but the one from a file.
-        multibox: a MultiBox that `ensemble-eval train` wrote; needed for that set.
-        multibox_boxes: its boxes for an image.
-        from_file: boxes to be taken over, as CSV or Parquet; see `read_box_file`.
-        workers: processes that search.
-        fresh: whether to discard what an earlier run left in `out`.
-    """
-
-    out: Path
-    sets: tuple[str, ...] = ("rcnn", "doubled", "multibox")
-    multibox: Path | None = None
-    multibox_boxes: int = MULTIBOX_BOXES
-    from_file: Path | None = None
-    workers: int = 1
-    fresh: bool = False
-
-    def __post_init__(self) -> None:
-        known = PROPOSAL_SETS[:-1]
-        if unknown := [name for name in self.sets if name not in known]:
-            raise InputError(f"`sets` has {unknown[0]!r}; choose among {', '.join(known)}")
-        if "multibox" in self.sets and self.multibox is None:
-            raise InputError("the set multibox needs `multibox`, the file of a trained MultiBox")
-        if not self.sets and self.from_file is None:
-            raise InputError("`sets` is empty; name at least one set, or give `from_file`")
-        for name in ("workers", "multibox_boxes"):
-            if getattr(self, name) < 1:
-                raise InputError(f"`{name}` is at least 1, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -131,55 +96,69 @@ def propose(
     Raises:
         InputError: a set cannot be had, or the folder belongs to other settings.
     """
-    names = tuple(name for name in PROPOSAL_SETS if name in settings.sets)
-    if any(name in _SETTINGS for name in names):
-        require_opencv()
-    network = None if settings.multibox is None or "multibox" not in names else load_multibox(settings.multibox)
-    from_file = None if settings.from_file is None else read_box_file(settings.from_file, dataset)
-    names = (*names, "file") if from_file is not None else names
-    key = _key(dataset, settings, names)
-    parts = ImageParts(settings.out / PARTS_FOLDER, key, SCHEMA, UNIT)
+    if settings.fresh and place.world > 1:
+        raise InputError(
+            f"`fresh=True` could remove what another process has just written; remove {settings.out} instead"
+        )
+    methods = _methods(dataset, settings)
+    keys = {name: _key(dataset, settings, name) for name in methods}
+    parts = {name: parts_of(settings.out, name, key) for name, key in keys.items()}
     if settings.fresh:
-        parts.clear()
-        (settings.out / RECORD_FILE).unlink(missing_ok=True)
-    done = parts.open()
-    mine = deal(len(dataset.items), place.world, place.session)[place.rank]
-    items = [dataset.items[index] for index in mine]
-    total, began = len(items) * len(names), time.monotonic()
-    finished = sum((item.id, name) in done for item in items for name in names)
+        _forget(settings.out, parts)
+    mine = [dataset.items[index] for index in deal(len(dataset.items), place.world, place.session)[place.rank]]
+    missing: dict[str, list[Item]] = {}
+    for name, each in parts.items():
+        done = {image for (image,) in each.open()}
+        missing[name] = [item for item in mine if item.id not in done]
+    total, began = len(mine) * len(methods), time.monotonic()
+    finished = total - sum(map(len, missing.values()))
     yield Proposed(finished, total)
-    buffer = _Buffer(parts)
-    try:
-        for name in names:
-            missing = [item for item in items if (item.id, name) not in done]
-            for image, proposals in _search(name, missing, settings, network, from_file):
-                buffer.add(row_of(image, name, proposals))
+    for name, items in missing.items():
+        buffer = RowBuffer(parts[name], _PART_IMAGES)
+        try:
+            for image, proposals in methods[name](items):
+                buffer.add([row_of(image, name, proposals)])
                 finished += 1
                 yield Proposed(finished, total)
-    finally:
-        buffer.write()
-    yield _finish(settings.out, dataset, parts, key, names, time.monotonic() - began)
+        finally:
+            buffer.write()
+    yield _finish(settings.out, dataset, keys, time.monotonic() - began)
 
 
-def _search(
-    name: str,
-    items: Sequence[Item],
-    settings: ProposeSettings,
-    network: MultiBox | None,
-    from_file: Mapping[str, Proposals] | None,
-) -> Iterator[tuple[str, Proposals]]:
-    if name == "file":
-        assert from_file is not None
-        yield from ((item.id, from_file[item.id]) for item in items)
-        return
+def _methods(dataset: Dataset, settings: ProposeSettings) -> dict[str, Method]:
+    """What proposes each of the sets, opened, in the order of `PROPOSAL_SETS`."""
+    methods: dict[str, Method] = {}
+    workers = settings.workers or usable_processors()
+    for name, setting in _SETTINGS.items():
+        if name in settings.sets:
+            require_opencv()
+            methods[name] = functools.partial(_searched, setting=setting, workers=workers)
+    if "multibox" in settings.sets and settings.multibox is not None:
+        network = load_multibox(settings.multibox)
+        methods["multibox"] = functools.partial(_by_network, network=network, most=settings.multibox_boxes)
+    if settings.from_file is not None:
+        by_image = read_box_file(settings.from_file, dataset)
+        methods[FROM_FILE] = lambda items: ((item.id, by_image[item.id]) for item in items)
+    return methods
+
+
+def _forget(out: Path, parts: Mapping[str, ImageParts]) -> None:
+    """Discard some sets; what was finished besides stays."""
+    if (out / RECORD_FILE).is_file():
+        record = read_record(out)
+        record["sets"] = {name: key for name, key in record["sets"].items() if name not in parts}
+        if record["sets"]:
+            _write_record(out, record)
+        else:
+            (out / RECORD_FILE).unlink()
+    for each in parts.values():
+        each.clear()
+
+
+def _searched(items: Sequence[Item], setting: Setting, workers: int) -> Iterator[tuple[str, Proposals]]:
     unreadable: dict[str, str] = {}
-    images = _decoded(items, unreadable)
-    if name in _SETTINGS:
-        for image, found in search_images(images, _SETTINGS[name], settings.workers):
-            yield image, _nothing(found.reason) if isinstance(found, NoProposals) else _unscored(found)
-    else:
-        assert network is not None
-        yield from _boxes_of_network(network, images, settings.multibox_boxes)
+    for image, found in search_images(_decoded(items, unreadable), setting, workers):
+        yield image, _nothing(found.reason) if isinstance(found, NoProposals) else _unscored(found)
     yield from ((image, _nothing(reason)) for image, reason in unreadable.items())
 
 
@@ -192,9 +171,9 @@ def _decoded(items: Sequence[Item], unreadable: dict[str, str]) -> Iterator[tupl
             unreadable[item.id] = str(error)
 
 
-def _boxes_of_network(
-    network: MultiBox, images: Iterator[tuple[str, NDArray[np.uint8]]], most: int
-) -> Iterator[tuple[str, Proposals]]:
+def _by_network(items: Sequence[Item], network: MultiBox, most: int) -> Iterator[tuple[str, Proposals]]:
+    unreadable: dict[str, str] = {}
+    images = _decoded(items, unreadable)
     preprocess = Preprocessing(InputFormat())
     while batch := [each for _, each in zip(range(_BATCH_SIZE), images, strict=False)]:
         pictures = torch.zeros((_BATCH_SIZE, 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8)
@@ -207,6 +186,7 @@ def _boxes_of_network(
             height, width, _ = image.shape
             sides = np.array([width, height, width, height], np.float64)
             yield name, Proposals(boxes.numpy().astype(np.float64) * sides, scores.numpy().astype(np.float64))
+    yield from ((image, _nothing(reason)) for image, reason in unreadable.items())
 
 
 def _unscored(boxes: NDArray[np.float64]) -> Proposals:
@@ -217,35 +197,16 @@ def _nothing(reason: str) -> Proposals:
     return replace(_unscored(np.zeros((0, 4))), reason=reason)
 
 
-class _Buffer:
-    """Collects rows, and writes them as a part when they are many or old."""
-
-    def __init__(self, parts: ImageParts) -> None:
-        self._parts = parts
-        self._rows: list[dict[str, Any]] = []
-        self._opened = time.monotonic()
-
-    def add(self, row: dict[str, Any]) -> None:
-        self._rows.append(row)
-        if len(self._rows) >= _PART_ROWS or time.monotonic() - self._opened > _SAVE_EVERY_SECONDS:
-            self.write()
-
-    def write(self) -> None:
-        rows, self._rows, self._opened = self._rows, [], time.monotonic()
-        self._parts.write(rows)
-
-
-def _key(dataset: Dataset, settings: ProposeSettings, names: Sequence[str]) -> dict[str, Any]:
-    """What proposals depend on."""
-    key: dict[str, Any] = {"dataset": dataset.sha256, "sets": list(names)}
-    for name in names:
-        if name in _SETTINGS:
-            key |= {name: asdict(_SETTINGS[name]), "opencv": _version("opencv-contrib-python-headless")}
-    if "multibox" in names and settings.multibox is not None:
-        key |= {"multibox": sha256_of(settings.multibox), "multibox_boxes": settings.multibox_boxes}
-    if settings.from_file is not None:
-        key["file"] = sha256_of(settings.from_file)
-    return key
+def _key(dataset: Dataset, settings: ProposeSettings, name: str) -> dict[str, Any]:
+    """What the proposals of a set depend on."""
+    key: dict[str, Any] = {"dataset": dataset.sha256}
+    if name in _SETTINGS:
+        return key | asdict(_SETTINGS[name]) | {"opencv": _version("opencv-contrib-python-headless")}
+    if name == FROM_FILE:
+        assert settings.from_file is not None
+        return key | {"file": sha256_of(settings.from_file)}
+    assert settings.multibox is not None
+    return key | {"multibox": sha256_of(settings.multibox), "multibox_boxes": settings.multibox_boxes}
 
 
 def _version(package: str) -> str | None:
@@ -255,19 +216,36 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _finish(
-    out: Path, dataset: Dataset, parts: ImageParts, key: Mapping[str, Any], names: Sequence[str], seconds: float
-) -> Finished:
-    """Write the record and the list of what has no proposals, once nothing is missing."""
-    rows = parts.read().to_pylist()
-    counts = {name: [len(proposals_of(row).boxes) for row in rows if row["proposals"] == name] for name in names}
-    means = {name: float(np.mean(of_set)) if of_set else 0.0 for name, of_set in counts.items()}
-    failed = tuple((row["image"], row["proposals"], row["reason"]) for row in rows if row["reason"] is not None)
-    complete = len(rows) == len(dataset.items) * len(names)
+def _finish(out: Path, dataset: Dataset, keys: Mapping[str, Mapping[str, Any]], seconds: float) -> Finished:
+    """Write the record and the list of what has no proposals, once nothing is missing of these sets."""
+    every = {**_finished_before(out, dataset), **keys}
+    rows = {name: parts_of(out, name, key).read().to_pylist() for name, key in every.items()}
+    means = {
+        name: float(np.mean([len(row["boxes"]) / 4 for row in of_set] or [0])) for name, of_set in rows.items()
+    }
+    failed = tuple(
+        (row["image"], name, row["reason"])
+        for name, of_set in rows.items()
+        for row in of_set
+        if row["reason"] is not None
+    )
+    complete = all(len(rows[name]) == len(dataset.items) for name in keys)
     if complete:
         text = csv_text(["image", "proposals", "reason"], failed)
         write_atomically(out / UNREADABLE_FILE, text.encode())
-        record = {"key": dict(key), "sets": list(names), "images": len(dataset.items), "boxes": means}
+        record = {"dataset": dataset.sha256, "images": len(dataset.items), "sets": every, "boxes": means}
         record |= {"seconds": round(seconds, 1), "torch": torch.__version__}
-        write_atomically(out / RECORD_FILE, (json.dumps(record, indent=2) + "\n").encode())
+        _write_record(out, record)
     return Finished(complete, means, failed)
+
+
+def _write_record(out: Path, record: Mapping[str, Any]) -> None:
+    write_atomically(out / RECORD_FILE, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _finished_before(out: Path, dataset: Dataset) -> Mapping[str, Mapping[str, Any]]:
+    """Sets of the same images that earlier commands finished, with what they depend on."""
+    if not (out / RECORD_FILE).is_file():
+        return {}
+    record = read_record(out)
+    return record["sets"] if record["dataset"] == dataset.sha256 else {}

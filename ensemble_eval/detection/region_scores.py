@@ -1,7 +1,10 @@
 """Regions through the engine of classification: an image's regions are its crops, some of them at a time."""
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,116 +15,177 @@ from ensemble_eval.crops.schemes import CROP_SIZE, CropPlan, View
 from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.detection.regions import warp_regions
+from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
-from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.evaluation.loaders import map_ahead
+from ensemble_eval.evaluation.prefetch import pillow_silenced, pixel_bytes
 
 # 19 MiB of pixels: an image of thousands of regions is never warped at once.
 CHUNK_REGIONS = 128
 _REGION_BYTES = 3 * CROP_SIZE * CROP_SIZE
+# Warped chunks that may wait for the members, and for each loader.
+_CHUNKS_AHEAD, _CHUNKS_AHEAD_PER_LOADER, _BYTES_AHEAD = 16, 2, 1 << 29
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Some of an image's regions.
+class RegionScores:
+    """What the members say of an image's regions.
+
+    Attributes:
+        first_model: float32 [regions, classes], softmax of the first member.
+        mean_softmax: float64 [regions, classes], the mean over all members.
+        margins: float32 [regions, classes] of SVMs; None where there are none.
+    """
+
+    first_model: NDArray[np.float32]
+    mean_softmax: NDArray[np.float64]
+    margins: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class ImageRegions:
+    """The regions of an image.
 
     Attributes:
         position: of the image in the data set; it decides which rows of a batch the regions may take.
         item: the image.
-        first: index of the first region among the image's.
         boxes: float64 [regions, 4].
     """
 
     position: int
     item: Item
-    first: int
     boxes: Boxes
 
 
 @dataclass(frozen=True)
-class ChunkScores:
-    """What the members say of a chunk.
-
-    Attributes:
-        image: its id.
-        first: index of the first region among the image's.
-        first_model: float32 [regions, classes], softmax of the first member.
-        mean_softmax: float64 [regions, classes], the mean over all members.
-        margins: float32 [regions, classes] of the SVMs; None where there are none.
-    """
-
-    image: str
+class _Chunk:
+    of: ImageRegions
     first: int
-    first_model: NDArray[np.float32]
-    mean_softmax: NDArray[np.float64]
-    margins: NDArray[np.float32] | None = None
+
+    @property
+    def boxes(self) -> Boxes:
+        return self.of.boxes[self.first : self.first + CHUNK_REGIONS]
 
 
-def chunks_of(position: int, item: Item, boxes: Boxes) -> Iterator[Chunk]:
-    """An image's regions in their order, some at a time."""
-    for first in range(0, len(boxes), CHUNK_REGIONS):
-        yield Chunk(position, item, first, boxes[first : first + CHUNK_REGIONS])
+@dataclass(frozen=True)
+class _ReadyChunk(ReadyImage):
+    """Some regions of an image, warped; `chunk` says which."""
+
+    chunk: _Chunk
 
 
-def warp_chunk(chunk: Chunk) -> ReadyImage | UnreadableImage:
-    """Decode an image and warp some of its regions, ready for the engine; its label is the first of them."""
-    try:
-        image = pixels.decode(chunk.item.read())
-    except UnreadableImageError as error:
-        return UnreadableImage(chunk.item.id, str(error))
-    warped = warp_regions(image, chunk.boxes).permute(0, 2, 3, 1).contiguous()
-    source = CropSource(_plan(len(warped)), warped.view(-1), _places(len(warped)))
-    return ReadyImage(chunk.position, chunk.item.id, chunk.first, source)
+@dataclass(frozen=True)
+class _ScoredChunk:
+    chunk: _Chunk
+    scores: RegionScores
 
 
-def _plan(regions: int) -> CropPlan:
-    """A plan whose crops are the regions, each a whole view that lies ready."""
-    return CropPlan(_views(regions), {regions: (1,) * regions}, tuple(range(regions)))
-
-
-def _views(regions: int) -> tuple[View, ...]:
-    return tuple(View(CROP_SIZE, index, 0, CROP_SIZE, mirrored=False) for index in range(regions))
-
-
-def _places(regions: int) -> dict[int | View, Region]:
-    views = _views(regions)
-    return {view: Region(index * _REGION_BYTES, CROP_SIZE, CROP_SIZE) for index, view in enumerate(views)}
-
-
-class ScoredChunk(PooledImage[ChunkScores]):
+class PooledRegions(PooledImage[_ScoredChunk]):
     """A chunk in the engine's pool.
 
     Args:
-        image: of `warp_chunk`.
+        image: warped.
         members: how many.
         classes: of the members.
         with_svm: whether SVMs follow the members.
     """
 
-    def __init__(self, image: ReadyImage, members: int, classes: int, *, with_svm: bool = False) -> None:
+    def __init__(self, image: ReadyImage, members: int, classes: int, *, with_svm: bool) -> None:
         super().__init__(image, members + with_svm)
+        shape = (len(image.source.plan.views), classes)
         self._members = members
-        regions = len(image.source.plan.views)
-        self._first_model = np.empty((regions, classes), np.float32)
-        self._mean_softmax = np.empty((regions, classes), np.float64)
-        self._margins = np.empty((regions, classes), np.float32) if with_svm else None
-        self._left = regions
+        self._first_model = np.empty(shape, np.float32)
+        self._mean_softmax = np.empty(shape, np.float64)
+        self._margins = np.empty(shape, np.float32) if with_svm else None
+        self._left = len(image.source.plan.views)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """See `PooledImage`; all members run together, in their order."""
-        assert members[0] == 0
+        """See `PooledImage`; all members run together, in their order, and the SVMs after them."""
+        del members
         self._first_model[view] = probabilities[0]
         self._mean_softmax[view] = probabilities[: self._members].astype(np.float64).mean(axis=0)
         if self._margins is not None:
             self._margins[view] = probabilities[-1]
         self._left -= 1
 
-    def result(self) -> ChunkScores | None:
+    def result(self) -> _ScoredChunk | None:
         """See `PooledImage`."""
         if self._left:
             return None
-        return ChunkScores(self.image.id, self.image.label, self._first_model, self._mean_softmax, self._margins)
+        assert isinstance(self.image, _ReadyChunk)
+        return _ScoredChunk(self.image.chunk, RegionScores(self._first_model, self._mean_softmax, self._margins))
 
 
-def pixel_bytes(image: ReadyImage | UnreadableImage) -> int:
-    """Memory that a warped chunk takes."""
-    return image.source.pixels.nbytes if isinstance(image, ReadyImage) else 0
+RegionsEngine = Engine[_ScoredChunk]
+
+
+def score_regions(
+    images: Sequence[ImageRegions], engine: RegionsEngine, classes: int, *, with_svm: bool, loaders: int
+) -> Generator[tuple[str, RegionScores], None, None]:
+    """Images as their last region comes back: id, and the scores of its regions in their order.
+
+    Args:
+        images: with their regions.
+        engine: whose pool makes `PooledRegions`.
+        classes: of the members.
+        with_svm: whether SVMs follow the members.
+        loaders: threads that warp regions while the members run.
+
+    Raises:
+        InputError: an image cannot be read, or a member fails.
+    """
+    for each in images:
+        if not len(each.boxes):
+            yield each.item.id, _joined([], classes, with_svm=with_svm)
+    warped = map_ahead(
+        _warped,
+        _chunks(images),
+        threads=loaders,
+        ahead=max(_CHUNKS_AHEAD, _CHUNKS_AHEAD_PER_LOADER * loaders),
+        ahead_bytes=_BYTES_AHEAD,
+        bytes_of=pixel_bytes,
+    )
+    arrived = defaultdict[str, list[_ScoredChunk]](list)
+    with pillow_silenced(), contextlib.closing(warped):
+        for result in engine.run(warped):
+            if isinstance(result, UnreadableImage):
+                raise InputError(f"{result.id} was proposed on and now {result.reason}; restore the image")
+            of = result.chunk.of
+            arrived[of.item.id].append(result)
+            if sum(len(each.chunk.boxes) for each in arrived[of.item.id]) == len(of.boxes):
+                chunks = sorted(arrived.pop(of.item.id), key=lambda each: each.chunk.first)
+                yield of.item.id, _joined([each.scores for each in chunks], classes, with_svm=with_svm)
+
+
+def _chunks(images: Iterable[ImageRegions]) -> Iterator[_Chunk]:
+    for each in images:
+        for first in range(0, len(each.boxes), CHUNK_REGIONS):
+            yield _Chunk(each, first)
+
+
+def _warped(chunk: _Chunk) -> ReadyImage | UnreadableImage:
+    item = chunk.of.item
+    try:
+        image = pixels.decode(item.read())
+    except UnreadableImageError as error:
+        return UnreadableImage(item.id, str(error))
+    regions = warp_regions(image, chunk.boxes).permute(0, 2, 3, 1).contiguous()
+    # Each region is a whole view that lies ready.
+    views = tuple(View(CROP_SIZE, index, 0, CROP_SIZE, mirrored=False) for index in range(len(regions)))
+    plan = CropPlan(views, {len(views): (1,) * len(views)}, tuple(range(len(views))))
+    places: dict[int | View, Region] = {
+        view: Region(index * _REGION_BYTES, CROP_SIZE, CROP_SIZE) for index, view in enumerate(views)
+    }
+    return _ReadyChunk(chunk.of.position, item.id, item.label, CropSource(plan, regions.view(-1), places), chunk)
+
+
+def _joined(chunks: Sequence[RegionScores], classes: int, *, with_svm: bool) -> RegionScores:
+    def rows(part: Callable[[RegionScores], Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
+        return np.concatenate([np.empty((0, classes), dtype), *map(part, chunks)])
+
+    return RegionScores(
+        rows(lambda each: each.first_model, np.float32),
+        rows(lambda each: each.mean_softmax, np.float64),
+        rows(lambda each: each.margins, np.float32) if with_svm else None,
+    )

@@ -11,12 +11,29 @@ from torch import Tensor
 from ensemble_eval.crops.pixels import resize
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.boxes import Boxes
+from ensemble_eval.errors import InputError
+from ensemble_eval.members.ensemble import Ensemble
 
 CONTEXT_PIXELS = 16
 NO_OBJECT = "no object"
 """The last class of every region classifier."""
 
 _MEAN_RGB = (124, 116, 104)
+
+
+def object_classes(ensemble: Ensemble) -> tuple[str, ...]:
+    """The classes of objects that region classifiers know.
+
+    Raises:
+        InputError: their last class is not that of no object.
+    """
+    names = ensemble.classes.names
+    if names is None or names[-1] != NO_OBJECT:
+        raise InputError(
+            f"the last class of {ensemble.name} must be {NO_OBJECT!r}; train region classifiers with "
+            "`ensemble-eval train` and a recipe with the table [regions]"
+        )
+    return names[:-1]
 
 
 def widened(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:

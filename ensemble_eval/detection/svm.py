@@ -1,18 +1,16 @@
 """The classifiers of R-CNN: one linear SVM a class on a member's last pooling (R-CNN, section 2.3)."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from ensemble_eval.backends.full_float32 import full_float32
-from ensemble_eval.errors import InputError, first_line
-from ensemble_eval.files import sha256_of, write_atomically
+from ensemble_eval.detection.described_tensors import read_described, write_described
+from ensemble_eval.detection.regions import object_classes
+from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.loading import load_member
@@ -20,7 +18,7 @@ from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.googlenet import GoogLeNet
 
-_METADATA_KEY = "ensemble_eval_svm"
+_KIND = "svm"
 _LAST_STAGE = "inception5b"
 
 
@@ -44,6 +42,9 @@ class RegionSvm:
 class Features:
     """A member up to its last pooling.
 
+    Attributes:
+        count: of the features.
+
     Args:
         member: of the registry, with weights in a file.
         num_outputs: of its network.
@@ -60,6 +61,8 @@ class Features:
         if not isinstance(network, GoogLeNet):
             raise InputError(f"member {member.name} is {member.arch}, and SVMs need the features of a GoogLeNet")
         self._network: nn.Module = fold_batch_norm(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+        self.count: int = network.fc.in_features
+        self._device = device
         self._preprocess = SharedPreprocessing(member.input, device)
 
     @torch.inference_mode()
@@ -68,30 +71,37 @@ class Features:
         network = self._network
         assert isinstance(network, GoogLeNet)
         with full_float32():
-            [maps] = network.feature_maps(self._preprocess(crops), [_LAST_STAGE])
+            [maps] = network.feature_maps(self._preprocess(crops.to(self._device)), [_LAST_STAGE])
             pooled: Tensor = network.avgpool(maps)
         return pooled.flatten(1)
+
+
+def require_fits(svm: RegionSvm, ensemble: Ensemble) -> None:
+    """Refuse SVMs on the features of another member than an ensemble's first, or of other classes.
+
+    Raises:
+        InputError: they are.
+    """
+    first = ensemble.members[0]
+    if svm.class_names != object_classes(ensemble) or svm.member != member_sha256(first):
+        raise InputError(
+            f"the SVMs are of another member or of other classes than {first.name} of {ensemble.name}; train them "
+            "with `ensemble-eval detect-svm`"
+        )
 
 
 def svm_predict(svm: RegionSvm, ensemble: Ensemble, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Class scores by SVM, through the seam of the members: margins float32 [B, classes + 1], 0 for no object.
 
     Args:
-        svm: of the ensemble's first member.
+        svm: of the ensemble's first member; see `require_fits`.
         ensemble: region classifiers.
         device: where it runs.
 
     Raises:
-        InputError: the SVMs are of another member or of other classes.
+        InputError: the member is no GoogLeNet of ours, or its weights cannot be used.
     """
-    names = ensemble.classes.names or ()
-    first = ensemble.members[0]
-    if svm.class_names != names[:-1] or svm.member != member_sha256(first):
-        raise InputError(
-            f"the SVMs are of another member or of other classes than {first.name} of {ensemble.name}; train them "
-            "with `ensemble-eval detect-svm`"
-        )
-    features = Features(first, ensemble.classes.count, device)
+    features = Features(ensemble.members[0], ensemble.classes.count, device)
     weights, biases = svm.weights.to(device), svm.biases.to(device)
 
     def predict(crops: Tensor) -> Tensor:
@@ -107,10 +117,8 @@ def save_svm(path: Path, svm: RegionSvm) -> str:
     Raises:
         InputError: the folder or disk does not take the file.
     """
-    description = {"member": svm.member, "classes": list(svm.class_names)}
-    tensors = {"weights": svm.weights.contiguous(), "biases": svm.biases.contiguous()}
-    write_atomically(path, save(tensors, metadata={_METADATA_KEY: json.dumps(description)}))
-    return sha256_of(path)
+    tensors = {"weights": svm.weights, "biases": svm.biases}
+    return write_described(path, tensors, _KIND, {"member": svm.member, "classes": list(svm.class_names)})
 
 
 def load_svm(path: Path) -> RegionSvm:
@@ -119,25 +127,16 @@ def load_svm(path: Path) -> RegionSvm:
     Raises:
         InputError: the file is missing, damaged, or holds no SVMs.
     """
+    found = read_described(path, _KIND, "the SVMs")
     try:
-        with safe_open(path, framework="pt") as file:
-            description = (file.metadata() or {}).get(_METADATA_KEY)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"the SVMs {path} cannot be read ({first_line(error)}); check the path") from error
-    try:
-        said = json.loads(description or "")
-        classes = tuple(map(str, said["classes"]))
-        svm = RegionSvm(tensors["weights"].float(), tensors["biases"].float(), str(said["member"]), classes)
-    except (ValueError, KeyError, TypeError) as error:
+        tensors, description = found or ({}, {})
+        classes = tuple(map(str, description["classes"]))
+        member = str(description["member"])
+        svm = RegionSvm(tensors["weights"].float(), tensors["biases"].float(), member, classes)
+    except (KeyError, TypeError) as error:
         raise InputError(f"{path} holds no SVMs; `ensemble-eval detect-svm` writes them") from error
     if svm.weights.ndim != 2 or not len(svm.weights) == len(svm.biases) == len(classes):
         raise InputError(f"{path} is damaged: its SVMs do not fit its {len(classes)} classes; train them again")
     if not all(bool(each.isfinite().all()) for each in (svm.weights, svm.biases)):
         raise InputError(f"{path} is damaged: it holds NaN or infinity; train the SVMs again")
     return svm
-
-
-def names_of(ensemble: Ensemble) -> Sequence[str]:
-    """The classes of objects that an ensemble of region classifiers knows."""
-    return (ensemble.classes.names or ())[:-1]

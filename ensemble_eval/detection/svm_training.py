@@ -1,21 +1,23 @@
 """Training the SVMs of R-CNN: objects against regions that overlap none of their class, with hard negatives."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.boxes import Boxes, Objects
-from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.items import Dataset, Item
 from ensemble_eval.detection.deciding import all_regions
 from ensemble_eval.detection.proposals import Proposals
-from ensemble_eval.detection.regions import warp_regions
-from ensemble_eval.detection.svm import Features, RegionSvm, names_of
+from ensemble_eval.detection.regions import object_classes, warp_regions
+from ensemble_eval.detection.svm import Features, RegionSvm
 from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.launch.devices import choose_device
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.scoring.average_precision import overlaps
@@ -53,7 +55,7 @@ def train_svm(
     *,
     regions_per_image: int = 64,
     seed: int = 0,
-    device: torch.device = torch.device("cpu"),  # noqa: B008 (it is a value)
+    device: str = "auto",
 ) -> Generator[FeaturesTaken | RegionSvm, None, None]:
     """Train one SVM for each class, on features of the ensemble's first member.
 
@@ -64,33 +66,44 @@ def train_svm(
         proposals: by image, then by set.
         regions_per_image: proposals of an image that may be negatives, drawn with `seed`.
         seed: of the draws.
-        device: where features are computed.
+        device: where features are computed: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Yields:
+        How far the features are, and then the SVMs.
 
     Raises:
         InputError: scikit-learn is missing, an image cannot be read, or a class has no object.
     """
-    try:
-        from sklearn.svm import LinearSVC
-    except ImportError as error:
-        raise InputError("SVMs need scikit-learn; pip install 'ensemble-eval[detection]'") from error
-    names = names_of(ensemble)
-    features = Features(ensemble.members[0], ensemble.classes.count, device)
+    _require_scikit_learn()
+    names = object_classes(ensemble)
+    features = Features(ensemble.members[0], ensemble.classes.count, choose_device(device))
     taken = []
     for number, item in enumerate(dataset.items):
         rng = np.random.default_rng((seed, number))
-        try:
-            image = pixels.decode(item.read())
-        except UnreadableImageError as error:
-            raise InputError(f"{item.id} {error}; leave it out of what is learnt from") from error
         boxes = _some(all_regions(proposals[item.id]), regions_per_image, rng)
-        taken.append(_of_image(image, objects[item.id], boxes, features, len(names)))
+        taken.append(_of_image(item, objects[item.id], boxes, features, len(names)))
         yield FeaturesTaken(number + 1, len(dataset.items))
-    everything = _Regions(
+    regions = _Regions(
         np.concatenate([each.features for each in taken]),
         np.concatenate([each.overlaps for each in taken]),
         np.concatenate([each.is_object for each in taken]),
     )
-    scale = _MEAN_LENGTH / float(np.linalg.norm(everything.features, axis=1).mean())
+    weights, biases = _fit_all(regions, names, seed)
+    yield RegionSvm(weights, biases, member_sha256(ensemble.members[0]), names)
+
+
+def _require_scikit_learn() -> None:
+    try:
+        import sklearn  # noqa: F401 (only whether it is there)
+    except ImportError as error:
+        raise InputError("SVMs need scikit-learn; pip install 'ensemble-eval[detection]'") from error
+
+
+def _fit_all(regions: _Regions, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
+    """Weights float32 [classes, features] and biases float32 [classes]."""
+    from sklearn.svm import LinearSVC
+
+    scale = _MEAN_LENGTH / float(np.linalg.norm(regions.features, axis=1).mean())
     weights, biases = [], []
     for index, name in enumerate(names):
         svm = LinearSVC(
@@ -101,23 +114,22 @@ def train_svm(
             max_iter=10_000,
             random_state=seed,
         )
-        _fit(svm, everything, scale, index, name, np.random.default_rng((seed, index, 1)))
+        _fit(svm, regions, scale, index, name, np.random.default_rng((seed, index, 1)))
         weights.append(svm.coef_[0] * scale)
         biases.append(float(svm.intercept_[0]))
-    yield RegionSvm(
-        torch.tensor(np.stack(weights), dtype=torch.float32),
-        torch.tensor(biases, dtype=torch.float32),
-        member_sha256(ensemble.members[0]),
-        tuple(names),
-    )
+    return torch.tensor(np.stack(weights), dtype=torch.float32), torch.tensor(biases, dtype=torch.float32)
 
 
 def _some(boxes: Boxes, most: int, rng: np.random.Generator) -> Boxes:
     return boxes[np.sort(rng.permutation(len(boxes))[:most])]
 
 
-def _of_image(image: torch.Tensor, shown: Objects, boxes: Boxes, features: Features, classes: int) -> _Regions:
+def _of_image(item: Item, shown: Objects, boxes: Boxes, features: Features, classes: int) -> _Regions:
     """The image's objects, then its proposals."""
+    try:
+        image = pixels.decode(item.read())
+    except UnreadableImageError as error:
+        raise InputError(f"{item.id} {error}; leave it out of what is learnt from") from error
     known = shown.boxes[~shown.ignored]
     every = np.concatenate([known, boxes])
     found = [
@@ -130,8 +142,7 @@ def _of_image(image: torch.Tensor, shown: Objects, boxes: Boxes, features: Featu
         by_class[:, index] = np.maximum(by_class[:, index], overlaps(every, box[None])[:, 0])
     is_object = np.zeros((len(every), classes), bool)
     is_object[np.arange(len(known)), shown.classes[~shown.ignored]] = True
-    width = features(torch.zeros(1, 3, 224, 224, dtype=torch.uint8)).shape[1]
-    joined = np.concatenate(found) if found else np.zeros((0, width), np.float32)
+    joined = np.concatenate([np.empty((0, features.count), np.float32), *found])
     return _Regions(joined, by_class, is_object)
 
 

@@ -4,14 +4,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ensemble_eval.detection.deciding import Configuration
 from ensemble_eval.detection.evaluating import RESAMPLES, DetectionRow
 from ensemble_eval.paper.published import TABLE_4, TABLE_5
 from ensemble_eval.reports.tables import Column, Table, Value
 
-_COLUMNS = (
+_CONFIGURATION = (
     Column("proposals", "proposals"),
     Column("models", "models", "count"),
     Column("scores", "scores"),
+)
+_COLUMNS = (
+    *_CONFIGURATION,
     Column("proposals_per_image", "proposals an image", "number"),
     Column("coverage", "coverage", "percent"),
     Column("map", "mAP", "percent"),
@@ -21,9 +25,7 @@ _COLUMNS = (
     Column("passes", "passes", "count"),
 )
 _RULES = (
-    Column("proposals", "proposals"),
-    Column("models", "models", "count"),
-    Column("scores", "scores"),
+    *_CONFIGURATION,
     Column("ilsvrc", "ILSVRC", "percent"),
     Column("voc", "VOC", "percent"),
     Column("coco_50", "COCO at 0.5", "percent"),
@@ -39,9 +41,7 @@ def detection_table(rows: Sequence[DetectionRow]) -> Table:
         _COLUMNS,
         tuple(
             (
-                each.configuration.proposals,
-                each.configuration.models,
-                each.configuration.classifier,
+                *_cells(each.configuration),
                 each.proposals_per_image,
                 each.coverage_percent,
                 each.map_percent,
@@ -65,9 +65,7 @@ def rules_table(rows: Sequence[DetectionRow]) -> Table:
     """Mean average precision by the rules of ILSVRC, VOC and COCO."""
     cells = tuple(
         (
-            each.configuration.proposals,
-            each.configuration.models,
-            each.configuration.classifier,
+            *_cells(each.configuration),
             each.map_percent,
             each.voc_percent,
             each.coco_50_percent,
@@ -80,11 +78,8 @@ def rules_table(rows: Sequence[DetectionRow]) -> Table:
 
 def class_table(rows: Sequence[DetectionRow], names: Sequence[str]) -> Table:
     """Average precision by class, a column for every configuration."""
-    names_of_rows = [
-        (each.configuration.proposals, str(each.configuration.models), each.configuration.classifier)
-        for each in rows
-    ]
-    columns = [Column("_".join(words).replace(" ", ""), ", ".join(words), "percent") for words in names_of_rows]
+    words = [[str(cell) for cell in _cells(each.configuration)] for each in rows]
+    columns = [Column("_".join(each).replace(" ", ""), ", ".join(each), "percent") for each in words]
     cells = tuple(
         (name, *(None if np.isnan(value) else float(value) for value in values))
         for name, values in zip(names, np.stack([each.by_class_percent for each in rows], axis=1), strict=True)
@@ -152,3 +147,7 @@ def published_tables(rows: Sequence[DetectionRow], data: str) -> list[Table]:
             ),
         ),
     ]
+
+
+def _cells(configuration: Configuration) -> tuple[str, int, str]:
+    return configuration.proposals, configuration.models, configuration.classifier

@@ -10,7 +10,7 @@ from typing import Any
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.boxes import Objects, coco_ids, read_boxes
 from ensemble_eval.detection.deciding import detections_of
-from ensemble_eval.detection.detecting import Detection
+from ensemble_eval.detection.detecting import TABLE_FILE, Detection
 from ensemble_eval.detection.drawing import draw_detections
 from ensemble_eval.detection.evaluating import DetectionRow, detection_rows
 from ensemble_eval.detection.files import coco_results, ilsvrc_submission, rows_of
@@ -21,7 +21,7 @@ from ensemble_eval.reports.latex import table_latex
 from ensemble_eval.reports.markdown import table_markdown
 from ensemble_eval.reports.table_csv import table_csv
 
-RECORD_FILE, TABLE_FILE = "detect.json", "detection.csv"
+RECORD_FILE = "detect.json"
 DRAWINGS_FOLDER = "pictures"
 _LATEX_COLUMNS = (
     "proposals",
@@ -78,7 +78,9 @@ def write_results(
     pictures = []
     for row in rows_of(stored, best):
         if row["image"] in draw:
-            pictures.append(out / DRAWINGS_FOLDER / f"{row['image'].replace('/', '_')}.png")
+            # With its place, because two ids may differ in their slashes alone.
+            name = f"{images.index(row['image']):06}_{row['image'].replace('/', '_')}.png"
+            pictures.append(out / DRAWINGS_FOLDER / name)
             drawn = _drawn(known[row["image"]].read(), row, objects[row["image"]], job.class_names)
             write_atomically(pictures[-1], drawn)
     table = detection_table(rows)

@@ -42,17 +42,18 @@ def load_images(
     def load(item: tuple[int, Item]) -> ReadyImage | UnreadableImage:
         return load_image(*item, scheme, bicubic=bicubic, pinned=pinned)
 
-    loaded = map_ahead(load, items, threads=workers, ahead=ahead, ahead_bytes=ahead_bytes, bytes_of=_pixel_bytes)
-    with _pillow_silenced(), contextlib.closing(loaded):
+    loaded = map_ahead(load, items, threads=workers, ahead=ahead, ahead_bytes=ahead_bytes, bytes_of=pixel_bytes)
+    with pillow_silenced(), contextlib.closing(loaded):
         yield from loaded
 
 
-def _pixel_bytes(image: ReadyImage | UnreadableImage) -> int:
+def pixel_bytes(image: ReadyImage | UnreadableImage) -> int:
+    """Memory that the pixels of a loaded image take."""
     return image.source.pixels.nbytes if isinstance(image, ReadyImage) else 0
 
 
 @contextlib.contextmanager
-def _pillow_silenced() -> Iterator[None]:
+def pillow_silenced() -> Iterator[None]:
     """Ignore Pillow's warnings of odd metadata and sizes in the block: what matters of it is checked on decoding.
 
     The filter belongs to the process, not to the worker that decodes. Its pattern has a number of its own, so

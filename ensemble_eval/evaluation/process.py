@@ -2,16 +2,18 @@
 
 import contextlib
 import math
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ensemble_eval.backends.choice import default_batch_size
 from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
+from ensemble_eval.engine.forward import Forward
 from ensemble_eval.engine.in_full import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
+from ensemble_eval.engine.predict import Predict
 from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.evaluation.events import Step
 from ensemble_eval.evaluation.opening import Inputs
@@ -48,10 +50,15 @@ def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine
         return ScoredImage(image, members, num_classes, with_crop_ranks=settings.surface)
 
     batch_size = settings.batch_size or default_batch_size(inputs.device)
-    forward = None
-    if inputs.device.type == "cuda" and inputs.backend == "torch":
-        forward = CapturedForward(inputs.members, stop.check, CudaGraphs(inputs.device))
+    forward = forward_of(inputs.members, inputs, stop)
     return Engine(inputs.members, pool_image, inputs.device, batch_size, stop.check, forward=forward)
+
+
+def forward_of(members: Mapping[str, Predict], inputs: Inputs, stop: StopRequests) -> Forward | None:
+    """How the members of a batch run: on CUDA as one captured graph, elsewhere as is the engine's default."""
+    if inputs.device.type == "cuda" and inputs.backend == "torch":
+        return CapturedForward(members, stop.check, CudaGraphs(inputs.device))
+    return None
 
 
 def results_of(

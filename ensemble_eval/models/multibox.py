@@ -61,7 +61,7 @@ class MultiBox(nn.Module):
         )
         for head in self.heads:
             _initialise(head)
-        self.register_buffer("priors", _priors(shapes))
+        self.register_buffer("priors", priors_of(shapes))
 
     def forward(self, x: Tensor) -> MultiBoxOutputs:
         """See the class."""
@@ -111,8 +111,8 @@ def _channels(width: float) -> dict[str, int]:
     }
 
 
-def _priors(shapes: Sequence[Sequence[tuple[float, float]]]) -> Tensor:
-    """Map by map, row by row, cell by cell, shape by shape, as the outputs are."""
+def priors_of(shapes: Sequence[Sequence[tuple[float, float]]]) -> Tensor:
+    """The priors of `MultiBox`, float32 [priors, 4], in the order of its outputs: by map, row, cell and shape."""
     rows = [
         ((column + 0.5) / cells, (row + 0.5) / cells, width, height)
         for cells, of_map in zip(MAPS.values(), shapes, strict=True)

@@ -61,21 +61,21 @@ COCO = tuple(Rule("coco", round(0.5 + 0.05 * step, 2), "101", 100) for step in r
 
 @dataclass(frozen=True)
 class Matches:
-    """The detections that count, best scores first, each a hit or not.
+    """The detections that count, class by class, each with the best scores first, and each a hit or not.
 
     What becomes of an image's detections depends on no other image. So precision for any choice of images, such as
     a resample of them, follows from here.
 
     Attributes:
         images: int64 [detections].
-        classes: int64 [detections].
         hits: bool [detections].
+        ends: int64 [classes], where each class's detections end.
         objects: int64 [images, classes], those that are to be found.
     """
 
     images: NDArray[np.int64]
-    classes: NDArray[np.int64]
     hits: NDArray[np.bool_]
+    ends: NDArray[np.int64]
     objects: NDArray[np.int64]
 
 
@@ -98,12 +98,13 @@ def match(images: Iterable[tuple[Objects, Detections]], num_classes: int, rule: 
             hits, scores = _match_class(shown, detections, int(class_index), rule)
             found.append((np.full(len(hits), class_index), scores, hits, number))
     if not found:
-        nothing = np.zeros(0, np.int64)
-        return Matches(nothing, nothing, nothing.astype(bool), _stacked(objects, num_classes))
+        none, ends = np.zeros(0, np.int64), np.zeros(num_classes, np.int64)
+        return Matches(none, none.astype(bool), ends, _stacked(objects, num_classes))
     classes, scores, hits = (np.concatenate([each[column] for each in found]) for column in range(3))
     numbers = np.concatenate([np.full(len(each[0]), each[3]) for each in found])
-    order = np.argsort(-scores, kind="stable")
-    return Matches(numbers[order], classes[order], hits[order].astype(bool), _stacked(objects, num_classes))
+    order = np.lexsort((-scores, classes))
+    ends = np.cumsum(np.bincount(classes, minlength=num_classes))
+    return Matches(numbers[order], hits[order].astype(bool), ends, _stacked(objects, num_classes))
 
 
 def average_precisions(
@@ -122,7 +123,7 @@ def average_precisions(
     area = _exact_area if rule.area == "exact" else _area_at_101_recalls
     precisions = np.full(len(to_find), np.nan)
     for class_index in np.flatnonzero(to_find):
-        of_class = matches.classes == class_index
+        of_class = slice(matches.ends[class_index - 1] if class_index else 0, matches.ends[class_index])
         counts = weights[matches.images[of_class]]
         hits = np.cumsum(np.where(matches.hits[of_class], counts, 0))
         all_found = np.cumsum(counts)

@@ -92,7 +92,7 @@ class _Run:
             started = time.perf_counter()
             data, site = self._prepare()
             if self._recipe.data.cache_decoded:
-                images = len(data.train.items) + len(data.val.items)
+                images = len(self._train_set.items) + len(self._val_set.items)
                 yield ImagesDecoded(images, time.perf_counter() - started)
             for plan in waiting:
                 yield from self._train_member(self._task(plan, data, site), classes)

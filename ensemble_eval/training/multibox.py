@@ -50,22 +50,26 @@ def multibox_loss(
     over the priors that stand for an object; both are divided by the number of these.
 
     Args:
-        outputs: of the network.
-        priors: float [priors, 4].
-        objects: for each image float [objects, 4], as fractions of the image.
+        outputs: of the network, on any device.
+        priors: float [priors, 4], on the CPU.
+        objects: for each image float [objects, 4], as fractions of the image, on the CPU: so nothing waits for a
+            device.
         location_weight: alpha in the paper.
     """
-    matched = torch.stack([match(priors.cpu(), each.cpu()) for each in objects]).to(outputs.logits.device)
+    matched = torch.stack([match(priors, each) for each in objects])
     is_object = matched != NOTHING
-    confidence = nn.functional.binary_cross_entropy_with_logits(
-        outputs.logits, is_object.to(outputs.logits.dtype), reduction="sum"
+    targets = torch.cat(
+        [
+            offsets_of(each[row[row != NOTHING]], priors[row != NOTHING])
+            for each, row in zip(objects, matched, strict=True)
+        ]
     )
-    targets = [
-        offsets_of(each.to(priors.device)[row[row != NOTHING]], priors[row != NOTHING])
-        for each, row in zip(objects, matched, strict=True)
-    ]
-    location = 0.5 * (outputs.offsets[is_object] - torch.cat(targets)).square().sum()
-    return (confidence + location_weight * location) / max(int(is_object.sum()), 1)
+    rows, device = is_object.flatten().nonzero()[:, 0], outputs.logits.device
+    wanted = is_object.to(outputs.logits.dtype).to(device, non_blocking=True)
+    confidence = nn.functional.binary_cross_entropy_with_logits(outputs.logits, wanted, reduction="sum")
+    found = outputs.offsets.reshape(-1, 4).index_select(0, rows.to(device, non_blocking=True))
+    location = 0.5 * (found - targets.to(device, non_blocking=True)).square().sum()
+    return (confidence + location_weight * location) / max(len(rows), 1)
 
 
 def cluster_shapes(sides: Tensor, clusters: int, seed: int) -> list[tuple[float, float]]:

@@ -16,7 +16,7 @@ from ensemble_eval.datasets.boxes import Objects, read_boxes
 from ensemble_eval.detection.multibox import best_boxes
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.members.importers.opening import read_weights
-from ensemble_eval.models.multibox import MultiBox
+from ensemble_eval.models.multibox import MultiBox, priors_of
 from ensemble_eval.training import networks
 from ensemble_eval.training.augmentation import Augmentation
 from ensemble_eval.training.images import ImageSource
@@ -96,10 +96,8 @@ class MultiBoxTask(Task):
         assert self.recipe.multibox is not None
         with self._autocast():
             outputs = network(self.normalised(batch.images))
-        # Behind the wrapper of several processes, if there are several.
-        priors = next(each.priors for each in network.modules() if isinstance(each, MultiBox))
         objects = [_known(boxes) for boxes in batch.labels]
-        return multibox_loss(outputs, priors, objects, self.recipe.multibox.location_weight)
+        return multibox_loss(outputs, self._priors, objects, self.recipe.multibox.location_weight)
 
     def judge(self, network: nn.Module) -> ValidationErrors:
         """Objects of the validation pictures that none of the ten best boxes finds, and none of the hundred best.
@@ -134,6 +132,10 @@ class MultiBoxTask(Task):
     def _pictures(self, source: ImageSource, objects: Mapping[str, Objects]) -> WholePictures:
         augmentation = Augmentation(self.plan.sampling, self.recipe.network.crop_size)
         return WholePictures(source, objects, augmentation, self.recipe.network.crop_size, self.plan.seed)
+
+    @cached_property
+    def _priors(self) -> Tensor:
+        return priors_of(self._shapes)
 
     @cached_property
     def _shapes(self) -> list[list[tuple[float, float]]]:

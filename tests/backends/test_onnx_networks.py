@@ -87,6 +87,19 @@ def test_tensors_in_other_files_are_not_read(tmp_path: Path) -> None:
         _ours(Member("a", weights=tmp_path / "a.onnx", input=CLASSIFIER_INPUT), some_crops(1))
 
 
+def test_tensors_of_nodes_in_other_files_are_not_read_either(tmp_path: Path) -> None:
+    model = onnx.load(write_classifier(tmp_path / "a.onnx"))
+    constant = helper.make_node("Constant", [], ["unused"], value=model.graph.initializer[0])
+    tensor = constant.attribute[0].t
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="elsewhere")
+    model.graph.node.insert(0, constant)
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="keep tensors in other files, which are not read; save them in one"):
+        _ours(Member("a", weights=tmp_path / "a.onnx", input=CLASSIFIER_INPUT), some_crops(1))
+
+
 def test_a_member_of_a_run_on_the_backend_torch(tmp_path: Path) -> None:
     member = Member("a", weights=write_classifier(tmp_path / "a.onnx"), input=CLASSIFIER_INPUT)
     images = [("a.png", 0, encoded(picture(300, 260)))]

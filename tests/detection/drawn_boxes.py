@@ -14,15 +14,7 @@ from torch import Tensor
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
-from ensemble_eval.detection.parts import ImageParts
-from ensemble_eval.detection.proposals import (
-    PARTS_FOLDER,
-    RECORD_FILE,
-    SCHEMA,
-    UNIT,
-    Proposals,
-    row_of,
-)
+from ensemble_eval.detection.proposals import RECORD_FILE, Proposals, parts_of, row_of
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.members.ensemble import Ensemble, Member
@@ -96,10 +88,10 @@ def some_proposals(drawn: Drawn, seed: int, near: int = 3, far: int = 4) -> dict
 
 def store_proposals(folder: Path, dataset: Dataset, sets: dict[str, dict[str, Proposals]]) -> Path:
     """As `propose` leaves them."""
-    key = {"dataset": dataset.sha256, "sets": list(sets)}
-    parts = ImageParts(folder / PARTS_FOLDER, key, SCHEMA, UNIT)
-    parts.write([row_of(image, name, each) for name, of_set in sets.items() for image, each in of_set.items()])
-    record = {"key": key, "sets": list(sets), "images": len(dataset.items)}
+    key = {"dataset": dataset.sha256}
+    for name, of_set in sets.items():
+        parts_of(folder, name, key).write([row_of(image, name, each) for image, each in of_set.items()])
+    record = {**key, "sets": dict.fromkeys(sets, key), "images": len(dataset.items)}
     (folder / RECORD_FILE).write_text(json.dumps(record))
     return folder
 

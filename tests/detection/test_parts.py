@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ensemble_eval.detection.parts import ImageParts
+from ensemble_eval.detection.parts import SAVE_EVERY_SECONDS, ImageParts, RowBuffer
 from ensemble_eval.errors import InputError
 
 SCHEMA = pa.schema([("image", pa.string()), ("value", pa.int32())])
@@ -39,6 +39,36 @@ def test_a_part_that_was_cut_short_is_done_again(tmp_path: Path) -> None:
     assert parts.open() == {("a",), ("b",)} - {(image,) for image in lost}
     parts.write(_rows(*lost))
     assert parts.read().to_pylist() == _rows("a", "b")
+
+
+def test_a_buffer_writes_what_is_many_and_keeps_what_was_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = _parts(tmp_path)
+    buffer = RowBuffer(parts, 2, clock=lambda: 0.0)
+    buffer.add(_rows("a"))
+    assert parts.open() == set()
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "write", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            buffer.add(_rows("b"))
+    buffer.write()
+    assert parts.open() == {("a",), ("b",)}
+    buffer.write()
+    assert len(list(tmp_path.glob("*.parquet"))) == 1
+
+
+def test_a_buffer_writes_what_is_old(tmp_path: Path) -> None:
+    seconds = [0.0]
+    buffer = RowBuffer(_parts(tmp_path), 100, clock=lambda: seconds[0])
+    buffer.add(_rows("a"))
+    seconds[0] = SAVE_EVERY_SECONDS + 1
+    buffer.add(_rows("b"))
+    assert _parts(tmp_path).open() == {("a",), ("b",)}
+
+
+def _interrupted(_rows: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_parts_of_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from ensemble_eval.datasets.boxes import read_boxes
 from ensemble_eval.detection.box_files import read_box_file
 from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.detection.proposals import read_proposals
-from ensemble_eval.detection.proposing import Finished, ProposeSettings, propose
+from ensemble_eval.detection.proposing import Finished, propose
 from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.place import Place, Role
 from ensemble_eval.models.multibox import MultiBox
+from ensemble_eval.settings import ProposeSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
@@ -39,7 +40,7 @@ def multibox(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _settings(out: Path, multibox: Path, **changed: Any) -> ProposeSettings:
-    return ProposeSettings(out, multibox=multibox, multibox_boxes=20, **changed)
+    return ProposeSettings(out=out, multibox=multibox, multibox_boxes=20, workers=1, **changed)
 
 
 def _all(drawn: Drawn, settings: ProposeSettings, place: Place = Place()) -> Finished:  # noqa: B008 (it is frozen)
@@ -92,10 +93,25 @@ def test_stopped_and_continued_or_in_ranks_the_proposals_are_the_same(
     finished = [_all(drawn, _settings(tmp_path / "ranks", multibox), place) for place in places]
     assert [each.complete for each in finished] == [False, False, True]
     assert _stored(tmp_path / "ranks") == _stored(tmp_path / "whole")
+    with pytest.raises(InputError, match="`fresh=True` could remove what another process has just written"):
+        _all(drawn, _settings(tmp_path / "ranks", multibox, fresh=True), places[0])
     with pytest.raises(InputError, match=r"other settings .*multibox_boxes was 20 and is now 21"):
         _all(drawn, replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21))
     again = _all(drawn, replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21, fresh=True))
     assert again.complete
+
+
+def test_sets_are_added_to_those_that_are_there(drawn: Drawn, multibox: Path, tmp_path: Path) -> None:
+    _all(drawn, _settings(tmp_path, multibox, sets=("rcnn",)))
+    before = _stored(tmp_path)
+    _all(drawn, _settings(tmp_path, multibox, sets=("multibox",)))
+    assert _stored(tmp_path).items() > before.items()
+    assert {name for _, name in _stored(tmp_path)} == {"rcnn", "multibox"}
+    events = propose(drawn.opened(), _settings(tmp_path, multibox, sets=("multibox",), fresh=True))
+    with contextlib.closing(events):
+        next(events)
+    # What was not asked for again is still there, and the set that was is not finished.
+    assert _stored(tmp_path) == before
 
 
 def test_the_command_names_what_failed_and_says_the_coverage(cli: Cli, tmp_path: Path) -> None:
@@ -164,7 +180,7 @@ def test_settings_that_cannot_be_are_refused(tmp_path: Path, drawn: Drawn) -> No
         ({"sets": ("rcnn",), "workers": 0}, "`workers` is at least 1, not 0"),
     ):
         with pytest.raises(InputError, match=sentence):
-            ProposeSettings(tmp_path, **settings)
+            ProposeSettings(out=tmp_path, **settings)
     (tmp_path / "no.safetensors").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"no.safetensors cannot be read"):
-        _all(drawn, ProposeSettings(tmp_path / "o", ("multibox",), tmp_path / "no.safetensors"))
+        _all(drawn, ProposeSettings(out=tmp_path / "o", sets=("multibox",), multibox=tmp_path / "no.safetensors"))

@@ -14,7 +14,7 @@ from ensemble_eval.detection.deciding import detections_of
 from ensemble_eval.detection.detecting import Detection
 from ensemble_eval.detection.proposals import read_proposals
 from ensemble_eval.detection.regions import NO_OBJECT
-from ensemble_eval.detection.svm import Features, RegionSvm, load_svm, save_svm, svm_predict
+from ensemble_eval.detection.svm import Features, RegionSvm, load_svm, require_fits, save_svm, svm_predict
 from ensemble_eval.detection.svm_training import train_svm
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.place import Place
@@ -111,6 +111,12 @@ def test_svms_are_rows_of_their_own_and_leave_the_others_alone(
 ) -> None:
     inputs = (drawn.root, "--boxes", drawn.boxes, "--proposals", proposals, "--ensemble", manifest)
     assert cli("detect-svm", *inputs, "--out", tmp_path / "svm.safetensors").code == 0
+    (tmp_path / "fewer").mkdir()
+    fewer = draw(tmp_path / "fewer", images=3)
+    others = (fewer.root, "--boxes", fewer.boxes, *inputs[3:])
+    refused = cli("detect-svm", *others, "--out", tmp_path / "other.safetensors")
+    assert refused.code == 2
+    assert "are of other images; propose on this data set first" in refused.err
     rows = {}
     for name, svm in (("with", tmp_path / "svm.safetensors"), ("without", None)):
         job = Detection(ensemble, drawn.opened(), proposals, tmp_path / name, SETTINGS, svm)
@@ -139,7 +145,8 @@ def test_what_does_not_belong_together_is_refused(
 ) -> None:
     other = RegionSvm(trained.weights, trained.biases, "0" * 64, CLASSES)
     with pytest.raises(InputError, match="the SVMs are of another member or of other classes than a of one"):
-        svm_predict(other, ensemble, CPU)
+        require_fits(other, ensemble)
+    require_fits(trained, ensemble)
     function = Ensemble([Member("f", predict=sees_colours(1.0), fingerprint="f")], NAMES)
     objects = read_boxes(drawn.boxes, CLASSES, list(drawn.objects))
     with pytest.raises(InputError, match="member f is a function, and SVMs need the features of a GoogLeNet"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import Cli
 from test_training_regions import _coco
-from tiny_training import CLASS_NAMES, tiny_recipe, write_pictures, write_recipe
+from tiny_training import tiny_recipe, write_pictures, write_recipe
 from torch import Tensor
 from torchvision.ops import box_iou
 
@@ -151,4 +151,3 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     shipped = Path(__file__).parents[2] / "checkpoints" / "a.safetensors"
     with pytest.raises(InputError, match=r"a\.safetensors is no MultiBox; `ensemble-eval train` writes one"):
         load_multibox(shipped)
-    assert CLASS_NAMES

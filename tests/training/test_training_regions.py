@@ -151,7 +151,9 @@ def test_loaders_and_classes_of_a_file_give_the_same_weights(cli: Cli, folder: P
     assert cli("train", one, "--out", tmp_path / "one", "--member", "a", "--workers", 0).code == 0
     parts: dict[str, Any] = {"regions": {**REGIONS["regions"], "classes": "names.txt"}}
     two = write_recipe(folder, **parts, schedule=short, data={"cache_decoded": True})
-    assert cli("train", two, "--out", tmp_path / "two", "--member", "a", "--workers", 2).code == 0
+    done = cli("train", two, "--out", tmp_path / "two", "--member", "a", "--workers", 2)
+    assert done.code == 0
+    assert done.err.startswith("24 images decoded in ")
     assert (tmp_path / "one" / "a.safetensors").read_bytes() == (tmp_path / "two" / "a.safetensors").read_bytes()
 
 
