@@ -206,5 +206,5 @@ def _to_convert(network: nn.Module) -> dict[str, Any]:
         return {"input_model": network, "example_input": torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)}
     example = torch.zeros(1, 3, _TRACED_SIZE, _TRACED_SIZE)
     # Not checked: the check runs it three times, and loads torch's compiler.
-    traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+    traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return {"input_model": traced, "example_input": example}

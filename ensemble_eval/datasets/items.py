@@ -37,7 +37,7 @@ class Item(Protocol):
     def id(self) -> str: ...  # noqa: D102  (see the class)
 
     @property
-    def label(self) -> int: ...  # noqa: D102
+    def label(self) -> int: ...  # noqa: D102  (see the class)
 
     def read(self) -> bytes:
         """The bytes of an image file.

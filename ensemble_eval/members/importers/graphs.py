@@ -35,7 +35,7 @@ def read_tflite(path: Path) -> Imported:  # noqa: ARG001 (the signature of every
     return Imported(format="a TFLite model", arch=GRAPH, certain=True)
 
 
-def read_onnx(path: Path) -> Imported:  # noqa: ARG001
+def read_onnx(path: Path) -> Imported:  # noqa: ARG001 (the signature of every importer)
     """What an ONNX model says: nothing but its graph."""
     return Imported(format="an ONNX model", arch=GRAPH, certain=True)
 
