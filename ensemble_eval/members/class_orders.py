@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ensemble_eval import files
 from ensemble_eval.errors import InputError, first_names
-from ensemble_eval.members.devkit_classes import wnids_by_ilsvrc_id
+from ensemble_eval.members.devkit_classes import MAX_META_BYTES, wnids_by_ilsvrc_id
 from ensemble_eval.members.ensemble import BACKGROUND_FIRST, ClassList, Member
 
 NO_CLASS = "-"
@@ -60,7 +60,8 @@ def _lines(table: Path) -> list[str]:
     """What each output stands for; of the development kit's own table, its order."""
     if not _is_matlab(table):
         return [line.strip() for line in files.read_text(table, _MAX_TABLE_BYTES).splitlines()]
-    wnids = wnids_by_ilsvrc_id(table, files.read_regular(table))
+    with files.open_regular(table) as file:
+        wnids = wnids_by_ilsvrc_id(table, file.read(MAX_META_BYTES + 1))
     return [wnids[ilsvrc_id] for ilsvrc_id in sorted(wnids)]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.results.blocks import blocks, row_names
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Decisions, read_decisions
@@ -86,15 +87,16 @@ def require_same_images(one: Results, other: Results) -> None:
             f"{one.folder} has {one.key.classes} classes and {other.folder} {other.key.classes}; "
             "compare runs of the same classes"
         )
-    if (ours := _counted(one)) != (theirs := _counted(other)):
+    ours, theirs = one.key.scope, other.key.scope
+    if (ours.several_labels, ours.counted_classes) != (theirs.several_labels, theirs.counted_classes):
         raise InputError(
-            f"{one.folder} ranks {ours}, and {other.folder} {theirs}; compare runs that count in the same way"
+            f"{one.folder} ranks {_counted(ours)}, and {other.folder} {_counted(theirs)}; compare runs that count "
+            "in the same way"
         )
 
 
-def _counted(results: Results) -> str:
+def _counted(scope: Scope) -> str:
     """By which labels an image is right, and among which classes."""
-    scope = results.key.scope
     labels = "the best of several labels" if scope.several_labels else "one label"
     among = "all classes" if scope.counted_classes is None else f"{len(scope.counted_classes)} of the classes"
     return f"{labels} of an image among {among}"

@@ -191,9 +191,9 @@ def write_tables(
     if not progress.done:
         raise InputError(f"none of the images could be read; {out / run_record.UNREADABLE_FILE} says why")
     saved = progress.all_passes - progress.passes
-    counted = (*store.key.scope.sentences(), *_some_of_the_classes(store))
-    record = {**record, "counted": counted}
     predictions = store.outcomes()
+    counted = (*store.key.scope.sentences(), *_some_of_the_classes(store.key, predictions["label"].nunique()))
+    record = {**record, "counted": counted}
     _require_each_once(predictions, progress)
     if not store.key.scope.labelled:
         submission = out / run_record.SUBMISSION_FILE
@@ -214,13 +214,12 @@ def write_tables(
     return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table, counted)
 
 
-def _some_of_the_classes(store: Store) -> Iterator[str]:
+def _some_of_the_classes(key: RunKey, there: int) -> Iterator[str]:
     """That labels are ranked among all classes, where a whole data set has images of some only."""
-    scope, classes = store.key.scope, store.key.classes
-    if scope.labelled and not (scope.part or scope.several_labels or scope.counted_classes is not None):
-        there = store.predictions(["image", "label"])["label"].nunique()
-        if there < classes:
-            yield f"labels are of {there} classes, and are ranked among all {classes}"
+    scope = key.scope
+    unusual = scope.part or scope.several_labels or scope.counted_classes is not None
+    if scope.labelled and not unusual and there < key.classes:
+        yield f"labels are of {there} classes, and are ranked among all {key.classes}"
 
 
 def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:

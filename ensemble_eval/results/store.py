@@ -154,8 +154,8 @@ class Store:
         keep_once(self._folder, self._known, self._key)
 
     def outcomes(self) -> "pd.DataFrame":
-        """What the tables are made from: image, member, crops, and the ranks or decisions; see `predictions`."""
-        return self.predictions(outcome_columns(self._key))
+        """What tables are made from: image, member, crops, label, and ranks or decisions; see `predictions`."""
+        return self.predictions([*outcome_columns(self._key), "label"])
 
     def predictions(self, columns: Sequence[str]) -> "pd.DataFrame":
         """Some columns of the parts of the last reading, sorted by image, in the parts' order within one.
