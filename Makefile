@@ -89,6 +89,7 @@ fuzz: $(VENV)/.installed-dev
 # Thirty interruptions at random moments and four numbers of ranks must leave the same bytes; a quarter of an hour.
 faults: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/distribution/faults.py --rounds 30 --seed 1
+	OMP_NUM_THREADS=1 $(BIN)/python tests/distribution/interrupted_detection.py --rounds 15 --seed 1
 
 demo: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data $(DEMO)/val --split val --images $(DEMO_IMAGES) --seed $(DEMO_SEED)

@@ -127,6 +127,7 @@ class ProposeSettings:
         multibox_boxes: its boxes for an image; the paper has 200.
         from_file: boxes to be taken over, as CSV or Parquet.
         workers: processes that search; None for one for each processor that the process may use.
+        save_every: seconds after which finished images are written, however few.
         fresh: whether to discard what an earlier run left of these sets in `out`.
     """
 
@@ -136,9 +137,11 @@ class ProposeSettings:
     multibox_boxes: int = 200
     from_file: Path | None = None
     workers: int | None = None
+    save_every: float = Settings.save_every
     fresh: bool = False
 
     def __post_init__(self) -> None:
+        require_seconds(save_every=self.save_every)
         known = [name for name in PROPOSAL_SETS if name != FROM_FILE]
         if unknown := [name for name in self.sets if name not in known]:
             raise InputError(f"`sets` has {unknown[0]!r}; choose among {', '.join(known)}")

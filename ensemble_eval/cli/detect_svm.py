@@ -12,15 +12,16 @@ from ensemble_eval.settings import Settings
 
 @click.command("detect-svm")
 @detection_options
+@click.option("--boxes", type=PATH, required=True, help="Annotations: COCO's JSON, or a folder of XML files.")
 @click.option("--out", type=PATH, default=Path("svm.safetensors"), show_default=True, help="File for the SVMs.")
 @click.option("--regions", type=int, default=64, show_default=True, help="Proposals of an image to learn from.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of these.")
 @option_of(Settings, "device", "auto, cpu, cuda or cuda:N.")
 def detect_svm(
     dataset: Path,
-    boxes: Path,
     proposals: Path,
     ensemble: Path,
+    boxes: Path,
     out: Path,
     regions: int,
     seed: int,
@@ -36,7 +37,7 @@ def detect_svm(
     from ensemble_eval.cli.progress import counted
     from ensemble_eval.datasets.boxes import read_boxes
     from ensemble_eval.datasets.opening import open_dataset
-    from ensemble_eval.detection.proposals import read_proposals, record_of
+    from ensemble_eval.detection.proposals import StoredProposals
     from ensemble_eval.detection.regions import object_classes
     from ensemble_eval.detection.svm import RegionSvm, save_svm
     from ensemble_eval.detection.svm_training import train_svm
@@ -45,8 +46,7 @@ def detect_svm(
     classifiers = open_ensemble(ensemble)
     images = open_dataset(dataset, classifiers.classes, "none")
     objects = read_boxes(boxes, object_classes(classifiers), [item.id for item in images.items])
-    record_of(proposals, images)
-    stored = read_proposals(proposals)
+    stored = StoredProposals(proposals, images)
     job = train_svm(classifiers, images, objects, stored, regions_per_image=regions, seed=seed, device=device)
     with (
         contextlib.closing(job) as events,

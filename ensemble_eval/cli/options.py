@@ -15,6 +15,7 @@ from ensemble_eval.settings import (
     PRECISIONS,
     SUBSET_CLASSES,
     RunSettings,
+    Settings,
     decided_k,
     require_seconds,
 )
@@ -48,14 +49,25 @@ FRESH: Option[Any] = click.option(
 )
 
 
+def _require_seconds(_context: click.Context, option: click.Parameter, seconds: float) -> float:
+    """For `submit` too, which hands the value on: click takes nan and inf for numbers."""
+    require_seconds(**{option.name or "": seconds})
+    return seconds
+
+
+SAVE_EVERY = option_of(
+    Settings, "save_every", "Write finished images at least this often (seconds).", callback=_require_seconds
+)
+RANKS: Option[Any] = click.option(
+    "--ranks", type=int, help="Processes on this machine.  [default: one for each GPU; 1 on the CPU]"
+)
+
+
 def detection_options(command: Command) -> Command:
-    """What every command on regions needs to know: images, what they show, proposals and classifiers."""
+    """What every command on regions needs to know: images, proposals and classifiers."""
     return _with_options(
         command,
         click.argument("dataset", type=PATH),
-        click.option(
-            "--boxes", type=PATH, required=True, help="Annotations: COCO's JSON, or a folder of XML files."
-        ),
         click.option("--proposals", type=PATH, required=True, help="What `propose` wrote for DATASET."),
         click.option(
             "--ensemble",
@@ -147,9 +159,7 @@ def distribution_options(command: Command) -> Command:
     return _with_options(
         command,
         _run_option("ranks", "Processes on this machine.  [default: one for each GPU; 1 on the CPU]", type=int),
-        _run_option(
-            "save_every", "Write finished images at least this often (seconds).", callback=_require_seconds
-        ),
+        SAVE_EVERY,
         _run_option(
             "live",
             "Every minute write the table of the images that are done to partial.csv and .md.",
@@ -212,9 +222,3 @@ def _require_default_manifest(context: click.Context, option: click.Parameter, p
             "name your manifest or folder of checkpoints with --ensemble"
         )
     return path
-
-
-def _require_seconds(_context: click.Context, option: click.Parameter, seconds: float) -> float:
-    """For `submit` too, which hands the value on: click takes nan and inf for numbers."""
-    require_seconds(**{option.name or "": seconds})
-    return seconds

@@ -140,7 +140,7 @@ def progress_updates(console: Console, total: int, start: int) -> Iterator[Updat
 def counted(console: Console, doing: str, things: str, total: int) -> Iterator[Callable[[int, int], None]]:
     """Give a function to call with things done and their total; elsewhere than on a terminal, ten plain lines."""
     if not console.is_terminal:
-        yield lambda done, total: _tenths(console, doing, things, done, total)
+        yield _Tenths(console, doing, things).update
         return
     with bar(console, TimeRemainingColumn()) as progress:
         task = progress.add_task(doing, total=max(total, 1))
@@ -153,9 +153,21 @@ def bar(console: Console, *columns: ProgressColumn) -> Progress:
     return Progress(*shown, console=console, disable=not console.is_terminal)
 
 
-def _tenths(console: Console, doing: str, things: str, done: int, total: int) -> None:
-    if done == total or done * _PLAIN_LINES // total > (done - 1) * _PLAIN_LINES // total:
-        console.print(f"{doing}: {done} of {total} {things}", highlight=False)
+@dataclass
+class _Tenths:
+    """Progress as a line for every tenth."""
+
+    console: Console
+    doing: str
+    things: str
+    _printed: int = field(init=False, default=-1)
+
+    def update(self, done: int, total: int) -> None:
+        """Print a line if another tenth is done since the last, or all."""
+        tenth = _PLAIN_LINES * done // total if total else _PLAIN_LINES
+        if tenth > self._printed:
+            self._printed = tenth
+            self.console.print(f"{self.doing}: {done} of {total} {self.things}", highlight=False)
 
 
 def duration(seconds: float) -> str:

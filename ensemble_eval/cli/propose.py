@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_eval.cli.options import FRESH, PATH, option_of
+from ensemble_eval.cli.options import FRESH, PATH, RANKS, SAVE_EVERY, option_of
 from ensemble_eval.cli.output import say, warn
+from ensemble_eval.launch.place import Role
 from ensemble_eval.settings import ProposeSettings
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ _SHIPPED = Path("checkpoints/detection/multibox.safetensors")
 )
 @click.option("--boxes", type=PATH, help="Annotations, for the coverage: COCO's JSON, or a folder of XML files.")
 @option_of(ProposeSettings, "workers", "Searching processes.  [default: one for each usable processor]", type=int)
+@RANKS
+@SAVE_EVERY
 @FRESH
 def propose(dataset: Path, **options: Any) -> int:
     """Propose boxes that may hold an object in every image of DATASET.
@@ -53,16 +56,24 @@ def propose(dataset: Path, **options: Any) -> int:
     continues an interrupted run. Under torchrun or srun it takes its share of the images. Selective search needs
     the extra [detection].
     """
-    from ensemble_eval.cli.interruption import continuing_command, stoppable
+    from ensemble_eval.cli.interruption import as_one_of
     from ensemble_eval.launch.place import find_place
 
     place = find_place()
-    with stoppable(f"what was finished is kept, continue with: {continuing_command()}"):
+    return as_one_of(place, lambda: _propose(dataset, options, place))
+
+
+def _propose(dataset: Path, options: dict[str, Any], place: "Place") -> int:
+    from ensemble_eval.cli.interruption import continuable
+
+    with continuable(place):
         from ensemble_eval.datasets.opening import open_dataset
 
         settings = _settings(dict(options), place.neighbours)
         images = open_dataset(dataset, ["object"], "none")
-        finished = _proposed(images, settings, place)
+        finished = _proposed(images, settings, place, options["ranks"])
+        if place.role is Role.WORKER:
+            return 0
         if not finished.complete:
             warn("other processes are still at it; the last of them writes propose.json")
             return 0
@@ -81,7 +92,7 @@ def propose(dataset: Path, **options: Any) -> int:
 def _settings(options: dict[str, Any], neighbours: int) -> ProposeSettings:
     from ensemble_eval.launch.cpu import usable_processors
 
-    del options["boxes"]
+    del options["boxes"], options["ranks"]
     options["sets"] = tuple(name.strip() for name in options["sets"].split(",") if name.strip())
     options["multibox"] = options["multibox"] or (_SHIPPED if _SHIPPED.is_file() else None)
     if options["workers"] is None:
@@ -89,15 +100,18 @@ def _settings(options: dict[str, Any], neighbours: int) -> ProposeSettings:
     return ProposeSettings(**options)
 
 
-def _proposed(dataset: "Dataset", settings: ProposeSettings, place: "Place") -> "Finished":
+def _proposed(dataset: "Dataset", settings: ProposeSettings, place: "Place", ranks: int | None) -> "Finished":
     from rich.console import Console
 
+    from ensemble_eval.cli.interruption import continuing_words
     from ensemble_eval.cli.progress import counted
     from ensemble_eval.detection.proposing import Finished, propose
+    from ensemble_eval.detection.ranks import Ranks
 
-    with contextlib.closing(propose(dataset, settings, place)) as events:
+    console = Console(stderr=True, markup=False, quiet=place.role is Role.WORKER)
+    with contextlib.closing(propose(dataset, settings, place, Ranks(ranks, tuple(continuing_words())))) as events:
         total = len(dataset.items) * (len(settings.sets) + (settings.from_file is not None))
-        with counted(Console(stderr=True, markup=False), "proposing", "searches", total) as on_progress:
+        with counted(console, "proposing", "searches", total) as on_progress:
             for event in events:
                 if isinstance(event, Finished):
                     return event
@@ -108,10 +122,11 @@ def _proposed(dataset: "Dataset", settings: ProposeSettings, place: "Place") -> 
 def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
     from ensemble_eval.datasets.boxes import class_names_in, read_boxes
     from ensemble_eval.detection.coverage import coverage_of_sets, write_coverage
-    from ensemble_eval.detection.proposals import read_proposals, read_record
+    from ensemble_eval.detection.proposals import StoredProposals
 
     objects = read_boxes(boxes, class_names_in(boxes), [item.id for item in dataset.items])
-    rows = coverage_of_sets(read_proposals(out), objects, read_record(out)["sets"])
+    stored = StoredProposals(out, dataset)
+    rows = coverage_of_sets(stored, objects, list(stored.keys_of_sets))
     for each in rows:
         found = each.found
         say(

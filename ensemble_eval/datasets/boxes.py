@@ -93,11 +93,14 @@ def class_names_in(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path} has no categories, as COCO's format for detection has them") from error
 
 
-def coco_ids(path: Path, classes: Sequence[str], images: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+def coco_ids(
+    path: Path | None, classes: Sequence[str], images: Sequence[str]
+) -> tuple[dict[str, int], dict[str, int]]:
     """By which numbers results are to speak of images and of classes.
 
     Args:
-        path: see `read_boxes`. XML files have no numbers: images and classes are counted from 1 in their order.
+        path: see `read_boxes`. XML files have no numbers, and None is for images without annotations: then images
+            and classes are counted from 1 in their order.
         classes: see `read_boxes`.
         images: see `read_boxes`.
 
@@ -107,7 +110,7 @@ def coco_ids(path: Path, classes: Sequence[str], images: Sequence[str]) -> tuple
     Raises:
         InputError: as `read_boxes`.
     """
-    if path.is_dir():
+    if path is None or path.is_dir():
         counted = {image: number for number, image in enumerate(sorted(images), start=1)}
         return counted, {name: number for number, name in enumerate(classes, start=1)}
     content = _parsed_json(path)

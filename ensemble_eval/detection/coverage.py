@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble_eval.datasets.boxes import Boxes, Objects
-from ensemble_eval.detection.proposals import Proposals, in_words, sets_of, union
+from ensemble_eval.detection.proposals import Proposals, in_words, sets_of, united
 from ensemble_eval.files import csv_text, write_atomically
 from ensemble_eval.scoring.coverage import Coverage, coverage
 
@@ -57,7 +57,7 @@ def coverage_of_sets(
             sets,
             coverage(
                 (
-                    (shown, _ordered(union(*(proposals[image][name] for name in sets)), number))
+                    (shown, _ordered(united(proposals[image], sets), number))
                     for number, (image, shown) in enumerate(sorted(objects.items()))
                 ),
                 BUDGETS,

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
-from ensemble_eval.detection.proposals import Proposals, in_words, sets_of, union
+from ensemble_eval.detection.proposals import Proposals, all_regions, in_words, sets_of, united
 from ensemble_eval.detection.region_scores import RegionScores
 from ensemble_eval.detection.suppression import suppress
 from ensemble_eval.scoring.average_precision import Detections
@@ -36,7 +36,6 @@ SCHEMA = pa.schema(
         ("regions", pa.int32()),
     ]
 )
-UNIT = ("image",)
 
 
 @dataclass(frozen=True)
@@ -77,32 +76,29 @@ def configurations(names: Sequence[str], members: int, *, with_svm: bool = False
     return rows + [Configuration(sets, 1, "svm") for sets in sets_of(names) if with_svm]
 
 
-def all_regions(proposals: Mapping[str, Proposals]) -> Boxes:
-    """The boxes of all sets of an image, each once: what the members see."""
-    return union(*(proposals[name] for name in sorted(proposals))).boxes
-
-
 def decided(
     image: str,
     proposals: Mapping[str, Proposals],
     scores: RegionScores,
     rows: Sequence[Configuration],
+    num_classes: int,
 ) -> list[dict[str, Any]]:
     """The detections of an image, a row of `SCHEMA` for every configuration.
 
     Args:
         image: its id.
         proposals: by set.
-        scores: of the regions of `all_regions`; the last class is no object.
+        scores: of the regions of `all_regions`.
         rows: the configurations.
+        num_classes: those of objects, which come first.
     """
     index_of = {tuple(box): index for index, box in enumerate(all_regions(proposals).round().tolist())}
     found = []
     for row in rows:
-        boxes = union(*(proposals[name] for name in row.sets)).boxes
+        boxes = united(proposals, row.sets).boxes
         regions = [index_of[tuple(box)] for box in boxes.round().tolist()]
         said = _scores_of(row, scores)[regions].astype(np.float64)
-        detections = _detections(boxes, said, LEAST_SCORES[row.classifier])
+        detections = _detections(boxes, said[:, :num_classes], LEAST_SCORES[row.classifier])
         found.append(
             {
                 "image": image,
@@ -127,17 +123,14 @@ def _scores_of(row: Configuration, scores: RegionScores) -> NDArray[np.floating[
 
 def detections_of(row: Mapping[str, Any]) -> Detections:
     """The detections of a stored row."""
-    return Detections(
-        np.array(row["boxes"], np.float64).reshape(-1, 4),
-        np.array(row["classes"], np.int64),
-        np.array(row["scores"], np.float64),
-    )
+    boxes = row["boxes"].astype(np.float64).reshape(-1, 4)
+    return Detections(boxes, row["classes"].astype(np.int64), row["scores"].astype(np.float64))
 
 
 def _detections(boxes: Boxes, scores: NDArray[np.float64], least: float) -> Detections:
     """Suppressed class by class, the classes ascending, the best of each first."""
     kept_boxes, classes, kept_scores = [np.zeros((0, 4))], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for index in range(scores.shape[1] - 1):
+    for index in range(scores.shape[1]):
         candidates = np.flatnonzero(scores[:, index] >= least)
         kept = candidates[suppress(boxes[candidates], scores[candidates, index])][:MOST_DETECTIONS]
         kept_boxes.append(boxes[kept])

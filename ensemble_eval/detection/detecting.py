@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ from ensemble_eval.detection.deciding import (
     LEAST_SCORES,
     MOST_DETECTIONS,
     SCHEMA,
-    UNIT,
     Configuration,
-    all_regions,
     configurations,
     decided,
 )
 from ensemble_eval.detection.parts import ImageParts, RowBuffer
-from ensemble_eval.detection.proposals import Proposals, read_proposals, record_of
+from ensemble_eval.detection.proposals import StoredProposals
+from ensemble_eval.detection.ranks import Ranks, ranks_to_start, run_ranks
 from ensemble_eval.detection.region_scores import (
     ImageRegions,
     PooledRegions,
@@ -30,18 +29,19 @@ from ensemble_eval.detection.region_scores import (
     RegionsEngine,
     score_regions,
 )
-from ensemble_eval.detection.regions import object_classes
+from ensemble_eval.detection.regions import knows_no_object, object_classes
 from ensemble_eval.detection.suppression import MOST_OVERLAP
 from ensemble_eval.detection.svm import load_svm, require_fits, svm_predict
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
-from ensemble_eval.evaluation.opening import Inputs, open_inputs, sources_of
+from ensemble_eval.evaluation.opening import Inputs, check_networks, open_inputs, sources_of
 from ensemble_eval.evaluation.process import forward_of
 from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.cpu import loaders_beside
 from ensemble_eval.launch.devices import choose_device
+from ensemble_eval.launch.machine_share import settle
 from ensemble_eval.launch.place import Place, deal
 from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
@@ -80,11 +80,11 @@ class Detection:
     """Detection on the images of a data set, with proposals that are stored.
 
     Args:
-        ensemble: region classifiers, whose last class is no object.
+        ensemble: region classifiers, whose last class is "no object", or members that know no such class.
         dataset: the images.
         proposals: folder of finished proposals.
         out: folder for the detections.
-        settings: device, precision, backend, batch size and loaders.
+        settings: device, precision, backend, batch size, loaders, and how often a part is written.
         svm: file of SVMs on the features of the first member, for rows of their own.
 
     Raises:
@@ -101,29 +101,30 @@ class Detection:
         svm: Path | None = None,
     ) -> None:
         self.class_names = object_classes(ensemble)
-        record = record_of(proposals, dataset)
         self.dataset = dataset
         self._ensemble, self._settings, self._out = ensemble, settings, out
-        self.proposals: Mapping[str, Mapping[str, Proposals]] = read_proposals(proposals)
+        self.proposals = StoredProposals(proposals, dataset)
         self._svm = None if svm is None else load_svm(svm)
         if self._svm is not None:
             require_fits(self._svm, ensemble)
-        self.rows: list[Configuration] = configurations(
-            record["sets"], len(ensemble.members), with_svm=svm is not None
-        )
+        sets = self.proposals.keys_of_sets
+        self.rows = configurations(list(sets), len(ensemble.members), with_svm=svm is not None)
         self._sources = sources_of(ensemble, dataset, settings)
-        key = self._key(record["sets"], None if svm is None else sha256_of(svm))
-        self.parts = ImageParts(out / DETECTIONS_FOLDER, key, SCHEMA, UNIT)
+        key = self._key(sets, None if svm is None else sha256_of(svm))
+        self.parts = ImageParts(out / DETECTIONS_FOLDER, key, SCHEMA)
 
     @property
     def without_proposals(self) -> dict[str, str]:
         """Images that a set of proposals failed on, with the reason: they count, and have no detections of it."""
-        return {
-            image: f"{name}: {each.reason}"
-            for image, sets in self.proposals.items()
-            for name, each in sets.items()
-            if each.reason is not None
-        }
+        return {image: f"{name}: {reason}" for image, name, reason in self.proposals.failures}
+
+    def found(self, row: Configuration) -> Iterator[Mapping[str, Any]]:
+        """The stored rows of a configuration, one for each finished image, images sorted."""
+        wanted = (row.proposals, row.models, row.classifier)
+        for image in sorted(self.parts.images()):
+            for stored in self.parts.rows(image):
+                if (stored["proposals"], stored["models"], stored["classifier"]) == wanted:
+                    yield stored
 
     def forget(self, place: Place) -> None:
         """Discard what an earlier run left.
@@ -139,34 +140,43 @@ class Detection:
         (self._out / TABLE_FILE).unlink(missing_ok=True)
         self.parts.clear()
 
-    def run(self, place: Place, stop: StopRequests | None = None) -> Generator[Detected | Remarks, None, None]:
+    def run(
+        self, place: Place, stop: StopRequests | None = None, ranks: Ranks | None = None
+    ) -> Generator[Detected | Remarks, None, None]:
         """Detect on this process's images that are missing, and store what is found.
 
-        Close the generator if you leave it early; what was finished is stored.
+        A process that is alone and is asked for ranks starts them, and tells what all of them have stored. Close
+        the generator if you leave it early; what was finished is stored.
 
         Args:
             place: of this process, which takes its share.
             stop: looked at before every member's batch.
+            ranks: to start; None for none.
 
         Raises:
             InputError: a member fails, an image cannot be read, or the disk takes no more.
+            WorkerFailedError: a rank failed.
         """
-        done = {image for (image,) in self.parts.open()}
+        if ranks is not None and (count := ranks_to_start(ranks, place, self._settings.device)):
+            yield from self._in_ranks(ranks, count)
+        done = self.parts.open()
         mine = deal(len(self.dataset.items), place.world, place.session)[place.rank]
         missing = [position for position in mine if self.dataset.items[position].id not in done]
         finished, regions, began = len(mine) - len(missing), 0, time.monotonic()
         yield Detected(finished, len(mine), 0, 0.0)
         if not missing:
             return
+        place = settle(place, self._settings.device)
         inputs = open_inputs(self._settings, self._sources, place)
         engine = self._engine(inputs, stop or StopRequests())
-        yield Remarks((*inputs.warnings, *engine.new_remarks()))
-        buffer = RowBuffer(self.parts, _PART_IMAGES)
+        yield Remarks((*self._remarks, *inputs.warnings, *engine.new_remarks()))
+        buffer = RowBuffer(self.parts, _PART_IMAGES, self._settings.save_every)
         scored = self._scored(missing, engine, self._settings.workers or loaders_beside(place.neighbours))
         try:
             with contextlib.closing(scored):
                 for image, scores in scored:
-                    buffer.add(decided(image, self.proposals[image], scores, self.rows))
+                    rows = decided(image.item.id, image.proposals, scores, self.rows, len(self.class_names))
+                    buffer.add(rows)
                     finished, regions = finished + 1, regions + len(scores.first_model)
                     yield Detected(finished, len(mine), regions, time.monotonic() - began)
                     if remarks := engine.new_remarks():
@@ -174,9 +184,29 @@ class Detection:
         finally:
             buffer.write()
 
+    def _in_ranks(self, ranks: Ranks, count: int) -> Generator[Detected | Remarks, None, None]:
+        """Start ranks for what is missing; afterwards nothing is."""
+        total = len(self.dataset.items)
+        if len(self.parts.open()) == total:
+            return
+        # What is wrong with a member is said once, not by every rank.
+        yield Remarks((*self._remarks, *self._sources.warnings, *check_networks(self._settings, self._sources)))
+        with contextlib.closing(run_ranks(ranks, count)) as running:
+            for _ in running:
+                yield Detected(len(self.parts.images()), total, 0, 0.0)
+
+    @property
+    def _remarks(self) -> tuple[str, ...]:
+        if knows_no_object(self._ensemble):
+            return ()
+        return (
+            f'{self._ensemble.name} has no class "no object" at its end, so every region counts as some object; '
+            "region classifiers of `ensemble-eval train` have one",
+        )
+
     def is_complete(self) -> bool:
         """Whether every image has its detections, those of other processes included."""
-        return len({image for (image,) in self.parts.open()}) == len(self.dataset.items)
+        return len(self.parts.open()) == len(self.dataset.items)
 
     def _engine(self, inputs: Inputs, stop: StopRequests) -> RegionsEngine:
         members, with_svm = len(inputs.members), self._svm is not None
@@ -195,15 +225,15 @@ class Detection:
 
     def _scored(
         self, positions: Iterable[int], engine: RegionsEngine, loaders: int
-    ) -> Generator[tuple[str, RegionScores], None, None]:
-        items = [(position, self.dataset.items[position]) for position in positions]
-        images = [ImageRegions(position, item, all_regions(self.proposals[item.id])) for position, item in items]
+    ) -> Generator[tuple[ImageRegions, RegionScores], None, None]:
+        items = ((position, self.dataset.items[position]) for position in positions)
+        images = (ImageRegions(position, item, self.proposals[item.id]) for position, item in items)
         return score_regions(images, engine, self._outputs, with_svm=self._svm is not None, loaders=loaders)
 
     @property
     def _outputs(self) -> int:
-        """Classes of objects, and that of no object."""
-        return len(self.class_names) + 1
+        """Classes of objects, and that of no object where there is one."""
+        return self._ensemble.classes.count
 
     def _key(self, sets: Mapping[str, Any], svm: str | None) -> dict[str, Any]:
         """What the detections depend on."""

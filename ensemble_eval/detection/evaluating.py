@@ -1,6 +1,6 @@
 """From stored detections to mean average precision, for every configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.detection.deciding import Configuration, detections_of
-from ensemble_eval.detection.files import rows_of
-from ensemble_eval.detection.proposals import Proposals, union
+from ensemble_eval.detection.proposals import Proposals, united
 from ensemble_eval.errors import InputError
 from ensemble_eval.scoring.average_precision import (
     COCO,
@@ -25,6 +24,8 @@ from ensemble_eval.scoring.average_precision import (
 from ensemble_eval.scoring.coverage import coverage
 
 RESAMPLES = 1000
+# More than any image has.
+_ALL = 10**9
 _SEED = 0
 
 
@@ -63,7 +64,7 @@ class DetectionRow:
 
 
 def detection_rows(
-    stored: Sequence[Mapping[str, Any]],
+    stored: Callable[[Configuration], Iterable[Mapping[str, Any]]],
     objects: Mapping[str, Objects],
     proposals: Mapping[str, Mapping[str, Proposals]],
     configurations: Sequence[Configuration],
@@ -72,7 +73,7 @@ def detection_rows(
     """The rows, the base first.
 
     Args:
-        stored: rows of `deciding.SCHEMA`, of all images.
+        stored: gives the rows of `deciding.SCHEMA` of a configuration, images sorted.
         objects: what each image shows.
         proposals: by image, then by set.
         configurations: in the order of the rows.
@@ -81,28 +82,25 @@ def detection_rows(
     Raises:
         InputError: the images show no object that is to be found.
     """
-    images = sorted(objects)
-    if not any((~objects[image].ignored).any() for image in images):
+    if not any((~shown.ignored).any() for shown in objects.values()):
         raise InputError("the images show no object that is to be found; check `boxes`")
     found: list[DetectionRow] = []
     resampled: list[NDArray[np.float64]] = []
+    covered = _covered(objects, proposals, {each.sets for each in configurations})
     for each in configurations:
-        of_row = {row["image"]: row for row in rows_of(stored, each)}
-        pairs = [(objects[image], detections_of(of_row[image])) for image in images]
+        pairs, regions = [], 0
+        for row in stored(each):
+            pairs.append((objects[row["image"]], detections_of(row)))
+            regions += row["regions"]
         matches = match(pairs, num_classes, ILSVRC)
         by_class = 100 * average_precisions(matches, ILSVRC)
         resampled.append(_resampled(matches))
-        covered = coverage(
-            ((objects[image], union(*(proposals[image][name] for name in each.sets)).boxes) for image in images),
-            [10**9],
-        )
-        regions = sum(int(row["regions"]) for row in of_row.values())
         mean = float(np.nanmean(by_class))
         found.append(
             DetectionRow(
                 configuration=each,
-                proposals_per_image=regions / len(images),
-                coverage_percent=100 * float(covered.at_half[0]),
+                proposals_per_image=regions / len(objects),
+                coverage_percent=100 * covered[each.sets],
                 map_percent=mean,
                 compared_to_base=mean - found[0].map_percent if found else None,
                 interval=_interval(resampled[-1] - resampled[0]) if found else None,
@@ -110,10 +108,23 @@ def detection_rows(
                 voc_percent=_mean(pairs, num_classes, (VOC,)),
                 coco_50_percent=_mean(pairs, num_classes, (COCO_50,)),
                 coco_percent=_mean(pairs, num_classes, COCO),
-                images=len(images),
+                images=len(objects),
                 passes=regions * each.models,
             )
         )
+    return found
+
+
+def _covered(
+    objects: Mapping[str, Objects],
+    proposals: Mapping[str, Mapping[str, Proposals]],
+    configurations: Iterable[tuple[str, ...]],
+) -> dict[tuple[str, ...], float]:
+    """The share of objects that a proposal overlaps by half or more, by the sets that are united."""
+    found = {}
+    for sets in configurations:
+        regions = ((shown, united(proposals[image], sets).boxes) for image, shown in objects.items())
+        found[sets] = float(coverage(regions, [_ALL]).at_half[0])
     return found
 
 

@@ -2,12 +2,16 @@
 
 A part is written as a whole under the hash of its own bytes, so one that was cut short or changed is noticed and
 done again. Any number of processes may write and read at once. Of an image that two of them did, one copy counts.
+Each image is a row group of its own, so that one is read without the others.
 """
 
+import functools
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,23 @@ import pyarrow.parquet as pq
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import read_regular, require_writable, write_atomically
 
+IMAGE = "image"
+"""The column of the image's id, which every schema has."""
+
 _METADATA_KEY = b"ensemble_eval"
 _NAME_DIGITS = 32
-# What a crash can cost.
-SAVE_EVERY_SECONDS = 30.0
+# Their metadata takes some hundred KiB each.
+_MOST_OPEN_FILES = 16
 
-Unit = tuple[str, ...]
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an image's rows lie."""
+
+    path: Path
+    row_group: int
 
 
 class ImageParts:
@@ -31,77 +46,103 @@ class ImageParts:
     Args:
         folder: of the parts; it need not exist yet.
         key: what the rows depend on, as JSON values; parts of another key are refused.
-        schema: of the rows.
-        unit: columns that tell what is done as a whole, such as an image; a unit's rows lie in one part.
+        schema: of the rows, with a column `image`.
     """
 
-    def __init__(self, folder: Path, key: Mapping[str, Any], schema: pa.Schema, unit: Sequence[str]) -> None:
+    def __init__(self, folder: Path, key: Mapping[str, Any], schema: pa.Schema) -> None:
         self._folder = folder
         self._key = json.loads(json.dumps(key))
         self._schema = schema
-        self._unit = tuple(unit)
+        self._read = set[Path]()
+        self._places: dict[str, _Place] = {}
+        self._opened = functools.lru_cache(_MOST_OPEN_FILES)(_opened)
 
-    def open(self) -> set[Unit]:
-        """What is done, for a process that will write more.
+    def open(self) -> set[str]:
+        """The images that are done, for a process that will write more.
 
         Raises:
             InputError: the folder holds another job's parts, or takes no files.
         """
         require_writable(self._folder)
-        return set(self._units(self.read()))
+        return self.images()
 
-    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add a part, which holds all rows of some units; nothing where there are no rows.
+    def images(self) -> set[str]:
+        """The images that are done, those of other processes included.
+
+        Raises:
+            InputError: the folder holds another job's parts.
+        """
+        # A name is a hash of what the file holds, so a file need be read only once.
+        for path in sorted(set(self._folder.glob("[!.]*.parquet")) - self._read):
+            data = read_regular(path)
+            # Cut short or changed since: it is as if it had not been written.
+            if _digest(data) == path.stem:
+                self._read.add(path)
+                self._take_note(path, pq.ParquetFile(pa.BufferReader(data)))
+        return set(self._places)
+
+    def rows(self, image: str) -> list[dict[str, Any]]:
+        """The rows of an image that is done, in their order; lists are numpy arrays.
+
+        Raises:
+            InputError: its part has gone or changed since it was found.
+        """
+        if image not in self._places:
+            self.images()
+        place = self._places[image]
+        try:
+            table = self._opened(place.path).read_row_group(place.row_group)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(
+                f"{place.path} has changed while it was in use ({error}); run the command again"
+            ) from error
+        columns = {name: table.column(name) for name in table.column_names}
+        return [{name: _value(column[row]) for name, column in columns.items()} for row in range(len(table))]
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Add a part with all rows of some images, one image after the other; nothing if there are no rows.
 
         Raises:
             InputError: the disk does not take it.
         """
         if not rows:
             return
-        metadata = {_METADATA_KEY: json.dumps(self._key).encode()}
-        table = pa.Table.from_pylist(list(rows), schema=self._schema.with_metadata(metadata))
+        schema = self._schema.with_metadata({_METADATA_KEY: json.dumps(self._key).encode()})
         buffer = pa.BufferOutputStream()
-        pq.write_table(table, buffer, compression="zstd")
+        with pq.ParquetWriter(
+            buffer, schema, compression="zstd", write_statistics=False, write_page_checksum=True
+        ) as writer:
+            for _, of_image in itertools.groupby(rows, key=lambda row: row[IMAGE]):
+                writer.write_table(pa.Table.from_pylist(list(of_image), schema=schema))
         data: bytes = buffer.getvalue().to_pybytes()
         write_atomically(self._folder / f"{_digest(data)}.parquet", data)
-
-    def read(self) -> pa.Table:
-        """All rows, sorted by unit and each unit once; its rows keep their order.
-
-        Raises:
-            InputError: the folder holds another job's parts.
-        """
-        tables, seen = [], set[Unit]()
-        for path in sorted(self._folder.glob("[!.]*.parquet")):
-            data = read_regular(path)
-            if _digest(data) != path.stem:
-                # Cut short or changed since: it is as if it had not been written.
-                continue
-            table = pq.read_table(pa.BufferReader(data))
-            self._refuse_other_key(path, table)
-            units = self._units(table)
-            new = [index for index, unit in enumerate(units) if unit not in seen]
-            seen.update(units)
-            tables.append(table.take(new) if len(new) < len(units) else table)
-        if not tables:
-            return self._schema.empty_table()
-        rows = pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
-        order = sorted(range(len(rows)), key=self._units(rows).__getitem__)
-        return rows.take(order)
 
     def clear(self) -> None:
         """Remove all parts."""
         for path in self._folder.glob("[!.]*.parquet"):
             path.unlink(missing_ok=True)
+        self._read.clear()
+        self._places.clear()
+        self._opened.cache_clear()
 
-    def _units(self, table: pa.Table) -> list[Unit]:
-        return list(zip(*(table[name].to_pylist() for name in self._unit), strict=True))
+    def _take_note(self, path: Path, file: pq.ParquetFile) -> None:
+        """Remember which images a part holds; of two copies of one, that in the part of the first name."""
+        self._refuse_other_key(path, file.schema_arrow)
+        for row_group in range(file.num_row_groups):
+            images = set(file.read_row_group(row_group, columns=[IMAGE]).column(IMAGE).to_pylist())
+            if len(images) != 1:
+                raise InputError(
+                    f"{path} was written by an earlier version of ensemble-eval; start over with `fresh=True`"
+                )
+            [image] = images
+            if image not in self._places or path < self._places[image].path:
+                self._places[image] = _Place(path, row_group)
 
-    def _refuse_other_key(self, path: Path, table: pa.Table) -> None:
-        stated = (table.schema.metadata or {}).get(_METADATA_KEY)
+    def _refuse_other_key(self, path: Path, schema: pa.Schema) -> None:
+        stated = (schema.metadata or {}).get(_METADATA_KEY)
         there = json.loads(stated) if stated else {}
         names = [name for name in {**there, **self._key} if there.get(name) != self._key.get(name)]
-        if names or not table.schema.remove_metadata().equals(self._schema):
+        if names or not schema.remove_metadata().equals(self._schema):
             differences = "; ".join(
                 f"{name} was {there.get(name)!r} and is now {self._key.get(name)!r}" for name in names
             )
@@ -112,31 +153,39 @@ class ImageParts:
 
 
 class RowBuffer:
-    """Collects the rows of finished units, and writes them as a part when they are many or old.
+    """Collects the rows of finished images, and writes them as a part when they are many or old.
 
     Args:
         parts: where they go.
-        most_units: in a part.
+        most_images: in a part.
+        save_every: seconds after which a part is written however small it is.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, parts: ImageParts, most_units: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        parts: ImageParts,
+        most_images: int,
+        save_every: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._parts = parts
-        self._most_units = most_units
+        self._most_images = most_images
+        self._save_every = save_every
         self._clock = clock
-        self._rows: list[Mapping[str, Any]] = []
-        self._units = 0
+        self._rows: list[Row] = []
+        self._images = 0
         self._opened = clock()
 
-    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Take all rows of one unit.
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take all rows of one image.
 
         Raises:
             InputError: a part was due, and the disk does not take it.
         """
         self._rows.extend(rows)
-        self._units += 1
-        if self._units >= self._most_units or self._clock() - self._opened > SAVE_EVERY_SECONDS:
+        self._images += 1
+        if self._images >= self._most_images or self._clock() - self._opened > self._save_every:
             self.write()
 
     def write(self) -> None:
@@ -147,7 +196,17 @@ class RowBuffer:
         """
         self._parts.write(self._rows)
         # Only now: what an interruption keeps from being written is written by the next call.
-        self._rows, self._units, self._opened = [], 0, self._clock()
+        self._rows, self._images, self._opened = [], 0, self._clock()
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    if isinstance(scalar, pa.ListScalar):
+        return scalar.values.to_numpy()
+    return scalar.as_py()
 
 
 def _digest(data: bytes) -> str:

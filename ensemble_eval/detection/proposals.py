@@ -1,8 +1,7 @@
 """Proposals: boxes that may hold an object, by image and by the set that they are of; and their files."""
 
 import json
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
     ]
 )
-UNIT = ("image",)
 _MAX_RECORD_BYTES = 1 << 24
 
 
@@ -56,24 +54,46 @@ def parts_of(folder: Path, name: str, key: Mapping[str, Any]) -> ImageParts:
         name: of the set.
         key: what they depend on.
     """
-    return ImageParts(folder / PARTS_FOLDER / name, key, SCHEMA, UNIT)
+    return ImageParts(folder / PARTS_FOLDER / name, key, SCHEMA)
 
 
-def read_proposals(folder: Path) -> Mapping[str, Mapping[str, Proposals]]:
-    """What `ensemble-eval propose` left in a folder: by image, then by set.
+class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
+    """What `ensemble-eval propose` left in a folder for a data set: by image, then by set; read when asked for.
+
+    Attributes:
+        keys_of_sets: what each set depends on, by its name.
+        failures: the images that a set has no proposals for: their id, the set and the reason.
+
+    Args:
+        folder: of `propose`.
+        dataset: the images.
 
     Raises:
-        InputError: the folder holds no proposals, or not yet all of them.
+        InputError: the folder holds no proposals, not yet all of them, or those of other images.
     """
-    record = read_record(folder)
-    found: dict[str, dict[str, Proposals]] = defaultdict(dict)
-    for name, key in record["sets"].items():
-        rows = parts_of(folder, name, key).read().to_pylist()
-        if len(rows) < record["images"]:
+
+    def __init__(self, folder: Path, dataset: Dataset) -> None:
+        record = read_record(folder)
+        if record["dataset"] != dataset.sha256:
+            raise InputError(f"the proposals {folder} are of other images; propose on this data set first")
+        self.keys_of_sets: Mapping[str, Mapping[str, Any]] = record["sets"]
+        self._images = sorted(item.id for item in dataset.items)
+        self._parts = {name: parts_of(folder, name, key) for name, key in self.keys_of_sets.items()}
+        if any(not parts.images().issuperset(self._images) for parts in self._parts.values()):
             raise InputError(f"{folder} has lost some of its proposals; run `ensemble-eval propose` on it again")
-        for row in rows:
-            found[row["image"]][name] = proposals_of(row)
-    return found
+        self.failures: tuple[tuple[str, str, str], ...] = tuple(map(tuple, record["failed"]))
+
+    def __getitem__(self, image: str) -> Mapping[str, Proposals]:
+        """The proposals of an image, by set."""
+        return {name: _proposals_of(*parts.rows(image)) for name, parts in self._parts.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        """The images, sorted."""
+        return iter(self._images)
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self._images)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -91,27 +111,11 @@ def read_record(folder: Path) -> dict[str, Any]:
             raise ValueError
         if not all(name in PROPOSAL_SETS and isinstance(key, dict) for name, key in record["sets"].items()):
             raise ValueError
+        if not all(len(each) == 3 and all(isinstance(word, str) for word in each) for each in record["failed"]):
+            raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is damaged; run `ensemble-eval propose` on the folder again") from error
     return dict(record)
-
-
-def record_of(folder: Path, dataset: Dataset) -> dict[str, Any]:
-    """As `read_record`, for the images of a data set.
-
-    Raises:
-        InputError: the proposals are of other images.
-    """
-    record = read_record(folder)
-    if record["dataset"] != dataset.sha256:
-        raise InputError(f"the proposals {folder} are of other images; propose on this data set first")
-    return record
-
-
-def proposals_of(row: Mapping[str, Any]) -> Proposals:
-    """The proposals of a stored row."""
-    boxes = np.array(row["boxes"], np.float64).reshape(-1, 4)
-    return Proposals(boxes, np.array(row["scores"], np.float64), row["reason"])
 
 
 def row_of(image: str, name: str, proposals: Proposals) -> dict[str, Any]:
@@ -140,6 +144,16 @@ def union(*sets: Proposals) -> Proposals:
     return Proposals(boxes[kept], scores[kept])
 
 
+def united(of_image: Mapping[str, Proposals], names: Iterable[str]) -> Proposals:
+    """The union of some of the sets of an image."""
+    return union(*(of_image[name] for name in names))
+
+
+def all_regions(of_image: Mapping[str, Proposals]) -> Boxes:
+    """The boxes of all sets of an image, each once: what the members see."""
+    return united(of_image, sorted(of_image)).boxes
+
+
 def sets_of(names: Iterable[str]) -> list[tuple[str, ...]]:
     """The configurations of section 8 that some sets allow: each alone but MultiBox, then doubled with MultiBox.
 
@@ -162,3 +176,9 @@ def in_words(sets: Sequence[str]) -> str:
         'doubled + multibox'
     """
     return " + ".join(sets)
+
+
+def _proposals_of(row: Mapping[str, Any]) -> Proposals:
+    """The proposals of a stored row."""
+    boxes = row["boxes"].astype(np.float64).reshape(-1, 4)
+    return Proposals(boxes, row["scores"].astype(np.float64), row["reason"])

@@ -1,8 +1,8 @@
 """The job of `ensemble-eval propose`: what is missing is searched, stored and told of."""
 
+import contextlib
 import functools
 import json
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -27,6 +27,7 @@ from ensemble_eval.detection.proposals import (
     read_record,
     row_of,
 )
+from ensemble_eval.detection.ranks import Ranks, ranks_to_start, run_ranks
 from ensemble_eval.detection.selective_search import (
     DOUBLED,
     RCNN,
@@ -38,6 +39,7 @@ from ensemble_eval.detection.selective_search import (
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
 from ensemble_eval.launch.cpu import usable_processors
+from ensemble_eval.launch.machine_share import settle
 from ensemble_eval.launch.place import Place, deal
 from ensemble_eval.members.ensemble import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
@@ -71,7 +73,8 @@ class Finished:
     """What is there in the end.
 
     Attributes:
-        complete: whether every image has every set; another process may still be at it.
+        complete: whether every image has every set; if not, another process is still at it, and there is no more
+            to say.
         boxes: the mean number of boxes for an image, by set.
         failed: images without proposals of a set: their id, the set and the reason.
     """
@@ -85,16 +88,21 @@ def propose(
     dataset: Dataset,
     settings: ProposeSettings,
     place: Place = Place(),  # noqa: B008 (it is frozen)
+    ranks: Ranks | None = None,
 ) -> Generator[Proposed | Finished, None, None]:
     """Search every image that has no proposals yet, and store them; close the generator if you leave it early.
+
+    A process that is alone and is asked for ranks starts them, and tells what all of them have stored.
 
     Args:
         dataset: the images.
         settings: what is proposed, and where it is stored.
         place: of this process, which takes its share.
+        ranks: to start; None for none.
 
     Raises:
         InputError: a set cannot be had, or the folder belongs to other settings.
+        WorkerFailedError: a rank failed.
     """
     if settings.fresh and place.world > 1:
         raise InputError(
@@ -105,16 +113,19 @@ def propose(
     parts = {name: parts_of(settings.out, name, key) for name, key in keys.items()}
     if settings.fresh:
         _forget(settings.out, parts)
+    if ranks is not None and (count := ranks_to_start(ranks, place, "cpu")):
+        yield from _in_ranks(dataset, parts, ranks, count)
+    place = settle(place, "cpu")
     mine = [dataset.items[index] for index in deal(len(dataset.items), place.world, place.session)[place.rank]]
     missing: dict[str, list[Item]] = {}
     for name, each in parts.items():
-        done = {image for (image,) in each.open()}
+        done = each.open()
         missing[name] = [item for item in mine if item.id not in done]
-    total, began = len(mine) * len(methods), time.monotonic()
+    total = len(mine) * len(methods)
     finished = total - sum(map(len, missing.values()))
     yield Proposed(finished, total)
     for name, items in missing.items():
-        buffer = RowBuffer(parts[name], _PART_IMAGES)
+        buffer = RowBuffer(parts[name], _PART_IMAGES, settings.save_every)
         try:
             for image, proposals in methods[name](items):
                 buffer.add([row_of(image, name, proposals)])
@@ -122,7 +133,19 @@ def propose(
                 yield Proposed(finished, total)
         finally:
             buffer.write()
-    yield _finish(settings.out, dataset, keys, time.monotonic() - began)
+    yield _finish(settings.out, dataset, keys)
+
+
+def _in_ranks(
+    dataset: Dataset, parts: Mapping[str, ImageParts], ranks: Ranks, count: int
+) -> Generator[Proposed, None, None]:
+    """Start ranks for what is missing; afterwards nothing is."""
+    total = len(dataset.items) * len(parts)
+    if sum(len(each.open()) for each in parts.values()) == total:
+        return
+    with contextlib.closing(run_ranks(ranks, count)) as running:
+        for _ in running:
+            yield Proposed(sum(len(each.images()) for each in parts.values()), total)
 
 
 def _methods(dataset: Dataset, settings: ProposeSettings) -> dict[str, Method]:
@@ -147,6 +170,7 @@ def _forget(out: Path, parts: Mapping[str, ImageParts]) -> None:
     if (out / RECORD_FILE).is_file():
         record = read_record(out)
         record["sets"] = {name: key for name, key in record["sets"].items() if name not in parts}
+        record["failed"] = [each for each in record["failed"] if each[1] in record["sets"]]
         if record["sets"]:
             _write_record(out, record)
         else:
@@ -216,27 +240,26 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _finish(out: Path, dataset: Dataset, keys: Mapping[str, Mapping[str, Any]], seconds: float) -> Finished:
+def _finish(out: Path, dataset: Dataset, keys: Mapping[str, Mapping[str, Any]]) -> Finished:
     """Write the record and the list of what has no proposals, once nothing is missing of these sets."""
     every = {**_finished_before(out, dataset), **keys}
-    rows = {name: parts_of(out, name, key).read().to_pylist() for name, key in every.items()}
-    means = {
-        name: float(np.mean([len(row["boxes"]) / 4 for row in of_set] or [0])) for name, of_set in rows.items()
-    }
-    failed = tuple(
-        (row["image"], name, row["reason"])
-        for name, of_set in rows.items()
-        for row in of_set
-        if row["reason"] is not None
-    )
-    complete = all(len(rows[name]) == len(dataset.items) for name in keys)
-    if complete:
-        text = csv_text(["image", "proposals", "reason"], failed)
-        write_atomically(out / UNREADABLE_FILE, text.encode())
-        record = {"dataset": dataset.sha256, "images": len(dataset.items), "sets": every, "boxes": means}
-        record |= {"seconds": round(seconds, 1), "torch": torch.__version__}
-        _write_record(out, record)
-    return Finished(complete, means, failed)
+    parts = {name: parts_of(out, name, key) for name, key in every.items()}
+    if any(len(parts[name].images()) < len(dataset.items) for name in keys):
+        return Finished(False, {}, ())
+    means, failed = {}, []
+    for name, each in parts.items():
+        images, boxes = sorted(each.images()), 0
+        for image in images:
+            [row] = each.rows(image)
+            boxes += len(row["boxes"]) // 4
+            if row["reason"] is not None:
+                failed.append((image, name, str(row["reason"])))
+        means[name] = boxes / max(1, len(images))
+    write_atomically(out / UNREADABLE_FILE, csv_text(["image", "proposals", "reason"], failed).encode())
+    record = {"dataset": dataset.sha256, "images": len(dataset.items), "sets": every, "boxes": means}
+    record |= {"failed": failed, "torch": torch.__version__}
+    _write_record(out, record)
+    return Finished(True, means, tuple(failed))
 
 
 def _write_record(out: Path, record: Mapping[str, Any]) -> None:

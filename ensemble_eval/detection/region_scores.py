@@ -1,8 +1,9 @@
 """Regions through the engine of classification: an image's regions are its crops, some of them at a time."""
 
 import contextlib
+import functools
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from ensemble_eval.crops.pixels import CropSource, Region
 from ensemble_eval.crops.schemes import CROP_SIZE, CropPlan, View
 from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.datasets.items import Item
+from ensemble_eval.detection.proposals import Proposals, all_regions
 from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
@@ -50,12 +52,17 @@ class ImageRegions:
     Attributes:
         position: of the image in the data set; it decides which rows of a batch the regions may take.
         item: the image.
-        boxes: float64 [regions, 4].
+        proposals: by set; the regions are those of `all_regions`.
     """
 
     position: int
     item: Item
-    boxes: Boxes
+    proposals: Mapping[str, Proposals]
+
+    @functools.cached_property
+    def boxes(self) -> Boxes:
+        """float64 [regions, 4]."""
+        return all_regions(self.proposals)
 
 
 @dataclass(frozen=True)
@@ -121,12 +128,12 @@ RegionsEngine = Engine[_ScoredChunk]
 
 
 def score_regions(
-    images: Sequence[ImageRegions], engine: RegionsEngine, classes: int, *, with_svm: bool, loaders: int
-) -> Generator[tuple[str, RegionScores], None, None]:
-    """Images as their last region comes back: id, and the scores of its regions in their order.
+    images: Iterable[ImageRegions], engine: RegionsEngine, classes: int, *, with_svm: bool, loaders: int
+) -> Generator[tuple[ImageRegions, RegionScores], None, None]:
+    """Images as their last region comes back, and the scores of its regions in their order.
 
     Args:
-        images: with their regions.
+        images: with their regions; asked for as they are needed.
         engine: whose pool makes `PooledRegions`.
         classes: of the members.
         with_svm: whether SVMs follow the members.
@@ -135,12 +142,10 @@ def score_regions(
     Raises:
         InputError: an image cannot be read, or a member fails.
     """
-    for each in images:
-        if not len(each.boxes):
-            yield each.item.id, _joined([], classes, with_svm=with_svm)
+    without_regions: list[ImageRegions] = []
     warped = map_ahead(
         _warped,
-        _chunks(images),
+        _chunks(images, without_regions),
         threads=loaders,
         ahead=max(_CHUNKS_AHEAD, _CHUNKS_AHEAD_PER_LOADER * loaders),
         ahead_bytes=_BYTES_AHEAD,
@@ -155,13 +160,18 @@ def score_regions(
             arrived[of.item.id].append(result)
             if sum(len(each.chunk.boxes) for each in arrived[of.item.id]) == len(of.boxes):
                 chunks = sorted(arrived.pop(of.item.id), key=lambda each: each.chunk.first)
-                yield of.item.id, _joined([each.scores for each in chunks], classes, with_svm=with_svm)
+                yield of, _joined([each.scores for each in chunks], classes, with_svm=with_svm)
+    for image in without_regions:
+        yield image, _joined([], classes, with_svm=with_svm)
 
 
-def _chunks(images: Iterable[ImageRegions]) -> Iterator[_Chunk]:
+def _chunks(images: Iterable[ImageRegions], without_regions: list[ImageRegions]) -> Iterator[_Chunk]:
+    """Some regions at a time; images that have none go to `without_regions`."""
     for each in images:
         for first in range(0, len(each.boxes), CHUNK_REGIONS):
             yield _Chunk(each, first)
+        if not len(each.boxes):
+            without_regions.append(each)
 
 
 def _warped(chunk: _Chunk) -> ReadyImage | UnreadableImage:

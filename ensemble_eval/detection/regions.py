@@ -16,24 +16,27 @@ from ensemble_eval.members.ensemble import Ensemble
 
 CONTEXT_PIXELS = 16
 NO_OBJECT = "no object"
-"""The last class of every region classifier."""
+"""The last class of region classifiers."""
 
 _MEAN_RGB = (124, 116, 104)
 
 
 def object_classes(ensemble: Ensemble) -> tuple[str, ...]:
-    """The classes of objects that region classifiers know.
+    """The classes of objects that members know; a last class "no object" is none of them.
 
     Raises:
-        InputError: their last class is not that of no object.
+        InputError: the classes have no names.
     """
     names = ensemble.classes.names
-    if names is None or names[-1] != NO_OBJECT:
-        raise InputError(
-            f"the last class of {ensemble.name} must be {NO_OBJECT!r}; train region classifiers with "
-            "`ensemble-eval train` and a recipe with the table [regions]"
-        )
-    return names[:-1]
+    if names is None:
+        raise InputError(f"the classes of {ensemble.name} have no names; detection needs a file of class names")
+    return names[:-1] if knows_no_object(ensemble) else names
+
+
+def knows_no_object(ensemble: Ensemble) -> bool:
+    """Whether the members are region classifiers, whose last class is "no object"."""
+    names = ensemble.classes.names
+    return names is not None and names[-1] == NO_OBJECT
 
 
 def widened(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:

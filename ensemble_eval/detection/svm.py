@@ -91,7 +91,7 @@ def require_fits(svm: RegionSvm, ensemble: Ensemble) -> None:
 
 
 def svm_predict(svm: RegionSvm, ensemble: Ensemble, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Class scores by SVM, through the seam of the members: margins float32 [B, classes + 1], 0 for no object.
+    """Class scores by SVM, through the seam of the members: margins float32 [B, outputs], 0 for no object.
 
     Args:
         svm: of the ensemble's first member; see `require_fits`.
@@ -103,10 +103,11 @@ def svm_predict(svm: RegionSvm, ensemble: Ensemble, device: torch.device) -> Cal
     """
     features = Features(ensemble.members[0], ensemble.classes.count, device)
     weights, biases = svm.weights.to(device), svm.biases.to(device)
+    others = ensemble.classes.count - len(biases)
 
     def predict(crops: Tensor) -> Tensor:
         margins = features(crops) @ weights.T + biases
-        return torch.cat([margins, margins.new_zeros(len(margins), 1)], dim=1)
+        return torch.cat([margins, margins.new_zeros(len(margins), others)], dim=1)
 
     return predict
 

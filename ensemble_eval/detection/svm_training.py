@@ -12,8 +12,7 @@ from torch import Tensor
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.boxes import Boxes, Objects
 from ensemble_eval.datasets.items import Dataset, Item
-from ensemble_eval.detection.deciding import all_regions
-from ensemble_eval.detection.proposals import Proposals
+from ensemble_eval.detection.proposals import Proposals, all_regions
 from ensemble_eval.detection.regions import object_classes, warp_regions
 from ensemble_eval.detection.svm import Features, RegionSvm
 from ensemble_eval.errors import InputError, UnreadableImageError

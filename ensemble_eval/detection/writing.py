@@ -2,24 +2,25 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.boxes import Objects, coco_ids, read_boxes
-from ensemble_eval.detection.deciding import detections_of
+from ensemble_eval.detection.deciding import Configuration, detections_of
 from ensemble_eval.detection.detecting import TABLE_FILE, Detection
 from ensemble_eval.detection.drawing import draw_detections
 from ensemble_eval.detection.evaluating import DetectionRow, detection_rows
-from ensemble_eval.detection.files import coco_results, ilsvrc_submission, rows_of
+from ensemble_eval.detection.files import coco_results, ilsvrc_submission
 from ensemble_eval.detection.tables import class_table, detection_table, published_tables, rules_table
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.files import write_atomically
 from ensemble_eval.reports.latex import table_latex
 from ensemble_eval.reports.markdown import table_markdown
 from ensemble_eval.reports.table_csv import table_csv
+from ensemble_eval.scoring.average_precision import Detections
 
 RECORD_FILE = "detect.json"
 DRAWINGS_FOLDER = "pictures"
@@ -41,25 +42,30 @@ class Written:
     """What was written.
 
     Attributes:
-        rows: of the table.
-        table: its path.
+        rows: of the table; empty without annotations.
+        table: its path; None without annotations.
+        chosen: the configuration whose detections are in the files and pictures.
         pictures: paths of the drawn images.
     """
 
     rows: list[DetectionRow]
-    table: Path
+    table: Path | None
+    chosen: Configuration
     pictures: list[Path]
 
 
 def write_results(
-    out: Path, job: Detection, boxes: Path, draw: Sequence[str], record: Mapping[str, Any]
+    out: Path, job: Detection, boxes: Path | None, draw: Sequence[str], record: Mapping[str, Any]
 ) -> Written:
     """Write every table and file of a finished detection, `detection.csv` last.
+
+    Files and pictures hold the detections of the row of the highest mAP. Without annotations there are no tables,
+    and the last row of softmax is chosen: all members, on the last proposals.
 
     Args:
         out: the folder.
         job: whose detections are complete.
-        boxes: annotations; see `read_boxes`.
+        boxes: annotations; see `read_boxes`. None where there are none.
         draw: ids of images to draw.
         record: further facts for `detect.json`.
 
@@ -67,22 +73,28 @@ def write_results(
         InputError: an image to draw is none of the data set, there is nothing to find, or the disk takes no more.
     """
     images = [item.id for item in job.dataset.items]
-    objects = read_boxes(boxes, job.class_names, images)
-    known = {item.id: item for item in job.dataset.items}
-    if strangers := [image for image in draw if image not in known]:
-        raise InputError(f"`draw` names {strangers[0]}, which is not among the {len(known)} images; give its id")
+    if strangers := [image for image in draw if image not in set(images)]:
+        raise InputError(f"`draw` names {strangers[0]}, which is not among the {len(images)} images; give its id")
+    objects = None if boxes is None else read_boxes(boxes, job.class_names, images)
     ids = coco_ids(boxes, job.class_names, images)
-    stored = job.parts.read().to_pylist()
-    rows = detection_rows(stored, objects, job.proposals, job.rows, len(job.class_names))
-    best = max(rows, key=lambda each: each.map_percent).configuration
-    pictures = []
-    for row in rows_of(stored, best):
-        if row["image"] in draw:
-            # With its place, because two ids may differ in their slashes alone.
-            name = f"{images.index(row['image']):06}_{row['image'].replace('/', '_')}.png"
-            pictures.append(out / DRAWINGS_FOLDER / name)
-            drawn = _drawn(known[row["image"]].read(), row, objects[row["image"]], job.class_names)
-            write_atomically(pictures[-1], drawn)
+    rows: list[DetectionRow] = []
+    if objects is not None:
+        rows = detection_rows(job.found, objects, job.proposals, job.rows, len(job.class_names))
+        chosen = max(rows, key=lambda each: each.map_percent).configuration
+    else:
+        chosen = [row for row in job.rows if row.classifier == "softmax"][-1]
+    pictures = _write_pictures(out, job, chosen, draw, objects or {})
+    results = coco_results(_detections(job, chosen), job.class_names, ids)
+    write_atomically(out / "detections.json", results.encode())
+    write_atomically(out / "submission.txt", ilsvrc_submission(_detections(job, chosen)).encode())
+    said = {"proposals": chosen.proposals, "models": chosen.models, "scores": chosen.classifier}
+    write_atomically(out / RECORD_FILE, (json.dumps({**record, "chosen": said}, indent=2) + "\n").encode())
+    table = _write_tables(out, job, rows) if rows else None
+    return Written(rows, table, chosen, pictures)
+
+
+def _write_tables(out: Path, job: Detection, rows: Sequence[DetectionRow]) -> Path:
+    """Write the tables; return the path of the last."""
     table = detection_table(rows)
     others = [rules_table(rows), class_table(rows, job.class_names), *published_tables(rows, job.dataset.source)]
     for each in others:
@@ -91,19 +103,32 @@ def write_results(
         write_atomically(out / f"{each.name}.md", table_markdown(each).encode())
     for each in (table.only(*_LATEX_COLUMNS), *others[2:]):
         write_atomically(out / f"{each.name}.tex", table_latex(each).encode())
-    write_atomically(out / "detections.json", coco_results(stored, best, job.class_names, ids).encode())
-    write_atomically(out / "submission.txt", ilsvrc_submission(stored, best).encode())
-    said = {**record, "best": {"proposals": best.proposals, "models": best.models, "scores": best.classifier}}
-    write_atomically(out / RECORD_FILE, (json.dumps(said, indent=2) + "\n").encode())
     write_atomically(out / TABLE_FILE, table_csv(table).encode())
-    return Written(rows, out / TABLE_FILE, pictures)
+    return out / TABLE_FILE
 
 
-def _drawn(data: bytes, row: Mapping[str, Any], objects: Objects, class_names: Sequence[str]) -> bytes:
-    try:
-        image = pixels.decode(data)
-    except UnreadableImageError as error:
-        raise InputError(f"{row['image']} was detected in and now {error}; restore the image") from error
-    buffer = io.BytesIO()
-    draw_detections(image, detections_of(row), objects, class_names).save(buffer, "PNG")
-    return buffer.getvalue()
+def _detections(job: Detection, row: Configuration) -> Iterator[tuple[str, Detections]]:
+    return ((stored["image"], detections_of(stored)) for stored in job.found(row))
+
+
+def _write_pictures(
+    out: Path, job: Detection, row: Configuration, draw: Sequence[str], objects: Mapping[str, Objects]
+) -> list[Path]:
+    """Draw some images, in the order of their ids; return the paths."""
+    items = {item.id: (number, item) for number, item in enumerate(job.dataset.items)}
+    paths = []
+    for image, detections in _detections(job, row) if draw else ():
+        if image not in draw:
+            continue
+        number, item = items[image]
+        # With its place, because two ids may differ in their slashes alone.
+        paths.append(out / DRAWINGS_FOLDER / f"{number:06}_{image.replace('/', '_')}.png")
+        try:
+            pixels_of_image = pixels.decode(item.read())
+        except UnreadableImageError as error:
+            raise InputError(f"{image} was detected in and now {error}; restore the image") from error
+        picture = draw_detections(pixels_of_image, detections, objects.get(image), job.class_names)
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        write_atomically(paths[-1], buffer.getvalue())
+    return paths

@@ -12,10 +12,10 @@ from ensemble_eval.evaluation.events import BatchHalved, Begun, Event, Finished,
 from ensemble_eval.evaluation.opening import Sources, check_networks, open_folder, open_inputs, open_sources
 from ensemble_eval.evaluation.process import Run
 from ensemble_eval.launch.cpu import usable_processors
-from ensemble_eval.launch.devices import choose_device, device_of_rank, devices_for_ranks, use_one_thread
-from ensemble_eval.launch.machine_share import take_share
+from ensemble_eval.launch.devices import choose_device, devices_for_ranks, use_one_thread
+from ensemble_eval.launch.machine_share import settle
 from ensemble_eval.launch.place import Place, Role, deal
-from ensemble_eval.launch.signals import StopRequests, die_with
+from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.launch.watch import Watch
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.partial_table import LiveTable
@@ -78,11 +78,7 @@ def _evaluate(
 
 def _take_part(settings: RunSettings, place: Place, stop: StopRequests) -> Generator[Event]:
     """Do this process's share; the one that reports then waits for the others and writes the tables."""
-    if place.parent is not None:
-        die_with(place.parent)
-    if place.launched:
-        device = device_of_rank(settings.device, place.local_rank, place.on_machine)
-        place = take_share(place, device)
+    place = settle(place, settings.device)
     inputs = open_inputs(settings, open_sources(settings), place)
     folder = open_folder(settings.out, settings, inputs, dataclasses.asdict(settings))
     folder.open(fresh=settings.fresh, checked=place.role is Role.WORKER)

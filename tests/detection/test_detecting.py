@@ -9,15 +9,24 @@ import pytest
 import torch
 from builders import randomise
 from conftest import Cli
-from drawn_boxes import CLASSES, Drawn, colour_ensemble, draw, some_proposals, store_proposals
+from drawn_boxes import (
+    CLASSES,
+    Drawn,
+    colour_ensemble,
+    comparable,
+    draw,
+    some_proposals,
+    store_proposals,
+    stored_rows,
+)
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ensemble_eval.datasets.boxes import Boxes, read_boxes
-from ensemble_eval.detection.deciding import LEAST_SCORE, MOST_DETECTIONS, detections_of
-from ensemble_eval.detection.detecting import Detection
-from ensemble_eval.detection.proposals import Proposals, read_proposals, sets_of, union
+from ensemble_eval.detection.deciding import LEAST_SCORE, MOST_DETECTIONS, Configuration, detections_of
+from ensemble_eval.detection.detecting import Detection, Remarks
+from ensemble_eval.detection.proposals import Proposals, StoredProposals, sets_of, union
 from ensemble_eval.detection.region_scores import CHUNK_REGIONS
 from ensemble_eval.detection.regions import NO_OBJECT, warp_regions
 from ensemble_eval.detection.writing import write_results
@@ -65,7 +74,7 @@ def _files(drawn: Drawn, job: Detection, out: Path) -> dict[str, bytes]:
     """Every table and file, and the detections."""
     write_results(out, job, drawn.boxes, ["pictures/0.png"], {})
     found = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    return {**found, "rows": json.dumps(job.parts.read().to_pylist()).encode()}
+    return {**found, "rows": "".join(comparable(stored_rows(job.parts))).encode()}
 
 
 def _slow_nms(boxes: Boxes, scores: NDArray[np.float64]) -> list[int]:
@@ -93,10 +102,10 @@ def _slowly(image: Tensor, boxes: Boxes, predicts: Sequence[Predict]) -> list[tu
 
 def test_detections_are_those_of_the_slow_obvious_loop(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
     job = _finished(drawn, proposals, tmp_path)
-    stored = read_proposals(proposals)
+    stored = StoredProposals(proposals, drawn.opened())
     assert max(len(union(*sets.values()).boxes) for sets in stored.values()) > CHUNK_REGIONS
     predicts = [member.predict for member in colour_ensemble().members if member.predict is not None]
-    rows = job.parts.read().to_pylist()
+    rows = stored_rows(job.parts)
     assert len(rows) == 6 * 6
     for row in rows:
         sets = next(each for each in sets_of(NAMES) if " + ".join(each) == row["proposals"])
@@ -120,7 +129,7 @@ def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_
     for row, each in zip(table.to_dict("records"), written.rows, strict=True):
         stored = [
             one
-            for one in job.parts.read().to_pylist()
+            for one in stored_rows(job.parts)
             if (one["proposals"], one["models"]) == (row["proposals"], row["models"])
         ]
         matches = match([(objects[one["image"]], detections_of(one)) for one in stored], 3, ILSVRC)
@@ -135,7 +144,7 @@ def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_
     results = json.loads((tmp_path / "detections.json").read_text())
     assert {each["image_id"] for each in results} <= set(range(50, 56))
     assert {each["category_id"] for each in results} <= {10, 11, 12}
-    best = json.loads((tmp_path / "detect.json").read_text())["best"]
+    best = json.loads((tmp_path / "detect.json").read_text())["chosen"]
     lines = (tmp_path / "submission.txt").read_text().splitlines()
     assert len(lines) == len(results)
     assert all(len(line.split()) == 7 for line in lines)
@@ -178,9 +187,11 @@ def test_one_picture_is_drawn_with_what_was_found(drawn: Drawn, proposals: Path,
 
 
 def test_what_does_not_belong_together_is_refused(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
-    plain = Ensemble(colour_ensemble().members, (*CLASSES, "grey"), "plain")
-    with pytest.raises(InputError, match="the last class of plain must be 'no object'"):
-        Detection(plain, drawn.opened(), proposals, tmp_path, SETTINGS)
+    unnamed = Ensemble(colour_ensemble().members, ClassList("four", 4, None), "plain")
+    with pytest.raises(
+        InputError, match="the classes of plain have no names; detection needs a file of class names"
+    ):
+        Detection(unnamed, drawn.opened(), proposals, tmp_path, SETTINGS)
     other = draw(tmp_path / "other", images=4)
     with pytest.raises(InputError, match="are of other images; propose on this data set first"):
         Detection(colour_ensemble(), other.opened(), proposals, tmp_path, SETTINGS)
@@ -208,6 +219,49 @@ def test_failed_searches_and_remarks_are_said(cli: Cli, drawn: Drawn, tmp_path: 
     assert "pictures/2.png has no proposals of rcnn: it died" in done.err
     assert "1 images lack proposals of a set; they count, and nothing is found in them" in done.err
     assert "members a and b have the same weights" in done.err
+
+
+def test_without_annotations_there_are_detections_and_no_tables(
+    drawn: Drawn, proposals: Path, tmp_path: Path
+) -> None:
+    job = _finished(drawn, proposals, tmp_path)
+    with_boxes = write_results(tmp_path, job, drawn.boxes, [], {})
+    (tmp_path / "detection.csv").unlink()
+    written = write_results(tmp_path, job, None, ["pictures/1.png"], {})
+    assert (written.rows, written.table) == ([], None)
+    assert not (tmp_path / "detection.csv").exists()
+    last = Configuration(("doubled", "multibox"), 3)
+    assert written.chosen == last
+    assert with_boxes.chosen.models in (1, 3)
+    stored = [row for row in stored_rows(job.parts) if (row["proposals"], row["models"]) == (last.proposals, 3)]
+    results = json.loads((tmp_path / "detections.json").read_text())
+    assert len(results) == sum(len(row["scores"]) for row in stored)
+    # Counted from 1, for want of ids.
+    assert {each["image_id"] for each in results} == {1, 2, 3, 4, 5}
+    assert {each["category_id"] for each in results} <= {1, 2, 3}
+    picture = np.asarray(Image.open(written.pictures[0]).convert("RGB")).astype(int)
+    orange = (np.abs(picture - [255, 140, 0]).sum(axis=2) < 30).sum()
+    assert orange == 0
+
+
+def test_members_that_know_no_object_see_one_in_every_region(
+    drawn: Drawn, proposals: Path, tmp_path: Path
+) -> None:
+    plain = Ensemble(colour_ensemble().members, (*CLASSES, "grey"), "plain")
+    job = Detection(plain, drawn.opened(), proposals, tmp_path, SETTINGS)
+    assert job.class_names == (*CLASSES, "grey")
+    said = [event for event in job.run(Place()) if isinstance(event, Remarks)]
+    assert (
+        'plain has no class "no object" at its end, so every region counts as some object' in said[0].sentences[0]
+    )
+    knows = _finished(drawn, proposals, tmp_path / "knows")
+    for row, other in zip(stored_rows(job.parts), stored_rows(knows.parts), strict=True):
+        assert "grey" not in knows.class_names
+        ours = row["classes"] < len(CLASSES)
+        # The fourth class comes along; the others are what they were.
+        np.testing.assert_array_equal(row["scores"][ours], other["scores"])
+        assert len(row["boxes"].reshape(-1, 4)) == len(row["classes"])
+    assert any((row["classes"] == len(CLASSES)).any() for row in stored_rows(job.parts))
 
 
 def test_a_fresh_start_leaves_no_table_of_before(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:

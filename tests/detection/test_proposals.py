@@ -5,14 +5,15 @@ import numpy as np
 import pytest
 from drawn_boxes import draw, some_proposals, store_proposals
 
-from ensemble_eval.detection.proposals import Proposals, read_proposals, sets_of, union
+from ensemble_eval.detection.proposals import Proposals, StoredProposals, sets_of, union
 from ensemble_eval.errors import InputError
 
 
 def test_proposals_come_back_as_they_were_stored(tmp_path: Path) -> None:
     drawn = draw(tmp_path)
     sets = {"rcnn": some_proposals(drawn, 1), "doubled": some_proposals(drawn, 2)}
-    found = read_proposals(store_proposals(tmp_path / "p", drawn.opened(), sets))
+    found = StoredProposals(store_proposals(tmp_path / "p", drawn.opened(), sets), drawn.opened())
+    assert len(found) == 6
     assert set(found) == set(drawn.objects)
     for image, of_image in found.items():
         assert set(of_image) == {"rcnn", "doubled"}
@@ -35,13 +36,17 @@ def test_the_configurations_are_those_of_section_8() -> None:
 def test_what_is_unfinished_or_damaged_is_refused(tmp_path: Path) -> None:
     drawn = draw(tmp_path)
     with pytest.raises(InputError, match="holds no finished proposals; run `ensemble-eval propose` to its end"):
-        read_proposals(tmp_path)
+        StoredProposals(tmp_path, drawn.opened())
     folder = store_proposals(tmp_path / "p", drawn.opened(), {"rcnn": some_proposals(drawn, 1)})
     record = json.loads((folder / "propose.json").read_text())
-    (folder / "propose.json").write_text(json.dumps({**record, "images": 7}))
+    [part] = (folder / "proposals" / "rcnn").iterdir()
+    data = part.read_bytes()
+    part.write_bytes(data[:-9])
     with pytest.raises(InputError, match="has lost some of its proposals"):
-        read_proposals(folder)
-    for text in ("{", "[]", '{"key": 1}'):
+        StoredProposals(folder, drawn.opened())
+    part.write_bytes(data)
+    assert len(StoredProposals(folder, drawn.opened())) == 6
+    for text in ("{", "[]", '{"key": 1}', json.dumps({**record, "failed": [["a"]]})):
         (folder / "propose.json").write_text(text)
         with pytest.raises(InputError, match="is damaged; run `ensemble-eval propose` on the folder again"):
-            read_proposals(folder)
+            StoredProposals(folder, drawn.opened())

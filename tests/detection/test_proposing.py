@@ -15,7 +15,7 @@ from torchvision.ops import box_iou
 from ensemble_eval.datasets.boxes import read_boxes
 from ensemble_eval.detection.box_files import read_box_file
 from ensemble_eval.detection.multibox import save_multibox
-from ensemble_eval.detection.proposals import read_proposals
+from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.proposing import Finished, propose
 from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
 from ensemble_eval.errors import InputError
@@ -49,10 +49,10 @@ def _all(drawn: Drawn, settings: ProposeSettings, place: Place = Place()) -> Fin
     return last
 
 
-def _stored(out: Path) -> dict[tuple[str, str], bytes]:
+def _stored(out: Path, drawn: Drawn) -> dict[tuple[str, str], bytes]:
     return {
         (image, name): each.boxes.tobytes() + each.scores.tobytes()
-        for image, sets in read_proposals(out).items()
+        for image, sets in StoredProposals(out, drawn.opened()).items()
         for name, each in sets.items()
     }
 
@@ -61,7 +61,7 @@ def test_selective_search_and_multibox_are_stored(drawn: Drawn, multibox: Path, 
     finished = _all(drawn, _settings(tmp_path, multibox))
     assert finished.complete
     assert finished.failed == ()
-    found = read_proposals(tmp_path)
+    found = StoredProposals(tmp_path, drawn.opened())
     for item in drawn.opened().items:
         pixels = np.asarray(Image.open(drawn.root / item.id).convert("RGB"))
         for name, setting in (("rcnn", RCNN), ("doubled", DOUBLED)):
@@ -88,11 +88,11 @@ def test_stopped_and_continued_or_in_ranks_the_proposals_are_the_same(
                 next(events)
         assert not (tmp_path / "cut" / "propose.json").exists()
     assert _all(drawn, _settings(tmp_path / "cut", multibox)).complete
-    assert _stored(tmp_path / "cut") == _stored(tmp_path / "whole")
+    assert _stored(tmp_path / "cut", drawn) == _stored(tmp_path / "whole", drawn)
     places = [Place(rank, 3, session="s", role=Role.RANK) for rank in range(3)]
     finished = [_all(drawn, _settings(tmp_path / "ranks", multibox), place) for place in places]
     assert [each.complete for each in finished] == [False, False, True]
-    assert _stored(tmp_path / "ranks") == _stored(tmp_path / "whole")
+    assert _stored(tmp_path / "ranks", drawn) == _stored(tmp_path / "whole", drawn)
     with pytest.raises(InputError, match="`fresh=True` could remove what another process has just written"):
         _all(drawn, _settings(tmp_path / "ranks", multibox, fresh=True), places[0])
     with pytest.raises(InputError, match=r"other settings .*multibox_boxes was 20 and is now 21"):
@@ -103,15 +103,15 @@ def test_stopped_and_continued_or_in_ranks_the_proposals_are_the_same(
 
 def test_sets_are_added_to_those_that_are_there(drawn: Drawn, multibox: Path, tmp_path: Path) -> None:
     _all(drawn, _settings(tmp_path, multibox, sets=("rcnn",)))
-    before = _stored(tmp_path)
+    before = _stored(tmp_path, drawn)
     _all(drawn, _settings(tmp_path, multibox, sets=("multibox",)))
-    assert _stored(tmp_path).items() > before.items()
-    assert {name for _, name in _stored(tmp_path)} == {"rcnn", "multibox"}
+    assert _stored(tmp_path, drawn).items() > before.items()
+    assert {name for _, name in _stored(tmp_path, drawn)} == {"rcnn", "multibox"}
     events = propose(drawn.opened(), _settings(tmp_path, multibox, sets=("multibox",), fresh=True))
     with contextlib.closing(events):
         next(events)
     # What was not asked for again is still there, and the set that was is not finished.
-    assert _stored(tmp_path) == before
+    assert _stored(tmp_path, drawn) == before
 
 
 def test_the_command_names_what_failed_and_says_the_coverage(cli: Cli, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_boxes_of_a_file_are_a_set(cli: Cli, drawn: Drawn, tmp_path: Path) -> No
     for name in ("boxes.csv", "boxes.parquet"):
         out = tmp_path / name.replace(".", "-")
         assert cli("propose", drawn.root, "--sets", "", "--from-file", tmp_path / name, "--out", out).code == 0
-        found = read_proposals(out)
+        found = StoredProposals(out, drawn.opened())
         np.testing.assert_array_equal(found["pictures/0.png"]["file"].boxes, [[2, 2, 10, 10], [1, 1, 9, 9]])
         assert len(found["pictures/5.png"]["file"].boxes) == 0
 

@@ -5,14 +5,23 @@ import pytest
 import torch
 from builders import randomise
 from conftest import Cli
-from drawn_boxes import CLASSES, Drawn, draw, sees_colours, some_proposals, store_proposals
+from drawn_boxes import (
+    CLASSES,
+    Drawn,
+    comparable,
+    draw,
+    sees_colours,
+    some_proposals,
+    store_proposals,
+    stored_rows,
+)
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ensemble_eval.datasets.boxes import Objects, read_boxes
 from ensemble_eval.detection.deciding import detections_of
 from ensemble_eval.detection.detecting import Detection
-from ensemble_eval.detection.proposals import read_proposals
+from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.detection.svm import Features, RegionSvm, load_svm, require_fits, save_svm, svm_predict
 from ensemble_eval.detection.svm_training import train_svm
@@ -70,7 +79,7 @@ def trained(ensemble: Ensemble, drawn: Drawn, proposals: Path) -> RegionSvm:
 
 def _train(ensemble: Ensemble, drawn: Drawn, proposals: Path) -> RegionSvm:
     objects = read_boxes(drawn.boxes, CLASSES, list(drawn.objects))
-    *taken, svm = train_svm(ensemble, drawn.opened(), objects, read_proposals(proposals))
+    *taken, svm = train_svm(ensemble, drawn.opened(), objects, StoredProposals(proposals, drawn.opened()))
     assert len(taken) == len(drawn.objects)
     assert isinstance(svm, RegionSvm)
     return svm
@@ -122,9 +131,9 @@ def test_svms_are_rows_of_their_own_and_leave_the_others_alone(
         job = Detection(ensemble, drawn.opened(), proposals, tmp_path / name, SETTINGS, svm)
         for _ in job.run(Place()):
             pass
-        rows[name] = job.parts.read().to_pylist()
+        rows[name] = stored_rows(job.parts)
     softmax = [row for row in rows["with"] if row["classifier"] == "softmax"]
-    assert softmax == rows["without"]
+    assert comparable(softmax) == comparable(rows["without"])
     of_svm = [row for row in rows["with"] if row["classifier"] == "svm"]
     assert len(of_svm) == len(drawn.objects)
     right = 0
@@ -150,7 +159,7 @@ def test_what_does_not_belong_together_is_refused(
     function = Ensemble([Member("f", predict=sees_colours(1.0), fingerprint="f")], NAMES)
     objects = read_boxes(drawn.boxes, CLASSES, list(drawn.objects))
     with pytest.raises(InputError, match="member f is a function, and SVMs need the features of a GoogLeNet"):
-        next(train_svm(function, drawn.opened(), objects, read_proposals(proposals)))
+        next(train_svm(function, drawn.opened(), objects, StoredProposals(proposals, drawn.opened())))
     foreign = Member("n", network=nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), input=ensemble.members[0].input)
     with pytest.raises(InputError, match="member n"):
         Features(foreign, 4, CPU)
@@ -160,7 +169,7 @@ def test_what_does_not_belong_together_is_refused(
         for image, shown in objects.items()
     }
     with pytest.raises(InputError, match="there is no object of b to learn from; give more images"):
-        list(train_svm(more, drawn.opened(), none, read_proposals(proposals)))
+        list(train_svm(more, drawn.opened(), none, StoredProposals(proposals, drawn.opened())))
     assert member_sha256(ensemble.members[0]) == trained.member
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from builders import write_dataset, write_ensemble
@@ -25,6 +26,24 @@ from outcome import outcome_bytes
 # A run that was told to stop has this long, on an idle machine.
 STOPPING_SECONDS = 10.0
 FINISHED, INTERRUPTED = 0, 128
+
+
+class Interruptible(Protocol):
+    """A job that keeps what it finished."""
+
+    @property
+    def images(self) -> int:
+        """How many there are."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it takes when nothing disturbs it."""
+
+    def command(self, out: Path, ranks: int) -> list[str]:
+        """Its command line; it writes a part after every image."""
+
+    def parts(self, out: Path) -> int:
+        """How many parts it has stored."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,10 @@ class Setup:
         evaluation += ["--backend", "torch"]
         places = ["--ensemble", self.ensemble, "--out", out, "--ranks", ranks, self.dataset]
         return [sys.executable, "-m", "ensemble_eval", "run", *map(str, [*evaluation, *places])]
+
+    def parts(self, out: Path) -> int:
+        """How many parts a run has stored."""
+        return len(list((out / "predictions").glob("part-*")))
 
 
 @dataclass(frozen=True)
@@ -83,7 +106,7 @@ def finish(command: Sequence[str]) -> None:
     assert process.returncode == FINISHED, messages
 
 
-def random_fault(rng: random.Random, setup: Setup) -> Fault:
+def random_fault(rng: random.Random, setup: Interruptible) -> Fault:
     """An interruption somewhere within a run's time, two of three in its work, which is stored image by image."""
     number = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
     target = rng.choice(["launcher", "worker", "all"]) if number == signal.SIGKILL else "launcher"
@@ -129,18 +152,13 @@ def check_leave(fault: Fault, code: int, seconds: float, messages: str, *, timed
     if (code, messages) == (INTERRUPTED + signal.SIGINT, "stopped by SIGINT\n"):
         return
     assert code == INTERRUPTED + fault.signal_number, messages
-    assert messages.count("continue with: ensemble-eval run") == 1, messages
+    assert messages.count("continue with: ensemble-eval ") == 1, messages
     assert not timed or seconds < STOPPING_SECONDS, f"took {seconds:.1f} s to leave"
 
 
-def parts_of(out: Path) -> int:
-    """How many parts a run has stored."""
-    return len(list((out / "predictions").glob("part-*")))
-
-
-def stored(out: Path, parts: int) -> Callable[[], bool]:
-    """Tells whether a run has stored that many parts."""
-    return lambda: parts_of(out) >= parts
+def stored(setup: Interruptible, out: Path, parts: int) -> Callable[[], bool]:
+    """Tells whether a job has stored that many parts."""
+    return lambda: setup.parts(out) >= parts
 
 
 def _targets(launcher: int, target: str) -> list[int]:
@@ -158,7 +176,9 @@ def children(parent: int) -> Iterator[int]:
                 yield int(stat.parent.name)
 
 
-def interrupted_runs(setup: Setup, folder: Path, rounds: int, seed: int, *, timed: bool = True) -> Iterator[Path]:
+def interrupted_runs(
+    setup: Interruptible, folder: Path, rounds: int, seed: int, *, timed: bool = True
+) -> Iterator[Path]:
     """Interrupt that many times; yield the folder of every run that ended well in spite of it."""
     rng = random.Random(seed)
     run, faults = 0, 0
@@ -170,14 +190,14 @@ def interrupted_runs(setup: Setup, folder: Path, rounds: int, seed: int, *, time
             yield out
             return
         fault = random_fault(rng, setup)
-        code, seconds, messages = interrupt(command, fault, stored(out, parts_of(out) + fault.new_parts))
+        code, seconds, messages = interrupt(command, fault, stored(setup, out, setup.parts(out) + fault.new_parts))
         if code == FINISHED:
             run += 1
             yield out
             continue
         faults += 1
         check_leave(fault, code, seconds, messages, timed=timed)
-        parts = parts_of(out)
+        parts = setup.parts(out)
         print(
             f"{faults:3}: {fault.signal_number.name} to {fault.target} after {fault.moment()}, "
             f"gone in {seconds:.1f} s with {code}; {parts} parts",

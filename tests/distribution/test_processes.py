@@ -18,7 +18,6 @@ from faults import (
     finish,
     interrupt,
     interrupted_runs,
-    parts_of,
     start,
     stored,
 )
@@ -36,8 +35,8 @@ def test_a_dead_worker_and_a_term_are_told_and_two_ranks_go_on_to_the_same_bytes
         (signal.SIGKILL, "worker", 1, "was killed by SIGKILL"),
         (signal.SIGTERM, "launcher", 143, "stopped by SIGTERM"),
     ):
-        fault, before = Fault(number, target), parts_of(tmp_path)
-        left = interrupt(command, fault, stored(tmp_path, before + 2))
+        fault, before = Fault(number, target), setup.parts(tmp_path)
+        left = interrupt(command, fault, stored(setup, tmp_path, before + 2))
         assert left[0] == code, left[2]
         assert f"{told}; what was finished is kept, continue with: ensemble-eval run" in left[2]
         check_leave(fault, *left, timed=False)
@@ -85,7 +84,7 @@ def test_a_kill_at_any_step_of_a_write_leaves_the_same_bytes(
         killed = [command[0], "-c", KILLED_IN_A_CALL, name, str(call), *command[3:]]
         assert subprocess.run(killed, capture_output=True, check=False).returncode == -signal.SIGKILL
         done += parts
-        assert parts_of(tmp_path) == done, name
+        assert setup.parts(tmp_path) == done, name
     finish(command)
     assert outcome_bytes(tmp_path) == expected
 

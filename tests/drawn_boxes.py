@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
+from ensemble_eval.detection.parts import ImageParts
 from ensemble_eval.detection.proposals import RECORD_FILE, Proposals, parts_of, row_of
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.engine.predict import Predict
@@ -91,9 +93,25 @@ def store_proposals(folder: Path, dataset: Dataset, sets: dict[str, dict[str, Pr
     key = {"dataset": dataset.sha256}
     for name, of_set in sets.items():
         parts_of(folder, name, key).write([row_of(image, name, each) for image, each in of_set.items()])
-    record = {**key, "sets": dict.fromkeys(sets, key), "images": len(dataset.items)}
+    failed = [
+        (image, name, each.reason)
+        for name, of_set in sets.items()
+        for image, each in of_set.items()
+        if each.reason is not None
+    ]
+    record = {**key, "sets": dict.fromkeys(sets, key), "images": len(dataset.items), "failed": failed}
     (folder / RECORD_FILE).write_text(json.dumps(record))
     return folder
+
+
+def stored_rows(parts: ImageParts) -> list[dict[str, Any]]:
+    """All rows of all images, the images sorted."""
+    return [row for image in sorted(parts.images()) for row in parts.rows(image)]
+
+
+def comparable(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows as text, every digit of theirs."""
+    return [json.dumps(row, default=np.ndarray.tolist) for row in rows]
 
 
 def sees_colours(sharpness: float) -> Predict:

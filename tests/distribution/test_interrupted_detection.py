@@ -1,0 +1,51 @@
+"""Commands of detection as real processes: told to stop, killed, in several ranks; `make faults` does more."""
+
+import signal
+from pathlib import Path
+
+import pytest
+from drawn_boxes import Drawn, draw
+from faults import Fault, check_leave, finish, interrupt, stored
+from interrupted_detection import DetectionSetup, detecting, outcome, proposing
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+IMAGES = 12
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+    return draw(tmp_path_factory.mktemp("drawn"), IMAGES)
+
+
+@pytest.fixture(scope="module", params=["propose", "detect"])
+def setup(
+    request: pytest.FixtureRequest, drawn: Drawn, tmp_path_factory: pytest.TempPathFactory
+) -> DetectionSetup:
+    return proposing(drawn) if request.param == "propose" else detecting(drawn, tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="module")
+def expected(setup: DetectionSetup, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    out = tmp_path_factory.mktemp("expected")
+    finish(setup.command(out, ranks=1))
+    found = outcome(out)
+    assert found["rows"].count(b"\n") >= IMAGES
+    return found
+
+
+def test_a_dead_rank_and_a_term_are_told_and_three_ranks_go_on_to_the_same_bytes(
+    setup: DetectionSetup, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    command = setup.command(tmp_path, ranks=3)
+    for number, target, code, told in (
+        (signal.SIGKILL, "worker", 1, "was killed by SIGKILL"),
+        (signal.SIGTERM, "launcher", 143, "stopped by SIGTERM"),
+    ):
+        fault, before = Fault(number, target), setup.parts(tmp_path)
+        left = interrupt(command, fault, stored(setup, tmp_path, before + 1))
+        assert left[0] == code, left[2]
+        assert f"{told}; what was finished is kept, continue with: ensemble-eval {setup.words[0]}" in left[2]
+        check_leave(fault, *left, timed=False)
+        assert not {"propose.json", "detection.csv"} & {path.name for path in tmp_path.iterdir()}
+    finish(command)
+    assert outcome(tmp_path) == expected
