@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_eval.cli.options import FRESH, PATH, RANKS, SAVE_EVERY, detection_options, option_of
+from ensemble_eval.cli.options import FRESH, PATH, SAVE_EVERY, detection_options, option_of
 from ensemble_eval.cli.output import say, warn
 from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.launch.place import Role
@@ -39,7 +39,7 @@ _DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% inter
 @option_of(Settings, "batch_size", "Regions per batch.  [default: by device, halved if needed]", type=int)
 @option_of(Settings, "workers", "Threads that warp regions.  [default: the usable processors less one]", type=int)
 @option_of(Settings, "trust_python", "Allow members that run installed code (python:…).", is_flag=True)
-@RANKS
+@click.option("--ranks", type=int, help="Processes on this machine.  [default: one for each GPU; 1 on the CPU]")
 @SAVE_EVERY
 @FRESH
 def detect(**options: Any) -> int:

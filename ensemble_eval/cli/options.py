@@ -58,9 +58,6 @@ def _require_seconds(_context: click.Context, option: click.Parameter, seconds: 
 SAVE_EVERY = option_of(
     Settings, "save_every", "Write finished images at least this often (seconds).", callback=_require_seconds
 )
-RANKS: Option[Any] = click.option(
-    "--ranks", type=int, help="Processes on this machine.  [default: one for each GPU; 1 on the CPU]"
-)
 
 
 def detection_options(command: Command) -> Command:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_eval.cli.options import FRESH, PATH, RANKS, SAVE_EVERY, option_of
+from ensemble_eval.cli.options import FRESH, PATH, SAVE_EVERY, option_of
 from ensemble_eval.cli.output import say, warn
 from ensemble_eval.launch.place import Role
 from ensemble_eval.settings import ProposeSettings
@@ -46,7 +46,7 @@ _SHIPPED = Path("checkpoints/detection/multibox.safetensors")
 )
 @click.option("--boxes", type=PATH, help="Annotations, for the coverage: COCO's JSON, or a folder of XML files.")
 @option_of(ProposeSettings, "workers", "Searching processes.  [default: one for each usable processor]", type=int)
-@RANKS
+@click.option("--ranks", type=int, default=1, show_default=True, help="Processes on this machine.")
 @SAVE_EVERY
 @FRESH
 def propose(dataset: Path, **options: Any) -> int:
@@ -100,7 +100,7 @@ def _settings(options: dict[str, Any], neighbours: int) -> ProposeSettings:
     return ProposeSettings(**options)
 
 
-def _proposed(dataset: "Dataset", settings: ProposeSettings, place: "Place", ranks: int | None) -> "Finished":
+def _proposed(dataset: "Dataset", settings: ProposeSettings, place: "Place", ranks: int) -> "Finished":
     from rich.console import Console
 
     from ensemble_eval.cli.interruption import continuing_words
