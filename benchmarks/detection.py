@@ -44,12 +44,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="regions per batch [%(default)s]")
     parser.add_argument("--boxes", type=int, default=200, help="proposals of an image [%(default)s]")
     parser.add_argument("--images", type=int, default=8, help="of each round [%(default)s]")
+    parser.add_argument("--drawn", type=int, default=24, help="pictures to draw and to propose on [%(default)s]")
     parser.add_argument("--rounds", type=int, default=5, help="[%(default)s]")
     parser.add_argument("--counts", default="100,1000", help="images whose memory is compared [%(default)s]")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        drawn = _drawn(folder, 24)
+        drawn = _drawn(folder, arguments.drawn)
         for line in _proposals(drawn, arguments.rounds):
             print(line, flush=True)
         for line in _regions(drawn, folder, arguments):
