@@ -11,7 +11,7 @@ from torch import Tensor
 from ensemble_eval.crops.pixels import resize
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.boxes import Boxes
-from ensemble_eval.errors import InputError
+from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.members.ensemble import Ensemble
 
 CONTEXT_PIXELS = 16
@@ -22,14 +22,9 @@ _MEAN_RGB = (124, 116, 104)
 
 
 def object_classes(ensemble: Ensemble) -> tuple[str, ...]:
-    """The classes of objects that members know; a last class "no object" is none of them.
-
-    Raises:
-        InputError: the classes have no names.
-    """
-    names = ensemble.classes.names
-    if names is None:
-        raise InputError(f"the classes of {ensemble.name} have no names; detection needs a file of class names")
+    """The classes of objects that members know: WNIDs for ImageNet's; a last class "no object" is none of them."""
+    # Only ImageNet's classes have no names, and ILSVRC's annotations name objects by their WNIDs.
+    names = ensemble.classes.names or WNIDS
     return names[:-1] if knows_no_object(ensemble) else names
 
 

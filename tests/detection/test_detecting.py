@@ -187,11 +187,6 @@ def test_one_picture_is_drawn_with_what_was_found(drawn: Drawn, proposals: Path,
 
 
 def test_what_does_not_belong_together_is_refused(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
-    unnamed = Ensemble(colour_ensemble().members, ClassList("four", 4, None), "plain")
-    with pytest.raises(
-        InputError, match="the classes of plain have no names; detection needs a file of class names"
-    ):
-        Detection(unnamed, drawn.opened(), proposals, tmp_path, SETTINGS)
     other = draw(tmp_path / "other", images=4)
     with pytest.raises(InputError, match="are of other images; propose on this data set first"):
         Detection(colour_ensemble(), other.opened(), proposals, tmp_path, SETTINGS)

@@ -3,10 +3,12 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from drawn_boxes import CLASSES, colour_ensemble
 from PIL import Image
 from torch import Tensor
 
-from ensemble_eval.detection.regions import CONTEXT_PIXELS, warp_regions
+from ensemble_eval.detection.regions import CONTEXT_PIXELS, object_classes, warp_regions
+from ensemble_eval.members.ensemble import Ensemble
 
 MEAN = (124, 116, 104)
 
@@ -70,3 +72,10 @@ def test_the_smallest_and_the_thinnest_boxes_have_a_region(box: tuple[float, ...
 
 def test_no_boxes_are_no_regions() -> None:
     assert warp_regions(tensor(picture(40, 30)), np.zeros((0, 4))).shape == (0, 3, 224, 224)
+
+
+def test_the_classes_of_objects_leave_out_no_object_and_those_of_imagenet_are_its_wnids() -> None:
+    ensemble = colour_ensemble()
+    assert object_classes(ensemble) == CLASSES
+    names = object_classes(Ensemble(ensemble.members, "imagenet-1k", "plain"))
+    assert (len(names), names[0], names[-1]) == (1000, "n01440764", "n15075141")
