@@ -163,9 +163,9 @@ class _Tenths:
     _printed: int = field(init=False, default=-1)
 
     def update(self, done: int, total: int) -> None:
-        """Print a line if another tenth is done since the last, or all."""
+        """Print a line if another tenth is done since the last, or all; and at the very beginning."""
         tenth = _PLAIN_LINES * done // total if total else _PLAIN_LINES
-        if tenth > self._printed:
+        if tenth > self._printed and (tenth or not done):
             self._printed = tenth
             self.console.print(f"{self.doing}: {done} of {total} {self.things}", highlight=False)
 

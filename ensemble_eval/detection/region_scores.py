@@ -26,8 +26,8 @@ from ensemble_eval.evaluation.prefetch import pillow_silenced, pixel_bytes
 # 19 MiB of pixels: an image of thousands of regions is never warped at once.
 CHUNK_REGIONS = 128
 _REGION_BYTES = 3 * CROP_SIZE * CROP_SIZE
-# Warped chunks that may wait for the members, and for each loader.
-_CHUNKS_AHEAD, _CHUNKS_AHEAD_PER_LOADER, _BYTES_AHEAD = 16, 2, 1 << 29
+# Warped chunks that may wait for the members, at least and for each loader.
+_CHUNKS_AHEAD, _CHUNKS_AHEAD_PER_LOADER, _BYTES_AHEAD = 4, 2, 1 << 29
 
 
 @dataclass(frozen=True)
