@@ -33,6 +33,11 @@ _DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% inter
 @click.option("--out", type=PATH, default=Path("detections"), show_default=True, help="Folder for the results.")
 @click.option("--svm", type=PATH, help="SVMs of `detect-svm`, for rows of their own.")
 @click.option("--draw", multiple=True, metavar="IMAGE", help="Draw what is found in this image; repeatable.")
+@click.option(
+    "--draw-above",
+    type=float,
+    help="Draw only detections of this score or more.  [default: 0.25; with SVMs a margin of 0]",
+)
 @option_of(Settings, "device", "auto, cpu, cuda or cuda:N.")
 @option_of(Settings, "precision", "Precision of the convolutions.", type=click.Choice(PRECISIONS))
 @option_of(Settings, "backend", "What runs the networks.", type=click.Choice(("auto", *BACKENDS)))
@@ -131,7 +136,7 @@ def _write(job: "Detection", options: dict[str, Any]) -> None:
 
     arguments = {name: str(value) if isinstance(value, Path) else value for name, value in options.items()}
     record = {"arguments": arguments, "versions": versions(), "images": len(job.dataset.items)}
-    written = write_results(options["out"], job, options["boxes"], options["draw"], record)
+    written = write_results(options["out"], job, options["boxes"], options["draw"], record, options["draw_above"])
     for picture in written.pictures:
         say(f"drawn: {picture}")
     if written.table is None:

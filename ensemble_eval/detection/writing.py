@@ -55,7 +55,12 @@ class Written:
 
 
 def write_results(
-    out: Path, job: Detection, boxes: Path | None, draw: Sequence[str], record: Mapping[str, Any]
+    out: Path,
+    job: Detection,
+    boxes: Path | None,
+    draw: Sequence[str],
+    record: Mapping[str, Any],
+    draw_above: float | None = None,
 ) -> Written:
     """Write every table and file of a finished detection, `detection.csv` last.
 
@@ -68,6 +73,7 @@ def write_results(
         boxes: annotations; see `read_boxes`. None where there are none.
         draw: ids of images to draw.
         record: further facts for `detect.json`.
+        draw_above: least score of a detection that is drawn; None for that of `draw_detections`.
 
     Raises:
         InputError: an image to draw is none of the data set, there is nothing to find, or the disk takes no more.
@@ -83,7 +89,7 @@ def write_results(
         chosen = max(rows, key=lambda each: each.map_percent).configuration
     else:
         chosen = [row for row in job.rows if row.classifier == "softmax"][-1]
-    pictures = _write_pictures(out, job, chosen, draw, objects or {})
+    pictures = _write_pictures(out, job, chosen, draw, objects or {}, draw_above)
     results = coco_results(_detections(job, chosen), job.class_names, ids)
     write_atomically(out / "detections.json", results.encode())
     write_atomically(out / "submission.txt", ilsvrc_submission(_detections(job, chosen)).encode())
@@ -112,7 +118,12 @@ def _detections(job: Detection, row: Configuration) -> Iterator[tuple[str, Detec
 
 
 def _write_pictures(
-    out: Path, job: Detection, row: Configuration, draw: Sequence[str], objects: Mapping[str, Objects]
+    out: Path,
+    job: Detection,
+    row: Configuration,
+    draw: Sequence[str],
+    objects: Mapping[str, Objects],
+    above: float | None,
 ) -> list[Path]:
     """Draw some images, in the order of their ids; return the paths."""
     items = {item.id: (number, item) for number, item in enumerate(job.dataset.items)}
@@ -127,7 +138,8 @@ def _write_pictures(
             pixels_of_image = pixels.decode(item.read())
         except UnreadableImageError as error:
             raise InputError(f"{image} was detected in and now {error}; restore the image") from error
-        picture = draw_detections(pixels_of_image, detections, objects.get(image), job.class_names)
+        shown = objects.get(image)
+        picture = draw_detections(pixels_of_image, detections, shown, job.class_names, row.classifier, above)
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
         write_atomically(paths[-1], buffer.getvalue())
