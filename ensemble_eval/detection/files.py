@@ -1,7 +1,10 @@
-"""Detections in the formats of COCO's results and of ILSVRC's submission."""
+"""Detections in the formats of COCO's results and of ILSVRC's submission.
+
+Both are given image by image: together, those of a whole data set can be larger than memory.
+"""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ensemble_eval.scoring.average_precision import Detections
 
@@ -10,8 +13,8 @@ def coco_results(
     found: Iterable[tuple[str, Detections]],
     class_names: Sequence[str],
     ids: tuple[Mapping[str, int], Mapping[str, int]],
-) -> str:
-    """COCO's results JSON: a list of `image_id, category_id, bbox, score`.
+) -> Iterator[str]:
+    """COCO's results JSON, a list of `image_id, category_id, bbox, score`, in pieces.
 
     `bbox` is left, top, width and height in pixels.
 
@@ -21,8 +24,9 @@ def coco_results(
         ids: of images and of classes; see `coco_ids`.
     """
     images, categories = ids
-    entries = []
+    separator = "["
     for image, detections in found:
+        entries = []
         for box, index, score in zip(detections.boxes, detections.classes, detections.scores, strict=True):
             left, top, right, bottom = box.tolist()
             entries.append(
@@ -33,22 +37,25 @@ def coco_results(
                     "score": round(float(score), 6),
                 }
             )
-    return json.dumps(entries) + "\n"
+        if entries:
+            yield separator + json.dumps(entries)[1:-1]
+            separator = ", "
+    yield "[]\n" if separator == "[" else "]\n"
 
 
-def ilsvrc_submission(found: Iterable[tuple[str, Detections]]) -> str:
-    """ILSVRC's submission for detection: `image class score left top right bottom` on each line.
+def ilsvrc_submission(found: Iterable[tuple[str, Detections]]) -> Iterator[str]:
+    """ILSVRC's submission for detection, `image class score left top right bottom` on each line, by image.
 
     Images and classes are counted from 1. The last pixel is inside the box, as in ILSVRC's development kit.
 
     Args:
         found: images in the order of their ids, and their detections.
     """
-    lines = []
     for number, (_, detections) in enumerate(found, start=1):
+        lines = []
         for box, index, score in zip(detections.boxes, detections.classes, detections.scores, strict=True):
             left, top, right, bottom = box.tolist()
             lines.append(
                 f"{number} {int(index) + 1} {score:.6f} {left:.2f} {top:.2f} {right - 1:.2f} {bottom - 1:.2f}\n"
             )
-    return "".join(lines)
+        yield "".join(lines)

@@ -16,7 +16,7 @@ from ensemble_eval.detection.evaluating import DetectionRow, detection_rows
 from ensemble_eval.detection.files import coco_results, ilsvrc_submission
 from ensemble_eval.detection.tables import class_table, detection_table, published_tables, rules_table
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.files import write_atomically
+from ensemble_eval.files import write_atomically, write_pieces_atomically
 from ensemble_eval.reports.latex import table_latex
 from ensemble_eval.reports.markdown import table_markdown
 from ensemble_eval.reports.table_csv import table_csv
@@ -91,8 +91,8 @@ def write_results(
         chosen = [row for row in job.rows if row.classifier == "softmax"][-1]
     pictures = _write_pictures(out, job, chosen, draw, objects or {}, draw_above)
     results = coco_results(_detections(job, chosen), job.class_names, ids)
-    write_atomically(out / "detections.json", results.encode())
-    write_atomically(out / "submission.txt", ilsvrc_submission(_detections(job, chosen)).encode())
+    write_pieces_atomically(out / "detections.json", results)
+    write_pieces_atomically(out / "submission.txt", ilsvrc_submission(_detections(job, chosen)))
     said = {"proposals": chosen.proposals, "models": chosen.models, "scores": chosen.classifier}
     write_atomically(out / RECORD_FILE, (json.dumps({**record, "chosen": said}, indent=2) + "\n").encode())
     table = _write_tables(out, job, rows) if rows else None
