@@ -1,6 +1,7 @@
 """A picture with what was found in it, and what it shows."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -54,7 +55,10 @@ def draw_detections(
         draw.rectangle((left, top, right - 1, bottom - 1), outline=_FOUND, width=line)
         score = detections.scores[index]
         said = f"{100 * score:.0f}%" if classifier == "softmax" else f"{score:.2f}"
-        text, corner = f"{class_names[detections.classes[index]]} {said}", (left + line, max(top - 16 * unit, 0))
+        text = f"{class_names[detections.classes[index]]} {said}"
+        # Moved to the left where it would be cut off at the right.
+        most_left = picture.width - math.ceil(font.getlength(text)) - line - 1
+        corner = (max(min(left + line, most_left), 0), max(top - 16 * unit, 0))
         place = draw.textbbox(corner, text, font=font)
         draw.rectangle((place[0] - line, place[1] - 1, place[2] + line, place[3] + 1), fill=_FOUND)
         draw.text(corner, text, fill=_INK, font=font)

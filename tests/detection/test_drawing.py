@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ensemble_eval.detection.deciding import Classifier
 from ensemble_eval.detection.drawing import MOST_DRAWN, draw_detections
@@ -65,3 +66,15 @@ def test_only_the_surest_are_drawn() -> None:
     picture = np.asarray(draw_detections(image, detections, None, ["dog"]))
     row = (picture[side // 2 + 49] == BLUE).all(axis=-1)
     assert [bool(row[int(left) + 15]) for left in lefts] == [False] * 3 + [True] * MOST_DRAWN
+
+
+def test_a_name_is_not_cut_off_at_the_right() -> None:
+    def name(left: float, width: int) -> NDArray[np.uint8]:
+        """The pixels of the name, from its first to its last column."""
+        image = torch.full((3, 480, width), 255, dtype=torch.uint8)
+        one = Detections(np.asarray([[left, 100.0, left + 20, 200]]), np.asarray([0]), np.asarray([0.5]))
+        strip = np.asarray(draw_detections(image, one, None, ["a dog with a long name"]))[84:99]
+        columns = np.nonzero((strip == BLUE).all(axis=-1).any(axis=0))[0]
+        return strip[:, columns[0] : columns[-1] + 1]
+
+    assert np.array_equal(name(460, 480), name(100, 480))
