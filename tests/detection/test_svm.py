@@ -79,7 +79,9 @@ def trained(ensemble: Ensemble, drawn: Drawn, proposals: Path) -> RegionSvm:
 
 def _train(ensemble: Ensemble, drawn: Drawn, proposals: Path) -> RegionSvm:
     objects = read_boxes(drawn.boxes, CLASSES, list(drawn.objects))
-    *taken, svm = train_svm(ensemble, drawn.opened(), objects, StoredProposals(proposals, drawn.opened()))
+    *taken, svm = train_svm(
+        ensemble, drawn.opened(), objects, StoredProposals(proposals, drawn.opened()), device="cpu"
+    )
     assert len(taken) == len(drawn.objects)
     assert isinstance(svm, RegionSvm)
     return svm
@@ -159,7 +161,9 @@ def test_what_does_not_belong_together_is_refused(
     function = Ensemble([Member("f", predict=sees_colours(1.0), fingerprint="f")], NAMES)
     objects = read_boxes(drawn.boxes, CLASSES, list(drawn.objects))
     with pytest.raises(InputError, match="member f is a function, and SVMs need the features of a GoogLeNet"):
-        next(train_svm(function, drawn.opened(), objects, StoredProposals(proposals, drawn.opened())))
+        next(
+            train_svm(function, drawn.opened(), objects, StoredProposals(proposals, drawn.opened()), device="cpu")
+        )
     foreign = Member("n", network=nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), input=ensemble.members[0].input)
     with pytest.raises(InputError, match="member n"):
         Features(foreign, 4, CPU)
@@ -169,7 +173,7 @@ def test_what_does_not_belong_together_is_refused(
         for image, shown in objects.items()
     }
     with pytest.raises(InputError, match="there is no object of b to learn from; give more images"):
-        list(train_svm(more, drawn.opened(), none, StoredProposals(proposals, drawn.opened())))
+        list(train_svm(more, drawn.opened(), none, StoredProposals(proposals, drawn.opened()), device="cpu"))
     assert member_sha256(ensemble.members[0]) == trained.member
 
 
