@@ -1,8 +1,10 @@
 """The command line: parse, call, print. Heavy imports are inside the commands, so that --help is instant."""
 
+import atexit
 import os
 import signal
 import sys
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -30,8 +32,8 @@ from ensemble_eval.errors import EnsembleEvalError
 
 __all__ = ["cli", "main", "run_command_line"]
 
-_SIGINT, _SIGTERM = 128 + signal.SIGINT, 128 + signal.SIGTERM
-_STOPPED = (_SIGINT, _SIGTERM)
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+_STOPPED = tuple(128 + number for number in _STOPS)
 
 
 class _Commands(click.Group):
@@ -97,7 +99,31 @@ def main() -> NoReturn:
         sys.stderr.flush()
         # Without waiting for threads, one of which may read from a drive that does not answer.
         os._exit(code)
+    _shield_the_end(code)
     sys.exit(code)
+
+
+def _shield_the_end(code: int) -> None:
+    """From here on SIGINT and SIGTERM do not change the exit code: the command is done, and nothing is left to stop.
+
+    Python needs some tenths of a second to end after torch was imported. A batch system whose signal came in that time
+    would otherwise take a finished run for a stopped one.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        # Without waiting for threads; see `main`.
+        os._exit(code)
+
+    def ignore() -> None:
+        # The last part of Python's end gives handlers of ours up for the system's, but leaves signals ignored.
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_IGN)
+
+    for number in _STOPS:
+        signal.signal(number, end)
+    atexit.register(ignore)
 
 
 def run_command_line() -> int:
@@ -111,4 +137,4 @@ def run_command_line() -> int:
         return error.exit_code
     except click.Abort:
         complain("stopped by SIGINT")
-        return _SIGINT
+        return 128 + signal.SIGINT

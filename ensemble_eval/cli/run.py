@@ -45,9 +45,9 @@ def _run(options: dict[str, Any], place: "Place") -> int:
 
         with contextlib.closing(evaluate(settings_from(options), place, stop, continuing_words())) as events:
             outcome = draw_run(events, f"rank {place.rank}: " if place.world > 1 else "")
-    if outcome is None:
-        return 0
-    print_table3(outcome)
+        if outcome is None:
+            return 0
+        print_table3(outcome)
     if not outcome.unreadable:
         return 0
     listed = outcome.table.with_name("unreadable.csv")

@@ -153,3 +153,44 @@ def test_the_held_networks_outputs_differ_from_image_to_image() -> None:
     with torch.inference_mode():
         outputs = network(torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
     assert not torch.equal(outputs[0], outputs[1])
+
+
+# Each sends this process a signal in another part of Python's end.
+_SENDERS = {
+    "while a thread is waited for": """
+import threading, time
+def leave(code, leave=sys.exit):
+    threading.Thread(target=lambda: (time.sleep(0.5), send(), time.sleep(60))).start()
+    leave(code)
+sys.exit = leave
+""",
+    "among the last functions": "import atexit; atexit.register(send)",
+    "when modules are taken down": """
+class Last:
+    def __del__(self, send=send):
+        send()
+sys.modules["last"] = Last()
+""",
+}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("when", _SENDERS)
+def test_a_signal_in_the_end_of_python_does_not_change_the_exit_code(when: str, number: signal.Signals) -> None:
+    program = f"""
+import os, signal, sys
+def send(kill=os.kill, own=os.getpid(), write=os.write):
+    write(1, b"sent")
+    kill(own, {int(number)})
+{_SENDERS[when]}
+from ensemble_eval.cli import main
+main()
+"""
+    began = time.monotonic()
+    words = [sys.executable, "-c", program, "check", "/there/is/nothing"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout == "sent"
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert time.monotonic() - began < 30
