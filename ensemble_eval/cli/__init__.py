@@ -104,10 +104,10 @@ def main() -> NoReturn:
 
 
 def _shield_the_end(code: int) -> None:
-    """From here on SIGINT and SIGTERM do not change the exit code: the command is done, and nothing is left to stop.
+    """Let SIGINT and SIGTERM not change the exit code from here on: the command is done, nothing is left to stop.
 
-    Python needs some tenths of a second to end after torch was imported. A batch system whose signal came in that time
-    would otherwise take a finished run for a stopped one.
+    Python needs some tenths of a second to end after torch was imported. A batch system whose signal came in that
+    time would otherwise take a finished run for a stopped one.
     """
     sys.stdout.flush()
     sys.stderr.flush()

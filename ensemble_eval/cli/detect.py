@@ -9,6 +9,7 @@ import click
 
 from ensemble_eval.cli.options import FRESH, PATH, SAVE_EVERY, detection_options, option_of
 from ensemble_eval.cli.output import say, warn
+from ensemble_eval.errors import InputError
 from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.launch.place import Role
 from ensemble_eval.settings import BACKENDS, PRECISIONS, Settings
@@ -92,6 +93,9 @@ def _opened(options: dict[str, Any]) -> "Detection":
     from ensemble_eval.detection.detecting import Detection
     from ensemble_eval.members.opening import open_ensemble
 
+    above = options["draw_above"]
+    if above is not None and options["svm"] is None and not 0 <= above <= 1:
+        raise InputError(f"--draw-above is {above:g}, and scores are from 0 to 1; 0.9 draws from 90% on")
     known = {field.name for field in dataclasses.fields(Settings)}
     settings = Settings(crops=1, **{name: value for name, value in options.items() if name in known})
     ensemble = open_ensemble(options["ensemble"], models=options["models"])

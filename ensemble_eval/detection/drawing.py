@@ -44,28 +44,34 @@ def draw_detections(
     scale = max(1.0, _LEAST_SIDE / min(picture.size))
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
     unit = min(picture.size) / _LEAST_SIDE
-    draw, font, line = ImageDraw.Draw(picture), ImageFont.load_default(13 * unit), round(2 * unit)
     for box in [] if objects is None else objects.boxes[~objects.ignored]:
-        _dashed(draw, [edge * scale for edge in box.tolist()], 7 * unit, line)
+        _dashed(picture, [edge * scale for edge in box.tolist()], unit)
     least = DRAWN_ABOVE[classifier] if above is None else above
     best = np.argsort(-detections.scores, kind="stable")[:MOST_DRAWN]
     # The surest last, so that nothing covers its name.
     for index in reversed([each for each in best if detections.scores[each] >= least]):
-        left, top, right, bottom = (edge * scale for edge in detections.boxes[index].tolist())
-        draw.rectangle((left, top, right - 1, bottom - 1), outline=_FOUND, width=line)
         score = detections.scores[index]
         said = f"{100 * score:.0f}%" if classifier == "softmax" else f"{score:.2f}"
-        text = f"{class_names[detections.classes[index]]} {said}"
-        # Moved to the left where it would be cut off at the right.
-        most_left = picture.width - math.ceil(font.getlength(text)) - line - 1
-        corner = (max(min(left + line, most_left), 0), max(top - 16 * unit, 0))
-        place = draw.textbbox(corner, text, font=font)
-        draw.rectangle((place[0] - line, place[1] - 1, place[2] + line, place[3] + 1), fill=_FOUND)
-        draw.text(corner, text, fill=_INK, font=font)
+        box = [edge * scale for edge in detections.boxes[index].tolist()]
+        _named(picture, box, f"{class_names[detections.classes[index]]} {said}", unit)
     return picture
 
 
-def _dashed(draw: ImageDraw.ImageDraw, box: Sequence[float], dash: float, width: int) -> None:
+def _named(picture: Image.Image, box: Sequence[float], name: str, unit: float) -> None:
+    """Draw a solid box with its name above its upper left corner."""
+    draw, font, line = ImageDraw.Draw(picture), ImageFont.load_default(13 * unit), round(2 * unit)
+    left, top, right, bottom = box
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=_FOUND, width=line)
+    # Moved to the left where it would be cut off at the right.
+    most_left = picture.width - math.ceil(font.getlength(name)) - line - 1
+    corner = (max(min(left + line, most_left), 0), max(top - 16 * unit, 0))
+    place = draw.textbbox(corner, name, font=font)
+    draw.rectangle((place[0] - line, place[1] - 1, place[2] + line, place[3] + 1), fill=_FOUND)
+    draw.text(corner, name, fill=_INK, font=font)
+
+
+def _dashed(picture: Image.Image, box: Sequence[float], unit: float) -> None:
+    draw, dash, line = ImageDraw.Draw(picture), 7 * unit, round(2 * unit)
     left, top, right, bottom = box
     corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
     for (x, y), (to_x, to_y) in itertools.pairwise(corners):
@@ -73,4 +79,4 @@ def _dashed(draw: ImageDraw.ImageDraw, box: Sequence[float], dash: float, width:
         for start in np.arange(0, length, 2 * dash):
             a, b = start / length, min((start + dash) / length, 1.0)
             ends = (x + a * (to_x - x), y + a * (to_y - y), x + b * (to_x - x), y + b * (to_y - y))
-            draw.line(ends, fill=_SHOWN, width=width)
+            draw.line(ends, fill=_SHOWN, width=line)

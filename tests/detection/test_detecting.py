@@ -310,5 +310,8 @@ def test_the_command_prints_the_table(cli: Cli, drawn: Drawn, proposals: Path, t
     again = cli(*arguments, *out)
     assert again.code == 0
     assert "regions in" not in again.out
+    percent = cli(*arguments, *out, "--draw-above", 90)
+    assert percent.code == 2
+    assert "--draw-above is 90, and scores are from 0 to 1; 0.9 draws from 90% on" in percent.err
     refused = cli(*arguments, *out, "--models", 3)
     assert refused.code == 2
