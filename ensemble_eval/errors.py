@@ -32,7 +32,16 @@ class NonFiniteScoresError(InputError):
 
 
 class MissingExtraError(InputError):
-    """What was asked for needs a package of an extra that is not installed; it says how to install it."""
+    """What was asked for needs a package of an extra that is not installed; it says how to install it.
+
+    Args:
+        problem: what is missing, as a main clause.
+        extra: the extra of this package that installs it.
+        otherwise: what to do instead.
+    """
+
+    def __init__(self, problem: str, extra: str, otherwise: str = "") -> None:
+        super().__init__(f"{problem}; run: pip install 'ensemble-eval[{extra}]'{otherwise}")
 
 
 class UnavailableError(InputError):
@@ -88,14 +97,15 @@ def located(place: str) -> Iterator[None]:
 
 
 @contextmanager
-def needing_extra(extra: str) -> Iterator[None]:
+def needing_extra(extra: str, purpose: str = "") -> Iterator[None]:
     """Say how to install what an import inside does not find.
 
     Args:
-        extra: of this package, which holds it.
+        extra: the extra of this package that installs it.
+        purpose: what needs it, as the subject of a sentence.
 
     Raises:
-        MissingExtraError: it names the package and the extra.
+        MissingExtraError: a package is missing or broken.
 
     Example:
         >>> with needing_extra("report"):
@@ -105,7 +115,9 @@ def needing_extra(extra: str) -> Iterator[None]:
     """
     try:
         yield
-    except ModuleNotFoundError as error:
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError)
+        state = "is not installed" if absent else f"cannot be imported ({first_line(error)})"
         package = (error.name or "a package").partition(".")[0]
-        sentence = f"{package} is not installed; run: pip install 'ensemble-eval[{extra}]'"
-        raise MissingExtraError(sentence) from error
+        subject = f"{purpose} needs {package}, which" if purpose else package
+        raise MissingExtraError(f"{subject} {state}", extra) from error

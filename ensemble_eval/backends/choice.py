@@ -10,7 +10,7 @@ from ensemble_eval.backends.compiler_needs import missing_for_compiler
 from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, MissingExtraError
 from ensemble_eval.members.ensemble import InputFormat, Member, weights_of
 from ensemble_eval.members.importers.graphs import is_onnx_file
 from ensemble_eval.members.preprocessing import SharedPreprocessing
@@ -42,9 +42,7 @@ def choose_backend(name: Backend | Literal["auto"], device: torch.device) -> Bac
     if name == "compiled" and (missing := missing_for_compiler(device)):
         raise InputError(f"the backend compiled needs {missing}")
     if name == "openvino" and not installed:
-        raise InputError(
-            "the backend openvino is not installed; pip install 'ensemble-eval[cpu]', or `backend=\"torch\"`"
-        )
+        raise MissingExtraError("the backend openvino is not installed", "cpu", ', or choose `backend="torch"`')
     return name
 
 

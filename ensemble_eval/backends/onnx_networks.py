@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from ensemble_eval import files
 from ensemble_eval.backends.own_batches import in_batches_of
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.errors import InputError, first_line, first_names, needing_extra
 from ensemble_eval.members.ensemble import Member, weights_of
-from ensemble_eval.members.importers.extras import required
 
 # What may stand between a softmax and the output without changing a value.
 _RESHAPES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
@@ -54,7 +53,9 @@ def onnx_network(member: Member) -> OnnxNetwork:
     """
     path = weights_of(member)
     what = f"member {member.name}: {path} on torch"
-    onnx, onnx2torch = required("onnx", "onnx", what), required("onnx2torch", "onnx", what)
+    with needing_extra("onnx", what):
+        import onnx
+        import onnx2torch
     model = _read(onnx, path)
     _keep_logits_alone(model.graph, member)
     channels_last, own_batch = _input_of(model.graph, member)

@@ -138,15 +138,14 @@ def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
 
 
 def _draw_coverage(out: Path, rows: "Sequence[SetCoverage]") -> None:
-    import importlib.util
-
+    from ensemble_eval.detection.coverage_plot import coverage_plot
+    from ensemble_eval.errors import MissingExtraError
     from ensemble_eval.files import write_atomically
 
-    if importlib.util.find_spec("matplotlib") is None:
-        warn("no curve of the coverage is drawn; pip install 'ensemble-eval[report]'")
+    try:
+        plot = coverage_plot(rows)
+    except MissingExtraError as error:
+        warn(f"no curve of the coverage is drawn: {error}")
         return
-    from ensemble_eval.detection.coverage_plot import coverage_plot
-
-    plot = coverage_plot(rows)
     write_atomically(out / "coverage.svg", plot.svg.encode())
     write_atomically(out / "coverage.png", plot.png)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
-from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.errors import MissingExtraError, first_line
 
 # One waits in each process's queue while the others are searched.
 _AHEAD_PER_WORKER = 2
@@ -56,16 +56,13 @@ def require_opencv() -> None:
     """Refuse to go on without OpenCV's extra modules.
 
     Raises:
-        InputError: they are not installed.
+        MissingExtraError: they are not installed.
     """
     try:
-        import cv2
-
-        cv2.ximgproc.segmentation  # noqa: B018  (plain OpenCV lacks it)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            "selective search needs OpenCV with its extra modules; pip install 'ensemble-eval[detection]'"
-        ) from error
+        import cv2.ximgproc.segmentation  # noqa: F401  (plain OpenCV lacks it)
+    except ImportError as error:
+        problem = "selective search needs OpenCV with its extra modules, which are not installed"
+        raise MissingExtraError(problem, "detection") from error
 
 
 def selective_search(image: NDArray[np.uint8], setting: Setting) -> Boxes:

@@ -15,7 +15,7 @@ from ensemble_eval.datasets.items import Dataset, Item
 from ensemble_eval.detection.proposals import Proposals, all_regions
 from ensemble_eval.detection.regions import object_classes, warp_regions
 from ensemble_eval.detection.svm import Features, RegionSvm
-from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.errors import InputError, UnreadableImageError, needing_extra
 from ensemble_eval.launch.devices import choose_device
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256
@@ -73,7 +73,8 @@ def train_svm(
     Raises:
         InputError: scikit-learn is missing, an image cannot be read, or a class has no object.
     """
-    _require_scikit_learn()
+    with needing_extra("detection", "training SVMs"):
+        import sklearn  # noqa: F401 (only whether it is there)
     names = object_classes(ensemble)
     features = Features(ensemble.members[0], ensemble.classes.count, choose_device(device))
     taken = []
@@ -89,13 +90,6 @@ def train_svm(
     )
     weights, biases = _fit_all(regions, names, seed)
     yield RegionSvm(weights, biases, member_sha256(ensemble.members[0]), names)
-
-
-def _require_scikit_learn() -> None:
-    try:
-        import sklearn  # noqa: F401 (only whether it is there)
-    except ImportError as error:
-        raise InputError("SVMs need scikit-learn; pip install 'ensemble-eval[detection]'") from error
 
 
 def _fit_all(regions: _Regions, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.errors import InputError, first_line, needing_extra
 
 META = "meta.mat"
 # The kit's has 0.3 MB; a compressed file may claim to hold any number of bytes.
@@ -25,12 +25,8 @@ def wnids_by_ilsvrc_id(path: Path, meta: bytes) -> Mapping[int, str]:
         InputError: they are damaged or of another kit, or SciPy is not installed.
     """
     _bounded(path, meta)
-    try:
+    with needing_extra("devkit", f"the development kit's {META}"):
         from scipy.io import loadmat
-    except ImportError as error:
-        raise InputError(
-            f"the development kit's {META} needs SciPy; install it with pip install 'ensemble-eval[devkit]'"
-        ) from error
     _refuse_bomb(path, meta)
     try:
         # It reads from a file object too, though its stub does not say so.

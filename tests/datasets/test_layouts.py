@@ -395,7 +395,9 @@ def test_a_kit_that_unpacks_to_more_than_any_kit_is_refused(
 def test_a_missing_scipy_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = layouts.devkit(tmp_path, validation_images([b"x"]))
     monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(InputError, match=r"needs SciPy; install it with pip install 'ensemble-eval\[devkit\]'"):
+    with pytest.raises(
+        InputError, match=r"needs scipy, which is not installed; run: pip install 'ensemble-eval\[devkit\]'"
+    ):
         open_dataset(given.root, CLASSES)
 
 

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import sys
 
 import numpy as np
 import pytest
@@ -16,8 +17,16 @@ from ensemble_eval.detection.selective_search import (
     search_images,
     selective_search,
 )
+from ensemble_eval.errors import MissingExtraError
 
 Image = NDArray[np.uint8]
+
+
+@pytest.mark.parametrize("absent", ["cv2", "cv2.ximgproc"])
+def test_without_opencvs_extra_modules_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
+    monkeypatch.setitem(sys.modules, absent, None)
+    with pytest.raises(MissingExtraError, match=r"extra modules, which .*; run: pip install .*\[detection\]"):
+        require_opencv()
 
 
 def search_or_die(image: Image, _: Setting) -> Boxes:

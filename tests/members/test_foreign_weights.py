@@ -141,7 +141,8 @@ def test_an_index_without_its_data_is_refused(tmp_path: Path) -> None:
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(
-        InputError, match=r"Keras file needs h5py, which is missing; pip install 'ensemble-eval\[keras\]'"
+        InputError,
+        match=r"needs h5py, which is not installed; run: pip install 'ensemble-eval\[keras\]'",
     ):
         read_weights(FILES / "keras.h5")
 

@@ -18,19 +18,7 @@ from ensemble_eval.members.ensemble import InputFormat
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.importers.layouts import options_of
 from ensemble_eval.members.importers.names import convolutions
-from ensemble_eval.members.importers.protocol_buffers import (
-    BYTES,
-    FLOAT,
-    INT32,
-    INT64,
-    MESSAGE,
-    STRING,
-    Field,
-    floats,
-    messages,
-    parsed,
-    text,
-)
+from ensemble_eval.members.importers.protocol_buffers import floats, messages, parsed, text
 from ensemble_eval.models.layers import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
 
 _BLUE_GREEN_RED_MEANS = (104.0, 117.0, 123.0)
@@ -39,39 +27,17 @@ _COLUMNS = {"pool_projection": "pool_proj"}
 # A network that was trained further has another name for the layer whose classes are others.
 _CLASSIFIER = "loss3/classifier"
 _PUBLISHED = "68.7% top-1 and 88.9% top-5 (bvlc_googlenet)"
-_SCHEMA = {
-    "Shape": (Field("dim", 1, INT64, repeats=True),),
-    "Blob": (
-        Field("num", 1, INT32),
-        Field("channels", 2, INT32),
-        Field("height", 3, INT32),
-        Field("width", 4, INT32),
-        Field("data", 5, BYTES),
-        Field("shape", 7, MESSAGE, message="Shape"),
-    ),
-    "Lrn": (
-        Field("local_size", 1, INT32),
-        Field("alpha", 2, FLOAT),
-        Field("beta", 3, FLOAT),
-        Field("k", 5, FLOAT),
-    ),
-    # `layers` of files from before 2014's end, and `layer` of those since.
-    "OldLayer": (
-        Field("name", 4, STRING),
-        Field("blobs", 6, MESSAGE, repeats=True, message="Blob"),
-        Field("lrn_param", 18, MESSAGE, message="Lrn"),
-    ),
-    "Layer": (
-        Field("name", 1, STRING),
-        Field("blobs", 7, MESSAGE, repeats=True, message="Blob"),
-        Field("lrn_param", 118, MESSAGE, message="Lrn"),
-    ),
-    "Net": (
-        Field("name", 1, STRING),
-        Field("layers", 2, MESSAGE, repeats=True, message="OldLayer"),
-        Field("layer", 100, MESSAGE, repeats=True, message="Layer"),
-    ),
-}
+# `layers` are those of files from before 2014's end, and `layer` those since.
+_SCHEMA = """
+message Shape { repeated int64 dim = 1; }
+message Blob { optional int32 num = 1; optional int32 channels = 2; optional int32 height = 3;
+               optional int32 width = 4; optional bytes data = 5; optional Shape shape = 7; }
+message Lrn { optional int32 local_size = 1; optional float alpha = 2; optional float beta = 3;
+              optional float k = 5; }
+message OldLayer { optional string name = 4; repeated Blob blobs = 6; optional Lrn lrn_param = 18; }
+message Layer { optional string name = 1; repeated Blob blobs = 7; optional Lrn lrn_param = 118; }
+message Net { optional string name = 1; repeated OldLayer layers = 2; repeated Layer layer = 100; }
+"""
 
 
 def recognises(head: bytes) -> bool:

@@ -2,10 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import Any
 
-from ensemble_eval.errors import InputError, first_line
-from ensemble_eval.members.importers.extras import required
+from ensemble_eval.errors import InputError, first_line, needing_extra
 
 # Safetensors first: they cannot hold code at all.
 _FILES = ("model.safetensors", "pytorch_model.bin")
@@ -25,8 +23,9 @@ def downloaded(name: str) -> Path:
     match = _NAME.fullmatch(name)
     if match is None:
         raise InputError(f"hf:{name} is not of the form hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
-    hub: Any = required("huggingface_hub", "hub", "a published network of the hub")
-    errors: Any = required("huggingface_hub.errors", "hub", "a published network of the hub")
+    with needing_extra("hub", "a published network of the hub"):
+        import huggingface_hub as hub
+        from huggingface_hub import errors
     refusal: Exception | None = None
     for file in _FILES:
         try:

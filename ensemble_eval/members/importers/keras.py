@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.errors import InputError, first_line, needing_extra
 from ensemble_eval.members.importers import inception_v1
-from ensemble_eval.members.importers.extras import required
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.importers.names import ConvolutionName
 
@@ -38,7 +37,8 @@ def read(path: Path) -> Imported:
     Raises:
         InputError: h5py is not installed, or the file is damaged or holds another network.
     """
-    h5py = required("h5py", "keras", "a Keras file")
+    with needing_extra("keras", "a Keras file"):
+        import h5py
     place = f"the weights {path}"
     try:
         with h5py.File(path, "r") as file:

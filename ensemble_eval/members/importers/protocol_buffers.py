@@ -1,60 +1,46 @@
 """Protocol buffers of other frameworks, by the few fields that are read; no code is generated for them."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError, first_line
-from ensemble_eval.members.importers.extras import required
+from ensemble_eval.errors import InputError, first_line, needing_extra
 
-# Types of descriptor.proto.
-INT32, INT64, FLOAT, STRING, BYTES, MESSAGE = 5, 3, 2, 9, 12, 11
+# As descriptor.proto numbers them.
+_TYPES = {"float": 2, "int64": 3, "int32": 5, "string": 9, "bytes": 12}
+_MESSAGE = 11
+_LABELS = {"optional": 1, "repeated": 3}
 _MAX_DIMENSIONS = 8
 
 
-class Field(NamedTuple):
-    """One field of a message: its name, its number and type in the framework's schema, and whether it repeats.
-
-    Numbers that repeat in packed form may be described as one field of bytes: on the wire that is the same.
-    """
-
-    name: str
-    number: int
-    kind: int
-    repeats: bool = False
-    message: str = ""
-
-
-def messages(package: str, schema: Mapping[str, Sequence[Field]], extra: str, what: str) -> Mapping[str, Any]:
+def messages(package: str, schema: str, extra: str, purpose: str) -> Mapping[str, Any]:
     """Classes of messages by name, in a pool of their own, so that an installed framework may have its own too.
 
     Args:
         package: a prefix of the names.
-        schema: the fields of each message.
-        extra, what: see `required`.
+        schema: the messages as in a `.proto` file (proto2), with the fields that are read. Numbers that repeat in
+            packed form may be described as one field of bytes: on the wire that is the same.
+        extra, purpose: see `needing_extra`.
 
     Raises:
-        InputError: protobuf is not installed.
+        MissingExtraError: protobuf is not installed.
     """
-    file = required("google.protobuf.descriptor_pb2", extra, what).FileDescriptorProto(
-        name=f"{package}.proto", package=package, syntax="proto2"
-    )
-    for message_name, fields in schema.items():
-        message = file.message_type.add(name=message_name)
-        for each in fields:
-            field = message.field.add(
-                name=each.name, number=each.number, type=each.kind, label=3 if each.repeats else 1
-            )
-            if each.message:
-                field.type_name = f".{package}.{each.message}"
-    pool = required("google.protobuf.descriptor_pool", extra, what).DescriptorPool()
+    with needing_extra(extra, purpose):
+        from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+    file: Any = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
+    for name, body in re.findall(r"message (\w+) {(.*?)}", schema, re.DOTALL):
+        message = file.message_type.add(name=name)
+        for label, kind, field, number in re.findall(r"(\w+) (\w+) (\w+) = (\d+);", body):
+            typed = {"type": _TYPES[kind]} if kind in _TYPES else {"type_name": kind, "type": _MESSAGE}
+            message.field.add(name=field, number=int(number), label=_LABELS[label], **typed)
+    pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    factory = required("google.protobuf.message_factory", extra, what)
-    found = factory.GetMessageClassesForFiles([file.name], pool)
-    return {name: found[f"{package}.{name}"] for name in schema}
+    found = message_factory.GetMessageClassesForFiles([file.name], pool)
+    return {name.removeprefix(f"{package}."): message for name, message in found.items()}
 
 
 def parsed(message: Any, data: bytes, place: str) -> Any:

@@ -3,7 +3,7 @@
 Only the values of variables are read, by their names. A graph is never run, and TensorFlow is not needed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.importers import graphs, inception_v1, sorted_table
 from ensemble_eval.members.importers.imported import Imported
 from ensemble_eval.members.importers.names import ConvolutionName
-from ensemble_eval.members.importers.protocol_buffers import (
-    BYTES,
-    INT32,
-    INT64,
-    MESSAGE,
-    STRING,
-    Field,
-    floats,
-    messages,
-    parsed,
-    text,
-)
+from ensemble_eval.members.importers.protocol_buffers import floats, messages, parsed, text
 
 _BRANCHES = {
     "1x1": "Branch_0/Conv2d_0a_1x1",
@@ -42,38 +31,24 @@ _SCOPE = "InceptionV1/"
 _CLASSIFIER = "InceptionV1/Logits/Conv2d_0c_1x1/{}"
 _FLOAT32 = 1
 _MAX_ELEMENTS = 1 << 26
-# The few fields that are read, by their numbers in TensorFlow's *.proto files.
-_SCHEMA: Mapping[str, Sequence[Field]] = {
-    "Dimension": (Field("size", 1, INT64),),
-    "Shape": (Field("dim", 2, MESSAGE, repeats=True, message="Dimension"),),
-    "Tensor": (
-        Field("dtype", 1, INT32),
-        Field("tensor_shape", 2, MESSAGE, message="Shape"),
-        Field("tensor_content", 4, BYTES),
-        Field("float_val", 5, BYTES),
-    ),
-    "Value": (Field("tensor", 8, MESSAGE, message="Tensor"),),
-    "Attribute": (Field("key", 1, STRING), Field("value", 2, MESSAGE, message="Value")),
-    "Node": (
-        Field("name", 1, STRING),
-        Field("op", 2, STRING),
-        Field("attr", 5, MESSAGE, repeats=True, message="Attribute"),
-    ),
-    "Graph": (Field("node", 1, MESSAGE, repeats=True, message="Node"),),
-    # A checkpoint of the second format: where in its data file a variable lies.
-    "Entry": (
-        Field("dtype", 1, INT32),
-        Field("shape", 2, MESSAGE, message="Shape"),
-        Field("shard_id", 3, INT32),
-        Field("offset", 4, INT64),
-        Field("size", 5, INT64),
-    ),
-    # One of the first format: all shapes in one entry, and the values of each variable in another.
-    "SliceMeta": (Field("name", 1, STRING), Field("shape", 2, MESSAGE, message="Shape"), Field("type", 3, INT32)),
-    "Meta": (Field("tensor", 1, MESSAGE, repeats=True, message="SliceMeta"),),
-    "Slice": (Field("name", 1, STRING), Field("data", 3, MESSAGE, message="Tensor")),
-    "Slices": (Field("meta", 1, MESSAGE, message="Meta"), Field("data", 2, MESSAGE, message="Slice")),
-}
+# Only what is read of TensorFlow's *.proto files. `Entry` is of a checkpoint of the second format, and says where
+# in its data file a variable lies; the first has all shapes in one `Meta`, and each variable in a `Slice`.
+_SCHEMA = """
+message Dimension { optional int64 size = 1; }
+message Shape { repeated Dimension dim = 2; }
+message Tensor { optional int32 dtype = 1; optional Shape tensor_shape = 2; optional bytes tensor_content = 4;
+                 optional bytes float_val = 5; }
+message Value { optional Tensor tensor = 8; }
+message Attribute { optional string key = 1; optional Value value = 2; }
+message Node { optional string name = 1; optional string op = 2; repeated Attribute attr = 5; }
+message Graph { repeated Node node = 1; }
+message Entry { optional int32 dtype = 1; optional Shape shape = 2; optional int32 shard_id = 3;
+                optional int64 offset = 4; optional int64 size = 5; }
+message SliceMeta { optional string name = 1; optional Shape shape = 2; optional int32 type = 3; }
+message Meta { repeated SliceMeta tensor = 1; }
+message Slice { optional string name = 1; optional Tensor data = 3; }
+message Slices { optional Meta meta = 1; optional Slice data = 2; }
+"""
 
 
 def is_graph(head: bytes) -> bool:

@@ -3,15 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.errors import InputError, first_line, needing_extra
 from ensemble_eval.members.ensemble import InputFormat
-from ensemble_eval.members.importers.extras import required
 
 if TYPE_CHECKING:
     from torch import nn
 
 PREFIX = "timm:"
-_EXTRA, _WHAT = "hub", "a model of timm"
 
 
 def published(name: str) -> tuple[str, InputFormat]:
@@ -23,9 +21,10 @@ def published(name: str) -> tuple[str, InputFormat]:
     Raises:
         InputError: timm is not installed, has no such model, or publishes no weights of it on the hub.
     """
-    timm: Any = required("timm", _EXTRA, _WHAT)
+    with needing_extra("hub", "a model of timm"):
+        import timm
     try:
-        found = timm.get_pretrained_cfg(name, allow_unregistered=False)
+        found: Any = timm.get_pretrained_cfg(name, allow_unregistered=False)
     except (RuntimeError, KeyError) as error:
         raise InputError(f"{PREFIX}{name}: timm does not know it ({first_line(error)})") from error
     if found is None or not found.hf_hub_id:
@@ -46,7 +45,8 @@ def build(arch: str, num_outputs: int, options: Mapping[str, Any]) -> "nn.Module
     Raises:
         InputError: timm is not installed, or cannot build that.
     """
-    timm: Any = required("timm", _EXTRA, _WHAT)
+    with needing_extra("hub", "a model of timm"):
+        import timm
     try:
         network: nn.Module = timm.create_model(
             arch.removeprefix(PREFIX), pretrained=False, num_classes=num_outputs, **options
