@@ -9,14 +9,14 @@ from pathlib import Path
 from ensemble_eval.datasets.items import (
     Dataset,
     FileItem,
+    files_below,
     is_hidden,
     is_image,
     is_left_out,
     refuse_undecodable,
     require_folder,
-    walk_files,
 )
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, first_names
 
 LAYOUT = "class folders"
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -40,15 +40,20 @@ def open_class_folders(
     folders = _class_folders(root, class_names, leaving_out)
     names = tuple(_sorted_names(root, folders) if class_names is None else class_names)
     indices = class_indices(root, folders, names)
+    files, not_followed = files_below(root, leaving_out, folders.values())
+    if ambiguous := [link for link in not_followed if "/" not in link.partition(" -> ")[0]]:
+        raise InputError(
+            f"{root}: {len(ambiguous)} class folders are links to images of other classes "
+            f"({first_names(ambiguous)}); remove them"
+        )
     items, ignored = [], []
-    for name in sorted(folders):
-        for path in walk_files(folders[name], leaving_out):
-            identifier = path.relative_to(root).as_posix()
-            if is_image(path) and not is_hidden(identifier):
-                items.append(FileItem(identifier, indices[name], path))
-            else:
-                ignored.append(identifier)
+    for identifier, path in files.items():
+        if is_image(path) and not is_hidden(identifier):
+            items.append(FileItem(identifier, indices[identifier.partition("/")[0]], path))
+        else:
+            ignored.append(identifier)
     ignored += [path.name for path in sorted(root.iterdir()) if is_image(path) and not path.is_dir()]
+    ignored += not_followed
     if not items:
         raise InputError(
             f"{root} holds no images in class folders; give a folder of class folders, or `labels` for a flat one"
@@ -77,7 +82,7 @@ def _only_leads_to(folder: Path, leaving_out: Path | None) -> bool:
     """Whether a folder may have been made for the one in it that is left out: it holds no image."""
     if leaving_out is None or Path(os.path.realpath(folder)) not in leaving_out.parents:
         return False
-    return not any(is_image(path) for path in walk_files(folder, leaving_out))
+    return not any(map(is_image, files_below(folder, leaving_out)[0].values()))
 
 
 def class_indices(root: Path, folders: Collection[str], class_names: Sequence[str]) -> dict[str, int]:

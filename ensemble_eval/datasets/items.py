@@ -205,31 +205,59 @@ def require_folder(root: Path) -> None:
         raise InputError(f"the data set {root} {reason}; give the folder that holds the images")
 
 
-def walk_files(root: Path, leaving_out: Path | None = None) -> Iterator[Path]:
-    """All files below `root`, links followed but no folder entered twice.
+def files_below(
+    root: Path, leaving_out: Path | None = None, folders: Iterable[Path] | None = None
+) -> tuple[dict[str, Path], list[str]]:
+    """All files below `root` by their ids, and the links that are not followed, as `ls -l` shows them.
 
     Of what is hidden, images and folders come, so that callers can name them; hidden folders are not entered.
+    Links to folders are followed after all that lies below `root` itself, in the order of their names. A link to a
+    folder that is read already, or to one that holds such a folder, is not followed: images would count twice, and
+    under another class.
 
     Args:
-        root: the folder to walk.
+        root: the folder of the data set.
         leaving_out: a resolved folder that does not count as part of `root`, wherever it is met.
+        folders: those in `root` that are read; None for `root` with all that is in it.
 
     Raises:
         InputError: a folder cannot be read, a name is not UTF-8, so that no table could hold it, or images are in
             the folder that is left out.
     """
-    seen: set[str] = set()
-    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=_refuse_unreadable):
-        if (real := os.path.realpath(folder)) in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not is_left_out(Path(folder, name), leaving_out))
-        refuse_undecodable(folder, [*subfolders, *files])
-        yield from (Path(folder, name) for name in subfolders if is_hidden(name))
-        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
-        paths = (Path(folder, name) for name in sorted(files))
-        yield from (path for path in paths if is_image(path) or not is_hidden(path.name))
+    files: dict[str, Path] = {}
+    not_followed = []
+    real_root = Path(os.path.realpath(root))
+    # Real paths: what is read, and what holds it.
+    read: set[str] = set()
+    above = set() if folders is None else {str(real_root), *map(str, real_root.parents)}
+    waiting = sorted([root] if folders is None else folders, key=lambda path: (path.is_symlink(), path))
+    while waiting:
+        links: list[Path] = []
+        for start in waiting:
+            real = os.path.realpath(start)
+            if real in read or real in above:
+                target = str(start.readlink())
+                refuse_undecodable(start.parent, [target])
+                not_followed.append(f"{start.relative_to(root).as_posix()} -> {target}")
+                continue
+            above.update(map(str, Path(real).parents))
+            for folder, found, its_links in _walk(start, leaving_out):
+                read.add(os.path.realpath(folder))
+                files |= {path.relative_to(root).as_posix(): path for path in found}
+                links += its_links
+        waiting = sorted(links)
+    return files, not_followed
+
+
+def _walk(start: Path, leaving_out: Path | None) -> Iterator[tuple[str, list[Path], list[Path]]]:
+    """Each folder, what it holds to be named, and the links to folders in it, which are not entered."""
+    for folder, subfolders, names in os.walk(start, onerror=_refuse_unreadable):
+        there = sorted(name for name in subfolders if not is_left_out(Path(folder, name), leaving_out))
+        refuse_undecodable(folder, [*there, *names])
+        subfolders[:] = [name for name in there if not is_hidden(name)]
+        shown = [name for name in sorted(names) if is_image(Path(name)) or not is_hidden(name)]
+        found = [Path(folder, name) for name in (*filter(is_hidden, there), *shown)]
+        yield folder, found, [path for name in subfolders if (path := Path(folder, name)).is_symlink()]
 
 
 def _refuse_unreadable(error: OSError) -> None:
@@ -261,7 +289,7 @@ def is_left_out(folder: Path, leaving_out: Path | None) -> bool:
     """
     if leaving_out is None or os.path.realpath(folder) != str(leaving_out):
         return False
-    for path in walk_files(leaving_out):
+    for path in files_below(leaving_out)[0].values():
         if is_image(path) and not is_hidden(path.name):
             raise InputError(
                 f'`out="{folder}"` holds images of the data set ({path.name}, …); choose a folder of its own'

@@ -1,17 +1,17 @@
 """The layout of one folder of images and a CSV `file,label` beside it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from ensemble_eval.datasets.items import (
     NO_LABEL,
     Dataset,
     FileItem,
+    files_below,
     is_hidden,
     is_image,
     require_folder,
-    walk_files,
 )
 from ensemble_eval.datasets.labels import refuse_mismatch
 from ensemble_eval.datasets.labels_table import read_labels, resolve_labels
@@ -42,7 +42,7 @@ def open_labelled_files(
     """
     require_folder(root)
     rows = read_labels(labels)
-    files = {path.relative_to(root).as_posix(): path for path in walk_files(root, leaving_out)}
+    files, not_followed = files_below(root, leaving_out)
     images = {
         name: path for name, path in files.items() if not is_hidden(name) and (is_image(path) or name in rows)
     }
@@ -60,7 +60,7 @@ def open_labelled_files(
     )
     indices = resolve_labels(labels, rows, num_classes, class_names)
     items = [FileItem(name, indices[name], images[name]) for name in sorted(images)]
-    ignored = tuple(sorted(name for name in files if name not in images and not _holds_labels(name)))
+    ignored = _ignored(files, images, not_followed)
     names = tuple(class_names) if class_names else None
     return Dataset(str(root), tuple(items), names, ignored, f"files, with a table of labels ({labels})")
 
@@ -77,13 +77,17 @@ def open_files(root: Path, class_names: Sequence[str], *, leaving_out: Path | No
         InputError: no such folder, or no images in it.
     """
     require_folder(root)
-    files = {path.relative_to(root).as_posix(): path for path in walk_files(root, leaving_out)}
+    files, not_followed = files_below(root, leaving_out)
     images = {name: path for name, path in files.items() if is_image(path) and not is_hidden(name)}
     if not images:
         raise InputError(f"{root} holds no images; give the folder that holds them")
     items = tuple(FileItem(name, NO_LABEL, images[name]) for name in sorted(images))
-    ignored = tuple(sorted(name for name in files if name not in images and not _holds_labels(name)))
+    ignored = _ignored(files, images, not_followed)
     return Dataset(str(root), items, tuple(class_names), ignored, "files")
+
+
+def _ignored(files: Collection[str], images: Collection[str], not_followed: Sequence[str]) -> tuple[str, ...]:
+    return (*sorted(name for name in files if name not in images and not _holds_labels(name)), *not_followed)
 
 
 def _holds_labels(name: str) -> bool:

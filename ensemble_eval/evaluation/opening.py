@@ -259,13 +259,20 @@ def same_weights(sha256: Mapping[str, str]) -> Iterator[str]:
 
 
 def _warnings(dataset: Dataset) -> Iterator[str]:
-    hidden = [identifier for identifier in dataset.ignored if is_hidden(identifier)]
+    links = [identifier for identifier in dataset.ignored if " -> " in identifier]
+    if links:
+        yield (
+            f"{len(links)} links lead back to folders that are read anyway and are not followed: "
+            f"{first_names(links)}"
+        )
+    ignored = [identifier for identifier in dataset.ignored if identifier not in links]
+    hidden = [identifier for identifier in ignored if is_hidden(identifier)]
     if hidden:
         yield (
             f"{len(hidden)} images or folders are hidden (a dot begins their name) and take no part: "
             f"{first_names(hidden)}"
         )
-    if others := [identifier for identifier in dataset.ignored if not is_hidden(identifier)]:
+    if others := [identifier for identifier in ignored if not is_hidden(identifier)]:
         yield (
             f"{len(others)} files are no labelled images by their place or suffix and take no part: "
             f"{first_names(others)}"

@@ -58,8 +58,9 @@ def test_hidden_files_take_no_part_and_other_files_are_named(tmp_path: Path) -> 
 def test_hidden_and_linked_folders_below_a_class(tmp_path: Path) -> None:
     _write(tmp_path / "val", "ant/a.png", "ant/.thumbnails/a.png", "ant/.thumbnails/deep/b.png", "ant/._a.png")
     _write(tmp_path / "elsewhere", "c.png", "deep/d.png")
+    _write(tmp_path / "bees", "d.png")
     (tmp_path / "val" / "ant" / "more").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "val" / "bee").symlink_to(tmp_path / "elsewhere" / "deep")
+    (tmp_path / "val" / "bee").symlink_to(tmp_path / "bees")
     (tmp_path / "val" / "ant" / ".DS_Store").write_bytes(b"")
     dataset = open_class_folders(tmp_path / "val")
     assert [(item.id, item.label) for item in dataset.items] == [
@@ -91,6 +92,83 @@ def test_a_folder_that_links_to_itself_is_walked_once(tmp_path: Path) -> None:
     _write(tmp_path, "ant/a.png")
     (tmp_path / "ant" / "again").symlink_to(tmp_path / "ant")
     assert [item.id for item in open_class_folders(tmp_path).items] == ["ant/a.png"]
+
+
+def _links(root: Path, **targets: str) -> None:
+    """Links by their paths, `__` for a slash."""
+    for name, target in targets.items():
+        (root / name.replace("__", "/")).symlink_to(target)
+
+
+@pytest.mark.parametrize(
+    ("links", "more", "not_followed"),
+    [
+        ({"ant__up": ".."}, [], ["ant/up -> .."]),
+        ({"ant__up": "../.."}, [], ["ant/up -> ../.."]),
+        ({"ant__deep__up": "../.."}, [], ["ant/deep/up -> ../.."]),
+        ({"ant__again": "."}, [], ["ant/again -> ."]),
+        # Links to siblings, and mutual ones: a folder is read under its own class whichever name comes first.
+        ({"ant__x": "../bee"}, [], ["ant/x -> ../bee"]),
+        ({"bee__x": "../ant/deep"}, [], ["bee/x -> ../ant/deep"]),
+        ({"ant__x": "../bee", "bee__y": "../ant"}, [], ["ant/x -> ../bee", "bee/y -> ../ant"]),
+        # Folders elsewhere are followed once, by the link whose name comes first, and never out of them again.
+        ({"ant__x": "../../other"}, ["ant/x/c.png", "ant/x/deep/d.png"], []),
+        (
+            {"ant__x": "../../other", "ant__y": "../../other", "bee__z": "../../other/deep"},
+            ["ant/x/c.png", "ant/x/deep/d.png"],
+            ["ant/y -> ../../other", "bee/z -> ../../other/deep"],
+        ),
+        ({"ant__x": "../../other/deep", "bee__z": "../../other"}, ["ant/x/d.png"], ["bee/z -> ../../other"]),
+        (
+            {"ant__x": "../../other", "../other__x": "../val", "../other__deep__y": "../../there"},
+            ["ant/x/c.png", "ant/x/deep/d.png", "ant/x/deep/y/e.png"],
+            ["ant/x/x -> ../val"],
+        ),
+        (
+            {"ant__x": "../../other", "../other__x": "../there", "../there__x": "../other"},
+            ["ant/x/c.png", "ant/x/deep/d.png", "ant/x/x/e.png"],
+            ["ant/x/x/x -> ../other"],
+        ),
+        # What is not read by its own name may be read by a link.
+        ({"ant__x": "../.store"}, ["ant/x/f.png"], []),
+        # Class folders that are links themselves.
+        ({"cow": "../other/deep"}, ["cow/d.png"], []),
+        ({"cow": "../other/deep", "../other__deep__up": ".."}, ["cow/d.png"], ["cow/up -> .."]),
+        ({"cow": "../other", "ant__x": "../../other"}, ["cow/c.png", "cow/deep/d.png"], ["ant/x -> ../../other"]),
+    ],
+)
+def test_no_image_counts_twice_by_links_to_folders(
+    tmp_path: Path, links: dict[str, str], more: list[str], not_followed: list[str]
+) -> None:
+    own = ["ant/a.png", "ant/deep/a.png", "bee/b.png"]
+    _write(tmp_path, *(f"val/{name}" for name in own), "other/c.png", "other/deep/d.png", "there/e.png")
+    root = _write(tmp_path / "val", ".store/f.png")
+    _links(root, **links)
+    (tmp_path / "link").symlink_to(root)
+    for place in (root, tmp_path / "link"):
+        dataset = open_class_folders(place, ("ant", "bee", "cow"))
+        assert [item.id for item in dataset.items] == sorted([*own, *more])
+        assert [item.label for item in dataset.items] == [
+            ("ant", "bee", "cow").index(item.id.partition("/")[0]) for item in dataset.items
+        ]
+        assert list(dataset.ignored) == not_followed
+
+
+@pytest.mark.parametrize("target", [".", "..", "bee", "bee/deep", "../other"])
+def test_a_class_folder_that_is_a_link_to_other_classes_is_refused(tmp_path: Path, target: str) -> None:
+    root = _write(tmp_path / "val", "bee/b.png", "bee/deep/c.png")
+    _write(tmp_path / "other", "deep/a.png")
+    _links(root, ant=target, cow="../other/deep")
+    with pytest.raises(InputError, match=r"1 class folders are links to images of other classes \((ant|cow) -> "):
+        open_class_folders(root)
+
+
+def test_a_flat_folder_reads_its_own_images_before_those_that_links_lead_to(tmp_path: Path) -> None:
+    root = _write(tmp_path / "val", "a/1.png", "b/2.png")
+    _links(root, a__x="../b", b__up="../..")
+    dataset = open_labelled_files(root, _labels(tmp_path, "file,label\na/1.png,0\nb/2.png,1\n"), 2)
+    assert [item.id for item in dataset.items] == ["a/1.png", "b/2.png"]
+    assert dataset.ignored == ("a/x -> ../b", "b/up -> ../..")
 
 
 def test_folders_that_are_no_classes_of_the_ensemble_are_refused(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def test_hidden_images_and_other_files_are_counted_and_named(tmp_path: Path, ima
     root = _val(tmp_path / "val", 1000)
     for name in ("._a.JPEG", "._b.JPEG", "notes.txt", ".DS_Store"):
         (root / WNIDS[0] / name).write_bytes(b"")
+    (root / WNIDS[1] / "up").symlink_to("..")
     assert _warnings(root, imagenet) == (
+        f"1 links lead back to folders that are read anyway and are not followed: {WNIDS[1]}/up -> ..",
         "2 images or folders are hidden (a dot begins their name) and take no part: "
         f"{WNIDS[0]}/._a.JPEG, {WNIDS[0]}/._b.JPEG",
         f"1 files are no labelled images by their place or suffix and take no part: {WNIDS[0]}/notes.txt",
