@@ -75,9 +75,10 @@ def open_dataset(
     if labels is None and found.labels is not None:
         labels = found.labels
     dataset = _read(found, classes.count, names, labels, elsewhere)
+    # Those of the whole data set, whatever part of it is taken.
+    counted = _counted_classes(dataset, subset_classes, classes.count)
     if blacklist is not None:
         dataset = without_blacklist(dataset, Path(blacklist))
-    counted = _counted_classes(dataset, subset_classes, classes.count)
     dataset = part_of(dataset, limit, sample, seed)
     return replace(dataset, scope=replace(dataset.scope, counted_classes=counted))
 

@@ -159,6 +159,17 @@ def test_a_blacklist_that_is_none_is_refused(tmp_path: Path, given: Given, text:
         open_dataset(given.root, CLASSES, given.labels, blacklist=tmp_path / "blacklist.txt")
 
 
+@pytest.mark.parametrize("part", [{"blacklist": "blacklist.txt"}, {"limit": 1}, {"sample": 1}])
+def test_the_classes_of_a_data_set_are_those_of_all_its_images(tmp_path: Path, part: dict[str, Any]) -> None:
+    given = layouts.class_folders(tmp_path / "data", validation_images([b"a", b"b", b"c"]))
+    (tmp_path / "blacklist.txt").write_text("2\n")
+    if "blacklist" in part:
+        part = {"blacklist": tmp_path / "blacklist.txt"}
+    dataset = open_dataset(given.root, CLASSES, subset_classes="dataset", **part)
+    assert dataset.scope.counted_classes == (2, 3, 6)
+    assert len(dataset.items) < 3
+
+
 def test_a_blacklist_needs_numbers_in_the_names(tmp_path: Path) -> None:
     given = layouts.class_folders(tmp_path, [Labelled("a.png", 0, b"x")])
     (tmp_path / "blacklist.txt").write_text("1\n")
