@@ -3,17 +3,20 @@
 import contextlib
 import csv
 import errno
+import gzip
 import hashlib
 import io
 import os
 import stat
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from ensemble_eval.errors import InputError
 
+_GZIP = b"\x1f\x8b"
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -23,21 +26,35 @@ _KINDS = {
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """The text of a UTF-8 file of at most `max_bytes`.
+    """The text of a UTF-8 file of at most `max_bytes`, without a byte-order mark; see `read_unpacked`.
 
     Raises:
         InputError: missing, unreadable, larger, or not UTF-8.
     """
+    data = read_unpacked(path, max_bytes + 1)
+    if len(data) > max_bytes:
+        raise InputError(f"{path} is larger than {max_bytes} bytes; is it the right file?")
     try:
-        with open_regular(path) as file:
-            data = file.read(max_bytes + 1)
-        if len(data) > max_bytes:
-            raise InputError(f"{path} is larger than {max_bytes} bytes; is it the right file?")
-        return data.decode()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text; is it the right file?") from error
+
+
+def read_unpacked(path: Path, at_most: int) -> bytes:
+    """The first bytes of a file, unpacked if it is gzipped.
+
+    Raises:
+        InputError: missing, unreadable, or damaged.
+    """
+    try:
+        with open_regular(path) as file:
+            is_gzip = file.read(len(_GZIP)) == _GZIP
+            file.seek(0)
+            return (gzip.GzipFile(fileobj=file) if is_gzip else file).read(at_most)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged ({error}); get it again") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

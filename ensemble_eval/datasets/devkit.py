@@ -1,6 +1,5 @@
 """The ground truth of ILSVRC-2012's development kit, whose class ids are 1-based and in an order of their own."""
 
-import gzip
 import io
 import tarfile
 from collections.abc import Sequence
@@ -9,12 +8,13 @@ from pathlib import Path
 from ensemble_eval.datasets.ilsvrc import integers, validation_number
 from ensemble_eval.datasets.labels import Labels
 from ensemble_eval.errors import InputError, first_line
-from ensemble_eval.files import open_regular
+from ensemble_eval.files import open_regular, read_unpacked
 from ensemble_eval.members.devkit_classes import MAX_META_BYTES, META, wnids_by_ilsvrc_id
 
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 # The kit of 2012 has 2.5 MB; a compressed file may claim to hold any number of bytes.
 _MAX_KIT_BYTES = 1 << 28
+_TAR_AT, _TAR = 257, b"ustar"
 
 
 def open_devkit(path: Path, class_names: Sequence[str]) -> Labels:
@@ -28,7 +28,7 @@ def open_devkit(path: Path, class_names: Sequence[str]) -> Labels:
         InputError: a file is missing, damaged or of another kit, SciPy is not installed, or the classes are not
             named by WNIDs.
     """
-    truth, meta = _of_archive(path) if path.is_file() and _is_gzip(path) else _of_folder(path)
+    truth, meta = _of_archive(path) if path.is_file() and is_archive(path) else _of_folder(path)
     wnid_by_id = wnids_by_ilsvrc_id(path, meta)
     index_by_wnid = {name: index for index, name in enumerate(class_names)}
     by_number = {}
@@ -48,9 +48,13 @@ def open_devkit(path: Path, class_names: Sequence[str]) -> Labels:
     return Labels(str(path), "the development kit's ground truth", validation_number, by_number)
 
 
-def _is_gzip(path: Path) -> bool:
-    with open_regular(path) as file:
-        return file.read(2) == b"\x1f\x8b"
+def is_archive(path: Path) -> bool:
+    """Whether a file is a tar archive, packed or not.
+
+    Raises:
+        InputError: it cannot be read, or is damaged.
+    """
+    return read_unpacked(path, tarfile.BLOCKSIZE)[_TAR_AT:].startswith(_TAR)
 
 
 def _of_folder(path: Path) -> tuple[list[int], bytes]:
@@ -75,8 +79,7 @@ def _first(path: Path, name: str, folders: Sequence[Path]) -> Path:
 def _of_archive(path: Path) -> tuple[list[int], bytes]:
     """As `_of_folder`; the archive is small enough to be read into memory, where nothing is unpacked."""
     try:
-        with open_regular(path) as file, gzip.open(file) as plain:
-            data = plain.read(_MAX_KIT_BYTES + 1)
+        data = read_unpacked(path, _MAX_KIT_BYTES + 1)
         if len(data) > _MAX_KIT_BYTES:
             raise InputError(f"{path} holds more than {_MAX_KIT_BYTES} bytes; is it the development kit?")
         with tarfile.open(fileobj=io.BytesIO(data)) as tar:

@@ -1,15 +1,15 @@
-"""Files of labels, recognised by what stands in them."""
+"""Files of labels, recognised by what stands in them; a gzipped one is read as it is."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ensemble_eval.datasets.devkit import open_devkit
+from ensemble_eval.datasets.devkit import is_archive, open_devkit
 from ensemble_eval.datasets.ilsvrc import validation_number
 from ensemble_eval.datasets.labels import Labels, stem
 from ensemble_eval.datasets.labels_table import read_labels, read_table, resolve_labels
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import open_regular, read_text
+from ensemble_eval.files import read_text, read_unpacked
 
 _BEGINNING_BYTES = 4096
 _MAX_TEXT_BYTES = 1 << 26
@@ -37,16 +37,10 @@ def is_plain_table(path: Path) -> bool:
 
 
 def _reader(path: Path) -> Callable[[Path, int, Sequence[str]], Labels]:
-    if path.is_dir():
+    if path.is_dir() or is_archive(path):
         return _devkit
-    try:
-        with open_regular(path) as file:
-            beginning = file.read(_BEGINNING_BYTES)
-    except OSError as error:
-        raise InputError(f"the labels {path} cannot be read ({error.strerror}); check the path") from error
-    if beginning.startswith(b"\x1f\x8b"):
-        return _devkit
-    line = next(iter(beginning.decode("utf-8-sig", "replace").splitlines()), "").strip()
+    beginning = read_unpacked(path, _BEGINNING_BYTES).decode("utf-8-sig", "replace")
+    line = next(iter(beginning.splitlines()), "").strip()
     if line.startswith("["):
         return _several
     if tuple(cell.strip().casefold() for cell in line.split(",")) == _KAGGLE:

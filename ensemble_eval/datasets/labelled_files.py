@@ -92,6 +92,6 @@ def _ignored(files: Collection[str], images: Collection[str], not_followed: Sequ
 
 def _holds_labels(name: str) -> bool:
     """Whether a file that lies among images holds labels or annotations, which need not be spoken of."""
-    return name.endswith((".csv", ".json", ".xml")) or (
+    return name.removesuffix(".gz").endswith((".csv", ".json", ".xml")) or (
         "devkit" in name and name.endswith((".txt", ".mat", ".tar.gz"))
     )

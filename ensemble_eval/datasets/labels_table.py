@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import read_regular
+from ensemble_eval.files import read_text
 
 COLUMNS = ("file", "label")
 _MAX_DIGITS = 9
+_MAX_BYTES = 1 << 30
 
 
 def read_labels(path: Path) -> dict[str, str]:
@@ -50,13 +51,7 @@ def read_table(path: Path, columns: tuple[str, str]) -> dict[str, str]:
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Numbers and cells of the lines that are not empty."""
-    try:
-        text = read_regular(path).decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"the labels {path} cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"the labels {path} are not UTF-8 text; give a CSV with the header file,label") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(read_text(path, _MAX_BYTES), newline=""))
     try:
         yield from ((reader.line_num, cells) for cells in reader if cells)
     except csv.Error as error:

@@ -46,7 +46,7 @@ def _assert_refused(finished: Finished, out: Path, *sentences: str) -> None:
         (["--device", "meta"], "devices of type meta are not supported"),
         (["--batch-size", "0"], "--batch-size is at least 1, not 0"),
         (["--workers", "0"], "--workers is at least 1, not 0"),
-        (["--labels", "no.csv"], "the labels no.csv cannot be read"),
+        (["--labels", "no.csv"], "no.csv cannot be read (No such file or directory); check the path"),
         (["--ensemble", "no.toml"], "no.toml cannot be read (No such file or directory); check the path"),
     ],
 )

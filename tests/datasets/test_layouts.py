@@ -1,5 +1,6 @@
 import gzip
 import itertools
+import json
 import os
 import sys
 import tarfile
@@ -355,6 +356,55 @@ def test_label_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path,
     (tmp_path / "labels").write_text(text)
     with pytest.raises(InputError, match=sentence):
         open_dataset(tmp_path / "val", CLASSES, tmp_path / "labels")
+
+
+_WITH_LABELS = {"table": "table.csv", "caffe": "val.txt", "kaggle": "LOC_val_solution.csv"}
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte-order mark"])
+@pytest.mark.parametrize("packed", [False, True], ids=["as it is", "gzipped"])
+@pytest.mark.parametrize("layout", [*_WITH_LABELS, "devkit", "real"])
+def test_files_of_labels_may_be_gzipped_or_have_a_byte_order_mark(
+    tmp_path: Path, images: list[Labelled], layout: str, packed: bool, mark: bytes
+) -> None:
+    given = LAYOUTS["table" if layout == "real" else layout](tmp_path, images)
+    labels = tmp_path / _WITH_LABELS.get(layout, "real.json")
+    if layout == "devkit":
+        labels = tmp_path / "ILSVRC2012_devkit_t12" / "data" / devkit.GROUND_TRUTH
+    if layout == "real":
+        labels.write_text(json.dumps([[image.label] for image in images]))
+    expected = [(item.id, item.label) for item in open_dataset(given.root, CLASSES, labels).items]
+    assert expected == sorted((image.name, image.label) for image in images)
+    data = mark + labels.read_bytes()
+    other = labels.with_name("given")
+    other.write_bytes(gzip.compress(data) if packed else data)
+    assert [(item.id, item.label) for item in open_dataset(given.root, CLASSES, other).items] == expected
+
+
+def test_a_blacklist_may_be_gzipped_or_have_a_byte_order_mark(tmp_path: Path, images: list[Labelled]) -> None:
+    given, blacklist = layouts.caffe(tmp_path, images), tmp_path / "blacklist"
+    for data in (b"2\n3\n", b"\xef\xbb\xbf2\n3\n", gzip.compress(b"2\n3\n")):
+        blacklist.write_bytes(data)
+        dataset = open_dataset(given.root, CLASSES, blacklist=blacklist)
+        assert len(dataset.items) == len(images) - 2
+
+
+def test_a_kit_may_be_a_tar_that_is_not_packed(tmp_path: Path, images: list[Labelled]) -> None:
+    given, kit = layouts.packed_devkit(tmp_path, images), tmp_path / "ILSVRC2012_devkit_t12.tar.gz"
+    expected = open_dataset(given.root, CLASSES).sha256
+    (tmp_path / "kit").write_bytes(gzip.decompress(kit.read_bytes()))
+    assert open_dataset(given.root, CLASSES, tmp_path / "kit").sha256 == expected
+
+
+@pytest.mark.parametrize("layout", ["caffe", "packed_devkit"])
+def test_packed_labels_that_are_damaged_are_refused(tmp_path: Path, images: list[Labelled], layout: str) -> None:
+    given = LAYOUTS[layout](tmp_path, images)
+    labels = tmp_path / ("val.txt" if layout == "caffe" else "ILSVRC2012_devkit_t12.tar.gz")
+    data = labels.read_bytes() if layout == "packed_devkit" else gzip.compress(labels.read_bytes())
+    for damaged in (data[:-9], data[:20], data[:40] + bytes(20) + data[60:], b"\x1f\x8b" + b"x" * 100):
+        (tmp_path / "damaged").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"damaged is damaged \(.*\); get it again"):
+            open_dataset(given.root, CLASSES, tmp_path / "damaged")
 
 
 def test_ground_truth_of_another_length_or_kit_is_refused(tmp_path: Path) -> None:
