@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.importers import caffe
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.preprocessing import Preprocessing
@@ -56,12 +57,59 @@ def test_name_and_weights_alone_give_the_frameworks_probabilities(
     np.testing.assert_allclose(ours, expected, rtol=0, atol=TOLERANCE)
 
 
-def test_an_architecture_that_contradicts_the_format_is_refused() -> None:
-    member = Member("a", weights=FILES / "caffe.caffemodel", arch="googlenet", options={"width": 0.06})
-    with pytest.raises(
-        InputError, match="whose architecture is googlenet-paper, and `arch` says googlenet; leave"
-    ):
+@pytest.mark.parametrize(
+    ("file", "arch"),
+    [
+        ("caffe.caffemodel", "googlenet-paper"),
+        ("slim.pb", "googlenet-tensorflow"),
+        ("slim-v1.ckpt", "googlenet-tensorflow"),
+        ("slim-v2.ckpt.index", "googlenet-tensorflow"),
+        ("keras.h5", "googlenet-tensorflow"),
+        ("paddle.pdparams", "googlenet-paddle"),
+    ],
+)
+def test_an_architecture_that_contradicts_the_format_is_refused(file: str, arch: str) -> None:
+    member = Member("a", weights=FILES / file, arch="googlenet", options={"width": 0.06})
+    with pytest.raises(InputError, match=f"whose architecture is {arch}, and `arch` says googlenet; leave"):
         load_member(member, 7)
+
+
+def _classifiers_called(path: Path, *names: str) -> bytes:
+    """A Caffe model whose classifier has these names: the first as it is, the others with a bias of their own."""
+    net = caffe._messages()["Net"]()
+    net.ParseFromString(path.read_bytes())
+    layers = net.layer or net.layers
+    [first] = [layer for layer in layers if layer.name == "loss3/classifier"]
+    for number, name in enumerate(names[1:], 1):
+        layers.add().CopyFrom(first)
+        layers[-1].name = name
+        layers[-1].blobs[1].data = np.full(len(first.blobs[1].data) // 4, number, "<f4").tobytes()
+    first.name = names[0]
+    data: bytes = net.SerializeToString()
+    return data
+
+
+@pytest.mark.parametrize("file", ["caffe.caffemodel", "caffe-old.caffemodel"])
+@pytest.mark.parametrize(
+    ("names", "is_read"),
+    [
+        (["loss3/classifier_birds"], True),
+        (["loss3/classifier", "loss3/classifier_birds", "loss3/classifier_dogs"], True),
+        (["loss3/classifier_birds", "loss3/classifier_dogs"], False),
+        (["loss4/classifier"], False),
+    ],
+)
+def test_a_renamed_classifier_of_a_caffe_model_is_read_where_there_is_no_other(
+    tmp_path: Path, file: str, names: list[str], is_read: bool
+) -> None:
+    (tmp_path / "a").write_bytes(_classifiers_called(FILES / file, *names))
+    if is_read:
+        expected, found = read_weights(FILES / file).tensors, read_weights(tmp_path / "a").tensors
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    else:
+        with pytest.raises(InputError, match="without weights and biases of a layer loss3/classifier; only bvlc"):
+            read_weights(tmp_path / "a")
 
 
 def test_what_a_manifest_states_wins_and_is_said() -> None:
@@ -145,6 +193,25 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         match=r"needs h5py, which is not installed; run: pip install 'ensemble-eval\[keras\]'",
     ):
         read_weights(FILES / "keras.h5")
+
+
+@pytest.mark.parametrize("table", [bytes(4), b"\x1c\0\0\0", b"\xff\xff\xff\x7f"])
+def test_a_file_that_only_begins_as_a_tflite_model_is_none(tmp_path: Path, table: bytes) -> None:
+    rest = np.random.default_rng(1).bytes(4000)
+    (tmp_path / "a").write_bytes(table + b"TFL3" + rest)
+    with pytest.raises(InputError, match="begin as a TFLite model and are none; get the file again"):
+        read_weights(tmp_path / "a")
+    model = (FILES / "classifier.tflite").read_bytes()
+    (tmp_path / "a").write_bytes(model[:40])
+    with pytest.raises(InputError, match="begin as a TFLite model and are none"):
+        read_weights(tmp_path / "a")
+
+
+@pytest.mark.parametrize("text", ["q: a\nr: b\n", "a: b\nc: d\n", ":" * 100, "(:\n" * 20, "}q:{key: 1\n"])
+def test_a_text_file_is_no_file_of_weights(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a").write_text(text)
+    with pytest.raises(InputError, match="of no format that is known, or damaged at the beginning; get the file"):
+        read_weights(tmp_path / "a")
 
 
 def test_mxnets_files_are_refused_with_how_to_convert_them(tmp_path: Path) -> None:

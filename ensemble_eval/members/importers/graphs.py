@@ -1,12 +1,14 @@
 """Classifier graphs that run as they are: ONNX, TFLite, and TensorFlow's frozen graphs but TF-slim's."""
 
+import struct
 from pathlib import Path
 
-from ensemble_eval.files import open_regular
+from ensemble_eval.errors import InputError
+from ensemble_eval.files import open_regular, read_regular
 from ensemble_eval.members.ensemble import GRAPH, InputFormat
 from ensemble_eval.members.importers.imported import Imported
 
-_TFLITE_AT, _TFLITE = 4, b"TFL3"
+_TFLITE_AT, _TFLITE, _TFLITE_VERSION = 4, b"TFL3", 3
 # ONNX begins with its version, a small number, and then the producer's name, the domain or the graph.
 _ONNX_VERSION, _ONNX_NEXT = b"\x08", (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")
 # "Inception5h", which TensorFlow published in 2015, is told by its first convolution and its last head.
@@ -30,8 +32,23 @@ def is_onnx_file(path: Path) -> bool:
         return is_onnx(file.read(3))
 
 
-def read_tflite(path: Path) -> Imported:  # noqa: ARG001 (the signature of every importer)
-    """What a TFLite model says: nothing but its graph."""
+def read_tflite(path: Path) -> Imported:
+    """What a TFLite model says: nothing but its graph.
+
+    Raises:
+        InputError: behind the beginning of a TFLite model comes something else.
+    """
+    data = read_regular(path)
+    try:
+        # A FlatBuffer: the place of its table, which begins with the distance back to the offsets of its fields.
+        (table,) = struct.unpack_from("<I", data)
+        (back,) = struct.unpack_from("<i", data, table)
+        offsets_size, table_size, version_at = struct.unpack_from("<3H", data, table - back)
+        (version,) = struct.unpack_from("<I", data, table + version_at)
+    except struct.error:
+        version = None
+    if version != _TFLITE_VERSION or offsets_size < 6 or not 4 <= version_at <= table_size - 4:
+        raise InputError(f"the weights {path} begin as a TFLite model and are none; get the file again")
     return Imported(format="a TFLite model", arch=GRAPH, certain=True)
 
 

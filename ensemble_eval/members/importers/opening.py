@@ -66,12 +66,16 @@ def read_weights(
             f"the weights {path} are MXNet's, as GluonCV's .params are, which are not read; where MXNet is "
             "installed, save each of mxnet.nd.load(…) by torchvision's names as safetensors, and give that"
         )
-    if not (torch_files.is_safetensors(head) or torch_files.is_torch(head)):
-        for known in _FORMATS:
-            if known.recognises(head, path):
-                _refuse_averaged(averaged, path)
-                return known.read(path)
-    return torch_files.read(path, averaged=averaged, names=names)
+    if torch_files.is_safetensors(head) or torch_files.is_torch(head):
+        return torch_files.read(path, averaged=averaged, names=names)
+    for known in _FORMATS:
+        if known.recognises(head, path):
+            _refuse_averaged(averaged, path)
+            return known.read(path)
+    raise InputError(
+        f"the weights {path} are of no format that is known, or damaged at the beginning; get the file again, or "
+        "save the network's state_dict() as safetensors"
+    )
 
 
 def _refuse_averaged(averaged: bool | None, path: Path) -> None:
