@@ -232,12 +232,14 @@ def _to_index(
     indices: Sequence[int] = range(num_classes)
     if stored := _stored_names(schema):
         by_name = {name: index for index, name in enumerate(class_names)}
-        if len(stored) != num_classes and not all(name in by_name for name in stored):
+        others = [name for name in stored if name not in by_name]
+        # Where all names are others, the file has words for the ensemble's WNIDs, in their order.
+        if others and not len(others) == len(stored) == num_classes:
             raise InputError(
-                f"{path} has labels of {len(stored)} classes ({first_names(stored)}), and the ensemble has "
-                f"{num_classes} of other names; use the data set that the classes belong to"
+                f"{path} has labels of {len(stored)} classes, of which {len(others)} are not among the ensemble's "
+                f"{num_classes} ({first_names(others)}); use the data set that the classes belong to"
             )
-        if all(name in by_name for name in stored):
+        if not others:
             indices = [by_name[name] for name in stored]
 
     def index_of(row: int, label: object) -> int:

@@ -120,8 +120,20 @@ def test_names_of_classes_in_a_parquet_file_decide_where_they_are_the_ensembles(
     path = write_parquet(tmp_path / "a.parquet", images, tuple(reversed(CLASSES)))
     labels = [item.label for item in open_dataset(path, CLASSES).items]
     assert labels == [len(CLASSES) - 1 - image.label for image in images]
-    with pytest.raises(InputError, match="labels of 2 classes \\(x, y\\), and the ensemble has 7 of other names"):
+    with pytest.raises(InputError, match=r"of 2 classes, of which 2 are not among the ensemble's 7 \(x, y\)"):
         open_dataset(write_parquet(tmp_path / "b.parquet", images, ["x", "y"]), CLASSES)
+
+
+def test_names_of_a_parquet_file_of_which_some_are_no_classes_are_refused(
+    tmp_path: Path, images: list[Labelled]
+) -> None:
+    names = [CLASSES[1], CLASSES[0], "x", *CLASSES[3:]]
+    with pytest.raises(InputError, match=r"of 7 classes, of which 1 are not among the ensemble's 7 \(x\); use"):
+        open_dataset(write_parquet(tmp_path / "a.parquet", images, names), CLASSES)
+    by_position = open_dataset(write_parquet(tmp_path / "b.parquet", images, list("abcdefg")), CLASSES)
+    assert [item.label for item in by_position.items] == [image.label for image in images]
+    with pytest.raises(InputError, match=r"of 6 classes, of which 6 are not among .* \(a, b, c, …\)"):
+        open_dataset(write_parquet(tmp_path / "c.parquet", images[:1], list("abcdef")), CLASSES)
 
 
 def test_links_devices_and_names_that_lead_out_of_an_archive_take_no_part(tmp_path: Path) -> None:
@@ -427,6 +439,29 @@ def test_a_size_below_zero_leads_no_reader_back_to_where_it_was(tmp_path: Path) 
     (tmp_path / "val.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) * 2 + bytes(10240))
     with pytest.raises(InputError, match="damaged or cut short"):
         open_dataset(tmp_path / "val.tar", CLASSES)
+
+
+@pytest.mark.parametrize("sizes", [[-512], [0, -1024], [512, -1536]])
+def test_a_size_below_zero_leads_no_reader_of_a_kit_back_to_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int]
+) -> None:
+    given = layouts.packed_devkit(tmp_path, validation_images([b"x"]))
+    data = b""
+    for number, size in enumerate(sizes):
+        info = tarfile.TarInfo(f"{number}")
+        info.size = size
+        data += info.tobuf(tarfile.GNU_FORMAT) + bytes(max(size, 0))
+    (tmp_path / "kit").write_bytes(gzip.compress(data + bytes(10240)))
+    following = tarfile.TarFile.next
+    headers = itertools.count(1)
+
+    def counted(tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        assert next(headers) < 10, "the archive has three headers"
+        return following(tar)
+
+    monkeypatch.setattr(tarfile.TarFile, "next", counted)
+    with pytest.raises(InputError, match=r"damaged .*does not lie where its header says\); get it again"):
+        open_dataset(given.root, CLASSES, tmp_path / "kit")
 
 
 def test_a_kit_that_unpacks_to_more_than_any_kit_is_refused(
