@@ -113,7 +113,7 @@ def contenders(scene: Scene) -> Mapping[str, Contender]:
         )
     models, crops = scene.rows[-1]
     title = f"ours, {models}×{crops}, until decided"
-    found["decided"] = _ours(scene, opened[models], files, crops, (), title, decides=(5,))
+    found["decided"] = _ours(scene, opened[models], files, crops, (), title, until_decided=True)
     return found
 
 
@@ -125,14 +125,13 @@ def _opened(scene: Scene, models: int) -> Inputs:
     return open_inputs(settings, sources_of(ensemble, dataset, settings))
 
 
-def _settings(scene: Scene, crops: int, decides: tuple[int, ...] = ()) -> Settings:
+def _settings(scene: Scene, crops: int, *, until_decided: bool = False) -> Settings:
     return Settings(
         crops=crops,
         device=str(scene.device),
         precision=scene.precision,
         backend=scene.backend,
-        decides=decides,
-        with_scores=not decides,
+        until_decided=until_decided,
         cache=False,
     )
 
@@ -194,9 +193,10 @@ def _ours(
     crops: int,
     bound_by: tuple[str, ...],
     title: str,
-    decides: tuple[int, ...] = (),
+    *,
+    until_decided: bool = False,
 ) -> Contender:
-    settings = _settings(scene, crops, decides)
+    settings = _settings(scene, crops, until_decided=until_decided)
 
     def prepare(images: int) -> Callable[[], int]:
         given = replace(inputs, dataset=_dataset(files, images))

@@ -1,180 +1,208 @@
-"""What an evaluation or a training can be asked for, with every default. Nothing heavy is imported here."""
+"""What an evaluation or a training can be asked for: each option once, with type, default, limits and help.
 
-import math
+From Python as from the command line, settings are checked when they are made, and nowhere else. Nothing heavy is
+imported here.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.fields import CheckedFields, option
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Backend = Literal["torch", "compiled", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
+BackendChoice = Literal["auto", "torch", "compiled", "openvino"]
 Layout = Literal["auto", "class-folders", "files", "tar", "webdataset", "parquet"]
-LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+# Crops of an image; the first of a larger scheme are a smaller one.
+CROP_SCHEMES = (1, 10, 144)
 # What is given for labels where there are none.
 UNLABELLED = "none"
-# Selective search as R-CNN sets it, with superpixels twice as large, MultiBox, and boxes from a file.
-PROPOSAL_SETS = ("rcnn", "doubled", "multibox", "file")
-FROM_FILE = "file"
 SubsetClasses = Literal["all", "dataset"]
-SUBSET_CLASSES: tuple[SubsetClasses, ...] = get_args(SubsetClasses)
+# Selective search as R-CNN sets it, with superpixels twice as large, and MultiBox.
+SearchedSet = Literal["rcnn", "doubled", "multibox"]
+# Boxes from a file.
+FROM_FILE = "file"
+PROPOSAL_SETS = (*get_args(SearchedSet), FROM_FILE)
+
+# The options of `run` in the order of its help. The last group is of what `check` does not need.
+GROUPS = ("ensemble and crops", "data", "output", "speed", "distribution")
+_ENSEMBLE, _DATA, _OUTPUT, _SPEED, DISTRIBUTION = GROUPS
+_SECONDS = "a number of seconds"
+
+
+def _device(group: str = "") -> str:
+    named = "auto, cpu, cuda or cuda:N"
+    return option("auto", f"{named}.", group, pattern=r"auto|cpu|cuda(:\d{1,3})?", words=named)
+
+
+def _save_every() -> float:
+    help_text = "Write finished images at least this often (seconds)."
+    return option(30.0, help_text, DISTRIBUTION, low=0, words=_SECONDS)
+
+
+def _fresh(help_text: str) -> bool:
+    # Not from the environment, where it would outlive the command that it was meant for.
+    return option(False, help_text, _OUTPUT, in_environment=False)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How images are evaluated, whatever the ensemble and the data set.
+class DataSettings(CheckedFields):
+    """How a data set is read, and which of its images take part."""
 
-    Attributes:
-        crops: the largest crop scheme, 1, 10 or 144; the smaller ones come along.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: of the convolutions; softmax and sums are never in half precision.
-        backend: what runs the networks; `auto` is OpenVINO on a CPU where it is installed, else torch.
-        batch_size: crops per batch; None for what suits the device. It is halved when memory runs out.
-        workers: threads that decode and resize; None for one for each processor that the process may use, shared
-            among the ranks there, less one.
-        with_scores: whether mean softmax vectors are stored beside ranks.
-        surface: whether the label's rank is stored for every number of models and crops, for groups of crops
-            and for other averages; two bytes for each rank.
-        decides: the k of each top-k error that a run which stops when decided is asked for; empty for a full run.
-        trust_python: whether members of the form `python:…` may import and run installed code.
-        save_every: seconds after which finished images are written, however few.
-        cache: whether conversions for OpenVINO are kept between runs, in the user's folder of caches.
-    """
-
-    crops: int = 144
-    device: str = "auto"
-    precision: Precision = "float32"
-    backend: Backend | Literal["auto"] = "auto"
-    batch_size: int | None = None
-    workers: int | None = None
-    with_scores: bool = True
-    surface: bool = False
-    decides: tuple[int, ...] = ()
-    trust_python: bool = False
-    save_every: float = 30.0
-    cache: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSettings(Settings):
-    """What `ensemble-eval run` is given: where the inputs are, how they are evaluated, over how many processes.
-
-    Attributes:
-        dataset: folder, archive, shards or pattern of shards with the images.
-        ensemble: manifest, or folder of checkpoints.
-        out: folder for the results.
-        models: how many of the ensemble's members take part; None for all.
-        labels: file of labels, where they do not lie among the images; `none` for images without labels.
-        layout: how to read `dataset`; `auto` to recognise it.
-        blacklist: text file of places among the sorted validation images, from 1 on, that are left out.
-        subset_classes: whether labels are ranked among all classes, or among those of the data set.
-        limit: how many of the first images take part; None for all.
-        sample: how many images, drawn with `seed`, take part; None for all.
-        seed: of `sample`; None for 0.
-        ranks: processes on this machine; None for one for each GPU, and one on the CPU.
-        fresh: whether to discard what an earlier run left in `out`.
-        live: whether the table of the images that are done is written every minute.
-        timeout: seconds after which a process that stores nothing is given up.
-    """
-
-    dataset: Path
-    ensemble: Path = Path("manifests/default.toml")
-    out: Path = Path("results")
-    models: int | None = None
-    labels: Path | None = None
-    layout: Layout = "auto"
-    blacklist: Path | None = None
-    subset_classes: SubsetClasses = "all"
-    limit: int | None = None
-    sample: int | None = None
-    seed: int | None = None
-    ranks: int | None = None
-    fresh: bool = False
-    live: bool = False
-    timeout: float = 600.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """What `ensemble-eval train` is given beside the recipe.
-
-    Attributes:
-        out: folder for weights, logs, training states and the ensemble's manifest.
-        members: names of those to train; none means all.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        workers: loading processes on each machine, shared among its training processes; None for what suits the
-            device.
-        fresh: whether to forget what is there of these members.
-    """
-
-    out: Path = Path("checkpoints")
-    members: tuple[str, ...] = ()
-    device: str = "auto"
-    workers: int | None = None
-    fresh: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProposeSettings:
-    """What `ensemble-eval propose` is given beside the data set.
-
-    Attributes:
-        out: folder for the proposals.
-        sets: of `PROPOSAL_SETS`, but the one from a file.
-        multibox: a MultiBox that `ensemble-eval train` wrote; needed for that set.
-        multibox_boxes: its boxes for an image; the paper has 200.
-        from_file: boxes to be taken over, as CSV or Parquet.
-        workers: processes that search; None for one for each processor that the process may use.
-        save_every: seconds after which finished images are written, however few.
-        fresh: whether to discard what an earlier run left of these sets in `out`.
-    """
-
-    out: Path = Path("proposals")
-    sets: tuple[str, ...] = ("rcnn", "doubled", "multibox")
-    multibox: Path | None = None
-    multibox_boxes: int = 200
-    from_file: Path | None = None
-    workers: int | None = None
-    save_every: float = Settings.save_every
-    fresh: bool = False
+    labels: Path | None = option(
+        None,
+        "Labels of the images: CSV file,label, Caffe's val.txt, Kaggle's CSV, JSON list of lists, or ILSVRC's "
+        "devkit; none for images without.  [default: what lies in DATASET]",
+        _DATA,
+    )
+    layout: Layout = option("auto", "How to read DATASET.", _DATA)
+    blacklist: Path | None = option(
+        None, "Leave out the validation images at these places (one a line, from 1).", _DATA
+    )
+    subset_classes: SubsetClasses = option(
+        "all", "Rank labels among all classes, or among those that DATASET has images of.", _DATA
+    )
+    limit: int | None = option(None, "Take only the first N images, by id.", _DATA, low=1)
+    sample: int | None = option(None, "Take only N images, drawn with `seed`.", _DATA, low=1)
+    seed: int | None = option(None, "Of `sample`.  [default: 0]", _DATA, low=0)
 
     def __post_init__(self) -> None:
-        require_seconds(save_every=self.save_every)
-        known = [name for name in PROPOSAL_SETS if name != FROM_FILE]
-        if unknown := [name for name in self.sets if name not in known]:
-            raise InputError(f"`sets` has {unknown[0]!r}; choose among {', '.join(known)}")
+        super().__post_init__()
+        if self.seed is not None and self.sample is None:
+            raise InputError("`seed` draws the images of `sample`; give both, or leave it out")
+        if self.limit is not None and self.sample is not None:
+            raise InputError("`limit` and `sample` exclude each other; give one of them")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(CheckedFields):
+    """How images are evaluated and where the results go, whatever the ensemble and the data set."""
+
+    crops: int = option(
+        144,
+        f"Largest crop scheme: {', '.join(map(str, CROP_SCHEMES[:-1]))} or {CROP_SCHEMES[-1]}. Smaller are "
+        "included.",
+        _ENSEMBLE,
+        choices=CROP_SCHEMES,
+    )
+    trust_python: bool = option(False, "Allow members that run installed code (python:…).", _ENSEMBLE)
+    out: Path = option(Path("results"), "Folder for the results.", _OUTPUT)
+    fresh: bool = _fresh("Discard what an earlier run left in `out`; not under a launcher.")
+    store_scores: bool = option(True, "Keep every mean softmax vector, or only ranks and top 5.", _OUTPUT)
+    surface: bool = option(
+        False,
+        "Also keep what every number of models and crops would decide, for `Results.surface`: 2 bytes each.",
+        _OUTPUT,
+    )
+    until_decided: bool = option(
+        False,
+        "Run each image until its top-5 outcome is certain: the same top-5 table from fewer passes.",
+        _OUTPUT,
+    )
+    top1: bool = option(False, "With `until_decided`: decide the top-1 columns too.", _OUTPUT)
+    device: str = _device(_SPEED)
+    precision: Precision = option(
+        "float32", "Precision of the convolutions. Softmax and sums are never in half precision.", _SPEED
+    )
+    backend: BackendChoice = option(
+        "auto", "What runs the networks; auto is openvino (the extra [cpu]) on a CPU, else torch.", _SPEED
+    )
+    batch_size: int | None = option(
+        None, "Crops per batch.  [default: by device, halved if needed]", _SPEED, low=1
+    )
+    workers: int | None = option(
+        None,
+        "Threads that decode and resize.  [default: the usable processors, shared among ranks, less one]",
+        _SPEED,
+        low=1,
+    )
+    cache: bool = option(True, "Keep converted networks between runs, and use those that are there.", _SPEED)
+    save_every: float = _save_every()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top1 and not self.until_decided:
+            raise InputError("`top1` belongs to `until_decided`; a full run has the top-1 columns anyway")
+        if self.surface and self.until_decided:
+            raise InputError("`surface` needs every pass, and `until_decided` leaves some out; choose one of them")
+
+    @property
+    def decides(self) -> tuple[int, ...]:
+        """The k of each top-k error that a run which stops when decided has to know; empty for a full run."""
+        return () if not self.until_decided else (5, 1) if self.top1 else (5,)
+
+    @property
+    def with_scores(self) -> bool:
+        """Whether mean softmax vectors are stored beside ranks; a run that stops when decided has none."""
+        return self.store_scores and not self.until_decided
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(DataSettings, Settings):
+    """What `ensemble-eval run` is given: where the inputs are, how they are evaluated, over how many processes."""
+
+    dataset: Path
+    ensemble: Path = option(Path("manifests/default.toml"), "Manifest, or folder of checkpoints.", _ENSEMBLE)
+    models: int | None = option(None, "Use only the first N members.  [default: all]", _ENSEMBLE)
+    ranks: int | None = option(
+        None, "Processes on this machine.  [default: one for each GPU; 1 on the CPU]", DISTRIBUTION, low=1
+    )
+    live: bool = option(
+        False, "Every minute write the table of the images that are done to partial.csv and .md.", DISTRIBUTION
+    )
+    timeout: float = option(
+        600.0,
+        "Seconds after which a process that stores nothing is given up; longer than `save_every`.",
+        DISTRIBUTION,
+        words=_SECONDS,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.timeout <= self.save_every:
+            raise InputError(f"`timeout={self.timeout:g}` must be longer than `save_every={self.save_every:g}`")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(CheckedFields):
+    """What `ensemble-eval train` is given beside the recipe; no `members` means all."""
+
+    out: Path = option(Path("checkpoints"), "Weights, logs, training states and the ensemble's manifest.")
+    members: tuple[str, ...] = option((), "Train this one; repeatable.  [default: all]")
+    device: str = _device()
+    workers: int | None = option(
+        None,
+        "Loading processes on each machine.  [default: 1 for each training process on a CPU, up to 16 on a GPU]",
+        low=0,
+    )
+    fresh: bool = _fresh("Start these members over, whatever is there.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProposeSettings(CheckedFields):
+    """What `ensemble-eval propose` is given beside the data set."""
+
+    out: Path = option(Path("proposals"), "Folder for the proposals.")
+    sets: tuple[SearchedSet, ...] = option(
+        get_args(SearchedSet),
+        "What to propose with: selective search as R-CNN has it, with doubled superpixels, and MultiBox.",
+    )
+    multibox: Path | None = option(None, "File of a trained MultiBox.")
+    multibox_boxes: int = option(200, "Boxes of MultiBox for an image.", low=1)
+    from_file: Path | None = option(
+        None, "Boxes to take over: CSV or Parquet image,left,top,right,bottom[,score]."
+    )
+    workers: int | None = option(None, "Searching processes.  [default: one for each usable processor]", low=1)
+    save_every: float = _save_every()
+    fresh: bool = _fresh("Discard what an earlier run left in `out`; not under a launcher.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if "multibox" in self.sets and self.multibox is None:
             raise InputError("the set multibox needs `multibox`, the file of a trained MultiBox")
         if not self.sets and self.from_file is None:
             raise InputError("`sets` is empty; name at least one set, or give `from_file`")
-        for name, count in (("workers", self.workers), ("multibox_boxes", self.multibox_boxes)):
-            if count is not None and count < 1:
-                raise InputError(f"`{name}` is at least 1, not {count}")
-
-
-def require_seconds(**arguments: float) -> None:
-    """Refuse what is no number of seconds, by its name.
-
-    >>> require_seconds(timeout=float("inf"))
-    Traceback (most recent call last):
-    ensemble_eval.errors.InputError: `timeout` is a number of seconds, not inf
-    """
-    for name, seconds in arguments.items():
-        if not math.isfinite(seconds):
-            raise InputError(f"`{name}` is a number of seconds, not {seconds}")
-
-
-def decided_k(*, until_decided: bool, top1: bool) -> tuple[int, ...]:
-    """The k of each top-k error that a run which stops when decided has to know; empty for a full run.
-
-    >>> decided_k(until_decided=True, top1=True)
-    (5, 1)
-
-    Raises:
-        InputError: top-1 decisions are asked of a full run.
-    """
-    if top1 and not until_decided:
-        raise InputError("`top1` belongs to `until_decided`; a full run has the top-1 columns anyway")
-    return () if not until_decided else (5, 1) if top1 else (5,)

@@ -6,7 +6,7 @@ import pytest
 
 from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError
-from ensemble_eval.toml_tables import bounds
+from ensemble_eval.fields import bounds
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The backends by name, and which of them suits a device."""
 
 import importlib.util
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ from ensemble_eval.members.importers.graphs import is_onnx_file
 from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.registry import ARCHITECTURES
-from ensemble_eval.settings import Backend, Precision
+from ensemble_eval.settings import Backend, BackendChoice, Precision
 
 if TYPE_CHECKING:
     from ensemble_eval.backends.openvino_conversion import Converter
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _BATCH_SIZE = {"cpu": 16, "cuda": 288}
 
 
-def choose_backend(name: Backend | Literal["auto"], device: torch.device) -> Backend:
+def choose_backend(name: BackendChoice, device: torch.device) -> Backend:
     """The backend called `name`; `auto` takes OpenVINO on a CPU where it is installed, and torch elsewhere.
 
     Raises:

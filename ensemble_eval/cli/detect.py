@@ -12,7 +12,7 @@ from ensemble_eval.cli.output import say, warn
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.launch.place import Role
-from ensemble_eval.settings import BACKENDS, PRECISIONS, Settings
+from ensemble_eval.settings import Settings
 
 if TYPE_CHECKING:
     from ensemble_eval.detection.detecting import Detection
@@ -39,12 +39,12 @@ _DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% inter
     type=float,
     help="Draw only detections of this score or more.  [default: 0.25; with SVMs a margin of 0]",
 )
-@option_of(Settings, "device", "auto, cpu, cuda or cuda:N.")
-@option_of(Settings, "precision", "Precision of the convolutions.", type=click.Choice(PRECISIONS))
-@option_of(Settings, "backend", "What runs the networks.", type=click.Choice(("auto", *BACKENDS)))
-@option_of(Settings, "batch_size", "Regions per batch.  [default: by device, halved if needed]", type=int)
-@option_of(Settings, "workers", "Threads that warp regions.  [default: the usable processors less one]", type=int)
-@option_of(Settings, "trust_python", "Allow members that run installed code (python:…).", is_flag=True)
+@option_of(Settings, "device")
+@option_of(Settings, "precision", help="Precision of the convolutions.")
+@option_of(Settings, "backend", help="What runs the networks.")
+@option_of(Settings, "batch_size", help="Regions per batch.  [default: by device, halved if needed]")
+@option_of(Settings, "workers", help="Threads that warp regions.  [default: the usable processors less one]")
+@option_of(Settings, "trust_python")
 @click.option("--ranks", type=int, help="Processes on this machine.  [default: one for each GPU; 1 on the CPU]")
 @SAVE_EVERY
 @FRESH

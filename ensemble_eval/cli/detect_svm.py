@@ -16,7 +16,7 @@ from ensemble_eval.settings import Settings
 @click.option("--out", type=PATH, default=Path("svm.safetensors"), show_default=True, help="File for the SVMs.")
 @click.option("--regions", type=int, default=64, show_default=True, help="Proposals of an image to learn from.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of these.")
-@option_of(Settings, "device", "auto, cpu, cuda or cuda:N.")
+@option_of(Settings, "device")
 def detect_svm(
     dataset: Path,
     proposals: Path,

@@ -1,63 +1,73 @@
-"""Bundles of options that several commands share; their defaults and choices are those of the settings."""
+"""Bundles of options that several commands share, made of what the settings declare."""
 
-from collections.abc import Callable, Container, Iterator
+import dataclasses
+import re
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
 from click.core import ParameterSource
 
-from ensemble_eval.crops.schemes import SCHEMES
 from ensemble_eval.errors import InputError
-from ensemble_eval.settings import (
-    BACKENDS,
-    LAYOUTS,
-    PRECISIONS,
-    SUBSET_CLASSES,
-    RunSettings,
-    Settings,
-    decided_k,
-    require_seconds,
-)
+from ensemble_eval.fields import checked_field, rule_of, types_of
+from ensemble_eval.settings import DISTRIBUTION, GROUPS, RunSettings, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
+_FIELD = re.compile(r"`(\w+)`")
 
 
-def option_of(settings: type, name: str, help_text: str, **attributes: Any) -> Option[Any]:
-    """The option for one field of settings, with the field's name and default.
+def option_of(settings: type, name: str, **attributes: Any) -> Option[Any]:
+    """The option for one field of settings, with the field's name, type, default and help.
+
+    What is given is checked as the field is, so that `submit` refuses what its job would.
 
     Args:
         settings: the dataclass.
         name: of the field.
-        help_text: what `--help` says.
-        attributes: further ones of `click.option`.
+        attributes: further ones of `click.option`, or others in place of the field's own.
     """
-    default = getattr(settings, name)
-    shown = default is not None and not isinstance(default, bool)
-    attributes = {"default": default, "show_default": shown, "help": help_text, **attributes}
-    return click.option(f"--{name.replace('_', '-')}", **attributes)
+    rule, default = rule_of(settings, name), getattr(settings, name)
+    is_flag = isinstance(default, bool)
+    declared: dict[str, Any] = {
+        "help": _help_of(settings, name),
+        "default": default,
+        "allow_from_autoenv": rule.in_environment,
+    }
+    declared |= {"show_default": default is not None and not is_flag}
+    declared |= {"is_flag": True} if is_flag else {"type": _click_type(types_of(settings)[name])}
+
+    def check(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
+        return checked_field(settings, name, value)
+
+    return click.option(_spelling(name), **{"callback": check, **declared, **attributes})
 
 
-# Not from the environment, where it would outlive the command that it was meant for.
-FRESH: Option[Any] = click.option(
-    "--fresh",
-    is_flag=True,
-    help="Discard what an earlier run left in --out; not under a launcher.",
-    allow_from_autoenv=False,
-)
+def _spelling(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
-def _require_seconds(_context: click.Context, option: click.Parameter, seconds: float) -> float:
-    """For `submit` too, which hands the value on: click takes nan and inf for numbers."""
-    require_seconds(**{option.name or "": seconds})
-    return seconds
+def _help_of(settings: type, name: str) -> str:
+    """A field's help, with the options of other fields for these."""
+    text = rule_of(settings, name).help
+    return _FIELD.sub(lambda match: _spelling(match[1]) if hasattr(settings, match[1]) else match[0], text)
 
 
-SAVE_EVERY = option_of(
-    Settings, "save_every", "Write finished images at least this often (seconds).", callback=_require_seconds
-)
+def _click_type(expected: Any) -> Any:
+    """How click parses what is declared as a type, or as this type or None."""
+    kinds = [kind for kind in get_args(expected) if kind is not NoneType]
+    if get_origin(expected) is Literal:
+        return click.Choice(kinds)
+    kind = expected if isinstance(expected, type) else kinds[0]
+    # As text, for the empty path is the folder that one is in.
+    return click.Path() if kind is Path else kind
+
+
+FRESH = option_of(Settings, "fresh")
+SAVE_EVERY = option_of(Settings, "save_every")
 
 
 def detection_options(command: Command) -> Command:
@@ -78,96 +88,21 @@ def detection_options(command: Command) -> Command:
 
 def evaluation_options(command: Command) -> Command:
     """What `run` and `check` both need to know: the data set, the ensemble, the crops and the device."""
-    return _with_options(
-        command,
-        click.argument("dataset", type=PATH),
-        _run_option(
-            "ensemble", "Manifest, or folder of checkpoints.", type=PATH, callback=_require_default_manifest
-        ),
-        _run_option("models", "Use only the first N members.  [default: all]", type=int),
-        _run_option(
-            "crops",
-            f"Largest crop scheme: {', '.join(map(str, SCHEMES[:-1]))} or {SCHEMES[-1]}. Smaller are included.",
-        ),
-        _run_option(
-            "labels",
-            "Labels of the images: CSV file,label, Caffe's val.txt, Kaggle's CSV, JSON list of lists, or ILSVRC's "
-            "devkit; none for images without.  [default: what lies in DATASET]",
-            type=PATH,
-        ),
-        _run_option("layout", "How to read DATASET.", type=click.Choice(LAYOUTS)),
-        _run_option(
-            "blacklist", "Leave out the validation images at these places (one a line, from 1).", type=PATH
-        ),
-        _run_option(
-            "subset_classes",
-            "Rank labels among all classes, or among those that DATASET has images of.",
-            type=click.Choice(SUBSET_CLASSES),
-        ),
-        _run_option("limit", "Take only the first N images, by id.", type=int),
-        _run_option("sample", "Take only N images, drawn with --seed.", type=int),
-        _run_option("seed", "Of --sample.  [default: 0]", type=int),
-        _run_option("out", "Folder for the results.", type=PATH),
-        _run_option("device", "auto, cpu, cuda or cuda:N."),
-        _run_option(
-            "precision",
-            "Precision of the convolutions. Softmax and sums are never in half precision.",
-            type=click.Choice(PRECISIONS),
-        ),
-        _run_option(
-            "backend",
-            "What runs the networks; auto is openvino (the extra [cpu]) on a CPU, else torch.",
-            type=click.Choice(("auto", *BACKENDS)),
-        ),
-        _run_option("batch_size", "Crops per batch.  [default: by device, halved if needed]", type=int),
-        _run_option(
-            "workers",
-            "Threads that decode and resize.  [default: the usable processors, shared among ranks, less one]",
-            type=int,
-        ),
-        click.option(
-            "--scores",
-            type=click.Choice(["all", "none"]),
-            help="Keep every mean softmax vector, or only ranks and top 5.  [default: all]",
-        ),
-        _run_option(
-            "surface",
-            "Also keep what every number of models and crops would decide, for `Results.surface`: 2 bytes each.",
-            is_flag=True,
-        ),
-        click.option(
-            "--until-decided",
-            is_flag=True,
-            help="Run each image until its top-5 outcome is certain: the same top-5 table from fewer passes.",
-        ),
-        click.option("--top1", is_flag=True, help="With --until-decided: decide the top-1 columns too."),
-        click.option(
-            "--no-cache",
-            is_flag=True,
-            help="Keep no converted networks between runs, and use none; see ENSEMBLE_EVAL_CACHE.",
-        ),
-        _run_option("trust_python", "Allow members that run installed code (python:…).", is_flag=True),
-        FRESH,
-    )
+    groups = [group for group in GROUPS if group != DISTRIBUTION]
+    return _with_options(command, click.argument("dataset", type=PATH), *_options_of(groups))
 
 
 def distribution_options(command: Command) -> Command:
     """How `run` spreads over processes, and how often each of them writes."""
-    return _with_options(
-        command,
-        _run_option("ranks", "Processes on this machine.  [default: one for each GPU; 1 on the CPU]", type=int),
-        SAVE_EVERY,
-        _run_option(
-            "live",
-            "Every minute write the table of the images that are done to partial.csv and .md.",
-            is_flag=True,
-        ),
-        _run_option(
-            "timeout",
-            "Seconds after which a process that stores nothing is given up; longer than --save-every.",
-            callback=_require_seconds,
-        ),
-    )
+    return _with_options(command, *_options_of([DISTRIBUTION]))
+
+
+def _options_of(groups: Iterable[str]) -> Iterator[Option[Any]]:
+    """The options of `run` that belong to some groups, in the order of these."""
+    for group in groups:
+        for field in dataclasses.fields(RunSettings):
+            if rule_of(RunSettings, field.name).group == group:
+                yield _SPELT.get(field.name) or option_of(RunSettings, field.name)
 
 
 def settings_from(options: dict[str, Any]) -> RunSettings:
@@ -176,12 +111,10 @@ def settings_from(options: dict[str, Any]) -> RunSettings:
     Raises:
         InputError: options that exclude each other.
     """
-    scores, until_decided, top1 = (options.pop(name) for name in ("scores", "until_decided", "top1"))
-    if until_decided and scores == "all":
+    scores, no_cache = options.pop("scores"), options.pop("no_cache")
+    if options["until_decided"] and scores == "all":
         raise InputError("--until-decided knows decisions and no scores; leave out --scores all")
-    options["cache"] = not options.pop("no_cache")
-    decides = decided_k(until_decided=until_decided, top1=top1)
-    return RunSettings(with_scores=scores != "none" and not until_decided, decides=decides, **options)
+    return RunSettings(store_scores=scores != "none", cache=not no_cache, **options)
 
 
 def words_given(context: click.Context, leaving_out: Container[str]) -> Iterator[str]:
@@ -200,18 +133,15 @@ def words_given(context: click.Context, leaving_out: Container[str]) -> Iterator
             yield parameter.opts[0]
 
 
-def _run_option(name: str, help_text: str, **attributes: Any) -> Option[Any]:
-    return option_of(RunSettings, name, help_text, **attributes)
-
-
 def _with_options(command: Command, *options: Option[Any]) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _require_default_manifest(context: click.Context, option: click.Parameter, path: Path) -> Path:
+def _require_default_manifest(context: click.Context, option: click.Parameter, value: str) -> Path:
     """Point to the option where the default, which only a clone has, is not there."""
+    path: Path = checked_field(RunSettings, "ensemble", value)
     is_default = context.get_parameter_source(option.name or "") is ParameterSource.DEFAULT
     if is_default and not path.exists() and not context.resilient_parsing:
         raise InputError(
@@ -219,3 +149,19 @@ def _require_default_manifest(context: click.Context, option: click.Parameter, p
             "name your manifest or folder of checkpoints with --ensemble"
         )
     return path
+
+
+# Fields whose options are not spelt as they are, or say more.
+_SPELT: dict[str, Option[Any]] = {
+    "ensemble": option_of(RunSettings, "ensemble", callback=_require_default_manifest),
+    "store_scores": click.option(
+        "--scores",
+        type=click.Choice(["all", "none"]),
+        help=f"{rule_of(Settings, 'store_scores').help}  [default: all]",
+    ),
+    "cache": click.option(
+        "--no-cache",
+        is_flag=True,
+        help="Keep no converted networks between runs, and use none; see ENSEMBLE_EVAL_CACHE.",
+    ),
+}

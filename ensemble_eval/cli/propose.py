@@ -8,6 +8,7 @@ import click
 
 from ensemble_eval.cli.options import FRESH, PATH, SAVE_EVERY, option_of
 from ensemble_eval.cli.output import say, warn
+from ensemble_eval.fields import rule_of
 from ensemble_eval.launch.place import Role
 from ensemble_eval.settings import ProposeSettings
 
@@ -24,28 +25,20 @@ _SHIPPED = Path("checkpoints/detection/multibox.safetensors")
 
 @click.command()
 @click.argument("dataset", type=PATH)
-@option_of(ProposeSettings, "out", "Folder for the proposals.", type=PATH)
+@option_of(ProposeSettings, "out")
 @click.option(
     "--sets",
     default=",".join(ProposeSettings.sets),
     show_default=True,
-    help="What to propose with: selective search as R-CNN has it, with doubled superpixels, and MultiBox.",
+    help=rule_of(ProposeSettings, "sets").help,
 )
 @option_of(
-    ProposeSettings,
-    "multibox",
-    f"File of a trained MultiBox.  [default: {_SHIPPED}, where it is there]",
-    type=PATH,
+    ProposeSettings, "multibox", help=f"File of a trained MultiBox.  [default: {_SHIPPED}, where it is there]"
 )
-@option_of(ProposeSettings, "multibox_boxes", "Boxes of MultiBox for an image.", type=int)
-@option_of(
-    ProposeSettings,
-    "from_file",
-    "Boxes to take over: CSV or Parquet image,left,top,right,bottom[,score].",
-    type=PATH,
-)
+@option_of(ProposeSettings, "multibox_boxes")
+@option_of(ProposeSettings, "from_file")
 @click.option("--boxes", type=PATH, help="Annotations, for the coverage: COCO's JSON, or a folder of XML files.")
-@option_of(ProposeSettings, "workers", "Searching processes.  [default: one for each usable processor]", type=int)
+@option_of(ProposeSettings, "workers")
 @click.option("--ranks", type=int, default=1, show_default=True, help="Processes on this machine.")
 @SAVE_EVERY
 @FRESH

@@ -7,36 +7,40 @@ from typing import Any
 
 import click
 
-from ensemble_eval.cli.options import PATH, distribution_options, evaluation_options, option_of, words_given
+from ensemble_eval.cli.options import (
+    PATH,
+    distribution_options,
+    evaluation_options,
+    option_of,
+    settings_from,
+    words_given,
+)
 from ensemble_eval.cli.output import say
 from ensemble_eval.errors import InputError
+from ensemble_eval.fields import rule_of
 from ensemble_eval.launch import slurm
 
 _JOB = tuple(field.name for field in dataclasses.fields(slurm.Job))
 # Of the job and not of the command of its ranks, which is given the ensemble and the folder of its task.
 _NOT_OF_RANKS = {*_JOB, "dry_run", "ensemble", "out"}
+_OF_JOB = {*_JOB, "dry_run"} - {"ranks"}
 
 
 @click.command()
 @evaluation_options
 @distribution_options
-@option_of(slurm.Job, "nodes", "Machines.", type=click.IntRange(1))
-@option_of(
-    slurm.Job,
-    "gpus_per_node",
-    "One rank for each; 0 for a job on CPUs with --ranks on each node.",
-    type=click.IntRange(0),
-)
-@option_of(slurm.Job, "cpus_per_rank", "Cores of each process.", type=click.IntRange(1))
-@option_of(slurm.Job, "time", "Limit, as Slurm writes it.")
-@option_of(slurm.Job, "partition", "[default: the site's]")
-@option_of(slurm.Job, "account", "[default: yours]")
-@option_of(slurm.Job, "job_name", "Name of the job and of its log.")
+@option_of(slurm.Job, "nodes")
+@option_of(slurm.Job, "gpus_per_node")
+@option_of(slurm.Job, "cpus_per_rank")
+@option_of(slurm.Job, "time")
+@option_of(slurm.Job, "partition")
+@option_of(slurm.Job, "account")
+@option_of(slurm.Job, "job_name")
 @click.option(
     "--requeue/--no-requeue",
     default=slurm.Job.requeue,
     show_default=True,
-    help="Put the job back in the queue when it is preempted or out of time.",
+    help=rule_of(slurm.Job, "requeue").help,
 )
 @click.option(
     "--array",
@@ -56,6 +60,7 @@ def submit(context: click.Context, /, **options: Any) -> None:
     job, ensemble, out = slurm.Job(**{name: options[name] for name in _JOB}), options["ensemble"], options["out"]
     if options["fresh"]:
         raise InputError(f"--fresh would start over at every requeue; remove {out} and submit without it")
+    settings_from({name: value for name, value in options.items() if name not in _OF_JOB})
     slurm.require_time_to_work(job.time)
     slurm.require_inputs(options["dataset"], (ensemble, *job.array), options["labels"])
     command = [sys.executable, "-m", "ensemble_eval", "run", *words_given(context, _NOT_OF_RANKS)]

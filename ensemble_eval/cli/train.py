@@ -8,6 +8,7 @@ import click
 
 from ensemble_eval.cli.options import PATH, option_of
 from ensemble_eval.cli.output import say, warn
+from ensemble_eval.fields import rule_of
 from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.settings import TrainingSettings
 
@@ -19,16 +20,11 @@ _STOPPING_SECONDS = 5.0
 @click.argument("config", type=PATH)
 @click.option("--train-data", type=PATH, help="Training images.  [default: the config's]")
 @click.option("--val-data", type=PATH, help="Validation images.  [default: the config's]")
-@option_of(TrainingSettings, "out", "Weights, logs, training states and the ensemble's manifest.", type=PATH)
-@click.option("--member", "members", multiple=True, help="Train this one; repeatable.  [default: all]")
-@option_of(TrainingSettings, "device", "auto, cpu, cuda or cuda:N.")
-@option_of(
-    TrainingSettings,
-    "workers",
-    "Loading processes on each machine.  [default: 1 for each training process on a CPU, up to 16 on a GPU]",
-    type=click.IntRange(0),
-)
-@option_of(TrainingSettings, "fresh", "Start these members over, whatever is there.", is_flag=True)
+@option_of(TrainingSettings, "out")
+@click.option("--member", "members", multiple=True, help=rule_of(TrainingSettings, "members").help)
+@option_of(TrainingSettings, "device")
+@option_of(TrainingSettings, "workers")
+@option_of(TrainingSettings, "fresh")
 def train(config: Path, train_data: Path | None, val_data: Path | None, **options: Any) -> int:
     """Train the members of an ensemble as CONFIG describes, by the paper's recipe.
 

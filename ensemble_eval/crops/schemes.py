@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.settings import CROP_SCHEMES
 
 CROP_SIZE = 224
 SCALES = (256, 288, 320, 352)
-SCHEMES = (1, 10, 144)
+SCHEMES = CROP_SCHEMES
 
 Square = Literal["centre", "first", "last"]
 Position = Literal["centre", "top-left", "top-right", "bottom-left", "bottom-right", "whole"]

@@ -16,8 +16,9 @@ from ensemble_eval.datasets.selection import part_of, without_blacklist
 from ensemble_eval.datasets.tar_files import open_tar
 from ensemble_eval.datasets.webdataset import open_webdataset
 from ensemble_eval.errors import InputError
+from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.members.ensemble import ClassList, class_list
-from ensemble_eval.settings import UNLABELLED, Layout, SubsetClasses
+from ensemble_eval.settings import UNLABELLED, DataSettings, Layout, SubsetClasses
 
 
 def open_dataset(
@@ -68,17 +69,27 @@ def open_dataset(
         >>> open_dataset(root, ["ant", "bee"], limit=1).scope.part
         'the first 1 of 2 images'
     """
-    root, classes = Path(root), class_list(classes)
+    asked = DataSettings(
+        labels=labels,  # type: ignore[arg-type]  # made a path, as the blacklist
+        layout=layout,
+        blacklist=blacklist,  # type: ignore[arg-type]
+        subset_classes=subset_classes,
+        limit=limit,
+        sample=sample,
+        seed=seed,
+    )
+    place: Path = checked_value(Path, "`root`", root, Rule(words="the path of a data set"))
+    classes = class_list(classes)
     names = WNIDS if classes.names is None else classes.names
-    elsewhere = None if leaving_out is None else _folder_to_leave_out(root, Path(leaving_out))
-    found = recognise(root, names, layout, has_labels=labels is not None, leaving_out=elsewhere)
+    elsewhere = None if leaving_out is None else _folder_to_leave_out(place, Path(leaving_out))
+    found = recognise(place, names, layout, has_labels=labels is not None, leaving_out=elsewhere)
     if labels is None and found.labels is not None:
         labels = found.labels
     dataset = _read(found, classes.count, names, labels, elsewhere)
     # Those of the whole data set, whatever part of it is taken.
     counted = _counted_classes(dataset, subset_classes, classes.count)
-    if blacklist is not None:
-        dataset = without_blacklist(dataset, Path(blacklist))
+    if asked.blacklist is not None:
+        dataset = without_blacklist(dataset, asked.blacklist)
     dataset = part_of(dataset, limit, sample, seed)
     return replace(dataset, scope=replace(dataset.scope, counted_classes=counted))
 

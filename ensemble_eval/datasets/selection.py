@@ -61,13 +61,9 @@ def part_of(dataset: Dataset, limit: int | None, sample: int | None, seed: int |
     A larger sample of the same seed holds every smaller one.
 
     Raises:
-        InputError: both are asked for, a seed without a sample, or more images than there are.
+        InputError: more images are asked for than there are.
     """
-    if seed is not None and sample is None:
-        raise InputError("`seed` draws the images of `sample`; give both, or leave it out")
     seed = seed or 0
-    if limit is not None and sample is not None:
-        raise InputError("`limit` and `sample` exclude each other; give one of them")
     images = len(dataset.items)
     for name, count in (("limit", limit), ("sample", sample)):
         if count is not None and not 1 <= count <= images:

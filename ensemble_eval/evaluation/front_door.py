@@ -5,43 +5,46 @@ import warnings
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.engine.in_full import ImageScores
 from ensemble_eval.engine.pool import UnreadableImage
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.evaluation.events import Step
 from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, sources_of
 from ensemble_eval.evaluation.process import Run, engine_for, results_of
+from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.members.opening import open_ensemble
 from ensemble_eval.results.folder import Outcome
-from ensemble_eval.settings import Backend, Precision, Settings, decided_k
+from ensemble_eval.settings import BackendChoice, Precision, Settings
 
-Images = Dataset | Iterable[tuple[str, int, bytes]]
+# A path is opened by `open_dataset`.
+Images = Dataset | Iterable[tuple[str, int, bytes]] | str | Path
 
 
 def evaluate(
-    ensemble: Ensemble,
+    ensemble: Ensemble | str | Path,
     dataset: Images,
     *,
     crops: int = Settings.crops,
-    out: str | Path = "results",
+    out: str | Path = Settings.out,
     progress: Callable[[Step], object] | None = None,
-    until_decided: bool = False,
-    top1: bool = False,
-    store_scores: bool = True,
+    until_decided: bool = Settings.until_decided,
+    top1: bool = Settings.top1,
+    store_scores: bool = Settings.store_scores,
     surface: bool = Settings.surface,
     device: str = Settings.device,
     precision: Precision = Settings.precision,
-    backend: Backend | Literal["auto"] = Settings.backend,
+    backend: BackendChoice = Settings.backend,
     batch_size: int | None = Settings.batch_size,
     workers: int | None = Settings.workers,
     trust_python: bool = Settings.trust_python,
     cache: bool = Settings.cache,
     save_every: float = Settings.save_every,
-    fresh: bool = False,
+    fresh: bool = Settings.fresh,
 ) -> Outcome:
     """Evaluate an ensemble on labelled images, and write Table 3 and every prediction to a folder.
 
@@ -50,8 +53,9 @@ def evaluate(
     print as warnings comes as `UserWarning`.
 
     Args:
-        ensemble: opened by `open_ensemble`, or put together from members in memory.
-        dataset: opened by `open_dataset`, or triples of id, label (class index) and the bytes of an image file.
+        ensemble: opened by `open_ensemble`, or put together from members in memory; or what `open_ensemble` opens.
+        dataset: opened by `open_dataset`, or triples of id, label (class index) and the bytes of an image file; or
+            the path of a data set that `open_dataset` opens without further arguments.
         crops: the largest crop scheme, 1, 10 or 144; the smaller ones come along.
         out: folder for the results; made if it is not there.
         progress: called after every image with where the evaluation stands.
@@ -101,16 +105,19 @@ def evaluate(
         backend=backend,
         batch_size=batch_size,
         workers=workers,
-        with_scores=store_scores and not until_decided,
+        store_scores=store_scores,
         surface=surface,
-        decides=decided_k(until_decided=until_decided, top1=top1),
+        until_decided=until_decided,
+        top1=top1,
         trust_python=trust_python,
         cache=cache,
         save_every=save_every,
+        out=out,  # type: ignore[arg-type]  # made a path
+        fresh=fresh,
     )
+    checked_value(Callable | None, "`progress`", progress)
     inputs = _opened(ensemble, dataset, settings)
-    arguments = {"ensemble": ensemble.name, "out": Path(out), "fresh": fresh, **asdict(settings)}
-    folder = open_folder(Path(out), settings, inputs, arguments)
+    folder = open_folder(settings.out, settings, inputs, {"ensemble": inputs.ensemble.name, **asdict(settings)})
     folder.open(fresh=fresh)
     run = Run(settings, inputs, folder)
     with contextlib.closing(run.evaluate()) as steps:
@@ -123,14 +130,14 @@ def evaluate(
 
 
 def scores(
-    ensemble: Ensemble,
+    ensemble: Ensemble | str | Path,
     dataset: Images,
     *,
     crops: int = Settings.crops,
     on_unreadable: Callable[[UnreadableImage], object] | None = None,
     device: str = Settings.device,
     precision: Precision = Settings.precision,
-    backend: Backend | Literal["auto"] = Settings.backend,
+    backend: BackendChoice = Settings.backend,
     batch_size: int | None = Settings.batch_size,
     workers: int | None = Settings.workers,
     trust_python: bool = Settings.trust_python,
@@ -182,6 +189,7 @@ def scores(
         trust_python=trust_python,
         cache=cache,
     )
+    checked_value(Callable | None, "`on_unreadable`", on_unreadable)
     inputs = _opened(ensemble, dataset, settings)
     positions = range(len(inputs.dataset.items))
     stop = StopRequests()
@@ -198,8 +206,14 @@ def scores(
                 yield result
 
 
-def _opened(ensemble: Ensemble, dataset: Images, settings: Settings) -> Inputs:
-    images = dataset if isinstance(dataset, Dataset) else Dataset.of(dataset)
+def _opened(ensemble: Ensemble | str | Path, dataset: Images, settings: Settings) -> Inputs:
+    if isinstance(ensemble, str | Path):
+        ensemble = open_ensemble(ensemble)
+    checked_value(Ensemble, "`ensemble`", ensemble, Rule(words="an Ensemble, or the path of a manifest or folder"))
+    if isinstance(dataset, str | Path):
+        images = open_dataset(dataset, ensemble.classes, leaving_out=settings.out)
+    else:
+        images = dataset if isinstance(dataset, Dataset) else Dataset.of(dataset)
     inputs = open_inputs(settings, sources_of(ensemble, images, settings))
     for sentence in inputs.warnings:
         # The caller of `evaluate` or `scores`.

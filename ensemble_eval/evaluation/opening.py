@@ -12,7 +12,6 @@ import torch
 from ensemble_eval.backends.choice import PredictMaker, choose_backend
 from ensemble_eval.backends.conversion_cache import ConversionCache, cache_folder
 from ensemble_eval.backends.selection import SelectedOutputs
-from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.datasets.items import Dataset, is_hidden
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.datasets.scope import Scope
@@ -32,7 +31,7 @@ from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.key import run_key
 from ensemble_eval.scoring.crop_ranks import MOST_CLASSES
-from ensemble_eval.settings import Backend, RunSettings, Settings, require_seconds
+from ensemble_eval.settings import Backend, RunSettings, Settings
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,6 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
     Raises:
         InputError: settings that cannot be met here, or weights that are not there.
     """
-    _check(settings)
     _refuse_labels_beyond(ensemble.classes.count, dataset)
     if settings.decides and not dataset.scope.labelled:
         raise InputError("`until_decided` needs labels, and the images have none; run them in full")
@@ -213,24 +211,6 @@ def _refuse_labels_beyond(num_classes: int, dataset: Dataset) -> None:
             raise InputError(
                 f"the label of {item.id} is {label}, and the ensemble has {num_classes} classes; "
                 f"labels run from 0 to {num_classes - 1}"
-            )
-
-
-def _check(settings: Settings) -> None:
-    schemes_up_to(settings.crops)
-    for name, count in (("batch_size", settings.batch_size), ("workers", settings.workers)):
-        if count is not None and count < 1:
-            raise InputError(f"`{name}` is at least 1, not {count}")
-    require_seconds(save_every=settings.save_every)
-    if settings.save_every < 0:
-        raise InputError(f"`save_every` is at least 0 seconds, not {settings.save_every}")
-    if settings.surface and settings.decides:
-        raise InputError("`surface` needs every pass, and `until_decided` leaves some out; choose one of them")
-    if isinstance(settings, RunSettings):
-        require_seconds(timeout=settings.timeout)
-        if settings.timeout <= settings.save_every:
-            raise InputError(
-                f"`timeout={settings.timeout:g}` must be longer than `save_every={settings.save_every:g}`"
             )
 
 

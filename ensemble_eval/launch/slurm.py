@@ -3,12 +3,14 @@
 import re
 import shlex
 import subprocess
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble_eval.datasets.patterns import expanded, is_pattern
 from ensemble_eval.errors import InputError
+from ensemble_eval.fields import CheckedFields, option
 from ensemble_eval.settings import UNLABELLED
 
 # Ahead of the time limit: enough to write, and for the queue to take the job back.
@@ -20,31 +22,23 @@ _NO_LIMIT = {"-1", "INFINITE", "UNLIMITED"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class Job(CheckedFields):
     """What a job asks of Slurm.
 
     Attributes:
-        nodes: machines.
-        gpus_per_node: one rank for each; 0 for a job on CPUs.
         ranks: processes on each node of a job on CPUs; None for one.
-        cpus_per_rank: cores of each process.
-        time: limit, as Slurm writes it.
-        partition: None for the site's default.
-        account: None for the user's default.
-        job_name: of the job and its log.
-        requeue: whether it goes back to the queue when preempted or out of time.
         array: further ensembles, each a task of a job array.
     """
 
-    nodes: int = 1
-    gpus_per_node: int = 0
-    ranks: int | None = None
-    cpus_per_rank: int = 4
-    time: str = "1:00:00"
-    partition: str | None = None
-    account: str | None = None
-    job_name: str = "ensemble-eval"
-    requeue: bool = True
+    nodes: int = option(1, "Machines.", low=1)
+    gpus_per_node: int = option(0, "One rank for each; 0 for a job on CPUs with `ranks` on each node.", low=0)
+    ranks: int | None = option(None, low=1)
+    cpus_per_rank: int = option(4, "Cores of each process.", low=1)
+    time: str = option("1:00:00", "Limit, as Slurm writes it.")
+    partition: str | None = option(None, "[default: the site's]")
+    account: str | None = option(None, "[default: yours]")
+    job_name: str = option("ensemble-eval", "Name of the job and of its log.")
+    requeue: bool = option(True, "Put the job back in the queue when it is preempted or out of time.")
     array: tuple[Path, ...] = ()
 
     @property
@@ -185,6 +179,11 @@ def _options(job: Job, tasks: int, log: Path) -> list[str]:
         "open-mode": "append",
         "signal": f"B:USR1@{_SIGNAL_SECONDS}" if job.requeue else f"B:TERM@{_SIGNAL_SECONDS}",
     }
+    for name, value in options.items():
+        # Whatever follows it would be a line of the script.
+        if value is not None and any(unicodedata.category(each) == "Cc" for each in str(value)):
+            argument = "out" if name == "output" else name.replace("-", "_")
+            raise InputError(f"`{argument}` holds a line break or another control character; give it one line")
     words = [f"--{name}={shlex.quote(str(value))}" for name, value in options.items() if value is not None]
     return [*words, "--requeue" if job.requeue else "--no-requeue"]
 

@@ -1,15 +1,15 @@
 """What an ensemble is: its members, how each wants its pixels, and the classes of their outputs (torch-free)."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ensemble_eval import files, toml_tables
 from ensemble_eval.errors import InputError, located
+from ensemble_eval.fields import Rule, bounds, checked_value
 from ensemble_eval.members.stated import refuse_contradictions, the_source
-from ensemble_eval.toml_tables import bounds
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,6 +74,8 @@ class InputFormat:
         return cls()
 
 
+_MEMBER = 'a Member, such as Member("a", network=…, input=InputFormat.imagenet()) of a torch module'
+_CLASSES = '"imagenet-1k", a list of names, or the path of a file of names'
 # What a predict function gets: the pixels as they are.
 _PIXELS = InputFormat(scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -163,7 +165,7 @@ class Member:
         stated: dict[str, Any] = {"arch": arch, "options": options or None, "sha256": sha256}
         stated |= {"fingerprint": fingerprint, "input": input, "outputs": outputs, "averaged": averaged}
         stated["renormalise"] = renormalise or None
-        path = None if weights is None else Path(weights)
+        path: Path | None = checked_value(Path | None, "`weights`", weights)
         with located(f"member {name}"):
             source = the_source({"weights": weights, "network": network, "predict": predict})
             known = _known(source, network, predict)
@@ -207,10 +209,14 @@ class Ensemble:
         name: str = "ensemble",
         interpolation: Interpolation = "bilinear",
     ) -> None:
+        checked_value(Iterable, "`members`", members, Rule(words="a list of members"))
+        members = tuple(members)
+        for index, member in enumerate(members):
+            checked_value(Member, f"`members[{index}]`", member, Rule(words=_MEMBER))
         check_names([member.name for member in members])
-        if interpolation not in ("bilinear", "bicubic"):
-            raise InputError(f'`interpolation` is "bilinear" or "bicubic", not {interpolation!r}')
-        _set(self, members=tuple(members), classes=class_list(classes), name=name, interpolation=interpolation)
+        checked_value(Interpolation, "`interpolation`", interpolation)
+        checked_value(str, "`name`", name)
+        _set(self, members=members, classes=class_list(classes), name=name, interpolation=interpolation)
 
 
 def class_list(classes: str | Path | Sequence[str] | ClassList, folder: Path | None = None) -> ClassList:
@@ -237,6 +243,12 @@ def class_list(classes: str | Path | Sequence[str] | ClassList, folder: Path | N
         path = (folder or Path()) / classes
         lines = files.read_text(path, _MAX_CLASS_FILE_BYTES).splitlines()
         return ClassList(str(path), len(lines), _class_names([line.strip() for line in lines], str(path)))
+    checked_value(
+        Sequence,
+        "`classes`",
+        classes,
+        Rule(words='"imagenet-1k", a list of names, or the path of a file of names'),
+    )
     names = _class_names(classes, "`classes`")
     return ClassList("a list of names", len(names), names)
 

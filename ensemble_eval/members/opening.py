@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ensemble_eval.errors import InputError, located
+from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.manifest import read_manifest
 from ensemble_eval.members.saving import read_member
@@ -28,7 +29,8 @@ def open_ensemble(path: str | Path, models: int | None = None) -> Ensemble:
         ...     [member.name for member in open_ensemble(f"{folder}/two.toml", models=1).members]
         ['a']
     """
-    path = Path(path)
+    path = Path(checked_value(Path, "`path`", path, Rule(words="the path of a manifest or folder of checkpoints")))
+    checked_value(int | None, "`models`", models)
     ensemble = _read_folder(path) if path.is_dir() else read_manifest(path)
     if models is None:
         return ensemble

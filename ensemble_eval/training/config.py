@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError
-from ensemble_eval.toml_tables import bounds
+from ensemble_eval.fields import bounds
 
 TrainingPrecision = Literal["float32", "bfloat16"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

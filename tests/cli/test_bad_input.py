@@ -13,7 +13,6 @@ from conftest import Cli, Finished
 from safetensors.torch import load_file, save_file
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.evaluation.opening import open_sources
 from ensemble_eval.settings import RunSettings
 
 
@@ -41,11 +40,12 @@ def _assert_refused(finished: Finished, out: Path, *sentences: str) -> None:
     [
         (["--models", "3"], "3 models were asked for and"),
         (["--models", "0"], "choose --models from 1 to 2"),
-        (["--crops", "12"], "there is no scheme of 12 crops; choose one of 1, 10, 144"),
-        (["--device", "gpu"], "there is no device 'gpu'; choose auto, cpu, cuda or cuda:N"),
-        (["--device", "meta"], "devices of type meta are not supported"),
-        (["--batch-size", "0"], "--batch-size is at least 1, not 0"),
-        (["--workers", "0"], "--workers is at least 1, not 0"),
+        (["--crops", "12"], "--crops is one of 1, 10, 144, not 12"),
+        (["--device", "gpu"], "--device is auto, cpu, cuda or cuda:N, not 'gpu'"),
+        (["--device", "meta"], "--device is auto, cpu, cuda or cuda:N, not 'meta'"),
+        (["--batch-size", "0"], "--batch-size is a whole number of at least 1, not 0"),
+        (["--workers", "0"], "--workers is a whole number of at least 1, not 0"),
+        (["--sample", "3", "--seed", "-1"], "--seed is a whole number of at least 0, not -1"),
         (["--labels", "no.csv"], "no.csv cannot be read (No such file or directory); check the path"),
         (["--ensemble", "no.toml"], "no.toml cannot be read (No such file or directory); check the path"),
     ],
@@ -85,9 +85,8 @@ def test_what_is_no_number_of_seconds(
     monkeypatch.setenv(f"ENSEMBLE_EVAL_RUN_{name.upper()}", value)
     _assert_refused(cli(*arguments), tmp_path / "out", sentence)
     timeout, save_every = (float(value) if name == each else 9.0 for each in ("timeout", "save_every"))
-    settings = RunSettings(dataset=dataset, ensemble=ensemble, timeout=timeout, save_every=save_every)
     with pytest.raises(InputError, match=f"`{name}` is a number of seconds, not {value}"):
-        open_sources(settings)
+        RunSettings(dataset=dataset, ensemble=ensemble, timeout=timeout, save_every=save_every)
 
 
 def _no_folder(root: Path) -> None:

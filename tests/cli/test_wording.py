@@ -51,7 +51,7 @@ def test_an_error_and_a_warning_of_the_library_name_options(
     cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("run", dataset, "--ensemble", ensemble, "--out", tmp_path / "out", "--crops", "1")
-    assert cli(*arguments, "--workers", "0").err == "error: --workers is at least 1, not 0\n"
+    assert cli(*arguments, "--workers", "0").err == "error: --workers is a whole number of at least 1, not 0\n"
     assert "a smaller --batch-size wastes less" in cli(*arguments, "--batch-size", "32").err
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)

@@ -174,10 +174,10 @@ def test_a_file_of_boxes_that_cannot_be_used_is_refused(
 
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, drawn: Drawn) -> None:
     for settings, sentence in (
-        ({"sets": ("rcn",)}, "`sets` has 'rcn'; choose among rcnn, doubled, multibox"),
+        ({"sets": ("rcn",)}, "`sets` is one of 'rcnn', 'doubled', 'multibox', not 'rcn'"),
         ({"sets": ("multibox",)}, "the set multibox needs `multibox`"),
         ({"sets": ()}, "`sets` is empty"),
-        ({"sets": ("rcnn",), "workers": 0}, "`workers` is at least 1, not 0"),
+        ({"sets": ("rcnn",), "workers": 0}, "`workers` is a whole number of at least 1, not 0"),
     ):
         with pytest.raises(InputError, match=sentence):
             ProposeSettings(out=tmp_path, **settings)

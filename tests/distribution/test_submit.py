@@ -105,13 +105,14 @@ def test_a_limit_that_leaves_no_time_to_work_is_refused(cli: Cli, limit: str) ->
     assert f"--time {limit} leaves no time to work" in refused.err
 
 
-@pytest.mark.parametrize("limit", ["abc", "", "1:2:3:4", "1h", "-5", "1-", "1-2:3:4:5", "1.5", "90 ", "٩٠"])
+@pytest.mark.parametrize("limit", ["abc", "1:2:3:4", "1h", "-5", "1-", "1-2:3:4:5", "1.5", "90 ", "٩٠"])
 def test_a_limit_that_sbatch_would_not_read_is_refused(cli: Cli, limit: str) -> None:
     refused = cli("submit", *EVALUATION, "--time", limit, "--dry-run")
     assert (refused.code, refused.out) == (2, "")
     assert f"error: --time {limit} is no time limit; write minutes, hours:minutes:seconds or days-" in refused.err
 
 
+ONE_LINE = "holds a line break or another control character; give it one line"
 NO_LIMIT = ["0", "-1", "UNLIMITED", "unlimited", "INFINITE"]
 
 
@@ -170,6 +171,12 @@ def test_what_cannot_be_submitted_is_refused(
         (("val", "--ensemble", "no.toml"), "the ensemble no.toml does not exist; check the path"),
         (("val", "--array", "no.toml"), "the ensemble no.toml does not exist; check the path"),
         (("val", "--labels", "no.csv"), "the file of labels no.csv does not exist; check the path"),
+        (("val", "--timeout", "9"), "--timeout 9 must be longer than --save-every 30"),
+        (("val", "--seed", "3"), "--seed draws the images of --sample; give both, or leave it out"),
+        (("val", "--crops", "12"), "--crops is one of 1, 10, 144, not 12"),
+        (("val", "--job-name", "a\n#SBATCH --nodes=9"), f"--job-name {ONE_LINE}"),
+        (("val", "--account", "a\rb"), f"--account {ONE_LINE}"),
+        (("val", "--out", "a\nb"), f"--out {ONE_LINE}"),
         (("val", "--timeout", "nan"), "--timeout is a number of seconds, not nan"),
         (("val", "--save-every", "inf"), "--save-every is a number of seconds, not inf"),
     ],

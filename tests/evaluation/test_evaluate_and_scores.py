@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -213,6 +214,72 @@ def test_labels_beyond_the_classes_are_refused(images: Images, tmp_path: Path) -
     with pytest.raises(ee.InputError, match=r"the label of zz\.png is 7, and the ensemble has 7 classes"):
         evaluate(in_memory(), [*images, ("zz.png", 7, images[0][2])], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"backend": "onnx"}, "`backend` is one of 'auto', 'torch', 'compiled', 'openvino', not 'onnx'"),
+    ({"backend": "Torch"}, "`backend` is one of 'auto', 'torch', 'compiled', 'openvino', not 'Torch'"),
+    ({"backend": None}, "`backend` is one of 'auto', 'torch', 'compiled', 'openvino', not None"),
+    ({"crops": 1.0}, r"`crops` is one of 1, 10, 144, not 1\.0"),
+    ({"batch_size": "a"}, "`batch_size` is a whole number, not 'a'"),
+    ({"ensemble": 5}, "`ensemble` is an Ensemble, or the path of a manifest or folder, not 5"),
+    ({"ensemble": ["mine.toml"]}, "`ensemble` is an Ensemble, or the path of a manifest or folder, not "),
+    ({"ensemble": "no.toml"}, r"no\.toml cannot be read"),
+    ({"dataset": 5}, r"images in memory are rows of \(id, label, bytes\), not 5"),
+    ({"dataset": "no-folder"}, "the data set no-folder does not exist"),
+    ({"dataset": [("a.png", "ant", b"")]}, "row 0 of the images: `label` is a class index, a whole number, not"),
+]
+WHERE_STORED: list[tuple[dict[str, Any], str]] = [
+    ({"out": None}, "`out` is a path, not None"),
+    ({"out": ""}, "`out` is a path, not ''"),
+    ({"progress": 5}, "`progress` is a function, not 5"),
+    ({"save_every": "30"}, "`save_every` is a number of seconds, not '30'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("stores", "changed", "sentence"),
+    [
+        *((True, *row) for row in (*WRONG_ARGUMENTS, *WHERE_STORED)),
+        *(
+            (False, *row)
+            for row in (*WRONG_ARGUMENTS, ({"on_unreadable": 5}, "`on_unreadable` is a function, not 5"))
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused_before_any_pass(
+    images: Images,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stores: bool,
+    changed: dict[str, Any],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    passes: list[int] = []
+
+    def predict(crops: torch.Tensor) -> torch.Tensor:
+        passes.append(len(crops))
+        return torch.full((len(crops), len(CLASS_NAMES)), 1 / len(CLASS_NAMES))
+
+    ensemble = ee.Ensemble([ee.Member("f", predict=predict, fingerprint="1")], list(CLASS_NAMES))
+    arguments: dict[str, Any] = {"ensemble": ensemble, "dataset": images, "crops": 1, "device": "cpu", **changed}
+    with pytest.raises(ee.InputError, match=sentence):
+        ee.evaluate(**arguments) if stores else next(ee.scores(**arguments))
+    assert passes == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_paths_are_opened_and_devices_and_precisions_may_be_torchs(
+    ensemble: Path, dataset: Path, images: Images, tmp_path: Path
+) -> None:
+    expected = evaluate(in_memory(), images, tmp_path / "memory").table.read_bytes()
+    as_torch: dict[str, Any] = {"device": torch.device("cpu"), "precision": torch.float32}
+    for out, paths in (("path", (ensemble, dataset)), ("text", (str(ensemble), str(dataset)))):
+        outcome = ee.evaluate(*paths, crops=10, out=tmp_path / out, backend="torch", **as_torch)
+        assert outcome.table.read_bytes() == expected
+    assert len(list(ee.scores(ensemble, dataset, crops=1, device="cpu", backend="torch"))) == len(images)
 
 
 def test_what_a_run_would_warn_of_comes_as_a_warning_of_python(images: Images) -> None:

@@ -227,13 +227,18 @@ def test_the_first_images_and_a_sample_are_runs_of_their_own(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"limit": 0}, "`limit` is 1 to 12, the images that there are, not 0"),
+        ({"limit": 0}, "`limit` is a whole number of at least 1, not 0"),
+        ({"limit": 13}, "`limit` is 1 to 12, the images that there are, not 13"),
         ({"sample": 13}, "`sample` is 1 to 12, the images that there are, not 13"),
+        ({"sample": 3, "seed": -1}, "`seed` is a whole number of at least 0, not -1"),
+        ({"limit": "5"}, "`limit` is a whole number, not '5'"),
+        ({"layout": "nope"}, "`layout` is one of 'auto', 'class-folders', .*'parquet', not 'nope'"),
+        ({"subset_classes": "some"}, "`subset_classes` is one of 'all', 'dataset', not 'some'"),
         ({"limit": 1, "sample": 1}, "`limit` and `sample` exclude each other"),
         ({"seed": 1}, "`seed` draws the images of `sample`; give both, or leave it out"),
     ],
 )
-def test_parts_that_there_are_not_are_refused(given: Given, options: dict[str, int], sentence: str) -> None:
+def test_parts_that_there_are_not_are_refused(given: Given, options: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         open_dataset(given.root, CLASSES, given.labels, **options)  # type: ignore[arg-type]
 

@@ -146,9 +146,25 @@ def test_an_impossible_ensemble_is_refused(make: Callable[[], Ensemble], sentenc
         make()
 
 
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"members": [NETWORK]}, r'`members\[0\]` is a Member, such as Member\("a", network=.*, not Sequential\('),
+        ({"members": NETWORK[1]}, r"`members` is a list of members, not Linear\("),
+        ({"classes": 7}, '`classes` is "imagenet-1k", a list of names, or the path of a file of names, not 7'),
+        ({"name": 3}, "`name` is a text, not 3"),
+    ],
+)
+def test_what_an_ensemble_does_not_take_is_refused_with_what_to_write(
+    changed: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Ensemble(**{"members": _members("a"), "classes": ["ant", "bee"], **changed})
+
+
 def test_another_interpolation_is_refused() -> None:
     nearest: Any = "nearest"
-    with pytest.raises(InputError, match='`interpolation` is "bilinear" or "bicubic", not \'nearest\''):
+    with pytest.raises(InputError, match="`interpolation` is one of 'bilinear', 'bicubic', not 'nearest'"):
         Ensemble(_members("a"), "imagenet-1k", interpolation=nearest)
 
 

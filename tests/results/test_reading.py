@@ -50,7 +50,7 @@ def finished(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="module")
 def decided(settings: RunSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As `finished`, of a run that stops each image when it is decided."""
-    return evaluate(replace(settings, decides=(5,), out=tmp_path_factory.mktemp("decided")))
+    return evaluate(replace(settings, until_decided=True, out=tmp_path_factory.mktemp("decided")))
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_what_is_not_there_is_refused(finished: Path, models: Any, crops: Any, s
 def test_a_run_without_scores_has_stored_rows_only_and_says_which_argument_keeps_them(
     settings: RunSettings, finished: Path, decided: Path, tmp_path: Path
 ) -> None:
-    without = read_results(evaluate(replace(settings, with_scores=False, out=tmp_path)))
+    without = read_results(evaluate(replace(settings, store_scores=False, out=tmp_path)))
     pd.testing.assert_frame_equal(without.table3([1, 3]), table_file(finished))
     with pytest.raises(InputError, match=r"rows of a, b need the scores .* evaluate with `store_scores=True`"):
         without.table3(2)

@@ -267,7 +267,7 @@ def test_bad_usage_is_one_sentence(cli: Cli, tmp_path: Path) -> None:
     refused = cli("train", recipe)
     assert refused.code == 2
     assert refused.err.count("\n") == 1
-    assert "epochs is a whole number at least 1" in refused.err
+    assert "epochs is a whole number of at least 1" in refused.err
     recipe = write_recipe(tmp_path)
     assert "no member 'x'" in cli("train", recipe, "--member", "x").err
     assert "does not exist" in cli("train", recipe, "--train-data", tmp_path / "nowhere").err
