@@ -2,17 +2,19 @@
 
 import hashlib
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ensemble_eval.datasets.scope import Scope
-from ensemble_eval.errors import InputError, UnreadableImageError, first_line
+from ensemble_eval.errors import InputError, UnreadableImageError, first_line, located
+from ensemble_eval.fields import CheckedFields, described, shown
 from ensemble_eval.files import open_regular, read_regular
 
 END_BYTES = 4096
@@ -93,6 +95,23 @@ class BytesItem:
         return _digest(len(self.data), io.BytesIO(self.data))
 
 
+@dataclass(frozen=True)
+class _Row(CheckedFields):
+    """What `Dataset.of` is given of each image."""
+
+    id: str
+    label: int = field(metadata=described("a class index, a whole number", low=0))
+    image: bytes = field(metadata=described("the bytes of an image file, as Path.read_bytes() gives them"))
+
+
+def _item_of(row: object, place: str) -> BytesItem:
+    if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != len(fields(_Row)):
+        raise InputError(f"{place} is (id, label, bytes), not {shown(row)}")
+    with located(place):
+        given = _Row(*row)
+    return BytesItem(given.id, given.label, given.image)
+
+
 def _digest(size: int, file: BinaryIO | FileIO) -> bytes:
     beginning = file.read(END_BYTES) or b""
     file.seek(max(size - END_BYTES, len(beginning)))
@@ -139,21 +158,22 @@ class Dataset:
             class_names: the name of each class index.
 
         Raises:
-            InputError: there is no image, an id is empty or stands twice, or a label is no class index.
+            InputError: there is no image, an id stands twice, or a row is no text, class index and bytes.
 
         Example:
             >>> dataset = Dataset.of([("b.png", 1, b"not"), ("a.png", 0, b"images")])
             >>> [item.id for item in dataset.items]
             ['a.png', 'b.png']
         """
-        items = sorted((BytesItem(*image) for image in images), key=lambda item: item.id)
+        if not isinstance(images, Iterable) or isinstance(images, str | bytes | Path):
+            raise InputError(f"images in memory are rows of (id, label, bytes), not {shown(images)}")
+        rows = (_item_of(row, f"row {index} of the images") for index, row in enumerate(images))
+        items = sorted(rows, key=lambda item: item.id)
         if not items:
             raise InputError("the data set has no images; give at least one (id, label, bytes)")
-        for before, item in zip([None, *items], items, strict=False):
-            if not item.id or (before is not None and before.id == item.id):
-                raise InputError(f"the image id {item.id!r} is empty or stands twice; give each image its own")
-            if isinstance(item.label, bool) or item.label < 0:
-                raise InputError(f"the label of {item.id} is {item.label!r}; it must be a class index from 0 on")
+        for before, item in itertools.pairwise(items):
+            if before.id == item.id:
+                raise InputError(f"the image id {item.id!r} stands twice; give each image its own")
         return cls("memory", tuple(items), None if class_names is None else tuple(class_names))
 
     @cached_property

@@ -1,5 +1,7 @@
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from builders import encoded, picture
 
@@ -36,14 +38,32 @@ def test_bytes_are_not_printed() -> None:
     ("images", "sentence"),
     [
         ([], "has no images"),
-        ([("a.png", 0, PNG), ("b.png", 1, PNG), ("a.png", 2, PNG)], "'a.png' is empty or stands twice"),
-        ([("", 0, PNG)], "'' is empty or stands twice"),
-        ([("a.png", -1, PNG)], "the label of a.png is -1"),
-        ([("a.png", True, PNG)], "the label of a.png is True"),
+        ([("a.png", 0, PNG), ("b.png", 1, PNG), ("a.png", 2, PNG)], "'a.png' stands twice"),
+        ([("", 0, PNG)], "row 0 of the images: `id` is a text, not ''"),
+        ([("a.png", 0, PNG), (Path("b.png"), 0, PNG)], r"row 1 of the images: `id` is a text, not .*'b\.png'"),
+        ([("a\udc80.png", 0, PNG)], r"`id` holds 'a\\udc80\.png', which UTF-8 cannot write"),
+        ([("a.png", -1, PNG)], "`label` is a class index, a whole number of at least 0, not -1"),
+        ([("a.png", True, PNG)], "`label` is a class index, a whole number, not True"),
+        ([("a.png", 3.0, PNG)], r"`label` is a class index, a whole number, not 3\.0"),
+        ([("a.png", "ant", PNG)], "`label` is a class index, a whole number, not 'ant'"),
+        ([("a.png", None, PNG)], "`label` is a class index, a whole number, not None"),
+        ([("a.png", 0, Path("a.png"))], r"`image` is the bytes of an image file, as Path\.read_bytes\(\) gives"),
+        ([("a.png", 0, picture(8, 6))], r"`image` is the bytes of an image file, .*, not <PIL\.Image"),
+        ([("a.png", 0, "a.png")], "`image` is the bytes of an image file, .*, not 'a.png'"),
+        ([("a.png", 0)], r"row 0 of the images is \(id, label, bytes\), not \('a.png', 0\)"),
+        ([("a.png", 0, PNG, 0)], r"row 0 of the images is \(id, label, bytes\), not \("),
+        (["a.p"], r"row 0 of the images is \(id, label, bytes\), not 'a.p'"),
+        (5, r"images in memory are rows of \(id, label, bytes\), not 5"),
+        (Path("val"), r"images in memory are rows of \(id, label, bytes\), not .*'val'"),
     ],
 )
-def test_images_in_memory_that_are_no_data_set_are_refused(
-    images: list[tuple[str, int, bytes]], sentence: str
-) -> None:
+def test_images_in_memory_that_are_no_data_set_are_refused(images: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         Dataset.of(images)
+
+
+def test_labels_and_bytes_may_be_of_the_types_that_other_libraries_have() -> None:
+    plain = Dataset.of([("a.png", 1, PNG)])
+    [item] = Dataset.of([["a.png", np.int64(1), memoryview(PNG)]]).items  # type: ignore[list-item]
+    assert item == plain.items[0]
+    assert type(item.label) is int
