@@ -39,8 +39,8 @@ class GalleryImage:
 
     Attributes:
         image: its id.
-        label: the name of its class.
-        rank: of the label among the classes, from 0.
+        labels: the names of its classes.
+        rank: of the best-ranked label among the classes, from 0.
         answers: the five best classes, best first.
         picture: a JPEG file.
         crops: a JPEG file of some crops side by side.
@@ -48,7 +48,7 @@ class GalleryImage:
     """
 
     image: str
-    label: str
+    labels: tuple[str, ...]
     rank: int
     answers: tuple[Answer, ...]
     picture: bytes

@@ -20,8 +20,8 @@ from ensemble_eval.scoring.classes import (
     ClassErrors,
     ConfusedPair,
     Moved,
+    confused_pairs,
     errors_by_class,
-    most_confused,
     moved_images,
 )
 from ensemble_eval.scoring.paired import (
@@ -58,7 +58,7 @@ class ClassAnalysis:
         first, last: the two rows.
         errors: by k, errors of each class, classes ascending.
         moved: by k, the images that the last row fixes and breaks.
-        confused: of the last row, the most confused pairs; None where best classes are not stored.
+        confused: of the last row, every confused pair; None where best classes are not stored.
     """
 
     first: Configuration
@@ -227,21 +227,34 @@ def temperatures(scores: ScorePass, decisions: Decisions, *, seed: int = 0) -> d
 
 
 def class_analysis(decisions: Decisions) -> ClassAnalysis:
-    """Per class and per image, the last row of Table 3 against its first."""
+    """Per class and per image, the last row of Table 3 against its first.
+
+    An image with several labels is one of each of its classes.
+    """
     first, last = decisions.configurations[0], decisions.configurations[-1]
+    images, labels = decisions.each_label
     wrong = {
         k: (decisions.wrong[k][decisions.place(first)], decisions.wrong[k][decisions.place(last)])
         for k in ERRORS
         if all(decisions.is_known[k][decisions.place(each)] for each in (first, last))
     }
-    answered = decisions.answered
     return ClassAnalysis(
         first,
         last,
-        {k: tuple(errors_by_class(decisions.labels, *both)) for k, both in wrong.items()},
+        {
+            k: tuple(errors_by_class(labels, of_first[images], of_last[images]))
+            for k, (of_first, of_last) in wrong.items()
+        },
         {k: moved_images(decisions.images, *both) for k, both in wrong.items()},
-        None if answered is None else tuple(most_confused(decisions.labels, answered[decisions.place(last)])),
+        _confused(decisions, last),
     )
+
+
+def _confused(decisions: Decisions, row: Configuration) -> tuple[ConfusedPair, ...] | None:
+    if decisions.answered is None:
+        return None
+    (images, labels), place = decisions.each_label, decisions.place(row)
+    return tuple(confused_pairs(labels, decisions.answered[place][images], decisions.wrong[TOP_1][place][images]))
 
 
 def _is_available(name: str, unavailable: dict[str, str], require: Callable[[], None]) -> bool:

@@ -55,8 +55,7 @@ def compare(one: Results, other: Results) -> list[Comparison]:
     require_same_images(one, other)
     require_same_rows(one, other)
     ours, theirs = read_decisions(one, with_answers=False), read_decisions(other, with_answers=False)
-    changed = np.flatnonzero(ours.labels != theirs.labels)
-    refuse_other_labels(one, other, (ours.images[each] for each in changed))
+    require_same_labels(one, ours, other, theirs)
     with_scores = all("scores" in columns_of(results.key) for results in (one, other))
     distances = _largest_score_differences(one, other) if with_scores else None
     return [
@@ -112,13 +111,14 @@ def require_same_rows(one: Results, other: Results) -> None:
     _refuse_others("crop schemes", one, other, map(str, one.crops), map(str, other.crops))
 
 
-def refuse_other_labels(one: Results, other: Results, changed: Iterable[str]) -> None:
-    """Refuse two runs that have other labels for some images.
+def require_same_labels(one: Results, ours: Decisions, other: Results, theirs: Decisions) -> None:
+    """Refuse two runs over the same images that have other labels for some of them.
 
     Raises:
         InputError: it names the first of these images.
     """
-    if images := list(changed):
+    mine, others = (set(zip(*each.each_label, strict=True)) for each in (ours, theirs))
+    if images := sorted({ours.images[image] for image, _ in mine ^ others}):
         raise InputError(
             f"{one.folder} and {other.folder} have other labels for {first_names(images)}; "
             "compare runs with the same labels"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.results.compare import refuse_other_labels, require_same_images
+from ensemble_eval.results.compare import require_same_images, require_same_labels
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Configuration, Decisions, read_decisions
 from ensemble_eval.results.reading import Results
 from ensemble_eval.scoring.paired import (
@@ -82,8 +82,7 @@ def compare_errors(
     require_packages()
     decided = [read_decisions(results, with_answers=False) for results in runs]
     for results, decisions in zip(runs[1:], decided[1:], strict=True):
-        changed = np.flatnonzero(decisions.labels != decided[0].labels)
-        refuse_other_labels(runs[0], results, (decisions.images[each] for each in changed))
+        require_same_labels(runs[0], decided[0], results, decisions)
     crops = [each for each in runs[0].crops if all(each in results.crops for results in runs)]
     rows = [
         _rows(decisions, crops, with_all=any(len(each.members) > 1 for each in decided)) for decisions in decided

@@ -1,6 +1,6 @@
 """What a run decided about every image, as arrays: wrong or right, the answer, and how sure it was."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,7 @@ class Decisions:
         answered: int32 [names, schemes, images], the best class; None where it was not stored or not read.
         confidence: float32 [names, schemes, images], that class's mean softmax; None as above.
         ranks: int32 [names, schemes, images], the label's; None of a run that stops when decided.
+        several_labels: every label of each image, of which any is right; None where images have one each.
     """
 
     images: tuple[str, ...]
@@ -60,6 +61,15 @@ class Decisions:
     answered: NDArray[np.int32] | None
     confidence: NDArray[np.float32] | None
     ranks: NDArray[np.int32] | None = None
+    several_labels: tuple[Sequence[int], ...] | None = None
+
+    @property
+    def each_label(self) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+        """Every label of every image: the image's position in `images`, and the class."""
+        if self.several_labels is None:
+            return np.arange(len(self.images)), self.labels
+        counts = [len(labels) for labels in self.several_labels]
+        return np.repeat(np.arange(len(counts)), counts), np.concatenate(self.several_labels).astype(np.int32)
 
     @property
     def one_model_member(self) -> str:
@@ -123,8 +133,14 @@ def read_decisions(results: Results, *, with_answers: bool = True) -> Decisions:
     with_answers = with_answers and not decided
     columns = ["top5_correct", "top1_correct"] if decided else ["rank"]
     columns += ["top5", "top5_probability"] if with_answers else []
+    several = [list[int]()] * len(results.images) if results.key.scope.several_labels else None
+    columns += ["labels"] if several is not None else []
     for block in blocks(results, ["label", *columns]):
         labels[block.images] = block.column("label")[0, 0]
+        if several is not None:
+            of_block = block.table["labels"].take(block.rows[0, 0]).to_pylist()
+            for image, each in zip(block.images, of_block, strict=True):
+                several[image] = each
         for k in wrong if decided else ():
             wrong[k][..., block.images], known_of_block = _decided_wrong(block, k)
             known[k] &= known_of_block
@@ -146,6 +162,7 @@ def read_decisions(results: Results, *, with_answers: bool = True) -> Decisions:
         answered=answered if with_answers else None,
         confidence=confidence if with_answers else None,
         ranks=None if decided else ranks,
+        several_labels=None if several is None else tuple(several),
     )
 
 

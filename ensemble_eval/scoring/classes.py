@@ -78,7 +78,7 @@ def errors_by_class(
     """Errors per class and how they move from one configuration to another, classes ascending.
 
     Args:
-        labels: [images].
+        labels: [images]; an image with several labels stands here once for each of them.
         first_wrong, last_wrong: [images], whether each configuration has an image wrong.
 
     Example:
@@ -96,32 +96,28 @@ def errors_by_class(
     return [ClassErrors(int(each), *map(int, counts[:, each])) for each in np.flatnonzero(counts[0])]
 
 
-def most_confused(
-    labels: NDArray[np.integer], answered: NDArray[np.integer], at_most: int = 20
+def confused_pairs(
+    labels: NDArray[np.integer], answered: NDArray[np.integer], is_wrong: NDArray[np.bool_]
 ) -> list[ConfusedPair]:
-    """The pairs of label and best class with the most images, then by label and class.
+    """The pairs of label and best class of the wrong images, those of most images first, then by label and class.
 
     Args:
-        labels: [images].
+        labels: [images]; an image with several labels stands here once for each of them.
         answered: [images], the class that was scored best.
-        at_most: pairs to return.
+        is_wrong: [images], whether that class is none of the image's labels.
 
     Example:
         >>> import numpy as np
-        >>> most_confused(np.array([0, 0, 1, 1]), np.array([1, 1, 1, 0]), at_most=1)
-        [ConfusedPair(label=0, answered=1, images=2, images_of_label=2)]
+        >>> labels, answered = np.array([0, 0, 1, 1]), np.array([1, 1, 1, 0])
+        >>> confused_pairs(labels, answered, labels != answered)[0]
+        ConfusedPair(label=0, answered=1, images=2, images_of_label=2)
     """
-    is_wrong = labels != answered
     pairs, counts = np.unique(np.stack([labels[is_wrong], answered[is_wrong]], axis=1), axis=0, return_counts=True)
-    order = np.lexsort((pairs[:, 1], pairs[:, 0], -counts))[:at_most]
+    images_of = np.bincount(labels)
+    order = np.lexsort((pairs[:, 1], pairs[:, 0], -counts))
     return [
-        ConfusedPair(
-            int(pairs[each, 0]),
-            int(pairs[each, 1]),
-            int(counts[each]),
-            int(np.count_nonzero(labels == pairs[each, 0])),
-        )
-        for each in order
+        ConfusedPair(int(label), int(best), int(count), int(images_of[label]))
+        for (label, best), count in zip(pairs[order], counts[order], strict=True)
     ]
 
 

@@ -1,16 +1,18 @@
 """Stored runs whose scores are drawn, not computed by networks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from builders import CLASS_NAMES, member_key, run_key
 
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.in_full import ImageScores
 from ensemble_eval.results.parts import Part
 from ensemble_eval.results.reading import Results, read_results
 from ensemble_eval.results.rows import prediction_rows
 from ensemble_eval.results.store import Store
+from ensemble_eval.scoring.metrics import counted_of
 
 SCHEMES = (1, 10)
 
@@ -42,14 +44,36 @@ def stored_run(
     keeps_scores: bool = True,
     of_images: int | None = None,
     part_images: int = 7,
+    scope: Scope = Scope(),  # noqa: B008 (it is frozen)
+    labels: Mapping[str, Sequence[int]] | None = None,
 ) -> Results:
-    """The results of a run with these scores, its images in parts and in no order."""
+    """The results of a run with these scores, its images in parts and in no order.
+
+    `labels` are several by image, for a scope that has them.
+    """
     members = [member_key(name) for name in "abcdefghijklm"[: len(scores[0].mean_softmax[1])]]
-    key = run_key(images=of_images or len(scores), crops=SCHEMES[-1], scores=keeps_scores, members=tuple(members))
+    key = run_key(
+        images=of_images or len(scores),
+        crops=SCHEMES[-1],
+        scores=keeps_scores,
+        members=tuple(members),
+        scope=scope,
+    )
+    known = labels or {}
     shuffled = [scores[each] for each in np.random.default_rng(9).permutation(len(scores))]
     for start in range(0, len(shuffled), part_images):
         some = shuffled[start : start + part_images]
-        rows = [row for each in some for row in prediction_rows(each, key.member_names, with_scores=keeps_scores)]
+        rows = [
+            row
+            for each in some
+            for row in prediction_rows(
+                each,
+                key.member_names,
+                with_scores=keeps_scores,
+                labels=known.get(each.id),
+                counted=counted_of(scope),
+            )
+        ]
         Store(out, key).write(Part(rows, [each.id for each in some]))
     return read_results(out)
 

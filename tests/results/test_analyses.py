@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import torch
 from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from ensemble_eval.datasets.scope import Scope
+from ensemble_eval.engine.in_full import ImageScores
 from ensemble_eval.errors import EnsembleEvalError, InputError, MissingExtraError, UnavailableError
 from ensemble_eval.results import blocks
 from ensemble_eval.results.analyses import Analyses, analyse, compare_rows
+from ensemble_eval.results.compare import compare
 from ensemble_eval.results.computed_ranks import computed_ranks
 from ensemble_eval.results.decisions import Configuration, read_decisions
 from ensemble_eval.results.reading import Results
@@ -239,3 +243,50 @@ def test_analyses_load_no_torch(results: Results) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SEVERAL = Scope(several_labels=True)
+
+
+def _several_labels(scores: Sequence[ImageScores]) -> dict[str, list[int]]:
+    """One to three labels for each image, in no order."""
+    rng = np.random.default_rng(3)
+    return {each.id: rng.permutation(7)[: 1 + place % 3].tolist() for place, each in enumerate(scores)}
+
+
+def test_with_several_labels_classes_and_confusions_go_by_every_label(tmp_path: Path) -> None:
+    """Against pandas: a row for every label of every image."""
+    scores = simulated_scores(60, 3)
+    run = stored_run(tmp_path, scores, scope=SEVERAL, labels=_several_labels(scores))
+    frame = run.predictions(["image", "member", "crops", "labels", "rank", "top5"])
+    frame["best"] = frame["top5"].str[0]
+    frame["wrong"] = [best not in labels for best, labels in zip(frame["best"], frame["labels"], strict=True)]
+    assert (frame["wrong"] == (frame["rank"] >= 1)).all()
+    classes = analyse(run).classes
+    first, last = (
+        frame.query(f"member == {each.name!r} and crops == {each.crops}").explode("labels").reset_index(drop=True)
+        for each in (classes.first, classes.last)
+    )
+    pairs = pd.DataFrame({"class": first["labels"], "first": first["wrong"], "last": last["wrong"]})
+    pairs["fixed"], pairs["broken"] = pairs["first"] & ~pairs["last"], pairs["last"] & ~pairs["first"]
+    sums = pairs.groupby("class").agg("sum")
+    assert [
+        (each.class_index, each.first_wrong, each.last_wrong, each.fixed, each.broken)
+        for each in classes.errors[1]
+    ] == list(sums.itertuples(name=None))
+    assert sum(each.images for each in classes.errors[1]) == len(pairs) == 120
+    confused = last[last["wrong"]].groupby(["labels", "best"]).size()
+    assert classes.confused is not None
+    assert {(each.label, each.answered): each.images for each in classes.confused} == confused.to_dict()
+    assert all(each.label != each.answered for each in classes.confused)
+
+
+def test_runs_whose_further_labels_differ_are_not_compared(tmp_path: Path) -> None:
+    scores = simulated_scores(6, 2)
+    labels = _several_labels(scores)
+    one = stored_run(tmp_path / "one", scores, scope=SEVERAL, labels=labels)
+    reordered = {image: list(reversed(each)) for image, each in labels.items()}
+    assert compare(one, stored_run(tmp_path / "same", scores, scope=SEVERAL, labels=reordered))
+    changed = {**labels, "001.png": [labels["001.png"][0]]}
+    with pytest.raises(InputError, match=r"have other labels for 001\.png; compare"):
+        compare(one, stored_run(tmp_path / "other", scores, scope=SEVERAL, labels=changed))

@@ -16,6 +16,7 @@ from simulated_runs import decided_run, simulated_scores, stored_run
 
 from ensemble_eval.datasets.items import Dataset, FileItem
 from ensemble_eval.datasets.listing import write_listing
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError
 from ensemble_eval.paper.published import TABLE_2
 from ensemble_eval.reports.text import table3_csv
@@ -293,7 +294,7 @@ def test_csv_opens_in_pandas_in_one_line(report: Report) -> None:
 def test_images_outside_the_data_set_are_not_read(results: Results, data: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes((data / results.images[0]).read_bytes())
-    hard = HardImage("../secret.png", 0, 6, ((1, 0.5),))
+    hard = HardImage("../secret.png", (0,), 6, ((1, 0.5),))
     (tmp_path / "root").mkdir()
     with pytest.raises(InputError, match="lies outside the data set"):
         gallery(results, [hard], tmp_path / "root", None)
@@ -306,7 +307,7 @@ def test_a_picture_that_was_changed_since_is_not_shown(results: Results, data: P
     folder.mkdir()
     write_listing(folder, dataset)
     known = replace(results, folder=tmp_path, key=replace(results.key, dataset=dataset.sha256))
-    hard = HardImage(image, 0, 6, ((1, 0.5),))
+    hard = HardImage(image, (0,), 6, ((1, 0.5),))
     shown, left_out = gallery(known, [hard], data, None)
     assert [each.image for each in shown] == [image]
     assert left_out == []
@@ -315,3 +316,23 @@ def test_a_picture_that_was_changed_since_is_not_shown(results: Results, data: P
     (changed / image).write_bytes((data / results.images[1]).read_bytes())
     with pytest.raises(InputError, match="is not as it was evaluated"):
         gallery(known, [hard], changed, None)
+
+
+def test_with_several_labels_every_one_is_named(tmp_path: Path) -> None:
+    scores = simulated_scores(40, 2)
+    labels = {each.id: [each.label, (each.label + 3) % 7] for each in scores}
+    run = stored_run(tmp_path / "run", scores, scope=Scope(several_labels=True), labels=labels)
+    write_pictures(tmp_path / "data", run)
+    page = run.report(data=tmp_path / "data").page.read_text()
+    assert "An image with several labels stands under each of them." in page
+    hardest = hardest_images(run, analyse(run).configurations[-1])
+    assert hardest[0].labels == tuple(labels[hardest[0].image])
+    first, second = (f"class {label}" for label in hardest[0].labels)
+    assert f"Labels: <strong>{first}, {second}</strong>, the best of them in place {hardest[0].rank + 1}<" in page
+
+
+def test_every_confused_pair_is_in_the_file_and_the_first_20_in_the_page(report: Report, found: Analyses) -> None:
+    pairs = found.classes.confused
+    assert pairs is not None
+    assert len(pd.read_csv(report.folder / "confused.csv")) == len(pairs) > 20
+    assert f"The first 20 of {len(pairs)} rows; confused.csv has all." in report.page.read_text("utf-8")

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ensemble_eval.scoring.classes import errors_by_class, most_confused, moved_images
+from ensemble_eval.scoring.classes import confused_pairs, errors_by_class, moved_images
 
 
 def test_errors_by_class_are_those_of_a_group_by() -> None:
@@ -26,15 +26,16 @@ def test_errors_by_class_are_those_of_a_group_by() -> None:
     assert errors_by_class(labels[:0], first[:0], last[:0]) == []
 
 
-def test_the_most_confused_pairs_are_the_largest_cells_of_the_cross_table() -> None:
+def test_confused_pairs_are_the_cells_of_the_cross_table_largest_first() -> None:
     rng = np.random.default_rng(1)
-    labels, answered = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+    labels, answered = rng.integers(0, 6, 300), rng.integers(0, 6, 300)
     table = pd.crosstab(labels, answered).to_numpy()
-    cells = [(-int(table[pair]), *pair) for pair in np.ndindex(5, 5) if pair[0] != pair[1]]
-    found = most_confused(labels, answered, at_most=8)
-    assert [(-each.images, each.label, each.answered) for each in found] == sorted(cells)[:8]
+    cells = [(-int(table[pair]), *pair) for pair in np.ndindex(6, 6) if pair[0] != pair[1]]
+    found = confused_pairs(labels, answered, labels != answered)
+    assert len(cells) == 30
+    assert [(-each.images, each.label, each.answered) for each in found] == sorted(cells)
     assert all(each.images_of_label == np.sum(labels == each.label) for each in found)
-    assert most_confused(labels, labels) == []
+    assert confused_pairs(labels, labels, labels != labels) == []
 
 
 def test_moved_images_are_named() -> None:

@@ -19,7 +19,7 @@ def class_names(
     Args:
         classes: "imagenet-1k", their names in index order, or a text file of them; None for the names of the
             class folders that the images lie in, where each folder has one label and each label one folder.
-        images: ids.
+        images: ids; an image with several labels stands here once for each of them.
         labels: [images].
         count: of the run's classes.
 

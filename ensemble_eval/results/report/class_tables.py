@@ -75,6 +75,7 @@ def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
         (
             "Classes whose error falls most stand first. A class has few images, so a single class that moves is "
             "exploration and no finding.",
+            *_label_note(found),
         ),
     )
 
@@ -93,7 +94,7 @@ def _moved_table(found: Analyses, k: int) -> Table:
 def _confused_table(found: Analyses, names: ClassNames) -> Table:
     return Table(
         "confused",
-        f"Most confused classes of {found.classes.last}",
+        f"Confused classes of {found.classes.last}, the most images first",
         (
             Column("label", "label"),
             Column("answered", "best class"),
@@ -104,7 +105,13 @@ def _confused_table(found: Analyses, names: ClassNames) -> Table:
             (class_name(names, each.label), class_name(names, each.answered), each.images, each.images_of_label)
             for each in found.classes.confused or ()
         ),
+        tuple(_label_note(found)),
     )
+
+
+def _label_note(found: Analyses) -> Iterator[str]:
+    if found.decisions.several_labels is not None:
+        yield "An image with several labels stands under each of them."
 
 
 def _calibration_table(found: Analyses) -> Table:

@@ -21,8 +21,8 @@ from ensemble_eval.results.report.row_tables import comparison_tables, table2_ta
 
 # Of long tables the page has the beginning; their files have all.
 _ROWS_IN_PAGE = 30
-# As many as the plot beside them shows.
-_ROWS_OF = {"diversity": 66, "reliability": 45}
+# As many as the plot beside them shows, or as a reader looks at.
+_ROWS_OF = {"diversity": 66, "reliability": 45, "confused": 20}
 # Of the surface.
 _CROPS_IN_PAGE = frozenset({1, 2, 5, 10, 24, 48, 72, 96, 120, 144})
 

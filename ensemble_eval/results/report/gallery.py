@@ -37,13 +37,13 @@ class HardImage:
 
     Attributes:
         image: its id.
-        label: class index.
-        rank: of the label among the classes, from 0.
+        labels: class indices.
+        rank: of the best-ranked label among the classes, from 0.
         answers: the five best classes with their mean softmax, best first.
     """
 
     image: str
-    label: int
+    labels: tuple[int, ...]
     rank: int
     answers: tuple[tuple[int, float], ...]
 
@@ -64,6 +64,7 @@ def hardest_images(results: Results, configuration: Configuration) -> list[HardI
             "evaluate without `until_decided=True`"
         )
     columns = ["image", "member", "crops", "label", "rank", "top5", "top5_probability"]
+    columns += ["labels"] if results.key.scope.several_labels else []
     found = [
         each
         for table in results.tables(columns)
@@ -124,17 +125,17 @@ def _wrong_of(rows: pa.Table) -> Iterator[HardImage]:
     ranks = rows["rank"].to_numpy()
     for row in rows.take(pa.array(np.flatnonzero(ranks >= 5))).to_pylist():
         answers = tuple(zip(row["top5"], row["top5_probability"], strict=True))
-        yield HardImage(row["image"], row["label"], row["rank"], answers)
+        yield HardImage(row["image"], tuple(row.get("labels", [row["label"]])), row["rank"], answers)
 
 
 def _gallery_image(results: Results, hard: HardImage, images: EvaluatedImages, names: ClassNames) -> GalleryImage:
     picture, crops, shown = _pictures(results, images.read(hard.image))
     return GalleryImage(
         hard.image,
-        class_name(names, hard.label),
+        tuple(class_name(names, label) for label in hard.labels),
         hard.rank,
         tuple(
-            Answer(class_name(names, index), probability, index == hard.label)
+            Answer(class_name(names, index), probability, index in hard.labels)
             for index, probability in hard.answers
         ),
         _jpeg(picture),

@@ -67,7 +67,8 @@ def write_report(
     out = results.folder / REPORT_FOLDER if out is None else out
     _refuse_folder(results, out)
     found = _analysed(results, margin=margin, partial=partial, seed=seed)
-    names = class_names(classes, results.images, found.decisions.labels, results.key.classes)
+    images, labels = found.decisions.each_label
+    names = class_names(classes, [results.images[each] for each in images], labels, results.key.classes)
     pictures, left_out = _pictures(results, found, names, data, with_gallery=with_gallery)
     study, why_none = _crop_study(results)
     everything = contents(results, found, study, names, pictures, [*why_none, *left_out], with_paper=with_paper)
