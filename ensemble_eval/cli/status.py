@@ -34,8 +34,8 @@ def status(out: Path) -> None:
     say(f"pace        {now.images_per_second:.2f} images/s")
     silent = time.time() - now.newest
     if not now.missing:
-        finished = (out / "table3.csv").exists()
-        say("time left   none" if finished else "time left   none; run the command once more for the table")
+        finished = (out / now.last_file).exists()
+        say("time left   none" if finished else f"time left   none; run the command once more for {now.last_file}")
     elif silent > _SILENT_SECONDS:
         say(f"time left   {duration(now.seconds_left)} once it runs; nothing came for {duration(silent)}")
     else:

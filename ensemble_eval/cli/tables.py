@@ -26,8 +26,10 @@ def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
         return
     header, *lines = table3_text(outcome.rows)
     images = outcome.rows[0].images
+    comparable = " (not comparable)" if outcome.counted else ""
     print_sentence(
-        console, f"Errors on {images} images, and the paper's top-5; one model is {outcome.one_model_member}"
+        console,
+        f"Errors on {images} images, and the paper's top-5{comparable}; one model is {outcome.one_model_member}",
     )
     for sentence in outcome.counted:
         print_sentence(console, f"counted: {sentence}")

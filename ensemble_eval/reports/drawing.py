@@ -4,10 +4,11 @@ import contextlib
 import io
 import os
 import tempfile
+import textwrap
 import threading
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ensemble_eval.errors import needing_extra
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 WIDTH_INCHES = 4.8
 _PNG_DPI = 200
+# What fits below a plot in small print.
+_NOTE_CHARACTERS = 85
 _LIGHT = {role: colour.light for role, colour in PALETTE.items()}
 _SETTINGS: dict[str, Any] = {
     "axes.edgecolor": _LIGHT["quiet"],
@@ -52,6 +55,8 @@ class Plot:
         svg: the text of an SVG file, in the light colours.
         png: the bytes of a PNG file.
         table: the name of the table with the same numbers.
+        figure: what was drawn.
+        notes: sentences that stand below it.
     """
 
     name: str
@@ -60,6 +65,8 @@ class Plot:
     svg: str
     png: bytes
     table: str
+    figure: "Figure" = field(repr=False, compare=False)
+    notes: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -79,10 +86,26 @@ def finished(figure: "Figure", name: str, title: str, alternative: str, table: s
         figure: drawn.
         name, title, alternative, table: see `Plot`.
     """
+    return Plot(name, title, alternative, *_files(figure), table, figure)
+
+
+def with_notes(plot: Plot, notes: Sequence[str]) -> Plot:
+    """The same plot with sentences below it, in its files too."""
+    if not notes:
+        return plot
+    lines = [line for note in notes for line in textwrap.wrap(note, _NOTE_CHARACTERS)]
+    with _style():
+        plot.figure.supxlabel("\n".join(lines), x=0, ha="left", fontsize=7)
+        svg, png = _files(plot.figure)
+    alternative = " ".join((plot.alternative, *notes))
+    return replace(plot, alternative=alternative, svg=svg, png=png, notes=tuple(notes))
+
+
+def _files(figure: "Figure") -> tuple[str, bytes]:
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     figure.savefig(png, format="png", dpi=_PNG_DPI, facecolor=_LIGHT["ground"], metadata={"Software": None})
-    return Plot(name, title, alternative, svg.getvalue(), png.getvalue(), table)
+    return svg.getvalue(), png.getvalue()
 
 
 @contextlib.contextmanager

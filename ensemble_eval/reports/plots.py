@@ -37,12 +37,12 @@ class ErrorPoint:
     paper_percent: float | None = None
 
 
-def rows_plot(points: Sequence[ErrorPoint], *, with_paper: bool = True) -> Plot:
+def rows_plot(points: Sequence[ErrorPoint], the_paper: str | None = "the paper") -> Plot:
     """The rows of Table 3 with their intervals, and the paper's errors beside them.
 
     Args:
         points: at least one.
-        with_paper: draw the paper's errors.
+        the_paper: what the legend calls the paper's errors; None to leave them out.
     """
     with axes(0.9 + _ROW_INCHES * len(points)) as (figure, plot):
         places = np.arange(len(points))
@@ -51,8 +51,8 @@ def rows_plot(points: Sequence[ErrorPoint], *, with_paper: bool = True) -> Plot:
         known = [
             (each.paper_percent, place) for place, each in enumerate(points) if each.paper_percent is not None
         ]
-        if known and with_paper:
-            plot.plot(*zip(*known, strict=True), "D", color=_COLOURS[1], fillstyle="none", label="the paper")
+        if known and the_paper:
+            plot.plot(*zip(*known, strict=True), "D", color=_COLOURS[1], fillstyle="none", label=the_paper)
             figure.legend(loc="outside upper right", ncols=2)
         plot.set_yticks(places, [each.label for each in points])
         plot.set_ylim(len(points) - 0.5, -0.5)

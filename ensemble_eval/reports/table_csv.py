@@ -5,7 +5,7 @@ from ensemble_eval.reports.tables import Table, stored
 
 
 def table_csv(table: Table) -> str:
-    """A header and one line per row; of a partial table a last column `partial` says True in every line.
+    """A header and one line per row; the table's marks are last columns with the same in every line.
 
     Example:
         >>> from ensemble_eval.reports.tables import Column
@@ -14,11 +14,11 @@ def table_csv(table: Table) -> str:
         'size,error\\n1,10.0700\\n7,\\n'
     """
     keys = [key for column in table.columns for key in column.keys]
-    partial = ["True"] if table.is_partial else []
+    values = [mark.value for mark in table.marks]
     return csv_text(
-        [*keys, *("partial" for _ in partial)],
+        [*keys, *(mark.column for mark in table.marks)],
         (
-            [*(text for cell in zip(row, table.columns, strict=True) for text in stored(*cell)), *partial]
+            [*(text for cell in zip(row, table.columns, strict=True) for text in stored(*cell)), *values]
             for row in table.rows
         ),
     )

@@ -40,6 +40,23 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What every format of a table says, and every plot, because the numbers are not the usual ones.
+
+    Attributes:
+        column: its name in CSV.
+        value: what that column has in every line.
+        note: a sentence.
+        before_title: what stands before the title.
+    """
+
+    column: str
+    value: str
+    note: str
+    before_title: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
     """A table, ready for any format.
 
@@ -49,7 +66,7 @@ class Table:
         columns: of it.
         rows: cells, as many as columns; None where a cell is not known.
         notes: sentences that stand below it.
-        is_partial: whether images of the data set are missing.
+        marks: what `marked` has marked it with.
     """
 
     name: str
@@ -57,7 +74,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Value, ...], ...]
     notes: tuple[str, ...] = ()
-    is_partial: bool = False
+    marks: tuple[Mark, ...] = ()
 
     def cells(self) -> list[list[str]]:
         """What people read, row by row."""
@@ -89,21 +106,36 @@ class Table:
         return replace(self, rows=self.rows[:rows], notes=(*self.notes, note))
 
 
-def marked(tables: Sequence[Table], missing: int, images: int) -> list[Table]:
-    """The same tables, marked as partial where images are missing.
+def marks(missing: int, images: int, counted: Sequence[str] = ()) -> tuple[Mark, ...]:
+    """How the tables of a run are marked: none where it is finished and counts as usual.
 
     Args:
-        tables: any.
         missing: images that are neither evaluated nor unreadable.
         images: of the whole data set.
+        counted: what the errors are counted over, in one phrase each; none for the usual.
     """
-    if not missing:
-        return list(tables)
-    note = f"{missing} of {images} images are missing, so every number here may change."
-    return [
-        replace(each, title=f"Partial: {each.title}", notes=(note, *each.notes), is_partial=True)
-        for each in tables
-    ]
+    found = []
+    if missing:
+        note = f"{missing} of {images} images are missing, so every number here may change."
+        found.append(Mark("partial", "True", note, "Partial: "))
+    if counted:
+        found.append(Mark("counted", "; ".join(counted), counted_sentence(counted)))
+    return tuple(found)
+
+
+def counted_sentence(counted: Sequence[str]) -> str:
+    """What the errors of a run are counted over, as every table, plot and page says it."""
+    return f"Counted: {'; '.join(counted)}."
+
+
+def marked(table: Table, marks: Sequence[Mark]) -> Table:
+    """The same table with these marks."""
+    return replace(
+        table,
+        title="".join([*(mark.before_title for mark in marks), table.title]),
+        notes=(*(mark.note for mark in marks), *table.notes),
+        marks=tuple(marks),
+    )
 
 
 def shown(value: Value, column: Column) -> str:

@@ -5,14 +5,16 @@ from dataclasses import asdict, fields
 
 from ensemble_eval.files import csv_text
 from ensemble_eval.paper.published import published_top5_error_percent
+from ensemble_eval.reports.tables import Mark
 from ensemble_eval.scoring.table3 import Gain, Row
 
 
-def table3_csv(rows: Iterable[Row]) -> str:
-    """`table3.csv`: a header and one line per configuration, percentages with four decimals."""
+def table3_csv(rows: Iterable[Row], marks: Sequence[Mark] = ()) -> str:
+    """`table3.csv`: a header and one line per configuration, percentages with four decimals; marks come last."""
+    values = [mark.value for mark in marks]
     return csv_text(
-        [field.name for field in fields(Row)],
-        ([_cell(value) for value in asdict(row).values()] for row in rows),
+        [*(field.name for field in fields(Row)), *(mark.column for mark in marks)],
+        ([*(_cell(value) for value in asdict(row).values()), *values] for row in rows),
     )
 
 

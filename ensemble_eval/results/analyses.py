@@ -4,6 +4,8 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from ensemble_eval.errors import UnavailableError
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Configuration, Decisions, read_decisions
 from ensemble_eval.results.ensemble_errors import (
@@ -77,6 +79,7 @@ class Analyses:
     Attributes:
         decisions: wrong or right, for every image and row.
         missing: images of the data set that are neither evaluated nor unreadable; above 0, all is partial.
+        counted: what the errors are counted over, in one phrase each where that is not the usual.
         margin_points: within which two errors count as equal.
         configurations: the rows of Table 3.
         comparisons: by k, rows against each other.
@@ -91,6 +94,7 @@ class Analyses:
 
     decisions: Decisions
     missing: int
+    counted: tuple[str, ...]
     margin_points: float
     configurations: tuple[Configuration, ...]
     comparisons: Mapping[int, RowComparisons]
@@ -148,6 +152,7 @@ def analyse(
     return Analyses(
         decisions,
         results.missing,
+        results.key.counted(None if results.missing else len(np.unique(decisions.labels))),
         margin_points,
         decisions.configurations,
         {k: compare_rows(decisions, k, margin_points=margin_points, seed=seed) for k in known},

@@ -192,7 +192,7 @@ def write_tables(
         raise InputError(f"none of the images could be read; {out / run_record.UNREADABLE_FILE} says why")
     saved = progress.all_passes - progress.passes
     predictions = store.outcomes()
-    counted = (*store.key.scope.sentences(), *_some_of_the_classes(store.key, predictions["label"].nunique()))
+    counted = store.key.counted(predictions["label"].nunique())
     record = {**record, "counted": counted}
     _require_each_once(predictions, progress)
     if not store.key.scope.labelled:
@@ -212,14 +212,6 @@ def write_tables(
     table = out / run_record.TABLE_FILE
     write_atomically(table, report_text.table3_csv(rows).encode())
     return Outcome(rows, improvement, best, unreadable, progress.passes, saved, table, counted)
-
-
-def _some_of_the_classes(key: RunKey, there: int) -> Iterator[str]:
-    """That labels are ranked among all classes, where a whole data set has images of some only."""
-    scope = key.scope
-    unusual = scope.part or scope.several_labels or scope.counted_classes is not None
-    if scope.labelled and not unusual and there < key.classes:
-        yield f"labels are of {there} classes, and are ranked among all {key.classes}"
 
 
 def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:

@@ -73,6 +73,20 @@ class RunKey:
         """The names of the members, in the ensemble's order."""
         return tuple(member.name for member in self.members)
 
+    def counted(self, label_classes: int | None = None) -> tuple[str, ...]:
+        """What the errors are counted over, in one phrase each where that is not the usual.
+
+        Args:
+            label_classes: how many classes the labels of all images are of; None while that is not known.
+        """
+        scope = self.scope
+        unusual = scope.part or scope.several_labels or scope.counted_classes is not None or not scope.labelled
+        if unusual or label_classes is None or label_classes >= self.classes:
+            return tuple(scope.sentences())
+        # The images are all there are, and yet the errors are not those of all classes.
+        among_all = f"labels are of {label_classes} classes, and are ranked among all {self.classes}"
+        return (*scope.sentences(), among_all)
+
     def to_json(self) -> dict[str, Any]:
         """The key as parts and `run.json` hold it: flat, with an entry `member NAME` for each member."""
         flat = {**vars(self), "until_decided": list(self.until_decided), "members": list(self.member_names)}

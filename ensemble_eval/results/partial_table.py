@@ -9,7 +9,7 @@ from ensemble_eval.errors import EnsembleEvalError
 from ensemble_eval.files import write_atomically
 from ensemble_eval.reports.markdown import table_markdown
 from ensemble_eval.reports.table_csv import table_csv
-from ensemble_eval.reports.tables import Column, Table, marked
+from ensemble_eval.reports.tables import Column, Table, marked, marks
 from ensemble_eval.results.parts import outcome_columns, read_parts
 from ensemble_eval.results.store import combine, read_rows
 from ensemble_eval.scoring.table3 import Row, one_model_member, table3
@@ -39,6 +39,7 @@ class PartialTable:
         images: with predictions.
         missing: images that are neither evaluated nor unreadable.
         of_images: of the data set.
+        counted: what the errors are counted over, in one phrase each where that is not the usual.
     """
 
     rows: list[Row]
@@ -46,9 +47,10 @@ class PartialTable:
     images: int
     missing: int
     of_images: int
+    counted: tuple[str, ...] = ()
 
     def table(self) -> Table:
-        """The rows as a table for any format, marked as partial while images are missing."""
+        """The rows as a table for any format, marked with what is missing and what is counted."""
         rows = tuple(
             (
                 row.models,
@@ -66,7 +68,7 @@ class PartialTable:
             "images.",
         )
         table = Table("partial", f"Table 3: errors on {self.images} images", _COLUMNS, rows, notes)
-        return marked([table], self.missing, self.of_images)[0]
+        return marked(table, marks(self.missing, self.of_images, self.counted))
 
 
 def read_partial_table(out: Path) -> PartialTable | None:
@@ -85,7 +87,8 @@ def read_partial_table(out: Path) -> PartialTable | None:
     if found.key is None or not found.key.scope.labelled or not progress.done:
         return None
     try:
-        rows = pa.concat_tables(read_rows(out, found.by_name, outcome_columns(found.key))).to_pandas()
+        columns = [*outcome_columns(found.key), "label"]
+        rows = pa.concat_tables(read_rows(out, found.by_name, columns)).to_pandas()
     except (pa.ArrowException, OSError) as error:
         # The end of a part may be whole and its rows not. The next start of the run finds out which it is.
         raise EnsembleEvalError(f"a part in {out} is damaged; the next start does its images again") from error
@@ -94,12 +97,14 @@ def read_partial_table(out: Path) -> PartialTable | None:
     # Of an image that stands in several parts any will do: all runs of it give the same.
     rows = rows.drop_duplicates(["image", "member", "crops"])
     members = found.key.member_names
+    missing = found.key.images - len(progress.accounted)
     return PartialTable(
         rows=table3(rows, members),
         one_model_member=one_model_member(rows, members),
         images=len(progress.done),
-        missing=found.key.images - len(progress.accounted),
+        missing=missing,
         of_images=found.key.images,
+        counted=found.key.counted(None if missing else rows["label"].nunique()),
     )
 
 

@@ -152,6 +152,8 @@ class Results:
         Raises:
             InputError: it says how many images are missing, and names the first of them.
         """
+        if not self.key.scope.labelled:
+            raise InputError(f"the images in {self.folder} have no labels, so there is no table of errors")
         if self.missing and not partial:
             named = first_names(self.missing_images or ())
             damaged = f"{len(self.damaged)} parts are damaged" if self.damaged else ""
@@ -162,8 +164,6 @@ class Results:
             )
         if not self.images:
             raise InputError(f"no image in {self.folder} has predictions, so there is no table")
-        if not self.key.scope.labelled:
-            raise InputError(f"the images in {self.folder} have no labels, so there is no table of errors")
 
     def predictions(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The stored predictions, sorted by image: one row per image, member and scheme.

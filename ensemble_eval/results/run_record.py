@@ -79,8 +79,13 @@ def facts(key: RunKey, start: Record) -> Record:
         "dataset_sha256": key.dataset,
         "ignored_files": start["ignored_files"],
         "layout": start["layout"],
-        "counted": list(key.scope.sentences()),
+        "counted": list(key.counted()),
     }
+
+
+def last_file(key: RunKey) -> str:
+    """What a run writes last: its table, or of images without labels its submission."""
+    return TABLE_FILE if key.scope.labelled else SUBMISSION_FILE
 
 
 def read(out: Path) -> Record | None:

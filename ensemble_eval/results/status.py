@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble_eval.results.parts import Part, read_parts, require_key, require_read
+from ensemble_eval.results.run_record import TABLE_FILE, last_file
 from ensemble_eval.results.store import combine
 
 # The pace is that of the newest parts, so that a night in the queue does not count.
@@ -23,6 +24,7 @@ class Status:
         images_per_second: in the ten minutes before the newest part.
         newest: when the newest part was written, in seconds since 1970.
         damaged: names of parts that do not say what they hold; a run does their images again.
+        last_file: what the run writes at its end: its table, or of images without labels its submission.
     """
 
     images: int
@@ -32,6 +34,7 @@ class Status:
     images_per_second: float
     newest: float
     damaged: tuple[str, ...] = ()
+    last_file: str = TABLE_FILE
 
     @property
     def missing(self) -> int:
@@ -62,6 +65,7 @@ def read_status(out: Path) -> Status:
         images_per_second=_images_per_second(parts),
         newest=max(part.written for part in parts),
         damaged=tuple(path.name for path in found.damaged),
+        last_file=last_file(key),
     )
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_every_cell_is_whole_on_one_line_at_any_width(width: int) -> None:
     assert all(column in everything for column in columns)
     assert all(everything[index] in columns for index in ALWAYS)
     assert (columns == everything) == (width >= 66)  # by hand: 57 characters in cells and 9 lines
+
+
+def test_what_is_counted_stands_above_the_table_and_marks_the_papers_column() -> None:
+    screen = io.StringIO()
+    counted = ("the first 8 of 12 images", "labels are ranked among 5 classes only")
+    print_table3(replace(OUTCOME, counted=counted), Console(width=120, file=screen))
+    assert screen.getvalue().splitlines()[:3] == [
+        "Errors on 6 images, and the paper's top-5 (not comparable); one model is größte",
+        *(f"counted: {phrase}" for phrase in counted),
+    ]
 
 
 def test_what_has_no_room_is_named_and_nothing_else_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

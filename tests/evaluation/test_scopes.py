@@ -191,6 +191,8 @@ def test_images_without_labels_give_a_submission_and_no_table(
     assert predictions["rank"].isna().all()
     with pytest.raises(InputError, match="have no labels, so there is no table of errors"):
         read_results(out).table3()
+    with pytest.raises(InputError, match=r"so there is no table of errors$"):
+        read_results(out).report()
     with pytest.raises(InputError, match="`until_decided` needs labels, and the images have none"):
         _run(ensemble, given, tmp_path / "other", True, labels="none")
     assert _run(ensemble, given, out, labels="none").passes == outcome.passes

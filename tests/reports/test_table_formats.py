@@ -11,7 +11,7 @@ from latex_compiler import compile_latex
 from ensemble_eval.reports.latex import latex_text, table_latex
 from ensemble_eval.reports.markdown import markdown_text, table_markdown
 from ensemble_eval.reports.table_csv import table_csv
-from ensemble_eval.reports.tables import Column, Table, marked, shown, stored
+from ensemble_eval.reports.tables import Column, Table, marked, marks, shown, stored
 
 COLUMNS = (
     Column("member", "member"),
@@ -97,13 +97,22 @@ def test_a_long_table_says_where_the_rest_is() -> None:
 
 
 def test_partial_tables_say_so_in_every_format() -> None:
-    assert marked([TABLE], 0, 9) == [TABLE]
-    [partial] = marked([TABLE], 2, 9)
+    assert marked(TABLE, marks(0, 9)) == TABLE
+    partial = marked(TABLE, marks(2, 9))
     assert partial.title == "Partial: Errors by member"
     assert partial.notes[0] == "2 of 9 images are missing, so every number here may change."
     assert pd.read_csv(io.StringIO(table_csv(partial)))["partial"].tolist() == [True] * 3
     assert table_markdown(partial).startswith("**Partial: ")
     assert r"\caption{Partial: " in table_latex(partial)
+
+
+def test_what_is_counted_is_said_in_every_format() -> None:
+    counted = marked(TABLE, marks(0, 9, ["the first 9 of 12 images", "labels are ranked among 5 classes only"]))
+    phrases = "the first 9 of 12 images; labels are ranked among 5 classes only"
+    assert pd.read_csv(io.StringIO(table_csv(counted)))["counted"].tolist() == [phrases] * 3
+    assert f"\nCounted: {phrases}.\n" in table_markdown(counted)
+    assert f"Counted: {phrases}." in table_latex(counted)
+    assert counted.title == TABLE.title
 
 
 def nasty_table() -> Table:

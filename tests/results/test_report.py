@@ -336,3 +336,41 @@ def test_every_confused_pair_is_in_the_file_and_the_first_20_in_the_page(report:
     assert pairs is not None
     assert len(pd.read_csv(report.folder / "confused.csv")) == len(pairs) > 20
     assert f"The first 20 of {len(pairs)} rows; confused.csv has all." in report.page.read_text("utf-8")
+
+
+@pytest.mark.processes
+def test_a_report_says_everywhere_what_is_counted_where_that_is_not_the_usual(tmp_path: Path) -> None:
+    scope = Scope(part="the first 40 of 90 images", counted_classes=(0, 1, 2, 4, 5, 6))
+    phrases = "the first 40 of 90 images; labels are ranked among the data set's 6 classes only"
+    report = stored_run(tmp_path / "run", simulated_scores(40, 3), scope=scope).report(tmp_path / "report")
+    assert report.claims[0] == f"Counted: {phrases}."
+    for name in report.files:
+        path = report.folder / name
+        if name.endswith(".csv"):
+            assert set(pd.read_csv(path)["counted"]) == {phrases}, name
+        elif not name.endswith(".png"):
+            words = " ".join(re.sub(r"</text>\s*<text[^>]*>|<[^>]*>", " ", path.read_text()).split())
+            assert f"Counted: {phrases}." in words.replace("&#39;", "'").replace("&apos;", "'"), name
+    page = report.page.read_text()
+    assert page.count("Counted: the first 40") >= len(TABLES - {"calibration"}) + 5
+    for name in ("table2.md", "table2.tex", "table3.md", "table3.tex"):
+        words = re.sub(r"[\s\\]+", " ", (report.folder / name).read_text())
+        assert "(not comparable)" in words, name
+        assert "they are not comparable." in words, name
+    log = compile_latex(tmp_path, [(report.folder / f"{name}.tex").read_text() for name in ("table2", "table3")])
+    assert "Overfull" not in log
+
+
+def test_a_usual_run_has_no_such_marks(report: Report) -> None:
+    for name in report.files:
+        assert b"not comparable" not in (report.folder / name).read_bytes(), name
+        assert b"Counted" not in (report.folder / name).read_bytes(), name
+
+
+def test_a_whole_data_set_of_some_classes_is_no_usual_run(tmp_path: Path) -> None:
+    few = [each for each in simulated_scores(60, 2) if each.label in (1, 4, 6)]
+    assert analyse(stored_run(tmp_path / "whole", few)).counted == (
+        "labels are of 3 classes, and are ranked among all 7",
+    )
+    unfinished = stored_run(tmp_path / "unfinished", few, of_images=len(few) + 1)
+    assert analyse(unfinished, partial=True).counted == ()

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from builders import run_key
 from conftest import Cli
+from simulated_runs import simulated_scores, stored_run
 
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError
 from ensemble_eval.results.parts import Part
 from ensemble_eval.results.status import read_status
@@ -62,15 +64,22 @@ def test_says_all_of_a_run_that_is_under_way(tmp_path: Path, cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tables", "left"), [(["table3.csv"], "none"), ([], "none; run the command once more for the table")]
+    ("labelled", "last_file"), [(True, "table3.csv"), (False, "submission.txt")], ids=["labels", "no labels"]
 )
-def test_tells_whether_a_run_without_missing_images_has_its_table(
-    tmp_path: Path, cli: Cli, tables: list[str], left: str
+def test_tells_whether_a_run_without_missing_images_has_its_last_file(
+    tmp_path: Path, cli: Cli, labelled: bool, last_file: str
 ) -> None:
-    write(tmp_path, 1000.0, part(range(100), seconds=10.0))
-    for name in tables:
-        (tmp_path / name).touch()
-    assert cli("status", tmp_path).out.splitlines()[-1] == f"time left   {left}"
+    key = replace(KEY, scope=Scope(labelled=labelled))
+    Store(tmp_path, key).write(part(range(100), seconds=10.0))
+    line = cli("status", tmp_path).out.splitlines()[-1]
+    assert line == f"time left   none; run the command once more for {last_file}"
+    (tmp_path / last_file).touch()
+    assert cli("status", tmp_path).out.splitlines()[-1] == "time left   none"
+
+
+def test_says_what_is_counted_where_that_is_not_the_usual(tmp_path: Path, cli: Cli) -> None:
+    stored_run(tmp_path, simulated_scores(20, 2), scope=Scope(part="the first 20 of 90 images"))
+    assert "Counted: the first 20 of 90 images." in cli("status", tmp_path).out.splitlines()
 
 
 def test_an_image_in_two_parts_counts_once(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What the numbers of a run allow to say, in sentences that are no stronger than their tests."""
 
-from ensemble_eval.reports.tables import Column, shown
+from ensemble_eval.reports.tables import Column, counted_sentence, shown
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.decisions import TOP_5, Configuration
 from ensemble_eval.scoring.paired import PairedDifference
@@ -14,8 +14,9 @@ def claims(found: Analyses) -> list[str]:
     """Sentences on the whole table, on more crops, and on more models, each adjusted for all pairs of rows."""
     rows = found.configurations
     between = found.comparisons[TOP_5].between
+    counted = [counted_sentence(found.counted)] if found.counted else []
     if not between:
-        return ["There is one row, so nothing is compared."]
+        return [*counted, "There is one row, so nothing is compared."]
     pairs = {(each.base, each.other): each for each in between}
     schemes = len(found.decisions.crops)
     asked = {(0, len(rows) - 1): None}
@@ -24,7 +25,7 @@ def claims(found: Analyses) -> list[str]:
     if len(rows) > schemes:
         asked |= {(schemes - 1, len(rows) - 1): None}
     sentences = [claim(pairs[pair], rows[pair[0]], rows[pair[1]]) for pair in asked]
-    return [*sentences, _what_it_rests_on(found, len(between))]
+    return [*counted, *sentences, _what_it_rests_on(found, len(between))]
 
 
 def claim(found: PairedDifference, base: Configuration, other: Configuration) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from ensemble_eval.reports.drawing import Plot
+from ensemble_eval.reports.drawing import Plot, with_notes
 from ensemble_eval.reports.html import GalleryImage, Page, Section, sections_with_content
-from ensemble_eval.reports.tables import Table, marked
+from ensemble_eval.reports.tables import Table, marked, marks
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.results.key import RunKey
@@ -74,7 +74,7 @@ def contents(
         with_paper: put what the paper prints beside it.
     """
     parts = [
-        _Part(each.anchor, each.title, each.paragraphs, each.plots, _marked(each.tables, results), each.gallery)
+        _marked(each, results, found)
         for each in _parts(results, found, study, names, gallery, with_paper=with_paper)
     ]
     sections = sections_with_content(
@@ -170,8 +170,12 @@ def _in_page(table: Table) -> Table:
     return replace(table, rows=some, notes=(*table.notes, note))
 
 
-def _marked(tables: Sequence[Table], results: Results) -> list[Table]:
-    return marked(tables, results.missing, results.key.images)
+def _marked(part: _Part, results: Results, found: Analyses) -> _Part:
+    """The part with every table and plot saying what is missing and counted, where that is not the usual."""
+    known = marks(found.missing, results.key.images, found.counted)
+    notes = [mark.note for mark in known]
+    plots = [with_notes(each, notes) for each in part.plots]
+    return replace(part, plots=plots, tables=[marked(each, known) for each in part.tables])
 
 
 def _warning(results: Results) -> str | None:
@@ -190,6 +194,7 @@ def _facts(results: Results, found: Analyses) -> list[tuple[str, str]]:
         ("Members", ", ".join(results.members)),
         ("Crops", ", ".join(map(str, results.crops))),
         ("Images", data_text(results.record, key, len(results.images)) + unreadable),
+        *(("Counted", phrase) for phrase in found.counted),
         ("Run", f"{key.precision}, {key.backend}, {key.device_type or 'device not recorded'}"),
         ("Margin", f"errors that differ by less than {found.margin_points:g} points count as equal"),
     ]

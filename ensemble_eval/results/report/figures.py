@@ -21,7 +21,7 @@ from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.results.decisions import TOP_5
 from ensemble_eval.results.report.crop_tables import crop_plots
-from ensemble_eval.results.report.row_tables import table3_rows
+from ensemble_eval.results.report.row_tables import NOT_COMPARABLE, table3_rows
 from ensemble_eval.scoring.calibration import Reliability
 
 
@@ -36,7 +36,8 @@ def row_plots(found: Analyses, study: CropStudy | None, *, with_paper: bool) -> 
     """
     points = error_points(found)
     against_cost = [cost_plot(points)] if study is None else crop_plots(study, found.configurations, points)
-    return [rows_plot(points, with_paper=with_paper), *against_cost]
+    the_paper = f"the paper, {NOT_COMPARABLE}" if found.counted else "the paper"
+    return [rows_plot(points, the_paper if with_paper else None), *against_cost]
 
 
 def error_points(found: Analyses) -> list[ErrorPoint]:

@@ -1,6 +1,7 @@
 """Table 3 with what may be claimed of its rows, and Table 2 with this run among the published entries."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from ensemble_eval.paper.published import TABLE_2, TABLE_3, published_top5_error_percent
 from ensemble_eval.reports.tables import Column, Table, Value
@@ -41,6 +42,10 @@ _PAPER_COLUMNS = (
     Column("paper_top5_error", "paper, top-5", "percent"),
     Column("paper_compared_to_base", "paper, to base", "points"),
 )
+NOT_COMPARABLE = "not comparable"
+_NOT_THE_PAPERS = (
+    "The published errors are counted over all images, by one label, among all classes; they are not comparable."
+)
 
 
 def table3_rows(decisions: Decisions) -> list[Row]:
@@ -68,9 +73,10 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
     return Table(
         "table3",
         f"Table 3: errors on {len(found.decisions.images)} images",
-        (*_TABLE3_COLUMNS, *(_PAPER_COLUMNS if with_paper else ())),
+        (*_TABLE3_COLUMNS, *(_paper_columns(found) if with_paper else ())),
         tuple(rows),
         (
+            *_paper_notes(found, with_paper=with_paper),
             f"One model is {found.decisions.one_model_member}, the member with the lowest one-crop top-1 error on "
             "these images.",
             "Errors have Wilson's interval; differences are in percentage points and have Tango's, paired by "
@@ -93,6 +99,18 @@ def comparison_tables(found: Analyses) -> list[Table]:
     return tables
 
 
+def _paper_columns(found: Analyses) -> tuple[Column, ...]:
+    """What the paper prints, marked where this run counts over something else."""
+    if not found.counted:
+        return _PAPER_COLUMNS
+    return tuple(replace(each, title=f"{each.title} ({NOT_COMPARABLE})") for each in _PAPER_COLUMNS)
+
+
+def _paper_notes(found: Analyses, *, with_paper: bool = True) -> Iterator[str]:
+    if found.counted and with_paper:
+        yield _NOT_THE_PAPERS
+
+
 def table2_table(found: Analyses, data: str) -> Table:
     """Table 2: the published entries, and this run's last row among them by its error.
 
@@ -108,7 +126,7 @@ def table2_table(found: Analyses, data: str) -> Table:
         row.top5_error,
         (row.top5_low, row.top5_high),
         "",
-        "measured here",
+        f"measured here, {NOT_COMPARABLE}" if found.counted else "measured here",
         data,
     )
     place = sum(each.top5_error_percent > row.top5_error for each in TABLE_2)
@@ -127,7 +145,7 @@ def table2_table(found: Analyses, data: str) -> Table:
     ]
     return Table(
         "table2",
-        "Table 2: the challenge's entries, and this run",
+        f"Table 2: the challenge's entries, and this run{f' ({NOT_COMPARABLE})' if found.counted else ''}",
         (
             Column("team", "team"),
             Column("year", "year"),
@@ -140,6 +158,7 @@ def table2_table(found: Analyses, data: str) -> Table:
         ),
         (*better_last[:place], here, *better_last[place:]),
         (
+            *_paper_notes(found),
             f"The entries were measured on ILSVRC's images, and this run on {data}. On images other than theirs, "
             "its place among them means nothing.",
         ),

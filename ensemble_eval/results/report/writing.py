@@ -83,18 +83,14 @@ def write_report(
 
 
 def table3_files(found: Analyses, table: Table, *, with_paper: bool) -> Iterator[tuple[str, bytes]]:
-    """Table 3 in all formats: the CSV is that of the run, and says if it is partial.
+    """Table 3 in all formats: the CSV is that of the run, with the table's marks.
 
     Args:
         found: of a run.
-        table: of `table3_table`, marked where it is partial.
+        table: of `table3_table`, marked.
         with_paper: whether the table has what the paper prints.
     """
-    text = table3_csv(table3_rows(found.decisions))
-    if found.is_partial:
-        header, *lines = text.splitlines()
-        text = "".join(f"{line}\n" for line in (f"{header},partial", *(f"{line},True" for line in lines)))
-    yield "table3.csv", text.encode()
+    yield "table3.csv", table3_csv(table3_rows(found.decisions), table.marks).encode()
     yield "table3.md", table_markdown(table).encode()
     shown = (*_LATEX_COLUMNS, *(_LATEX_PAPER_COLUMNS if with_paper else ()))
     yield "table3.tex", table_latex(table.only(*shown)).encode()
@@ -120,7 +116,8 @@ def _analysed(results: Results, *, margin: float, partial: bool, seed: int) -> A
     try:
         results.require_table(partial=partial)
     except InputError as error:
-        if not results.images:
+        # Where there is no table of what is there either, that would be no advice.
+        if not results.images or not results.key.scope.labelled:
             raise
         raise InputError(f"{error}, or report on what is there with `partial=True`") from error
     return analyse(results, partial=partial, margin_points=margin, seed=seed)
