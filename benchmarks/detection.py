@@ -30,7 +30,7 @@ from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_se
 from ensemble_eval.evaluation.opening import open_inputs, sources_of
 from ensemble_eval.launch.place import Place
 from ensemble_eval.members.ensemble import Ensemble
-from ensemble_eval.members.opening import open_ensemble
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.settings import ProposeSettings, Settings
 
 _MULTIBOX = ROOT / "checkpoints" / "detection" / "multibox.safetensors"

@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
-from ensemble_eval.members.manifest import write_manifest
-from ensemble_eval.members.saving import save_weights
+from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
 
 CLASSES = 1000

@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble_eval.members.ensemble import IMAGENET_1K, Ensemble, Member
+from ensemble_eval.members.classes import IMAGENET_1K
+from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.models.registry import PYTHON_PREFIX
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.errors import EnsembleEvalError, InputError
     from ensemble_eval.evaluation.front_door import evaluate, scores
-    from ensemble_eval.members.ensemble import Ensemble, InputFormat, Member
-    from ensemble_eval.members.opening import open_ensemble
+    from ensemble_eval.members.ensemble import Ensemble, Member
+    from ensemble_eval.members.imported import InputFormat
+    from ensemble_eval.members.manifest import open_ensemble
     from ensemble_eval.results.folder import Outcome
     from ensemble_eval.results.reading import Results, read_results
 
@@ -44,13 +45,13 @@ _DEFINED_IN = {
     "Ensemble": "members.ensemble",
     "EnsembleEvalError": "errors",
     "InputError": "errors",
-    "InputFormat": "members.ensemble",
+    "InputFormat": "members.imported",
     "Member": "members.ensemble",
     "Outcome": "results.folder",
     "Results": "results.reading",
     "evaluate": "evaluation.front_door",
     "open_dataset": "datasets.opening",
-    "open_ensemble": "members.opening",
+    "open_ensemble": "members.manifest",
     "read_results": "results.reading",
     "scores": "evaluation.front_door",
 }

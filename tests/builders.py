@@ -21,9 +21,9 @@ from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, o
 from ensemble_eval.evaluation.process import Run
 from ensemble_eval.launch.place import Place, Role
 from ensemble_eval.launch.signals import StopRequests
-from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
-from ensemble_eval.members.manifest import write_manifest
-from ensemble_eval.members.saving import save_weights
+from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
 from ensemble_eval.results.key import MemberKey, RunKey
 from ensemble_eval.results.parts import Execution

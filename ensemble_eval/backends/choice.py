@@ -11,7 +11,8 @@ from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, MissingExtraError
-from ensemble_eval.members.ensemble import InputFormat, Member, weights_of
+from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.importers.graphs import is_onnx_file
 from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.models.folding import fold_batch_norm

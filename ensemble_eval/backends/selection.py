@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ensemble_eval.engine.predict import Predict
-from ensemble_eval.members.class_orders import OutputSelection
+from ensemble_eval.members.classes import OutputSelection
 
 
 class SelectedOutputs:

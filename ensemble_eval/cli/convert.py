@@ -21,9 +21,9 @@ def convert(file: Path, out: Path, classes: str | None, raw: bool) -> None:
     """
     from ensemble_eval.cli.output import say
     from ensemble_eval.members.converting import convert as converted
-    from ensemble_eval.members.importers.published import file_of
-    from ensemble_eval.members.wording import input_text
+    from ensemble_eval.members.imported import input_text
+    from ensemble_eval.members.importers.published import published
 
-    path = file_of(file)
+    path = published(str(file)).path
     member = converted(path, out, classes=classes, averaged=False if raw else None)
     say(f"{out}: {member.arch}, {input_text(member.input)}")

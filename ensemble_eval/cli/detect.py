@@ -91,7 +91,7 @@ def _detect(options: dict[str, Any], place: "Place") -> int:
 def _opened(options: dict[str, Any]) -> "Detection":
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.detection.detecting import Detection
-    from ensemble_eval.members.opening import open_ensemble
+    from ensemble_eval.members.manifest import open_ensemble
 
     above = options["draw_above"]
     if above is not None and options["svm"] is None and not 0 <= above <= 1:

@@ -41,7 +41,7 @@ def detect_svm(
     from ensemble_eval.detection.regions import object_classes
     from ensemble_eval.detection.svm import RegionSvm, save_svm
     from ensemble_eval.detection.svm_training import train_svm
-    from ensemble_eval.members.opening import open_ensemble
+    from ensemble_eval.members.manifest import open_ensemble
 
     classifiers = open_ensemble(ensemble)
     images = open_dataset(dataset, classifiers.classes, "none")

@@ -16,11 +16,10 @@ def inspect(file: Path, raw: bool) -> None:
     """
     from ensemble_eval.cli.output import say
     from ensemble_eval.members.converting import inspect as inspected
-    from ensemble_eval.members.ensemble import InputFormat
-    from ensemble_eval.members.importers.published import file_of
-    from ensemble_eval.members.wording import input_text
+    from ensemble_eval.members.imported import InputFormat, input_text
+    from ensemble_eval.members.importers.published import published
 
-    path = file_of(file)
+    path = published(str(file)).path
     outcome = inspected(path, averaged=False if raw else None)
     said = outcome.said
     options = "".join(f", {name} {value}" for name, value in said.options.items())

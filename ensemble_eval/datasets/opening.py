@@ -17,7 +17,7 @@ from ensemble_eval.datasets.tar_files import open_tar
 from ensemble_eval.datasets.webdataset import open_webdataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import Rule, checked_value
-from ensemble_eval.members.ensemble import ClassList, class_list
+from ensemble_eval.members.classes import ClassList, class_list
 from ensemble_eval.settings import UNLABELLED, DataSettings, Layout, SubsetClasses
 
 

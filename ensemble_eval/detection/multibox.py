@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from ensemble_eval.detection.described_tensors import read_described, write_described
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.fitting import fit
+from ensemble_eval.members.described import read_described, save_described
+from ensemble_eval.members.loading import fit
 from ensemble_eval.models.multibox import MAPS, MultiBox, MultiBoxOutputs
 
 _KIND = "multibox"
@@ -22,7 +22,7 @@ def save_multibox(path: Path, network: MultiBox, width: float) -> str:
     Raises:
         InputError: the folder or disk does not take the file.
     """
-    return write_described(path, network.state_dict(), _KIND, {"width": width})
+    return save_described(path, network.state_dict(), {"width": width}, _KIND)
 
 
 def load_multibox(path: Path) -> MultiBox:
@@ -31,9 +31,8 @@ def load_multibox(path: Path) -> MultiBox:
     Raises:
         InputError: the file is missing, damaged, or no MultiBox.
     """
-    found = read_described(path, _KIND, "the MultiBox")
+    tensors, description = read_described(path, _KIND, "the MultiBox")
     try:
-        tensors, description = found or ({}, {})
         width = float(description["width"])
         shapes = [len(tensors[f"heads.{index}.bias"]) // 5 for index in range(len(MAPS))]
     except (ValueError, KeyError, TypeError) as error:

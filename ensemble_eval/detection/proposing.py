@@ -41,7 +41,7 @@ from ensemble_eval.files import csv_text, sha256_of, write_atomically
 from ensemble_eval.launch.cpu import usable_processors
 from ensemble_eval.launch.machine_share import settle
 from ensemble_eval.launch.place import Place, deal
-from ensemble_eval.members.ensemble import InputFormat
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.multibox import MultiBox
 from ensemble_eval.settings import FROM_FILE, ProposeSettings

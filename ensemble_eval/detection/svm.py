@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_eval.backends.full_float32 import full_float32
-from ensemble_eval.detection.described_tensors import read_described, write_described
 from ensemble_eval.detection.regions import object_classes
 from ensemble_eval.errors import InputError
+from ensemble_eval.members.described import read_described, save_described
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.loading import load_member
@@ -119,7 +119,7 @@ def save_svm(path: Path, svm: RegionSvm) -> str:
         InputError: the folder or disk does not take the file.
     """
     tensors = {"weights": svm.weights, "biases": svm.biases}
-    return write_described(path, tensors, _KIND, {"member": svm.member, "classes": list(svm.class_names)})
+    return save_described(path, tensors, {"member": svm.member, "classes": list(svm.class_names)}, _KIND)
 
 
 def load_svm(path: Path) -> RegionSvm:
@@ -128,9 +128,8 @@ def load_svm(path: Path) -> RegionSvm:
     Raises:
         InputError: the file is missing, damaged, or holds no SVMs.
     """
-    found = read_described(path, _KIND, "the SVMs")
+    tensors, description = read_described(path, _KIND, "the SVMs")
     try:
-        tensors, description = found or ({}, {})
         classes = tuple(map(str, description["classes"]))
         member = str(description["member"])
         svm = RegionSvm(tensors["weights"].float(), tensors["biases"].float(), member, classes)

@@ -17,7 +17,7 @@ from ensemble_eval.evaluation.process import Run, engine_for, results_of
 from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
-from ensemble_eval.members.opening import open_ensemble
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.results.folder import Outcome
 from ensemble_eval.settings import BackendChoice, Precision, Settings
 
@@ -87,7 +87,8 @@ def evaluate(
 
         >>> import io, tempfile, torch
         >>> from PIL import Image
-        >>> from ensemble_eval.members.ensemble import InputFormat, Member
+        >>> from ensemble_eval.members.ensemble import Member
+        >>> from ensemble_eval.members.imported import InputFormat
         >>> picture = io.BytesIO()
         >>> Image.new("RGB", (300, 260), "grey").save(picture, "PNG")
         >>> network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 6))

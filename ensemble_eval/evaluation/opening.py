@@ -22,11 +22,12 @@ from ensemble_eval.evaluation.trials import Trials
 from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.devices import choose_device, device_of_rank
 from ensemble_eval.launch.place import Place
-from ensemble_eval.members.class_orders import output_selection
-from ensemble_eval.members.ensemble import GRAPH, Ensemble
+from ensemble_eval.members.classes import output_selection
+from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256, network_sha256
+from ensemble_eval.members.imported import GRAPH
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.opening import open_ensemble
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import RunFolder
 from ensemble_eval.results.key import run_key
@@ -125,7 +126,9 @@ def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) ->
     notes: list[str] = []
     with Trials(settings, sources.backend, device) as trials:
         for member in ensemble.members:
-            selection = output_selection(member, ensemble.classes)
+            selection = output_selection(
+                member.outputs, ensemble.classes, renormalise=member.renormalise, member=member.name
+            )
             outputs = selection.num_outputs if selection else num_classes
             if member.predict is not None:
                 predict: Predict = FunctionMember(member.name, member.predict, outputs, device)
@@ -224,7 +227,9 @@ def check_networks(settings: Settings, sources: Sources) -> tuple[str, ...]:
     notes: list[str] = []
     for member in sources.ensemble.members:
         if member.predict is None and member.arch != GRAPH:
-            selection = output_selection(member, sources.ensemble.classes)
+            selection = output_selection(
+                member.outputs, sources.ensemble.classes, renormalise=member.renormalise, member=member.name
+            )
             outputs = selection.num_outputs if selection else sources.ensemble.classes.count
             network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
             hashes[member.name] = network_sha256(network)

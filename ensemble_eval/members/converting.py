@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.describing import describe
-from ensemble_eval.members.ensemble import BACKGROUND_FIRST, GRAPH, IMAGENET_1K, Member, class_list
-from ensemble_eval.members.importers.imported import Imported
+from ensemble_eval.members.classes import IMAGENET_1K, class_list
+from ensemble_eval.members.described import describe
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import BACKGROUND_FIRST, GRAPH, Imported
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.saving import save_weights
+from ensemble_eval.members.manifest import save_weights
 
 _IMAGENET_1K_CLASSES = 1000
 

@@ -1,28 +1,32 @@
-"""What an ensemble is: its members, how each wants its pixels, and the classes of their outputs (torch-free)."""
+"""An ensemble and its members (torch-free)."""
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ensemble_eval import files, toml_tables
 from ensemble_eval.errors import InputError, located
-from ensemble_eval.fields import Rule, bounds, checked_value
-from ensemble_eval.members.stated import refuse_contradictions, the_source
+from ensemble_eval.fields import Rule, checked_value
+from ensemble_eval.members.classes import ClassList, class_list
+from ensemble_eval.members.described import describe
+from ensemble_eval.members.imported import GRAPH, InputFormat
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-IMAGENET_1K = "imagenet-1k"
 # The name under which the ensemble's own rows stand beside its members' in the predictions.
 ENSEMBLE_ROWS = "ensemble"
-_IMAGENET_1K_CLASSES = 1000
-_MAX_CLASS_FILE_BYTES = 1 << 26
-# The first output stands for no class, and the others for the classes in their order.
-BACKGROUND_FIRST = "background-first"
-# The architecture of a file that is a whole network and runs as it is.
-GRAPH = "graph"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+# What may be stated beside each source of a member's predictions. Whatever gives the outputs, they may stand in
+# another order than the classes.
+_GOES_WITH_ALL = frozenset({"outputs", "renormalise"})
+_GOES_WITH = {
+    "weights": _GOES_WITH_ALL | {"arch", "options", "sha256", "input", "averaged"},
+    "network": _GOES_WITH_ALL | {"input"},
+    "predict": _GOES_WITH_ALL | {"fingerprint"},
+}
 
 Interpolation = Literal["bilinear", "bicubic"]
 # uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
@@ -34,65 +38,9 @@ def _set(frozen: object, **values: object) -> None:
         object.__setattr__(frozen, name, value)
 
 
-@dataclass(frozen=True)
-class InputFormat:
-    """How a network wants its pixels: x = (uint8 / scale - mean) / std, per channel, in `channels` order.
-
-    Attributes:
-        channels: the order of the channels; `mean` and `std` are in the same order.
-        scale: what the pixels, 0 to 255, are divided by.
-        mean: of each channel, subtracted after scaling.
-        std: of each channel, divided by at the end.
-        transform_input: marks weights ported from TensorFlow that torchvision feeds ImageNet-normalised input
-            and re-maps to the range ±1 (pytorch/vision#4136); it is not part of a state dict.
-
-    Raises:
-        InputError: a value that is no finite number, or a scale or deviation that is not above 0.
-
-    Example:
-        >>> InputFormat(scale=1.0, mean=(123.7, 116.3, 103.5), std=(58.4, 57.1, 57.4)).channels
-        'rgb'
-    """
-
-    channels: Literal["rgb", "bgr"] = "rgb"
-    scale: float = field(default=255.0, metadata=bounds(0, above_low=True))
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = field(default=(0.229, 0.224, 0.225), metadata=bounds(0, above_low=True))
-    transform_input: bool = False
-
-    def __post_init__(self) -> None:
-        _set(self, **toml_tables.checked(InputFormat, vars(self), "an InputFormat"))
-
-    @classmethod
-    def imagenet(cls) -> "InputFormat":
-        """RGB from 0 to 1, normalised by ImageNet's mean and deviation: what most published networks want.
-
-        Example:
-            >>> InputFormat.imagenet().mean
-            (0.485, 0.456, 0.406)
-        """
-        return cls()
-
-
 _MEMBER = 'a Member, such as Member("a", network=…, input=InputFormat.imagenet()) of a torch module'
-_CLASSES = '"imagenet-1k", a list of names, or the path of a file of names'
 # What a predict function gets: the pixels as they are.
 _PIXELS = InputFormat(scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-@dataclass(frozen=True)
-class ClassList:
-    """The classes that an ensemble's outputs stand for, in the order of the outputs; see `class_list`.
-
-    Attributes:
-        source: where the names are from: `imagenet-1k`, a file, or a phrase for messages.
-        count: of the classes.
-        names: of the classes; None for `imagenet-1k`, whose indices are the 1000 WNIDs in sorted order.
-    """
-
-    source: str
-    count: int
-    names: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, init=False)
@@ -167,9 +115,9 @@ class Member:
         stated["renormalise"] = renormalise or None
         path: Path | None = checked_value(Path | None, "`weights`", weights)
         with located(f"member {name}"):
-            source = the_source({"weights": weights, "network": network, "predict": predict})
+            source = _the_source({"weights": weights, "network": network, "predict": predict})
             known = _known(source, network, predict)
-            refuse_contradictions(source, stated, known)
+            _refuse_contradictions(source, stated, known)
             if path is not None and arch is None:
                 known |= _said_by(path, averaged, input)
                 stated["options"] = {**known["options"], **(options or {})} or None
@@ -213,52 +161,14 @@ class Ensemble:
         members = tuple(members)
         for index, member in enumerate(members):
             checked_value(Member, f"`members[{index}]`", member, Rule(words=_MEMBER))
-        check_names([member.name for member in members])
+        _check_names([member.name for member in members])
         checked_value(Interpolation, "`interpolation`", interpolation)
         checked_value(str, "`name`", name)
         _set(self, members=members, classes=class_list(classes), name=name, interpolation=interpolation)
 
 
-def class_list(classes: str | Path | Sequence[str] | ClassList, folder: Path | None = None) -> ClassList:
-    """The classes that an ensemble's outputs stand for, in the order of the outputs.
-
-    Args:
-        classes: `imagenet-1k`, the path of a text file with one class per line, or the names themselves.
-        folder: where relative paths start; None for the working directory.
-
-    Raises:
-        InputError: the file is missing, too large or not UTF-8; there is no class, an empty name, or one twice.
-
-    Example:
-        >>> class_list("imagenet-1k").count
-        1000
-        >>> class_list(["ant", "bee"]).names
-        ('ant', 'bee')
-    """
-    if isinstance(classes, ClassList):
-        return classes
-    if classes == IMAGENET_1K:
-        return ClassList(IMAGENET_1K, _IMAGENET_1K_CLASSES, None)
-    if isinstance(classes, str | Path):
-        path = (folder or Path()) / classes
-        lines = files.read_text(path, _MAX_CLASS_FILE_BYTES).splitlines()
-        return ClassList(str(path), len(lines), _class_names([line.strip() for line in lines], str(path)))
-    checked_value(
-        Sequence,
-        "`classes`",
-        classes,
-        Rule(words='"imagenet-1k", a list of names, or the path of a file of names'),
-    )
-    names = _class_names(classes, "`classes`")
-    return ClassList("a list of names", len(names), names)
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Refuse an ensemble without members, or whose members cannot be told apart.
-
-    Raises:
-        InputError: no name, one name twice, or the name that is kept for the ensemble's own rows.
-    """
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse an ensemble without members, or whose members cannot be told apart."""
     if not names:
         raise InputError("the ensemble has no members; add at least one")
     for name in names:
@@ -281,20 +191,31 @@ def weights_of(member: Member) -> Path:
     return member.weights
 
 
-def _class_names(names: Sequence[str], place: str) -> tuple[str, ...]:
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise InputError(f"{place}: a class list has one class per line and no empty line")
-    if len(set(names)) < len(names):
-        repeated = sorted(name for name in set(names) if names.count(name) > 1)
-        raise InputError(f"{place}: classes appear twice: {', '.join(repeated[:3])}")
-    return tuple(names)
+def _the_source(sources: Mapping[str, object]) -> str:
+    """The name of the one source that is given."""
+    given = [name for name, value in sources.items() if value is not None]
+    if not given:
+        raise InputError("there is nothing to predict with; give `weights` and `arch`, `network`, or `predict`")
+    if len(given) > 1:
+        raise InputError(f"`{given[0]}` and `{given[1]}` exclude each other; give one of them")
+    return given[0]
 
 
-def _said_by(path: Path, averaged: bool | None, stated_input: InputFormat | None) -> dict[str, Any]:
-    # Only here: reading weights needs torch, and a member that is stated in full does not.
-    from ensemble_eval.members.describing import said_by
-
-    return said_by(path, averaged=averaged, stated_input=stated_input)
+def _refuse_contradictions(source: str, stated: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Refuse statements that do not go with a member's source, and values of the wrong kind."""
+    for name, value in stated.items():
+        if value is not None and name not in _GOES_WITH[source] and value != known.get(name):
+            raise InputError(f"`{name}` does not go with `{source}`; leave it out")
+    if source == "network" and stated["input"] is None:
+        raise InputError("`network` needs `input`, such as `input=InputFormat.imagenet()`; add it")
+    sha256, fingerprint = stated["sha256"], stated["fingerprint"]
+    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
+        raise InputError(f"`sha256` is 64 lower-case hexadecimal digits, not {sha256!r}")
+    if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint):
+        raise InputError(f"`fingerprint` is a text, not {fingerprint!r}")
+    for name in ("averaged", "renormalise"):
+        if not isinstance(stated[name], bool | None):
+            raise InputError(f"`{name}` is true or false, not {stated[name]!r}")
 
 
 def _known(source: str, network: "nn.Module | None", predict: PredictFunction | None) -> dict[str, Any]:
@@ -309,3 +230,18 @@ def _known(source: str, network: "nn.Module | None", predict: PredictFunction | 
     if torch is None or not isinstance(network, torch.nn.Module):
         raise InputError(f"`network` is a torch.nn.Module, not {type(network).__name__}; or give `predict`")
     return {"arch": f"memory:{type(network).__module__}.{type(network).__qualname__}"}
+
+
+def _said_by(path: Path, averaged: bool | None, stated_input: InputFormat | None) -> dict[str, Any]:
+    """What a file of weights states by itself about its member."""
+    found = describe(path, averaged=averaged)
+    if found.arch == GRAPH and found.input is None and stated_input is None:
+        raise InputError(
+            f"the weights {path} are {found.format}, which does not say how it wants its pixels; state `input`"
+        )
+    if found.arch is None:
+        raise InputError(
+            f"the weights {path} are {found.format} of no architecture that is known; state `arch` and `input`"
+        )
+    said = {"arch": found.arch, "options": dict(found.options), "input": found.input, "outputs": found.outputs}
+    return {name: value for name, value in said.items() if value is not None}

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ensemble_eval.errors import InputError, located
+from ensemble_eval.files import sha256_of
 from ensemble_eval.members.ensemble import Member, weights_of
-from ensemble_eval.members.weights import weights_sha256
 
 
 def member_sha256(member: Member) -> str:
@@ -26,7 +26,7 @@ def member_sha256(member: Member) -> str:
             tensors = network_sha256(member.network)
         return hashlib.sha256(f"{member.arch} {tensors}".encode()).hexdigest()
     if member.predict is None:
-        return _with_statements(weights_sha256(weights_of(member)), member)
+        return _with_statements(_file_sha256(weights_of(member)), member)
     if member.fingerprint is None:
         raise InputError(
             f"member {member.name}: a predict function has no weights to tell it by; give `fingerprint`, a text "
@@ -39,9 +39,15 @@ def _with_statements(sha256: str, member: Member) -> str:
     """A member that states neither is told by its file alone, as by earlier versions."""
     if member.outputs is None and member.averaged is None:
         return sha256
-    order = weights_sha256(member.outputs) if isinstance(member.outputs, Path) else member.outputs
+    order = _file_sha256(member.outputs) if isinstance(member.outputs, Path) else member.outputs
     statements = f"{sha256} averaged {member.averaged} outputs {order} renormalise {member.renormalise}"
     return hashlib.sha256(statements.encode()).hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"the weights {path} do not exist; check the path in the manifest")
+    return sha256_of(path)
 
 
 def network_sha256(network: nn.Module) -> str:

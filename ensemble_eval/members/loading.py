@@ -3,17 +3,19 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 
+import torch
 from torch import Tensor, nn
 
-from ensemble_eval.errors import InputError, first_line, located
-from ensemble_eval.members.building import build
+from ensemble_eval.errors import InputError, first_line, first_names, located
 from ensemble_eval.members.ensemble import Member, weights_of
-from ensemble_eval.members.fitting import fit
-from ensemble_eval.members.importers.imported import Imported
+from ensemble_eval.members.imported import Imported, input_text
 from ensemble_eval.members.importers.opening import read_weights
-from ensemble_eval.members.wording import input_text
-from ensemble_eval.models.registry import ARCHITECTURES
+from ensemble_eval.members.importers.published import TIMM, timm_network
+from ensemble_eval.models import registry
 from ensemble_eval.models.stages import without_auxiliary_heads
+
+# A counter that only training reads; weights converted from other frameworks do not have it.
+_TRAINING_COUNTER = "num_batches_tracked"
 
 
 def load_member(
@@ -40,7 +42,7 @@ def load_member(
     """
     if member.network is not None:
         return _copied(member.network, member.name)
-    network = build(member, num_outputs, trust_python=trust_python)
+    network = _build(member, num_outputs, trust_python=trust_python)
     path = weights_of(member)
     found = read_weights(path, sha256=member.sha256, averaged=member.averaged, names=network.state_dict().keys())
     with located(f"member {member.name}"):
@@ -48,11 +50,43 @@ def load_member(
     if tell is not None:
         for note in (*found.notes, *_overruled(member, found)):
             tell(f"member {member.name}: {note}")
-    tensors: Mapping[str, Tensor] = found.tensors
-    if member.arch in ARCHITECTURES:
+    tensors = found.tensors
+    if member.arch in registry.ARCHITECTURES:
         tensors = without_auxiliary_heads(tensors)
     fit(network, tensors, weights=f"member {member.name}: {path}", arch=member.arch)
     return network.eval()
+
+
+def fit(network: nn.Module, tensors: Mapping[str, Tensor], *, weights: str, arch: str) -> None:
+    """Load tensors into a network, in place, in the network's own precision.
+
+    Args:
+        network: to load into.
+        tensors: by the names of the network's state dict; counters that only training reads may be missing.
+        weights: what to call the tensors in messages.
+        arch: what to call the network in messages.
+
+    Raises:
+        InputError: names that are missing or too many, another shape or kind of number, NaN or infinity.
+    """
+    expected = network.state_dict()
+    _refuse_other_names(expected, tensors, weights, arch)
+    for name, tensor in tensors.items():
+        _refuse_other_tensor(expected[name], tensor, f"{weights}: {name}", arch)
+    network.load_state_dict(tensors, strict=False)  # the strictness above has better sentences
+
+
+def _build(member: Member, num_classes: int, *, trust_python: bool) -> nn.Module:
+    """The network that a member's weights are for."""
+    if member.arch.startswith(TIMM):
+        return timm_network(member.arch, num_classes, member.options)
+    if not member.arch.startswith(registry.PYTHON_PREFIX):
+        return registry.build(member.arch, num_classes, **member.options)
+    if not trust_python:
+        raise InputError(
+            f"member {member.name} runs installed code ({member.arch}); add `trust_python=True` if you trust it"
+        )
+    return registry.build_python(member.arch, member.options)
 
 
 def _refuse_contradictions(member: Member, found: Imported, num_outputs: int) -> None:
@@ -63,7 +97,7 @@ def _refuse_contradictions(member: Member, found: Imported, num_outputs: int) ->
             f"the weights {path} are {found.format}, whose architecture is {found.arch}, "
             f"and `arch` says {member.arch}; leave it out"
         )
-    if member.arch in ARCHITECTURES and found.num_outputs not in (None, num_outputs):
+    if member.arch in registry.ARCHITECTURES and found.num_outputs not in (None, num_outputs):
         raise InputError(
             f"the weights {path} have {found.num_outputs} outputs, and the ensemble's classes need {num_outputs}; "
             "check classes, or say by `outputs` which output is which class"
@@ -85,3 +119,30 @@ def _copied(network: nn.Module, name: str) -> nn.Module:
         raise InputError(
             f"member {name}: its network cannot be copied ({first_line(error)}); give `predict` and `fingerprint`"
         ) from error
+
+
+def _refuse_other_names(
+    expected: Mapping[str, Tensor], given: Mapping[str, Tensor], weights: str, arch: str
+) -> None:
+    needed = [name for name in expected if not name.endswith(_TRAINING_COUNTER)]
+    if missing := [name for name in needed if name not in given]:
+        raise InputError(
+            f"{weights} lacks {len(missing)} of the keys of {arch}: {first_names(missing)}; check arch and options"
+        )
+    if unexpected := [name for name in given if name not in expected]:
+        raise InputError(
+            f"{weights} has {len(unexpected)} keys that {arch} does not have: {first_names(unexpected)}; "
+            "check arch and options"
+        )
+
+
+def _refuse_other_tensor(expected: Tensor, given: Tensor, place: str, arch: str) -> None:
+    if given.shape != expected.shape:
+        raise InputError(
+            f"{place} has the shape {tuple(given.shape)}, and {arch} with these options "
+            f"and classes needs {tuple(expected.shape)}; check options and classes"
+        )
+    if given.is_floating_point() != expected.is_floating_point():
+        raise InputError(f"{place} holds {given.dtype}; save the weights as floating point")
+    if not bool(torch.isfinite(given).all()):
+        raise InputError(f"{place} holds NaN or infinity; the weights are spoilt, get others")

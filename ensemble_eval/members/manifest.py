@@ -1,4 +1,4 @@
-"""Ensemble manifests: TOML to ensembles and back.
+"""Ensembles on disk: TOML manifests, and folders of checkpoints that describe themselves.
 
 A manifest states what its weights do not say about a member: architecture, options, how pixels become its input,
 what its outputs stand for. Nothing of this is ever guessed from the weights' values.
@@ -7,7 +7,7 @@ what its outputs stand for. Nothing of this is ever guessed from the weights' va
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +15,24 @@ import tomli_w
 
 from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError, located
+from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.files import write_atomically
-from ensemble_eval.members.ensemble import (
-    BACKGROUND_FIRST,
-    GRAPH,
-    IMAGENET_1K,
-    ClassList,
-    Ensemble,
-    InputFormat,
-    Interpolation,
-    Member,
-    class_list,
-    weights_of,
+from ensemble_eval.members.classes import IMAGENET_1K, ClassList, class_list
+from ensemble_eval.members.described import (
+    MemberTable,
+    describe,
+    is_described,
+    member_description,
+    save_described,
 )
+from ensemble_eval.members.ensemble import Ensemble, Interpolation, Member, weights_of
+from ensemble_eval.members.imported import GRAPH, InputFormat
+from ensemble_eval.members.importers.published import published
 
 if TYPE_CHECKING:
-    from ensemble_eval.members.importers.published import Published
+    from torch import Tensor
 
 _DEFAULT = {"renormalise": False, "averaged": None}
-# Fields of a member's input that a manifest must state, because nothing is guessed.
-_STATED = ("channels", "scale", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -45,17 +43,35 @@ class _Document:
     interpolation: Interpolation = "bilinear"
 
 
-@dataclass(frozen=True)
-class _MemberRow:
-    name: str
-    weights: str
-    arch: str | None = None
-    input: Mapping[str, Any] | None = None
-    outputs: str | None = None
-    renormalise: bool | None = None
-    averaged: bool | None = None
-    sha256: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+def open_ensemble(path: str | Path, models: int | None = None) -> Ensemble:
+    """Read an ensemble from a manifest or a folder of checkpoints; no weights are loaded yet.
+
+    Args:
+        path: a manifest, or a folder whose `*.safetensors` files, in sorted order, are the members.
+        models: how many members to use, the first ones; None for all.
+
+    Raises:
+        InputError: nothing usable at `path`, or fewer members than asked for.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     members = [Member(name, weights=f"{folder}/{name}.pth", arch="googlenet") for name in "ab"]
+        ...     write_manifest(Path(folder, "two.toml"), Ensemble(members, "imagenet-1k"))
+        ...     [member.name for member in open_ensemble(f"{folder}/two.toml", models=1).members]
+        ['a']
+    """
+    path = Path(checked_value(Path, "`path`", path, Rule(words="the path of a manifest or folder of checkpoints")))
+    checked_value(int | None, "`models`", models)
+    ensemble = _read_folder(path) if path.is_dir() else read_manifest(path)
+    if models is None:
+        return ensemble
+    if not 1 <= models <= len(ensemble.members):
+        raise InputError(
+            f"{models} models were asked for and {path} has {len(ensemble.members)} members; "
+            f"choose `models` from 1 to {len(ensemble.members)}"
+        )
+    return Ensemble(ensemble.members[:models], ensemble.classes, ensemble.name, ensemble.interpolation)
 
 
 def read_manifest(path: Path) -> Ensemble:
@@ -66,7 +82,7 @@ def read_manifest(path: Path) -> Ensemble:
     """
     document = toml_tables.fill(_Document, toml_tables.read(path), str(path))
     members = [
-        member_from_table(row, path.parent, f"{path}: member {number}")
+        _member_from_table(row, path.parent, f"{path}: member {number}")
         for number, row in enumerate(document.members, start=1)
     ]
     classes = class_list(document.classes, path.parent)
@@ -100,6 +116,29 @@ def write_manifest(path: Path, ensemble: Ensemble) -> None:
     write_atomically(path, tomli_w.dumps(document).encode())
 
 
+def save_weights(path: Path, state_dict: "Mapping[str, Tensor]", member: Member, classes: ClassList) -> str:
+    """Write a state dict with its member's description to `path` as a whole or not at all.
+
+    Returns:
+        The SHA-256 of the file, in hexadecimal.
+
+    Raises:
+        InputError: the folder or disk does not take the file.
+    """
+    names = IMAGENET_1K if classes.names is None else list(classes.names)
+    return save_described(path, state_dict, {"member": member_table(member, path.name), "classes": names})
+
+
+def read_member(path: Path) -> tuple[Member, ClassList]:
+    """The member and classes that `save_weights` described in a safetensors file.
+
+    Raises:
+        InputError: the file is no safetensors or carries no description.
+    """
+    table, classes = member_description(path)
+    return _member_from_table(table, path.absolute().parent, str(path)), classes
+
+
 def member_table(member: Member, weights: str) -> dict[str, Any]:
     """The manifest's table of one member, with `weights` as the path to write."""
     row: dict[str, Any] = {"name": member.name, "arch": member.arch, "weights": weights}
@@ -117,72 +156,61 @@ def member_table(member: Member, weights: str) -> dict[str, Any]:
     return row
 
 
-def member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Member:
-    """The member that `member_table` wrote.
-
-    Args:
-        table: of the member.
-        folder: where a relative path of weights starts.
-        place: where the table stands, for the messages.
-
-    Raises:
-        InputError: an unknown, missing or impossible field.
-    """
-    row = toml_tables.fill(_MemberRow, table, place)
-    input_format = None
-    if row.input is not None:
-        input_format = toml_tables.fill(InputFormat, row.input, f"{place}, input", required=_STATED)
+def _member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Member:
+    """The member that a table states; relative paths in it start at `folder`."""
+    row = toml_tables.fill(MemberTable, table, place)
+    input_format = row.input_format(place)
     with located(place):
-        named = _published(row.weights)
-        weights = named.path if named else folder / row.weights
-        arch = row.arch or (named.arch if named else None)
-        input_format = input_format or (named.input if named else None)
+        found = published(row.weights, folder)
+        arch = row.arch or found.arch
+        input_format = input_format or found.input
         if arch is not None and input_format is None:
-            input_format = _input_of(weights, row.averaged)
+            input_format = _input_of(found.path, row.averaged)
         return Member(
             row.name,
-            weights=weights,
+            weights=found.path,
             arch=arch,
             options=row.options,
             sha256=row.sha256,
             input=input_format,
-            outputs=None if row.outputs is None else _outputs(row.outputs, folder),
+            outputs=row.outputs_in(folder),
             renormalise=row.renormalise,
             averaged=row.averaged,
         )
 
 
-def _refuse_other_classes(document: _Document, members: Sequence[Member], classes: ClassList, place: str) -> None:
-    """Where a manifest leaves to the file what a member is, the file's own classes must be the ensemble's."""
-    for row, member in zip(document.members, members, strict=True):
-        if "arch" not in row and member.outputs is None:
-            from ensemble_eval.members.describing import refuse_other_classes
-
-            with located(f"{place}: member {member.name}"):
-                refuse_other_classes(weights_of(member), classes)
-
-
-def _published(weights: str) -> "Published | None":
-    """What a manifest names as published; None where it names a file."""
-    if ":" not in weights:
-        return None
-    # Only here: what is published is found by libraries that take long to import.
-    from ensemble_eval.members.importers.published import published
-
-    return published(weights)
-
-
-def _outputs(outputs: str, folder: Path) -> str | Path:
-    return outputs if outputs == BACKGROUND_FIRST else folder / outputs
-
-
 def _input_of(weights: Path, averaged: bool | None) -> InputFormat:
-    from ensemble_eval.members.describing import describe
-
     found = describe(weights, averaged=averaged)
     if found.input is None and found.arch in (None, GRAPH):
         raise InputError(f"the weights {weights} do not say how their network wants its pixels; state `input`")
     return found.input or InputFormat()
+
+
+def _refuse_other_classes(document: _Document, members: Sequence[Member], classes: ClassList, place: str) -> None:
+    """Where a manifest leaves to the file what a member is, the file's own classes must be the ensemble's."""
+    for row, member in zip(document.members, members, strict=True):
+        path = weights_of(member)
+        if "arch" in row or member.outputs is not None or not is_described(path):
+            continue
+        _, own = member_description(path)
+        if (own.count, own.names) != (classes.count, classes.names):
+            raise InputError(
+                f"{place}: member {member.name}: the weights {path} are of other classes than {classes.source}, "
+                "or of them in another order; state `arch` and `input` beside them if you know better"
+            )
+
+
+def _read_folder(folder: Path) -> Ensemble:
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise InputError(f"{folder} holds no .safetensors files; give a manifest or a folder of checkpoints")
+    described = [read_member(path) for path in paths]
+    classes = described[0][1]
+    for path, (_, other) in zip(paths, described, strict=True):
+        if (other.count, other.names) != (classes.count, classes.names):
+            raise InputError(f"{path} and {paths[0]} have different classes and are not one ensemble")
+    with located(str(folder)):
+        return Ensemble([member for member, _ in described], classes, folder.name)
 
 
 def _class_file(classes: ClassList) -> Path:

@@ -5,7 +5,7 @@ import weakref
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.members.ensemble import InputFormat
+from ensemble_eval.members.imported import InputFormat
 
 # torchvision's re-mapping of ImageNet-normalised input to the range ±1 (pytorch/vision#4136).
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -17,9 +17,9 @@ from torch import nn
 from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import csv_text, write_atomically
-from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
-from ensemble_eval.members.manifest import write_manifest
-from ensemble_eval.members.saving import save_weights
+from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.multibox import MultiBox
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.records import EpochRecord

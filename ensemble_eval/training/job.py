@@ -23,7 +23,7 @@ from ensemble_eval.files import sha256_of
 from ensemble_eval.launch.cpu import loaders_beside, usable_processors
 from ensemble_eval.launch.devices import device_name, device_of_rank
 from ensemble_eval.launch.numa import bind_beside
-from ensemble_eval.members.ensemble import ClassList, class_list
+from ensemble_eval.members.classes import ClassList, class_list
 from ensemble_eval.settings import TrainingSettings
 from ensemble_eval.training import folder
 from ensemble_eval.training.config import MemberPlan, Recipe

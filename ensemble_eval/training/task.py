@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.training import networks
 from ensemble_eval.training.augmentation import Augmentation

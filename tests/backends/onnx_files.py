@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from ensemble_eval.members.ensemble import InputFormat
+from ensemble_eval.members.imported import InputFormat
 
 CLASSIFIER_INPUT = InputFormat(scale=128.0, mean=(1.0, 0.9, 1.1), std=(1.0, 1.0, 2.0))
 

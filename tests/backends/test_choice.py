@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ensemble_eval.backends.choice import PredictMaker, choose_backend, default_batch_size
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.models.registry import build
 

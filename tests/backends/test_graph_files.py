@@ -12,7 +12,8 @@ from PIL import Image
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.front_door import scores
-from ensemble_eval.members.ensemble import Ensemble, InputFormat, Member
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.imported import InputFormat
 
 pytest.importorskip("openvino")
 from ensemble_eval.backends.graph_files import GraphFile

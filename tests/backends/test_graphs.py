@@ -21,7 +21,8 @@ from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import InputFormat
 
 pytestmark = pytest.mark.cuda_checks
 

@@ -25,7 +25,8 @@ from ensemble_eval.engine.in_full import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.launch.devices import choose_device
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.settings import BACKENDS, Backend
 

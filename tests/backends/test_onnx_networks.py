@@ -14,7 +14,8 @@ from onnx_files import CLASSIFIER_INPUT, onnx_runtime_probabilities, some_crops,
 from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.front_door import scores
-from ensemble_eval.members.ensemble import Ensemble, InputFormat, Member
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.imported import InputFormat
 
 FILES = Path(__file__).parents[1] / "interop" / "files"
 CPU = torch.device("cpu")

@@ -25,7 +25,8 @@ from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.settings import Backend, Precision
 

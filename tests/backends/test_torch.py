@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing, SharedPreprocessing
 from ensemble_eval.settings import Precision
 

@@ -21,7 +21,7 @@ def table(dataset: Path, ensemble: Path, tmp_path_factory: pytest.TempPathFactor
     """Of the class folders."""
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.evaluation.front_door import evaluate
-    from ensemble_eval.members.opening import open_ensemble
+    from ensemble_eval.members.manifest import open_ensemble
 
     out, members = tmp_path_factory.mktemp("folders"), open_ensemble(ensemble)
     evaluate(members, open_dataset(dataset, members.classes), crops=1, out=out, device="cpu", backend="torch")

@@ -16,7 +16,7 @@ from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.datasets.labelled_files import open_labelled_files
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.members.ensemble import IMAGENET_1K, ClassList
+from ensemble_eval.members.classes import IMAGENET_1K, ClassList
 
 PNG = encoded(picture(8, 6))
 

@@ -33,9 +33,9 @@ from ensemble_eval.detection.writing import write_results
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.place import Place, Role
-from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
-from ensemble_eval.members.manifest import write_manifest
-from ensemble_eval.members.saving import save_weights
+from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
 from ensemble_eval.scoring.average_precision import ILSVRC, average_precisions, match, overlaps
 from ensemble_eval.settings import Settings

@@ -27,11 +27,11 @@ from ensemble_eval.detection.svm import Features, RegionSvm, load_svm, require_f
 from ensemble_eval.detection.svm_training import train_svm
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.place import Place
-from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
+from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.manifest import write_manifest
-from ensemble_eval.members.saving import save_weights
+from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
 from ensemble_eval.settings import Settings
 
@@ -67,7 +67,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ensemble(manifest: Path) -> Ensemble:
-    from ensemble_eval.members.opening import open_ensemble
+    from ensemble_eval.members.manifest import open_ensemble
 
     return open_ensemble(manifest)
 

@@ -20,9 +20,9 @@ from drawn_boxes import CLASSES, Drawn, draw
 from faults import finish, interrupted_runs
 
 from ensemble_eval.detection.regions import NO_OBJECT
-from ensemble_eval.members.ensemble import ClassList, Ensemble, Member
-from ensemble_eval.members.manifest import write_manifest
-from ensemble_eval.members.saving import save_weights
+from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
 
 _WIDTH = 0.05

@@ -21,7 +21,8 @@ from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
 from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.errors import InputError, NonFiniteScoresError
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.scoring.metrics import label_rank
 from ensemble_eval.settings import Backend, Precision

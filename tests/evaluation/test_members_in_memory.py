@@ -13,8 +13,9 @@ from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.opening import open_folder, open_inputs, sources_of
 from ensemble_eval.evaluation.process import Run
-from ensemble_eval.members.ensemble import Ensemble, InputFormat, Member
-from ensemble_eval.members.opening import open_ensemble
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.imported import InputFormat
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.settings import Settings
 
 SETTINGS = Settings(crops=1, device="cpu", backend="torch", batch_size=4, workers=1)

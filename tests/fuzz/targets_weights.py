@@ -10,7 +10,8 @@ from runner import Target
 from safetensors.torch import save
 
 from ensemble_eval.backends.choice import PredictMaker
-from ensemble_eval.members.ensemble import GRAPH, InputFormat, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import GRAPH, InputFormat
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.models.registry import build
 from ensemble_eval.settings import Backend

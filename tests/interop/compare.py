@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ensemble_eval.members.ensemble import GRAPH, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import GRAPH
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.preprocessing import Preprocessing
 

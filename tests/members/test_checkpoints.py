@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.importers.layouts import architecture_of, options_of
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.models.registry import build

@@ -14,9 +14,10 @@ from torch import Tensor
 from ensemble_eval.backends.selection import SelectedOutputs
 from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.class_orders import output_selection
-from ensemble_eval.members.ensemble import ClassList, InputFormat, Member, class_list
+from ensemble_eval.members.classes import ClassList, OutputSelection, class_list, output_selection
+from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.fingerprints import member_sha256
+from ensemble_eval.members.imported import InputFormat
 
 IMAGENET = class_list("imagenet-1k")
 
@@ -31,6 +32,10 @@ def _member(outputs: str | Path | None, *, renormalise: bool | None = None) -> M
     )
 
 
+def _selection(member: Member, classes: ClassList) -> OutputSelection | None:
+    return output_selection(member.outputs, classes, renormalise=member.renormalise, member=member.name)
+
+
 def _table(folder: Path, *lines: str) -> Path:
     (folder / "table.txt").write_text("\n".join(lines) + "\n")
     return folder / "table.txt"
@@ -38,16 +43,16 @@ def _table(folder: Path, *lines: str) -> Path:
 
 def _refusal(member: Member, classes: ClassList = CLASSES) -> str:
     with pytest.raises(InputError) as refusal:
-        output_selection(member, classes)
+        _selection(member, classes)
     return str(refusal.value)
 
 
 def test_outputs_are_the_classes_unless_stated() -> None:
-    assert output_selection(_member(None), CLASSES) is None
+    assert _selection(_member(None), CLASSES) is None
 
 
 def test_the_first_of_1001_outputs_is_left_out() -> None:
-    selection = output_selection(_member("background-first"), IMAGENET)
+    selection = _selection(_member("background-first"), IMAGENET)
     assert selection is not None
     assert selection.num_outputs == 1001
     assert selection.indices == tuple(range(1, 1001))
@@ -56,7 +61,7 @@ def test_the_first_of_1001_outputs_is_left_out() -> None:
 def test_a_table_of_wnids_in_any_order_with_outputs_of_no_class(tmp_path: Path) -> None:
     shuffled = np.random.default_rng(0).permutation(1000)
     lines = ["-", *(f"{WNIDS[index]} some words" for index in shuffled), *["-"] * 7]
-    selection = output_selection(_member(_table(tmp_path, *lines)), IMAGENET)
+    selection = _selection(_member(_table(tmp_path, *lines)), IMAGENET)
     assert selection is not None
     assert selection.num_outputs == 1008
     assert all(lines[output].split()[0] == wnid for output, wnid in zip(selection.indices, WNIDS, strict=True))
@@ -64,14 +69,14 @@ def test_a_table_of_wnids_in_any_order_with_outputs_of_no_class(tmp_path: Path) 
 
 def test_a_table_of_names_may_know_more_classes_than_the_ensemble(tmp_path: Path) -> None:
     lines = ("zebra", *reversed(CLASSES.names or ()), "yak")
-    selection = output_selection(_member(_table(tmp_path, *lines)), CLASSES)
+    selection = _selection(_member(_table(tmp_path, *lines)), CLASSES)
     assert selection is not None
     assert (selection.num_outputs, selection.indices) == (9, (7, 6, 5, 4, 3, 2, 1))
 
 
 def test_the_development_kits_own_table_says_its_order(tmp_path: Path) -> None:
     meta = write_devkit(tmp_path / "kit", [0]) / "data" / "meta.mat"
-    selection = output_selection(_member(meta), class_list(KIT_CLASSES))
+    selection = _selection(_member(meta), class_list(KIT_CLASSES))
     assert selection is not None
     assert selection.num_outputs == len(KIT_CLASSES)
     assert [DEVKIT_ORDER[output] for output in selection.indices] == list(range(len(KIT_CLASSES)))
@@ -93,7 +98,7 @@ def test_tables_that_leave_a_doubt_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("renormalised", [False, True])
 def test_the_probability_of_no_class_is_left_out_and_the_rest_stays(renormalised: bool) -> None:
     member = _member("background-first", renormalise=renormalised)
-    selection = output_selection(member, ClassList("", 2, ("a", "b")))
+    selection = _selection(member, ClassList("", 2, ("a", "b")))
     assert selection is not None
 
     def predict(crop_batch: Tensor) -> Tensor:

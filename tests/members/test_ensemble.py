@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import ClassList, Ensemble, InputFormat, Member, class_list
+from ensemble_eval.members.classes import ClassList, class_list
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.imported import InputFormat
 
 NETWORK = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
 IMAGENET = InputFormat.imagenet()

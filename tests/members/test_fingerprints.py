@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.fingerprints import member_sha256, network_sha256
+from ensemble_eval.members.imported import InputFormat
 
 
 class Holder(nn.Module):

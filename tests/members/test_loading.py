@@ -6,7 +6,8 @@ from builders import CLASS_NAMES, tiny_network
 from torch import nn
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import InputFormat, Member
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.models.folding import fold_batch_norm
 

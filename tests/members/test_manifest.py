@@ -8,7 +8,9 @@ import torch
 from builders import write_ensemble
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import ClassList, Ensemble, InputFormat, Member, class_list
+from ensemble_eval.members.classes import ClassList, class_list
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.manifest import read_manifest, write_manifest
 
 MANIFEST = """

@@ -7,9 +7,10 @@ from builders import CLASS_NAMES, CLASSES, tiny_network, write_ensemble
 from safetensors.torch import save_file
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import ClassList, Ensemble, InputFormat, Member
-from ensemble_eval.members.opening import open_ensemble
-from ensemble_eval.members.saving import save_weights
+from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.imported import InputFormat
+from ensemble_eval.members.manifest import open_ensemble, save_weights
 
 
 def test_a_folder_of_checkpoints_is_the_ensemble_that_its_files_describe(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_an_ensemble_is_what_its_manifest_says(tmp_path: Path) -> None:
 def test_opening_an_ensemble_needs_no_torch(tmp_path: Path) -> None:
     path = write_ensemble(tmp_path, members=1)
     program = (
-        "import sys; from ensemble_eval.members.opening import open_ensemble; "
+        "import sys; from ensemble_eval.members.manifest import open_ensemble; "
         f"open_ensemble({str(path)!r}); open_ensemble({str(tmp_path)!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

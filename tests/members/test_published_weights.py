@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member
-from ensemble_eval.members.importers import hub as hub_of_weights
-from ensemble_eval.members.importers import torchvision_weights
-from ensemble_eval.members.importers.published import file_of, published
+from ensemble_eval.members.importers import published as publishers
+from ensemble_eval.members.importers.published import published
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import read_manifest
 from ensemble_eval.models.registry import build
@@ -56,7 +55,7 @@ def test_torchvisions_own_file_is_recognised_wherever_it_lies(
     assert not member.input.transform_input
     # As if this file were the published one, whose name ends in the beginning of its SHA-256.
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(torchvision_weights.PUBLISHED, sha256[:8], "99%")
+    monkeypatch.setitem(publishers.TORCHVISION, sha256[:8], "99%")
     [member] = read_manifest(_manifest(tmp_path, path.name)).members
     assert member.input.transform_input
 
@@ -78,7 +77,7 @@ def test_what_is_known_of_torchvisions_files_is_what_torchvision_states() -> Non
         metrics = weights.meta["_metrics"]["ImageNet-1K"]
         accuracy = f"{metrics['acc@1']}% top-1 and {metrics['acc@5']}% top-5 (torchvision:{weights})"
         beginning = weights.url.rpartition("-")[2].removesuffix(".pth")
-        assert torchvision_weights.PUBLISHED[beginning] == accuracy
+        assert publishers.TORCHVISION[beginning] == accuracy
 
 
 def test_without_cache_and_network_a_sentence_says_what_to_do(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,8 +99,8 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         published("hf:name")
     with pytest.raises(InputError, match=r"timm publishes no weights of that name|timm does not know it"):
         published("timm:googlenet")
-    assert file_of("a.pth") == Path("a.pth")
-    assert published("other:thing") is None
+    assert published("a.pth").path == Path("a.pth")
+    assert published("other:thing", Path("here")).path == Path("here", "other:thing")
 
 
 @pytest.mark.processes
@@ -115,7 +114,7 @@ def test_the_hubs_cache_serves_without_a_network(tmp_path: Path, cached: bool) -
         snapshot.mkdir(parents=True)
         save_file(tiny_network().state_dict(), snapshot / "model.safetensors")
     # The library reads its environment when it is imported.
-    code = "from ensemble_eval.members.importers.published import file_of as f; print(f('hf:owner/net'))"
+    code = "from ensemble_eval.members.importers.published import published; print(published('hf:owner/net').path)"
     environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ":".join(sys.path)}
     finished = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
@@ -139,7 +138,7 @@ def test_a_model_of_timm_is_built_by_timm_and_filled_from_the_cache(
         asked.append(repository)
         return path
 
-    monkeypatch.setattr(hub_of_weights, "downloaded", downloaded)
+    monkeypatch.setattr(publishers, "from_hub", downloaded)
     (tmp_path / "m.toml").write_text(
         'name = "m"\nclasses = "imagenet-1k"\n[[members]]\nname = "a"\nweights = "timm:test_resnet.r160_in1k"\n'
     )

@@ -8,9 +8,11 @@ from builders import CLASSES, TINY, tiny_network
 from safetensors import safe_open
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import ClassList, InputFormat, Member
-from ensemble_eval.members.saving import read_member, save_weights
-from ensemble_eval.members.weights import load_state_dict
+from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import InputFormat
+from ensemble_eval.members.importers.opening import read_weights
+from ensemble_eval.members.manifest import read_member, save_weights
 
 
 def test_weights_carry_their_member_and_classes(tmp_path: Path) -> None:
@@ -28,7 +30,7 @@ def test_weights_carry_their_member_and_classes(tmp_path: Path) -> None:
     digest = save_weights(path, state_dict, member, CLASSES)
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
     assert read_member(path) == (member, ClassList(str(path), CLASSES.count, CLASSES.names))
-    loaded = load_state_dict(path)
+    loaded = read_weights(path).tensors
     assert set(loaded) == set(state_dict)
     assert all(torch.equal(loaded[key], state_dict[key]) for key in loaded)
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.weights import load_state_dict
 from ensemble_eval.models.registry import build
 
 COUNT = len(CLASS_NAMES)
@@ -203,7 +203,7 @@ def test_damage_anywhere_in_a_torch_file_is_one_line_that_names_it_once(
         flipped = bytes([data[position] ^ 0x55]) + data[position + 1 :]
         path.write_bytes(data[:position] + (flipped if damage == "flipped" else b""))
         try:
-            load_state_dict(path)
+            read_weights(path)
         except InputError as error:
             refusals.append(str(error))
     # Some bytes are the tensor's own, and the checksums of a zip file are not looked at.

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torchvision.models import GoogLeNet as TorchvisionGoogLeNet
 from torchvision.models import GoogLeNetOutputs as TorchvisionOutputs
 
-from ensemble_eval.members.ensemble import InputFormat
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.googlenet import GoogLeNet, GoogLeNetOutputs
 from ensemble_eval.models.layers import (

@@ -14,10 +14,9 @@ from tiny_training import CLASS_NAMES, write_recipe
 from torch import Tensor
 
 from ensemble_eval.members.ensemble import weights_of
+from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.manifest import read_manifest
-from ensemble_eval.members.saving import read_member
-from ensemble_eval.members.weights import load_state_dict
+from ensemble_eval.members.manifest import read_manifest, read_member
 from ensemble_eval.settings import TrainingSettings
 from ensemble_eval.training import folder, job
 from ensemble_eval.training.task import Task
@@ -60,9 +59,9 @@ def test_everything_is_written_and_the_ensemble_can_be_loaded(finished: Path) ->
         network = load_member(member, len(CLASS_NAMES))
         assert not [name for name in network.state_dict() if name.startswith("aux")]
         assert read_member(weights_of(member))[1].names == CLASS_NAMES
-    tensors = load_state_dict(out / "a.safetensors")
+    tensors = read_weights(out / "a.safetensors").tensors
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.int64}
-    assert not torch.equal(tensors["fc.weight"], load_state_dict(out / "b.safetensors")["fc.weight"])
+    assert not torch.equal(tensors["fc.weight"], read_weights(out / "b.safetensors").tensors["fc.weight"])
 
 
 def test_the_log_and_the_record_agree(finished: Path) -> None:

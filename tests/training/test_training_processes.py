@@ -11,7 +11,7 @@ import torch
 from tiny_training import write_recipe
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.weights import load_state_dict
+from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.training.processes import Processes, joined_processes
 
 pytestmark = pytest.mark.processes
@@ -39,7 +39,7 @@ def test_two_processes_train_what_one_trains_with_the_same_batches(tmp_path: Pat
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     told = train(recipe, tmp_path / "two", *torchrun)
     train(recipe, tmp_path / "one", sys.executable)
-    one, two = (load_state_dict(tmp_path / name / "a.safetensors") for name in ("one", "two"))
+    one, two = (read_weights(tmp_path / name / "a.safetensors").tensors for name in ("one", "two"))
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)

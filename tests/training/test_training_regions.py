@@ -16,9 +16,8 @@ from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.datasets.items import BytesItem
 from ensemble_eval.detection.regions import NO_OBJECT, warp_regions
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.manifest import read_manifest
-from ensemble_eval.members.saving import read_member
-from ensemble_eval.members.weights import load_state_dict
+from ensemble_eval.members.importers.opening import read_weights
+from ensemble_eval.members.manifest import read_manifest, read_member
 from ensemble_eval.training.config import Regions
 from ensemble_eval.training.images import ImageFiles
 from ensemble_eval.training.networks import initial_network
@@ -162,7 +161,7 @@ def test_a_member_begins_with_the_weights_of_its_name(cli: Cli, folder: Path, tm
     short = {"epochs": 1, "averaging_start_epoch": 0, "batch_size": 8}
     first = write_recipe(folder, schedule=short)
     assert cli("train", first, "--out", tmp_path / "first", "--member", "a", "--workers", 0).code == 0
-    given = load_state_dict(tmp_path / "first" / "a.safetensors")
+    given = read_weights(tmp_path / "first" / "a.safetensors").tensors
     recipe = tiny_recipe(folder, **REGIONS, network={"initial": str(tmp_path / "first")})
     begun = initial_network(recipe, recipe.member("a"), 4).state_dict()
     assert all(torch.equal(begun[name], given[name]) for name in given if not name.startswith("fc."))

@@ -14,10 +14,8 @@ import torch
 from torch import Tensor
 
 from ensemble_eval.errors import InputError, first_names
-from ensemble_eval.members.ensemble import InputFormat
-from ensemble_eval.members.importers.imported import Imported
-from ensemble_eval.members.importers.layouts import options_of
-from ensemble_eval.members.importers.names import convolutions
+from ensemble_eval.members.imported import Imported, InputFormat
+from ensemble_eval.members.importers.layouts import convolutions, imported_googlenet
 from ensemble_eval.members.importers.protocol_buffers import floats, messages, parsed, text
 from ensemble_eval.models.layers import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
 
@@ -69,17 +67,12 @@ def read(path: Path) -> Imported:
     layers = {text(layer.name): layer for layer in (*net.layers, *net.layer)}
     _refuse_other_normalisation(layers, place)
     tensors = dict(_tensors({name: layer.blobs for name, layer in layers.items()}, place))
-    outputs = len(tensors["fc.weight"])
-    options = options_of(tensors)
-    return Imported(
-        format=f"a Caffe model ({'layer' if net.layer else 'the old layers'} messages)",
-        arch="googlenet-paper",
-        options=options,
-        input=InputFormat(channels="bgr", scale=1.0, mean=_BLUE_GREEN_RED_MEANS, std=(1.0, 1.0, 1.0)),
-        num_outputs=outputs,
-        certain=True,
-        published=_PUBLISHED if outputs == 1000 and not options else None,
-        tensors=tensors,
+    return imported_googlenet(
+        f"a Caffe model ({'layer' if net.layer else 'the old layers'} messages)",
+        "googlenet-paper",
+        tensors,
+        wants=InputFormat(channels="bgr", scale=1.0, mean=_BLUE_GREEN_RED_MEANS, std=(1.0, 1.0, 1.0)),
+        published=_PUBLISHED,
     )
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import open_regular, read_regular
-from ensemble_eval.members.ensemble import GRAPH, InputFormat
-from ensemble_eval.members.importers.imported import Imported
+from ensemble_eval.members.imported import GRAPH, Imported, InputFormat
 
 _TFLITE_AT, _TFLITE, _TFLITE_VERSION = 4, b"TFL3", 3
 # ONNX begins with its version, a small number, and then the producer's name, the domain or the graph.

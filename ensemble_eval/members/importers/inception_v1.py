@@ -8,26 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import BACKGROUND_FIRST
-from ensemble_eval.members.importers.imported import PLUS_MINUS_ONE, Imported
-from ensemble_eval.members.importers.layouts import options_of
-from ensemble_eval.members.importers.names import ConvolutionName, convolutions
+from ensemble_eval.members.imported import BACKGROUND_FIRST, Imported, InputFormat
+from ensemble_eval.members.importers.layouts import NamedConvolution, convolutions, imported_googlenet
 
-# Their modules are lettered from b.
-MODULES = {
-    "3a": "3b",
-    "3b": "3c",
-    "4a": "4b",
-    "4b": "4c",
-    "4c": "4d",
-    "4d": "4e",
-    "4e": "4f",
-    "5a": "5b",
-    "5b": "5c",
-}
-STEM = {"conv1": "Conv2d_1a_7x7", "conv2": "Conv2d_2b_1x1", "conv3": "Conv2d_2c_3x3"}
+_STEM = {"conv1": "Conv2d_1a_7x7", "conv2": "Conv2d_2b_1x1", "conv3": "Conv2d_2c_3x3"}
 _PUBLISHED = "69.8% top-1 and 89.6% top-5 (TF-slim's inception_v1)"
-_WITH_BACKGROUND = 1001
+# TensorFlow's models see pixels from -1 to 1.
+_PLUS_MINUS_ONE = InputFormat(scale=255.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _FLOATS = "f"
 _MAX_BYTES = 1 << 29
 
@@ -35,10 +22,22 @@ _MAX_BYTES = 1 << 29
 Variables = Callable[[str], NDArray[np.float32] | None]
 
 
+def scope(convolution: NamedConvolution) -> str:
+    """Their name of the module that a convolution is in, or of the convolution where it is in none.
+
+    Example:
+        >>> scope(NamedConvolution("inception3a.branch1", "3a", "1x1", 64))
+        'Mixed_3b'
+    """
+    stage = convolution.stage
+    # Their modules are lettered from b.
+    return f"Mixed_{stage[0]}{chr(ord(stage[1]) + 1)}" if convolution.column else _STEM[stage]
+
+
 def imported(
     variables: Variables,
     file_format: str,
-    names: Callable[[ConvolutionName], Mapping[str, str]],
+    names: Callable[[NamedConvolution], Mapping[str, str]],
     classifier: str,
     place: str,
 ) -> Imported:
@@ -59,17 +58,13 @@ def imported(
     weight = _array(variables, classifier.format("weights"), 4, place)
     tensors["fc.weight"] = torch.from_numpy(weight[0, 0].T.copy())
     tensors["fc.bias"] = torch.from_numpy(_array(variables, classifier.format("biases"), 1, place).copy())
-    outputs, options = len(tensors["fc.weight"]), options_of(tensors)
-    return Imported(
-        format=file_format,
-        arch="googlenet-tensorflow",
-        options=options,
-        input=PLUS_MINUS_ONE,
+    return imported_googlenet(
+        file_format,
+        "googlenet-tensorflow",
+        tensors,
+        wants=_PLUS_MINUS_ONE,
+        published=_PUBLISHED,
         outputs=BACKGROUND_FIRST,
-        num_outputs=outputs,
-        certain=True,
-        published=_PUBLISHED if outputs == _WITH_BACKGROUND and not options else None,
-        tensors=tensors,
     )
 
 
@@ -91,7 +86,7 @@ def _bounded(variables: Variables, place: str) -> Variables:
 
 
 def _tensors(
-    variables: Variables, names: Callable[[ConvolutionName], Mapping[str, str]], place: str
+    variables: Variables, names: Callable[[NamedConvolution], Mapping[str, str]], place: str
 ) -> Iterator[tuple[str, Tensor]]:
     for convolution in convolutions():
         theirs = names(convolution)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError, first_line, needing_extra
+from ensemble_eval.errors import InputError, needing_extra
+from ensemble_eval.members.imported import Imported, refusing_damage
 from ensemble_eval.members.importers import inception_v1
-from ensemble_eval.members.importers.imported import Imported
-from ensemble_eval.members.importers.names import ConvolutionName
+from ensemble_eval.members.importers.layouts import NamedConvolution
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BRANCHES = {
@@ -40,29 +40,19 @@ def read(path: Path) -> Imported:
     with needing_extra("keras", "a Keras file"):
         import h5py
     place = f"the weights {path}"
-    try:
-        with h5py.File(path, "r") as file:
-            root = _inside(h5py, file, _OF_A_MODEL) or file
-            return inception_v1.imported(
-                lambda name: _variable(h5py, root, name, place),
-                "a Keras file of Inception-v1",
-                _names,
-                "Logits/{}",
-                place,
-            )
-    except InputError:
-        raise
-    except Exception as error:
-        # HDF5 reports damage as errors of many kinds.
-        raise InputError(f"{place} are damaged or truncated ({first_line(error)}); get the file again") from error
+    with refusing_damage(place), h5py.File(path, "r") as file:
+        root = _inside(h5py, file, _OF_A_MODEL) or file
+
+        def variable(name: str) -> NDArray[Any] | None:
+            return _variable(h5py, root, name, place)
+
+        return inception_v1.imported(variable, "a Keras file of Inception-v1", _names, "Logits/{}", place)
 
 
-def _names(convolution: ConvolutionName) -> Mapping[str, str]:
+def _names(convolution: NamedConvolution) -> Mapping[str, str]:
+    layer = inception_v1.scope(convolution)
     if convolution.column:
-        module = inception_v1.MODULES[convolution.stage]
-        layer = f"Mixed_{module}_Branch_{_BRANCHES[convolution.column]}"
-    else:
-        layer = inception_v1.STEM[convolution.stage]
+        layer += f"_Branch_{_BRANCHES[convolution.column]}"
     normalised = ("beta", "gamma", "moving_mean", "moving_variance")
     return {"weights": f"{layer}_conv/weights", **{name: f"{layer}_bn/{name}" for name in normalised}}
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of
+from ensemble_eval.members.imported import Imported
 from ensemble_eval.members.importers import caffe, graphs, keras, paddle, sorted_table, tensorflow, torch_files
-from ensemble_eval.members.importers.imported import Imported
 
 _HEAD_BYTES = 4096
 # How lists of MXNet's arrays begin, as in GluonCV's `.params`.

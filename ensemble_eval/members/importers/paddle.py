@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble_eval.errors import InputError, first_line, first_names
-from ensemble_eval.members.ensemble import InputFormat
-from ensemble_eval.members.importers.imported import Imported
-from ensemble_eval.members.importers.layouts import options_of
-from ensemble_eval.members.importers.names import convolutions
+from ensemble_eval.members.imported import Imported, InputFormat, refusing_damage
+from ensemble_eval.members.importers.layouts import convolutions, imported_googlenet
 
 _PICKLE = b"\x80"
 _STEM = {"conv1": "_conv", "conv2": "_conv_1", "conv3": "_conv_2"}
@@ -153,30 +151,25 @@ def read(path: Path) -> Imported:
     # Inputs by outputs there, outputs by inputs here.
     tensors["fc.weight"] = _tensor(arrays, "_fc_out.weight", 2, place).T.contiguous() * _KEPT_BY_DROPOUT
     tensors["fc.bias"] = _tensor(arrays, "_fc_out.bias", 1, place)
-    outputs, options = len(tensors["fc.weight"]), options_of(tensors)
-    return Imported(
-        format="parameters of PaddleClas's GoogLeNet",
-        arch="googlenet-paddle",
-        options=options,
-        input=InputFormat.imagenet(),
-        num_outputs=outputs,
-        certain=True,
-        published=_PUBLISHED if outputs == 1000 and not options else None,
-        tensors=tensors,
+    return imported_googlenet(
+        "parameters of PaddleClas's GoogLeNet",
+        "googlenet-paddle",
+        tensors,
+        wants=InputFormat.imagenet(),
+        published=_PUBLISHED,
     )
 
 
 def _arrays(path: Path, place: str) -> Mapping[str, Any]:
-    try:
-        content = _ArraysOnly(io.BytesIO(path.read_bytes())).load()
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{place} hold more than tensors, or are no weights at all ({first_line(error)}); nothing in them "
-            "was run: save the parameters alone, best as safetensors"
-        ) from error
-    except Exception as error:
-        # A damaged pickle asks for whatever does not work.
-        raise InputError(f"{place} are damaged or truncated ({first_line(error)}); get the file again") from error
+    # A damaged pickle asks for whatever does not work.
+    with refusing_damage(place):
+        try:
+            content = _ArraysOnly(io.BytesIO(path.read_bytes())).load()
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                f"{place} hold more than tensors, or are no weights at all ({first_line(error)}); nothing in them "
+                "was run: save the parameters alone, best as safetensors"
+            ) from error
     if not isinstance(content, dict):
         raise InputError(f"{place} hold a {type(content).__name__}, and parameters by name are needed")
     return {name: value for name, value in content.items() if isinstance(name, str)}

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError, first_line, needing_extra
+from ensemble_eval.errors import InputError, needing_extra
+from ensemble_eval.members.imported import refusing_damage
 
 # As descriptor.proto numbers them.
 _TYPES = {"float": 2, "int64": 3, "int32": 5, "string": 9, "bytes": 12}
@@ -49,11 +50,9 @@ def parsed(message: Any, data: bytes, place: str) -> Any:
     Raises:
         InputError: they are damaged.
     """
-    try:
+    # protobuf's implementations raise errors of their own.
+    with refusing_damage(place):
         message.ParseFromString(data)
-    except Exception as error:
-        # protobuf's implementations raise errors of their own.
-        raise InputError(f"{place} are damaged or truncated ({first_line(error)}); get the file again") from error
     return message
 
 

@@ -1,15 +1,29 @@
-"""Weights that are published under a name: `torchvision:`, `timm:` and `hf:`, through their libraries' caches."""
+"""Weights that are published under a name, `torchvision:`, `timm:` and `hf:`, from their libraries' caches."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ensemble_eval.members.ensemble import InputFormat
-from ensemble_eval.members.importers import hub, timm_models, torchvision_weights
+from ensemble_eval.errors import InputError, first_line, needing_extra
+from ensemble_eval.files import sha256_of
+from ensemble_eval.members.imported import InputFormat
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TIMM = "timm:"
+# How the SHA-256 of each of torchvision's files begins, as its name says, and what torchvision states about it.
+TORCHVISION = {"1378be20": "69.778% top-1 and 89.53% top-5 (torchvision:GoogLeNet_Weights.IMAGENET1K_V1)"}
+# Safetensors first: they cannot hold code at all.
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
 @dataclass(frozen=True)
 class Published:
-    """Published weights on this machine, and what the publisher says that their file does not.
+    """A file of weights on this machine, and what its publisher says that the file does not.
 
     Attributes:
         path: of the file.
@@ -22,32 +36,121 @@ class Published:
     input: InputFormat | None = None
 
 
-def published(name: str) -> Published | None:
-    """Published weights by name; None where the name is none of a publisher's.
-
-    Args:
-        name: such as `torchvision:GoogLeNet_Weights.IMAGENET1K_V1`.
+def published(name: str, folder: Path = Path()) -> Published:
+    """Weights by a published name, such as `torchvision:GoogLeNet_Weights.IMAGENET1K_V1`; else a path in `folder`.
 
     Raises:
         InputError: nobody publishes that, or it is neither in a cache nor to be had.
     """
     publisher, _, rest = name.partition(":")
-    match publisher:
-        case "torchvision":
-            return Published(torchvision_weights.downloaded(rest))
-        case "hf":
-            return Published(hub.downloaded(rest))
-        case "timm":
-            repository, input_format = timm_models.published(rest)
-            return Published(hub.downloaded(repository), name, input_format)
-    return None
+    match publisher, rest:
+        case _, "":
+            pass
+        case "torchvision", _:
+            return Published(_from_torchvision(rest))
+        case "hf", _:
+            return Published(from_hub(rest))
+        case "timm", _:
+            repository, input_format = _timm_weights(rest)
+            return Published(from_hub(repository), name, input_format)
+    return Published(folder / name)
 
 
-def file_of(name: str | Path) -> Path:
-    """The file of published weights, or the path that is no such name.
+def torchvision_accuracy(path: Path) -> str | None:
+    """What torchvision states about this very file; None of any other, a copy that was saved anew too."""
+    sha256 = sha256_of(path)
+    return next((accuracy for beginning, accuracy in TORCHVISION.items() if sha256.startswith(beginning)), None)
+
+
+def timm_network(arch: str, num_outputs: int, options: Mapping[str, Any]) -> "nn.Module":
+    """A network of timm with fresh weights: normalised float [B, 3, 224, 224] -> logits [B, num_outputs].
+
+    Args:
+        arch: its name with the prefix `timm:`.
+        num_outputs: of the classifier.
+        options: of timm's `create_model`.
 
     Raises:
-        InputError: see `published`.
+        InputError: timm is not installed, or cannot build that.
     """
-    found = published(str(name))
-    return Path(name) if found is None else found.path
+    with needing_extra("hub", "a model of timm"):
+        import timm
+    name = arch.removeprefix(TIMM)
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_outputs, **options)
+    except Exception as error:
+        # Each model's own code refuses options in its own way.
+        raise InputError(f"{arch} cannot be built by timm ({first_line(error)})") from error
+    return network
+
+
+def from_hub(name: str) -> Path:
+    """The weights of a repository of the Hugging Face hub, from its cache, which fetches what is not there.
+
+    Args:
+        name: `OWNER/NAME`, or `OWNER/NAME@REVISION`.
+
+    Raises:
+        InputError: huggingface_hub is not installed, there is no such repository or weights in it, or they are
+            neither in the cache nor to be had.
+    """
+    match = _HUB_NAME.fullmatch(name)
+    if match is None:
+        raise InputError(f"hf:{name} is not of the form hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
+    with needing_extra("hub", "a published network of the hub"):
+        from huggingface_hub import errors, hf_hub_download
+    refusal: Exception | None = None
+    for file in _HUB_FILES:
+        try:
+            return Path(hf_hub_download(match[1], file, revision=match[2]))
+        except errors.EntryNotFoundError as error:
+            # The cache alone cannot say whether the hub has this file and so it may be the other one.
+            refusal = error
+        except (OSError, ValueError, errors.HfHubHTTPError) as error:
+            refusal = error
+            break
+    assert refusal is not None
+    raise InputError(
+        f"hf:{name} has none of {', '.join(_HUB_FILES)} in the hub's cache, and they cannot be fetched "
+        f"({first_line(refusal)}); fetch the repository where there is a network, or set HF_HOME to a cache that "
+        "has it"
+    ) from refusal
+
+
+def _timm_weights(name: str) -> tuple[str, InputFormat]:
+    """The hub's repository of a model's weights, and how the model wants its pixels."""
+    with needing_extra("hub", "a model of timm"):
+        import timm
+    try:
+        found: Any = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    except (RuntimeError, KeyError) as error:
+        raise InputError(f"{TIMM}{name}: timm does not know it ({first_line(error)})") from error
+    if found is None or not found.hf_hub_id:
+        raise InputError(
+            f"{TIMM}{name}: timm publishes no weights of that name on the hub; see timm.list_pretrained()"
+        )
+    return found.hf_hub_id, InputFormat(mean=tuple(found.mean), std=tuple(found.std))
+
+
+def _from_torchvision(name: str) -> Path:
+    """The file of published weights, from the cache of torch's hub, which fetches what is not there."""
+    import torch
+    from torchvision.models import GoogLeNet_Weights
+
+    known = {str(weights): weights for weights in GoogLeNet_Weights}
+    if name not in known:
+        raise InputError(f"torchvision publishes no weights {name!r} of GoogLeNet; known are {', '.join(known)}")
+    url = known[name].url
+    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
+    if path.is_file():
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beginning = url.rpartition("-")[2].partition(".")[0]
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=beginning, progress=False)
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"torchvision:{name} is not in torch's cache and cannot be fetched ({first_line(error)}); "
+            f"put {path.name} into {path.parent}, or set TORCH_HOME to a cache that has it"
+        ) from error
+    return path

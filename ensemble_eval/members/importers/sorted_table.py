@@ -8,7 +8,7 @@ Format: https://github.com/google/leveldb/blob/main/doc/table_format.md. The fil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.members.imported import refusing_damage
 
 MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER_BYTES = 48
@@ -34,7 +34,7 @@ def read(path: Path) -> dict[bytes, bytes]:
         InputError: it is damaged.
     """
     data = path.read_bytes()
-    try:
+    with refusing_damage(f"the weights {path}", IndexError, ValueError, OSError):
         footer = _Cursor(data[-_FOOTER_BYTES:])
         footer.varint(), footer.varint()  # an index of filters, which is not needed
         index = _block(data, footer.varint(), footer.varint())
@@ -43,8 +43,6 @@ def read(path: Path) -> dict[bytes, bytes]:
             cursor = _Cursor(handle)
             entries.update(_entries(_block(data, cursor.varint(), cursor.varint())))
         return entries
-    except (IndexError, ValueError, OSError) as error:
-        raise InputError(f"the weights {path} are damaged or truncated ({error}); get the file again") from error
 
 
 class _Cursor:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.members.imported import Imported
 from ensemble_eval.members.importers import graphs, inception_v1, sorted_table
-from ensemble_eval.members.importers.imported import Imported
-from ensemble_eval.members.importers.names import ConvolutionName
+from ensemble_eval.members.importers.layouts import NamedConvolution
 from ensemble_eval.members.importers.protocol_buffers import floats, messages, parsed, text
 
 _BRANCHES = {
@@ -73,7 +73,6 @@ def read_graph(path: Path) -> Imported:
         for attribute in node.attr
         if attribute.key == "value"
     }
-
     if not any(name.startswith(_SCOPE) for name in constants):
         return graphs.read_frozen(path)
 
@@ -97,33 +96,24 @@ def read_checkpoint(path: Path) -> Imported:
         variables = _of_the_first_format(slices.meta, table, place)
     else:
         variables = _of_the_second_format(path, table, place)
-    return inception_v1.imported(
-        variables.__getitem__, "a checkpoint of TF-slim's inception_v1", _names, _CLASSIFIER, place
-    )
+    return inception_v1.imported(variables, "a checkpoint of TF-slim's inception_v1", _names, _CLASSIFIER, place)
 
 
-class _Variables:
-    """Values of a checkpoint by name, read when they are asked for."""
-
-    def __init__(self, found: Mapping[str, Any], read: Any) -> None:
-        self._found, self._read = found, read
-
-    def __getitem__(self, name: str) -> NDArray[np.float32] | None:
-        found = self._found.get(name)
-        return None if found is None else self._read(name, found)
-
-
-def _of_the_first_format(meta: Any, table: Mapping[bytes, bytes], place: str) -> _Variables:
+def _of_the_first_format(meta: Any, table: Mapping[bytes, bytes], place: str) -> inception_v1.Variables:
     shapes = {tensor.name: _shape(tensor.shape) for tensor in meta.tensor if tensor.type == _FLOAT32}
     slices = [parsed(_messages()["Slices"](), value, place).data for key, value in table.items() if key]
     known = [each for each in slices if each.name in shapes]
     values = {each.name: each.data.float_val for each in known}
     if len(values) < len(known):
         raise InputError(f"{place} hold a variable in several pieces; save the checkpoint anew on one machine")
-    return _Variables(values, lambda name, data: floats(data, shapes[name], f"{place}: {name}"))
+
+    def variable(name: str) -> NDArray[np.float32] | None:
+        return floats(values[name], shapes[name], f"{place}: {name}") if name in values else None
+
+    return variable
 
 
-def _of_the_second_format(path: Path, table: Mapping[bytes, bytes], place: str) -> _Variables:
+def _of_the_second_format(path: Path, table: Mapping[bytes, bytes], place: str) -> inception_v1.Variables:
     entries = {
         key.decode(errors="replace"): parsed(_messages()["Entry"](), value, place)
         for key, value in table.items()
@@ -135,7 +125,10 @@ def _of_the_second_format(path: Path, table: Mapping[bytes, bytes], place: str) 
             f"{place} are the index of a checkpoint, whose data {data_path} do not exist; put them there"
         )
 
-    def read(name: str, entry: Any) -> NDArray[np.float32]:
+    def variable(name: str) -> NDArray[np.float32] | None:
+        entry = entries.get(name)
+        if entry is None:
+            return None
         if (
             entry.dtype != _FLOAT32
             or entry.shard_id
@@ -147,7 +140,7 @@ def _of_the_second_format(path: Path, table: Mapping[bytes, bytes], place: str) 
             file.seek(entry.offset)
             return floats(file.read(entry.size), _shape(entry.shape), f"{place}: {name}")
 
-    return _Variables(entries, read)
+    return variable
 
 
 def _values(tensor: Any, place: str) -> NDArray[np.float32]:
@@ -170,13 +163,13 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return tuple(dimension.size for dimension in shape.dim)
 
 
-def _names(convolution: ConvolutionName) -> Mapping[str, str]:
+def _names(convolution: NamedConvolution) -> Mapping[str, str]:
     stage, column = convolution.stage, convolution.column
-    branch = _ODD_ONE.get((stage, column)) or _BRANCHES.get(column)
-    place = f"Mixed_{inception_v1.MODULES[stage]}/{branch}" if branch else inception_v1.STEM[stage]
+    scope = f"{_SCOPE}{inception_v1.scope(convolution)}"
+    if column:
+        scope += "/" + _ODD_ONE.get((stage, column), _BRANCHES[column])
     normalised = ("beta", "gamma", "moving_mean", "moving_variance")
-    names = {name: f"InceptionV1/{place}/BatchNorm/{name}" for name in normalised}
-    return {"weights": f"InceptionV1/{place}/weights", **names}
+    return {"weights": f"{scope}/weights", **{name: f"{scope}/BatchNorm/{name}" for name in normalised}}
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import class_list
+from ensemble_eval.members.classes import class_list
 
 
 def class_names(

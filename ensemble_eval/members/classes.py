@@ -1,0 +1,163 @@
+"""The classes of an ensemble, and which output of a network stands for which of them (torch-free)."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble_eval import files
+from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.fields import Rule, checked_value
+from ensemble_eval.members.devkit_classes import MAX_META_BYTES, wnids_by_ilsvrc_id
+from ensemble_eval.members.imported import BACKGROUND_FIRST
+
+IMAGENET_1K = "imagenet-1k"
+_CLASSES = '"imagenet-1k", a list of names, or the path of a file of names'
+_IMAGENET_1K_CLASSES = 1000
+# In a table of outputs, where an output stands for no class.
+_NO_CLASS = "-"
+_MAX_FILE_BYTES = 1 << 26
+_MATLAB = b"MATLAB 5.0 MAT-file"
+_WNID = re.compile(r"n\d{8}")
+# Of the 1,000 WNIDs of imagenet-1k, sorted, one a line: a table of other synsets would shift all classes silently.
+_IMAGENET_1K_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """The classes that an ensemble's outputs stand for, in the order of the outputs.
+
+    Attributes:
+        source: where the names are from: `imagenet-1k`, a file, or a phrase for messages.
+        count: of the classes.
+        names: of the classes; None for `imagenet-1k`, whose indices are the 1000 WNIDs in sorted order.
+    """
+
+    source: str
+    count: int
+    names: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class OutputSelection:
+    """The outputs of a network that stand for an ensemble's classes.
+
+    Attributes:
+        num_outputs: of the network.
+        indices: of the output of each class, in the ensemble's order.
+        renormalised: whether the probabilities of these outputs are divided by their sum; otherwise what the
+            network gives to other outputs is left out and the rest stays as it is.
+    """
+
+    num_outputs: int
+    indices: tuple[int, ...]
+    renormalised: bool
+
+
+def class_list(classes: str | Path | Sequence[str] | ClassList, folder: Path | None = None) -> ClassList:
+    """The classes that an ensemble's outputs stand for, in the order of the outputs.
+
+    Args:
+        classes: `imagenet-1k`, the path of a text file with one class per line, or the names themselves.
+        folder: where relative paths start; None for the working directory.
+
+    Raises:
+        InputError: the file is missing, too large or not UTF-8; there is no class, an empty name, or one twice.
+
+    Example:
+        >>> class_list("imagenet-1k").count
+        1000
+        >>> class_list(["ant", "bee"]).names
+        ('ant', 'bee')
+    """
+    if isinstance(classes, ClassList):
+        return classes
+    if classes == IMAGENET_1K:
+        return ClassList(IMAGENET_1K, _IMAGENET_1K_CLASSES, None)
+    if isinstance(classes, str | Path):
+        path = (folder or Path()) / classes
+        return ClassList(str(path), *_counted(_stripped_lines(path), str(path)))
+    checked_value(Sequence, "`classes`", classes, Rule(words=_CLASSES))
+    return ClassList("a list of names", *_counted(classes, "`classes`"))
+
+
+def output_selection(
+    outputs: str | Path | None, classes: ClassList, *, renormalise: bool, member: str
+) -> OutputSelection | None:
+    """Which outputs of a member stand for the classes; None where they are the classes in their order.
+
+    Args:
+        outputs: `background-first`, or a table with the class of each output; None for the classes in their order.
+        classes: of the ensemble.
+        renormalise: see `OutputSelection`.
+        member: its name, for messages.
+
+    Raises:
+        InputError: the table is missing or damaged, or a class has no output or two.
+    """
+    if outputs is None:
+        if renormalise:
+            raise InputError(f"member {member}: `renormalise` goes with `outputs`; leave it out")
+        return None
+    if outputs == BACKGROUND_FIRST:
+        return OutputSelection(classes.count + 1, tuple(range(1, classes.count + 1)), renormalise)
+    place = f"member {member}: the table {outputs}"
+    lines = _table(Path(outputs))
+    if not lines or not all(lines):
+        raise InputError(
+            f"{place} has one output a line and no empty line; write {_NO_CLASS} where there is no class"
+        )
+    return OutputSelection(len(lines), _indices(lines, classes, place), renormalise)
+
+
+def _stripped_lines(path: Path) -> list[str]:
+    return [line.strip() for line in files.read_text(path, _MAX_FILE_BYTES).splitlines()]
+
+
+def _counted(names: Sequence[str], place: str) -> tuple[int, tuple[str, ...]]:
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{place}: a class list has one class per line and no empty line")
+    if len(set(names)) < len(names):
+        repeated = sorted(name for name in set(names) if names.count(name) > 1)
+        raise InputError(f"{place}: classes appear twice: {', '.join(repeated[:3])}")
+    return len(names), tuple(names)
+
+
+def _table(path: Path) -> list[str]:
+    """What each output stands for; of the development kit's own table, its order."""
+    try:
+        with files.open_regular(path) as file:
+            if file.read(len(_MATLAB)) == _MATLAB:
+                file.seek(0)
+                wnids = wnids_by_ilsvrc_id(path, file.read(MAX_META_BYTES + 1))
+                return [wnids[ilsvrc_id] for ilsvrc_id in sorted(wnids)]
+    except OSError:
+        pass  # reading it as a text says so
+    return _stripped_lines(path)
+
+
+def _indices(lines: list[str], classes: ClassList, place: str) -> tuple[int, ...]:
+    names = classes.names
+    if names is None:
+        lines = [line.split()[0] for line in lines]
+        names = _imagenet_1k(lines, place)
+    positions: dict[str, int] = {}
+    for index, name in enumerate(lines):
+        if name != _NO_CLASS and name in positions:
+            raise InputError(f"{place} names {name!r} twice; each class has one output")
+        positions[name] = index
+    if lacking := [name for name in names if name not in positions]:
+        raise InputError(f"{place} has no output for {len(lacking)} of the classes: {first_names(lacking)}")
+    return tuple(positions[name] for name in names)
+
+
+def _imagenet_1k(lines: list[str], place: str) -> tuple[str, ...]:
+    """The classes of imagenet-1k in their order, which is that of their WNIDs, if a table has them all."""
+    wnids = sorted({line for line in lines if _WNID.fullmatch(line)})
+    if hashlib.sha256("\n".join(wnids).encode()).hexdigest() != _IMAGENET_1K_SHA256:
+        raise InputError(
+            f"{place} must begin each line with one of the 1000 WNIDs of imagenet-1k, all of them, "
+            f"or with {_NO_CLASS}; it has {len(wnids)} WNIDs"
+        )
+    return tuple(wnids)
