@@ -32,8 +32,6 @@ from ensemble_eval.members.importers.published import published
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DEFAULT = {"renormalise": False, "averaged": None}
-
 
 @dataclass(frozen=True)
 class _Document:
@@ -141,19 +139,21 @@ def read_member(path: Path) -> tuple[Member, ClassList]:
 
 def member_table(member: Member, weights: str) -> dict[str, Any]:
     """The manifest's table of one member, with `weights` as the path to write."""
-    row: dict[str, Any] = {"name": member.name, "arch": member.arch, "weights": weights}
-    if member.sha256 is not None:
-        row["sha256"] = member.sha256
-    if member.outputs is not None:
-        row["outputs"] = str(member.outputs)
-    for name in ("renormalise", "averaged"):
-        if (value := getattr(member, name)) not in (None, _DEFAULT[name]):
-            row[name] = value
-    row["options"] = dict(member.options)
-    row["input"] = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(member.input).items()
+    row = {
+        "name": member.name,
+        "arch": member.arch,
+        "weights": weights,
+        "sha256": member.sha256,
+        "outputs": None if member.outputs is None else str(member.outputs),
+        "renormalise": member.renormalise or None,
+        "averaged": member.averaged,
+        "options": dict(member.options),
+        "input": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(member.input).items()
+        },
     }
-    return row
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def _member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Member:

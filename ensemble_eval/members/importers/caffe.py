@@ -15,13 +15,13 @@ from torch import Tensor
 
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.members.imported import Imported, InputFormat
-from ensemble_eval.members.importers.layouts import convolutions, imported_googlenet
+from ensemble_eval.members.importers.layouts import imported_googlenet, trunk_names
 from ensemble_eval.members.importers.protocol_buffers import floats, messages, parsed, text
 from ensemble_eval.models.layers import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
 
-_BLUE_GREEN_RED_MEANS = (104.0, 117.0, 123.0)
-_STEM = {"conv1": "conv1/7x7_s2", "conv2": "conv2/3x3_reduce", "conv3": "conv2/3x3"}
-_COLUMNS = {"pool_projection": "pool_proj"}
+_INPUT = InputFormat(channels="bgr", scale=1.0, mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0))
+_STEM = ("conv1/7x7_s2", "conv2/3x3_reduce", "conv2/3x3")
+_COLUMNS = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 # A network that was trained further has another name for the layer whose classes are others.
 _CLASSIFIER = "loss3/classifier"
 _PUBLISHED = "68.7% top-1 and 88.9% top-5 (bvlc_googlenet)"
@@ -67,22 +67,15 @@ def read(path: Path) -> Imported:
     layers = {text(layer.name): layer for layer in (*net.layers, *net.layer)}
     _refuse_other_normalisation(layers, place)
     tensors = dict(_tensors({name: layer.blobs for name, layer in layers.items()}, place))
-    return imported_googlenet(
-        f"a Caffe model ({'layer' if net.layer else 'the old layers'} messages)",
-        "googlenet-paper",
-        tensors,
-        wants=InputFormat(channels="bgr", scale=1.0, mean=_BLUE_GREEN_RED_MEANS, std=(1.0, 1.0, 1.0)),
-        published=_PUBLISHED,
-    )
+    file_format = f"a Caffe model ({'layer' if net.layer else 'the old layers'} messages)"
+    return imported_googlenet(file_format, "googlenet-paper", tensors, _INPUT, _PUBLISHED)
 
 
 def _tensors(blobs: Mapping[str, Any], place: str) -> Iterator[tuple[str, Tensor]]:
-    for convolution in convolutions():
-        column = _COLUMNS.get(convolution.column, convolution.column)
-        theirs = f"inception_{convolution.stage}/{column}" if column else _STEM[convolution.stage]
+    for ours, theirs in trunk_names(_STEM, "inception_{}/{}", _COLUMNS).items():
         weight, bias = _weight_and_bias(blobs, theirs, place)
-        yield f"{convolution.ours}.conv.weight", weight
-        yield f"{convolution.ours}.conv.bias", bias.flatten()
+        yield f"{ours}.conv.weight", weight
+        yield f"{ours}.conv.bias", bias.flatten()
     classifiers = [name for name in blobs if name.startswith(_CLASSIFIER) and len(blobs[name])]
     weight, bias = _weight_and_bias(blobs, classifiers[0] if len(classifiers) == 1 else _CLASSIFIER, place)
     yield "fc.weight", weight.reshape(weight.shape[-2:])

@@ -1,6 +1,7 @@
 """Google's own retraining of GoogLeNet, Inception-v1, as TF-slim and Keras name its variables."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.imported import BACKGROUND_FIRST, Imported, InputFormat
-from ensemble_eval.members.importers.layouts import NamedConvolution, convolutions, imported_googlenet
+from ensemble_eval.members.importers.layouts import imported_googlenet
 
-_STEM = {"conv1": "Conv2d_1a_7x7", "conv2": "Conv2d_2b_1x1", "conv3": "Conv2d_2c_3x3"}
+STEM = ("Conv2d_1a_7x7", "Conv2d_2b_1x1", "Conv2d_2c_3x3")
+# Their modules are lettered from b.
+MODULES = ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c")
 _PUBLISHED = "69.8% top-1 and 89.6% top-5 (TF-slim's inception_v1)"
 # TensorFlow's models see pixels from -1 to 1.
 _PLUS_MINUS_ONE = InputFormat(scale=255.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -22,50 +25,42 @@ _MAX_BYTES = 1 << 29
 Variables = Callable[[str], NDArray[np.float32] | None]
 
 
-def scope(convolution: NamedConvolution) -> str:
-    """Their name of the module that a convolution is in, or of the convolution where it is in none.
+@dataclass(frozen=True)
+class Naming:
+    """How a framework names the variables of Inception-v1.
 
-    Example:
-        >>> scope(NamedConvolution("inception3a.branch1", "3a", "1x1", 64))
-        'Mixed_3b'
+    Attributes:
+        scopes: of the trunk's convolutions, by our names.
+        weights: of a convolution's weights, with a place for its scope.
+        normalisation: of its `beta`, `gamma`, `moving_mean` and `moving_variance`, with places for both.
+        classifier: of the classifier's `weights` and `biases`, with a place for which.
     """
-    stage = convolution.stage
-    # Their modules are lettered from b.
-    return f"Mixed_{stage[0]}{chr(ord(stage[1]) + 1)}" if convolution.column else _STEM[stage]
+
+    scopes: Mapping[str, str]
+    weights: str
+    normalisation: str
+    classifier: str
 
 
-def imported(
-    variables: Variables,
-    file_format: str,
-    names: Callable[[NamedConvolution], Mapping[str, str]],
-    classifier: str,
-    place: str,
-) -> Imported:
+def imported(variables: Variables, naming: Naming, file_format: str, place: str) -> Imported:
     """The network whose variables are found under a framework's names.
 
     Args:
         variables: by name.
+        naming: of the variables.
         file_format: a phrase for messages.
-        names: of a convolution's variables: `weights`, `beta`, `gamma`, `moving_mean` and `moving_variance`.
-        classifier: what the classifier's weights and biases are called, with `{}` for which of the two.
         place: the file, for messages.
 
     Raises:
         InputError: a variable is missing, or has another shape or kind of number.
     """
     variables = _bounded(variables, place)
-    tensors = dict(_tensors(variables, names, place))
-    weight = _array(variables, classifier.format("weights"), 4, place)
+    tensors = dict(_tensors(variables, naming, place))
+    weight = _array(variables, naming.classifier.format("weights"), 4, place)
     tensors["fc.weight"] = torch.from_numpy(weight[0, 0].T.copy())
-    tensors["fc.bias"] = torch.from_numpy(_array(variables, classifier.format("biases"), 1, place).copy())
-    return imported_googlenet(
-        file_format,
-        "googlenet-tensorflow",
-        tensors,
-        wants=_PLUS_MINUS_ONE,
-        published=_PUBLISHED,
-        outputs=BACKGROUND_FIRST,
-    )
+    tensors["fc.bias"] = torch.from_numpy(_array(variables, naming.classifier.format("biases"), 1, place).copy())
+    arch = "googlenet-tensorflow"
+    return imported_googlenet(file_format, arch, tensors, _PLUS_MINUS_ONE, _PUBLISHED, BACKGROUND_FIRST)
 
 
 def _bounded(variables: Variables, place: str) -> Variables:
@@ -85,21 +80,18 @@ def _bounded(variables: Variables, place: str) -> Variables:
     return variable
 
 
-def _tensors(
-    variables: Variables, names: Callable[[NamedConvolution], Mapping[str, str]], place: str
-) -> Iterator[tuple[str, Tensor]]:
-    for convolution in convolutions():
-        theirs = names(convolution)
+def _tensors(variables: Variables, naming: Naming, place: str) -> Iterator[tuple[str, Tensor]]:
+    for ours, scope in naming.scopes.items():
         # Height, width, inputs, outputs there; outputs, inputs, height, width here.
-        weight = _array(variables, theirs["weights"], 4, place).transpose(3, 2, 0, 1)
-        yield f"{convolution.ours}.conv.weight", torch.from_numpy(weight.copy())
-        for ours, name in (("bias", "beta"), ("running_mean", "moving_mean"), ("running_var", "moving_variance")):
-            values = _array(variables, theirs[name], 1, place)
-            yield f"{convolution.ours}.bn.{ours}", torch.from_numpy(values.copy())
+        weight = _array(variables, naming.weights.format(scope), 4, place).transpose(3, 2, 0, 1)
+        yield f"{ours}.conv.weight", torch.from_numpy(weight.copy())
+        for name, which in (("bias", "beta"), ("running_mean", "moving_mean"), ("running_var", "moving_variance")):
+            values = _array(variables, naming.normalisation.format(scope, which), 1, place)
+            yield f"{ours}.bn.{name}", torch.from_numpy(values.copy())
         # Their batch norm has no scale, and a few copies of the script have one.
-        gamma = variables(theirs["gamma"])
+        gamma = variables(naming.normalisation.format(scope, "gamma"))
         scale = torch.ones(weight.shape[0]) if gamma is None else torch.from_numpy(gamma.astype(np.float32))
-        yield f"{convolution.ours}.bn.weight", scale
+        yield f"{ours}.bn.weight", scale
 
 
 def _array(variables: Variables, name: str, dimensions: int, place: str) -> NDArray[np.float32]:

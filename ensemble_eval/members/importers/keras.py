@@ -1,6 +1,5 @@
 """Keras's HDF5 files of Inception-v1, as fchollet's layout and its copies name the layers."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,16 @@ from numpy.typing import NDArray
 from ensemble_eval.errors import InputError, needing_extra
 from ensemble_eval.members.imported import Imported, refusing_damage
 from ensemble_eval.members.importers import inception_v1
-from ensemble_eval.members.importers.layouts import NamedConvolution
+from ensemble_eval.members.importers.layouts import trunk_names
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_BRANCHES = {
-    "1x1": "0_a_1x1",
-    "3x3_reduce": "1_a_1x1",
-    "3x3": "1_b_3x3",
-    "5x5_reduce": "2_a_1x1",
-    "5x5": "2_b_3x3",
-    "pool_projection": "3_b_1x1",
-}
+_COLUMNS = ("0_a_1x1", "1_a_1x1", "1_b_3x3", "2_a_1x1", "2_b_3x3", "3_b_1x1")
+_NAMING = inception_v1.Naming(
+    trunk_names(inception_v1.STEM, "Mixed_{}_Branch_{}", _COLUMNS, inception_v1.MODULES),
+    weights="{}_conv/weights",
+    normalisation="{}_bn/{}",
+    classifier="Logits/{}",
+)
 # What a whole saved model keeps its weights under; a file of weights alone has the layers at its root.
 _OF_A_MODEL = "model_weights"
 _MAX_ARRAY_BYTES = 1 << 28
@@ -46,15 +44,7 @@ def read(path: Path) -> Imported:
         def variable(name: str) -> NDArray[Any] | None:
             return _variable(h5py, root, name, place)
 
-        return inception_v1.imported(variable, "a Keras file of Inception-v1", _names, "Logits/{}", place)
-
-
-def _names(convolution: NamedConvolution) -> Mapping[str, str]:
-    layer = inception_v1.scope(convolution)
-    if convolution.column:
-        layer += f"_Branch_{_BRANCHES[convolution.column]}"
-    normalised = ("beta", "gamma", "moving_mean", "moving_variance")
-    return {"weights": f"{layer}_conv/weights", **{name: f"{layer}_bn/{name}" for name in normalised}}
+        return inception_v1.imported(variable, _NAMING, "a Keras file of Inception-v1", place)
 
 
 def _variable(h5py: Any, root: Any, name: str, place: str) -> NDArray[Any] | None:

@@ -4,8 +4,8 @@ The importers of other frameworks' GoogLeNets find here what each convolution is
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from torch import Tensor
@@ -15,61 +15,45 @@ from ensemble_eval.models.stages import STAGES, Convolution, Inception, scaled
 
 _DIGITS = 9
 _IMAGENET_CLASSES = 1000
-# The six convolutions of a module, as Table 1 of the paper names its columns, by our names, in order.
-_BRANCHES = {
-    "1x1": "branch1",
-    "3x3_reduce": "branch2.0",
-    "3x3": "branch2.1",
-    "5x5_reduce": "branch3.0",
-    "5x5": "branch3.1",
-    "pool_projection": "branch4.1",
-}
+# Our names of the six convolutions of a module, in the order of Table 1's columns, and the paper's of the modules.
+_BRANCHES = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")
+_MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 
 
-@dataclass(frozen=True)
-class NamedConvolution:
-    """One convolution of GoogLeNet's trunk.
+def trunk_names(
+    stem: tuple[str, str, str], module: str, columns: Sequence[str], modules: Sequence[str] = _MODULES
+) -> dict[str, str]:
+    """Another framework's names of the convolutions of GoogLeNet's trunk, by our names, in order.
 
-    Attributes:
-        ours: the name of its unit in our state dict.
-        stage: the row of Table 1, such as `3a` of a module or `conv1`.
-        column: the column of Table 1 in a module; empty for the first three convolutions.
-        channels: its outputs at width 1.
+    Args:
+        stem: of the three convolutions before the first module.
+        module: of a convolution in a module, with places for the module and for the column.
+        columns: of the six columns of Table 1.
+        modules: of the nine modules.
+
+    Example:
+        >>> names = trunk_names(("a", "b", "c"), "inception_{}/{}", ("1x1", "3x3r", "3x3", "5x5r", "5x5", "pool"))
+        >>> names["conv1"], names["inception3a.branch2.1"]
+        ('a', 'inception_3a/3x3')
     """
-
-    ours: str
-    stage: str
-    column: str
-    channels: int
-
-
-def convolutions() -> Iterator[NamedConvolution]:
-    """The convolutions of GoogLeNet's trunk in order."""
-    for stage in STAGES:
-        match stage:
-            case Convolution(name, _, _, channels):
-                yield NamedConvolution(name, name, "", channels)
-            case Inception():
-                name, *columns = astuple(stage)
-                for (column, branch), channels in zip(_BRANCHES.items(), columns, strict=True):
-                    yield NamedConvolution(f"{name}.{branch}", name.removeprefix("inception"), column, channels)
+    theirs = [*stem, *(module.format(row, column) for row in modules for column in columns)]
+    return dict(zip((ours for ours, _ in _convolutions()), theirs, strict=True))
 
 
 def imported_googlenet(
     file_format: str,
     arch: str,
     tensors: Mapping[str, Tensor],
-    *,
     wants: InputFormat,
-    published: str,
+    accuracy: str,
     outputs: str | None = None,
 ) -> Imported:
-    """A GoogLeNet of a format that leaves no doubt of its architecture; see `Imported`.
+    """A GoogLeNet of a format that leaves no doubt of its architecture.
 
     Args:
         file_format, arch, tensors, outputs: see `Imported`.
         wants: its input.
-        published: the accuracy of the one network of full width and ImageNet's classes.
+        accuracy: published for the network of full width with ImageNet's classes.
     """
     options, num_outputs = options_of(tensors), len(tensors["fc.weight"])
     full = not options and num_outputs == _IMAGENET_CLASSES + (outputs == BACKGROUND_FIRST)
@@ -81,7 +65,7 @@ def imported_googlenet(
         outputs=outputs,
         num_outputs=num_outputs,
         certain=True,
-        published=published if full else None,
+        published=accuracy if full else None,
         tensors=tensors,
     )
 
@@ -125,9 +109,9 @@ def options_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     # In the naive variant a 3×3 or 5×5 convolution has no reduction before it.
     named = {
-        f"{name}.conv.weight": each.channels
-        for each in convolutions()
-        for name in (each.ours, each.ours.removesuffix(".1"))
+        f"{name}.conv.weight": channels
+        for ours, channels in _convolutions()
+        for name in (ours, ours.removesuffix(".1"))
     }
     counts = [(full, tensors[name].shape[0]) for name, full in named.items() if name in tensors]
     if all(full == count for full, count in counts):
@@ -140,3 +124,14 @@ def options_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
             if 0 < width <= 16 and all(scaled(full, width) == count for full, count in counts):
                 return {"width": width}
     return {}
+
+
+def _convolutions() -> Iterator[tuple[str, int]]:
+    """Our name of each convolution of the trunk, in order, and its channels at width 1."""
+    for stage in STAGES:
+        match stage:
+            case Convolution(name, _, _, channels):
+                yield name, channels
+            case Inception():
+                name, *columns = astuple(stage)
+                yield from ((f"{name}.{branch}", count) for branch, count in zip(_BRANCHES, columns, strict=True))

@@ -1,7 +1,6 @@
 """Which importer reads a file of weights: told by its first bytes, never by its name."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
@@ -15,21 +14,16 @@ _MXNET = (0x112).to_bytes(8, "little")
 _LEAST_BYTES = 9
 
 
-@dataclass(frozen=True)
-class _Format:
-    recognises: Callable[[bytes, Path], bool]
-    read: Callable[[Path], Imported]
-
-
-# In the order in which they are asked; those whose first bytes leave no doubt come first.
-_FORMATS: Sequence[_Format] = (
-    _Format(lambda head, _: keras.recognises(head), keras.read),
-    _Format(lambda head, _: paddle.recognises(head), paddle.read),
-    _Format(lambda _, path: sorted_table.is_table(path), tensorflow.read_checkpoint),
-    _Format(lambda head, _: graphs.is_tflite(head), graphs.read_tflite),
-    _Format(lambda head, _: tensorflow.is_graph(head), tensorflow.read_graph),
-    _Format(lambda head, _: graphs.is_onnx(head), graphs.read_onnx),
-    _Format(lambda head, _: caffe.recognises(head), caffe.read),
+# What recognises a format, and what reads it, in the order in which they are asked; those whose first bytes leave
+# no doubt come first.
+_FORMATS: Sequence[tuple[Callable[[bytes, Path], bool], Callable[[Path], Imported]]] = (
+    (lambda head, _: keras.recognises(head), keras.read),
+    (lambda head, _: paddle.recognises(head), paddle.read),
+    (lambda _, path: sorted_table.is_table(path), tensorflow.read_checkpoint),
+    (lambda head, _: graphs.is_tflite(head), graphs.read_tflite),
+    (lambda head, _: tensorflow.is_graph(head), tensorflow.read_graph),
+    (lambda head, _: graphs.is_onnx(head), graphs.read_onnx),
+    (lambda head, _: caffe.recognises(head), caffe.read),
 )
 
 
@@ -68,16 +62,14 @@ def read_weights(
         )
     if torch_files.is_safetensors(head) or torch_files.is_torch(head):
         return torch_files.read(path, averaged=averaged, names=names)
-    for known in _FORMATS:
-        if known.recognises(head, path):
-            _refuse_averaged(averaged, path)
-            return known.read(path)
+    for recognises, read in _FORMATS:
+        if recognises(head, path):
+            if averaged is not None:
+                raise InputError(
+                    f"the weights {path} are of a format that holds one set of weights; leave `averaged` out"
+                )
+            return read(path)
     raise InputError(
         f"the weights {path} are of no format that is known, or damaged at the beginning; get the file again, or "
         "save the network's state_dict() as safetensors"
     )
-
-
-def _refuse_averaged(averaged: bool | None, path: Path) -> None:
-    if averaged is not None:
-        raise InputError(f"the weights {path} are of a format that holds one set of weights; leave `averaged` out")

@@ -15,18 +15,11 @@ from torch import Tensor
 
 from ensemble_eval.errors import InputError, first_line, first_names
 from ensemble_eval.members.imported import Imported, InputFormat, refusing_damage
-from ensemble_eval.members.importers.layouts import convolutions, imported_googlenet
+from ensemble_eval.members.importers.layouts import imported_googlenet, trunk_names
 
 _PICKLE = b"\x80"
-_STEM = {"conv1": "_conv", "conv2": "_conv_1", "conv3": "_conv_2"}
-_COLUMNS = {
-    "1x1": "_conv1",
-    "3x3_reduce": "_conv3r",
-    "3x3": "_conv3",
-    "5x5_reduce": "_conv5r",
-    "5x5": "_conv5",
-    "pool_projection": "_convprj",
-}
+_STEM = ("_conv", "_conv_1", "_conv_2")
+_COLUMNS = ("_conv1", "_conv3r", "_conv3", "_conv5r", "_conv5", "_convprj")
 # Paddle's dropout of 40% leaves activations alone in training and makes them smaller in inference
 # ("downscale_in_infer").
 _KEPT_BY_DROPOUT = 0.6
@@ -86,20 +79,12 @@ def _encoded(text: object, encoding: object = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _reconstructed(*_: object) -> _Array:
-    return _Array()
-
-
-def _dtype(name: object, *_: object) -> _Dtype:
-    return _Dtype(name)
-
-
 # All that a pickle may call, and what is called instead.
 _INSTEAD: Mapping[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _reconstructed,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstructed,
+    ("numpy.core.multiarray", "_reconstruct"): lambda *_: _Array(),
+    ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
     ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): _dtype,
+    ("numpy", "dtype"): lambda name, *_: _Dtype(name),
     ("_codecs", "encode"): _encoded,
     ("builtins", "tuple"): tuple,
     ("__builtin__", "tuple"): tuple,
@@ -143,21 +128,15 @@ def read(path: Path) -> Imported:
     """
     place = f"the weights {path}"
     arrays = _arrays(path, place)
-    tensors: dict[str, Tensor] = {}
-    for convolution in convolutions():
-        stage, column = convolution.stage, convolution.column
-        theirs = f"_ince{stage}.{_COLUMNS[column]}" if column else _STEM[stage]
-        tensors[f"{convolution.ours}.conv.weight"] = _tensor(arrays, f"{theirs}._conv.weight", 4, place)
+    tensors = {
+        f"{ours}.conv.weight": _tensor(arrays, f"{theirs}._conv.weight", 4, place)
+        for ours, theirs in trunk_names(_STEM, "_ince{}.{}", _COLUMNS).items()
+    }
     # Inputs by outputs there, outputs by inputs here.
     tensors["fc.weight"] = _tensor(arrays, "_fc_out.weight", 2, place).T.contiguous() * _KEPT_BY_DROPOUT
     tensors["fc.bias"] = _tensor(arrays, "_fc_out.bias", 1, place)
-    return imported_googlenet(
-        "parameters of PaddleClas's GoogLeNet",
-        "googlenet-paddle",
-        tensors,
-        wants=InputFormat.imagenet(),
-        published=_PUBLISHED,
-    )
+    file_format = "parameters of PaddleClas's GoogLeNet"
+    return imported_googlenet(file_format, "googlenet-paddle", tensors, InputFormat.imagenet(), _PUBLISHED)
 
 
 def _arrays(path: Path, place: str) -> Mapping[str, Any]:

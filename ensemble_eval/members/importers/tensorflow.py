@@ -14,21 +14,22 @@ from numpy.typing import NDArray
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.imported import Imported
 from ensemble_eval.members.importers import graphs, inception_v1, sorted_table
-from ensemble_eval.members.importers.layouts import NamedConvolution
+from ensemble_eval.members.importers.layouts import trunk_names
 from ensemble_eval.members.importers.protocol_buffers import floats, messages, parsed, text
 
-_BRANCHES = {
-    "1x1": "Branch_0/Conv2d_0a_1x1",
-    "3x3_reduce": "Branch_1/Conv2d_0a_1x1",
-    "3x3": "Branch_1/Conv2d_0b_3x3",
-    "5x5_reduce": "Branch_2/Conv2d_0a_1x1",
-    "5x5": "Branch_2/Conv2d_0b_3x3",
-    "pool_projection": "Branch_3/Conv2d_0b_1x1",
-}
-# TF-slim's script names one of the nine otherwise.
-_ODD_ONE = {("5a", "5x5"): "Branch_2/Conv2d_0a_3x3"}
 _SCOPE = "InceptionV1/"
-_CLASSIFIER = "InceptionV1/Logits/Conv2d_0c_1x1/{}"
+_COLUMNS = (
+    *("0/Conv2d_0a_1x1", "1/Conv2d_0a_1x1", "1/Conv2d_0b_3x3"),
+    *("2/Conv2d_0a_1x1", "2/Conv2d_0b_3x3", "3/Conv2d_0b_1x1"),
+)
+_NAMING = inception_v1.Naming(
+    # TF-slim's script names one of the nine otherwise.
+    trunk_names(inception_v1.STEM, "Mixed_{}/Branch_{}", _COLUMNS, inception_v1.MODULES)
+    | {"inception5a.branch3.1": "Mixed_5b/Branch_2/Conv2d_0a_3x3"},
+    weights="InceptionV1/{}/weights",
+    normalisation="InceptionV1/{}/BatchNorm/{}",
+    classifier="InceptionV1/Logits/Conv2d_0c_1x1/{}",
+)
 _FLOAT32 = 1
 _MAX_ELEMENTS = 1 << 26
 # Only what is read of TensorFlow's *.proto files. `Entry` is of a checkpoint of the second format, and says where
@@ -79,7 +80,7 @@ def read_graph(path: Path) -> Imported:
     def variable(name: str) -> NDArray[np.float32] | None:
         return _values(constants[name], f"{place}: {name}") if name in constants else None
 
-    return inception_v1.imported(variable, "a frozen graph of TF-slim's inception_v1", _names, _CLASSIFIER, place)
+    return inception_v1.imported(variable, _NAMING, "a frozen graph of TF-slim's inception_v1", place)
 
 
 def read_checkpoint(path: Path) -> Imported:
@@ -96,7 +97,7 @@ def read_checkpoint(path: Path) -> Imported:
         variables = _of_the_first_format(slices.meta, table, place)
     else:
         variables = _of_the_second_format(path, table, place)
-    return inception_v1.imported(variables, "a checkpoint of TF-slim's inception_v1", _names, _CLASSIFIER, place)
+    return inception_v1.imported(variables, _NAMING, "a checkpoint of TF-slim's inception_v1", place)
 
 
 def _of_the_first_format(meta: Any, table: Mapping[bytes, bytes], place: str) -> inception_v1.Variables:
@@ -161,15 +162,6 @@ def _values(tensor: Any, place: str) -> NDArray[np.float32]:
 
 def _shape(shape: Any) -> tuple[int, ...]:
     return tuple(dimension.size for dimension in shape.dim)
-
-
-def _names(convolution: NamedConvolution) -> Mapping[str, str]:
-    stage, column = convolution.stage, convolution.column
-    scope = f"{_SCOPE}{inception_v1.scope(convolution)}"
-    if column:
-        scope += "/" + _ODD_ONE.get((stage, column), _BRANCHES[column])
-    normalised = ("beta", "gamma", "moving_mean", "moving_variance")
-    return {"weights": f"{scope}/weights", **{name: f"{scope}/BatchNorm/{name}" for name in normalised}}
 
 
 @lru_cache(maxsize=1)
