@@ -8,6 +8,7 @@ from torch import nn
 
 from ensemble_eval.backends.compiler_needs import missing_for_compiler
 from ensemble_eval.backends.conversion_cache import ConversionCache
+from ensemble_eval.backends.network import PREPARING
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, MissingExtraError
@@ -95,6 +96,10 @@ class PredictMaker:
         Raises:
             InputError: the backend cannot run it in this precision.
         """
+        with PREPARING:
+            return self._of_network(member, network)
+
+    def _of_network(self, member: Member, network: nn.Module) -> Predict:
         preprocess = self._preprocessing_of(member)
         network = fold_batch_norm(network)
         if self._backend == "openvino":
@@ -132,11 +137,11 @@ class PredictMaker:
                 'choose `device="cpu"`'
             )
         choose_backend("openvino", self._device)
-        from ensemble_eval.backends.graph_files import GraphFile
+        with PREPARING:
+            from ensemble_eval.backends.graph_files import GraphFile
 
-        return GraphFile(
-            member, SharedPreprocessing(member.input, self._device), self._num_classes, self._precision
-        )
+            preprocess = SharedPreprocessing(member.input, self._device)
+            return GraphFile(member, preprocess, self._num_classes, self._precision)
 
     def _openvino(self, member: Member, network: nn.Module, preprocess: SharedPreprocessing) -> Predict:
         normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())

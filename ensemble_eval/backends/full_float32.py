@@ -1,10 +1,25 @@
 """float32 that is float32, for whatever torch computes, evaluating or training."""
 
 import contextlib
+import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+_CHANGING = threading.Lock()
+
+
+@dataclass
+class _Flags:
+    """Torch has one set of flags for all threads: the last one to leave gives them back."""
+
+    users: int = 0
+    given_back: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+
+_flags = _Flags()
 
 
 @contextlib.contextmanager
@@ -22,18 +37,31 @@ def full_float32() -> Iterator[None]:
         ...     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.conv.fp32_precision
         (False, 'ieee')
     """
+    with _CHANGING:
+        _set_flags(None if _flags.users else _flags.given_back)
+        _flags.users += 1
+    try:
+        yield
+    finally:
+        with _CHANGING:
+            _flags.users -= 1
+            if not _flags.users:
+                _flags.given_back.close()
+
+
+def _set_flags(given_back: contextlib.ExitStack | None) -> None:
+    """Set them, and let `given_back` put them back as they are now."""
     backends: Any = torch.backends  # torch's stubs lack most of these
     on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     operations = (*on_cuda, backends.mkldnn.matmul, backends.mkldnn.conv)
-    with contextlib.ExitStack() as given_back:
-        for operation in operations:
-            given_back.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
-        with contextlib.suppress(RuntimeError):
-            given_back.callback(setattr, backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
-            backends.cudnn.allow_tf32 = False
-        with contextlib.suppress(RuntimeError):
-            given_back.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-            torch.set_float32_matmul_precision("highest")
-        for operation in operations:
-            operation.fp32_precision = "ieee"
-        yield
+    later = given_back or contextlib.ExitStack()
+    for operation in operations:
+        later.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
+    with contextlib.suppress(RuntimeError):
+        later.callback(setattr, backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
+        backends.cudnn.allow_tf32 = False
+    with contextlib.suppress(RuntimeError):
+        later.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
+    for operation in operations:
+        operation.fp32_precision = "ieee"

@@ -1,5 +1,6 @@
 """What every backend does around its network: a batch of crops in, probabilities out."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -8,6 +9,10 @@ from torch import Tensor
 
 from ensemble_eval.engine.predict import memory_errors_of
 from ensemble_eval.errors import InputError
+
+PREPARING = threading.RLock()
+"""Held while a network is converted or compiled. The tracer of torch keeps state for the whole process, and so do
+the converter and the core of OpenVINO: in two threads at once they fail, or wait for each other for good."""
 
 
 class NetworkPredict(ABC):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble_eval.backends.network import NetworkPredict
+from ensemble_eval.backends.network import PREPARING, NetworkPredict
 from ensemble_eval.backends.silent_openvino import openvino, properties
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import memory_errors_of
@@ -58,6 +58,10 @@ class OpenVino(NetworkPredict):
             super().try_batch(crop_batch)
 
     def _compile(self, batch_size: int) -> openvino.InferRequest:
+        with PREPARING:
+            return self._compiled(batch_size)
+
+    def _compiled(self, batch_size: int) -> openvino.InferRequest:
         model = self._model.clone()
         model.reshape([batch_size, CROP_SIZE, CROP_SIZE, 3])
         config = {

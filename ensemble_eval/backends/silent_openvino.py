@@ -1,4 +1,4 @@
-"""OpenVINO with its telemetry switched off: whoever needs `openvino` takes it from here.
+"""OpenVINO without its telemetry, and safe to use in threads: whoever needs `openvino` takes it from here.
 
 On import and at each conversion OpenVINO posts its use to an analytics service, each time from a forked child,
 and keeps a client id in the home folder. It asks no environment variable; without the package
@@ -6,6 +6,8 @@ and keeps a client id in the home folder. It asks no environment variable; witho
 """
 
 import sys
+
+import numpy as np
 
 _reporting = sys.modules.get("openvino_telemetry")
 # To import a module that is None here raises ImportError, as if it were not installed.
@@ -20,5 +22,9 @@ if _reporting is not None:
     from openvino.tools.ovc.telemetry_stub import Telemetry
 
     _reporting.Telemetry = Telemetry  # type: ignore[attr-defined]
+
+# OpenVINO fills its tables of element types when the values of a constant are first asked for, and lets another
+# thread run meanwhile; one that asks too then waits for the first and keeps it from going on (seen with 2026.4.1).
+_ = openvino.op.Constant(np.zeros(1, np.float32)).data
 
 __all__ = ["PrePostProcessor", "openvino", "properties"]

@@ -121,6 +121,20 @@ def test_float32_is_float32_inside_and_the_users_flags_come_back(users: str) -> 
     assert _precisions() == before
 
 
+@pytest.mark.usefixtures("as_found")
+def test_float32_stays_float32_while_another_thread_leaves() -> None:
+    USERS["medium"]()
+    before = _precisions()
+    first, second = full_float32(), full_float32()
+    first.__enter__()
+    inside = _precisions()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert _precisions() == inside != before
+    second.__exit__(None, None, None)
+    assert _precisions() == before
+
+
 def _network() -> nn.Module:
     layers = [nn.Conv2d(3, 8, 9, stride=8), nn.ReLU(), nn.AdaptiveAvgPool2d(7), nn.Flatten()]
     return randomise(nn.Sequential(*layers, nn.Linear(392, COUNT)), seed=1)

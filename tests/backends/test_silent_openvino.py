@@ -82,3 +82,35 @@ def _imported(node: ast.AST) -> list[str]:
     if isinstance(node, ast.ImportFrom) and not node.level:
         return [node.module or ""]
     return []
+
+
+FIRST_USE = """
+import sys, threading
+from faulthandler import dump_traceback_later
+
+from ensemble_eval.backends.silent_openvino import openvino
+
+dump_traceback_later(20, exit=True)
+sys.setswitchinterval(1e-6)
+constants = [openvino.op.Constant(openvino.Type.f32, openvino.Shape([1]), [1.0]) for _ in range(4)]
+together = threading.Barrier(4)
+
+
+def read(constant):
+    together.wait()
+    constant.data
+
+
+threads = [threading.Thread(target=read, args=[constant]) for constant in constants]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.slow
+def test_threads_that_read_a_constant_first_do_not_wait_for_each_other_for_good() -> None:
+    # Three of four processes hung; so several.
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", FIRST_USE], check=True, capture_output=True)
