@@ -24,8 +24,8 @@ class SizeSummary:
         size: members in each.
         subsets: how many ensembles there are of this size.
         mean_error_percent: over them.
-        spread_points: the standard deviation of their errors, in percentage points; 0 for a single one. They
-            share members and images, so this is no standard error.
+        spread_points: the population standard deviation of their errors, in percentage points; 0 for a single
+            one. They share members and images, so this is no standard error.
         best, worst: positions of members; of equal ones the first. Chosen after the fact from all subsets on
             the same images, so exploration: the best flatters itself.
         best_error_percent, worst_error_percent: of these two.
@@ -89,7 +89,8 @@ class OneModel:
         chosen_error_percent: its error.
         first_error_percent: the first member's.
         mean_error_percent: the mean over the members, which no choice flatters.
-        spread_points: the standard deviation over the members, in percentage points; None for one member.
+        spread_points: the population standard deviation over the members, in percentage points; 0 for
+            a single one.
         low_error_percent, high_error_percent: the lowest and the highest of the members.
     """
 
@@ -97,7 +98,7 @@ class OneModel:
     chosen_error_percent: float
     first_error_percent: float
     mean_error_percent: float
-    spread_points: float | None
+    spread_points: float
     low_error_percent: float
     high_error_percent: float
 
@@ -223,7 +224,7 @@ def one_model(wrong: NDArray[np.bool_], chosen: int) -> OneModel:
         float(errors[chosen]),
         float(errors[0]),
         float(errors.mean()),
-        float(errors.std(ddof=1)) if len(errors) > 1 else None,
+        _spread(errors),
         float(errors.min()),
         float(errors.max()),
     )
@@ -234,6 +235,11 @@ def _error_percent(wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
     return percent
 
 
+def _spread(error_percent: NDArray[np.float64]) -> float:
+    """The population standard deviation: these are all members, or all their ensembles, and no sample of them."""
+    return float(error_percent.std(ddof=0))
+
+
 def _size_summary(rows: NDArray[np.intp], errors: NDArray[np.float64], subsets: Sequence[Subset]) -> SizeSummary:
     of_size = errors[rows]
     best, worst = rows[of_size.argmin()], rows[of_size.argmax()]
@@ -241,7 +247,7 @@ def _size_summary(rows: NDArray[np.intp], errors: NDArray[np.float64], subsets: 
         len(subsets[rows[0]]),
         len(rows),
         float(of_size.mean()),
-        float(of_size.std()),
+        _spread(of_size),
         subsets[best],
         float(errors[best]),
         subsets[worst],

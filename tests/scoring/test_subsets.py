@@ -1,5 +1,7 @@
 """Subsets, greedy selection and diversity against numpy's own statistics and against searches by hand."""
 
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -108,9 +110,11 @@ def test_one_model_by_three_rules() -> None:
     found = one_model(wrong, chosen=2)
     assert (found.chosen_error_percent, found.first_error_percent) == pytest.approx((errors[2], errors[0]))
     assert found.mean_error_percent == pytest.approx(errors.mean())
-    assert found.spread_points == pytest.approx(errors.std(ddof=1))
+    assert found.spread_points == pytest.approx(math.sqrt(np.mean((errors - errors.mean()) ** 2)))
+    single = [(member,) for member in range(4)]
+    assert found.spread_points == size_summaries(wrong, single)[0].spread_points
     assert (found.low_error_percent, found.high_error_percent) == pytest.approx((errors.min(), errors.max()))
-    assert one_model(wrong[:1], 0).spread_points is None
+    assert one_model(wrong[:1], 0).spread_points == 0
 
 
 def test_too_few_images_for_the_folds_are_refused() -> None:

@@ -11,6 +11,8 @@ from ensemble_eval.scoring.subsets import FOLDS
 
 _Found = TypeVar("_Found")
 _WHERE = (Column("error_of", "error of"), Column("crops", "crops", "count"))
+# Of all members, or of all their ensembles of a size; both tables have the same for one member at a time.
+_SPREAD = Column("spread", "population standard deviation", "number")
 _CHOSEN_AFTERWARDS = (
     "Best and worst are chosen after the fact, on the images that they are scored on: exploration, and the best "
     "flatters itself. The ensembles share members and images, so the spread is no standard error."
@@ -55,7 +57,7 @@ def one_model_table(found: Analyses) -> Table:
             Column("first", "first member"),
             Column("first_error", "first's error", "percent"),
             Column("mean_error", "mean of the members", "percent"),
-            Column("spread", "standard deviation", "number"),
+            _SPREAD,
             Column("members_error", "lowest to highest", "percent interval"),
         ),
         rows,
@@ -108,7 +110,7 @@ def sizes_table(found: Analyses) -> Table:
             Column("size", "members", "count"),
             Column("subsets", "ensembles", "count"),
             Column("mean_error", "mean error", "percent"),
-            Column("spread", "standard deviation", "number"),
+            _SPREAD,
             Column("best", "best"),
             Column("best_error", "best error", "percent"),
             Column("worst", "worst"),
