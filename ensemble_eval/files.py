@@ -64,11 +64,14 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         >>> csv_text(["image", "reason"], [["a.png", "empty, or cut"]])
         'image,reason\\na.png,"empty, or cut"\\n'
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()
+    return "".join(map(_csv_line, (columns, *rows)))
+
+
+def _csv_line(cells: Sequence[str]) -> str:
+    text = io.StringIO(newline="")
+    # With this end of lines a lone carriage return in a name is quoted, where readers would end the line.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 @contextlib.contextmanager

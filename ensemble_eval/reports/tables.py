@@ -11,6 +11,8 @@ Kind = Literal[
 ]
 
 NOTHING = "–"
+# Spreadsheets take a cell for a formula by its first character.
+_FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -172,12 +174,21 @@ def shown(value: Value, column: Column) -> str:
 
 
 def stored(value: Value, column: Column) -> list[str]:
-    """A cell as CSV has it: percentages and points with four decimals, fractions with six; empty if not known."""
+    """A cell as CSV has it: percentages and points with four decimals, fractions with six; empty if not known.
+
+    An apostrophe stands before words that a spreadsheet would run as a formula, as `=cmd()`.
+
+    Example:
+        >>> stored("=1+1", Column("class", "class")), stored(-1.5, Column("moved", "moved by", "points"))
+        (["'=1+1"], ['-1.5000'])
+    """
     if value is None:
         return [""] * len(column.keys)
     if isinstance(value, tuple):
         return [_decimals(bound, 4) for bound in value]
-    if isinstance(value, str | int):
+    if isinstance(value, str):
+        return [f"'{value}" if value.startswith(_FORMULA_BEGINNINGS) else value]
+    if isinstance(value, int):
         return [str(value)]
     if column.kind in ("percent", "points"):
         return [_decimals(value, 4)]

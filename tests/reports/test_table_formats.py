@@ -1,5 +1,6 @@
 """Tables in every format: literal texts, and names that are full of markup."""
 
+import csv
 import io
 import re
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_partial_tables_say_so_in_every_format() -> None:
     assert pd.read_csv(io.StringIO(table_csv(partial)))["partial"].tolist() == [True] * 3
     assert table_markdown(partial).startswith("**Partial: ")
     assert r"\caption{Partial: " in table_latex(partial)
+
+
+@pytest.mark.parametrize("name", ["=cmd()", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_words_that_a_spreadsheet_would_run_are_quoted_and_numbers_are_not(name: str) -> None:
+    columns = (Column("class", "class"), Column("images", "images", "count"), Column("moved", "moved", "points"))
+    table = Table("classes", "Classes", columns, ((name, -3, -1.5), (f"a{name}", 2, 0.25)))
+    [_, run, plain] = csv.reader(io.StringIO(table_csv(table), newline=""))
+    assert run == [f"'{name}", "-3", "-1.5000"]
+    assert plain == [f"a{name}", "2", "0.2500"]
 
 
 def test_what_is_counted_is_said_in_every_format() -> None:

@@ -46,12 +46,13 @@ def stored_run(
     part_images: int = 7,
     scope: Scope = Scope(),  # noqa: B008 (it is frozen)
     labels: Mapping[str, Sequence[int]] | None = None,
+    names: Sequence[str] = "abcdefghijklm",
 ) -> Results:
     """The results of a run with these scores, its images in parts and in no order.
 
     `labels` are several by image, for a scope that has them.
     """
-    members = [member_key(name) for name in "abcdefghijklm"[: len(scores[0].mean_softmax[1])]]
+    members = [member_key(name) for name in names[: len(scores[0].mean_softmax[1])]]
     key = run_key(
         images=of_images or len(scores),
         crops=SCHEMES[-1],

@@ -374,3 +374,17 @@ def test_a_whole_data_set_of_some_classes_is_no_usual_run(tmp_path: Path) -> Non
     )
     unfinished = stored_run(tmp_path / "unfinished", few, of_images=len(few) + 1)
     assert analyse(unfinished, partial=True).counted == ()
+
+
+def test_no_name_of_a_class_member_or_image_begins_a_formula_in_csv(tmp_path: Path) -> None:
+    scores = [
+        replace(each, id=f"{'=+-@'[place % 4]}cmd()!{each.id}")
+        for place, each in enumerate(simulated_scores(40, 2))
+    ]
+
+    report = stored_run(tmp_path, scores, names=("=a()", "@b")).report(classes=[f"={each}" for each in CLASSES])
+    for name in report.files:
+        if name.endswith(".csv"):
+            for cell in pd.read_csv(report.folder / name, dtype=str, keep_default_na=False).to_numpy().ravel():
+                assert not re.match(r"[=@+\t\r]|-(?![\d.])", cell), (name, cell)
+    assert pd.read_csv(report.folder / "diversity.csv")["one"][0] == "'=a()"
