@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ensemble_eval.backends.compiler_needs import missing_for_compiler
+from ensemble_eval.backends.compiled import Compiled, missing_for_compiler
 from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.network import PREPARING
 from ensemble_eval.backends.torch import TorchBackend
@@ -105,9 +105,6 @@ class PredictMaker:
         if self._backend == "openvino":
             return self._openvino(member, network, preprocess)
         if self._backend == "compiled":
-            # Only here: torch's compiler takes more than a second to import.
-            from ensemble_eval.backends.compiled import Compiled
-
             network = Compiled(network, self._device)
         return TorchBackend(
             member.name,

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ensemble_eval.backends.network import in_batches_of
 from ensemble_eval.backends.openvino import OpenVino, core
-from ensemble_eval.backends.own_batches import in_batches_of
 from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.errors import InputError, first_line, first_names
@@ -23,7 +23,7 @@ class GraphFile(OpenVino):
 
     Args:
         member: its weights are the graph; `options` may name one of several outputs as `output`.
-        preprocess: see `NetworkPredict`.
+        preprocess: of `NetworkPredict`.
         num_outputs: what the graph must return.
         precision: of the convolutions.
 

@@ -26,7 +26,7 @@ class Graphs(Protocol):
         ...
 
     def release(self) -> None:
-        """Wait for the device, and give up everything that was captured, with its memory."""
+        """Wait for the device, and release everything that was captured, with its memory."""
 
 
 class CudaGraphs:
@@ -45,7 +45,7 @@ class CudaGraphs:
         self._stream: torch.cuda.Stream | None = None
 
     def capture(self, work: Callable[[], Tensor]) -> Replay:
-        """See `Graphs`."""
+        """Warm up on a stream of its own, then capture what `work` asks of the device."""
         computing = torch.cuda.current_stream(self._device)
         if self._stream is None:
             self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's stub
@@ -69,7 +69,7 @@ class CudaGraphs:
         return replay
 
     def release(self) -> None:
-        """See `Graphs`."""
+        """Wait for the device, and release every graph with its memory."""
         torch.cuda.synchronize(self._device)
         for graph in self._graphs:
             graph.reset()
@@ -102,7 +102,7 @@ class CapturedForward:
         self._remarks = [_not_captured(others)] if others else []
 
     def __call__(self, crop_batch: Tensor, members: Sequence[int], /) -> Tensor:
-        """See `Forward`."""
+        """Probabilities of the members; captured at the first batch with this input, replayed after it."""
         if not self._captures or not all(self._capturable[member] for member in members):
             return self._one_after_the_other(crop_batch, members)
         self._before_forward()
@@ -119,13 +119,13 @@ class CapturedForward:
         return replay()
 
     def release(self) -> None:
-        """See `Forward`."""
+        """Release all captures."""
         # First what refers to the graphs' memory, then the graphs.
         self._replays.clear()
         self._graphs.release()
 
     def new_remarks(self) -> list[str]:
-        """See `Forward`."""
+        """Sentences for the user since the last call."""
         remarks, self._remarks = self._remarks, []
         return remarks
 

@@ -1,4 +1,4 @@
-"""What every backend does around its network: a batch of crops in, probabilities out."""
+"""What is the same for every backend: from a batch of crops to probabilities of the ensemble's classes."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -7,8 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ensemble_eval.engine.predict import memory_errors_of
+from ensemble_eval.engine.predict import Predict, memory_errors_of
 from ensemble_eval.errors import InputError
+from ensemble_eval.members.classes import OutputSelection
 
 PREPARING = threading.RLock()
 """Held while a network is converted or compiled. The tracer of torch keeps state for the whole process, and so do
@@ -31,7 +32,7 @@ class NetworkPredict(ABC):
 
     @torch.inference_mode()
     def __call__(self, crop_batch: Tensor) -> Tensor:
-        """See `Predict`.
+        """The member's probabilities.
 
         Raises:
             InputError: the network does not return logits [B, classes], or the processor lacks the precision.
@@ -43,7 +44,7 @@ class NetworkPredict(ABC):
             return torch.softmax(logits.float(), dim=1)
 
     def try_batch(self, crop_batch: Tensor) -> None:
-        """Find out whether batches like this one can be run; see `__call__` for what is raised if not."""
+        """Find out whether batches like this one can be run; raises what `__call__` raises if not."""
         self(crop_batch)
 
     @abstractmethod
@@ -59,3 +60,52 @@ class NetworkPredict(ABC):
                 f"member {self._name} returns {given} for {batch} crops, and the ensemble's classes need "
                 f"{expected}; check its options and the manifest's classes"
             )
+
+
+class SelectedOutputs:
+    """Takes the probabilities of the ensemble's classes out of those of a member's outputs.
+
+    What the member gives to an output without a class is left out. Without `renormalised` the rest stays as it
+    is, so that the probabilities of a crop may sum to less than 1.
+
+    Args:
+        predict: of the member, for all its outputs.
+        selection: which of them stand for the classes.
+        device: where the member runs.
+    """
+
+    def __init__(self, predict: Predict, selection: OutputSelection, device: torch.device) -> None:
+        self._predict = predict
+        self._indices = torch.tensor(selection.indices, device=device)
+        self._renormalised = selection.renormalised
+        # As of `TorchBackend`.
+        self.capturable: bool = getattr(predict, "capturable", False)
+
+    def __call__(self, crop_batch: Tensor, /) -> Tensor:
+        """The probabilities of the ensemble's classes."""
+        probabilities = self._predict(crop_batch).index_select(1, self._indices)
+        return probabilities / probabilities.sum(dim=1, keepdim=True) if self._renormalised else probabilities
+
+
+def in_batches_of(size: int | None, batch: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
+    """What a graph for batches of one size makes of a batch of any size: one after the other, the last padded.
+
+    Args:
+        size: the batch size that the graph is written for; None for any.
+        batch: [B, ...].
+        run: what is called; its outcome has one row for each of its inputs, and may have further axes of length 1.
+
+    Returns:
+        [B, outputs].
+
+    Example:
+        >>> in_batches_of(2, torch.arange(3.0)[:, None], lambda rows: 10 * rows[..., None]).flatten().tolist()
+        [0.0, 10.0, 20.0]
+    """
+    size = size or len(batch)
+    parts = []
+    for part in torch.split(batch, size):
+        missing = size - len(part)
+        whole = torch.cat([part, part[-1:].expand(missing, *[-1] * (part.ndim - 1))]) if missing else part
+        parts.append(run(whole).reshape(size, -1)[: len(part)])
+    return torch.cat(parts)

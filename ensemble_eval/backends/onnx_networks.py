@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ensemble_eval import files
-from ensemble_eval.backends.own_batches import in_batches_of
+from ensemble_eval.backends.network import in_batches_of
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.errors import InputError, first_line, first_names, needing_extra
 from ensemble_eval.members.ensemble import Member, weights_of

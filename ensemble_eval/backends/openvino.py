@@ -25,7 +25,7 @@ class OpenVino(NetworkPredict):
     """Runs a network compiled for this CPU.
 
     Args:
-        name, preprocess, num_classes: see `NetworkPredict`.
+        name, preprocess, num_classes: of `NetworkPredict`.
         model: float32 [B, 224, 224, 3], channels last -> logits [B, classes].
         precision: of the convolutions.
     """
@@ -51,7 +51,7 @@ class OpenVino(NetworkPredict):
         return torch.from_numpy(np.array(values, dtype=np.float32))
 
     def try_batch(self, crop_batch: Tensor) -> None:
-        """See `NetworkPredict`; nothing is computed where the compiled network says what its output is like."""
+        """As `NetworkPredict`, but computes nothing where the compiled network says what its output is like."""
         with memory_errors_of(f"member {self._name}: a batch of {len(crop_batch)}"):
             output = self._request_for(len(crop_batch)).get_compiled_model().output(0).get_partial_shape()
         if output != openvino.PartialShape([len(crop_batch), self._num_classes]):

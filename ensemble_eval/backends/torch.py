@@ -15,7 +15,7 @@ class TorchBackend(NetworkPredict):
     """Runs a network with torch, channels last.
 
     Args:
-        name, preprocess, num_classes: see `NetworkPredict`.
+        name, preprocess, num_classes: of `NetworkPredict`.
         network: in eval mode, compiled or not; normalised float [B, 3, 224, 224] -> logits [B, classes].
         device: where it runs.
         precision: of the convolutions; the softmax is float32 in any case.

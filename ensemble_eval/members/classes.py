@@ -90,7 +90,7 @@ def output_selection(
     Args:
         outputs: `background-first`, or a table with the class of each output; None for the classes in their order.
         classes: of the ensemble.
-        renormalise: see `OutputSelection`.
+        renormalise: whether the probabilities of the selected outputs are divided by their sum.
         member: its name, for messages.
 
     Raises:

@@ -63,7 +63,7 @@ def convert(path: Path, out: Path, *, classes: str | Path | None = None, average
     Args:
         path: of the weights.
         out: the file to write; it must not be there.
-        classes: see `class_list`; None for `imagenet-1k`, where the weights have so many outputs.
+        classes: a text file with one class per line; None for `imagenet-1k`, if the weights have 1000 outputs.
         averaged: which of raw and averaged weights to take; None for the averaged where both are there.
 
     Returns:

@@ -132,7 +132,7 @@ class Ensemble:
 
     Args:
         members: in order; with equal errors, the first is the one that stands for a single model.
-        classes: what the outputs stand for; see `class_list`.
+        classes: what the outputs stand for: `imagenet-1k`, a file with one class per line, or the names.
         name: for the records.
         interpolation: how images are resized to the scales of their crops.
 

@@ -11,7 +11,7 @@ from dataset_layouts import CLASSES as KIT_CLASSES
 from dataset_layouts import DEVKIT_ORDER, write_devkit
 from torch import Tensor
 
-from ensemble_eval.backends.selection import SelectedOutputs
+from ensemble_eval.backends.network import SelectedOutputs
 from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import ClassList, OutputSelection, class_list, output_selection

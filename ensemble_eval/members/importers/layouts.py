@@ -51,7 +51,7 @@ def imported_googlenet(
     """A GoogLeNet of a format that leaves no doubt of its architecture.
 
     Args:
-        file_format, arch, tensors, outputs: see `Imported`.
+        file_format, arch, tensors, outputs: of `Imported`.
         wants: its input.
         accuracy: published for the network of full width with ImageNet's classes.
     """

@@ -25,7 +25,7 @@ def messages(package: str, schema: str, extra: str, purpose: str) -> Mapping[str
         package: a prefix of the names.
         schema: the messages as in a `.proto` file (proto2), with the fields that are read. Numbers that repeat in
             packed form may be described as one field of bytes: on the wire that is the same.
-        extra, purpose: see `needing_extra`.
+        extra, purpose: of `needing_extra`.
 
     Raises:
         MissingExtraError: protobuf is not installed.
