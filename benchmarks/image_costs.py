@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ensemble_eval.crops import pixels, schemes
-from ensemble_eval.datasets.items import is_image
+from ensemble_eval.datasets.folders import is_image
 from ensemble_eval.engine.in_full import ImageScores
 from ensemble_eval.results.key import MemberKey, RunKey
 from ensemble_eval.results.parts import Part

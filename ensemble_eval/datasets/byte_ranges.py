@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from ensemble_eval.datasets.items import END_BYTES, digest_of_ends
+from ensemble_eval.datasets.items import digest_of_ends
 from ensemble_eval.files import open_regular
 
 # Opening one for each image takes longer than reading it; a process may not have many open.
@@ -88,11 +88,9 @@ class ByteRange:
     def digest(self) -> bytes:
         """As `Item.digest`, of these bytes: the same as of a file that holds nothing else."""
         try:
-            first = self._at(0, END_BYTES)
-            last = self._at(max(self.size - END_BYTES, len(first)), END_BYTES)
+            return digest_of_ends(self.size, self._at)
         except OSError:
             return hashlib.sha256().digest()
-        return digest_of_ends(self.size, first, last)
 
     def _at(self, offset: int, size: int) -> bytes:
         # Held while it is read: the cache may let go of it meanwhile.

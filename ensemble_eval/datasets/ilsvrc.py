@@ -1,15 +1,24 @@
-"""What the files of ILSVRC-2012's validation data are called, and which of them its development kit sets aside."""
+"""ILSVRC-2012's validation images: the numbers in their names, by which its development kit speaks of them."""
 
+import io
 import posixpath
 import re
+import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble_eval.errors import InputError
-from ensemble_eval.files import read_text
+from ensemble_eval.datasets.tar import checked_headers
+from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.files import open_regular, read_text, read_unpacked
+from ensemble_eval.members.devkit_classes import MAX_META_BYTES, META, wnids_by_ilsvrc_id
 
 VALIDATION_IMAGES = 50_000
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 _NUMBERED = re.compile(r"ILSVRC2012_val_(\d{8})(?!\d)")
 _MAX_TEXT_BYTES = 1 << 22
+# The kit of 2012 has 2.5 MB; a compressed file may claim to hold any number of bytes.
+_MAX_KIT_BYTES = 1 << 28
+_TAR_AT, _TAR = 257, b"ustar"
 
 
 def validation_number(image: str) -> str | None:
@@ -29,25 +38,13 @@ def validation_number(image: str) -> str | None:
     return str(int(found[1])) if found else None
 
 
-def integers(path: Path, what: str) -> list[int]:
-    """The integers of a text file with one on each line.
-
-    Raises:
-        InputError: it cannot be read, or a line holds something else.
-    """
-    lines = read_text(path, _MAX_TEXT_BYTES).splitlines()
-    if not any(map(str.strip, lines)):
-        raise InputError(f"{what} {path} is empty; is it the right file?")
-    return [_integer(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-
-
 def read_blacklist(path: Path) -> frozenset[str]:
     """The numbers of the images on a blacklist: a text file of places in the order of names, from 1 on.
 
     Raises:
         InputError: it cannot be read, is empty, or holds what is no such place, or one of them twice.
     """
-    numbers = integers(path, "the blacklist")
+    numbers = _integers(f"the blacklist {path}", path, read_text(path, _MAX_TEXT_BYTES))
     for number in numbers:
         if not 1 <= number <= VALIDATION_IMAGES:
             raise InputError(f"the blacklist {path} holds {number}; places run from 1 to {VALIDATION_IMAGES}")
@@ -56,8 +53,99 @@ def read_blacklist(path: Path) -> frozenset[str]:
     return frozenset(map(str, numbers))
 
 
-def _integer(path: Path, number: int, line: str) -> int:
-    text = line.strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise InputError(f"{path}, line {number}: {text[:40]!r} is no whole number; is it the right file?")
-    return int(text)
+def ground_truth(path: Path, class_names: Sequence[str]) -> dict[str, int]:
+    """The class index of each validation image by its number, as the development kit says.
+
+    The kit's class ids are 1-based and in an order of their own.
+
+    Args:
+        path: the kit's folder, its archive, or the ground truth itself with `meta.mat` beside it.
+        class_names: in index order; the kit knows WNIDs.
+
+    Raises:
+        InputError: a file is missing, damaged or of another kit, SciPy is not installed, or the classes are not
+            named by WNIDs.
+    """
+    truth, meta = _of_archive(path) if path.is_file() and is_archive(path) else _of_folder(path)
+    wnid_by_id = wnids_by_ilsvrc_id(path, meta)
+    index_by_wnid = {name: index for index, name in enumerate(class_names)}
+    by_number = {}
+    for number, ilsvrc_id in enumerate(truth, 1):
+        if ilsvrc_id not in wnid_by_id:
+            raise InputError(
+                f"{path}: the ground truth of image {number} is {ilsvrc_id}, which is none of the "
+                f"{len(wnid_by_id)} ids in {META}; is it the right kit?"
+            )
+        wnid = wnid_by_id[ilsvrc_id]
+        if wnid not in index_by_wnid:
+            raise InputError(
+                f"{path} names classes by WNID, and {wnid} is not among the ensemble's "
+                f"{len(class_names)} classes; use their own data set, or labels of the form file,label"
+            )
+        by_number[str(number)] = index_by_wnid[wnid]
+    return by_number
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a tar archive, packed or not.
+
+    Raises:
+        InputError: it cannot be read, or is damaged.
+    """
+    return read_unpacked(path, tarfile.BLOCKSIZE)[_TAR_AT:].startswith(_TAR)
+
+
+def _of_folder(path: Path) -> tuple[list[int], bytes]:
+    """The ground truth and the bytes of `meta.mat`."""
+    folders = [path, path / "data"] if path.is_dir() else [path.parent]
+    truth = path if path.is_file() else _first(path, GROUND_TRUTH, folders)
+    meta = _first(path, META, folders)
+    with open_regular(meta) as file:
+        data = file.read(MAX_META_BYTES + 1)
+    return _integers(f"the ground truth {truth}", truth, read_text(truth, _MAX_TEXT_BYTES)), data
+
+
+def _first(path: Path, name: str, folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    where = "beside" if path.is_file() else "in"
+    raise InputError(
+        f"there is no {name} {where} {path}; give ILSVRC2012_devkit_t12 as it is, the folder or the .tar.gz"
+    )
+
+
+def _of_archive(path: Path) -> tuple[list[int], bytes]:
+    """As `_of_folder`; the archive is small enough to be read into memory, where nothing is unpacked."""
+    data = read_unpacked(path, _MAX_KIT_BYTES + 1)
+    if len(data) > _MAX_KIT_BYTES:
+        raise InputError(f"{path} holds more than {_MAX_KIT_BYTES} bytes; is it the development kit?")
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            for info in checked_headers(tar, len(data)):
+                name = posixpath.basename(info.name)
+                file = tar.extractfile(info) if info.isreg() and name in (GROUND_TRUTH, META) else None
+                if file is not None:
+                    found.setdefault(name, file.read())
+    except Exception as error:
+        # What a damaged archive makes of tarfile is not documented in full.
+        raise InputError(f"{path} is damaged ({first_line(error)}); get it again") from error
+    for name in (GROUND_TRUTH, META):
+        if name not in found:
+            raise InputError(f"there is no {name} in {path}; is it the development kit?")
+    truth = f"{path}: {GROUND_TRUTH}"
+    return _integers(truth, truth, found[GROUND_TRUTH].decode("ascii", "replace")), found[META]
+
+
+def _integers(what: str, place: object, text: str) -> list[int]:
+    """The integers of a text with one on each line."""
+    lines = text.splitlines()
+    if not any(map(str.strip, lines)):
+        raise InputError(f"{what} is empty; is it the right file?")
+    numbers = []
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line and not (line.isascii() and line.isdigit() and len(line) <= 9):
+            raise InputError(f"{place}, line {number}: {line[:40]!r} is no whole number; is it the right file?")
+        numbers += [int(line)] if line else []
+    return numbers

@@ -1,29 +1,25 @@
-"""What every layout is read into, and the walk through a folder that all layouts share."""
+"""Labelled images, wherever their bytes lie, and the data sets that they make up."""
 
 import hashlib
-import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line, located
 from ensemble_eval.fields import CheckedFields, described, shown
 from ensemble_eval.files import open_regular, read_regular
 
-END_BYTES = 4096
+_END_BYTES = 4096
 # Files on a network are slow to open one by one.
 _FINGERPRINT_THREADS = 16
 # The label of an image that has none.
 NO_LABEL = -1
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 class Item(Protocol):
@@ -54,45 +50,41 @@ class Item(Protocol):
 
 @dataclass(frozen=True)
 class FileItem:
-    """An image in a file; see `Item`."""
+    """An image in a file."""
 
     id: str
     label: int
     path: Path
 
     def read(self) -> bytes:
-        """See `Item`. A named pipe, a socket or a device is not read."""
-        try:
-            return read_regular(self.path)
-        except Exception as error:
-            # Not OSError alone: memory may be short, too.
-            reason = getattr(error, "strerror", None) or first_line(error)
-            raise UnreadableImageError(f"cannot be read ({reason})") from error
+        """The bytes of the file. A named pipe, a socket or a device is not read."""
+        return bytes_or_unreadable(lambda: read_regular(self.path))
 
     def digest(self) -> bytes:
-        """See `Item`."""
+        """As `digest_of_ends`, of the file."""
         try:
             with open_regular(self.path, buffering=0) as file:
-                return _digest(os.fstat(file.fileno()).st_size, file)
+                handle = file.fileno()
+                return digest_of_ends(os.fstat(handle).st_size, lambda at, size: os.pread(handle, size, at))
         except OSError:
             return hashlib.sha256().digest()
 
 
 @dataclass(frozen=True)
 class BytesItem:
-    """An image in memory; see `Item`."""
+    """An image in memory."""
 
     id: str
     label: int
     data: bytes = field(repr=False)
 
     def read(self) -> bytes:
-        """See `Item`."""
+        """The bytes."""
         return self.data
 
     def digest(self) -> bytes:
-        """See `Item`."""
-        return _digest(len(self.data), io.BytesIO(self.data))
+        """As `digest_of_ends`, of the bytes."""
+        return digest_of_ends(len(self.data), lambda at, size: self.data[at : at + size])
 
 
 @dataclass(frozen=True)
@@ -112,14 +104,29 @@ def _item_of(row: object, place: str) -> BytesItem:
     return BytesItem(given.id, given.label, given.image)
 
 
-def _digest(size: int, file: BinaryIO | FileIO) -> bytes:
-    beginning = file.read(END_BYTES) or b""
-    file.seek(max(size - END_BYTES, len(beginning)))
-    return digest_of_ends(size, beginning, file.read(END_BYTES) or b"")
+def bytes_or_unreadable(read: Callable[[], bytes]) -> bytes:
+    """What `read` returns.
+
+    Raises:
+        UnreadableImageError: it fails.
+    """
+    try:
+        return read()
+    except Exception as error:
+        # Not OSError alone: memory may be short, too.
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise UnreadableImageError(f"cannot be read ({reason})") from error
 
 
-def digest_of_ends(size: int, first: bytes, last: bytes) -> bytes:
-    """`Item.digest` of `size` bytes, of which the first and the last `END_BYTES` are given, none of them twice."""
+def digest_of_ends(size: int, read_at: Callable[[int, int], bytes]) -> bytes:
+    """`Item.digest` of `size` bytes.
+
+    Args:
+        size: their number.
+        read_at: returns at most so many bytes (the second argument) from an offset on (the first).
+    """
+    first = read_at(0, _END_BYTES)
+    last = read_at(max(size - _END_BYTES, len(first)), _END_BYTES)
     return hashlib.sha256(f"{size}\t".encode() + first + last).digest()
 
 
@@ -212,111 +219,22 @@ class Dataset:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def relabelled(item: Item, label: int) -> Item:
-    """The same image with another label."""
-    # A protocol cannot say that all kinds of items are dataclasses.
-    return replace(item, label=label)  # type: ignore[type-var]
+def keeping(dataset: Dataset, wanted: Callable[[Item], bool]) -> Dataset:
+    """The same data set with some of its images."""
+    kept = [wanted(item) for item in dataset.items]
+    blocks, begin = [], 0
+    for length in dataset.blocks:
+        blocks.append(sum(kept[begin : begin + length]))
+        begin += length
+    items = tuple(item for item, is_kept in zip(dataset.items, kept, strict=True) if is_kept)
+    return replace(dataset, items=items, blocks=tuple(filter(None, blocks)))
 
 
-def require_folder(root: Path) -> None:
-    """Refuse a data set's root that is missing or is a file."""
-    if not root.is_dir():
-        reason = "is a file, not a folder" if root.exists() else "does not exist"
-        raise InputError(f"the data set {root} {reason}; give the folder that holds the images")
-
-
-def files_below(
-    root: Path, leaving_out: Path | None = None, folders: Iterable[Path] | None = None
-) -> tuple[dict[str, Path], list[str]]:
-    """All files below `root` by their ids, and the links that are not followed, as `ls -l` shows them.
-
-    Of what is hidden, images and folders come, so that callers can name them; hidden folders are not entered.
-    Links to folders are followed after all that lies below `root` itself, in the order of their names. A link to a
-    folder that is read already, or to one that holds such a folder, is not followed: images would count twice, and
-    under another class.
-
-    Args:
-        root: the folder of the data set.
-        leaving_out: a resolved folder that does not count as part of `root`, wherever it is met.
-        folders: those in `root` that are read; None for `root` with all that is in it.
-
-    Raises:
-        InputError: a folder cannot be read, a name is not UTF-8, so that no table could hold it, or images are in
-            the folder that is left out.
-    """
-    files: dict[str, Path] = {}
-    not_followed = []
-    real_root = Path(os.path.realpath(root))
-    # Real paths: what is read, and what holds it.
-    read: set[str] = set()
-    above = set() if folders is None else {str(real_root), *map(str, real_root.parents)}
-    waiting = sorted([root] if folders is None else folders, key=lambda path: (path.is_symlink(), path))
-    while waiting:
-        links: list[Path] = []
-        for start in waiting:
-            real = os.path.realpath(start)
-            if real in read or real in above:
-                target = str(start.readlink())
-                refuse_undecodable(start.parent, [target])
-                not_followed.append(f"{start.relative_to(root).as_posix()} -> {target}")
-                continue
-            above.update(map(str, Path(real).parents))
-            for folder, found, its_links in _walk(start, leaving_out):
-                read.add(os.path.realpath(folder))
-                files |= {path.relative_to(root).as_posix(): path for path in found}
-                links += its_links
-        waiting = sorted(links)
-    return files, not_followed
-
-
-def _walk(start: Path, leaving_out: Path | None) -> Iterator[tuple[str, list[Path], list[Path]]]:
-    """Each folder, what it holds to be named, and the links to folders in it, which are not entered."""
-    for folder, subfolders, names in os.walk(start, onerror=_refuse_unreadable):
-        there = sorted(name for name in subfolders if not is_left_out(Path(folder, name), leaving_out))
-        refuse_undecodable(folder, [*there, *names])
-        subfolders[:] = [name for name in there if not is_hidden(name)]
-        shown = [name for name in sorted(names) if is_image(Path(name)) or not is_hidden(name)]
-        found = [Path(folder, name) for name in (*filter(is_hidden, there), *shown)]
-        yield folder, found, [path for name in subfolders if (path := Path(folder, name)).is_symlink()]
-
-
-def _refuse_unreadable(error: OSError) -> None:
-    raise InputError(
-        f"the folder {error.filename} cannot be read ({error.strerror}), so its images would be missing; "
-        "mend its permissions"
-    ) from error
-
-
-def refuse_undecodable(folder: str | Path, names: Iterable[str]) -> None:
-    """Refuse names that are not UTF-8, so that no table could hold them."""
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"{folder} holds the name {name!r}, which is not UTF-8; rename it") from error
-
-
-def is_hidden(identifier: str) -> bool:
-    """Whether a name in a path begins with a dot, as macOS's `._x.JPEG` beside `x.JPEG` does."""
-    return any(part.startswith(".") and part.strip(".") for part in identifier.split("/"))
-
-
-def is_left_out(folder: Path, leaving_out: Path | None) -> bool:
-    """Whether `folder` leads to the resolved folder `leaving_out`, by links too.
-
-    Raises:
-        InputError: it does, and images are in it, which would be missing without a word.
-    """
-    if leaving_out is None or os.path.realpath(folder) != str(leaving_out):
-        return False
-    for path in files_below(leaving_out)[0].values():
-        if is_image(path) and not is_hidden(path.name):
-            raise InputError(
-                f'`out="{folder}"` holds images of the data set ({path.name}, …); choose a folder of its own'
-            )
-    return True
-
-
-def is_image(path: Path) -> bool:
-    """Whether the suffix is one of an image format that is read."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
+def without(dataset: Dataset, why: str, wanted: Callable[[Item], bool]) -> Dataset:
+    """As `keeping`; the scope says how many images are left out, and `why`, in words behind a number of images."""
+    rest = keeping(dataset, wanted)
+    if not (gone := len(dataset.items) - len(rest.items)):
+        return dataset
+    scope = dataset.scope
+    left_out = {**scope.left_out, why: gone}
+    return replace(rest, scope=replace(scope, whole=scope.whole or len(dataset.items), left_out=left_out))

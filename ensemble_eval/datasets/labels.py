@@ -1,14 +1,26 @@
-"""Labels from one source and images from another, brought together."""
+"""Labels that lie apart from their images: files of labels, recognised by what stands in them, gzipped or not."""
 
+import csv
+import io
+import json
+import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ensemble_eval.datasets.items import Dataset, relabelled
-from ensemble_eval.datasets.selection import leaving_out
+from ensemble_eval.datasets.folders import is_hidden
+from ensemble_eval.datasets.ilsvrc import ground_truth, is_archive, validation_number
+from ensemble_eval.datasets.items import Dataset, without
 from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.files import read_text, read_unpacked
 
+_TABLE = ("file", "label")
+_KAGGLE = ("imageid", "predictionstring")
+_BEGINNING_BYTES = 4096
+_MAX_BYTES = 1 << 30
+_MAX_DIGITS = 9
 _NAMED_AT_MOST = 5
 
 
@@ -19,92 +31,239 @@ class Labels:
     Attributes:
         source: of the labels, for messages.
         kind: what it was recognised as, as a phrase.
-        key_of: from an image's id to what the source calls the image; None where that cannot be told.
         by_key: class indices by what the source calls the image: one, several, or none at all.
+        key_of: from an image's id to what the source calls the image; None where that cannot be told.
         only_for_some: whether the source may know more images than there are.
+        of_files: whether it lists files, which are images whatever their suffix.
     """
 
     source: str
     kind: str
-    key_of: Callable[[str], str | None]
     by_key: Mapping[str, tuple[int, ...]]
+    key_of: Callable[[str], str | None] = str
     only_for_some: bool = False
-
-    @property
-    def several(self) -> bool:
-        """Whether an image may have any number of labels but one."""
-        return any(len(labels) != 1 for labels in self.by_key.values())
+    of_files: bool = False
 
 
-def stem(image: str) -> str:
-    """The name of an image without folders and suffix.
+def read_label_file(path: Path, class_names: Sequence[str]) -> Labels:
+    """The labels in a file, whichever of the known kinds it is.
 
-    Example:
-        >>> stem("val/ILSVRC2012_val_00000001.JPEG")
-        'ILSVRC2012_val_00000001'
+    Args:
+        path: a CSV `file,label`, Kaggle's CSV, Caffe's list, a JSON list of lists, or a development kit.
+        class_names: in index order.
+
+    Raises:
+        InputError: it cannot be read, is of no known kind, or names a class that the ensemble does not have.
     """
+    beginning = "" if path.is_dir() else read_unpacked(path, _BEGINNING_BYTES).decode("utf-8-sig", "replace")
+    line = next(iter(beginning.splitlines()), "").strip()
+    words = line.split()
+    is_list = bool(words) and words[-1].isdigit() and "," not in line
+    if path.is_dir() or is_archive(path) or (is_list and len(words) == 1):
+        kind, indices = "the development kit's ground truth", ground_truth(path, class_names)
+        return Labels(str(path), kind, _one_each(indices), validation_number)
+    if line.startswith("["):
+        kind, lists = "several labels for an image", _several(path, len(class_names))
+        return Labels(str(path), kind, lists, validation_number, only_for_some=True)
+    if _folded(line.split(",")) == list(_KAGGLE):
+        indices = resolve_labels(path, _kaggle(path), class_names)
+        return Labels(str(path), "Kaggle's labels", _one_each(indices), _stem)
+    if is_list:
+        # Numbers only: where a class is named by a number, this list means the index.
+        indices = resolve_labels(path, _caffe(path), class_names, by_name=False)
+        return Labels(str(path), "Caffe's list of labels", _one_each(indices))
+    rows = {name: label.strip() for name, label in _read_table(path, _TABLE).items()}
+    indices = resolve_labels(path, rows, class_names)
+    return Labels(str(path), "a table of labels", _one_each(indices), of_files=True)
+
+
+def _one_each(indices: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    return {key: (index,) for key, index in indices.items()}
+
+
+def _stem(image: str) -> str:
     return posixpath.splitext(posixpath.basename(image))[0]
 
 
-def labelled(dataset: Dataset, labels: Labels) -> Dataset:
+def _kaggle(path: Path) -> dict[str, str]:
+    """The WNID of each image: its boxes are a WNID and four numbers each, all of one class."""
+    wnids = {}
+    for image, boxes in _read_table(path, _KAGGLE).items():
+        words = boxes.split()
+        if not words or len(words) % 5 or len(set(words[::5])) != 1:
+            raise InputError(
+                f"{path}: the boxes of {image} are not a class and four numbers each, all of one class"
+            )
+        wnids[image] = words[0]
+    return wnids
+
+
+def _caffe(path: Path) -> dict[str, str]:
+    """A file and a 0-based class index on each line."""
+    texts: dict[str, str] = {}
+    for number, line in enumerate(read_text(path, _MAX_BYTES).splitlines(), 1):
+        name, _, label = line.strip().rpartition(" ")
+        if not line.strip():
+            continue
+        if not name:
+            raise InputError(f"{path}, line {number}: {line.strip()[:40]!r} is no file and class index")
+        if (name := name.strip()) in texts:
+            raise InputError(f"{path}, line {number}: {name} is listed twice; keep one line")
+        texts[name] = label
+    return texts
+
+
+def _several(path: Path, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """A JSON list with a list of class indices for each validation image, in the order of their names."""
+    try:
+        lists = json.loads(read_text(path, _MAX_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no valid JSON; get it again") from error
+    by_number = {}
+    for number, labels in enumerate(lists if isinstance(lists, list) else [None], 1):
+        if not isinstance(labels, list) or not all(
+            type(label) is int and 0 <= label < num_classes for label in labels
+        ):
+            raise InputError(
+                f"{path}: entry {number} is not a list of class indices from 0 to {num_classes - 1}; "
+                "give one list for each validation image"
+            )
+        by_number[str(number)] = tuple(sorted(set(labels)))
+    return by_number
+
+
+def _read_table(path: Path, columns: Sequence[str]) -> dict[str, str]:
+    """The cells of the second of two columns of a CSV by those of the first.
+
+    The header may be written in capitals and with spaces around its names; there may be other columns.
+
+    Raises:
+        InputError: no UTF-8, no CSV, a header without the two columns or with one of them twice, cells beyond the
+            header, or a row twice.
+    """
+    rows: dict[str, str] = {}
+    lines = _lines(path)
+    header = next(lines, (1, []))[1]
+    names = _folded(header)
+    for column in columns:
+        if names.count(column) > 1:
+            raise InputError(f"{path}, line 1: the header has the column {column} twice; keep one")
+        if column not in names:
+            found = ",".join(header)
+            raise InputError(f"the labels {path} need the header {','.join(columns)}; the first line is {found!r}")
+    key_column, label_column = map(names.index, columns)
+    for number, cells in lines:
+        if len(cells) > len(names):
+            raise InputError(
+                f"{path}, line {number}: {len(cells)} cells under a header of {len(names)}; put cells that hold "
+                "a comma into double quotes"
+            )
+        cells += [""] * (len(names) - len(cells))
+        key = cells[key_column]
+        if key in rows:
+            raise InputError(f"{path}, line {number}: {key} is listed twice; keep one line")
+        rows[key] = cells[label_column]
+    return rows
+
+
+def _folded(header: Sequence[str]) -> list[str]:
+    return [name.strip().casefold() for name in header]
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Numbers and cells of the lines that are not empty."""
+    reader = csv.reader(io.StringIO(read_text(path, _MAX_BYTES), newline=""))
+    try:
+        yield from ((reader.line_num, cells) for cells in reader if cells)
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}); mend it") from error
+
+
+def resolve_labels(
+    path: Path, rows: Mapping[str, str], class_names: Sequence[str], *, by_name: bool = True
+) -> dict[str, int]:
+    """The class index of each file. All labels are indices, or all are names.
+
+    Args:
+        path: of the labels, for what is refused.
+        rows: the label's text by file.
+        class_names: names in index order.
+        by_name: whether labels may be names.
+
+    Raises:
+        InputError: a label is neither index nor name, only some are, or both readings are possible and differ.
+    """
+    index_of = {name: index for index, name in enumerate(class_names)} if by_name else {}
+    named = {file: index_of[text] for file, text in rows.items() if text in index_of}
+    indexed = {file: int(text) for file, text in rows.items() if _is_index(text, len(class_names))}
+    if len(named) < len(rows) and len(indexed) < len(rows):
+        allowed = f"a class index from 0 to {len(class_names) - 1}" + (" or a class name" if by_name else "")
+        raise InputError(f"{path}: {_neither(rows, named, indexed, allowed)}")
+    if len(named) < len(rows):
+        return indexed
+    for file, index in indexed.items() if len(indexed) == len(rows) else ():
+        if index != named[file]:
+            raise InputError(
+                f"{path}: the labels may be class indices or class names, which differ: {rows[file]!r} of "
+                f"{file} is the index of the class {class_names[index]!r}, or the name of the class with "
+                f"index {named[file]}; give the classes names that are not numbers"
+            )
+    return named
+
+
+def _is_index(text: str, num_classes: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) < num_classes
+
+
+def _neither(rows: Mapping[str, str], named: Mapping[str, int], indexed: Mapping[str, int], allowed: str) -> str:
+    """Why the labels are neither all names nor all indices."""
+    for file, text in rows.items():
+        if file not in named and file not in indexed:
+            return f"the label of {file} is {text!r}; it must be {allowed}"
+    name, index = (next(file for file in rows if file not in others) for others in (indexed, named))
+    return (
+        f"some labels are class names ({rows[name]!r} of {name}) and some class indices "
+        f"({rows[index]!r} of {index}); write all of them in one way"
+    )
+
+
+def labelled(dataset: Dataset, labels: Labels, folder: Path | None = None) -> Dataset:
     """The same images with the labels of another source.
 
     Images for which the source lists no class are left out, and counted in the data set's scope.
+
+    Args:
+        dataset: the images.
+        labels: theirs.
+        folder: that holds the images as files, if one does.
 
     Raises:
         InputError: images that the source does not know or cannot tell, images that it knows and that are not
             there, or two images that it calls the same.
     """
     keys = {item.id: labels.key_of(item.id) for item in dataset.items}
-    _refuse_untold(labels, [image for image, key in keys.items() if key is None])
     told = {image: key for image, key in keys.items() if key is not None}
-    _refuse_shared(labels, told)
-    there = set(told.values())
-    refuse_mismatch(
-        {
-            f"images have no label in {labels.source}": [
-                image for image, key in told.items() if key not in labels.by_key
-            ],
-            f"images are not there but stand in {labels.source}": []
-            if labels.only_for_some
-            else [key for key in labels.by_key if key not in there],
-        }
-    )
-    found = {image: labels.by_key[key] for image, key in told.items()}
-    rest = leaving_out(dataset, "have no label", lambda item: bool(found[item.id]))
-    if not rest.items:
-        raise InputError(f"{labels.source} lists no class for any of the images; is it the right file?")
-    several = {image: classes for image, classes in found.items() if classes} if labels.several else {}
-    return replace(
-        rest,
-        items=tuple(relabelled(item, found[item.id][0]) for item in rest.items),
-        layout=f"{dataset.layout}, with {labels.kind} ({labels.source})",
-        scope=replace(rest.scope, several_labels=labels.several),
-        several_labels=several,
-    )
-
-
-def refuse_mismatch(found: Mapping[str, Sequence[str]]) -> None:
-    """Refuse with all that is found, each kind with the first few of its files.
-
-    Raises:
-        InputError: anything is found.
-    """
-    phrases = [
-        f"{len(names)} {what} ({first_names(sorted(names), _NAMED_AT_MOST)})"
-        for what, names in found.items()
-        if names
-    ]
-    if phrases:
-        raise InputError(f"{', and '.join(phrases)}; make the labels and the folder match")
-
-
-def _refuse_untold(labels: Labels, images: Sequence[str]) -> None:
-    if images:
+    if untold := [image for image in keys if image not in told]:
         raise InputError(
             f"{labels.source} goes by the numbers in names such as ILSVRC2012_val_00000001.JPEG, and "
-            f"{len(images)} images have none ({first_names(images)}); give labels of the form file,label"
+            f"{len(untold)} images have none ({first_names(untold)}); give labels of the form file,label"
         )
+    _refuse_shared(labels, told)
+    _refuse_mismatch(labels, told, folder if labels.of_files else None)
+    found = {image: labels.by_key[key] for image, key in told.items()}
+    rest = without(dataset, "have no label", lambda item: bool(found[item.id]))
+    if not rest.items:
+        raise InputError(f"{labels.source} lists no class for any of the images; is it the right file?")
+    several = any(len(classes) != 1 for classes in labels.by_key.values())
+    # A protocol cannot say that all kinds of items are dataclasses.
+    items = (replace(item, label=found[item.id][0]) for item in rest.items)  # type: ignore[type-var]
+    return replace(
+        rest,
+        items=tuple(items),
+        layout=f"{dataset.layout}, with {labels.kind} ({labels.source})",
+        scope=replace(rest.scope, several_labels=several),
+        several_labels={image: classes for image, classes in found.items() if classes} if several else {},
+    )
 
 
 def _refuse_shared(labels: Labels, keys: Mapping[str, str]) -> None:
@@ -114,3 +273,24 @@ def _refuse_shared(labels: Labels, keys: Mapping[str, str]) -> None:
             raise InputError(
                 f"{labels.source} cannot tell {first_names(images)} apart; give each image its own name"
             )
+
+
+def _refuse_mismatch(labels: Labels, keys: Mapping[str, str], folder: Path | None) -> None:
+    """Refuse with all that does not match, each kind with the first few of its files."""
+    there = set(keys.values())
+    lost = [] if labels.only_for_some else [key for key in labels.by_key if key not in there]
+    hidden = [key for key in lost if folder is not None and is_hidden(key) and os.path.lexists(folder / key)]
+    kinds = {
+        "images have no label in": [image for image, key in keys.items() if key not in labels.by_key],
+        f"{'files do not exist' if folder else 'images are not there'} but stand in": [
+            key for key in lost if key not in hidden
+        ],
+        "files are hidden, so that they take no part, but stand in": hidden,
+    }
+    phrases = [
+        f"{len(names)} {what} {labels.source} ({first_names(sorted(names), _NAMED_AT_MOST)})"
+        for what, names in kinds.items()
+        if names
+    ]
+    if phrases:
+        raise InputError(f"{', and '.join(phrases)}; make the labels and the folder match")

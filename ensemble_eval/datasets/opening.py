@@ -1,21 +1,20 @@
 """Choosing the reader for a data set, given the classes of the ensemble that will see it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ensemble_eval.datasets.class_folders import open_class_folders
+from ensemble_eval.datasets.folders import open_class_folders, open_files
+from ensemble_eval.datasets.ilsvrc import read_blacklist, validation_number
 from ensemble_eval.datasets.imagenet import WNIDS
-from ensemble_eval.datasets.items import NO_LABEL, Dataset
-from ensemble_eval.datasets.label_files import is_plain_table, read_label_file
-from ensemble_eval.datasets.labelled_files import open_files, open_labelled_files
-from ensemble_eval.datasets.labels import labelled
+from ensemble_eval.datasets.items import NO_LABEL, Dataset, keeping, without
+from ensemble_eval.datasets.labels import labelled, read_label_file
 from ensemble_eval.datasets.parquet_files import open_parquet
 from ensemble_eval.datasets.recognition import Found, recognise
-from ensemble_eval.datasets.selection import part_of, without_blacklist
-from ensemble_eval.datasets.tar_files import open_tar
+from ensemble_eval.datasets.tar import open_tar
 from ensemble_eval.datasets.webdataset import open_webdataset
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.members.classes import ClassList, class_list
 from ensemble_eval.settings import UNLABELLED, DataSettings, Layout, SubsetClasses
@@ -83,41 +82,38 @@ def open_dataset(
     names = WNIDS if classes.names is None else classes.names
     elsewhere = None if leaving_out is None else _folder_to_leave_out(place, Path(leaving_out))
     found = recognise(place, names, layout, has_labels=labels is not None, leaving_out=elsewhere)
-    if labels is None and found.labels is not None:
-        labels = found.labels
-    dataset = _read(found, classes.count, names, labels, elsewhere)
+    dataset = _read(found, names, asked.labels or found.labels, elsewhere)
     # Those of the whole data set, whatever part of it is taken.
     counted = _counted_classes(dataset, subset_classes, classes.count)
     if asked.blacklist is not None:
-        dataset = without_blacklist(dataset, asked.blacklist)
-    dataset = part_of(dataset, limit, sample, seed)
+        dataset = _without_blacklist(dataset, asked.blacklist)
+    dataset = _part_of(dataset, asked)
     return replace(dataset, scope=replace(dataset.scope, counted_classes=counted))
 
 
-def _read(
-    found: Found, num_classes: int, names: Sequence[str], labels: str | Path | None, leaving_out: Path | None
-) -> Dataset:
+def _read(found: Found, names: Sequence[str], labels: Path | None, leaving_out: Path | None) -> Dataset:
     """All images, with the labels that lie among them or elsewhere."""
-    elsewhere = None if labels is None or str(labels) == UNLABELLED else Path(labels)
-    if found.layout == "class-folders" and labels is None:
-        return open_class_folders(found.files[0], names, leaving_out=leaving_out)
-    if found.layout in ("class-folders", "files") and elsewhere is not None and is_plain_table(elsewhere):
-        return open_labelled_files(found.files[0], elsewhere, num_classes, names, leaving_out=leaving_out)
-    if found.layout in ("class-folders", "files"):
-        dataset = open_files(found.files[0], names, leaving_out=leaving_out)
-    elif found.layout == "tar":
-        dataset = open_tar(found.files[0], names, with_folders=labels is None, index=found.first)
+    own = labels is None
+    elsewhere = None if labels is None or str(labels) == UNLABELLED else read_label_file(labels, names)
+    root = found.files[0]
+    if found.layout == "class-folders" and own:
+        dataset = open_class_folders(root, names, leaving_out=leaving_out)
+    elif found.layout == "tar" and found.first is not None:
+        dataset = open_tar(root, names, with_folders=own, index=found.first)
     elif found.layout == "webdataset":
-        dataset = open_webdataset(found.files, num_classes, names, labelled=labels is None, first=found.first)
+        dataset = open_webdataset(found.files, names, labelled=own, first=found.first)
+    elif found.layout == "parquet":
+        dataset = open_parquet(found.files, names, labelled=own)
     else:
-        dataset = open_parquet(found.files, num_classes, names, labelled=labels is None)
+        listed = elsewhere.by_key if elsewhere is not None and elsewhere.of_files else ()
+        dataset = open_files(root, names, listed=listed, leaving_out=leaving_out)
     if elsewhere is not None:
-        return labelled(dataset, read_label_file(elsewhere, num_classes, names))
-    if labels is not None:
-        return replace(
-            dataset, layout=f"{dataset.layout}, without labels", scope=replace(dataset.scope, labelled=False)
-        )
-    return dataset
+        return labelled(dataset, elsewhere, root if found.layout in ("class-folders", "files") else None)
+    if own:
+        return dataset
+    return replace(
+        dataset, layout=f"{dataset.layout}, without labels", scope=replace(dataset.scope, labelled=False)
+    )
 
 
 def _counted_classes(dataset: Dataset, rule: SubsetClasses, num_classes: int) -> tuple[int, ...] | None:
@@ -128,6 +124,46 @@ def _counted_classes(dataset: Dataset, rule: SubsetClasses, num_classes: int) ->
         raise InputError('`subset_classes="dataset"` needs labels, which say what the data set\'s classes are')
     there = {label for item in dataset.items for label in dataset.labels_of(item.id, item.label)} - {NO_LABEL}
     return None if len(there) == num_classes else tuple(sorted(there))
+
+
+def _without_blacklist(dataset: Dataset, blacklist: Path) -> Dataset:
+    """A data set of ILSVRC-2012's validation images without those on the development kit's blacklist.
+
+    Raises:
+        InputError: the list cannot be used, an image's name has no number, or no image is left.
+    """
+    numbers = read_blacklist(blacklist)
+    if strange := [item.id for item in dataset.items if validation_number(item.id) is None]:
+        raise InputError(
+            f"the blacklist goes by the numbers in names such as ILSVRC2012_val_00000001.JPEG, and {len(strange)} "
+            f"images have none ({first_names(strange)}); leave `blacklist` out"
+        )
+    rest = without(dataset, "are on the blacklist", lambda item: validation_number(item.id) not in numbers)
+    if not rest.items:
+        raise InputError(f"all images are on the blacklist {blacklist}; is it the right file?")
+    return rest
+
+
+def _part_of(dataset: Dataset, asked: DataSettings) -> Dataset:
+    """The first images in the order of their ids, or some that a seed draws; all where neither is asked for.
+
+    A larger sample of the same seed holds every smaller one.
+    """
+    images = len(dataset.items)
+    for name, count in (("limit", asked.limit), ("sample", asked.sample)):
+        if count is not None and count > images:
+            raise InputError(f"`{name}` is 1 to {images}, the images that there are, not {count}")
+    if asked.limit is not None:
+        chosen, part = list(range(asked.limit)), f"the first {asked.limit} of {images} images"
+    elif asked.sample is not None:
+        seed = asked.seed or 0
+        drawn = sorted(range(images), key=lambda place: hashlib.sha256(f"{seed} {place}".encode()).digest())
+        chosen, part = drawn[: asked.sample], f"{asked.sample} of {images} images, drawn with the seed {seed}"
+    else:
+        return dataset
+    ids = {dataset.items[place].id for place in chosen}
+    taken = keeping(dataset, lambda item: item.id in ids)
+    return replace(taken, scope=replace(taken.scope, part=part))
 
 
 def _folder_to_leave_out(root: Path, out: Path) -> Path | None:

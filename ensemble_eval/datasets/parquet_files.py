@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ensemble_eval.datasets.byte_ranges import ByteRange, Container, container_of
-from ensemble_eval.datasets.items import NO_LABEL, Dataset, refuse_undecodable
+from ensemble_eval.datasets.folders import refuse_undecodable
+from ensemble_eval.datasets.items import NO_LABEL, Dataset
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line, first_names
 from ensemble_eval.files import open_regular
 
@@ -120,9 +121,7 @@ class _RowGroup:
         return self._packed.digest()
 
 
-def open_parquet(
-    paths: Sequence[Path], num_classes: int, class_names: Sequence[str], *, labelled: bool = True
-) -> Dataset:
+def open_parquet(paths: Sequence[Path], class_names: Sequence[str], *, labelled: bool = True) -> Dataset:
     """List the images of Parquet files without reading them.
 
     An image's id is the name of the Parquet file without suffix, then the number of its row and, where the row has
@@ -132,7 +131,6 @@ def open_parquet(
 
     Args:
         paths: of one split, all with the same columns.
-        num_classes: class indices run from 0 to `num_classes - 1`.
         class_names: in index order.
         labelled: whether the labels in the files count; otherwise the images have none yet.
 
@@ -145,7 +143,7 @@ def open_parquet(
         refuse_undecodable(path.parent, [path.name])
         try:
             with open_regular(path, buffering=0) as file:
-                for rows in _items_of(path, file, cache, num_classes, class_names if labelled else None):
+                for rows in _items_of(path, file, cache, class_names if labelled else None):
                     items += rows
                     blocks.append(len(rows))
         except InputError:
@@ -163,7 +161,7 @@ def open_parquet(
 
 
 def _items_of(
-    path: Path, file: BinaryIO, cache: _Cache, num_classes: int, class_names: Sequence[str] | None
+    path: Path, file: BinaryIO, cache: _Cache, class_names: Sequence[str] | None
 ) -> Iterator[list[ParquetItem]]:
     """The images of each group of rows."""
     import pyarrow.parquet as pq
@@ -171,7 +169,7 @@ def _items_of(
     with pq.ParquetFile(file) as parquet:
         schema = parquet.schema_arrow
         column, name_column = _image_column(path, schema)
-        to_index = None if class_names is None else _to_index(path, schema, num_classes, class_names)
+        to_index = None if class_names is None else _to_index(path, schema, class_names)
         container, first = container_of(path, file), 0
         for number in range(parquet.num_row_groups):
             packed = _packed_images(path, container, parquet.metadata.row_group(number), column)
@@ -221,23 +219,21 @@ def _packed_images(path: Path, container: Container, group: Any, column: Sequenc
     raise InputError(f"{path} has no bytes of images; store the images themselves")
 
 
-def _to_index(
-    path: Path, schema: "pa.Schema", num_classes: int, class_names: Sequence[str]
-) -> Callable[[int, object], int]:
+def _to_index(path: Path, schema: "pa.Schema", class_names: Sequence[str]) -> Callable[[int, object], int]:
     """What makes a class index of the label in a row."""
     if "label" not in schema.names:
         raise InputError(
             f'{path} has no column `label`; give `labels`, which are "none" for images without labels'
         )
-    indices: Sequence[int] = range(num_classes)
+    indices: Sequence[int] = range(len(class_names))
     if stored := _stored_names(schema):
         by_name = {name: index for index, name in enumerate(class_names)}
         others = [name for name in stored if name not in by_name]
         # Where all names are others, the file has words for the ensemble's WNIDs, in their order.
-        if others and not len(others) == len(stored) == num_classes:
+        if others and not len(others) == len(stored) == len(class_names):
             raise InputError(
                 f"{path} has labels of {len(stored)} classes, of which {len(others)} are not among the ensemble's "
-                f"{num_classes} ({first_names(others)}); use the data set that the classes belong to"
+                f"{len(class_names)} ({first_names(others)}); use the data set that the classes belong to"
             )
         if not others:
             indices = [by_name[name] for name in stored]

@@ -1,14 +1,16 @@
 """Which layout a data set has, by what lies there."""
 
-from collections.abc import Callable, Sequence
+import glob
+import itertools
+import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble_eval.datasets.devkit import GROUND_TRUTH
-from ensemble_eval.datasets.items import is_hidden, is_image, require_folder
-from ensemble_eval.datasets.patterns import expanded, is_pattern
-from ensemble_eval.datasets.tar_archive import Index, read_index
-from ensemble_eval.datasets.tar_files import has_class_folders
+from ensemble_eval.datasets.folders import is_hidden, is_image, require_folder
+from ensemble_eval.datasets.ilsvrc import GROUND_TRUTH
+from ensemble_eval.datasets.tar import Index, has_class_folders, read_index
 from ensemble_eval.datasets.webdataset import is_webdataset
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.settings import Layout
@@ -23,6 +25,9 @@ _LABEL_FILES = (
     GROUND_TRUTH,
 )
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_WILD = re.compile(r"[*?\[]")
+_MAX_FILES = 100_000
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,6 @@ class Found:
     first: Index | None = None
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """What lies at the top of a folder, hidden names left out."""
-
-    folders: tuple[Path, ...]
-    images: tuple[Path, ...]
-    tars: tuple[Path, ...]
-    parquets: tuple[Path, ...]
-
-
 def recognise(
     root: Path, class_names: Sequence[str], layout: Layout, *, has_labels: bool, leaving_out: Path | None
 ) -> Found:
@@ -67,59 +62,31 @@ def recognise(
     Raises:
         InputError: nothing is there, or it is none of the layouts.
     """
-    if is_pattern(root):
+    if _is_pattern(root) or root.is_file():
         return _shards(root, expanded(root), layout, has_labels=has_labels)
-    if root.is_file():
-        return _shards(root, [root], layout, has_labels=has_labels)
     require_folder(root)
-    contents = _contents(root, leaving_out)
-    if layout in ("tar", "webdataset"):
-        return _shards(root, _some(root, contents.tars, ".tar"), layout, has_labels=has_labels)
-    if layout == "parquet":
-        return _shards(root, _some(root, contents.parquets, ".parquet"), layout, has_labels=has_labels)
-    if layout == "auto" and not contents.images and not _has_classes(contents, class_names):
-        if contents.tars and contents.parquets:
-            raise InputError(f'{root} holds tar archives and Parquet files; say which with `layout="parquet"`')
-        if shards := contents.tars or contents.parquets:
-            return _shards(root, list(shards), layout, has_labels=has_labels)
-    if layout == "files" or (layout == "auto" and _is_flat(contents, class_names)):
-        return Found("files", (root,), None if has_labels else _labels_of_files(root))
-    return Found("class-folders" if layout == "auto" else layout, (root,))
-
-
-def _contents(root: Path, leaving_out: Path | None) -> _Contents:
     paths = sorted(path for path in root.iterdir() if not is_hidden(path.name))
-    folders = tuple(path for path in paths if path.is_dir() and path.resolve() != leaving_out)
     files = [path for path in paths if not path.is_dir()]
-
-    def ending(matches: Callable[[Path], bool]) -> tuple[Path, ...]:
-        return tuple(path for path in files if matches(path))
-
-    return _Contents(
-        folders,
-        ending(is_image),
-        ending(lambda path: path.suffix.lower() == ".tar"),
-        ending(lambda path: path.suffix.lower() == ".parquet"),
-    )
-
-
-def _has_classes(contents: _Contents, class_names: Sequence[str]) -> bool:
-    names = set(class_names)
-    return any(folder.name in names or folder.name.isdecimal() for folder in contents.folders)
-
-
-def _is_flat(contents: _Contents, class_names: Sequence[str]) -> bool:
-    """Images and no class folders: what is meant by a folder of both is for the reader of class folders to say."""
-    return bool(contents.images) and not _has_classes(contents, class_names)
+    folders = {path.name for path in paths if path.is_dir() and path.resolve() != leaving_out}
+    has_classes = not folders.isdisjoint(class_names) or any(map(str.isdecimal, folders))
+    is_flat = not has_classes and any(map(is_image, files))
+    shards = {each: [path for path in files if path.suffix.lower() == each] for each in (".tar", ".parquet")}
+    if layout in ("tar", "webdataset", "parquet"):
+        suffix = ".parquet" if layout == "parquet" else ".tar"
+        if not shards[suffix]:
+            raise InputError(f"{root} holds no {suffix} files; leave `layout` out to have it recognised")
+        return _shards(root, shards[suffix], layout, has_labels=has_labels)
+    if layout == "auto" and not has_classes and not is_flat and any(shards.values()):
+        if all(shards.values()):
+            raise InputError(f'{root} holds tar archives and Parquet files; say which with `layout="parquet"`')
+        return _shards(root, shards[".tar"] or shards[".parquet"], layout, has_labels=has_labels)
+    # What is meant by a folder of images and class folders is for the reader of class folders to say.
+    if layout == "files" or (layout == "auto" and is_flat):
+        return Found("files", (root,), None if has_labels else _labels_of_files(root, root, root.parent))
+    return Found("class-folders", (root,))
 
 
-def _some(root: Path, paths: tuple[Path, ...], suffix: str) -> list[Path]:
-    if not paths:
-        raise InputError(f"{root} holds no {suffix} files; leave `layout` out to have it recognised")
-    return list(paths)
-
-
-def _shards(root: Path, paths: list[Path], layout: Layout, *, has_labels: bool) -> Found:
+def _shards(root: Path, paths: Sequence[Path], layout: Layout, *, has_labels: bool) -> Found:
     """The layout of archives or Parquet files, by the names and by the first one's content."""
     if layout in ("class-folders", "files"):
         raise InputError(f'`layout="{layout}"` is for a folder, and {root} is none; leave `layout` out')
@@ -139,14 +106,12 @@ def _shards(root: Path, paths: list[Path], layout: Layout, *, has_labels: bool) 
         return Found("webdataset", tuple(paths), None, index)
     if len(paths) > 1:
         raise InputError(f'`layout="tar"` is for one archive, and there are {len(paths)}; name one of them')
-    if has_labels or has_class_folders(index):
-        return Found("tar", (paths[0],), None, index)
-    return Found("tar", (paths[0],), _labels_of_files(paths[0], paths[0].parent), index)
+    has_labels = has_labels or has_class_folders(index)
+    return Found("tar", (paths[0],), None if has_labels else _labels_of_files(paths[0], paths[0].parent), index)
 
 
-def _labels_of_files(root: Path, folder: Path | None = None) -> Path:
-    """The one file of labels that lies in a folder of images, or beside it or the archive."""
-    places = [folder] if folder else [root, root.parent]
+def _labels_of_files(root: Path, *places: Path) -> Path:
+    """The one file of labels that lies in the first of some folders that holds any."""
     for place in places:
         there = [place / name for name in _LABEL_FILES if (place / name).exists()]
         if len(there) > 1:
@@ -158,3 +123,48 @@ def _labels_of_files(root: Path, folder: Path | None = None) -> Path:
         f"{root} holds no images in class folders; give a folder of class folders, or `labels` for a flat one, "
         'which are "none" for images without labels'
     )
+
+
+def _is_pattern(path: Path) -> bool:
+    """Whether a path stands for several files: it is none itself, and has braces or wildcards."""
+    text = str(path)
+    return bool(_BRACES.search(text) or _WILD.search(text)) and not path.exists()
+
+
+def expanded(path: Path) -> list[Path]:
+    """The files that a path stands for, sorted; `{000..127}` names every one, `*` those that are there.
+
+    Raises:
+        InputError: one of them does not exist, or there is none.
+
+    Example:
+        >>> expanded(Path("/nowhere/shard-{08..11}.tar"))
+        Traceback (most recent call last):
+        ensemble_eval.errors.InputError: 4 of the 4 files of /nowhere/shard-{08..11}.tar do not exist \
+(/nowhere/shard-08.tar, …); check the path
+    """
+    if not _is_pattern(path):
+        return [path]
+    names = _without_braces(str(path))
+    if missing := [name for name in names if not _WILD.search(name) and not Path(name).exists()]:
+        raise InputError(
+            f"{len(missing)} of the {len(names)} files of {path} do not exist ({missing[0]}, …); check the path"
+        )
+    # Path.glob knows no absolute patterns.
+    found = {each for name in names for each in (glob.glob(name) if _WILD.search(name) else [name])}  # noqa: PTH207
+    if not found:
+        raise InputError(f"no file matches {path}; check the path")
+    return [Path(name) for name in sorted(found)]
+
+
+def _without_braces(text: str) -> list[str]:
+    # Text, first, last, text, first, last, …, text.
+    parts = _BRACES.split(text)
+    ranges = list(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))
+    if not 0 < math.prod(max(int(last) - int(first) + 1, 0) for first, last, _ in ranges) <= _MAX_FILES:
+        raise InputError(f"{text} stands for no files, or for more than {_MAX_FILES}; check its braces")
+    choices = [
+        [f"{number:0{len(first)}}{rest}" for number in range(int(first), int(last) + 1)]
+        for first, last, rest in ranges
+    ]
+    return [parts[0] + "".join(chosen) for chosen in itertools.product(*choices)]

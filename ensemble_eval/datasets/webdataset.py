@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ensemble_eval.datasets.items import IMAGE_SUFFIXES, NO_LABEL, Dataset
-from ensemble_eval.datasets.labels_table import resolve_labels
-from ensemble_eval.datasets.tar_archive import Index, Member, TarItem, read_index, read_texts
+from ensemble_eval.datasets.folders import IMAGE_SUFFIXES
+from ensemble_eval.datasets.items import NO_LABEL, Dataset
+from ensemble_eval.datasets.labels import resolve_labels
+from ensemble_eval.datasets.tar import Index, Member, TarItem, read_index, read_texts
 from ensemble_eval.errors import InputError, first_names
 
 _LABELS = ("cls", "json")
@@ -23,7 +24,6 @@ class _Sample:
 
 def open_webdataset(
     shards: Sequence[Path],
-    num_classes: int,
     class_names: Sequence[str],
     *,
     labelled: bool = True,
@@ -36,7 +36,6 @@ def open_webdataset(
 
     Args:
         shards: tar archives that are not compressed.
-        num_classes: class indices run from 0 to `num_classes - 1`.
         class_names: in index order.
         labelled: whether the labels in the shards count; otherwise the images have none yet.
         first: the index of the first shard, where it was read before.
@@ -61,7 +60,7 @@ def open_webdataset(
         if labelled:
             found = _label_texts(path, with_image)
             texts |= {f"{path.stem}/{of_key[key].name}": text for key, text in found.items()}
-    labels = resolve_labels(shards[0].parent, texts, num_classes, class_names) if labelled else {}
+    labels = resolve_labels(shards[0].parent, texts, class_names) if labelled else {}
     items = [TarItem(name, labels.get(name, NO_LABEL), images[name].stored) for name in sorted(images)]
     source = str(shards[0]) if len(shards) == 1 else f"{shards[0]} … {shards[-1].name}"
     layout = f"WebDataset, {len(shards)} shards"

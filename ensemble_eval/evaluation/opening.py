@@ -12,7 +12,8 @@ import torch
 from ensemble_eval.backends.choice import PredictMaker, choose_backend
 from ensemble_eval.backends.conversion_cache import ConversionCache, cache_folder
 from ensemble_eval.backends.network import SelectedOutputs
-from ensemble_eval.datasets.items import Dataset, is_hidden
+from ensemble_eval.datasets.folders import is_hidden
+from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.predict import Predict

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble_eval.datasets.patterns import expanded, is_pattern
+from ensemble_eval.datasets.recognition import expanded
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import CheckedFields, option
 from ensemble_eval.settings import UNLABELLED
@@ -139,7 +139,7 @@ def require_inputs(dataset: Path, ensembles: Iterable[Path], labels: Path | None
     Raises:
         InputError: it names the first path that does not exist.
     """
-    datasets = expanded(dataset) if is_pattern(dataset) else [dataset]
+    datasets = expanded(dataset)
     inputs = [("data set", datasets[0]), *(("ensemble", ensemble) for ensemble in ensembles)]
     inputs += [("file of labels", labels)] if labels is not None and str(labels) != UNLABELLED else []
     for what, path in inputs:

@@ -14,9 +14,8 @@ import torchvision
 from torch import nn
 
 from ensemble_eval import __version__
-from ensemble_eval.datasets.class_folders import open_class_folders
+from ensemble_eval.datasets.folders import open_class_folders, open_files
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.datasets.labelled_files import open_files
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of

@@ -11,9 +11,9 @@ import pytest
 from builders import SHARED, encoded, picture
 
 from ensemble_eval.datasets import items
-from ensemble_eval.datasets.class_folders import open_class_folders
+from ensemble_eval.datasets.folders import open_class_folders
 from ensemble_eval.datasets.imagenet import WNIDS
-from ensemble_eval.datasets.labelled_files import open_labelled_files
+from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.members.classes import IMAGENET_1K, ClassList
@@ -166,7 +166,7 @@ def test_a_class_folder_that_is_a_link_to_other_classes_is_refused(tmp_path: Pat
 def test_a_flat_folder_reads_its_own_images_before_those_that_links_lead_to(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", "a/1.png", "b/2.png")
     _links(root, a__x="../b", b__up="../..")
-    dataset = open_labelled_files(root, _labels(tmp_path, "file,label\na/1.png,0\nb/2.png,1\n"), 2)
+    dataset = _open_labelled(root, _labels(tmp_path, "file,label\na/1.png,0\nb/2.png,1\n"), 2)
     assert [item.id for item in dataset.items] == ["a/1.png", "b/2.png"]
     assert dataset.ignored == ("a/x -> ../b", "b/up -> ../..")
 
@@ -395,6 +395,11 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, place: str) -> None:
         open_class_folders(tmp_path)
 
 
+def _open_labelled(root: Path, labels: Path, classes: int | Sequence[str]) -> Dataset:
+    names = [f"class {index}" for index in range(classes)] if isinstance(classes, int) else classes
+    return open_dataset(root, names, labels)
+
+
 def _labels(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "labels.csv"
     path.write_text(text, encoding="utf-8")
@@ -404,14 +409,14 @@ def _labels(tmp_path: Path, text: str) -> Path:
 def test_a_flat_folder_takes_its_labels_from_a_table(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", "b.png", "a.png", "deep/c.png")
     labels = _labels(root, "\ufefflabel,file,comment\n ant ,b.png,x\ncat,a.png,\ndog,deep/c.png\n")
-    dataset = open_labelled_files(root, labels, 3, ("dog", "ant", "cat"))
+    dataset = _open_labelled(root, labels, ("dog", "ant", "cat"))
     assert [(item.id, item.label) for item in dataset.items] == [("a.png", 2), ("b.png", 1), ("deep/c.png", 0)]
     assert dataset.ignored == ()
 
 
 def test_a_labelled_file_is_an_image_whatever_its_suffix(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", "a", "notes.txt")
-    dataset = open_labelled_files(root, _labels(tmp_path, "file,label\na,1\n"), 2)
+    dataset = _open_labelled(root, _labels(tmp_path, "file,label\na,1\n"), 2)
     assert [item.id for item in dataset.items] == ["a"]
     assert dataset.ignored == ("notes.txt",)
 
@@ -448,16 +453,14 @@ def test_a_labelled_file_is_an_image_whatever_its_suffix(tmp_path: Path) -> None
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path, table: str, sentence: str) -> None:
     root = _write(tmp_path / "val", "a.png", "b.png", ".h.png", ".h/x.png")
     with pytest.raises(InputError, match=sentence):
-        open_labelled_files(root, _labels(tmp_path, table), 7)
+        _open_labelled(root, _labels(tmp_path, table), 7)
 
 
 @pytest.mark.parametrize("header", ["File,Label", " file , label ", "FILE,note,LABEL"])
 def test_a_header_in_capitals_or_with_spaces_is_understood(tmp_path: Path, header: str) -> None:
     root = _write(tmp_path / "val", "a.png", "b.png")
     note = ",x" * (header.count(",") - 1)
-    dataset = open_labelled_files(
-        root, _labels(tmp_path, f"{header}\r\na.png{note},1\r\n\r\nb.png{note},0\r\n"), 2
-    )
+    dataset = _open_labelled(root, _labels(tmp_path, f"{header}\r\na.png{note},1\r\n\r\nb.png{note},0\r\n"), 2)
     assert [item.label for item in dataset.items] == [1, 0]
 
 
@@ -467,7 +470,7 @@ def test_labels_that_are_numbers_are_all_indices_or_all_names(tmp_path: Path) ->
 
     def labels(first: str, second: str, names: Sequence[str]) -> list[int]:
         table = _labels(tmp_path, f"file,label\na.png,{first}\nb.png,{second}\n")
-        return [item.label for item in open_labelled_files(root, table, len(names), names).items]
+        return [item.label for item in _open_labelled(root, table, names).items]
 
     assert labels("0", "1", numbers) == [0, 1]
     assert labels("3", "1", numbers) == [2, 0]
@@ -486,7 +489,7 @@ def test_labels_that_are_numbers_are_all_indices_or_all_names(tmp_path: Path) ->
 
 def test_hidden_images_need_no_label_and_are_named(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", "a.png", "._a.png", ".cache/b.png")
-    dataset = open_labelled_files(root, _labels(tmp_path, "file,label\na.png,1\n"), 2)
+    dataset = _open_labelled(root, _labels(tmp_path, "file,label\na.png,1\n"), 2)
     assert [item.id for item in dataset.items] == ["a.png"]
     assert dataset.ignored == ("._a.png", ".cache")
 
@@ -544,26 +547,26 @@ def test_an_output_folder_that_is_the_data_set_or_holds_images_of_it_is_refused(
 def test_only_the_first_few_mismatches_are_named(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", *(f"{index}.png" for index in range(8)))
     with pytest.raises(InputError, match=r"8 images have no label in .* \(0.png, 1.png, 2.png, 3.png, 4.png, …\)"):
-        open_labelled_files(root, _labels(tmp_path, "file,label\n"), 7)
+        _open_labelled(root, _labels(tmp_path, "file,label\n"), 7)
 
 
 def test_an_index_may_not_be_mistaken_for_a_class_name(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", "a.png")
     with pytest.raises(InputError, match="from 0 to 1 or a class name"):
-        open_labelled_files(root, _labels(tmp_path, "file,label\na.png,cow\n"), 2, ("ant", "bee"))
+        _open_labelled(root, _labels(tmp_path, "file,label\na.png,cow\n"), ("ant", "bee"))
 
 
 def test_labels_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     root = _write(tmp_path / "val", "a.png")
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); check the path"):
-        open_labelled_files(root, tmp_path / "no.csv", 7)
+        _open_labelled(root, tmp_path / "no.csv", 7)
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(InputError, match=r"cannot be read \(it is a named pipe, not a file\); check the path"):
-        open_labelled_files(root, tmp_path / "pipe.csv", 7)
+        _open_labelled(root, tmp_path / "pipe.csv", 7)
     (tmp_path / "latin.csv").write_bytes(b"file,label\n\xe9.png,1\n")
     with pytest.raises(InputError, match="not UTF-8 text"):
-        open_labelled_files(root, tmp_path / "latin.csv", 7)
+        _open_labelled(root, tmp_path / "latin.csv", 7)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="holds no images"):
-        open_labelled_files(empty, _labels(tmp_path, "file,label\n"), 7)
+        _open_labelled(empty, _labels(tmp_path, "file,label\n"), 7)

@@ -21,7 +21,7 @@ from dataset_layouts import (
     write_tar,
 )
 
-from ensemble_eval.datasets import byte_ranges, devkit
+from ensemble_eval.datasets import byte_ranges, ilsvrc
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
@@ -382,7 +382,7 @@ def test_files_of_labels_may_be_gzipped_or_have_a_byte_order_mark(
     given = LAYOUTS["table" if layout == "real" else layout](tmp_path, images)
     labels = tmp_path / _WITH_LABELS.get(layout, "real.json")
     if layout == "devkit":
-        labels = tmp_path / "ILSVRC2012_devkit_t12" / "data" / devkit.GROUND_TRUTH
+        labels = tmp_path / "ILSVRC2012_devkit_t12" / "data" / ilsvrc.GROUND_TRUTH
     if layout == "real":
         labels.write_text(json.dumps([[image.label] for image in images]))
     expected = [(item.id, item.label) for item in open_dataset(given.root, CLASSES, labels).items]
@@ -468,7 +468,7 @@ def test_a_kit_that_unpacks_to_more_than_any_kit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = layouts.packed_devkit(tmp_path, validation_images([b"x"]))
-    monkeypatch.setattr(devkit, "_MAX_KIT_BYTES", 1000)
+    monkeypatch.setattr(ilsvrc, "_MAX_KIT_BYTES", 1000)
     with pytest.raises(InputError, match=r"holds more than 1000 bytes; is it the development kit\?"):
         open_dataset(given.root, CLASSES)
     monkeypatch.undo()

@@ -8,7 +8,7 @@ from builders import picture, tiff_with_offsets_in_text
 from tiny_training import tiny_task, write_pictures
 
 from ensemble_eval.crops import pixels, schemes
-from ensemble_eval.datasets.class_folders import open_class_folders
+from ensemble_eval.datasets.folders import open_class_folders
 from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.training.images import DecodedImages, ImageFiles, centre_crop

@@ -8,7 +8,7 @@ import tomli_w
 import torch
 from builders import encoded, picture
 
-from ensemble_eval.datasets.class_folders import open_class_folders
+from ensemble_eval.datasets.folders import open_class_folders
 from ensemble_eval.training.config import Recipe, recipe_from_table
 from ensemble_eval.training.images import ImageFiles
 from ensemble_eval.training.processes import Processes

@@ -3,14 +3,15 @@
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from ensemble_eval.datasets.byte_ranges import ByteRange, Container, container_of
-from ensemble_eval.datasets.items import refuse_undecodable
-from ensemble_eval.errors import InputError, UnreadableImageError, first_line
+from ensemble_eval.datasets.folders import class_indices, is_shown_image, refuse_undecodable
+from ensemble_eval.datasets.items import NO_LABEL, Dataset, bytes_or_unreadable
+from ensemble_eval.errors import InputError, first_line
 from ensemble_eval.files import open_regular
 
 # A header is 512 bytes; long names and their kin take a few more. What claims more than this is damaged.
@@ -35,23 +36,18 @@ class Member:
 
 @dataclass(frozen=True)
 class TarItem:
-    """An image in a tar archive; see `Item`."""
+    """An image in a tar archive."""
 
     id: str
     label: int
     stored: ByteRange = field(repr=False)
 
     def read(self) -> bytes:
-        """See `Item`."""
-        try:
-            return self.stored.read()
-        except Exception as error:
-            # Not OSError alone: memory may be short, too.
-            reason = getattr(error, "strerror", None) or first_line(error)
-            raise UnreadableImageError(f"cannot be read ({reason})") from error
+        """The bytes of the file in the archive."""
+        return bytes_or_unreadable(self.stored.read)
 
     def digest(self) -> bytes:
-        """See `Item`: the same as of the same image in a file of its own."""
+        """The same as of the same image in a file of its own."""
         return self.stored.digest()
 
 
@@ -81,6 +77,50 @@ def read_index(path: Path) -> Index:
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise InputError(f"the archive {path} cannot be read ({reason}); check the path") from error
+
+
+def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool, index: Index) -> Dataset:
+    """Read the images of one tar archive by their offsets; nothing is unpacked.
+
+    Args:
+        path: of the archive, which is not compressed.
+        class_names: in index order.
+        with_folders: take the folders in the archive for classes, below one folder that holds them all if there
+            is one. Otherwise the images have no labels yet.
+        index: of the archive.
+
+    Raises:
+        InputError: no image, or folders that are no classes.
+    """
+    images = _images(index)
+    if not images:
+        raise InputError(f"the archive {path} holds no images; give the archive that holds them")
+    ignored = sorted((*index.ignored, *(each.name for each in index.members if each.name not in images)))
+    labels: Mapping[str, int] = {}
+    if with_folders:
+        # Below the one folder in which all class folders lie, if there is one.
+        while len(_top_folders(images)) == 1 and all(name.count("/") > 1 for name in images):
+            images = {name.partition("/")[2]: member for name, member in images.items()}
+        labels = class_indices(path, _top_folders(images), class_names)
+    items = [
+        TarItem(name, labels.get(name.partition("/")[0], NO_LABEL), images[name].stored) for name in sorted(images)
+    ]
+    layout = f"a tar of {'class folders' if with_folders else 'images'}"
+    return Dataset(str(path), tuple(items), tuple(class_names), tuple(ignored), layout)
+
+
+def has_class_folders(index: Index) -> bool:
+    """Whether all images of an archive lie in folders, and not all of them in one."""
+    folders = {posixpath.dirname(name) for name in _images(index)}
+    return "" not in folders and len(folders) > 1
+
+
+def _images(index: Index) -> dict[str, Member]:
+    return {member.name: member for member in index.members if is_shown_image(member.name)}
+
+
+def _top_folders(names: Iterable[str]) -> set[str]:
+    return {name.partition("/")[0] for name in names}
 
 
 def read_texts(path: Path, members: Sequence[Member], max_bytes: int) -> Iterator[str]:
@@ -137,19 +177,11 @@ def _inner_name(name: str) -> str | None:
 
 
 def _headers(archive: Container, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
-    """The headers in their order, each of which lies behind the one before and whose file is there in full."""
+    """The headers in their order."""
     reader = cast(BinaryIO, _HeaderReader(file.fileno()))
-    end = -1
     try:
         with tarfile.open(fileobj=reader, mode="r:") as tar:
-            while (info := tar.next()) is not None:
-                # A size below zero would lead back to what was read, without an end.
-                if info.size < 0 or info.offset_data <= end or info.offset_data + info.size > archive.size:
-                    raise tarfile.ReadError(f"{info.name!r} does not lie where its header says")
-                end = info.offset_data
-                # They would pile up otherwise, a kilobyte for each image.
-                tar.members.clear()  # type: ignore[attr-defined]  # the stub leaves it out
-                yield info
+            yield from checked_headers(tar, archive.size)
             rest = tar.offset
     except InputError:
         raise
@@ -159,6 +191,27 @@ def _headers(archive: Container, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
             f"{archive.path} is no tar archive, or is damaged or cut short ({first_line(error)}); get it again"
         ) from error
     _refuse_unread(archive, file, rest)
+
+
+def checked_headers(tar: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo]:
+    """The headers in their order, each of which lies behind the one before and whose file is there in full.
+
+    Args:
+        tar: the archive.
+        size: its bytes.
+
+    Raises:
+        tarfile.ReadError: a file does not lie where its header says.
+    """
+    end = -1
+    while (info := tar.next()) is not None:
+        # A size below zero would lead back to what was read, without an end.
+        if info.size < 0 or info.offset_data <= end or info.offset_data + info.size > size:
+            raise tarfile.ReadError(f"{info.name!r} does not lie where its header says")
+        end = info.offset_data
+        # They would pile up otherwise, a kilobyte for each image.
+        tar.members.clear()  # type: ignore[attr-defined]  # the stub leaves it out
+        yield info
 
 
 def _refuse_unread(archive: Container, file: BinaryIO, rest: int) -> None:
