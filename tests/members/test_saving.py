@@ -9,6 +9,7 @@ from safetensors import safe_open
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import ClassList
+from ensemble_eval.members.described import save_described
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.importers.opening import read_weights
@@ -53,6 +54,21 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file" / "a.safetensors"
     with pytest.raises(InputError, match="cannot be written"):
         save_weights(path, {"x": torch.ones(2)}, Member("a", arch="googlenet", weights=path), CLASSES)
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_as_weights_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match=r"a\.safetensors do not exist; check the path"):
+        Member("a", weights=tmp_path / "a.safetensors")
+
+
+def test_a_description_without_an_architecture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    description = {"member": {"name": "a"}, "classes": "imagenet-1k"}
+    save_described(path, {"x": torch.ones(2)}, description)
+    with pytest.raises(InputError, match="of no architecture that is known; state `arch` and `input`"):
+        read_member(path)
 
 
 def test_a_named_pipe_among_checkpoints_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Only the values of variables are read, by their names. A graph is never run, and TensorFlow is not needed.
 """
 
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -148,13 +149,11 @@ def _values(tensor: Any, place: str) -> NDArray[np.float32]:
     shape = _shape(tensor.tensor_shape)
     if tensor.dtype != _FLOAT32:
         raise InputError(f"{place} holds other numbers than float32; freeze the graph in float32")
-    if tensor.tensor_content or len(tensor.float_val) == 4 * int(np.prod(shape)):
+    elements = math.prod(shape)
+    if tensor.tensor_content or len(tensor.float_val) == 4 * elements:
         return floats(tensor.tensor_content or tensor.float_val, shape, place)
     # TensorFlow writes equal values at the end of an array once.
     values = floats(tensor.float_val, (len(tensor.float_val) // 4,), place) if tensor.float_val else np.zeros(1)
-    elements = 1
-    for size in shape:
-        elements *= size
     if not len(values) <= elements <= _MAX_ELEMENTS or min(shape, default=1) < 1:
         raise InputError(f"{place} is damaged: {len(values)} values for the shape {shape}; get the file again")
     return np.pad(values, (0, elements - len(values)), mode="edge").astype(np.float32).reshape(shape)
