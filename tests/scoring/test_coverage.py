@@ -45,6 +45,14 @@ def test_a_box_that_overlaps_by_exactly_half_finds_its_object() -> None:
     assert coverage([(shown, np.array([[0.0, 0, 10, 4.99]]))], [1]).at_half[0] == 0
 
 
+def test_the_mean_is_over_ten_overlaps_from_a_half_to_95_percent() -> None:
+    """By hand: an overlap of 0.72 reaches 0.5, 0.55, 0.6, 0.65 and 0.7; one of 0.96 all ten."""
+    shown = Objects(np.array([[0.0, 0, 100, 100]]), np.zeros(1, int), np.zeros(1, bool), np.zeros(1, bool))
+    for height, reached in ((72, 5), (96, 10), (94, 9), (52, 1), (48, 0)):
+        found = coverage([(shown, np.array([[0.0, 0, 100, height]]))], [1])
+        assert math.isclose(found.mean[0], reached / 10)
+
+
 def test_without_objects_nothing_is_known() -> None:
     nothing = Objects(np.zeros((0, 4)), np.zeros(0, int), np.zeros(0, bool), np.zeros(0, bool))
     found = coverage([(nothing, np.array([[0.0, 0, 1, 1]]))], [1, 2])
