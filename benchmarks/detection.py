@@ -22,7 +22,7 @@ from benchmarks.files import ROOT, sample, write_images
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
-from ensemble_eval.demo_data import draw_dataset
+from ensemble_eval.demo_data.writing import draw_dataset
 from ensemble_eval.detection.detecting import Detection, Remarks
 from ensemble_eval.detection.proposing import Finished, propose
 from ensemble_eval.detection.regions import warp_regions

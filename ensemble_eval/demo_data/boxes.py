@@ -1,4 +1,4 @@
-"""What of every object can be seen in a drawn picture, and the boxes of a data set as COCO's JSON."""
+"""The format of `boxes.json`: what of every object can be seen in a drawn picture, as COCO's JSON."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -7,22 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from ensemble_eval.demo_data.classes import CLASS_NAMES
-from ensemble_eval.demo_data.objects import Stencil
+from ensemble_eval.demo_data.objects import Layer, Stencil
 
 # Antialiased borders belong to an object where it covers at least half of the pixel.
 _COVERED = 128
 # As a person who draws boxes would say "difficult" (PASCAL VOC): of the object too little is left to name it.
 _DIFFICULT_BELOW = 0.25
-
-
-@dataclass(frozen=True)
-class Layer:
-    """Something painted: where, and of which class; None for what merely hides others."""
-
-    stencil: Stencil
-    class_name: str | None
 
 
 @dataclass(frozen=True)
@@ -59,11 +52,10 @@ def visible_objects(layers: Sequence[Layer], size: tuple[int, int]) -> list[Visi
     for layer in reversed(layers):
         covered = _covered(layer.stencil, hidden.shape)
         visible = covered & ~hidden
-        if layer.class_name is not None and visible.any():
-            share = np.count_nonzero(visible) / np.count_nonzero(covered)
-            found.append(
-                VisibleObject(layer.class_name, _extent(visible), int(np.count_nonzero(visible)), float(share))
-            )
+        box = Image.fromarray(visible).getbbox()
+        if layer.class_name is not None and box is not None:
+            pixels = int(np.count_nonzero(visible))
+            found.append(VisibleObject(layer.class_name, box, pixels, pixels / int(np.count_nonzero(covered))))
         hidden |= covered
     return found[::-1]
 
@@ -106,8 +98,3 @@ def _covered(stencil: Stencil, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     covered = np.zeros(shape, dtype=bool)
     covered[top:bottom, left:right] = np.asarray(stencil.mask) >= _COVERED
     return covered
-
-
-def _extent(visible: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows, columns = (np.flatnonzero(visible.any(axis=axis)) for axis in (1, 0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -1,7 +1,7 @@
 """The class table: 64 triples of shape, texture and palette.
 
-Every row gives one shape two textures and two palettes, and two shapes share each such pair of pairs.
-So any two of the three cues leave exactly two candidates, and only all three together name the class.
+Two shapes share two textures and two palettes. So any two of the three cues leave exactly two candidates, and only
+all three together name the class.
 """
 
 from dataclasses import dataclass
@@ -22,43 +22,20 @@ class ClassCues:
         return f"{self.shape}-{self.texture}-{self.palette}"
 
 
-@dataclass(frozen=True)
-class _ShapeRow:
-    shape: str
-    textures: tuple[str, str]
-    palettes: tuple[str, str]
-
-
+# Two shapes, two textures and two palettes: each row is eight classes.
 _ROWS = (
-    _ShapeRow("arrow", ("stripes", "zigzag"), ("ember", "ocean")),
-    _ShapeRow("bolt", ("stripes", "zigzag"), ("ember", "ocean")),
-    _ShapeRow("cross", ("stripes", "zigzag"), ("moss", "plum")),
-    _ShapeRow("star", ("stripes", "zigzag"), ("moss", "plum")),
-    _ShapeRow("bottle", ("dots", "scales"), ("moss", "plum")),
-    _ShapeRow("key", ("dots", "scales"), ("moss", "plum")),
-    _ShapeRow("fish", ("dots", "scales"), ("sand", "dusk")),
-    _ShapeRow("leaf", ("dots", "scales"), ("sand", "dusk")),
-    _ShapeRow("gear", ("checker", "bricks"), ("sand", "dusk")),
-    _ShapeRow("ring", ("checker", "bricks"), ("sand", "dusk")),
-    _ShapeRow("house", ("checker", "bricks"), ("berry", "mint")),
-    _ShapeRow("mushroom", ("checker", "bricks"), ("berry", "mint")),
-    _ShapeRow("butterfly", ("ripples", "marble"), ("berry", "mint")),
-    _ShapeRow("heart", ("ripples", "marble"), ("berry", "mint")),
-    _ShapeRow("crescent", ("ripples", "marble"), ("ember", "ocean")),
-    _ShapeRow("spiral", ("ripples", "marble"), ("ember", "ocean")),
+    ("arrow bolt", "stripes zigzag", "ember ocean"),
+    ("cross star", "stripes zigzag", "moss plum"),
+    ("bottle key", "dots scales", "moss plum"),
+    ("fish leaf", "dots scales", "sand dusk"),
+    ("gear ring", "checker bricks", "sand dusk"),
+    ("house mushroom", "checker bricks", "berry mint"),
+    ("butterfly heart", "ripples marble", "berry mint"),
+    ("crescent spiral", "ripples marble", "ember ocean"),
 )
 
-
-def _class_cues() -> tuple[ClassCues, ...]:
-    cues = [
-        ClassCues(row.shape, texture, palette)
-        for row in _ROWS
-        for texture, palette in product(row.textures, row.palettes)
-    ]
-    return tuple(sorted(cues, key=lambda c: c.name))
-
-
-CLASSES: tuple[ClassCues, ...] = _class_cues()
+_CUES = (ClassCues(*cues) for row in _ROWS for cues in product(*map(str.split, row)))
+CLASSES: tuple[ClassCues, ...] = tuple(sorted(_CUES, key=lambda cues: cues.name))
 """Cues by label."""
 
 CLASS_NAMES: tuple[str, ...] = tuple(cues.name for cues in CLASSES)

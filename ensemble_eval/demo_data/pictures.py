@@ -1,18 +1,27 @@
-"""One labelled picture from (split, seed, index), and nothing else."""
+"""One labelled picture from (split, seed, index) and nothing else: background, objects, occluders, camera."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from ensemble_eval.demo_data.boxes import Layer
-from ensemble_eval.demo_data.camera import photograph
 from ensemble_eval.demo_data.classes import CLASS_NAMES
-from ensemble_eval.demo_data.difficulty import Difficulty
-from ensemble_eval.demo_data.objects import draw_surface, object_stencil, paint
-from ensemble_eval.demo_data.scene import Scene, plan_scene
-from ensemble_eval.demo_data.surroundings import draw_background, draw_occluders
+from ensemble_eval.demo_data.objects import (
+    Layer,
+    Stencil,
+    Surface,
+    coloured,
+    draw_any_colour,
+    draw_surface,
+    object_stencil,
+    outline_stencil,
+    paint,
+    texture_field,
+)
+from ensemble_eval.demo_data.scene import Difficulty, Placement, Scene, plan_scene
+from ensemble_eval.demo_data.shapes import Outline, Points
+from ensemble_eval.demo_data.textures import TEXTURES
 
 Split = Literal["train", "val"]
 
@@ -23,18 +32,23 @@ DEFAULT_DIFFICULTY = Difficulty()
 SEED_LIMIT = 2**32
 """Seeds and indices are single words of numpy's `SeedSequence`: larger ones could run into each other."""
 
+_TEXTURE_NAMES = tuple(TEXTURES)
+_BACKGROUND_SCALE = 2
+"""Backgrounds are drawn this much smaller and enlarged: soft, as if out of focus, and quick."""
+
+_BLUR_REFERENCE_WIDTH = 500
+
 _LABEL_STREAM, _PIXEL_STREAM = 0, 1
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture (mode RGB or L) with its label, an index into `CLASS_NAMES`, and how to compress it.
+    """A picture (mode RGB or L) with its class, and how to compress it.
 
     `layers` is what was painted over the background, in this order.
     """
 
     image: Image.Image
-    label: int
     class_name: str
     jpeg_quality: int
     layers: tuple[Layer, ...] = field(compare=False, repr=False)
@@ -57,15 +71,15 @@ def draw_picture(split: Split, seed: int, index: int, difficulty: Difficulty = D
     rng = _generator(split, seed, _PIXEL_STREAM, index)
     scene = plan_scene(label, difficulty, rng)
     canvas, layers = _paint_scene(scene, difficulty, rng)
-    image = photograph(canvas, scene.grey, difficulty, rng)
-    return Picture(image, label, CLASS_NAMES[label], scene.jpeg_quality, layers)
+    image = _photograph(canvas, scene.grey, difficulty, rng)
+    return Picture(image, CLASS_NAMES[label], scene.jpeg_quality, layers)
 
 
 def _paint_scene(
     scene: Scene, difficulty: Difficulty, rng: np.random.Generator
 ) -> tuple[Image.Image, tuple[Layer, ...]]:
     layers = []
-    canvas = draw_background(scene.size, difficulty, rng)
+    canvas = _background(scene.size, difficulty, rng)
     # The subject comes last, so that no distractor hides it.
     for placement in (*scene.distractors, scene.subject):
         stencil = object_stencil(placement, scene.size, difficulty.outline_warp, rng)
@@ -84,3 +98,147 @@ def _generator(split: Split, seed: int, stream: int, number: int) -> np.random.G
     if not all(0 <= word < SEED_LIMIT for word in words):
         raise ValueError(f"seed {seed} and index {number} must lie between 0 and 2**32 - 1")
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+
+
+def _background(size: tuple[int, int], difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+    """An RGB image of `size` (width, height): clouds of colour, a faint texture, polygons and lines."""
+    small = (-(-size[0] // _BACKGROUND_SCALE), -(-size[1] // _BACKGROUND_SCALE))
+    canvas = _clouds(small, rng)
+    canvas = Image.blend(canvas, _wallpaper(small, rng), rng.uniform(0.0, 0.6))
+    draw = ImageDraw.Draw(canvas)
+    for _ in range(rng.integers(*difficulty.clutter_polygons, endpoint=True)):
+        draw.polygon(_scrap(small, rng), fill=draw_any_colour(rng))
+    for _ in range(rng.integers(*difficulty.clutter_lines, endpoint=True)):
+        ends = (rng.random(4) * np.tile(small, 2)).tolist()
+        draw.line(ends, fill=draw_any_colour(rng), width=int(rng.integers(1, 5)))
+    return canvas.resize(size, Image.Resampling.BILINEAR)
+
+
+def draw_occluders(
+    canvas: Image.Image,
+    subject: Placement,
+    stencil: Stencil,
+    difficulty: Difficulty,
+    rng: np.random.Generator,
+) -> list[Stencil]:
+    """Paint bars and blobs over the subject, none that would hide more of it than the limit.
+
+    Returns:
+        Where they were painted.
+    """
+    painted = []
+    uncovered = Image.new("L", canvas.size)
+    uncovered.paste(stencil.mask, stencil.box)
+    least_visible = (1.0 - difficulty.hidden_share_limit) * _total(uncovered)
+    for _ in range(rng.integers(*difficulty.occluders, endpoint=True)):
+        occluder = _occluder_stencil(subject, canvas.size, difficulty, rng)
+        surface = _any_surface(rng)
+        if occluder is None:
+            continue
+        remaining = uncovered.copy()
+        remaining.paste(0, occluder.box, occluder.mask)
+        if _total(remaining) >= least_visible:
+            paint(canvas, occluder, surface, rng)
+            painted.append(occluder)
+            uncovered = remaining
+    return painted
+
+
+def _clouds(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    cells = (int(rng.integers(2, 9)), int(rng.integers(2, 9)), 3)
+    colours = np.array([draw_any_colour(rng), draw_any_colour(rng)], dtype=np.float64)
+    share = rng.random(cells[:2])[..., None]
+    mixed = colours[0] * share + colours[1] * (1.0 - share) + rng.normal(0.0, 18.0, cells)
+    return Image.fromarray(mixed.clip(0, 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
+
+
+def _wallpaper(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    angle = rng.uniform(0.0, 2.0 * np.pi)
+    cos, sin = np.cos(angle), np.sin(angle)
+    periods = rng.uniform(3.0, 14.0) / max(size) * np.array([[cos, sin], [-sin, cos]])
+    texture = _TEXTURE_NAMES[rng.integers(len(_TEXTURE_NAMES))]
+    share = texture_field(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5, periods, texture, rng)
+    return coloured(share, (draw_any_colour(rng), draw_any_colour(rng)))
+
+
+def _scrap(size: tuple[int, int], rng: np.random.Generator) -> list[float]:
+    corners = int(rng.integers(3, 7))
+    angle = np.sort(rng.uniform(0.0, 2.0 * np.pi, corners))
+    radius = min(size) * rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1.0, corners)
+    ring = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    coordinates: list[float] = (ring + rng.random(2) * size).ravel().tolist()
+    return coordinates
+
+
+def _occluder_stencil(
+    subject: Placement, size: tuple[int, int], difficulty: Difficulty, rng: np.random.Generator
+) -> Stencil | None:
+    width = subject.diameter * rng.uniform(*difficulty.occluder_width)
+    around = rng.uniform(-0.4, 0.4, 2) * subject.diameter
+    centre = (subject.centre[0] + around[0], subject.centre[1] + around[1])
+    angle = rng.uniform(0.0, np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if rng.random() < 0.5:
+        length = subject.diameter * rng.uniform(0.6, 1.6)
+        return outline_stencil(Outline((_BAR,)), 0.5 * turn * np.array([length, width]), centre, size)
+    # A blob of a bar's width would hide next to nothing.
+    return outline_stencil(Outline((_blob(rng),)), turn * width, centre, size)
+
+
+_BAR = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+
+
+def _blob(rng: np.random.Generator) -> Points:
+    angle = np.linspace(0.0, 2.0 * np.pi, 40, endpoint=False)
+    waves = np.arange(2, 6)
+    heights = rng.uniform(-0.12, 0.12, 4)
+    radius = 1.0 + (heights * np.sin(angle[:, None] * waves + rng.uniform(0.0, 2.0 * np.pi, 4))).sum(axis=1)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+
+
+def _any_surface(rng: np.random.Generator) -> Surface:
+    first, second = draw_any_colour(rng), draw_any_colour(rng)
+    plain = rng.random() < 0.5
+    texture = _TEXTURE_NAMES[rng.integers(len(_TEXTURE_NAMES))]
+    return Surface(texture, rng.uniform(0.5, 2.0), (first, first if plain else second))
+
+
+def _total(mask: Image.Image) -> int:
+    return int(np.asarray(mask).sum(dtype=np.int64))
+
+
+def _photograph(canvas: Image.Image, grey: bool, difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+    """The painted RGB scene as taken: of the same size, mode RGB, or L where grey."""
+    if grey:
+        canvas = canvas.convert("L")
+    lit = ImageChops.multiply(canvas, _light(canvas.size, difficulty, rng).convert(canvas.mode))
+    focused = _focus(lit, difficulty, rng)
+    return _expose(focused, difficulty, rng)
+
+
+def _light(size: tuple[int, int], difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+    fall = rng.uniform(*difficulty.light_fall)
+    corners = rng.random((2, 2))
+    corners = (corners - corners.min()) / (corners.max() - corners.min())
+    levels = np.rint(255.0 * (1.0 - fall * corners)).astype(np.uint8)
+    return Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR)
+
+
+def _focus(image: Image.Image, difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+    radius = rng.uniform(*difficulty.blur_radius) * max(image.size) / _BLUR_REFERENCE_WIDTH
+    if rng.random() >= difficulty.blurred_share:
+        return image
+    return image.filter(ImageFilter.GaussianBlur(radius))
+
+
+def _expose(image: Image.Image, difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+    """Contrast and brightness, then noise: the same for all channels, as most of a sensor's is."""
+    contrast = rng.uniform(*difficulty.contrast)
+    shift = 128.0 * (1.0 - contrast) + rng.uniform(-1.0, 1.0) * difficulty.brightness_shift
+    deviation = rng.uniform(*difficulty.noise_deviation)
+    noise = rng.standard_normal((image.height, image.width), dtype=np.float32)
+    noise *= np.float32(deviation)
+    noise += np.float32(shift + 0.5)
+    levels = np.asarray(image, dtype=np.float32) * np.float32(contrast)
+    levels += noise[..., None] if levels.ndim == 3 else noise
+    return Image.fromarray(levels.clip(0.0, 255.0).astype(np.uint8))

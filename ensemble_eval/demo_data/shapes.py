@@ -1,6 +1,5 @@
 """Outlines of the sixteen shapes: points on a plane, scaled to the unit circle."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,10 @@ def _points(*xy: tuple[float, float]) -> Points:
     return np.array(xy, dtype=np.float64)
 
 
+def _rectangle(left: float, top: float, right: float, bottom: float) -> Points:
+    return _points((left, top), (right, top), (right, bottom), (left, bottom))
+
+
 def _ellipse(centre: tuple[float, float], radii: tuple[float, float], tilt_degrees: float = 0.0) -> Points:
     angle = np.linspace(0.0, 2.0 * np.pi, 48, endpoint=False)
     x, y = radii[0] * np.cos(angle), radii[1] * np.sin(angle)
@@ -47,46 +50,6 @@ def _polar(angle: NDArray[np.floating[Any]], radius: NDArray[np.floating[Any]]) 
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def _arrow() -> Outline:
-    return Outline((_mirrored(_points((0, -1), (0.75, -0.15), (0.28, -0.15), (0.28, 1))),))
-
-
-def _bolt() -> Outline:
-    left = ((-0.05, -1.0), (-0.75, 0.22), (-0.15, 0.22), (-0.45, 1.0))
-    right = ((0.75, -0.3), (0.2, -0.3), (0.6, -1.0))
-    return Outline((_points(*left, *right),))
-
-
-def _bottle() -> Outline:
-    profile = _points((0.17, -1), (0.17, -0.45), (0.42, -0.12), (0.46, 0.1), (0.46, 0.9), (0.38, 1))
-    return Outline((_mirrored(profile),))
-
-
-def _butterfly() -> Outline:
-    wings = [
-        _ellipse((side * x, y), radii, side * tilt)
-        for side in (-1, 1)
-        for x, y, radii, tilt in ((0.5, -0.35, (0.58, 0.38), -35.0), (0.42, 0.42, (0.42, 0.3), 40.0))
-    ]
-    return Outline((*wings, _ellipse((0, 0), (0.1, 0.7))))
-
-
-def _crescent() -> Outline:
-    return Outline((_circle(1.0),), (_circle(0.85, (0.5, 0.0)),))
-
-
-def _cross() -> Outline:
-    arm = 0.3
-    quarter = _points((arm, -1), (arm, -arm), (1, -arm), (1, arm), (arm, arm), (arm, 1))
-    return Outline((_mirrored(quarter),))
-
-
-def _fish() -> Outline:
-    tail = _points((0.45, 0), (1, -0.5), (0.85, 0), (1, 0.5))
-    fin = _points((-0.25, -0.35), (0.3, -0.68), (0.35, -0.25))
-    return Outline((_ellipse((-0.2, 0), (0.8, 0.46)), tail, fin), (_circle(0.09, (-0.65, -0.1)),))
-
-
 def _gear() -> Outline:
     teeth = 9
     step = 2.0 * np.pi / (4 * teeth)
@@ -100,22 +63,6 @@ def _heart() -> Outline:
     x = 16.0 * np.sin(angle) ** 3
     y = -13.0 * np.cos(angle) + 5.0 * np.cos(2 * angle) + 2.0 * np.cos(3 * angle) + np.cos(4 * angle)
     return Outline((np.stack([x, y], axis=1),))
-
-
-def _house() -> Outline:
-    walls = _points((0, -1), (1, -0.15), (0.72, -0.15), (0.72, 0.9), (-0.72, 0.9), (-0.72, -0.15), (-1, -0.15))
-    chimney = _points((0.4, -0.95), (0.66, -0.95), (0.66, -0.2), (0.4, -0.2))
-    door = _points((-0.18, 0.9), (-0.18, 0.3), (0.18, 0.3), (0.18, 0.9))
-    return Outline((walls, chimney), (door,))
-
-
-def _key() -> Outline:
-    shaft = _points((-0.17, -0.3), (0.17, -0.3), (0.17, 1), (-0.17, 1))
-    teeth = (
-        _points((0.1, 0.35), (0.48, 0.35), (0.48, 0.56), (0.1, 0.56)),
-        _points((0.1, 0.76), (0.42, 0.76), (0.42, 1), (0.1, 1)),
-    )
-    return Outline((_circle(0.45, (0, -0.6)), shaft, *teeth), (_circle(0.2, (0, -0.6)),))
 
 
 def _leaf() -> Outline:
@@ -132,10 +79,6 @@ def _mushroom() -> Outline:
     return Outline((_mirrored(profile),))
 
 
-def _ring() -> Outline:
-    return Outline((_circle(1.0),), (_circle(0.5),))
-
-
 def _spiral() -> Outline:
     angle = np.linspace(0.0, 3.6 * np.pi, 90)
     middle = 0.12 + 0.75 * angle / angle[-1]
@@ -144,9 +87,59 @@ def _spiral() -> Outline:
     return Outline((np.concatenate([outer, inner[::-1]]),))
 
 
-def _star() -> Outline:
-    angle = np.arange(10) * np.pi / 5.0 - np.pi / 2.0
-    return Outline((_polar(angle, np.tile([1.0, 0.45], 5)),))
+def _wings(x: float, y: float, radii: tuple[float, float], tilt_degrees: float) -> tuple[Points, Points]:
+    return _ellipse((-x, y), radii, -tilt_degrees), _ellipse((x, y), radii, tilt_degrees)
+
+
+_DRAWN = {
+    "arrow": Outline((_mirrored(_points((0, -1), (0.75, -0.15), (0.28, -0.15), (0.28, 1))),)),
+    "bolt": Outline(
+        (_points((-0.05, -1), (-0.75, 0.22), (-0.15, 0.22), (-0.45, 1), (0.75, -0.3), (0.2, -0.3), (0.6, -1)),)
+    ),
+    "bottle": Outline(
+        (_mirrored(_points((0.17, -1), (0.17, -0.45), (0.42, -0.12), (0.46, 0.1), (0.46, 0.9), (0.38, 1))),)
+    ),
+    "butterfly": Outline(
+        (
+            *_wings(0.5, -0.35, (0.58, 0.38), -35.0),
+            *_wings(0.42, 0.42, (0.42, 0.3), 40.0),
+            _ellipse((0, 0), (0.1, 0.7)),
+        )
+    ),
+    "crescent": Outline((_circle(1.0),), (_circle(0.85, (0.5, 0.0)),)),
+    "cross": Outline((_mirrored(_points((0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3), (0.3, 1))),)),
+    "fish": Outline(
+        (
+            _ellipse((-0.2, 0), (0.8, 0.46)),
+            _points((0.45, 0), (1, -0.5), (0.85, 0), (1, 0.5)),
+            _points((-0.25, -0.35), (0.3, -0.68), (0.35, -0.25)),
+        ),
+        (_circle(0.09, (-0.65, -0.1)),),
+    ),
+    "gear": _gear(),
+    "heart": _heart(),
+    "house": Outline(
+        (
+            _points((0, -1), (1, -0.15), (0.72, -0.15), (0.72, 0.9), (-0.72, 0.9), (-0.72, -0.15), (-1, -0.15)),
+            _rectangle(0.4, -0.95, 0.66, -0.2),
+        ),
+        (_points((-0.18, 0.9), (-0.18, 0.3), (0.18, 0.3), (0.18, 0.9)),),
+    ),
+    "key": Outline(
+        (
+            _circle(0.45, (0, -0.6)),
+            _rectangle(-0.17, -0.3, 0.17, 1),
+            _rectangle(0.1, 0.35, 0.48, 0.56),
+            _rectangle(0.1, 0.76, 0.42, 1),
+        ),
+        (_circle(0.2, (0, -0.6)),),
+    ),
+    "leaf": _leaf(),
+    "mushroom": _mushroom(),
+    "ring": Outline((_circle(1.0),), (_circle(0.5),)),
+    "spiral": _spiral(),
+    "star": Outline((_polar(np.arange(10) * np.pi / 5.0 - np.pi / 2.0, np.tile([1.0, 0.45], 5)),)),
+}
 
 
 def _densified(ring: Points) -> Points:
@@ -170,24 +163,5 @@ def _in_unit_circle(outline: Outline) -> Outline:
     return Outline(solids, holes)
 
 
-_DRAWN: tuple[Callable[[], Outline], ...] = (
-    _arrow,
-    _bolt,
-    _bottle,
-    _butterfly,
-    _crescent,
-    _cross,
-    _fish,
-    _gear,
-    _heart,
-    _house,
-    _key,
-    _leaf,
-    _mushroom,
-    _ring,
-    _spiral,
-    _star,
-)
-
-SHAPES: dict[str, Outline] = {draw.__name__.lstrip("_"): _in_unit_circle(draw()) for draw in _DRAWN}
+SHAPES: dict[str, Outline] = {name: _in_unit_circle(outline) for name, outline in _DRAWN.items()}
 """Outlines by name, centred on their extent; the farthest point of each lies on the unit circle."""

@@ -47,14 +47,6 @@ def _row_shift(v: Field) -> Field:
     return 0.5 * (v // 1.0 % 2.0)
 
 
-def _stripes(at: Grid) -> Field:
-    return _edge(_zigzag_wave(at.u) - 0.5, 4.0)
-
-
-def _zigzag(at: Grid) -> Field:
-    return _edge(_zigzag_wave(at.v + 0.7 * _zigzag_wave(0.8 * at.u)) - 0.5, 4.0)
-
-
 def _dots(at: Grid) -> Field:
     across = _signed_remainder(at.u + _row_shift(at.v))
     along = at.v % 1.0 - 0.5
@@ -67,19 +59,11 @@ def _scales(at: Grid) -> Field:
     return (1.9 * (across * across + along * along) - 0.15).clip(0.0, 1.0)
 
 
-def _checker(at: Grid) -> Field:
-    return _edge((_zigzag_wave(at.u) - 0.5) * (_zigzag_wave(at.v) - 0.5), 14.0)
-
-
 def _bricks(at: Grid) -> Field:
     across = _signed_remainder(0.5 * at.u + _row_shift(at.v))
     along = at.v % 1.0 - 0.5
     to_mortar = np.minimum(1.0 - 2.0 * abs(across), 0.5 - abs(along))
     return _edge(0.12 - to_mortar, 10.0)
-
-
-def _ripples(at: Grid) -> Field:
-    return _edge(_zigzag_wave(np.sqrt(at.u * at.u + at.v * at.v)) - 0.5, 3.0)
 
 
 def _marble(at: Grid) -> Field:
@@ -88,12 +72,12 @@ def _marble(at: Grid) -> Field:
 
 
 TEXTURES: dict[str, Texture] = {
-    "stripes": _stripes,
-    "zigzag": _zigzag,
+    "stripes": lambda at: _edge(_zigzag_wave(at.u) - 0.5, 4.0),
+    "zigzag": lambda at: _edge(_zigzag_wave(at.v + 0.7 * _zigzag_wave(0.8 * at.u)) - 0.5, 4.0),
     "dots": _dots,
     "scales": _scales,
-    "checker": _checker,
+    "checker": lambda at: _edge((_zigzag_wave(at.u) - 0.5) * (_zigzag_wave(at.v) - 0.5), 14.0),
     "bricks": _bricks,
-    "ripples": _ripples,
+    "ripples": lambda at: _edge(_zigzag_wave(np.sqrt(at.u * at.u + at.v * at.v)) - 0.5, 3.0),
     "marble": _marble,
 }

@@ -7,23 +7,23 @@ import io
 import json
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 from ensemble_eval.demo_data.boxes import VisibleObject, coco_json, visible_objects
 from ensemble_eval.demo_data.classes import CLASS_NAMES
-from ensemble_eval.demo_data.difficulty import Difficulty
 from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, SEED_LIMIT, SPLITS, Split, draw_picture, label_of
+from ensemble_eval.demo_data.scene import Difficulty
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import write_atomically
+from ensemble_eval.launch.signals import die_with
 
 GENERATOR_VERSION = 1
 """To be raised with every change of the code that changes a pixel."""
@@ -33,21 +33,6 @@ DESCRIPTION_NAME = "demo-data.json"
 BOXES_NAME = "boxes.json"
 
 _PICTURES_PER_TASK = 8
-
-
-@dataclass(frozen=True)
-class DatasetDescription:
-    """All that the pixels depend on; two data sets of the same description are the same files."""
-
-    split: Split
-    images: int
-    seed: int
-    generator_version: int
-    difficulty: Difficulty
-
-    def to_json(self) -> str:
-        """As it stands in `demo-data.json`."""
-        return json.dumps(asdict(self), indent=2) + "\n"
 
 
 @dataclass(frozen=True)
@@ -77,7 +62,14 @@ def draw_dataset(
     Raises InputError for impossible values, a directory that holds something else, or one that refuses files.
     """
     _check(split, images, seed, workers)
-    description = DatasetDescription(split, images, seed, GENERATOR_VERSION, difficulty)
+    # All that the pixels depend on: data sets of the same description are the same files.
+    description = {
+        "split": split,
+        "images": images,
+        "seed": seed,
+        "generator_version": GENERATOR_VERSION,
+        "difficulty": asdict(difficulty),
+    }
     try:
         _claim(directory, description)
         missing = [i for i in range(images) if not _picture_path(directory, split, seed, i).exists()]
@@ -115,35 +107,32 @@ def _check(split: str, images: int, seed: int, workers: int | None) -> None:
         raise InputError(f"cannot draw with {workers} workers; ask for at least 1")
 
 
-def _claim(directory: Path, description: DatasetDescription) -> None:
+def _claim(directory: Path, description: dict[str, Any]) -> None:
     """Make the directory this data set's own, with all its class folders."""
     if directory.exists() and not directory.is_dir():
         raise InputError(f"{directory} is a file; name a directory for the data set")
-    path = directory / DESCRIPTION_NAME
+    path, text = directory / DESCRIPTION_NAME, json.dumps(description, indent=2) + "\n"
     if path.exists():
-        _check_same(path, description)
+        _check_same(path, json.loads(text))
     elif directory.exists() and not all(p.name.startswith(".") for p in directory.iterdir()):
         raise InputError(
             f"{directory} is not empty and holds no {DESCRIPTION_NAME}; name an empty or a new directory"
         )
     else:
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, description.to_json().encode())
+        write_atomically(path, text.encode())
     for name in CLASS_NAMES:
         (directory / name).mkdir(exist_ok=True)
 
 
-def _check_same(path: Path, description: DatasetDescription) -> None:
-    wanted = json.loads(description.to_json())
+def _check_same(path: Path, wanted: dict[str, Any]) -> None:
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         there = None
     if not isinstance(there, dict):
         raise InputError(f"{path} is no description of a data set; name an empty or a new directory")
-    differing = [key for key in (*wanted, *there) if there.get(key) != wanted.get(key)]
-    if differing:
-        key = differing[0]
+    for key in (key for key in (*wanted, *there) if there.get(key) != wanted.get(key)):
         raise InputError(
             f"{path.parent} holds another data set ({key} {there.get(key)}, not {wanted.get(key)}); "
             "name an empty or a new directory, or repeat the command that drew it"
@@ -164,7 +153,7 @@ def _drawing(
         yield map(draw, indices)
         return
     # Spawned, not forked: a caller with torch's threads in it must not be copied.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _obey_the_caller)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _obey_the_caller, (os.getpid(),))
     try:
         yield pool.map(draw, indices, chunksize=_PICTURES_PER_TASK)
     finally:
@@ -172,17 +161,10 @@ def _drawing(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _obey_the_caller() -> None:
+def _obey_the_caller(caller: int) -> None:
     """In a worker: Ctrl-C is the caller's to answer, and the caller's death is the worker's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    caller = parent_process()
-    if caller is not None:
-        threading.Thread(target=_exit_after, args=(caller.sentinel,), daemon=True).start()
-
-
-def _exit_after(sentinel: int) -> None:
-    wait([sentinel])
-    os._exit(1)
+    die_with(caller)
 
 
 def _write_picture(directory: Path, split: Split, seed: int, difficulty: Difficulty, index: int) -> DrawnPicture:

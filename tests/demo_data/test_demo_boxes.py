@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble_eval.demo_data.boxes import Layer, visible_objects
+from ensemble_eval.demo_data.boxes import visible_objects
 from ensemble_eval.demo_data.classes import CLASS_NAMES
-from ensemble_eval.demo_data.objects import Stencil
+from ensemble_eval.demo_data.objects import Layer, Stencil
 from ensemble_eval.demo_data.pictures import draw_picture, scene_of
 from ensemble_eval.demo_data.writing import draw_dataset
 

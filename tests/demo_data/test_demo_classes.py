@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from ensemble_eval.demo_data.classes import CLASS_NAMES, CLASSES, ClassCues
-from ensemble_eval.demo_data.palettes import PALETTES
+from ensemble_eval.demo_data.objects import PALETTES
 from ensemble_eval.demo_data.shapes import SHAPES
 from ensemble_eval.demo_data.textures import TEXTURES
 

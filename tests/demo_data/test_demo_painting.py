@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from ensemble_eval.demo_data.classes import ClassCues
-from ensemble_eval.demo_data.objects import Surface, object_stencil, paint
-from ensemble_eval.demo_data.palettes import PALETTES, draw_two_colours
+from ensemble_eval.demo_data.objects import PALETTES, Surface, draw_two_colours, object_stencil, paint
 from ensemble_eval.demo_data.scene import Placement
 from ensemble_eval.demo_data.shapes import SHAPES
 from ensemble_eval.demo_data.textures import TEXTURES, Grid

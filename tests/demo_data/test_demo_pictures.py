@@ -5,11 +5,17 @@ import pytest
 from PIL import Image
 
 from ensemble_eval.demo_data.classes import CLASS_NAMES
-from ensemble_eval.demo_data.difficulty import Difficulty
 from ensemble_eval.demo_data.objects import object_stencil
-from ensemble_eval.demo_data.pictures import SEED_LIMIT, SPLITS, Split, draw_picture, label_of, scene_of
-from ensemble_eval.demo_data.scene import Placement, Scene
-from ensemble_eval.demo_data.surroundings import draw_occluders
+from ensemble_eval.demo_data.pictures import (
+    SEED_LIMIT,
+    SPLITS,
+    Split,
+    draw_occluders,
+    draw_picture,
+    label_of,
+    scene_of,
+)
+from ensemble_eval.demo_data.scene import Difficulty, Placement, Scene
 
 _DIFFICULTY = Difficulty()
 _PINNED_DIFFICULTY = Difficulty(
@@ -98,7 +104,7 @@ def test_the_subject_shows_more_than_any_distractor_even_where_most_hidden() -> 
 def test_sizes_are_landscape_portrait_square_and_sometimes_tiny() -> None:
     shapes = Counter(np.sign(scene.size[0] - scene.size[1]) for scene in _SCENES)
     assert shapes[1] > shapes[-1] > shapes[0] > 0
-    assert 0 < sum(scene.shorter_side < 256 for scene in _SCENES) < 40
+    assert 0 < sum(min(scene.size) < 256 for scene in _SCENES) < 40
     assert Counter(scene.size for scene in _SCENES).most_common(1)[0][0] == (500, 375)
 
 
@@ -114,7 +120,7 @@ def test_subjects_lie_anywhere_and_often_outside_the_centre_square() -> None:
     assert np.abs(offsets.mean(axis=0)).max() < 0.05
     outside = [
         np.abs(np.subtract(s.subject.centre, np.divide(s.size, 2))).max() + s.subject.diameter / 2
-        > 0.4375 * s.shorter_side
+        > 0.4375 * min(s.size)
         for s in _SCENES
     ]
     assert 0.4 < np.mean(outside) < 0.98
@@ -122,7 +128,7 @@ def test_subjects_lie_anywhere_and_often_outside_the_centre_square() -> None:
 
 def test_subjects_have_every_size_between_the_planned_ones() -> None:
     low, _, high = _DIFFICULTY.subject_diameter
-    shares = np.array([scene.subject.diameter / scene.shorter_side for scene in _SCENES])
+    shares = np.array([scene.subject.diameter / min(scene.size) for scene in _SCENES])
     assert low <= shares.min() < low + 0.1
     assert high - 0.1 < shares.max() <= high
 

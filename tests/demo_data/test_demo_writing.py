@@ -6,8 +6,8 @@ from PIL import Image
 
 from ensemble_eval.demo_data import writing
 from ensemble_eval.demo_data.classes import CLASS_NAMES
-from ensemble_eval.demo_data.difficulty import Difficulty
 from ensemble_eval.demo_data.pictures import Split, draw_picture
+from ensemble_eval.demo_data.scene import Difficulty
 from ensemble_eval.demo_data.writing import DrawnDataset, draw_dataset
 from ensemble_eval.errors import InputError
 
