@@ -11,7 +11,7 @@ from benchmarks.networks import random_network
 from benchmarks.results import Spread, spread
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.models.folding import fold_batch_norm
+from ensemble_eval.models.layers import fold_batch_norm
 
 _CLOCKS = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.draw,temperature.gpu"
 _ROUNDS, _REPEATED = 9, 5

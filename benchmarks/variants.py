@@ -23,8 +23,7 @@ from benchmarks.work import PRECISIONS
 from ensemble_eval.backends.compiled import Compiled
 from ensemble_eval.backends.openvino import OpenVino
 from ensemble_eval.backends.openvino_conversion import Converter
-from ensemble_eval.models.folding import fold_batch_norm
-from ensemble_eval.models.layers import ConvolutionUnit, InceptionModule
+from ensemble_eval.models.layers import ConvolutionUnit, InceptionModule, fold_batch_norm
 from ensemble_eval.settings import Precision
 
 CROP_SIZE = 224

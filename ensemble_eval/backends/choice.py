@@ -16,7 +16,7 @@ from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.importers.graphs import is_onnx_file
 from ensemble_eval.members.preprocessing import SharedPreprocessing
-from ensemble_eval.models.folding import fold_batch_norm
+from ensemble_eval.models.layers import fold_batch_norm
 from ensemble_eval.models.registry import ARCHITECTURES
 from ensemble_eval.settings import Backend, BackendChoice, Precision
 

@@ -15,8 +15,8 @@ from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.preprocessing import SharedPreprocessing
-from ensemble_eval.models.folding import fold_batch_norm
 from ensemble_eval.models.googlenet import GoogLeNet
+from ensemble_eval.models.layers import fold_batch_norm
 
 _KIND = "svm"
 _LAST_STAGE = "inception5b"

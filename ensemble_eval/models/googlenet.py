@@ -34,6 +34,19 @@ class Variant:
     ceil_mode: bool = True
     linear: bool = False
 
+    def unit(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> layers.ConvolutionUnit:
+        """A convolution of the trunk."""
+        return layers.ConvolutionUnit(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            self.batch_norm,
+            bias=False if self.linear else None,
+            same_padding=self.same_padding and stride > 1,
+            activation=not self.linear,
+        )
+
 
 # Three deviations from the paper, all of them torchvision's, whose state dicts this variant must fit:
 # the "5×5" branch is a 3×3 (pytorch/vision#906), the last pool is 2×2, the heads' pool is adaptive.
@@ -84,8 +97,13 @@ class GoogLeNet(nn.Module):
         for stage in stages.STAGES:
             channels = self._append(stage, channels, variant, width)
             if auxiliary_heads and stage.name in stages.AUXILIARY_HEADS:
-                heads[stages.AUXILIARY_HEADS[stage.name]] = _auxiliary_head(
-                    variant, channels, num_classes, width, auxiliary_dropout
+                pool = (
+                    nn.AdaptiveAvgPool2d(stages.AUXILIARY_POOLED_SIZE)
+                    if variant.adaptive_auxiliary_pool
+                    else nn.AvgPool2d(5, stride=3)
+                )
+                heads[stages.AUXILIARY_HEADS[stage.name]] = layers.AuxiliaryHead(
+                    channels, num_classes, width, variant.batch_norm, pool, auxiliary_dropout
                 )
         self._heads = dict(stages.AUXILIARY_HEADS) if auxiliary_heads else {}
         for name, head in heads.items():
@@ -96,7 +114,7 @@ class GoogLeNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor | GoogLeNetOutputs:
-        """See the class. Height and width are 224 in the paper; any size from 32 on works."""
+        """Height and width are 224 in the paper; any size from 32 on works."""
         auxiliary: dict[str, Tensor] = {}
         for name in self._trunk:
             x = self.get_submodule(name)(x)
@@ -133,9 +151,10 @@ class GoogLeNet(nn.Module):
                 out_channels = in_channels
             case stages.Convolution(name, kernel, stride, channels):
                 out_channels = stages.scaled(channels, width)
-                self._append_module(name, _convolution(variant, in_channels, out_channels, kernel, stride))
+                self._append_module(name, variant.unit(in_channels, out_channels, kernel, stride))
             case stages.Inception(name):
-                module = _inception(variant, in_channels, stage, width)
+                kind = layers.InceptionModule if variant.reductions else layers.NaiveInceptionModule
+                module = kind(variant.unit, in_channels, stage, width, variant.large_kernel, variant.linear)
                 self._append_module(name, module)
                 out_channels = module.out_channels
         # Section 5's network normalises after the first pool and after the 3×3 convolution.
@@ -147,42 +166,6 @@ class GoogLeNet(nn.Module):
     def _append_module(self, name: str, module: nn.Module) -> None:
         self.add_module(name, module)
         self._trunk.append(name)
-
-
-def _convolution(
-    variant: Variant, in_channels: int, out_channels: int, kernel: int, stride: int
-) -> layers.ConvolutionUnit:
-    return layers.ConvolutionUnit(
-        in_channels,
-        out_channels,
-        kernel,
-        stride,
-        variant.batch_norm,
-        bias=False if variant.linear else None,
-        same_padding=variant.same_padding and stride > 1,
-        activation=not variant.linear,
-    )
-
-
-def _inception(
-    variant: Variant, in_channels: int, stage: stages.Inception, width: float
-) -> layers.InceptionModule | layers.NaiveInceptionModule:
-    if not variant.reductions:
-        return layers.NaiveInceptionModule(in_channels, stage, width, variant.large_kernel, variant.batch_norm)
-    return layers.InceptionModule(
-        in_channels, stage, width, variant.large_kernel, variant.batch_norm, linear=variant.linear
-    )
-
-
-def _auxiliary_head(
-    variant: Variant, in_channels: int, num_classes: int, width: float, dropout: float
-) -> layers.AuxiliaryHead:
-    pool = (
-        nn.AdaptiveAvgPool2d(stages.AUXILIARY_POOLED_SIZE)
-        if variant.adaptive_auxiliary_pool
-        else nn.AvgPool2d(5, stride=3)
-    )
-    return layers.AuxiliaryHead(in_channels, num_classes, width, variant.batch_norm, pool, dropout)
 
 
 def _initialise(module: nn.Module) -> None:

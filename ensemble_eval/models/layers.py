@@ -3,9 +3,12 @@
 Submodule names are torchvision's where it has the block, so that a state dict fits key for key.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ensemble_eval.models import stages
 
@@ -90,92 +93,70 @@ class ConvolutionUnit(nn.Module):
         return "" if self._activation else "no activation"
 
 
-class InceptionModule(nn.Module):
-    """Figure 2(b): four branches with 1×1 reductions, concatenated along the channels.
+Unit = Callable[[int, int, int], ConvolutionUnit]
 
-    With `linear`, which is PaddleClas's form, no convolution has a bias or an activation, and one ReLU follows the
-    concatenation.
-    """
 
-    def __init__(
-        self,
-        in_channels: int,
-        row: stages.Inception,
-        width: float,
-        large_kernel: int,
-        batch_norm: bool,
-        *,
-        linear: bool = False,
-    ) -> None:
-        super().__init__()
-        self._linear = linear
+class _Branches(nn.Module):
+    """Four branches of one input, concatenated along the channels."""
 
-        def unit(inputs: int, channels: int, kernel: int) -> ConvolutionUnit:
-            bias = False if linear else None
-            return ConvolutionUnit(inputs, channels, kernel, 1, batch_norm, bias=bias, activation=not linear)
-
-        def channels(count: int) -> int:
-            return stages.scaled(count, width)
-
-        reduce3x3, reduce5x5 = channels(row.reduce3x3), channels(row.reduce5x5)
-        self.branch1 = unit(in_channels, channels(row.conv1x1), 1)
-        self.branch2 = nn.Sequential(unit(in_channels, reduce3x3, 1), unit(reduce3x3, channels(row.conv3x3), 3))
-        self.branch3 = nn.Sequential(
-            unit(in_channels, reduce5x5, 1), unit(reduce5x5, channels(row.conv5x5), large_kernel)
-        )
-        self.branch4 = nn.Sequential(
-            nn.MaxPool2d(3, stride=1, padding=1), unit(in_channels, channels(row.pool_projection), 1)
-        )
-        self.out_channels = sum(
-            channels(count) for count in (row.conv1x1, row.conv3x3, row.conv5x5, row.pool_projection)
-        )
+    linear: bool
 
     def forward(self, x: Tensor) -> Tensor:
         """float [B, in, H, W] -> [B, out_channels, H, W]."""
-        x = torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
-        return functional.relu(x, inplace=True) if self._linear else x
+        x = torch.cat([self.get_submodule(f"branch{number}")(x) for number in range(1, 5)], dim=1)
+        return functional.relu(x, inplace=True) if self.linear else x
 
 
-class NaiveInceptionModule(nn.Module):
+class InceptionModule(_Branches):
+    """Figure 2(b): four branches with 1×1 reductions.
+
+    Args:
+        unit: makes a convolution of inputs, outputs and kernel.
+        in_channels: of the input.
+        row: of Table 1.
+        width: multiplies the row's channel counts.
+        large_kernel: of the branch that the paper calls 5×5.
+        linear: PaddleClas's form, where the units have no activation, and one ReLU follows the concatenation.
+    """
+
+    def __init__(
+        self, unit: Unit, in_channels: int, row: stages.Inception, width: float, large_kernel: int, linear: bool
+    ) -> None:
+        super().__init__()
+        self.linear = linear
+        conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, projection = row.scaled(width)
+        self.branch1 = unit(in_channels, conv1x1, 1)
+        self.branch2 = nn.Sequential(unit(in_channels, reduce3x3, 1), unit(reduce3x3, conv3x3, 3))
+        self.branch3 = nn.Sequential(unit(in_channels, reduce5x5, 1), unit(reduce5x5, conv5x5, large_kernel))
+        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), unit(in_channels, projection, 1))
+        self.out_channels = conv1x1 + conv3x3 + conv5x5 + projection
+
+
+class NaiveInceptionModule(_Branches):
     """Figure 2(a): 1×1, 3×3 and 5×5 on the whole input, and the pool's channels passed on unprojected.
 
     The pool branch adds all input channels to the output, so stages grow from one to the next: the reason
-    that the paper gives for the reductions.
+    that the paper gives for the reductions. Its arguments are those of `InceptionModule`.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        row: stages.Inception,
-        width: float,
-        large_kernel: int,
-        batch_norm: bool,
+        self, unit: Unit, in_channels: int, row: stages.Inception, width: float, large_kernel: int, linear: bool
     ) -> None:
         super().__init__()
-        sizes = ((row.conv1x1, 1), (row.conv3x3, 3), (row.conv5x5, large_kernel))
-        self.branch1, self.branch2, self.branch3 = (
-            ConvolutionUnit(in_channels, stages.scaled(count, width), kernel, 1, batch_norm)
-            for count, kernel in sizes
-        )
+        self.linear = linear
+        conv1x1, _, conv3x3, _, conv5x5, _ = row.scaled(width)
+        self.branch1 = unit(in_channels, conv1x1, 1)
+        self.branch2 = unit(in_channels, conv3x3, 3)
+        self.branch3 = unit(in_channels, conv5x5, large_kernel)
         self.branch4 = nn.MaxPool2d(3, stride=1, padding=1)
-        self.out_channels = in_channels + sum(stages.scaled(count, width) for count, _ in sizes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float [B, in, H, W] -> [B, out_channels, H, W]."""
-        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
+        self.out_channels = in_channels + conv1x1 + conv3x3 + conv5x5
 
 
 class AuxiliaryHead(nn.Module):
     """Figure 3: pool to 4×4, 1×1 convolution, two fully connected layers; for training only."""
 
     def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        batch_norm: bool,
-        pool: nn.Module,
-        dropout: float,
+        self, in_channels: int, num_classes: int, width: float, batch_norm: bool, pool: nn.Module, dropout: float
     ) -> None:
         super().__init__()
         convolved = stages.scaled(stages.AUXILIARY_CONVOLUTION_CHANNELS, width)
@@ -192,3 +173,21 @@ class AuxiliaryHead(nn.Module):
         x = self.dropout(functional.relu(self.fc1(x), inplace=True))
         logits: Tensor = self.fc2(x)
         return logits
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Fold every batch norm of our networks into its convolution, in place; others are left as they are.
+
+    Outputs change by rounding only.
+
+    Args:
+        network: in eval mode; it cannot be trained any more.
+
+    Returns:
+        The same network.
+    """
+    for module in network.modules():
+        if isinstance(module, ConvolutionUnit) and module.bn is not None:
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            module.bn = None
+    return network

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.models import stages
 from ensemble_eval.models.googlenet import TORCHVISION, GoogLeNet
 
 # The stages whose outputs predict boxes at 224 pixels, with the cells of their maps in each direction.
@@ -54,9 +53,8 @@ class MultiBox(nn.Module):
         self.trunk = GoogLeNet(TORCHVISION, 1, width=width)
         # Nothing is classified.
         self.trunk.register_module("fc", None)
-        channels = _channels(width)
         self.heads = nn.ModuleList(
-            nn.Conv2d(channels[name], len(of_map) * 5, 3, padding=1)
+            nn.Conv2d(self.trunk.get_submodule(name).out_channels, len(of_map) * 5, 3, padding=1)  # type: ignore[arg-type]  # a module's attributes are untyped
             for name, of_map in zip(MAPS, shapes, strict=True)
         )
         for head in self.heads:
@@ -64,7 +62,7 @@ class MultiBox(nn.Module):
         self.register_buffer("priors", priors_of(shapes))
 
     def forward(self, x: Tensor) -> MultiBoxOutputs:
-        """See the class."""
+        """Normalised images -> what is said of each prior."""
         found = []
         for head, features in zip(self.heads, self.trunk.feature_maps(x, MAPS), strict=True):
             # [B, shapes × 5, cells, cells] -> [B, cells × cells × shapes, 5]
@@ -97,18 +95,6 @@ def offsets_of(boxes: Tensor, priors: Tensor) -> Tensor:
     centres, sides = _centres_and_sides(boxes)
     prior_centres, prior_sides = _centres_and_sides(priors)
     return torch.cat([(centres - prior_centres) / prior_sides, (sides / prior_sides).log()], dim=-1)
-
-
-def _channels(width: float) -> dict[str, int]:
-    """The outputs of the stages of `MAPS`."""
-    return {
-        stage.name: sum(
-            stages.scaled(count, width)
-            for count in (stage.conv1x1, stage.conv3x3, stage.conv5x5, stage.pool_projection)
-        )
-        for stage in stages.STAGES
-        if isinstance(stage, stages.Inception) and stage.name in MAPS
-    }
 
 
 def priors_of(shapes: Sequence[Sequence[tuple[float, float]]]) -> Tensor:

@@ -4,7 +4,7 @@ Channel counts are those of width 1.0. `scaled` multiplies them; the number of c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import TypeVar
 
 Value = TypeVar("Value")
@@ -40,6 +40,10 @@ class Inception:
     reduce5x5: int
     conv5x5: int
     pool_projection: int
+
+    def scaled(self, width: float) -> tuple[int, ...]:
+        """The six channel counts at `width`."""
+        return tuple(scaled(count, width) for count in astuple(self)[1:])
 
 
 Stage = Convolution | MaxPool | Inception

@@ -30,7 +30,7 @@ from ensemble_eval.engine.predict import Predict
 from ensemble_eval.engine.queued_runner import QueuedRunner
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
-from ensemble_eval.models.folding import fold_batch_norm
+from ensemble_eval.models.layers import fold_batch_norm
 from ensemble_eval.models.registry import build
 from ensemble_eval.settings import PRECISIONS, Precision
 

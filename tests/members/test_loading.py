@@ -9,7 +9,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.models.folding import fold_batch_norm
+from ensemble_eval.models.layers import fold_batch_norm
 
 COUNT = len(CLASS_NAMES)
 

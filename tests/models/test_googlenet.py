@@ -11,7 +11,7 @@ from torchvision.models import GoogLeNetOutputs as TorchvisionOutputs
 
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
-from ensemble_eval.models.googlenet import GoogLeNet, GoogLeNetOutputs
+from ensemble_eval.models.googlenet import PAPER, GoogLeNet, GoogLeNetOutputs
 from ensemble_eval.models.layers import (
     LRN_ALPHA,
     LRN_BETA,
@@ -202,7 +202,7 @@ def _reduced(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
 def test_both_modules_of_figure_2_are_their_literal_computation(
     module_class: Callable[..., Any], literal: Callable[[Tensor, dict[str, Tensor]], Tensor], out_channels: int
 ) -> None:
-    module = randomise(module_class(9, ROW, 1.0, 5, False), seed=3)
+    module = randomise(module_class(PAPER.unit, 9, ROW, 1.0, 5, False), seed=3)
     x = torch.randn(2, 9, 11, 13, generator=torch.Generator().manual_seed(4))
     with torch.inference_mode():
         output = module(x)
