@@ -50,7 +50,7 @@ def _print(counts: "Sequence[StageCount]", title: str) -> None:
 
     from ensemble_eval.cli.output import print_sentence
     from ensemble_eval.cli.tables import print_table
-    from ensemble_eval.paper.description import claim_lines, table1_text
+    from ensemble_eval.paper.counting import claim_lines, table1_text
 
     header, *lines = table1_text(counts)
     console = Console(markup=False, emoji=False)

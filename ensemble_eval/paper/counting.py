@@ -1,25 +1,31 @@
-"""Counting a network's weights and multiply-adds by running shapes through it, without any arithmetic."""
+"""A network's weights and multiply-adds, counted without any arithmetic, beside what the paper prints of them."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.models.registry import PYTHON_PREFIX, build
 from ensemble_eval.models.stages import INPUT_CHANNELS, INPUT_SIZE
+from ensemble_eval.paper import published
+
+# Table 1's K is 1024 and its M a million: only so do most of its figures come out.
+KIBI = 1024
+MILLION = 1_000_000
+DIFFERS = "≠"
 
 
 @dataclass(frozen=True)
 class StageCount:
-    """One named stage of a network for one 224×224 crop.
+    """One stage of a network for one 224×224 crop.
 
     Attributes:
-        name: of the stage's module.
-        output: (channels, height, width) of its output.
+        name: of the module.
+        output: (channels, height, width).
         weights: of convolutions and linear layers, without biases and normalisation, as Table 1 counts.
         parameters: everything that is trained.
         multiply_adds: of convolutions and linear layers.
@@ -43,36 +49,78 @@ def count_network(arch: str, num_classes: int, *, width: float = 1.0) -> list[St
     with torch.device("meta"):
         network = build(arch, num_classes, width=width).eval()
         crop = torch.empty(1, INPUT_CHANNELS, INPUT_SIZE, INPUT_SIZE)
-    counts: list[StageCount] = []
-    multiply_adds: dict[nn.Module, int] = {}
+    outputs: dict[str, tuple[int, ...]] = {}
     for name, stage in network.named_children():
-        for layer in stage.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
-                layer.register_forward_hook(_remember_multiply_adds(multiply_adds))
-        stage.register_forward_hook(_append_stage(counts, name, multiply_adds))
-    network(crop)
-    return counts
-
-
-def _remember_multiply_adds(multiply_adds: dict[nn.Module, int]) -> Callable[..., None]:
-    def hook(layer: nn.Conv2d | nn.Linear, _inputs: Any, output: Tensor) -> None:
-        # Each output value of a convolution or linear layer is one dot product with one filter.
-        multiply_adds[layer] = output.numel() * math.prod(layer.weight.shape[1:])
-
-    return hook
-
-
-def _append_stage(counts: list[StageCount], name: str, multiply_adds: dict[nn.Module, int]) -> Callable[..., None]:
-    def hook(stage: nn.Module, _inputs: Any, output: Tensor) -> None:
-        layers = [layer for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-        counts.append(
-            StageCount(
-                name=name,
-                output=tuple(output.shape[1:]),
-                weights=sum(layer.weight.numel() for layer in layers),
-                parameters=sum(parameter.numel() for parameter in stage.parameters()),
-                multiply_adds=sum(multiply_adds[layer] for layer in layers),
-            )
+        stage.register_forward_hook(lambda _, _in, out, name=name: outputs.update({name: tuple(out.shape[1:])}))
+    with FlopCounterMode(display=False) as counter:
+        network(crop)
+    operations = counter.get_flop_counts()
+    return [
+        StageCount(
+            name,
+            outputs[name],
+            sum(layer.weight.numel() for layer in stage.modules() if isinstance(layer, nn.Conv2d | nn.Linear)),
+            sum(parameter.numel() for parameter in stage.parameters()),
+            # Torch counts a multiplication and an addition as two operations.
+            sum(operations.get(f"{type(network).__name__}.{name}", {}).values()) // 2,
         )
+        for name, stage in network.named_children()
+    ]
 
-    return hook
+
+def table1_counts(counts: Sequence[StageCount]) -> list[tuple[str, str, int, str | None, int, str | None]]:
+    """Layer, output, weights, what is printed of them, multiply-adds, and what is printed of those, by row."""
+    by_name = {count.name: count for count in counts}
+    # The 1×1 convolution conv2 stands in the row of the 3×3 after it.
+    reduction, convolution = by_name["conv2"], by_name.pop("conv3")
+    by_name["conv2"] = replace(
+        reduction,
+        output=convolution.output,
+        weights=reduction.weights + convolution.weights,
+        multiply_adds=reduction.multiply_adds + convolution.multiply_adds,
+    )
+    rows = []
+    for name, count in by_name.items():
+        channels, *size = count.output
+        output = "×".join(map(str, [*size, channels] if size else [1, 1, channels]))
+        weights, multiply_adds = published.TABLE_1.get(name, (None, None))
+        rows.append((name, output, count.weights, weights, count.multiply_adds, multiply_adds))
+    return rows
+
+
+def table1_text(counts: Sequence[StageCount]) -> list[list[str]]:
+    """A header and one line of cells per row of Table 1; `≠` marks where counting and print differ.
+
+    They agree when the printed figure is the counted one rounded up or down.
+    """
+    header = ["layer", "output", "weights", "printed", "", "mult-adds", "printed", ""]
+    lines = [
+        [layer, output, *_figures(weights / KIBI, "K", of_weights), *_figures(adds / MILLION, "M", of_adds)]
+        for layer, output, weights, of_weights, adds, of_adds in table1_counts(counts)
+    ]
+    return [header, *lines]
+
+
+def claim_lines(counts: Sequence[StageCount]) -> list[str]:
+    """The counted totals, and the paper's two claims held against them."""
+    weights = sum(count.weights for count in counts)
+    parameters = sum(count.parameters for count in counts)
+    operations = sum(count.multiply_adds for count in counts)
+    alexnet = sum(kernel**2 * inputs * outputs for kernel, inputs, outputs in published.ALEXNET_LAYERS)
+    return [
+        f"weights {weights:,}; with biases and normalisation {parameters:,} parameters",
+        f"multiply-adds {operations:,}: {operations / 1e9:.2f} billion; "
+        f"the paper says {published.CLAIMED_MULTIPLY_ADDS / 1e9:g} billion",
+        f"AlexNet has {alexnet:,} weights, {alexnet / weights:.1f} times as many; "
+        f"the paper says {published.CLAIMED_FEWER_THAN_ALEXNET} times",
+    ]
+
+
+def _figures(counted: float, unit: str, printed: str | None) -> list[str]:
+    """What is counted, what is printed, and a mark where they differ."""
+    if printed is None:
+        return ["", "", ""]
+    digits = printed.removesuffix(unit)
+    last = 10 ** -len(digits.partition(".")[2])
+    agrees = float(digits) / last in (math.floor(counted / last), math.ceil(counted / last))
+    return [f"{counted:.1f}{unit}", printed, "" if agrees else DIFFERS]

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from ensemble_eval.paper.counting import StageCount
-from ensemble_eval.paper.description import DIFFERS, claim_lines, table1_counts, table1_text
+from ensemble_eval.paper.counting import DIFFERS, StageCount, claim_lines, table1_counts, table1_text
 from ensemble_eval.reports.tables import Column, Table
 
 _NOTE = f"{DIFFERS} marks a printed figure that the counted one does not round to. K is 1024 and M a million."

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
 
 from ensemble_eval.files import csv_text
-from ensemble_eval.paper.published import published_top5_error_percent
+from ensemble_eval.paper.published import TABLE_3
 from ensemble_eval.reports.tables import Mark
 from ensemble_eval.scoring.table3 import Gain, Row
 
@@ -45,7 +45,7 @@ def saved_text(passes: int, saved: int) -> str:
 
 
 def _text_cells(row: Row, *, is_base: bool) -> list[str]:
-    published = published_top5_error_percent(row.models, row.crops)
+    published = TABLE_3.get((row.models, row.crops))
     return [
         str(row.models),
         str(row.crops),

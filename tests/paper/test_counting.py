@@ -2,8 +2,7 @@ import pytest
 from torchvision.models import GoogLeNet_Weights
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.paper.counting import count_network
-from ensemble_eval.paper.description import claim_lines, table1_text
+from ensemble_eval.paper.counting import claim_lines, count_network, table1_text
 
 
 def test_a_module_is_counted_as_by_hand() -> None:

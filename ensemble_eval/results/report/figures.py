@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ensemble_eval.paper.published import published_top5_error_percent
+from ensemble_eval.paper.published import TABLE_3
 from ensemble_eval.reports.drawing import Plot
 from ensemble_eval.reports.plots import (
     ErrorPoint,
@@ -49,7 +49,7 @@ def error_points(found: Analyses) -> list[ErrorPoint]:
             row.top5_error,
             row.top5_low,
             row.top5_high,
-            published_top5_error_percent(row.models, row.crops),
+            TABLE_3.get((row.models, row.crops)),
         )
         for row in table3_rows(found.decisions)
     ]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ensemble_eval.paper.published import TABLE_2, TABLE_3, published_top5_error_percent
+from ensemble_eval.paper.published import TABLE_2, TABLE_3
 from ensemble_eval.reports.tables import Column, Table, Value
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Configuration, Decisions
@@ -258,5 +258,5 @@ def _table3_cells(row: Row, paired: PairedDifference | None) -> tuple[Value, ...
 
 
 def _paper_cells(row: Row) -> tuple[Value, ...]:
-    published = published_top5_error_percent(row.models, row.crops)
-    return (published, None if published is None else published - TABLE_3[0].top5_error_percent)
+    published = TABLE_3.get((row.models, row.crops))
+    return (published, None if published is None else published - TABLE_3[1, 1])
