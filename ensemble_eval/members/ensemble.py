@@ -1,6 +1,5 @@
 """An ensemble and its members (torch-free)."""
 
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 # The name under which the ensemble's own rows stand beside its members' in the predictions.
 ENSEMBLE_ROWS = "ensemble"
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256 = Rule(pattern=r"[0-9a-f]{64}", words="64 lower-case hexadecimal digits")
 # What may be stated beside each source of a member's predictions. Whatever gives the outputs, they may stand in
 # another order than the classes.
 _GOES_WITH_ALL = frozenset({"outputs", "renormalise"})
@@ -108,8 +107,7 @@ class Member:
         renormalise: bool | None = None,
         averaged: bool | None = None,
     ) -> None:
-        if not isinstance(name, str) or not name:
-            raise InputError(f"a member's name is a text, not {name!r}")
+        checked_value(str, "a member's name", name)
         stated: dict[str, Any] = {"arch": arch, "options": options or None, "sha256": sha256}
         stated |= {"fingerprint": fingerprint, "input": input, "outputs": outputs, "averaged": averaged}
         stated["renormalise"] = renormalise or None
@@ -208,14 +206,10 @@ def _refuse_contradictions(source: str, stated: Mapping[str, Any], known: Mappin
             raise InputError(f"`{name}` does not go with `{source}`; leave it out")
     if source == "network" and stated["input"] is None:
         raise InputError("`network` needs `input`, such as `input=InputFormat.imagenet()`; add it")
-    sha256, fingerprint = stated["sha256"], stated["fingerprint"]
-    if sha256 is not None and not (isinstance(sha256, str) and _SHA256.fullmatch(sha256)):
-        raise InputError(f"`sha256` is 64 lower-case hexadecimal digits, not {sha256!r}")
-    if fingerprint is not None and not (isinstance(fingerprint, str) and fingerprint):
-        raise InputError(f"`fingerprint` is a text, not {fingerprint!r}")
+    checked_value(str | None, "`sha256`", stated["sha256"], _SHA256)
+    checked_value(str | None, "`fingerprint`", stated["fingerprint"])
     for name in ("averaged", "renormalise"):
-        if not isinstance(stated[name], bool | None):
-            raise InputError(f"`{name}` is true or false, not {stated[name]!r}")
+        checked_value(bool | None, f"`{name}`", stated[name])
 
 
 def _known(source: str, network: "nn.Module | None", predict: PredictFunction | None) -> dict[str, Any]:
