@@ -71,15 +71,14 @@ def _detect(options: dict[str, Any], place: "Place") -> int:
 
     with continuable(place) as stop:
         job = _opened(options)
-        if options["fresh"]:
-            job.forget(place)
-        _draw_progress(job, place, stop, options["ranks"])
-        if place.role is Role.WORKER:
-            return 0
-        if not job.is_complete():
-            warn("other processes are still at it; the last of them writes the tables")
-            return 0
-        _write(job, options)
+        with job.in_use(place, fresh=options["fresh"]):
+            _draw_progress(job, place, stop, options["ranks"])
+            if place.role is Role.WORKER:
+                return 0
+            if not job.is_complete():
+                warn("other processes are still at it; the last of them writes the tables")
+                return 0
+            _write(job, options)
     failed = job.without_proposals
     for image, reason in list(failed.items())[:3]:
         warn(f"{image} has no proposals of {reason}")

@@ -46,6 +46,7 @@ from ensemble_eval.launch.place import Place, deal
 from ensemble_eval.launch.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256
+from ensemble_eval.results.in_use import in_use
 from ensemble_eval.settings import Settings
 
 DETECTIONS_FOLDER, TABLE_FILE = "detections", "detection.csv"
@@ -126,19 +127,27 @@ class Detection:
                 if (stored["proposals"], stored["models"], stored["classifier"]) == wanted:
                     yield stored
 
-    def forget(self, place: Place) -> None:
-        """Discard what an earlier run left.
+    @contextlib.contextmanager
+    def in_use(self, place: Place, *, fresh: bool) -> Iterator[None]:
+        """Within the block other processes can tell that this one is at work in the folder.
+
+        Args:
+            place: of this process.
+            fresh: discard what an earlier run left.
 
         Raises:
-            InputError: other processes take part.
+            InputError: `fresh`, and other processes take part or are at work in the folder.
         """
-        if place.world > 1:
+        if fresh and place.world > 1:
             raise InputError(
                 f"`fresh=True` could remove what another process has just written; remove {self._out} instead"
             )
-        # A table must not lie beside the detections of another run.
-        (self._out / TABLE_FILE).unlink(missing_ok=True)
-        self.parts.clear()
+        with in_use(self._out, alone=fresh):
+            if fresh:
+                # A table must not lie beside the detections of another run.
+                (self._out / TABLE_FILE).unlink(missing_ok=True)
+                self.parts.clear()
+            yield
 
     def run(
         self, place: Place, stop: StopRequests | None = None, ranks: Ranks | None = None

@@ -44,6 +44,7 @@ from ensemble_eval.launch.place import Place, deal
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.multibox import MultiBox
+from ensemble_eval.results.in_use import in_use
 from ensemble_eval.settings import FROM_FILE, ProposeSettings
 
 UNREADABLE_FILE = "unreadable.csv"
@@ -111,29 +112,30 @@ def propose(
     methods = _methods(dataset, settings)
     keys = {name: _key(dataset, settings, name) for name in methods}
     parts = {name: parts_of(settings.out, name, key) for name, key in keys.items()}
-    if settings.fresh:
-        _forget(settings.out, parts)
-    if ranks is not None and (count := ranks_to_start(ranks, place, "cpu")):
-        yield from _in_ranks(dataset, parts, ranks, count)
-    place = settle(place, "cpu")
-    mine = [dataset.items[index] for index in deal(len(dataset.items), place.world, place.session)[place.rank]]
-    missing: dict[str, list[Item]] = {}
-    for name, each in parts.items():
-        done = each.open()
-        missing[name] = [item for item in mine if item.id not in done]
-    total = len(mine) * len(methods)
-    finished = total - sum(map(len, missing.values()))
-    yield Proposed(finished, total)
-    for name, items in missing.items():
-        buffer = RowBuffer(parts[name], _PART_IMAGES, settings.save_every)
-        try:
-            for image, proposals in methods[name](items):
-                buffer.add([row_of(image, name, proposals)])
-                finished += 1
-                yield Proposed(finished, total)
-        finally:
-            buffer.write()
-    yield _finish(settings.out, dataset, keys)
+    with in_use(settings.out, alone=settings.fresh):
+        if settings.fresh:
+            _forget(settings.out, parts)
+        if ranks is not None and (count := ranks_to_start(ranks, place, "cpu")):
+            yield from _in_ranks(dataset, parts, ranks, count)
+        place = settle(place, "cpu")
+        mine = [dataset.items[index] for index in deal(len(dataset.items), place.world, place.session)[place.rank]]
+        missing: dict[str, list[Item]] = {}
+        for name, each in parts.items():
+            done = each.open()
+            missing[name] = [item for item in mine if item.id not in done]
+        total = len(mine) * len(methods)
+        finished = total - sum(map(len, missing.values()))
+        yield Proposed(finished, total)
+        for name, items in missing.items():
+            buffer = RowBuffer(parts[name], _PART_IMAGES, settings.save_every)
+            try:
+                for image, proposals in methods[name](items):
+                    buffer.add([row_of(image, name, proposals)])
+                    finished += 1
+                    yield Proposed(finished, total)
+            finally:
+                buffer.write()
+        yield _finish(settings.out, dataset, keys)
 
 
 def _in_ranks(

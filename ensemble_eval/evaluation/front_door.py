@@ -119,15 +119,15 @@ def evaluate(
     checked_value(Callable | None, "`progress`", progress)
     inputs = _opened(ensemble, dataset, settings)
     folder = open_folder(settings.out, settings, inputs, {"ensemble": inputs.ensemble.name, **asdict(settings)})
-    folder.open(fresh=fresh)
-    run = Run(settings, inputs, folder)
-    with contextlib.closing(run.evaluate()) as steps:
-        for step in steps:
-            for sentence in run.new_remarks():
-                warnings.warn(sentence, UserWarning, stacklevel=2)
-            if progress is not None:
-                progress(step)
-    return folder.finish()
+    with folder.opened(fresh=fresh):
+        run = Run(settings, inputs, folder)
+        with contextlib.closing(run.evaluate()) as steps:
+            for step in steps:
+                for sentence in run.new_remarks():
+                    warnings.warn(sentence, UserWarning, stacklevel=2)
+                if progress is not None:
+                    progress(step)
+        return folder.finish()
 
 
 def scores(

@@ -81,23 +81,23 @@ def _take_part(settings: RunSettings, place: Place, stop: StopRequests) -> Gener
     place = settle(place, settings.device)
     inputs = open_inputs(settings, open_sources(settings), place)
     folder = open_folder(settings.out, settings, inputs, dataclasses.asdict(settings))
-    folder.open(fresh=settings.fresh, checked=place.role is Role.WORKER)
-    run = Run(settings, inputs, folder, place, stop)
-    if place.reports:
-        where = f"{inputs.device}" if place.world == 1 else f"{place.world} ranks"
-        yield from _opening(settings, inputs, folder, where, place.world)
-    stored = _Stored(folder)
-    with contextlib.closing(_share(run, speaks=place.rank == 0)) as share:
-        for event in share:
-            if isinstance(event, BatchHalved | Warned) or place.world == 1:
-                yield event
-            # The others do not look at the shared folder while they work.
-            elif place.reports and stored.is_old:
-                yield stored.look()
-    if place.reports:
-        if place.world > 1:
-            yield from _others(stored, _watch(folder, settings.timeout, place), stop)
-        yield Finished(folder.finish())
+    with folder.opened(fresh=settings.fresh, checked=place.role is Role.WORKER):
+        run = Run(settings, inputs, folder, place, stop)
+        if place.reports:
+            where = f"{inputs.device}" if place.world == 1 else f"{place.world} ranks"
+            yield from _opening(settings, inputs, folder, where, place.world)
+        stored = _Stored(folder)
+        with contextlib.closing(_share(run, speaks=place.rank == 0)) as share:
+            for event in share:
+                if isinstance(event, BatchHalved | Warned) or place.world == 1:
+                    yield event
+                # The others do not look at the shared folder while they work.
+                elif place.reports and stored.is_old:
+                    yield stored.look()
+        if place.reports:
+            if place.world > 1:
+                yield from _others(stored, _watch(folder, settings.timeout, place), stop)
+            yield Finished(folder.finish())
 
 
 def _others(stored: "_Stored", watch: Watch, stop: StopRequests) -> Generator[Event]:
@@ -134,16 +134,16 @@ def _supervise(settings: RunSettings, place: Place, worker_arguments: Sequence[s
     warnings = [*check_networks(settings, sources), *(_crowded(place.world) if device.type == "cpu" else ())]
     sources = dataclasses.replace(sources, warnings=(*sources.warnings, *warnings))
     folder = open_folder(settings.out, settings, sources, dataclasses.asdict(settings))
-    folder.open(fresh=settings.fresh)
-    yield from _opening(settings, sources, folder, f"{place.world} ranks on {device}", place.world)
-    if not folder.is_complete:
-        stored, watch = _Stored(folder), _watch(folder, settings.timeout, place)
-        with contextlib.closing(run_workers(worker_arguments, place.world, place.session)) as running:
-            for _ in running:
-                yield stored.look()
-                watch.update(stored.accounted)
-        yield stored.look()
-    yield Finished(folder.finish())
+    with folder.opened(fresh=settings.fresh):
+        yield from _opening(settings, sources, folder, f"{place.world} ranks on {device}", place.world)
+        if not folder.is_complete:
+            stored, watch = _Stored(folder), _watch(folder, settings.timeout, place)
+            with contextlib.closing(run_workers(worker_arguments, place.world, place.session)) as running:
+                for _ in running:
+                    yield stored.look()
+                    watch.update(stored.accounted)
+            yield stored.look()
+        yield Finished(folder.finish())
 
 
 class _Stored:

@@ -13,6 +13,7 @@ from ensemble_eval.errors import EnsembleEvalError, InputError, first_names
 from ensemble_eval.files import require_could_be_written, write_atomically
 from ensemble_eval.reports import text as report_text
 from ensemble_eval.results import run_record
+from ensemble_eval.results.in_use import in_use
 from ensemble_eval.results.key import AnotherRunError, RunKey
 from ensemble_eval.results.parts import PREDICTIONS_FOLDER
 from ensemble_eval.results.store import Progress, Store
@@ -82,6 +83,20 @@ class RunFolder:
         self._start = start
         self.store = Store(out, key)
         self.progress = Progress(frozenset(), {}, 0, 0, 0.0)
+
+    @contextlib.contextmanager
+    def opened(self, *, fresh: bool, checked: bool = False) -> Iterator[None]:
+        """As `open`; within the block other processes can tell that this one is at work here.
+
+        Raises:
+            InputError: as `open`; or another process is at work here, and `fresh` would discard what it writes.
+        """
+        run_record.refuse_file(self.out)
+        if not fresh:
+            self.refuse_foreign()
+        with in_use(self.out, alone=fresh):
+            self.open(fresh=fresh, checked=checked)
+            yield
 
     def open(self, *, fresh: bool, checked: bool = False) -> None:
         """Read what is done, or forget it.

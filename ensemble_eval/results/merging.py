@@ -8,6 +8,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.files import write_atomically
 from ensemble_eval.results import run_record
 from ensemble_eval.results.folder import Outcome, counts, write_tables
+from ensemble_eval.results.in_use import in_use
 from ensemble_eval.results.key import RunKey
 from ensemble_eval.results.parts import PREDICTIONS_FOLDER, read_parts
 from ensemble_eval.results.store import Progress, Store
@@ -47,21 +48,22 @@ def merge(folders: Sequence[Path], out: Path) -> Merged:
     run_record.refuse_foreign(out, key)
     start = run_record.start_in(filter(None, (run_record.read_of_run(each, key) for each in [out, *folders])))
     store = Store(out, key)
-    set_aside = store.open().damaged
-    for path in parts:
-        write_atomically(out / PREDICTIONS_FOLDER / path.name, _bytes(path))
-    progress = store.open_each_once()
-    damaged += tuple(out / PREDICTIONS_FOLDER / name for name in set_aside)
-    # Where `out` is one of the folders, however it is spelt, its damaged parts were seen twice.
-    named = {path.resolve(): path for path in damaged}
-    record = {
-        "merged": [str(folder) for folder in folders],
-        **run_record.facts(key, start),
-        **counts(progress),
-        "key": key.to_json(),
-    }
-    is_complete = len(progress.accounted) >= key.images
-    outcome = write_tables(out, store, progress, key.member_names, record) if is_complete else None
+    with in_use(out, alone=False):
+        set_aside = store.open().damaged
+        for path in parts:
+            write_atomically(out / PREDICTIONS_FOLDER / path.name, _bytes(path))
+        progress = store.open_each_once()
+        damaged += tuple(out / PREDICTIONS_FOLDER / name for name in set_aside)
+        # Where `out` is one of the folders, however it is spelt, its damaged parts were seen twice.
+        named = {path.resolve(): path for path in damaged}
+        record = {
+            "merged": [str(folder) for folder in folders],
+            **run_record.facts(key, start),
+            **counts(progress),
+            "key": key.to_json(),
+        }
+        is_complete = len(progress.accounted) >= key.images
+        outcome = write_tables(out, store, progress, key.member_names, record) if is_complete else None
     return Merged(key.images, progress, tuple(named.values()), outcome)
 
 

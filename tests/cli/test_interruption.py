@@ -121,6 +121,37 @@ def test_a_second_sigint_leaves_at_once_and_what_was_written_is_whole(
     assert _predictions(tmp_path / "interrupted") == _predictions(tmp_path / "uninterrupted")
 
 
+@pytest.mark.slow
+@pytest.mark.processes
+@pytest.mark.parametrize("ranks", [[], ["--ranks", "2"]], ids=["one", "two"])
+def test_a_fresh_start_is_refused_while_another_run_is_at_work_and_not_after_it_was_killed(
+    tmp_path: Path, cli: Cli, ranks: list[str]
+) -> None:
+    arguments = [*_arguments(tmp_path, "used"), "--save-every", "0"]
+    out = tmp_path / "used"
+    with _start_and_hold(tmp_path, [*arguments, *ranks]) as process:
+        before = {path.name for path in (out / "predictions").iterdir()}
+        refused = cli(*arguments, "--fresh")
+        assert refused.code == 2
+        assert f"--fresh would discard what others are writing to {out}: process {process.pid} on " in refused.err
+        assert before <= {path.name for path in (out / "predictions").iterdir()}
+        (tmp_path / "hold").unlink()
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert not list(out.glob(".in-use-*"))
+    table = (out / "table3.csv").read_bytes()
+
+    (tmp_path / "waiting").unlink()
+    out = tmp_path / "killed"
+    arguments = [*_arguments(tmp_path, "killed"), "--save-every", "0"]
+    with _start_and_hold(tmp_path, [*arguments, *ranks]) as process:
+        process.kill()
+    (tmp_path / "hold").unlink()
+    assert cli(*arguments, "--fresh").code == 0
+    assert (out / "table3.csv").read_bytes() == table
+    assert not list(out.glob(".in-use-*"))
+
+
 SLOW_DRIVE = """
 import sys, time
 from ensemble_eval.cli import main

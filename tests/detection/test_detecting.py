@@ -1,5 +1,6 @@
 import contextlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
+from ensemble_eval.results.in_use import in_use
 from ensemble_eval.scoring.average_precision import ILSVRC, average_precisions, match, overlaps
 from ensemble_eval.settings import Settings
 
@@ -259,13 +261,20 @@ def test_members_that_know_no_object_see_one_in_every_region(
     assert any((row["classes"] == len(CLASSES)).any() for row in stored_rows(job.parts))
 
 
+def _forget(job: Detection, place: Place) -> None:
+    with job.in_use(place, fresh=True):
+        pass
+
+
 def test_a_fresh_start_leaves_no_table_of_before(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
     job = _finished(drawn, proposals, tmp_path)
     write_results(tmp_path, job, drawn.boxes, [], {})
     with pytest.raises(InputError, match="`fresh=True` could remove what another process has just written"):
-        job.forget(Place(0, 2, session="s", role=Role.RANK))
+        _forget(job, Place(0, 2, session="s", role=Role.RANK))
+    with in_use(tmp_path, alone=False), pytest.raises(InputError, match=f"process {os.getpid()} on"):
+        _forget(job, Place())
     assert job.is_complete()
-    job.forget(Place())
+    _forget(job, Place())
     assert not (tmp_path / "detection.csv").exists()
     assert job.parts.open() == set()
 

@@ -1,4 +1,5 @@
 import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_se
 from ensemble_eval.errors import InputError
 from ensemble_eval.launch.place import Place, Role
 from ensemble_eval.models.multibox import MultiBox
+from ensemble_eval.results.in_use import in_use
 from ensemble_eval.settings import ProposeSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
@@ -97,6 +99,8 @@ def test_stopped_and_continued_or_in_ranks_the_proposals_are_the_same(
         _all(drawn, _settings(tmp_path / "ranks", multibox, fresh=True), places[0])
     with pytest.raises(InputError, match=r"other settings .*multibox_boxes was 20 and is now 21"):
         _all(drawn, replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21))
+    with in_use(tmp_path / "whole", alone=False), pytest.raises(InputError, match=f"process {os.getpid()} on"):
+        _all(drawn, _settings(tmp_path / "whole", multibox, fresh=True))
     again = _all(drawn, replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21, fresh=True))
     assert again.complete
 

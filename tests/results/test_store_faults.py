@@ -166,7 +166,7 @@ def test_a_run_whose_disk_fills_up_says_so_and_continues_once_there_is_space(
 def test_a_run_into_a_folder_that_takes_no_files_is_refused(cli: Cli, dataset: Path, ensemble: Path) -> None:
     refused = cli("run", dataset, "--ensemble", ensemble, "--out", "/proc/results")
     assert refused.code == 2
-    assert refused.err.startswith("error: /proc/results/predictions takes no files (")
+    assert refused.err.startswith("error: /proc/results takes no files (")
     assert refused.err.count("\n") == 1
 
 
