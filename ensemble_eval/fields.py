@@ -5,6 +5,7 @@ import functools
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -208,16 +209,31 @@ def _text(name: str, value: Any, rule: Rule) -> str:
     words = rule.words or "a text"
     if not isinstance(value, str) or not value or (rule.pattern and not re.fullmatch(rule.pattern, value)):
         raise InputError(f"{name} is {words}, not {shown(value)}")
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise InputError(f"{name} holds {shown(value)}, which UTF-8 cannot write; give it other characters")
-    return value
+    return _in_utf8(name, value)
+
+
+def _in_utf8(name: str, text: str, encode: Callable[[str], bytes] = str.encode) -> str:
+    try:
+        encode(text)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name} is {shown(text)}, which {not_utf8()}") from error
+    return text
+
+
+def not_utf8() -> str:
+    """What is wrong with a name that Python cannot write, and what to do, to follow the name."""
+    if (encoding := sys.getfilesystemencoding()) == "utf-8":
+        return "is not UTF-8; give it another name"
+    return f"cannot be written in this locale ({encoding}); set PYTHONUTF8=1"
 
 
 def _other(name: str, kind: Any, value: Any, rule: Rule) -> Any:
     if kind is Path:
-        if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+        if not isinstance(text, str) or not text:
             raise InputError(f"{name} is {rule.words or 'a path'}, not {shown(value)}")
-        return Path(value)
+        # The system's encoding may lack what a manifest holds.
+        return Path(_in_utf8(name, _in_utf8(name, text), os.fsencode))
     if kind is list:
         if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
             raise InputError(f"{name} are written as [[{name.rpartition(' ')[2]}]] tables")

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import click
 
+from ensemble_eval.cli.options import PATH
+
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
+@click.argument("out", type=PATH)
 @click.option(
     "--classes",
     metavar="FILE",

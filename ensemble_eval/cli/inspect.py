@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 
+from ensemble_eval.cli.options import PATH
+
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 @click.option("--raw", is_flag=True, help="Take the raw weights where averaged ones are there too.")
 def inspect(file: Path, raw: bool) -> None:
     """Say what a FILE of weights is and how it will be read.

@@ -11,12 +11,21 @@ import click
 from click.core import ParameterSource
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.fields import checked_field, rule_of, types_of
+from ensemble_eval.fields import checked_field, checked_value, rule_of, types_of
 from ensemble_eval.settings import DISTRIBUTION, GROUPS, RunSettings, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Command], Command]
-PATH = click.Path(path_type=Path)
+
+
+class _PathType(click.Path):
+    """A path that every format can write: not empty, and UTF-8."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, _context: click.Context | None) -> Any:
+        return checked_value(Path, f"`{parameter.name if parameter else 'path'}`", value)
+
+
+PATH = _PathType()
 _FIELD = re.compile(r"`(\w+)`")
 
 
@@ -62,8 +71,7 @@ def _click_type(expected: Any) -> Any:
     if get_origin(expected) is Literal:
         return click.Choice(kinds)
     kind = expected if isinstance(expected, type) else kinds[0]
-    # As text, for the empty path is the folder that one is in.
-    return click.Path() if kind is Path else kind
+    return PATH if kind is Path else kind
 
 
 FRESH = option_of(Settings, "fresh")

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 
 from ensemble_eval.datasets.items import NO_LABEL, Dataset, FileItem
 from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.fields import not_utf8
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -240,7 +241,7 @@ def refuse_undecodable(folder: str | Path, names: Iterable[str]) -> None:
         try:
             name.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"{folder} holds the name {name!r}, which is not UTF-8; rename it") from error
+            raise InputError(f"{folder} holds the name {name!r}, which {not_utf8()}") from error
 
 
 def is_hidden(identifier: str) -> bool:

@@ -3,6 +3,8 @@
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -312,3 +314,42 @@ def test_all_images_unreadable(cli: Cli, ensemble: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out" / "table3.csv").exists()
     unreadable = (tmp_path / "out" / "unreadable.csv").read_text()
     assert unreadable == "image,reason\nant/a.png,not an image of a known format\n"
+
+
+NO_UTF8 = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0"}
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("run", "val", "--out", "größe"), "--out"),
+        (("submit", "val", "--out", "größe"), "--out"),
+        (("propose", "größe"), "DATASET"),
+        (("check", "val", "--labels", "größe.csv"), "--labels"),
+        (("report", "größe"), "RUN"),
+        (("inspect", "größe"), "FILE"),
+        (("crops", "größe.png"), "IMAGE"),
+    ],
+)
+def test_a_path_that_the_locale_cannot_write_is_refused(
+    words: tuple[str, ...], named: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ensemble_eval", *words],
+        env=NO_UTF8,
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(
+        rb"error: %b is '.*', which cannot be written in this locale \(\S+\); set PYTHONUTF8=1\n" % named.encode(),
+        done.stderr,
+    ), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_path_is_not_the_folder_that_one_is_in(cli: Cli, dataset: Path, ensemble: Path) -> None:
+    refused = cli("run", dataset, "--ensemble", ensemble, "--out", "")
+    assert (refused.code, refused.err) == (2, "error: --out is a path, not ''\n")

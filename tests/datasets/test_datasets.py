@@ -391,7 +391,7 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, place: str) -> None:
         _write(tmp_path, place)
     except OSError:
         pytest.skip("this file system takes no such name")
-    with pytest.raises(InputError, match="is not UTF-8; rename it"):
+    with pytest.raises(InputError, match="is not UTF-8; give it another name"):
         open_class_folders(tmp_path)
 
 

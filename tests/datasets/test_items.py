@@ -41,7 +41,7 @@ def test_bytes_are_not_printed() -> None:
         ([("a.png", 0, PNG), ("b.png", 1, PNG), ("a.png", 2, PNG)], "'a.png' stands twice"),
         ([("", 0, PNG)], "row 0 of the images: `id` is a text, not ''"),
         ([("a.png", 0, PNG), (Path("b.png"), 0, PNG)], r"row 1 of the images: `id` is a text, not .*'b\.png'"),
-        ([("a\udc80.png", 0, PNG)], r"`id` holds 'a\\udc80\.png', which UTF-8 cannot write"),
+        ([("a\udc80.png", 0, PNG)], r"`id` is 'a\\udc80\.png', which is not UTF-8; give it another name"),
         ([("a.png", -1, PNG)], "`label` is a class index, a whole number of at least 0, not -1"),
         ([("a.png", True, PNG)], "`label` is a class index, a whole number, not True"),
         ([("a.png", 3.0, PNG)], r"`label` is a class index, a whole number, not 3\.0"),
