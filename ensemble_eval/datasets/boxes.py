@@ -5,9 +5,11 @@ box. A box that ILSVRC or VOC writes with its last pixel inside is therefore one
 """
 
 import json
+import posixpath
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -85,12 +87,9 @@ def class_names_in(path: Path) -> tuple[str, ...]:
     """
     if path.is_dir():
         return tuple(sorted({box.class_name for boxes in _read_xml_folder(path).values() for box in boxes}))
-    content = _parsed_json(path)
-    try:
+    with _coco(path, "has no categories, as COCO's format for detection has them") as content:
         categories = sorted(content["categories"], key=lambda each: int(each["id"]))
         return tuple(str(each["name"]) for each in categories)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} has no categories, as COCO's format for detection has them") from error
 
 
 def coco_ids(
@@ -99,10 +98,10 @@ def coco_ids(
     """By which numbers results are to speak of images and of classes.
 
     Args:
-        path: see `read_boxes`. XML files have no numbers, and None is for images without annotations: then images
-            and classes are counted from 1 in their order.
-        classes: see `read_boxes`.
-        images: see `read_boxes`.
+        path: as for `read_boxes`; None for images without annotations. For them, and for XML files, which have no
+            numbers, images and classes are counted from 1 in their order.
+        classes: names in index order.
+        images: ids of all images.
 
     Returns:
         The number of each image by its id, and of each class by its name.
@@ -113,14 +112,9 @@ def coco_ids(
     if path is None or path.is_dir():
         counted = {image: number for number, image in enumerate(sorted(images), start=1)}
         return counted, {name: number for number, name in enumerate(classes, start=1)}
-    content = _parsed_json(path)
-    try:
+    with _coco(path, "is not in COCO's format for detection: images and categories need ids") as content:
         numbers = {str(each["file_name"]): [int(each["id"])] for each in content["images"]}
         categories = {str(each["name"]): int(each["id"]) for each in content["categories"]}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not in COCO's format for detection: images and categories need ids"
-        ) from error
     found = _found(path, images, numbers)
     return {image: number for image, [number] in found.items()}, categories
 
@@ -130,16 +124,12 @@ def _found(path: Path, images: Sequence[str], annotated: Mapping[str, list[_Kind
     whole = {_without_suffix(name): boxes for name, boxes in annotated.items()}
     if len(whole) < len(annotated):
         raise InputError(f"{path} has two annotations for images whose names differ in their suffix only")
-    names = [PurePosixPath(name).name for name in whole]
-    counts = Counter(names)
-    by_name = {name: boxes for name, boxes in zip(names, whole.values(), strict=True) if counts[name] == 1}
-    own = [PurePosixPath(_without_suffix(image)).name for image in images]
-    own_counts = Counter(own)
+    counts, own_counts = Counter(map(posixpath.basename, whole)), Counter(map(_stem, images))
+    by_name = {name: boxes for each, boxes in whole.items() if counts[name := posixpath.basename(each)] == 1}
     found: dict[str, list[_Kind]] = {}
-    for image, name in zip(images, own, strict=True):
-        boxes = whole.get(_without_suffix(image))
-        if boxes is None and own_counts[name] == 1:
-            boxes = by_name.get(name)
+    for image in images:
+        name = _stem(image)
+        boxes = whole.get(_without_suffix(image), by_name.get(name) if own_counts[name] == 1 else None)
         if boxes is not None:
             found[image] = boxes
     if missing := [image for image in images if image not in found]:
@@ -163,8 +153,8 @@ def _objects(path: Path, image: str, boxes: Sequence[_Box], indices: Mapping[str
 
 
 def _read_coco(path: Path) -> dict[str, list[_Box]]:
-    content = _parsed_json(path)
-    try:
+    format_needs = "it has images, annotations with image_id, category_id and bbox, and categories"
+    with _coco(path, f"is not in COCO's format for detection ({{}}); {format_needs}") as content:
         names = {each["id"]: str(each["name"]) for each in content["categories"]}
         sizes = {each["id"]: (float(each["width"]), float(each["height"])) for each in content["images"]}
         files = {each["id"]: str(each["file_name"]) for each in content["images"]}
@@ -180,25 +170,26 @@ def _read_coco(path: Path) -> dict[str, list[_Box]]:
             )
             _require_inside(path, image, box.edges, sizes[each["image_id"]])
             found[image].append(box)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not in COCO's format for detection ({type(error).__name__}: {error}); it has images, "
-            "annotations with image_id, category_id and bbox, and categories"
-        ) from error
     if len(found) < len(files):
         raise InputError(f"{path} lists an image twice; keep one entry for each")
     return found
 
 
-def _parsed_json(path: Path) -> Any:
+@contextmanager
+def _coco(path: Path, fault: str) -> Iterator[Any]:
+    """The content of a JSON file; `fault` is said where its use inside fails, with `{}` for the error."""
     try:
-        return json.loads(read_regular(path))
+        content = json.loads(read_regular(path))
     except OSError as error:
         raise InputError(f"the annotations {path} cannot be read ({error.strerror}); check the path") from error
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is not JSON ({error}); give COCO's JSON, or a folder of VOC's or ILSVRC's XML files"
         ) from error
+    try:
+        yield content
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} {fault.format(f'{type(error).__name__}: {error}')}") from error
 
 
 def _read_xml_folder(folder: Path) -> dict[str, list[_Box]]:
@@ -263,3 +254,7 @@ def _require_inside(
 
 def _without_suffix(name: str) -> str:
     return PurePosixPath(name).with_suffix("").as_posix()
+
+
+def _stem(name: str) -> str:
+    return posixpath.basename(_without_suffix(name))

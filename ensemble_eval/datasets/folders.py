@@ -30,7 +30,10 @@ def open_class_folders(
     """
     require_folder(root)
     folders = _class_folders(root, class_names, leaving_out)
-    names = tuple(_sorted_names(root, folders) if class_names is None else class_names)
+    if class_names is None:
+        are_numbers = bool(folders) and all(map(_NUMBER.fullmatch, folders))
+        class_names = _by_number(root, folders) if are_numbers else sorted(folders)
+    names = tuple(class_names)
     indices = class_indices(root, folders, names)
     files, not_followed = _files_below(root, leaving_out, folders.values())
     if ambiguous := [link for link in not_followed if "/" not in link.partition(" -> ")[0]]:
@@ -86,12 +89,11 @@ def _class_folders(root: Path, class_names: Sequence[str] | None, leaving_out: P
     """The folders of classes by name."""
     paths = list(root.iterdir())
     refuse_undecodable(root, (path.name for path in paths))
-    folders = {path.name: path for path in paths if path.is_dir() and not is_hidden(path.name)}
     return {
-        name: path
-        for name, path in folders.items()
-        if not _is_left_out(path, leaving_out)
-        and (name in (class_names or ()) or not _only_leads_to(path, leaving_out))
+        path.name: path
+        for path in paths
+        if (path.is_dir() and not is_hidden(path.name) and not _is_left_out(path, leaving_out))
+        and (path.name in (class_names or ()) or not _only_leads_to(path, leaving_out))
     }
 
 
@@ -135,10 +137,6 @@ def class_indices(root: Path, folders: Collection[str], class_names: Sequence[st
             f"not the indices of {len(class_names)} classes from 0 on; name them in the manifest's class list"
         )
     return {name: int(name) for name in numbered}
-
-
-def _sorted_names(root: Path, names: Collection[str]) -> list[str]:
-    return _by_number(root, names) if names and all(map(_NUMBER.fullmatch, names)) else sorted(names)
 
 
 def _by_number(root: Path, names: Collection[str]) -> list[str]:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line, located
@@ -16,6 +16,8 @@ from ensemble_eval.fields import CheckedFields, described, shown
 from ensemble_eval.files import open_regular, read_regular
 
 _END_BYTES = 4096
+# Opening a large file for each image in it takes longer than reading it; a process may not have many open.
+_OPEN_AT_MOST = 32
 # Files on a network are slow to open one by one.
 _FINGERPRINT_THREADS = 16
 # The label of an image that has none.
@@ -128,6 +130,110 @@ def digest_of_ends(size: int, read_at: Callable[[int, int], bytes]) -> bytes:
     first = read_at(0, _END_BYTES)
     last = read_at(max(size - _END_BYTES, len(first)), _END_BYTES)
     return hashlib.sha256(f"{size}\t".encode() + first + last).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A file as it was when it was listed what lies in it.
+
+    Attributes:
+        path: of the file.
+        size: in bytes.
+        changed_ns: when it was changed last, in nanoseconds since 1970.
+    """
+
+    path: Path
+    size: int
+    changed_ns: int
+
+    def reopened(self) -> BinaryIO:
+        """The file, open for reading.
+
+        Raises:
+            OSError: it cannot be opened, or has changed.
+        """
+        file = open_regular(self.path, buffering=0)
+        if container_of(self.path, file) != self:
+            file.close()
+            raise OSError(f"{self.path} has changed since it was opened")
+        return file
+
+
+class _Handle:
+    """An open file, which is closed when nobody uses it any more."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+@lru_cache(maxsize=_OPEN_AT_MOST)
+def _handle_of(container: Container) -> _Handle:
+    with container.reopened() as file:
+        return _Handle(os.dup(file.fileno()))
+
+
+def container_of(path: Path, file: BinaryIO) -> Container:
+    """A file that is open, as it is now."""
+    state = os.fstat(file.fileno())
+    return Container(path, state.st_size, state.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Some bytes of a file.
+
+    Attributes:
+        container: the file.
+        offset: of the first byte.
+        size: how many.
+    """
+
+    container: Container
+    offset: int
+    size: int
+
+    def read(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            OSError: the file cannot be read, or has changed.
+        """
+        return self._at(0, self.size)
+
+    def digest(self) -> bytes:
+        """As `Item.digest`, of these bytes: the same as of a file that holds nothing else."""
+        try:
+            return digest_of_ends(self.size, self._at)
+        except OSError:
+            return hashlib.sha256().digest()
+
+    def _at(self, offset: int, size: int) -> bytes:
+        # Held while it is read: the cache may let go of it meanwhile.
+        handle = _handle_of(self.container)
+        state = os.fstat(handle.number)
+        if (state.st_size, state.st_mtime_ns) != (self.container.size, self.container.changed_ns):
+            raise OSError(f"{self.container.path} has changed since it was opened")
+        return os.pread(handle.number, min(size, self.size - offset), self.offset + offset)
+
+
+@dataclass(frozen=True)
+class RangeItem:
+    """An image in a larger file, such as a tar archive."""
+
+    id: str
+    label: int
+    stored: ByteRange = field(repr=False)
+
+    def read(self) -> bytes:
+        """The bytes in the larger file."""
+        return bytes_or_unreadable(self.stored.read)
+
+    def digest(self) -> bytes:
+        """The same as of the same image in a file of its own."""
+        return self.stored.digest()
 
 
 @dataclass(frozen=True)

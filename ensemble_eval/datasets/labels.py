@@ -6,7 +6,7 @@ import json
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,8 +142,12 @@ def _read_table(path: Path, columns: Sequence[str]) -> dict[str, str]:
             header, or a row twice.
     """
     rows: dict[str, str] = {}
-    lines = _lines(path)
-    header = next(lines, (1, []))[1]
+    reader = csv.reader(io.StringIO(read_text(path, _MAX_BYTES), newline=""))
+    try:
+        lines = [(reader.line_num, cells) for cells in reader if cells]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}); mend it") from error
+    header = lines[0][1] if lines else []
     names = _folded(header)
     for column in columns:
         if names.count(column) > 1:
@@ -152,7 +156,7 @@ def _read_table(path: Path, columns: Sequence[str]) -> dict[str, str]:
             found = ",".join(header)
             raise InputError(f"the labels {path} need the header {','.join(columns)}; the first line is {found!r}")
     key_column, label_column = map(names.index, columns)
-    for number, cells in lines:
+    for number, cells in lines[1:]:
         if len(cells) > len(names):
             raise InputError(
                 f"{path}, line {number}: {len(cells)} cells under a header of {len(names)}; put cells that hold "
@@ -168,15 +172,6 @@ def _read_table(path: Path, columns: Sequence[str]) -> dict[str, str]:
 
 def _folded(header: Sequence[str]) -> list[str]:
     return [name.strip().casefold() for name in header]
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Numbers and cells of the lines that are not empty."""
-    reader = csv.reader(io.StringIO(read_text(path, _MAX_BYTES), newline=""))
-    try:
-        yield from ((reader.line_num, cells) for cells in reader if cells)
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}); mend it") from error
 
 
 def resolve_labels(
@@ -196,35 +191,27 @@ def resolve_labels(
     index_of = {name: index for index, name in enumerate(class_names)} if by_name else {}
     named = {file: index_of[text] for file, text in rows.items() if text in index_of}
     indexed = {file: int(text) for file, text in rows.items() if _is_index(text, len(class_names))}
-    if len(named) < len(rows) and len(indexed) < len(rows):
-        allowed = f"a class index from 0 to {len(class_names) - 1}" + (" or a class name" if by_name else "")
-        raise InputError(f"{path}: {_neither(rows, named, indexed, allowed)}")
-    if len(named) < len(rows):
-        return indexed
-    for file, index in indexed.items() if len(indexed) == len(rows) else ():
-        if index != named[file]:
+    for file, text in rows.items():
+        if file not in named and file not in indexed:
+            allowed = f"a class index from 0 to {len(class_names) - 1}" + (" or a class name" if by_name else "")
+            raise InputError(f"{path}: the label of {file} is {text!r}; it must be {allowed}")
+        if len(named) == len(indexed) == len(rows) and indexed[file] != named[file]:
             raise InputError(
-                f"{path}: the labels may be class indices or class names, which differ: {rows[file]!r} of "
-                f"{file} is the index of the class {class_names[index]!r}, or the name of the class with "
-                f"index {named[file]}; give the classes names that are not numbers"
+                f"{path}: the labels may be class indices or class names, which differ: {text!r} of {file} is the "
+                f"index of the class {class_names[indexed[file]]!r}, or the name of the class with index "
+                f"{named[file]}; give the classes names that are not numbers"
             )
-    return named
+    if len(named) < len(rows) and len(indexed) < len(rows):
+        name, index = (next(file for file in rows if file not in others) for others in (indexed, named))
+        raise InputError(
+            f"{path}: some labels are class names ({rows[name]!r} of {name}) and some class indices "
+            f"({rows[index]!r} of {index}); write all of them in one way"
+        )
+    return indexed if len(named) < len(rows) else named
 
 
 def _is_index(text: str, num_classes: int) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS and int(text) < num_classes
-
-
-def _neither(rows: Mapping[str, str], named: Mapping[str, int], indexed: Mapping[str, int], allowed: str) -> str:
-    """Why the labels are neither all names nor all indices."""
-    for file, text in rows.items():
-        if file not in named and file not in indexed:
-            return f"the label of {file} is {text!r}; it must be {allowed}"
-    name, index = (next(file for file in rows if file not in others) for others in (indexed, named))
-    return (
-        f"some labels are class names ({rows[name]!r} of {name}) and some class indices "
-        f"({rows[index]!r} of {index}); write all of them in one way"
-    )
 
 
 def labelled(dataset: Dataset, labels: Labels, folder: Path | None = None) -> Dataset:

@@ -13,9 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ensemble_eval.datasets.byte_ranges import ByteRange, Container, container_of
 from ensemble_eval.datasets.folders import refuse_undecodable
-from ensemble_eval.datasets.items import NO_LABEL, Dataset
+from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Container, Dataset, container_of
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line, first_names
 from ensemble_eval.files import open_regular
 
@@ -30,7 +29,7 @@ _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})")
 
 @dataclass(frozen=True)
 class ParquetItem:
-    """An image in a row of a Parquet file; see `Item`."""
+    """An image in a row of a Parquet file."""
 
     id: str
     label: int
@@ -38,9 +37,9 @@ class ParquetItem:
     group: "_RowGroup" = field(repr=False)
 
     def read(self) -> bytes:
-        """See `Item`. The row's group is read for it, unless one of its last neighbours was read just now."""
+        """The bytes in the row. Its group is read for them, unless it is among those that were read last."""
         try:
-            data = self.group.images()[self.row].as_py()
+            data = self.group.cache.images(self.group)[self.row].as_py()
         except Exception as error:
             # pyarrow's own errors are many, and memory may be short.
             raise UnreadableImageError(f"cannot be read ({first_line(error)})") from error
@@ -81,10 +80,11 @@ class _Cache:
         return found.result()
 
 
+@dataclass(frozen=True, eq=False)
 class _RowGroup:
     """One group of rows of a file.
 
-    Args:
+    Attributes:
         metadata: the file's footer, so that it is not read again for each group.
         number: of the group in its file.
         column: the names that lead to the bytes of the images.
@@ -92,33 +92,26 @@ class _RowGroup:
         cache: of the data set.
     """
 
-    def __init__(
-        self, metadata: "pq.FileMetaData", number: int, column: Sequence[str], packed: ByteRange, cache: _Cache
-    ) -> None:
-        self._metadata = metadata
-        self._number = number
-        self._column = column
-        self._packed = packed
-        self._cache = cache
-
-    def images(self) -> "pa.ChunkedArray":
-        """The bytes of its images."""
-        return self._cache.images(self)
+    metadata: "pq.FileMetaData"
+    number: int
+    column: Sequence[str]
+    packed: ByteRange
+    cache: _Cache
 
     def read(self) -> "pa.ChunkedArray":
-        """As `images`, from the file."""
+        """The bytes of its images, from the file."""
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        with self._packed.container.reopened() as file, pq.ParquetFile(file, metadata=self._metadata) as parquet:
-            table = parquet.read_row_group(self._number, columns=[".".join(self._column)], use_threads=False)
-        column = table[self._column[0]]
-        return pc.struct_field(column, self._column[1]) if len(self._column) > 1 else column
+        with self.packed.container.reopened() as file, pq.ParquetFile(file, metadata=self.metadata) as parquet:
+            table = parquet.read_row_group(self.number, columns=[".".join(self.column)], use_threads=False)
+        column = table[self.column[0]]
+        return pc.struct_field(column, self.column[1]) if len(self.column) > 1 else column
 
     @cached_property
     def digest(self) -> bytes:
         """As `Item.digest`, of its images as they are packed in the file."""
-        return self._packed.digest()
+        return self.packed.digest()
 
 
 def open_parquet(paths: Sequence[Path], class_names: Sequence[str], *, labelled: bool = True) -> Dataset:
@@ -175,12 +168,11 @@ def _items_of(
             packed = _packed_images(path, container, parquet.metadata.row_group(number), column)
             wanted = [*(["label"] if to_index else []), *([".".join(name_column)] if name_column else [])]
             rows = parquet.metadata.row_group(number).num_rows
-            table = parquet.read_row_group(number, columns=wanted, use_threads=False) if wanted else None
-            labels = [NO_LABEL] * rows
-            if table is not None and to_index:
+            table = parquet.read_row_group(number, columns=wanted, use_threads=False)
+            labels, names = [NO_LABEL] * rows, [""] * rows
+            if to_index:
                 labels = [to_index(first + row, label) for row, label in enumerate(table["label"].to_pylist())]
-            names = [""] * rows
-            if table is not None and name_column:
+            if name_column:
                 names = [_file_name(each) for each in table[name_column[0]].to_pylist()]
             group = _RowGroup(parquet.metadata, number, column, packed, cache)
             yield [

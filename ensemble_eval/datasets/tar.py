@@ -1,54 +1,30 @@
 """Tar archives read where they lie: one pass over their headers, then each file's bytes by their offset."""
 
+import io
 import os
 import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from ensemble_eval.datasets.byte_ranges import ByteRange, Container, container_of
 from ensemble_eval.datasets.folders import class_indices, is_shown_image, refuse_undecodable
-from ensemble_eval.datasets.items import NO_LABEL, Dataset, bytes_or_unreadable
+from ensemble_eval.datasets.items import (
+    NO_LABEL,
+    ByteRange,
+    Container,
+    Dataset,
+    RangeItem,
+    container_of,
+)
 from ensemble_eval.errors import InputError, first_line
 from ensemble_eval.files import open_regular
 
-# A header is 512 bytes; long names and their kin take a few more. What claims more than this is damaged.
+# A header is a block; long names and their kin take a few more. What claims more than this is damaged.
 _MAX_HEADER_BYTES = 1 << 20
-_BLOCK = tarfile.BLOCKSIZE
 # What undoes a compression, by the bytes that the compressed file begins with.
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"(\xb5/\xfd": "unzstd"}
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A regular file in a tar archive.
-
-    Attributes:
-        name: with forward slashes, and neither absolute nor with dots for folders.
-        stored: where its bytes lie in the archive.
-    """
-
-    name: str
-    stored: ByteRange
-
-
-@dataclass(frozen=True)
-class TarItem:
-    """An image in a tar archive."""
-
-    id: str
-    label: int
-    stored: ByteRange = field(repr=False)
-
-    def read(self) -> bytes:
-        """The bytes of the file in the archive."""
-        return bytes_or_unreadable(self.stored.read)
-
-    def digest(self) -> bytes:
-        """The same as of the same image in a file of its own."""
-        return self.stored.digest()
 
 
 @dataclass(frozen=True)
@@ -56,11 +32,12 @@ class Index:
     """What a tar archive holds.
 
     Attributes:
-        members: its regular files, in the archive's order.
+        files: where the bytes of its regular files lie by name, in its order. Names have forward slashes,
+            and are neither absolute nor with dots for folders.
         ignored: names of what is none: links, devices, and files whose names lead out of the archive.
     """
 
-    members: tuple[Member, ...]
+    files: Mapping[str, ByteRange]
     ignored: tuple[str, ...]
 
 
@@ -72,7 +49,6 @@ def read_index(path: Path) -> Index:
     """
     try:
         with open_regular(path, buffering=0) as file:
-            _refuse_compressed(path, file)
             return _index(container_of(path, file), file)
     except OSError as error:
         reason = error.strerror or first_line(error)
@@ -95,16 +71,15 @@ def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool, inde
     images = _images(index)
     if not images:
         raise InputError(f"the archive {path} holds no images; give the archive that holds them")
-    ignored = sorted((*index.ignored, *(each.name for each in index.members if each.name not in images)))
+    ignored = sorted((*index.ignored, *(name for name in index.files if name not in images)))
     labels: Mapping[str, int] = {}
     if with_folders:
         # Below the one folder in which all class folders lie, if there is one.
         while len(_top_folders(images)) == 1 and all(name.count("/") > 1 for name in images):
-            images = {name.partition("/")[2]: member for name, member in images.items()}
+            images = {name.partition("/")[2]: stored for name, stored in images.items()}
         labels = class_indices(path, _top_folders(images), class_names)
-    items = [
-        TarItem(name, labels.get(name.partition("/")[0], NO_LABEL), images[name].stored) for name in sorted(images)
-    ]
+    label_of = {name: labels.get(name.partition("/")[0], NO_LABEL) for name in sorted(images)}
+    items = [RangeItem(name, label, images[name]) for name, label in label_of.items()]
     layout = f"a tar of {'class folders' if with_folders else 'images'}"
     return Dataset(str(path), tuple(items), tuple(class_names), tuple(ignored), layout)
 
@@ -115,57 +90,35 @@ def has_class_folders(index: Index) -> bool:
     return "" not in folders and len(folders) > 1
 
 
-def _images(index: Index) -> dict[str, Member]:
-    return {member.name: member for member in index.members if is_shown_image(member.name)}
+def _images(index: Index) -> dict[str, ByteRange]:
+    return {name: stored for name, stored in index.files.items() if is_shown_image(name)}
 
 
 def _top_folders(names: Iterable[str]) -> set[str]:
     return {name.partition("/")[0] for name in names}
 
 
-def read_texts(path: Path, members: Sequence[Member], max_bytes: int) -> Iterator[str]:
-    """The text of some small files of one archive.
-
-    Raises:
-        InputError: one is larger than `max_bytes` or no UTF-8, or the archive cannot be read.
-    """
-    if not members:
-        return
-    try:
-        with members[0].stored.container.reopened() as file:
-            for member in members:
-                if member.stored.size > max_bytes:
-                    raise InputError(f"{path}: {member.name} has more than {max_bytes} bytes; is it a label?")
-                yield os.pread(file.fileno(), member.stored.size, member.stored.offset).decode()
-    except OSError as error:
-        raise InputError(f"the archive {path} cannot be read ({first_line(error)}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {member.name} is not UTF-8 text; mend it") from error
-
-
-def _refuse_compressed(path: Path, file: BinaryIO) -> None:
+def _index(archive: Container, file: BinaryIO) -> Index:
     for magic, program in _COMPRESSED.items():
         if os.pread(file.fileno(), len(magic), 0) == magic:
             raise InputError(
-                f"{path} is compressed, so that its images cannot be read one by one; use `{program}` on it first"
+                f"{archive.path} is compressed, so that its images cannot be read one by one; use `{program}` on "
+                "it first"
             )
-
-
-def _index(archive: Container, file: BinaryIO) -> Index:
-    members: dict[str, Member] = {}
+    files: dict[str, ByteRange] = {}
     ignored = []
     for info in _headers(archive, file):
         if info.isdir():
             continue
-        name = _inner_name(info.name)
         refuse_undecodable(archive.path, [info.name])
+        name = _inner_name(info.name)
         if name is None or not info.isreg() or info.issparse():
             ignored.append(info.name)
             continue
-        if name in members:
+        if name in files:
             raise InputError(f"{archive.path} holds {name} twice; keep one of the two")
-        members[name] = Member(name, ByteRange(archive, info.offset_data, info.size))
-    return Index(tuple(members.values()), tuple(ignored))
+        files[name] = ByteRange(archive, info.offset_data, info.size)
+    return Index(files, tuple(ignored))
 
 
 def _inner_name(name: str) -> str | None:
@@ -178,7 +131,7 @@ def _inner_name(name: str) -> str | None:
 
 def _headers(archive: Container, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """The headers in their order."""
-    reader = cast(BinaryIO, _HeaderReader(file.fileno()))
+    reader = _HeaderReader(file.fileno(), closefd=False)
     try:
         with tarfile.open(fileobj=reader, mode="r:") as tar:
             yield from checked_headers(tar, archive.size)
@@ -224,30 +177,15 @@ def _refuse_unread(archive: Container, file: BinaryIO, rest: int) -> None:
                 "no file of it; get it again"
             )
         position += len(found)
-    if position - rest < _BLOCK:
+    if position - rest < tarfile.BLOCKSIZE:
         raise InputError(f"{archive.path} ends without the mark of a tar's end, so it was cut short; get it again")
 
 
-class _HeaderReader:
+class _HeaderReader(io.FileIO):
     """A tar file for tarfile, which would read as many bytes as a damaged header claims to have."""
 
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-        self._position = 0
-
-    def tell(self) -> int:
-        """Where the next bytes are read."""
-        return self._position
-
-    def seek(self, position: int) -> int:
-        """Go to a byte, counted from the beginning."""
-        self._position = position
-        return position
-
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         """At most as many bytes as a header may have."""
-        if not 0 <= size <= _MAX_HEADER_BYTES:
+        if size is None or not 0 <= size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header claims {size} bytes")
-        data = os.pread(self._handle, size, self._position)
-        self._position += len(data)
-        return data
+        return super().read(size)

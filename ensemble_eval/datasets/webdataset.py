@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ensemble_eval.datasets.folders import IMAGE_SUFFIXES
-from ensemble_eval.datasets.items import NO_LABEL, Dataset
+from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Dataset, RangeItem
 from ensemble_eval.datasets.labels import resolve_labels
-from ensemble_eval.datasets.tar import Index, Member, TarItem, read_index, read_texts
-from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.datasets.tar import Index, read_index
+from ensemble_eval.errors import InputError, first_line, first_names
 
 _LABELS = ("cls", "json")
 _IN_JSON = ("label", "cls")
@@ -18,8 +18,10 @@ _MAX_LABEL_BYTES = 1 << 20
 
 @dataclass
 class _Sample:
-    images: list[Member] = field(default_factory=list)
-    labels: dict[str, Member] = field(default_factory=dict)
+    """The names of what belongs together."""
+
+    images: list[str] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def open_webdataset(
@@ -41,27 +43,32 @@ def open_webdataset(
         first: the index of the first shard, where it was read before.
 
     Raises:
-        InputError: see `read_index`; two images of one key, an image without a label, or two shards of one name.
+        InputError: a shard is damaged; two images of one key, an image without a label, or two shards of one name.
     """
-    images: dict[str, Member] = {}
+    images: dict[str, ByteRange] = {}
     texts: dict[str, str] = {}
     ignored: list[str] = []
     if len({path.stem for path in shards}) < len(shards):
         raise InputError(f"two shards of {shards[0].parent} have one name, so that their images could not be told")
     for path in shards:
         index = first if first is not None and path == shards[0] else read_index(path)
-        samples = _samples(index)
         ignored += [f"{path.stem}/{name}" for name in index.ignored]
-        with_image = {key: sample for key, sample in samples.items() if sample.images}
-        if not with_image:
+        samples = {key: sample for key, sample in _samples(index).items() if sample.images}
+        if not samples:
             raise InputError(f"the shard {path} holds no images; leave it out, or get it again")
-        of_key = {key: _the_image(path, key, sample) for key, sample in with_image.items()}
-        images |= {f"{path.stem}/{member.name}": member for member in of_key.values()}
+        for key, sample in samples.items():
+            if len(sample.images) > 1:
+                raise InputError(
+                    f"the shard {path} has {len(sample.images)} images of the key {key} "
+                    f"({first_names(sample.images)}); keep one"
+                )
+        names = {key: sample.images[0] for key, sample in samples.items()}
+        images |= {f"{path.stem}/{name}": index.files[name] for name in names.values()}
         if labelled:
-            found = _label_texts(path, with_image)
-            texts |= {f"{path.stem}/{of_key[key].name}": text for key, text in found.items()}
+            found = _label_texts(path, index, samples)
+            texts |= {f"{path.stem}/{names[key]}": text for key, text in found.items()}
     labels = resolve_labels(shards[0].parent, texts, class_names) if labelled else {}
-    items = [TarItem(name, labels.get(name, NO_LABEL), images[name].stored) for name in sorted(images)]
+    items = [RangeItem(name, labels.get(name, NO_LABEL), images[name]) for name in sorted(images)]
     source = str(shards[0]) if len(shards) == 1 else f"{shards[0]} … {shards[-1].name}"
     layout = f"WebDataset, {len(shards)} shards"
     return Dataset(source, tuple(items), tuple(class_names), tuple(sorted(ignored)), layout)
@@ -74,47 +81,46 @@ def is_webdataset(index: Index) -> bool:
 
 def _samples(index: Index) -> Mapping[str, _Sample]:
     samples: dict[str, _Sample] = {}
-    for member in index.members:
-        folder, _, name = member.name.rpartition("/")
+    for inner in index.files:
+        folder, _, name = inner.rpartition("/")
         stem, _, extension = name.partition(".")
         extension = extension.lower()
         if not stem:
             continue
         sample = samples.setdefault(f"{folder}/{stem}" if folder else stem, _Sample())
         if f".{extension}" in IMAGE_SUFFIXES:
-            sample.images.append(member)
+            sample.images.append(inner)
         elif extension in _LABELS:
-            sample.labels[extension] = member
+            sample.labels[extension] = inner
     return samples
 
 
-def _the_image(path: Path, key: str, sample: _Sample) -> Member:
-    if len(sample.images) > 1:
-        names = first_names([member.name for member in sample.images])
-        raise InputError(f"the shard {path} has {len(sample.images)} images of the key {key} ({names}); keep one")
-    return sample.images[0]
-
-
-def _label_texts(path: Path, samples: Mapping[str, _Sample]) -> dict[str, str]:
+def _label_texts(path: Path, index: Index, samples: Mapping[str, _Sample]) -> dict[str, str]:
     """The label of each key, as text."""
     if without := [key for key, sample in samples.items() if not sample.labels]:
         raise InputError(
             f"{len(without)} images of the shard {path} have neither .cls nor .json ({first_names(without)}); add "
             'them, or give `labels`, which are "none" for images without labels'
         )
-    kinds = {key: next(kind for kind in _LABELS if kind in sample.labels) for key, sample in samples.items()}
-    members = [samples[key].labels[kind] for key, kind in kinds.items()]
-    found = dict(zip(kinds, read_texts(path, members, _MAX_LABEL_BYTES), strict=True))
-    return {key: _label_text(path, key, kinds[key], text) for key, text in found.items()}
+    return {key: _label_text(path, key, index, sample.labels) for key, sample in samples.items()}
 
 
-def _label_text(path: Path, key: str, kind: str, text: str) -> str:
-    if kind == "cls":
-        return text.strip()
+def _label_text(path: Path, key: str, index: Index, labels: Mapping[str, str]) -> str:
+    kind = next(kind for kind in _LABELS if kind in labels)
+    stored = index.files[labels[kind]]
+    if stored.size > _MAX_LABEL_BYTES:
+        raise InputError(f"{path}: {labels[kind]} has more than {_MAX_LABEL_BYTES} bytes; is it a label?")
     try:
-        described = json.loads(text)
+        text = stored.read().decode()
+        described = json.loads(text) if kind == "json" else {}
+    except OSError as error:
+        raise InputError(f"the archive {path} cannot be read ({first_line(error)}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {labels[kind]} is not UTF-8 text; mend it") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"the shard {path}: {key}.json is no valid JSON; mend it") from error
+    if kind == "cls":
+        return text.strip()
     for name in _IN_JSON:
         label = described.get(name) if isinstance(described, dict) else None
         if isinstance(label, int | str) and not isinstance(label, bool):

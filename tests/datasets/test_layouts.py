@@ -21,7 +21,7 @@ from dataset_layouts import (
     write_tar,
 )
 
-from ensemble_eval.datasets import byte_ranges, ilsvrc
+from ensemble_eval.datasets import ilsvrc, items
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
@@ -177,9 +177,9 @@ def test_ranks_read_their_own_images_and_no_others(
     dataset = _opened(tmp_path, layout, images)
     everything = sum(len(image.data) for image in images)
     read = 0
-    reading = byte_ranges.Container.reopened
+    reading = items.Container.reopened
 
-    def counting(container: byte_ranges.Container) -> object:
+    def counting(container: items.Container) -> object:
         file = reading(container)
         return _Counting(file, count)
 
@@ -194,7 +194,7 @@ def test_ranks_read_their_own_images_and_no_others(
         count(len(data))
         return data
 
-    monkeypatch.setattr(byte_ranges.Container, "reopened", counting)
+    monkeypatch.setattr(items.Container, "reopened", counting)
     monkeypatch.setattr(os, "pread", counting_pread)
     shares = deal(len(dataset.items), 3, "session", dataset.blocks)
     assert sorted(position for share in shares for position in share) == list(range(24))
