@@ -1,10 +1,13 @@
-"""TOML tables into frozen dataclasses: every field known, present, of its type and within its bounds."""
+"""TOML tables into frozen dataclasses: every field known, present, of its type and within its bounds.
+
+A field that is a dataclass itself is a table within the table.
+"""
 
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from ensemble_eval.errors import InputError, located
 from ensemble_eval.fields import checked_value, rule_of, types_of
@@ -58,8 +61,13 @@ def checked(
         raise InputError(
             f"{place}: unknown field {unknown[0]!r}; remove it or mend its name (known are {', '.join(known)})"
         )
-    types = types_of(row_class)
-    return {
-        name: checked_value(types[name], f"{place}: {name}", value, rule_of(row_class, name))
-        for name, value in table.items()
-    }
+    return {name: _checked_field(row_class, name, value, place) for name, value in table.items()}
+
+
+def _checked_field(row_class: type, name: str, value: Any, place: str) -> Any:
+    expected = types_of(row_class)[name]
+    for kind in (expected, *get_args(expected)):
+        if is_dataclass(kind):
+            checked_value(Mapping, f"{place}: {name}", value)
+            return fill(kind, value, f"{place}, [{name}]")  # type: ignore[arg-type]  # it is a class
+    return checked_value(expected, f"{place}: {name}", value, rule_of(row_class, name))

@@ -34,7 +34,7 @@ class Augmentation:
 
     def __init__(self, sampling: Sampling, size: int) -> None:
         self._sampling = sampling
-        self._size = size
+        self.size = size
         self._boxes = v2.RandomResizedCrop(size, scale=sampling.patch_area, ratio=sampling.patch_aspect)
         self._mirror = v2.RandomHorizontalFlip()
         self._colours = v2.ColorJitter(sampling.brightness, sampling.contrast, sampling.saturation)
@@ -45,7 +45,7 @@ class Augmentation:
         with seeded(seed):
             box = self.draw_box(image)
             interpolation = self.draw_interpolation(epoch)
-            patch = resize(functional.crop(image, **box), self._size, interpolation)
+            patch = resize(functional.crop(image, **box), self.size, interpolation)
             mirrored: Tensor = self._mirror(patch)
             return self.distort(mirrored)
 

@@ -17,7 +17,7 @@ TrainingPrecision = Literal["float32", "bfloat16"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_SEED = 2**62
 
-_Annotations = TypeVar("_Annotations", "Regions", "Boxes")
+_Part = TypeVar("_Part", "Data", "Network", "Regions | None", "Boxes | None")
 
 
 @dataclass(frozen=True)
@@ -36,37 +36,42 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Regions:
-    """Regions of the images, for region classifiers; without it whole images are learnt.
+class Annotations:
+    """What images show.
 
     Attributes:
         boxes: the annotations' name in both folders of images: COCO's JSON, or a folder of VOC's or ILSVRC's XML.
         classes: a text file with a class of objects on each line; without it class folders are the classes.
+    """
+
+    boxes: str = "boxes.json"
+    classes: Path | None = None
+
+
+@dataclass(frozen=True)
+class Regions(Annotations):
+    """Regions of the images, for region classifiers; without it whole images are learnt.
+
+    Attributes:
         objects: regions with an object, for each image.
         backgrounds: regions without one, for each image.
         seed: of the boxes; the same for all members.
     """
 
-    boxes: str = "boxes.json"
-    classes: Path | None = None
     objects: int = field(default=6, metadata=bounds(1, 1000))
     backgrounds: int = field(default=8, metadata=bounds(1, 1000))
     seed: int = field(default=0, metadata=bounds(0, _MAX_SEED))
 
 
 @dataclass(frozen=True)
-class Boxes:
+class Boxes(Annotations):
     """Boxes to propose, whatever their class, for a MultiBox; without it something is classified.
 
     Attributes:
-        boxes: see `Regions`.
-        classes: see `Regions`.
         shapes: different shapes of priors, half of them for each of the two feature maps.
         location_weight: of the loss of where an object is, against that of whether it is one (alpha in the paper).
     """
 
-    boxes: str = "boxes.json"
-    classes: Path | None = None
     shapes: int = field(default=6, metadata=bounds(2, 100))
     location_weight: float = field(default=1.0, metadata=bounds(0, 1000))
 
@@ -164,9 +169,9 @@ class MemberPlan:
     """One member: its width, the seed of its image order and sampling, and its way of sampling."""
 
     name: str
-    seed: int
-    width: float
-    sampling: Sampling
+    seed: int = field(metadata=bounds(0, _MAX_SEED))
+    width: float = field(default=1.0, metadata=bounds(0, 16, above_low=True))
+    sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ class Recipe:
     multibox: Boxes | None = None
 
     @property
-    def annotations(self) -> Regions | Boxes | None:
+    def annotations(self) -> Annotations | None:
         """Where what images show is stated; None where their folders say it."""
         return self.regions or self.multibox
 
@@ -212,6 +217,13 @@ class Recipe:
     def with_data(self, train: Path | None, val: Path | None) -> "Recipe":
         """The same recipe on other images, where they are given."""
         return replace(self, data=replace(self.data, train=train or self.data.train, val=val or self.data.val))
+
+    def initial_weights(self, plan: MemberPlan) -> Path | None:
+        """The file of the weights that a member begins with; None where they are fresh."""
+        initial = self.network.initial
+        if initial is None or initial.suffix == ".safetensors":
+            return initial
+        return initial / f"{plan.name}.safetensors"
 
     def what_decides_the_weights(self, plan: MemberPlan) -> dict[str, Any]:
         """Every field that the weights of one member depend on, flat, as JSON values: what resuming compares."""
@@ -234,23 +246,15 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class _MemberRow:
-    name: str
-    seed: int = field(metadata=bounds(0, _MAX_SEED))
-    width: float = field(default=1.0, metadata=bounds(0, 16, above_low=True))
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class _Document:
-    data: Mapping[str, Any]
-    schedule: Mapping[str, Any]
+    data: Data
+    schedule: Schedule
     members: list[Mapping[str, Any]]
     name: str = ""
-    network: Mapping[str, Any] = field(default_factory=dict)
-    sampling: Mapping[str, Any] = field(default_factory=dict)
-    regions: Mapping[str, Any] | None = None
-    multibox: Mapping[str, Any] | None = None
+    network: Network = Network()
+    sampling: Sampling = Sampling()
+    regions: Regions | None = None
+    multibox: Boxes | None = None
     precision: TrainingPrecision = "float32"
     validate_every_epochs: int = field(default=1, metadata=bounds(1, 100_000))
     save_every_steps: int = field(default=1000, metadata=bounds(1, 100_000_000))
@@ -266,24 +270,29 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Recipe:
-    """The recipe that a parsed TOML document states; see `read_recipe`. `place` begins every complaint."""
+    """The recipe that a parsed TOML document describes; its relative paths start at `folder`.
+
+    Args:
+        table: the document.
+        place: begins every message.
+        folder: of the document.
+    """
     document = toml_tables.fill(_Document, table, place)
-    data = toml_tables.fill(Data, document.data, f"{place}, [data]")
-    sampling = toml_tables.fill(Sampling, document.sampling, f"{place}, [sampling]")
+    members = tuple(
+        _member(row, document.sampling, f"{place}, member {number}")
+        for number, row in enumerate(document.members, start=1)
+    )
     recipe = Recipe(
-        name=document.name or Path(place).stem,
-        data=Data(folder / data.train, folder / data.val, data.cache_decoded),
-        network=_network(document.network, place, folder),
-        schedule=toml_tables.fill(Schedule, document.schedule, f"{place}, [schedule]"),
-        members=tuple(
-            _member(row, sampling, f"{place}, member {number}")
-            for number, row in enumerate(document.members, start=1)
-        ),
-        precision=document.precision,
-        validate_every_epochs=document.validate_every_epochs,
-        save_every_steps=document.save_every_steps,
-        regions=_annotations(Regions, document.regions, f"{place}, [regions]", folder),
-        multibox=_annotations(Boxes, document.multibox, f"{place}, [multibox]", folder),
+        document.name or Path(place).stem,
+        _below(folder, document.data),
+        _below(folder, document.network),
+        document.schedule,
+        members,
+        document.precision,
+        document.validate_every_epochs,
+        document.save_every_steps,
+        _below(folder, document.regions),
+        _below(folder, document.multibox),
     )
     if recipe.regions is not None and recipe.multibox is not None:
         raise InputError(f"{place}: [regions] and [multibox] exclude each other; write a recipe for each")
@@ -291,24 +300,19 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
     return recipe
 
 
-def _network(row: Mapping[str, Any], place: str, folder: Path) -> Network:
-    network = toml_tables.fill(Network, row, f"{place}, [network]")
-    return network if network.initial is None else replace(network, initial=folder / network.initial)
-
-
-def _annotations(
-    kind: type[_Annotations], row: Mapping[str, Any] | None, place: str, folder: Path
-) -> _Annotations | None:
-    if row is None:
-        return None
-    found = toml_tables.fill(kind, row, place)
-    return found if found.classes is None else replace(found, classes=folder / found.classes)
+def _below(folder: Path, part: _Part) -> _Part:
+    """A part of a recipe with its relative paths starting at a folder."""
+    if part is None:
+        return part
+    paths: dict[str, Any] = {name: folder / each for name, each in vars(part).items() if isinstance(each, Path)}
+    return replace(part, **paths)
 
 
 def _member(row: Mapping[str, Any], shared: Sampling, place: str) -> MemberPlan:
-    member = toml_tables.fill(_MemberRow, row, place)
-    sampling = toml_tables.fill(Sampling, {**asdict(shared), **member.sampling}, f"{place}, sampling")
-    return MemberPlan(member.name, member.seed, member.width, sampling)
+    own = row.get("sampling", {})
+    if isinstance(own, Mapping):
+        row = {**row, "sampling": {**asdict(shared), **own}}
+    return toml_tables.fill(MemberPlan, row, place)
 
 
 def _check_names(recipe: Recipe, place: str) -> None:

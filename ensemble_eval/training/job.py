@@ -1,11 +1,18 @@
-"""The whole command: members one after the other, each resumed, trained, written and told of."""
+"""The whole command: members one after the other, each resumed, trained and written to the output folder.
+
+The folder has each member's state, log, record and weights, and the ensemble's manifest. Every file is written
+as a whole or not at all.
+"""
 
 import hashlib
+import io
+import json
 import os
+import pickle
 import platform
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +21,27 @@ import torchvision
 from torch import nn
 
 from ensemble_eval import __version__
+from ensemble_eval.datasets.boxes import read_boxes
 from ensemble_eval.datasets.folders import open_class_folders, open_files
 from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import sha256_of
+from ensemble_eval.files import csv_text, sha256_of, write_atomically
 from ensemble_eval.launch.cpu import loaders_beside, usable_processors
 from ensemble_eval.launch.devices import device_name, device_of_rank
 from ensemble_eval.launch.numa import bind_beside
 from ensemble_eval.members.classes import ClassList, class_list
+from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.members.manifest import save_weights, write_manifest
+from ensemble_eval.models.multibox import MultiBox
 from ensemble_eval.settings import TrainingSettings
-from ensemble_eval.training import folder
 from ensemble_eval.training.config import MemberPlan, Recipe
-from ensemble_eval.training.folder import MemberFiles
-from ensemble_eval.training.images import DecodedImages, ImageFiles, ImageSource
-from ensemble_eval.training.multibox_task import MultiBoxTask, read_objects
-from ensemble_eval.training.networks import initial_weights
+from ensemble_eval.training.multibox import AnnotatedPictures, MultiBoxTask
 from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.records import (
     EpochDone,
+    EpochRecord,
     Event,
     ImagesDecoded,
     MemberFinished,
@@ -41,6 +50,7 @@ from ensemble_eval.training.records import (
     RunFinished,
 )
 from ensemble_eval.training.regions import open_regions
+from ensemble_eval.training.samples import DecodedImages, ImageFiles, ImageSource
 from ensemble_eval.training.task import Site, Task, TrainingData
 from ensemble_eval.training.trainer import Trainer
 
@@ -56,35 +66,55 @@ def train(recipe: Recipe, settings: TrainingSettings, processes: Processes) -> G
             loss became NaN.
     """
     plans = [recipe.member(name) for name in settings.members] or list(recipe.members)
-    train_set, val_set = _open_data(recipe)
-    run = _Run(recipe, settings, processes, train_set, val_set)
-    if settings.fresh:
-        run.forget(plans)
-    run.refuse_other_recipes()
+    run = _Run(recipe, settings, processes)
+    if settings.fresh and processes.first:
+        for plan in plans:
+            run.files(plan).remove()
+    processes.from_first(run.refuse_other_recipes)
     yield from run.train(plans)
 
 
+class MemberFiles:
+    """The files of one member in the output folder.
+
+    Attributes:
+        weights: the averaged weights, once the member is finished.
+        log: a row for each epoch.
+        record: how the finished weights came about.
+        state: what an interrupted training continues from; gone once the member is finished.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.weights = folder / f"{name}.safetensors"
+        self.log = folder / f"{name}.csv"
+        self.record = folder / f"{name}.json"
+        self.state = folder / f"{name}.training-state.pt"
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are finished weights with their record."""
+        return self.weights.exists() and self.record.exists()
+
+    def remove(self) -> None:
+        """Forget everything about the member."""
+        for path in (self.weights, self.log, self.record, self.state):
+            path.unlink(missing_ok=True)
+
+
 class _Run:
-    def __init__(
-        self,
-        recipe: Recipe,
-        settings: TrainingSettings,
-        processes: Processes,
-        train_set: Dataset,
-        val_set: Dataset,
-    ) -> None:
-        self._recipe, self._settings, self._processes = recipe, settings, processes
-        self._train_set, self._val_set = train_set, val_set
-        names = train_set.class_names or ()
+    def __init__(self, recipe: Recipe, settings: TrainingSettings, processes: Processes) -> None:
+        self._recipe, self._out, self._settings, self._processes = recipe, settings.out, settings, processes
+        self._train_set, self._val_set = _open_data(recipe)
+        names = self._train_set.class_names or ()
         self._class_names = names if recipe.regions is None else (*names, NO_OBJECT)
-        self._fingerprint = train_set.sha256
+        self._classes = ClassList(str(self._out / "classes.txt"), len(self._class_names), self._class_names)
 
     def train(self, plans: Sequence[MemberPlan]) -> Iterator[Event]:
-        classes = ClassList(folder.CLASSES_NAME, len(self._class_names), self._class_names)
         if self._processes.first:
-            classes = folder.write_classes(self._settings.out, self._class_names)
+            lines = "".join(f"{name}\n" for name in self._class_names)
+            write_atomically(self._out / "classes.txt", lines.encode())
         # As the first sees the disk: another might see a file of the first's later, and wait for it forever.
-        names = self._processes.from_first(lambda: [plan.name for plan in plans if not self._files(plan).finished])
+        names = self._processes.from_first(lambda: [plan.name for plan in plans if not self.files(plan).finished])
         waiting = [plan for plan in plans if plan.name in names]
         yield from (MemberSkipped(plan.name) for plan in plans if plan not in waiting)
         if waiting:
@@ -93,111 +123,139 @@ class _Run:
             if self._recipe.data.cache_decoded:
                 images = len(self._train_set.items) + len(self._val_set.items)
                 yield ImagesDecoded(images, time.perf_counter() - started)
+            task = Task if self._recipe.multibox is None else MultiBoxTask
             for plan in waiting:
-                yield from self._train_member(self._task(plan, data, site), classes)
-        yield self._finish(classes)
-
-    def _task(self, plan: MemberPlan, data: TrainingData, site: Site) -> Task:
-        multibox = self._recipe.multibox
-        if multibox is None:
-            return Task(self._recipe, plan, data, site)
-        objects = (
-            read_objects(source, folder_of_images / multibox.boxes, self._class_names)
-            for source, folder_of_images in (
-                (data.train, self._recipe.data.train),
-                (data.val, self._recipe.data.val),
-            )
-        )
-        return MultiBoxTask(self._recipe, plan, data, site, *objects)
-
-    def forget(self, plans: Sequence[MemberPlan]) -> None:
-        if self._processes.first:
-            for plan in plans:
-                self._files(plan).remove()
-        self._processes.wait()
+                yield from self._train_member(task(self._recipe, plan, data, site))
+        yield self._finish()
 
     def refuse_other_recipes(self) -> None:
-        self._processes.from_first(self._refuse_other_recipes)
-
-    def _refuse_other_recipes(self) -> None:
         for plan in self._recipe.members:
-            member_files = self._files(plan)
-            if member_files.finished:
-                there = folder.read_record(member_files.record)["decides_the_weights"]
-            elif member_files.state.exists():
-                there = folder.read_state(member_files.state).get("decides_the_weights", {})
+            files = self.files(plan)
+            if files.finished:
+                there = read_record(files.record)["decides_the_weights"]
+            elif files.state.exists():
+                there = read_state(files.state).get("decides_the_weights", {})
             else:
                 continue
-            _refuse_difference(plan.name, there, self._decides(plan), self._settings.out)
+            here = self._decides(plan)
+            if keys := [key for key in {**there, **here} if there.get(key) != here.get(key)]:
+                differences = "; ".join(
+                    f"{key} was {there.get(key)!r} and is now {here.get(key)!r}" for key in keys
+                )
+                raise InputError(
+                    f"member {plan.name} in {self._out} was trained by another recipe ({differences}); restore "
+                    "it, choose another `out`, or start over with `fresh=True`"
+                )
 
-    def _train_member(self, task: Task, classes: ClassList) -> Iterator[Event]:
-        member_files = self._files(task.plan)
+    def files(self, plan: MemberPlan) -> MemberFiles:
+        return MemberFiles(self._out, plan.name)
+
+    def _train_member(self, task: Task) -> Iterator[Event]:
+        files = self.files(task.plan)
         trainer = Trainer(task)
-        state = self._processes.from_first(lambda: _state(member_files))
+        state = self._processes.from_first(
+            lambda: read_state(files.state)["trainer"] if files.state.exists() else None
+        )
         if state is not None:
             trainer.load_state_dict(state)
         yield MemberStarted(task.plan.name, trainer.step, task.steps, task.recipe.schedule.epochs)
         for event in trainer.run():
-            if isinstance(event, EpochDone) or event.step % self._recipe.save_every_steps == 0:
+            due = isinstance(event, EpochDone) or event.step % self._recipe.save_every_steps == 0
+            if due and self._processes.first:
                 self._save(trainer, task.plan)
             yield event
         network = trainer.inference_network()
         if self._processes.first:
-            self._export(trainer, task, network, classes)
+            self._export(trainer, task, network)
         self._processes.wait()
-        yield MemberFinished(task.plan.name, member_files.weights, trainer.history[-1])
+        yield MemberFinished(task.plan.name, files.weights, trainer.history[-1])
 
     def _save(self, trainer: Trainer, plan: MemberPlan) -> None:
-        if not self._processes.first:
-            return
         state = {"decides_the_weights": self._decides(plan), "trainer": trainer.state_dict()}
-        folder.write_state(self._files(plan).state, {"step": trainer.step, **state})
-        folder.write_log(self._files(plan).log, trainer.history)
+        # Through memory: torch reports a full disk as a RuntimeError that says nothing of it.
+        buffer = io.BytesIO()
+        torch.save({"step": trainer.step, **state}, buffer)
+        write_atomically(self.files(plan).state, buffer.getvalue())
+        _write_log(self.files(plan).log, trainer.history)
 
-    def _export(self, trainer: Trainer, task: Task, network: nn.Module, classes: ClassList) -> None:
+    def _export(self, trainer: Trainer, task: Task, network: nn.Module) -> None:
         """Weights, record and manifest; the state goes last, so that an interruption repeats this."""
-        member_files = self._files(task.plan)
-        folder.write_log(member_files.log, trainer.history)
-        sha256 = folder.export_weights(member_files, self._recipe, task.plan, network, classes)
+        plan, files = task.plan, self.files(task.plan)
+        _write_log(files.log, trainer.history)
+        if isinstance(network, MultiBox):
+            sha256 = save_multibox(files.weights, network, plan.width)
+        else:
+            sha256 = save_weights(files.weights, network.state_dict(), self._member(plan, None), self._classes)
         unreadable = [["train", *row] for row in sorted(trainer.unreadable.items())]
         unreadable += [["val", *row] for row in sorted(trainer.unreadable_validation.items())]
         record = {
-            "member": task.plan.name,
+            "member": plan.name,
             "sha256": sha256,
-            "decides_the_weights": self._decides(task.plan),
+            "decides_the_weights": self._decides(plan),
             "last_epoch": asdict(trainer.history[-1]),
             "train_images": len(task.data.train.items),
             "val_images": len(task.data.val.items),
             "training_seconds": round(sum(row.seconds for row in trainer.history), 1),
             "unreadable": unreadable,
-            **_surroundings(task.site),
+            "ensemble_eval": __version__,
+            "torch": torch.__version__,
+            "torchvision": torchvision.__version__,
+            "device": device_name(task.site.device),
+            "machine": f"{platform.machine()}, {os.cpu_count()} processors",
+            "threads": torch.get_num_threads(),
         }
-        folder.write_record(member_files.record, record)
-        folder.write_ensemble(self._settings.out, self._recipe, classes)
-        member_files.state.unlink(missing_ok=True)
+        write_atomically(files.record, (json.dumps(record, indent=2) + "\n").encode())
+        self._write_ensemble()
+        files.state.unlink(missing_ok=True)
 
-    def _finish(self, classes: ClassList) -> RunFinished:
+    def _member(self, plan: MemberPlan, sha256: str | None) -> Member:
+        """How the ensemble's manifest describes a member."""
+        weights, options = self.files(plan).weights, {"width": plan.width}
+        return Member(plan.name, weights=weights, arch=self._recipe.network.arch, options=options, sha256=sha256)
+
+    def _records(self) -> Iterator[tuple[MemberPlan, dict[str, Any]]]:
+        """The members finished so far, in the recipe's order."""
+        for plan in self._recipe.members:
+            if self.files(plan).finished:
+                yield plan, read_record(self.files(plan).record)
+
+    def _write_ensemble(self) -> Path | None:
+        """Write the manifest of all members finished so far.
+
+        None while there are none, and for MultiBoxes, which are no members of an ensemble.
+        """
+        members = [self._member(plan, record["sha256"]) for plan, record in self._records()]
+        if self._recipe.multibox is not None or not members:
+            return None
+        write_manifest(self._out / "ensemble.toml", Ensemble(members, self._classes, self._recipe.name))
+        return self._out / "ensemble.toml"
+
+    def _finish(self) -> RunFinished:
         if not self._processes.first:
             return RunFinished(None, 0)
-        manifest = folder.write_ensemble(self._settings.out, self._recipe, classes)
-        rows = {
-            tuple(row)
-            for plan in self._recipe.members
-            if self._files(plan).finished
-            for row in folder.read_record(self._files(plan).record).get("unreadable", [])
-        }
+        rows = sorted({tuple(row) for _, record in self._records() for row in record.get("unreadable", [])})
         if rows:
-            folder.write_unreadable(self._settings.out / folder.UNREADABLE_NAME, sorted(rows))
-        return RunFinished(manifest, len(rows))
+            listed = csv_text(["split", "image", "reason"], rows)
+            write_atomically(self._out / "unreadable.csv", listed.encode())
+        return RunFinished(self._write_ensemble(), len(rows))
 
     def _prepare(self) -> tuple[TrainingData, Site]:
-        processes = self._processes
-        device = device_of_rank(self._settings.device, processes.local_rank, processes.on_machine)
-        _require_a_device_each(self._settings.device, device, processes)
+        processes, name, workers = self._processes, self._settings.device, self._settings.workers
+        device = device_of_rank(name, processes.local_rank, processes.on_machine)
+        shared = device.type == "cuda" and ":" in name and processes.on_machine > 1
+        # Gradients go between devices: processes that share one would wait for each other forever.
+        if shared and torch.cuda.device_count() > 1:
+            raise InputError(
+                f'{processes.on_machine} processes train on this machine, and `device="{name}"` gives all of them '
+                'the same device; choose `device="cuda"`, which gives each its own'
+            )
         # Both are shares of the machine, and so they are counted before this process is bound to a part of it.
         threads = max(1, usable_processors() // processes.on_machine)
-        workers = self._settings.workers
-        loaders = _default_workers(device, processes) if workers is None else processes.loaders(workers)
+        if workers is not None:
+            loaders = processes.loaders(workers)
+        else:
+            # One beside a CPU that is busy with the network anyway; for a GPU its share of the processors.
+            loaders = 1 if device.type == "cpu" else min(16, loaders_beside(processes.on_machine))
         if device.type == "cuda":
             torch.cuda.set_device(device)
             if processes.on_machine > 1:
@@ -207,26 +265,20 @@ class _Run:
         return TrainingData(train_source, val_source, len(self._class_names)), Site(device, processes, loaders)
 
     def _source(self, dataset: Dataset, folder: Path, threads: int) -> ImageSource:
-        images: ImageSource = (
-            DecodedImages(dataset.items, threads) if self._recipe.data.cache_decoded else ImageFiles(dataset.items)
-        )
-        if self._recipe.regions is None:
-            return images
-        return open_regions(
-            images,
-            folder / self._recipe.regions.boxes,
-            self._class_names[:-1],
-            self._recipe.regions,
-            self._recipe.network.crop_size,
-        )
-
-    def _files(self, plan: MemberPlan) -> MemberFiles:
-        return MemberFiles(self._settings.out, plan.name)
+        recipe, items = self._recipe, dataset.items
+        images = DecodedImages(items, threads) if recipe.data.cache_decoded else ImageFiles(items)
+        if recipe.regions is not None:
+            boxes, classes = folder / recipe.regions.boxes, self._class_names[:-1]
+            return open_regions(images, boxes, classes, recipe.regions, recipe.network.crop_size)
+        if recipe.multibox is not None:
+            ids = [item.id for item in items]
+            return AnnotatedPictures(images, read_boxes(folder / recipe.multibox.boxes, self._class_names, ids))
+        return images
 
     def _decides(self, plan: MemberPlan) -> dict[str, Any]:
         """What a state or finished weights must agree with: recipe, data and the number of processes."""
-        here: dict[str, Any] = {"training images": self._fingerprint, "processes": self._processes.world}
-        if (initial := initial_weights(self._recipe, plan)) is not None:
+        here: dict[str, Any] = {"training images": self._train_set.sha256, "processes": self._processes.world}
+        if (initial := self._recipe.initial_weights(plan)) is not None:
             here["initial weights"] = sha256_of(initial) if initial.is_file() else None
         if self._recipe.annotations is not None:
             here["boxes"] = _fingerprint_of(self._recipe.data.train / self._recipe.annotations.boxes)
@@ -235,16 +287,53 @@ class _Run:
         return self._recipe.what_decides_the_weights(plan) | here
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """Load a training state: tensors and plain values, never code.
+
+    Raises:
+        InputError: damaged, or not such a file.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError) as error:
+        raise InputError(f"the training state {path} cannot be read; start over with `fresh=True`") from error
+    if not isinstance(state, dict) or "step" not in state:
+        raise InputError(f"{path} is not a training state; start over with `fresh=True`")
+    return state
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read how a member came about.
+
+    Raises:
+        InputError: damaged, or not such a file.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record["decides_the_weights"], dict) or not isinstance(record["sha256"], str):
+            raise TypeError
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no record of a training; start over with `fresh=True`") from error
+    return dict(record)
+
+
+def _write_log(path: Path, history: Sequence[EpochRecord]) -> None:
+    """Write a member's log as CSV, a row for each epoch, with six significant digits."""
+    rows = (
+        ["" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value) for value in row]
+        for row in (asdict(record).values() for record in history)
+    )
+    write_atomically(path, csv_text([field.name for field in fields(EpochRecord)], list(rows)).encode())
+
+
 def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:
     if recipe.annotations is not None and recipe.annotations.classes is not None:
         names = class_list(recipe.annotations.classes).names or ()
         return open_files(recipe.data.train, names), open_files(recipe.data.val, names)
     train_set = open_class_folders(recipe.data.train)
     names = train_set.class_names or ()
-    counts = [0] * len(names)
-    for item in train_set.items:
-        counts[item.label] += 1
-    if empty := [name for name, count in zip(names, counts, strict=True) if count == 0]:
+    shown = {item.label for item in train_set.items}
+    if empty := [name for label, name in enumerate(names) if label not in shown]:
         first = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
         raise InputError(
             f"{recipe.data.train}: {len(empty)} of {len(names)} classes have no images ({first}); add images or "
@@ -259,43 +348,3 @@ def _fingerprint_of(boxes: Path) -> str | None:
     if not all(path.is_file() for path in paths):
         return None
     return hashlib.sha256("".join(sha256_of(path) for path in paths).encode()).hexdigest()
-
-
-def _refuse_difference(name: str, there: Mapping[str, Any], here: Mapping[str, Any], out: Path) -> None:
-    keys = [key for key in {**there, **here} if there.get(key) != here.get(key)]
-    if keys:
-        differences = "; ".join(f"{key} was {there.get(key)!r} and is now {here.get(key)!r}" for key in keys)
-        raise InputError(
-            f"member {name} in {out} was trained by another recipe ({differences}); restore it, choose another "
-            "`out`, or start over with `fresh=True`"
-        )
-
-
-def _require_a_device_each(name: str, device: torch.device, processes: Processes) -> None:
-    """Gradients go between devices: processes that share one would wait for each other forever."""
-    if device.type == "cuda" and ":" in name and processes.on_machine > 1 and torch.cuda.device_count() > 1:
-        raise InputError(
-            f'{processes.on_machine} processes train on this machine, and `device="{name}"` gives all of them the '
-            'same device; choose `device="cuda"`, which gives each its own'
-        )
-
-
-def _default_workers(device: torch.device, processes: Processes) -> int:
-    """One beside a CPU that is busy with the network anyway; for a GPU its share of the processors."""
-    return 1 if device.type == "cpu" else min(16, loaders_beside(processes.on_machine))
-
-
-def _state(member_files: MemberFiles) -> dict[str, Any] | None:
-    """The trainer's part of an interrupted training's state; None where there is none."""
-    return folder.read_state(member_files.state)["trainer"] if member_files.state.exists() else None
-
-
-def _surroundings(site: Site) -> dict[str, Any]:
-    return {
-        "ensemble_eval": __version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "device": device_name(site.device),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors",
-        "threads": torch.get_num_threads(),
-    }

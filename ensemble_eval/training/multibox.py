@@ -1,10 +1,28 @@
-"""What a MultiBox learns: which priors stand for an object, and where that is (Erhan et al., CVPR 2014)."""
+"""The training of a MultiBox: which priors stand for an object, and where that is (Erhan et al., CVPR 2014)."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import box_iou
 
-from ensemble_eval.models.multibox import MultiBoxOutputs, offsets_of
+from ensemble_eval.crops import pixels
+from ensemble_eval.datasets.boxes import Objects
+from ensemble_eval.datasets.items import Item
+from ensemble_eval.detection.multibox import best_boxes
+from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.models.multibox import MultiBox, MultiBoxOutputs, offsets_of, priors_of
+from ensemble_eval.training.augmentation import Augmentation
+from ensemble_eval.training.samples import ImageSource, LabelledBatch, Sample, SampleKey
+from ensemble_eval.training.seeds import derived_seed, seeded
+from ensemble_eval.training.task import Task
+
+# Errors in the log: objects that none of so many best boxes finds.
+FEW_BOXES, MANY_BOXES = 10, 100
 
 # Priors that overlap an object so much stand for it too. In the paper each object has one box alone, which takes a
 # hundred times the images.
@@ -101,3 +119,117 @@ def cluster_shapes(sides: Tensor, clusters: int, seed: int) -> list[tuple[float,
         centres = moved
     shapes = centres.exp()[centres.sum(dim=1).argsort()]
     return [(float(width), float(height)) for width, height in shapes]
+
+
+@dataclass(frozen=True)
+class AnnotatedPictures(ImageSource):
+    """Pictures warped to a square, with the boxes of their objects as fractions, float32 [objects, 4].
+
+    Ignored objects are left out. Pictures to learn from are mirrored and have other colours at random.
+
+    Attributes:
+        pictures: without boxes.
+        objects: what each picture shows, by its id.
+    """
+
+    pictures: ImageSource
+    objects: Mapping[str, Objects]
+
+    @property
+    def items(self) -> Sequence[Item]:  # type: ignore[override]  # read only
+        """What the indices stand for."""
+        return self.pictures.items
+
+    def decode(self, index: int) -> Tensor:
+        """The whole picture as uint8 [3, H, W]."""
+        return self.pictures.decode(index)
+
+    def training_sample(self, key: SampleKey, augmentation: Augmentation, seed: int) -> Sample:
+        """A warped picture, perhaps mirrored, and its boxes."""
+        picture, boxes = self._warped(key.image, augmentation.size)
+        with seeded(derived_seed("picture", seed, *key)):
+            if float(torch.rand(())) < 0.5:
+                picture = picture.flip(2)
+                boxes = torch.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], dim=1)
+            return Sample(augmentation.distort(picture), boxes)
+
+    def validation_sample(self, index: int, size: int) -> Sample:
+        """A warped picture and its boxes."""
+        return Sample(*self._warped(index, size))
+
+    def boxes(self, index: int) -> Tensor:
+        """The boxes of a picture's objects, without the warped picture."""
+        return self._fractions(index, self.decode(index))
+
+    def _warped(self, index: int, size: int) -> tuple[Tensor, Tensor]:
+        image = self.decode(index)
+        return pixels.resize(image, size, size), self._fractions(index, image)
+
+    def _fractions(self, index: int, image: Tensor) -> Tensor:
+        objects = self.objects[self.items[index].id]
+        _, height, width = image.shape
+        boxes = torch.from_numpy(objects.boxes[~objects.ignored])
+        return (boxes / torch.tensor([width, height, width, height])).float().clamp(0, 1)
+
+
+class MultiBoxTask(Task):
+    """Everything about a MultiBox's training that does not change while it runs."""
+
+    def new_network(self, *, auxiliary_heads: bool) -> nn.Module:  # noqa: ARG002 (it has none)
+        """A network with weights drawn from torch's global generator."""
+        return MultiBox(self._shapes, self.plan.width)
+
+    def trunk(self, network: nn.Module) -> nn.Module:
+        """The GoogLeNet in a MultiBox."""
+        return network.get_submodule("trunk")
+
+    def loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
+        """`multibox_loss` of one batch."""
+        assert self.recipe.multibox is not None
+        with self._autocast():
+            outputs = network(self.normalised(batch.images))
+        objects = [_known(boxes) for boxes in batch.labels]
+        return multibox_loss(outputs, self._priors, objects, self.recipe.multibox.location_weight)
+
+    def count_errors(self, network: nn.Module, outputs: Any, labels: Tensor) -> Tensor:
+        """Objects of a batch, those that the ten best boxes all miss, and those that the hundred best miss.
+
+        They stand in the places of images and of the top-1 and the top-5 errors.
+        """
+        assert isinstance(network, MultiBox)
+        counts = torch.zeros(3, dtype=torch.long)
+        best = best_boxes(network, outputs, MANY_BOXES)
+        for (boxes, _), objects in zip(best, map(_known, labels), strict=True):
+            found = box_iou(objects, boxes.cpu()) >= _LEAST_OVERLAP
+            missed = [(~found[:, :most].any(dim=1)).sum() for most in (FEW_BOXES, MANY_BOXES)]
+            counts += torch.stack([torch.tensor(len(objects)), *missed])
+        return counts
+
+    @cached_property
+    def _priors(self) -> Tensor:
+        return priors_of(self._shapes)
+
+    @cached_property
+    def _shapes(self) -> list[list[tuple[float, float]]]:
+        """The larger half of the clustered shapes for the coarser map."""
+        pictures, multibox = self.data.train, self.recipe.multibox
+        assert multibox is not None
+        assert isinstance(pictures, AnnotatedPictures)
+        sides = []
+        for index in range(len(pictures.items)):
+            with contextlib.suppress(UnreadableImageError):
+                boxes = pictures.boxes(index)
+                sides.append(boxes[:, 2:] - boxes[:, :2])
+        count = multibox.shapes
+        if len(all_sides := torch.cat(sides)) < count:
+            raise InputError(
+                f"the training pictures show {len(all_sides)} objects, too few for {count} shapes of boxes; lower "
+                "`shapes` or give more pictures"
+            )
+        shapes = cluster_shapes(all_sides, count, derived_seed("shapes", self.recipe.network.init_seed))
+        return [shapes[: count // 2], shapes[count // 2 :]]
+
+
+def _known(boxes: Tensor) -> Tensor:
+    """Without the rows that only fill the batch."""
+    return boxes[~boxes.isnan().any(dim=1)]

@@ -18,7 +18,7 @@ from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.scoring.average_precision import overlaps
 from ensemble_eval.training.config import Regions
-from ensemble_eval.training.images import ImageSource
+from ensemble_eval.training.samples import ImageSource, Sample
 from ensemble_eval.training.seeds import derived_seed
 
 # As in R-CNN's fine-tuning: at least half of the union is an object's.
@@ -53,7 +53,7 @@ class RegionItem:
         return self.of.digest()
 
 
-class RegionSource:
+class RegionSource(ImageSource):
     """Warped regions of the images of a source.
 
     Args:
@@ -64,18 +64,17 @@ class RegionSource:
 
     def __init__(self, images: ImageSource, items: Sequence[RegionItem], size: int) -> None:
         self.items: Sequence[RegionItem] = items
-        self._images = images
-        self._size = size
+        self._images, self._size = images, size
 
     def decode(self, index: int) -> Tensor:
-        """A region as uint8 [3, size, size]; see `ImageSource`."""
+        """A region as uint8 [3, size, size]."""
         region = self.items[index]
         return warp_regions(self._images.decode(region.image), np.array([region.box]), self._size)[0]
 
-    def validation_crop(self, index: int, size: int) -> Tensor:
+    def validation_sample(self, index: int, size: int) -> Sample:
         """The whole region, as a detector sees it."""
         assert size == self._size
-        return self.decode(index)
+        return Sample(self.decode(index), self.items[index].label)
 
 
 def open_regions(

@@ -1,21 +1,28 @@
-"""Batches for training, for batch-norm statistics and for validation."""
+"""What is learnt from an image, what errors are counted on, and batches of both.
+
+An image is decoded from its file each time, or all of them once into shared memory.
+"""
 
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.datasets.items import Item
+from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.launch.signals import handles_its_own_signals
 from ensemble_eval.training.augmentation import Augmentation
-from ensemble_eval.training.images import ImageSource
 from ensemble_eval.training.seeds import derived_seed
 
+_CHUNK_BYTES = 1 << 26
 # Batches that each loading process keeps ready.
 _PREFETCHED = 4
 
@@ -34,14 +41,6 @@ class Unreadable(NamedTuple):
     reason: str
 
 
-class LabelledBatch(NamedTuple):
-    """uint8 images [B, 3, S, S], channels last, and labels [B]; unreadable images are left out, never replaced."""
-
-    images: Tensor
-    labels: Tensor
-    unreadable: list[Unreadable]
-
-
 class Sample(NamedTuple):
     """What is learnt from an image: a patch uint8 [3, S, S], and its class index, or boxes float [objects, 4]."""
 
@@ -49,79 +48,174 @@ class Sample(NamedTuple):
     label: int | Tensor
 
 
+class LabelledBatch(NamedTuple):
+    """uint8 images [B, 3, S, S], channels last, and labels; unreadable images are left out, never replaced.
+
+    Labels are class indices [B], or the boxes that images show, float [B, most objects, 4], where rows that no
+    object has are NaN.
+    """
+
+    images: Tensor
+    labels: Tensor
+    unreadable: list[Unreadable]
+
+
+class ImageSource(ABC):
+    """Labelled images that can be decoded any number of times, from several processes.
+
+    Attributes:
+        items: what the indices stand for.
+    """
+
+    items: Sequence[Item]
+
+    @abstractmethod
+    def decode(self, index: int) -> Tensor:
+        """The image as uint8 [3, H, W].
+
+        Raises:
+            UnreadableImageError: it cannot be decoded.
+        """
+
+    def training_sample(self, key: SampleKey, augmentation: Augmentation, seed: int) -> Sample:
+        """What is learnt from an image in an epoch: a random patch."""
+        patch = augmentation(self.decode(key.image), key.epoch, derived_seed("patch", seed, *key))
+        return Sample(patch, self.items[key.image].label)
+
+    def validation_sample(self, index: int, size: int) -> Sample:
+        """What errors are counted on: the crop of the 1-crop scheme."""
+        return Sample(centre_crop(self.decode(index), size), self.items[index].label)
+
+
 @dataclass(frozen=True)
-class TrainingPatches(Dataset[Sample | Unreadable]):
-    """Random patches by `SampleKey`."""
+class ImageFiles(ImageSource):
+    """Decodes from the file at each call."""
+
+    items: Sequence[Item]
+
+    def decode(self, index: int) -> Tensor:
+        """The image as uint8 [3, H, W]."""
+        return pixels.decode(self.items[index].read())
+
+
+class _Place(NamedTuple):
+    chunk: int
+    start: int
+    height: int
+    width: int
+
+
+class DecodedImages(ImageSource):
+    """Decodes everything once, in threads, into a few large tensors that loading processes share.
+
+    Args:
+        items: the images.
+        threads: Pillow releases the interpreter's lock while it decodes.
+
+    Raises:
+        InputError: the shared memory does not hold them.
+    """
+
+    def __init__(self, items: Sequence[Item], threads: int) -> None:
+        self.items = items
+        self._chunks: list[Tensor] = []
+        self._used = 0
+        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as executor:
+            # An image that cannot be decoded keeps its reason, so that both sources behave alike.
+            try:
+                self._places = [
+                    outcome if isinstance(outcome, str) else self._store(outcome)
+                    for outcome in executor.map(_decode_or_reason, items)
+                ]
+            except BaseException:
+                # Told to stop: not after the thousands that are still waiting.
+                executor.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def decode(self, index: int) -> Tensor:
+        """The image as uint8 [3, H, W], a view of the shared memory: do not write to it."""
+        place = self._places[index]
+        if isinstance(place, str):
+            raise UnreadableImageError(place)
+        flat = self._chunks[place.chunk][place.start : place.start + place.height * place.width * 3]
+        return flat.view(place.height, place.width, 3).permute(2, 0, 1)
+
+    def _store(self, image: Tensor) -> _Place:
+        _, height, width = image.shape
+        if not self._chunks or self._used + image.numel() > len(self._chunks[-1]):
+            self._chunks.append(_shared_bytes(max(_CHUNK_BYTES, image.numel())))
+            self._used = 0
+        place = _Place(len(self._chunks) - 1, self._used, height, width)
+        self._used += image.numel()
+        # Interleaved, as Pillow decodes: torchvision's resizing is twice as fast on it as on planes.
+        self._chunks[-1][place.start : self._used].view(height, width, 3).copy_(image.permute(1, 2, 0))
+        return place
+
+
+def _decode_or_reason(item: Item) -> Tensor | str:
+    try:
+        return pixels.decode(item.read())
+    except UnreadableImageError as error:
+        return str(error)
+
+
+def _shared_bytes(count: int) -> Tensor:
+    try:
+        chunk = torch.empty(count, dtype=torch.uint8)
+        chunk.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    except RuntimeError as error:
+        raise InputError(
+            f"the decoded images do not fit into shared memory ({error}); set cache_decoded = false, or make "
+            "/dev/shm larger"
+        ) from error
+    return chunk
+
+
+def centre_crop(image: Tensor, size: int) -> Tensor:
+    """uint8 [3, H, W] -> uint8 [3, size, size]; at 224 the first of the 144 crops."""
+    _, height, width = image.shape
+    scale = round(size * schemes.SCALES[0] / schemes.CROP_SIZE)
+    new_width, new_height = schemes.resized_size(width, height, scale)
+    resized = pixels.resize(image, new_height, new_width)
+    # Centred twice, as the crop is: the square in the image, then the view in the square.
+    margin = schemes.centred_offset(scale, size)
+    left = schemes.centred_offset(new_width, scale) + margin
+    top = schemes.centred_offset(new_height, scale) + margin
+    return resized[:, top : top + size, left : left + size]
+
+
+@dataclass(frozen=True)
+class Samples(Dataset[Sample | Unreadable]):
+    """Training samples by `SampleKey`, and validation samples by index."""
 
     source: ImageSource
     augmentation: Augmentation
     seed: int
 
-    def __getitem__(self, key: SampleKey) -> Sample | Unreadable:
-        """The patch of one image in one epoch."""
-        item = self.source.items[key.image]
+    def __getitem__(self, key: SampleKey | int) -> Sample | Unreadable:
+        """The sample, or why there is none."""
         try:
-            image = self.source.decode(key.image)
+            if isinstance(key, int):
+                return self.source.validation_sample(key, self.augmentation.size)
+            return self.source.training_sample(key, self.augmentation, self.seed)
         except UnreadableImageError as error:
-            return Unreadable(item.id, str(error))
-        seed = derived_seed("patch", self.seed, key.epoch, key.image)
-        return Sample(self.augmentation(image, key.epoch, seed), item.label)
+            return Unreadable(self.source.items[key if isinstance(key, int) else key.image].id, str(error))
 
 
-@dataclass(frozen=True)
-class ValidationCrops(Dataset[Sample | Unreadable]):
-    """What errors are counted on, by index: of pictures the crop of the 1-crop scheme, of regions the whole."""
-
-    source: ImageSource
-    crop_size: int
-
-    def __len__(self) -> int:
-        return len(self.source.items)
-
-    def __getitem__(self, index: int) -> Sample | Unreadable:
-        """The crop of one image."""
-        item = self.source.items[index]
-        try:
-            return Sample(self.source.validation_crop(index, self.crop_size), item.label)
-        except UnreadableImageError as error:
-            return Unreadable(item.id, str(error))
-
-
-@dataclass(frozen=True)
-class StepBatches(Sampler[list[SampleKey]]):
-    """The keys of every step from `first_step` on, for one process of several.
+def step_batches(
+    images: int, batch_size: int, seed: int, epochs: int, first_step: int = 0, rank: int = 0, world: int = 1
+) -> Iterator[list[SampleKey]]:
+    """The keys of every step from `first_step` on, for one process of several, which take turns in each batch.
 
     Each epoch has its own order, drawn from (seed, epoch). An incomplete batch at its end is dropped, so
     that all steps are alike; the order being new each time, that falls on other images in each epoch.
-
-    Attributes:
-        images: how many there are.
-        batch_size: of all processes together, which take turns in it.
     """
-
-    images: int
-    batch_size: int
-    seed: int
-    epochs: int
-    first_step: int = 0
-    rank: int = 0
-    world: int = 1
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch."""
-        return self.images // self.batch_size
-
-    def __len__(self) -> int:
-        return self.epochs * self.steps_per_epoch - self.first_step
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        first_epoch, skipped = divmod(self.first_step, self.steps_per_epoch)
-        for epoch in range(first_epoch, self.epochs):
-            order = epoch_order(self.images, self.seed, epoch)
-            for step in range(skipped if epoch == first_epoch else 0, self.steps_per_epoch):
-                batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-                yield [SampleKey(epoch, index) for index in batch[self.rank :: self.world]]
+    steps = images // batch_size
+    for epoch in range(first_step // steps, epochs):
+        order = epoch_order(images, seed, epoch)
+        for step in range(max(first_step - epoch * steps, 0), steps):
+            batch = order[step * batch_size : (step + 1) * batch_size]
+            yield [SampleKey(epoch, index) for index in batch[rank::world]]
 
 
 def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
@@ -132,19 +226,11 @@ def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
 
 
 def load(
-    dataset: Dataset[Sample | Unreadable],
-    keys: Sampler[list[SampleKey]] | Sequence[Sequence[object]],
-    workers: int,
-    *,
-    pin_memory: bool,
+    samples: Samples, keys: Iterable[Sequence[object]], workers: int, *, pin_memory: bool
 ) -> Iterable[LabelledBatch]:
-    """Batches in the order of `keys`, made by `workers` processes ahead of time (0: in this one).
-
-    Labels of images are class indices [B], or the objects that they show, float [B, most objects, 4], where rows
-    that no object has are NaN.
-    """
+    """Batches in the order of `keys`, made by `workers` processes ahead of time (0: in this one)."""
     return DataLoader(
-        dataset,
+        samples,
         batch_sampler=keys,  # type: ignore[arg-type]  # any iterable of keys serves
         num_workers=workers,
         collate_fn=_collate,
@@ -154,11 +240,6 @@ def load(
         # Its own, unused: the loader would otherwise draw from the global generator.
         generator=torch.Generator(),
     )
-
-
-def in_batches(count: int, batch_size: int) -> list[range]:
-    """The indices 0 … count - 1 in order, in batches of which the last may be smaller."""
-    return [range(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
@@ -174,15 +255,13 @@ def _leave_signals_to_the_trainer(_worker: int) -> None:
 def _collate(samples: Sequence[Sample | Unreadable]) -> LabelledBatch:
     readable = [sample for sample in samples if isinstance(sample, Sample)]
     unreadable = [sample for sample in samples if isinstance(sample, Unreadable)]
-    labels = _stacked([sample.label for sample in readable])
+    boxes = [sample.label for sample in readable if isinstance(sample.label, Tensor)]
+    labels = (
+        torch.nn.utils.rnn.pad_sequence(boxes, batch_first=True, padding_value=torch.nan)
+        if boxes
+        else torch.tensor([sample.label for sample in readable], dtype=torch.long)
+    )
     if not readable:
         return LabelledBatch(torch.empty(0, 3, 0, 0, dtype=torch.uint8), labels, unreadable)
     images = torch.stack([sample.image for sample in readable])
     return LabelledBatch(images.contiguous(memory_format=torch.channels_last), labels, unreadable)
-
-
-def _stacked(labels: Sequence[int | Tensor]) -> Tensor:
-    boxes = [label for label in labels if isinstance(label, Tensor)]
-    if not boxes:
-        return torch.tensor(labels, dtype=torch.long)
-    return torch.nn.utils.rnn.pad_sequence(boxes, batch_first=True, padding_value=torch.nan)

@@ -1,38 +1,39 @@
-"""One member's task: its plan, images and site, and the batches and networks that follow from them."""
+"""One member's task: what of its training does not change while it runs, and its networks, batches and errors."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import BatchSampler
 
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.imported import InputFormat
+from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.preprocessing import Preprocessing
-from ensemble_eval.training import networks
+from ensemble_eval.models import registry
+from ensemble_eval.models.googlenet import GoogLeNetOutputs
+from ensemble_eval.models.stages import without_auxiliary_heads
 from ensemble_eval.training.augmentation import Augmentation
 from ensemble_eval.training.config import MemberPlan, Recipe
-from ensemble_eval.training.images import ImageSource
 from ensemble_eval.training.processes import Processes
 from ensemble_eval.training.samples import (
+    ImageSource,
     LabelledBatch,
-    Sample,
     SampleKey,
-    StepBatches,
-    TrainingPatches,
+    Samples,
     Unreadable,
-    ValidationCrops,
     epoch_order,
-    in_batches,
     load,
+    step_batches,
 )
-from ensemble_eval.training.validation import ValidationErrors, together, validate
-
-Batch = TypeVar("Batch")
+from ensemble_eval.training.seeds import derived_seed, seeded
 
 INFERENCE_BATCH_SIZE = 100
 
@@ -61,8 +62,28 @@ class Site:
 
 
 @dataclass(frozen=True)
+class ValidationErrors:
+    """Counts of images: seen, and decided wrongly; and the images that could not be seen."""
+
+    images: int
+    top1_wrong: int
+    top5_wrong: int
+    unreadable: tuple[Unreadable, ...] = ()
+
+    @property
+    def top1_error(self) -> float:
+        """In percent; NaN where no image was seen."""
+        return 100 * self.top1_wrong / self.images if self.images else math.nan
+
+    @property
+    def top5_error(self) -> float:
+        """In percent; NaN where no image was seen."""
+        return 100 * self.top5_wrong / self.images if self.images else math.nan
+
+
+@dataclass(frozen=True)
 class Task:
-    """Everything about one member's training that does not change while it runs."""
+    """Everything about one member's training that does not change while it runs; here, of a classifier."""
 
     recipe: Recipe
     plan: MemberPlan
@@ -99,59 +120,100 @@ class Task:
 
     def training_batches(self, first_step: int) -> Iterable[LabelledBatch]:
         """This process's share of every batch from `first_step` on."""
-        keys = StepBatches(
-            len(self.data.train.items),
-            self.recipe.schedule.batch_size,
-            self.plan.seed,
-            self.recipe.schedule.epochs,
-            first_step,
-            self.site.processes.rank,
-            self.site.processes.world,
+        schedule, processes = self.recipe.schedule, self.site.processes
+        images = len(self.data.train.items)
+        return self._load(
+            self.data.train,
+            step_batches(
+                images,
+                schedule.batch_size,
+                self.plan.seed,
+                schedule.epochs,
+                first_step,
+                processes.rank,
+                processes.world,
+            ),
         )
-        return load(self._patches(), keys, self.site.workers, pin_memory=self._pins_memory)
+
+    def new_network(self, *, auxiliary_heads: bool) -> nn.Module:
+        """A network with weights drawn from torch's global generator."""
+        network = self.recipe.network
+        return registry.build(
+            network.arch,
+            self.data.num_classes,
+            auxiliary_heads=auxiliary_heads,
+            width=self.plan.width,
+            dropout=network.dropout,
+            auxiliary_dropout=network.auxiliary_dropout,
+        )
+
+    def trunk(self, network: nn.Module) -> nn.Module:
+        """The part of a network that may begin with the weights of another."""
+        return network
 
     def initial_network(self) -> nn.Module:
-        """The network before training; its weights follow from the recipe and the data alone."""
-        return networks.initial_network(self.recipe, self.plan, self.data.num_classes)
+        """The network before training, with auxiliary heads if their loss counts.
+
+        The weights follow from the recipe's `init_seed`, so members of one width start from the same; where the
+        recipe names a folder of trained members, all but the last layer's are those of the member there.
+
+        Raises:
+            InputError: the folder has no such member, or one of another width.
+        """
+        with seeded(derived_seed("initial weights", self.recipe.network.init_seed)):
+            network = self.new_network(auxiliary_heads=self.recipe.schedule.auxiliary_weight > 0)
+        if (path := self.recipe.initial_weights(self.plan)) is not None:
+            _begin_with(self.trunk(network), read_weights(path).tensors, path, self.plan)
+        return network
 
     def inference_network(self, trained: nn.Module, *, averaged: bool, epoch: int) -> nn.Module:
-        """The network for inference with the weights of `trained`. All processes must call this.
+        """The network for inference with the weights of `trained`, in eval mode. All processes must call this.
 
         Args:
             trained: with or without auxiliary heads.
             averaged: whether its batch-norm statistics need to be taken anew.
             epoch: whose patches they are taken from.
         """
-        network = self.without_heads(trained)
+        with seeded(0):
+            network = self.new_network(auxiliary_heads=False)
+        network.load_state_dict(without_auxiliary_heads(trained.state_dict()))
+        network.eval()
         network.to(self.site.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's overloads omit it
         if averaged:
             with full_float32(), self._autocast():
-                networks.refresh_batch_norm(network, self._statistics_images(epoch))
-            if self.site.processes.world > 1:
-                sums = self.site.processes.gather(networks.batch_norm_sums(network))
-                networks.set_batch_norm(network, sums)
+                refresh_batch_norm(network, self._statistics_images(epoch))
+            _share_batch_norm(network, self.site.processes)
         return network
 
-    def without_heads(self, trained: nn.Module) -> nn.Module:
-        """A network for inference with the weights and buffers of `trained`, in eval mode."""
-        return networks.inference_network(self.recipe, self.plan, self.data.num_classes, trained)
-
     def judge(self, network: nn.Module) -> ValidationErrors:
-        """The errors of a network on the validation images' crops, of which each process takes its share.
+        """The errors of a network on the validation images, of which each process takes its share.
 
         All processes must call this, with networks that are equal.
         """
-        crops = ValidationCrops(self.data.val, self.recipe.network.crop_size)
-        keys = self._share(in_batches(len(crops), INFERENCE_BATCH_SIZE))
         network.eval()
+        keys = list(BatchSampler(range(len(self.data.val.items)), INFERENCE_BATCH_SIZE, drop_last=False))
+        counts, unreadable = list[Tensor](), list[Unreadable]()
+        with torch.inference_mode():
+            for batch in self._load(self.data.val, self._share(keys)):
+                unreadable += batch.unreadable
+                if len(batch.labels):
+                    with full_float32(), self._autocast():
+                        outputs = network(self.normalised(batch.images))
+                    counts.append(self.count_errors(network, outputs, batch.labels))
+        mine = torch.stack(counts).sum(0).tolist() if counts else [0, 0, 0]
+        parts = self.site.processes.gather((mine, unreadable))
+        images, top1_wrong, top5_wrong = (sum(column) for column in zip(*(part for part, _ in parts), strict=True))
+        return ValidationErrors(
+            images, top1_wrong, top5_wrong, tuple(sorted(image for _, part in parts for image in part))
+        )
 
-        def logits_of(images: Tensor) -> Tensor:
-            with full_float32(), self._autocast():
-                logits: Tensor = network(self.normalised(images))
-            return logits
+    def count_errors(self, network: nn.Module, outputs: Any, labels: Tensor) -> Tensor:  # noqa: ARG002 (others need it)
+        """Images of a batch, those of them whose top-1 decision is wrong, and those whose top-5 one is: int64 [3].
 
-        mine = validate(logits_of, load(crops, keys, self.site.workers, pin_memory=self._pins_memory))
-        return together(self.site.processes.gather(mine))
+        They are counted where the outputs are: reading a count would wait for them.
+        """
+        ranks = label_ranks(outputs.float(), labels.to(outputs.device, non_blocking=True))
+        return torch.stack([(ranks >= least).sum() for least in (0, 1, 5)])
 
     def loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
         """The loss of one batch, auxiliary heads included, as a float32 scalar."""
@@ -159,38 +221,111 @@ class Task:
         with self._autocast():
             outputs = network(self.normalised(batch.images))
         labels = batch.labels.to(self.site.device, non_blocking=True)
-        return networks.training_loss(outputs, labels, schedule.auxiliary_weight, schedule.label_smoothing)
+        return training_loss(outputs, labels, schedule.auxiliary_weight, schedule.label_smoothing)
 
-    def _statistics_images(self, epoch: int) -> Iterator[Tensor]:
+    def _statistics_images(self, epoch: int) -> Iterable[Tensor]:
         """This process's share of patches as in training, in whole batches: each counts alike in the mean."""
         order = epoch_order(len(self.data.train.items), self.plan.seed, epoch)
         chosen = order[: self.recipe.schedule.batch_norm_images]
-        size = min(INFERENCE_BATCH_SIZE, len(chosen))
-        keys = [
-            [SampleKey(epoch, chosen[position]) for position in batch]
-            for batch in in_batches(len(chosen), size)
-            if len(batch) == size
-        ]
-        patches = self._patches()
-        for batch in load(patches, self._share(keys), self.site.workers, pin_memory=self._pins_memory):
+        batches = list(BatchSampler(chosen, min(INFERENCE_BATCH_SIZE, len(chosen)), drop_last=True))
+        keys = [[SampleKey(epoch, index) for index in batch] for batch in self._share(batches)]
+        for batch in self._load(self.data.train, keys):
             if len(batch.labels):
                 yield self.normalised(batch.images)
 
-    def _share(self, batches: Sequence[Batch]) -> Sequence[Batch]:
+    def _share(self, batches: Sequence[list[int]]) -> Sequence[list[int]]:
         """Whole batches, so that each is the same whatever the number of processes."""
         return batches[self.site.processes.rank :: self.site.processes.world]
 
-    def _patches(self) -> Dataset[Sample | Unreadable]:
+    def _load(self, source: ImageSource, keys: Iterable[Sequence[object]]) -> Iterable[LabelledBatch]:
         augmentation = Augmentation(self.plan.sampling, self.recipe.network.crop_size)
-        return TrainingPatches(self.data.train, augmentation, self.plan.seed)
+        samples = Samples(source, augmentation, self.plan.seed)
+        return load(samples, keys, self.site.workers, pin_memory=self.site.device.type == "cuda")
 
     def _autocast(self) -> torch.autocast:
-        return networks.autocast(self.site.device, self.recipe.precision)
+        """The context in which networks run in the recipe's precision; in float32 it changes nothing."""
+        bfloat16 = self.recipe.precision == "bfloat16"
+        return torch.autocast(self.site.device.type, torch.bfloat16, enabled=bfloat16)
 
     @cached_property
     def _preprocess(self) -> Preprocessing:
         return Preprocessing(InputFormat()).to(self.site.device)
 
-    @property
-    def _pins_memory(self) -> bool:
-        return self.site.device.type == "cuda"
+
+def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
+    """`metrics.label_rank` for a batch: scores [B, classes] and labels [B] -> label ranks [B].
+
+    Classes scored higher stand before the label, and equal ones of a lower index; a row with NaN gets the
+    class count, which is never right.
+    """
+    own = scores.gather(1, labels[:, None])
+    lower = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
+    ranks = (scores > own).sum(1) + ((scores == own) & lower).sum(1)
+    return torch.where(scores.isnan().any(1), scores.shape[1], ranks)
+
+
+def training_loss(
+    outputs: Tensor | GoogLeNetOutputs, labels: Tensor, auxiliary_weight: float, label_smoothing: float
+) -> Tensor:
+    """Cross-entropy of the main output plus, weighted, of each auxiliary head (section 5), in float32.
+
+    Args:
+        outputs: logits [B, classes], alone or with the heads'.
+        labels: class indices [B].
+        auxiliary_weight: 0.3 in the paper.
+        label_smoothing: 0 in the paper.
+    """
+
+    def cross_entropy(logits: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+
+    if isinstance(outputs, Tensor):
+        return cross_entropy(outputs)
+    auxiliary = cross_entropy(outputs.aux1) + cross_entropy(outputs.aux2)
+    return cross_entropy(outputs.logits) + auxiliary_weight * auxiliary
+
+
+def refresh_batch_norm(network: nn.Module, images: Iterable[Tensor]) -> None:
+    """Take the batch-norm statistics anew, as the equal mean over the batches of `images`.
+
+    Averaged weights have other activations than any iterate, so statistics gathered in training do not fit
+    them. Images are normalised floats [B, 3, S, S]; a network without batch norm is left as it is.
+    """
+    update_bn(images, network)
+    network.eval()
+
+
+def _share_batch_norm(network: nn.Module, processes: Processes) -> None:
+    """Give a network the statistics over the batches of all processes. All of them must call this."""
+    # As Any, because torch's annotations have the statistics perhaps missing.
+    layers: list[Any] = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    if processes.world == 1:
+        return
+    sums = []
+    for layer in layers:
+        count = layer.num_batches_tracked.double()
+        means, variances = layer.running_mean.double() * count, layer.running_var.double() * count
+        sums.append(torch.cat([count.reshape(1), means, variances]).cpu())
+    for layer, parts in zip(layers, zip(*processes.gather(sums), strict=True), strict=True):
+        count, mean, var = torch.split(torch.stack(parts).sum(0), [1, layer.num_features, layer.num_features])
+        if count > 0:
+            layer.num_batches_tracked.fill_(int(count))
+            layer.running_mean.copy_(mean / count)
+            layer.running_var.copy_(var / count)
+
+
+def _begin_with(network: nn.Module, given: Mapping[str, Tensor], path: Path, plan: MemberPlan) -> None:
+    """Take the weights of a trained network, but for its heads and its last layer: they answered something else.
+
+    Raises:
+        InputError: a tensor is missing, or of another shape.
+    """
+    fresh = network.state_dict()
+    needed = [name for name in without_auxiliary_heads(fresh) if not name.startswith("fc.")]
+    for name in needed:
+        if name not in given or given[name].shape != fresh[name].shape:
+            raise InputError(
+                f"member {plan.name} cannot begin with {path}: {name} is missing there or of another shape; give "
+                "the member the architecture and the width of that file"
+            )
+    network.load_state_dict({name: given[name] for name in needed}, strict=False)

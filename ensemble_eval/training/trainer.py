@@ -3,20 +3,119 @@
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ChainedScheduler, LinearLR, LRScheduler, StepLR
+from torch.optim.swa_utils import AveragedModel
 
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.errors import InputError
-from ensemble_eval.training.averaging import IterateMean
+from ensemble_eval.training.config import Schedule
 from ensemble_eval.training.records import EpochDone, EpochRecord, StepDone
-from ensemble_eval.training.running_loss import RunningLoss
 from ensemble_eval.training.samples import LabelledBatch
-from ensemble_eval.training.schedule import averaging_times, learning_rate_schedule
 from ensemble_eval.training.seeds import derived_seed
 from ensemble_eval.training.task import Task
+
+
+class IterateMean(AveragedModel):
+    """torch's `AveragedModel`, on a CPU bit for bit, whose count stays on the CPU.
+
+    torch's own copies its count to the device and reads it back at every step: each time the CPU waits until the
+    device has done all that it was given.
+
+    Attributes:
+        module: a copy of the network; its parameters are the mean, its buffers those of the last iterate.
+        n_averaged: how many iterates are in it, an int64 scalar on the CPU.
+
+    Example:
+        >>> network = torch.nn.Linear(1, 1, bias=False)
+        >>> mean = IterateMean(network)
+        >>> for weight in (1.0, 2.0, 6.0):
+        ...     _ = torch.nn.init.constant_(network.weight, weight)
+        ...     mean.update_parameters(network)
+        >>> mean.module.weight.item(), int(mean.n_averaged)
+        (3.0, 3)
+    """
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Take the network's present parameters into the mean."""
+        mean, current = (cast(list[Tensor], list(each.parameters())) for each in (self.module, model))
+        if self.n_averaged == 0:
+            torch._foreach_copy_(mean, current)
+        else:
+            steps = torch._foreach_sub(current, mean)
+            torch._foreach_div_(steps, int(self.n_averaged) + 1)
+            torch._foreach_add_(mean, steps)
+        for kept, buffer in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(buffer)
+        self.n_averaged += 1
+
+
+class RunningLoss:
+    """The sum of losses on their device, and the first of them that was no finite number.
+
+    Adding never waits for the device; reading does. So what reads it may do so now and then, not at every step.
+
+    Args:
+        device: where the losses are.
+        total: what is in the sum already.
+
+    Example:
+        >>> losses = RunningLoss(torch.device("cpu"))
+        >>> losses.add(torch.tensor(0.5), step=1)
+        >>> losses.add(torch.tensor(2.0), step=2)
+        >>> losses.total, losses.first_not_finite
+        (2.5, None)
+    """
+
+    def __init__(self, device: torch.device, total: float = 0.0) -> None:
+        self._total = torch.tensor(total, dtype=torch.float64, device=device)
+        self._first_not_finite = torch.zeros((), dtype=torch.int64, device=device)
+
+    def add(self, loss: Tensor, step: int) -> None:
+        """Add a step's loss.
+
+        Args:
+            loss: a scalar.
+            step: its number, from 1.
+        """
+        loss = loss.detach()
+        self._total += loss.double()
+        news = ~loss.isfinite() & (self._first_not_finite == 0)
+        self._first_not_finite.masked_fill_(news, step)
+
+    @property
+    def total(self) -> float:
+        """The sum, in float64."""
+        return float(self._total)
+
+    @property
+    def first_not_finite(self) -> int | None:
+        """The step of the first loss that was NaN or infinite."""
+        return int(self._first_not_finite) or None
+
+
+def learning_rate_schedule(optimizer: Optimizer, schedule: Schedule, steps_per_epoch: int) -> ChainedScheduler:
+    """Section 6's fixed schedule, to be stepped once after every step of the optimizer.
+
+    The rate is multiplied by the factor at the end of every period (the paper: 4% lower every 8 epochs),
+    and rises linearly over the warm-up, if there is one, from its first step's share on.
+    """
+    period = max(1, round(schedule.lr_decay_period_epochs * steps_per_epoch))
+    parts: list[LRScheduler] = [StepLR(optimizer, step_size=period, gamma=schedule.lr_decay_factor)]
+    if warmup := round(schedule.warmup_epochs * steps_per_epoch):
+        parts.append(LinearLR(optimizer, start_factor=1 / (warmup + 1), total_iters=warmup))
+    return ChainedScheduler(parts, optimizer=optimizer)
+
+
+def is_averaged(schedule: Schedule, steps_per_epoch: int, step: int) -> bool:
+    """Whether the weights after `step` steps belong to the average."""
+    since = step - schedule.averaging_start_epoch * steps_per_epoch
+    return since > 0 and since % schedule.averaging_every_steps == 0
 
 
 class Trainer:
@@ -45,7 +144,6 @@ class Trainer:
             weight_decay=schedule.weight_decay,
         )
         self._scheduler = learning_rate_schedule(self._optimizer, schedule, task.steps_per_epoch)
-        self._averaging = averaging_times(schedule, task.steps_per_epoch)
         self.step = 0
         self.history: list[EpochRecord] = []
         self.unreadable: dict[str, str] = {}
@@ -148,7 +246,7 @@ class Trainer:
             self._optimizer.step()
         self._scheduler.step()
         self.step += 1
-        if self._averaging.include(self.step):
+        if is_averaged(task.recipe.schedule, task.steps_per_epoch, self.step):
             self.averaged.update_parameters(self.network)
         return loss.detach()
 

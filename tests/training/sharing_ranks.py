@@ -26,9 +26,7 @@ def shared_task(folder: Path, processes: Processes) -> Task:
 
 def judged(shared: Task) -> dict[str, Any]:
     """The errors of a network that is the same in all processes, and the statistics of its inference network."""
-    from ensemble_eval.training import networks
-
-    network = networks.initial_network(shared.recipe, shared.plan, 3)
+    network = shared.initial_network()
     with torch.no_grad():
         network.get_submodule("fc").weight.mul_(50)  # type: ignore[operator]
     inference = shared.inference_network(network, averaged=True, epoch=0)

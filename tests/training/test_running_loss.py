@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from ensemble_eval.training.running_loss import RunningLoss
+from ensemble_eval.training.trainer import RunningLoss
 
 
 def test_the_sum_is_the_one_of_python_floats_and_can_be_continued() -> None:

@@ -16,7 +16,6 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.training import networks
 from ensemble_eval.training.records import EpochDone, EpochRecord
 from ensemble_eval.training.task import Site, Task
 from ensemble_eval.training.trainer import Trainer
@@ -248,7 +247,7 @@ def test_no_step_reads_from_the_device(folder: Path, monkeypatch: pytest.MonkeyP
     task = tiny_task(folder, schedule={"averaging_start_epoch": 0})
     task = dataclasses.replace(task, site=dataclasses.replace(task.site, device=torch.device("meta")))
     # torch's autocast knows no such device.
-    monkeypatch.setattr(networks, "autocast", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(Task, "_autocast", lambda *_: contextlib.nullcontext())
     trainer = Trainer(task)
     events = list(itertools.islice(trainer.run(), 3))
     assert [event.step for event in events] == [1, 2, 3]

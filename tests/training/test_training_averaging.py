@@ -2,7 +2,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ensemble_eval.training.averaging import IterateMean
+from ensemble_eval.training.trainer import IterateMean
 
 
 def _network() -> nn.Module:

@@ -18,7 +18,7 @@ from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import read_manifest, read_member
 from ensemble_eval.settings import TrainingSettings
-from ensemble_eval.training import folder, job
+from ensemble_eval.training import job
 from ensemble_eval.training.task import Task
 from ensemble_eval.training.trainer import Trainer
 
@@ -218,7 +218,7 @@ def test_a_loss_that_becomes_nan_names_the_step_and_keeps_the_last_good_state(
     stopped = cli("train", recipe, "--out", tmp_path / "out", "--workers", 0, "--member", "a")
     assert stopped.code == 2
     assert "member a: the loss became NaN or infinite at step 6 (epoch 1)" in stopped.err
-    state = folder.read_state(tmp_path / "out" / "a.training-state.pt")
+    state = job.read_state(tmp_path / "out" / "a.training-state.pt")
     assert state["step"] == 4
     assert all(bool(value.isfinite().all()) for value in state["trainer"]["network"].values())
 
@@ -239,7 +239,7 @@ def test_a_full_disk_is_said_and_the_previous_state_is_whole(
     stopped = cli("train", recipe, "--out", tmp_path / "out", "--workers", 0, "--member", "a")
     assert stopped.code == 2
     assert "cannot be written (No space left on device); free space or choose another folder" in stopped.err
-    assert folder.read_state(tmp_path / "out" / "a.training-state.pt")["step"] in (3, 4, 6)
+    assert job.read_state(tmp_path / "out" / "a.training-state.pt")["step"] in (3, 4, 6)
     assert not list((tmp_path / "out").glob("*.tmp")) + list((tmp_path / "out").glob(".*.tmp"))
 
 
@@ -258,7 +258,7 @@ def test_a_state_never_runs_code(tmp_path: Path) -> None:
 
     torch.save({"step": 1, "evil": Path("/")}, tmp_path / "state.pt")
     with pytest.raises(InputError, match="cannot be read"):
-        folder.read_state(tmp_path / "state.pt")
+        job.read_state(tmp_path / "state.pt")
 
 
 def test_bad_usage_is_one_sentence(cli: Cli, tmp_path: Path) -> None:

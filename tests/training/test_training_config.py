@@ -75,7 +75,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
     (
         "override",
         {"members": [{"name": "a", "seed": 1, "sampling": {"hue": 1}}]},
-        "member 1, sampling: unknown field 'hue'",
+        "member 1, [sampling]: unknown field 'hue'",
     ),
 ]
 

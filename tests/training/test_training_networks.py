@@ -2,29 +2,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import tiny_recipe
+from tiny_training import bare_task, tiny_recipe
 from torch import nn
 
 from ensemble_eval.models.googlenet import GoogLeNetOutputs
-from ensemble_eval.training.networks import inference_network, initial_network, refresh_batch_norm, training_loss
+from ensemble_eval.training.task import refresh_batch_norm, training_loss
 
 
 def test_members_start_from_the_same_weights_whatever_their_seed() -> None:
     recipe = tiny_recipe()
     torch.manual_seed(5)
-    first = initial_network(recipe, recipe.member("a"), 3).state_dict()
-    other = initial_network(recipe, recipe.member("b"), 3).state_dict()
+    first = bare_task(recipe, "a").initial_network().state_dict()
+    other = bare_task(recipe, "b").initial_network().state_dict()
     assert first.keys() == other.keys()
     assert all(torch.equal(first[name], other[name]) for name in first)
     elsewhere = tiny_recipe(network={"init_seed": 1})
-    different = initial_network(elsewhere, elsewhere.member("a"), 3).state_dict()
+    different = bare_task(elsewhere, "a").initial_network().state_dict()
     assert not torch.equal(first["fc.weight"], different["fc.weight"])
 
 
 def test_the_wider_member_is_wider_and_has_its_weights_from_the_same_seed() -> None:
     recipe = tiny_recipe()
-    narrow, wide = (initial_network(recipe, recipe.member(name), 3) for name in "ac")
-    again = initial_network(recipe, recipe.member("c"), 3)
+    narrow, wide = (bare_task(recipe, name).initial_network() for name in "ac")
+    again = bare_task(recipe, "c").initial_network()
     assert sum(p.numel() for p in wide.parameters()) > 1.4 * sum(p.numel() for p in narrow.parameters())
     assert torch.equal(wide.state_dict()["fc.weight"], again.state_dict()["fc.weight"])
 
@@ -53,14 +53,15 @@ def test_half_precision_outputs_have_their_loss_in_float32() -> None:
 
 def test_weight_0_trains_without_heads() -> None:
     recipe = tiny_recipe(schedule={"auxiliary_weight": 0})
-    names = initial_network(recipe, recipe.member("a"), 3).state_dict()
+    names = bare_task(recipe, "a").initial_network().state_dict()
     assert not [name for name in names if name.startswith("aux")]
 
 
 def test_for_inference_the_heads_are_dropped_and_nothing_else_changes() -> None:
     recipe = tiny_recipe(Path())
-    trained = initial_network(recipe, recipe.member("a"), 3)
-    network = inference_network(recipe, recipe.member("a"), 3, trained)
+    task = bare_task(recipe)
+    trained = task.initial_network()
+    network = task.inference_network(trained, averaged=False, epoch=0)
     assert not network.training
     assert any(name.startswith("aux1.") for name in trained.state_dict())
     expected = {k: v for k, v in trained.state_dict().items() if not k.startswith(("aux1.", "aux2."))}

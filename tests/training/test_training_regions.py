@@ -9,7 +9,7 @@ import torch
 from builders import encoded, picture
 from conftest import Cli
 from numpy.typing import NDArray
-from tiny_training import CLASS_NAMES, tiny_recipe, write_pictures, write_recipe
+from tiny_training import CLASS_NAMES, bare_task, tiny_recipe, write_pictures, write_recipe
 from torchvision.ops import box_iou
 
 from ensemble_eval.datasets.boxes import Objects
@@ -19,9 +19,8 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.manifest import read_manifest, read_member
 from ensemble_eval.training.config import Regions
-from ensemble_eval.training.images import ImageFiles
-from ensemble_eval.training.networks import initial_network
 from ensemble_eval.training.regions import LEAST_OVERLAP, RegionItem, RegionSource, open_regions, region_items
+from ensemble_eval.training.samples import ImageFiles
 
 PLAN = Regions(objects=5, backgrounds=7, seed=3)
 SIZE = (120, 90)
@@ -90,7 +89,7 @@ def test_a_region_is_the_detectors_warp_of_its_box() -> None:
     for index, item in enumerate(source.items):
         expected = warp_regions(images.decode(item.image), np.array([item.box]), 32)[0]
         assert torch.equal(source.decode(index), expected)
-        assert torch.equal(source.validation_crop(index, 32), expected)
+        assert torch.equal(source.validation_sample(index, 32).image, expected)
 
 
 def _coco(root: Path, names: tuple[str, ...] = CLASS_NAMES) -> None:
@@ -163,14 +162,14 @@ def test_a_member_begins_with_the_weights_of_its_name(cli: Cli, folder: Path, tm
     assert cli("train", first, "--out", tmp_path / "first", "--member", "a", "--workers", 0).code == 0
     given = read_weights(tmp_path / "first" / "a.safetensors").tensors
     recipe = tiny_recipe(folder, **REGIONS, network={"initial": str(tmp_path / "first")})
-    begun = initial_network(recipe, recipe.member("a"), 4).state_dict()
+    begun = bare_task(recipe, "a", 4).initial_network().state_dict()
     assert all(torch.equal(begun[name], given[name]) for name in given if not name.startswith("fc."))
     assert begun["fc.weight"].shape[0] == 4
     shutil.copy(tmp_path / "first" / "a.safetensors", tmp_path / "first" / "c.safetensors")
     with pytest.raises(InputError, match=r"member c cannot begin with .*c.safetensors: .* of another shape"):
-        initial_network(recipe, recipe.member("c"), 4)
+        bare_task(recipe, "c", 4).initial_network()
     with pytest.raises(InputError, match=r"b\.safetensors do not exist"):
-        initial_network(recipe, recipe.member("b"), 4)
+        bare_task(recipe, "b", 4).initial_network()
 
 
 def test_without_annotations_or_objects_there_is_nothing_to_learn(folder: Path) -> None:

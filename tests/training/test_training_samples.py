@@ -11,8 +11,7 @@ from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.folders import open_class_folders
 from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.training.images import DecodedImages, ImageFiles, centre_crop
-from ensemble_eval.training.samples import StepBatches
+from ensemble_eval.training.samples import DecodedImages, ImageFiles, centre_crop, step_batches
 from ensemble_eval.training.seeds import derived_seed
 
 
@@ -24,16 +23,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_each_epoch_has_every_image_once_but_for_the_incomplete_batch() -> None:
-    batches = list(StepBatches(images=23, batch_size=5, seed=1, epochs=3))
-    assert len(batches) == len(StepBatches(23, 5, 1, 3)) == 12
+    batches = list(step_batches(images=23, batch_size=5, seed=1, epochs=3))
+    assert len(batches) == 12
     for epoch in range(3):
         images = [key.image for batch in batches for key in batch if key.epoch == epoch]
         assert len(set(images)) == len(images) == 20
 
 
 def test_processes_share_each_batch_and_no_image_is_used_twice() -> None:
-    alone = list(StepBatches(23, 6, seed=1, epochs=2))
-    shares = [list(StepBatches(23, 6, 1, 2, rank=rank, world=3)) for rank in range(3)]
+    alone = list(step_batches(23, 6, seed=1, epochs=2))
+    shares = [list(step_batches(23, 6, 1, 2, rank=rank, world=3)) for rank in range(3)]
     for step, batch in enumerate(alone):
         dealt = [key for share in shares for key in share[step]]
         assert Counter(dealt) == Counter(batch)
@@ -42,13 +41,13 @@ def test_processes_share_each_batch_and_no_image_is_used_twice() -> None:
 
 @pytest.mark.parametrize("first_step", [0, 3, 4, 7, 12])
 def test_from_any_step_on_the_batches_are_the_same(first_step: int) -> None:
-    everything = list(StepBatches(23, 5, seed=1, epochs=3))
-    assert list(StepBatches(23, 5, 1, 3, first_step)) == everything[first_step:]
+    everything = list(step_batches(23, 5, seed=1, epochs=3))
+    assert list(step_batches(23, 5, 1, 3, first_step)) == everything[first_step:]
 
 
 def test_orders_differ_between_epochs_and_between_members() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        keys = (key for batch in StepBatches(50, 5, seed, epochs=2) for key in batch)
+        keys = (key for batch in step_batches(50, 5, seed, epochs=2) for key in batch)
         return [key.image for key in keys if key.epoch == epoch]
 
     orders = [order(1, 0), order(1, 1), order(2, 0)]
@@ -109,7 +108,7 @@ def test_decoded_once_the_images_are_the_same(folder: Path, content: bytes) -> N
 
 
 def test_many_decoded_images_fill_several_chunks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ensemble_eval.training.images._CHUNK_BYTES", 20_000)
+    monkeypatch.setattr("ensemble_eval.training.samples._CHUNK_BYTES", 20_000)
     items = open_class_folders(folder / "train").items
     decoded = DecodedImages(items, threads=2)
     assert all(torch.equal(decoded.decode(i), ImageFiles(items).decode(i)) for i in range(len(items)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_training import tiny_recipe
 
-from ensemble_eval.training.schedule import averaging_times, learning_rate_schedule
+from ensemble_eval.training.trainer import is_averaged, learning_rate_schedule
 
 
 def rates(steps: int, steps_per_epoch: int, **schedule: float) -> list[float]:
@@ -49,5 +49,4 @@ def test_the_warm_up_rises_linearly_and_the_decay_goes_on_meanwhile() -> None:
 
 def test_the_average_takes_in_every_so_many_steps_from_its_epoch_on() -> None:
     recipe = tiny_recipe(schedule={"epochs": 9, "averaging_start_epoch": 2, "averaging_every_steps": 3})
-    times = averaging_times(recipe.schedule, steps_per_epoch=5)
-    assert [step for step in range(26) if times.include(step)] == [13, 16, 19, 22, 25]
+    assert [step for step in range(26) if is_averaged(recipe.schedule, 5, step)] == [13, 16, 19, 22, 25]

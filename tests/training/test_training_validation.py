@@ -1,12 +1,16 @@
+import dataclasses
 import math
 
 import pytest
 import torch
-from torch import Tensor
+from builders import encoded, picture
+from tiny_training import bare_task, tiny_recipe
+from torch import Tensor, nn
 
+from ensemble_eval.datasets.items import BytesItem
 from ensemble_eval.scoring.metrics import label_rank
-from ensemble_eval.training.samples import LabelledBatch, Unreadable
-from ensemble_eval.training.validation import label_ranks, validate
+from ensemble_eval.training.samples import ImageFiles, Unreadable
+from ensemble_eval.training.task import label_ranks
 
 
 def test_ranks_are_the_evaluations_ties_and_nan_included() -> None:
@@ -18,25 +22,27 @@ def test_ranks_are_the_evaluations_ties_and_nan_included() -> None:
     assert label_ranks(scores, labels).tolist() == expected
 
 
-def test_errors_count_every_image_once_and_name_the_unreadable() -> None:
-    # The "image" is its own scores: class order by descending score is 6, 5, 4, 3, 2, 1, 0.
-    def logits_of(images: Tensor) -> Tensor:
+class _OwnScores(nn.Module):
+    """Scores every image alike: class order by descending score is 6, 5, 4, 3, 2, 1, 0."""
+
+    def forward(self, images: Tensor) -> Tensor:
         return torch.arange(7.0).expand(len(images), 7)
 
-    def batch(labels: list[int]) -> LabelledBatch:
-        return LabelledBatch(torch.zeros(len(labels), 3, 8, 8, dtype=torch.uint8), torch.tensor(labels), [])
 
-    lost = LabelledBatch(
-        torch.empty(0, 3, 0, 0), torch.empty(0, dtype=torch.long), [Unreadable("x.png", "damaged")]
-    )
-    errors = validate(logits_of, [batch([6, 5, 2]), lost, batch([1, 0])])
+def test_errors_count_every_image_once_and_name_the_unreadable() -> None:
+    readable = [BytesItem(f"{label}.png", label, encoded(picture(40, 40))) for label in (6, 5, 2, 1, 0)]
+    val = ImageFiles([*readable[:2], BytesItem("x.png", 3, b"damaged"), *readable[2:]])
+    task = bare_task(tiny_recipe(), num_classes=7)
+    task = dataclasses.replace(task, data=dataclasses.replace(task.data, val=val))
+    errors = task.judge(_OwnScores())
     assert (errors.images, errors.top1_wrong, errors.top5_wrong) == (5, 4, 2)
     assert errors.top1_error == pytest.approx(80)
     assert errors.top5_error == pytest.approx(40)
-    assert errors.unreadable == (Unreadable("x.png", "damaged"),)
+    assert errors.unreadable == (Unreadable("x.png", "not an image of a known format"),)
 
 
 def test_no_image_at_all_has_no_error() -> None:
-    errors = validate(lambda images: images, [])
+    errors = bare_task(tiny_recipe()).judge(_OwnScores())
+    assert errors.images == 0
     assert math.isnan(errors.top1_error)
     assert math.isnan(errors.top5_error)

@@ -9,9 +9,10 @@ import torch
 from builders import encoded, picture
 
 from ensemble_eval.datasets.folders import open_class_folders
+from ensemble_eval.datasets.items import BytesItem
 from ensemble_eval.training.config import Recipe, recipe_from_table
-from ensemble_eval.training.images import ImageFiles
 from ensemble_eval.training.processes import Processes
+from ensemble_eval.training.samples import ImageFiles
 from ensemble_eval.training.task import Site, Task, TrainingData
 
 CLASS_NAMES = ("ant", "bee", "cat")
@@ -76,3 +77,10 @@ def tiny_task(folder: Path, member: str = "a", *, workers: int = 0, **parts: Map
     train, val = (ImageFiles(open_class_folders(folder / split).items) for split in ("train", "val"))
     data = TrainingData(train, val, len(CLASS_NAMES))
     return Task(recipe, recipe.member(member), data, Site(torch.device("cpu"), Processes(), workers))
+
+
+def bare_task(recipe: Recipe, member: str = "a", num_classes: int = 3) -> Task:
+    """The task of one member without any picture, for what needs none."""
+    images = ImageFiles([BytesItem(str(index), 0, b"") for index in range(18)])
+    data = TrainingData(images, images, num_classes)
+    return Task(recipe, recipe.member(member), data, Site(torch.device("cpu"), Processes(), 0))
