@@ -23,7 +23,7 @@ from benchmarks.cuda_contenders import ROWS, Contender, Scene, contenders
 from benchmarks.cuda_results import Ceilings, Line, Timed, results_text
 from benchmarks.machine import machine_facts
 from benchmarks.networks import CLASSES, write_ensemble
-from ensemble_eval.launch.devices import choose_device, device_name
+from ensemble_eval.jobs.devices import choose_device, device_name
 from ensemble_eval.settings import Precision
 
 NOTES = (

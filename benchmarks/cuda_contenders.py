@@ -17,10 +17,13 @@ from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.engine.forward import Forward, OneAfterTheOther
-from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, sources_of
-from ensemble_eval.evaluation.prefetch import load_images
-from ensemble_eval.evaluation.process import Run
-from ensemble_eval.launch.cpu import loaders_beside
+from ensemble_eval.evaluation.job import RunJob, RunWorker
+from ensemble_eval.evaluation.opening import Inputs, open_inputs, sources_of
+from ensemble_eval.jobs.cpu import loaders_beside
+from ensemble_eval.jobs.prefetch import load_images
+from ensemble_eval.jobs.process import Process
+from ensemble_eval.jobs.runner import share_of
+from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import read_manifest
@@ -201,12 +204,13 @@ def _ours(
     def prepare(images: int) -> Callable[[], int]:
         given = replace(inputs, dataset=_dataset(files, images))
         out = Path(tempfile.mkdtemp(dir=scene.folder))
-        folder = open_folder(out, settings, given, {})
-        folder.open(fresh=False)
-        run = Run(settings, given, folder)
+        stop = StopRequests()
+        job = RunJob(replace(settings, out=out), given, {})
+        worker = RunWorker(job.settings, given, Process(), stop)
+        job.folder.open(fresh=False)
 
         def evaluate() -> int:
-            for _ in run.evaluate():
+            for _ in share_of(job, worker, Process(), stop):
                 pass
             return images * crops * len(inputs.members)
 

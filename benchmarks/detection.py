@@ -7,12 +7,12 @@ and of the forward pass alone, on regions that are in memory, take turns.
 """
 
 import argparse
-import contextlib
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +23,16 @@ from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.demo_data.writing import draw_dataset
-from ensemble_eval.detection.detecting import Detection, Remarks
-from ensemble_eval.detection.proposing import Finished, propose
+from ensemble_eval.detection.detecting import DetectJob
+from ensemble_eval.detection.proposing import ProposeJob
 from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
 from ensemble_eval.evaluation.opening import open_inputs, sources_of
-from ensemble_eval.launch.place import Place
+from ensemble_eval.jobs.events import Finished, Opened, Progress
+from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.manifest import open_ensemble
-from ensemble_eval.settings import ProposeSettings, Settings
+from ensemble_eval.settings import DetectSettings, ProposeSettings, Settings
 
 _MULTIBOX = ROOT / "checkpoints" / "detection" / "multibox.safetensors"
 
@@ -78,10 +79,10 @@ def _proposals(drawn: Path, rounds: int) -> list[str]:
         with tempfile.TemporaryDirectory() as out:
             settings = ProposeSettings(out=Path(out), sets=("multibox",), multibox=_MULTIBOX)
             began = time.perf_counter()
-            *_, finished = propose(dataset, settings)
+            *_, finished = run_alone(ProposeJob(dataset, settings))
             seconds = time.perf_counter() - began
             assert isinstance(finished, Finished)
-            found["multibox"].append((seconds, round(finished.boxes["multibox"] * len(images))))
+            found["multibox"].append((seconds, round(finished.outcome.boxes["multibox"] * len(images))))
     return [
         f"{name}: {_spread([boxes / seconds for seconds, boxes in values])} proposals/s, "
         f"{_spread([len(images) / seconds for seconds, _ in values], 2)} images/s on one processor"
@@ -95,12 +96,14 @@ def _regions(drawn: Path, folder: Path, arguments: argparse.Namespace) -> list[s
     flat, _ = write_images(folder, sample(drawn, seed=1), arguments.images)
     dataset = open_dataset(flat, ensemble.classes, "none")
     proposals = _random_proposals(dataset, folder / "proposals", arguments.boxes)
-    settings = Settings(crops=1, device="cpu", precision=arguments.precision, batch_size=arguments.batch)
+    settings = DetectSettings(
+        proposals=proposals, device="cpu", precision=arguments.precision, batch_size=arguments.batch
+    )
     whole, alone = [], []
     # The first round warms up and does not count.
     for number in range(arguments.rounds + 1):
         alone.append(_forward_alone(ensemble, dataset, settings, arguments))
-        whole.append(_detection(Detection(ensemble, dataset, proposals, folder / f"out-{number}", settings)))
+        whole.append(_detection(DetectJob(ensemble, dataset, replace(settings, out=folder / f"out-{number}"))))
     ratios = [ours / bare for ours, bare in zip(whole[1:], alone[1:], strict=True)]
     return [
         f"detection: {_spread(whole[1:])} regions/s through {len(ensemble.members)} members",
@@ -109,16 +112,15 @@ def _regions(drawn: Path, folder: Path, arguments: argparse.Namespace) -> list[s
     ]
 
 
-def _detection(job: Detection) -> float:
+def _detection(job: DetectJob) -> float:
     """Regions a second, from when the members are ready."""
-    began, regions = 0.0, 0
-    with contextlib.closing(job.run(Place())) as events:
-        for event in events:
-            if isinstance(event, Remarks):
-                began = began or time.perf_counter()
-            else:
-                regions = event.regions
-    return regions / (time.perf_counter() - began)
+    began, passes = 0.0, 0
+    for event in run_alone(job):
+        if isinstance(event, Opened):
+            began = time.perf_counter()
+        elif isinstance(event, Progress):
+            passes = event.passes
+    return passes / len(job.finding.store.key.members) / (time.perf_counter() - began)
 
 
 def _forward_alone(
@@ -150,7 +152,7 @@ def _random_proposals(dataset: Dataset, out: Path, count: int) -> Path:
         lines += [f"{item.id},{','.join(map(str, box))}" for box in _random_boxes(number, count).tolist()]
     out.mkdir()
     (out / "boxes.csv").write_text("\n".join(lines) + "\n")
-    for _ in propose(dataset, ProposeSettings(out=out, sets=(), from_file=out / "boxes.csv")):
+    for _ in run_alone(ProposeJob(dataset, ProposeSettings(out=out, sets=(), from_file=out / "boxes.csv"))):
         pass
     return out
 

@@ -19,10 +19,10 @@ import torch
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.folders import is_image
 from ensemble_eval.engine.in_full import ImageScores
-from ensemble_eval.results.key import MemberKey, RunKey
-from ensemble_eval.results.parts import Part
-from ensemble_eval.results.rows import prediction_rows
-from ensemble_eval.results.store import Store
+from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
+from ensemble_eval.evaluation.rows import prediction_rows
+from ensemble_eval.store.parts import Part
+from ensemble_eval.store.store import Store
 
 CLASSES = 1000
 MEMBERS = tuple("abcdefg")
@@ -81,7 +81,7 @@ def print_part_costs(*, with_scores: bool, parts: int = 2) -> None:
                 MemberKey(name=name, weights="", arch="googlenet", options={}, input={}) for name in MEMBERS
             ),
         )
-        store = Store(Path(name), key)
+        store = Store(Path(name), RUN, key)
         written = 0.0
         for part in range(parts):
             scores = list(image_scores(rng, part))
@@ -93,7 +93,7 @@ def print_part_costs(*, with_scores: bool, parts: int = 2) -> None:
         began = time.process_time()
         store.open()
         checked = time.process_time()
-        store.predictions(["image", "member", "crops", "rank"])
+        store.frame(["image", "member", "crops", "rank"])
         read = time.process_time()
     print(
         f"scores {'all' if with_scores else 'none'}: {size / images / 1000:.2f} kB an image; "

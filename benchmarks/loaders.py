@@ -23,7 +23,7 @@ from ensemble_eval.datasets.items import Dataset, Item
 from ensemble_eval.engine.in_full import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
-from ensemble_eval.evaluation.prefetch import load_images
+from ensemble_eval.jobs.prefetch import load_images
 
 _COUNTS = (1, 2, 4, 8)
 _CLASSES = 1000

@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks.machine import machine_facts
 from ensemble_eval.crops.schemes import SCHEMES
 from ensemble_eval.engine.in_full import ImageScores
-from ensemble_eval.results.key import MemberKey, RunKey
-from ensemble_eval.results.parts import Part
-from ensemble_eval.results.rows import prediction_rows
-from ensemble_eval.results.store import Store
+from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
+from ensemble_eval.evaluation.rows import prediction_rows
+from ensemble_eval.store.parts import Part
+from ensemble_eval.store.store import Store
 
 _PART_IMAGES = 256
 
@@ -78,7 +78,9 @@ def draw_run(out: Path, images: int, members: int, classes: int, seed: int) -> N
             for number in range(first, min(first + _PART_IMAGES, images))
         ]
         rows = [row for each in some for row in prediction_rows(each, key.member_names, with_scores=True)]
-        Store(out, key).write(Part(rows, [each.id for each in some], passes=len(some) * members * SCHEMES[-1]))
+        Store(out, RUN, key).write(
+            Part(rows, [each.id for each in some], passes=len(some) * members * SCHEMES[-1])
+        )
 
 
 def _draw_image(rng: np.random.Generator, number: int, members: int, classes: int) -> ImageScores:

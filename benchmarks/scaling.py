@@ -21,7 +21,8 @@ from benchmarks.files import ROOT, sample, write_images
 from benchmarks.machine import machine_facts
 from benchmarks.results import spread
 from benchmarks.work import CROPS, PRECISIONS, Cost
-from ensemble_eval.results.parts import read_parts
+from ensemble_eval.evaluation.key import RUN
+from ensemble_eval.store.parts import read_parts
 
 # The bound's rate is the same for any number; as many as take it some ten seconds.
 BOUND_IMAGES = 4
@@ -63,7 +64,7 @@ def run_seconds(arguments: argparse.Namespace, images: Path, labels: Path, ranks
 
 def work_seconds(out: Path) -> float:
     """From the beginning of a finished run's first part to the end of its last."""
-    parts = read_parts(out, whole=False).by_name.values()
+    parts = read_parts(out, RUN, whole=False).by_name.values()
     return max(part.written for part in parts) - min(part.written - part.seconds for part in parts)
 
 

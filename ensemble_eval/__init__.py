@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from ensemble_eval.datasets.items import Dataset
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.errors import EnsembleEvalError, InputError
-    from ensemble_eval.evaluation.front_door import evaluate, scores
+    from ensemble_eval.evaluation.api import evaluate, scores
+    from ensemble_eval.evaluation.finishing import Outcome
     from ensemble_eval.members.ensemble import Ensemble, Member
     from ensemble_eval.members.imported import InputFormat
     from ensemble_eval.members.manifest import open_ensemble
-    from ensemble_eval.results.folder import Outcome
     from ensemble_eval.results.reading import Results, read_results
 
 __version__ = "0.1.0"
@@ -47,13 +47,13 @@ _DEFINED_IN = {
     "InputError": "errors",
     "InputFormat": "members.imported",
     "Member": "members.ensemble",
-    "Outcome": "results.folder",
+    "Outcome": "evaluation.finishing",
     "Results": "results.reading",
-    "evaluate": "evaluation.front_door",
+    "evaluate": "evaluation.api",
     "open_dataset": "datasets.opening",
     "open_ensemble": "members.manifest",
     "read_results": "results.reading",
-    "scores": "evaluation.front_door",
+    "scores": "evaluation.api",
 }
 
 

@@ -39,14 +39,50 @@ def _device(group: str = "") -> str:
     return option("auto", f"{named}.", group, pattern=r"auto|cpu|cuda(:\d{1,3})?", words=named)
 
 
-def _save_every() -> float:
-    help_text = "Write finished images at least this often (seconds)."
-    return option(30.0, help_text, DISTRIBUTION, low=0, words=_SECONDS)
-
-
 def _fresh(help_text: str) -> bool:
     # Not from the environment, where it would outlive the command that it was meant for.
     return option(False, help_text, _OUTPUT, in_environment=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings(CheckedFields):
+    """How a job runs, whatever it computes."""
+
+    out: Path = option(Path("results"), "Folder for the results.", _OUTPUT)
+    fresh: bool = _fresh("Discard what an earlier run left in `out`; not under a launcher.")
+    device: str = _device(_SPEED)
+    workers: int | None = option(
+        None,
+        "Threads that decode and resize.  [default: the usable processors, shared among ranks, less one]",
+        _SPEED,
+        low=1,
+    )
+    save_every: float = option(
+        30.0, "Write finished images at least this often (seconds).", DISTRIBUTION, low=0, words=_SECONDS
+    )
+    live: bool = option(
+        False, "Every minute write the table of the images that are done to partial.csv and .md.", DISTRIBUTION
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistributedSettings(JobSettings):
+    """How a command's job is spread over processes."""
+
+    ranks: int | None = option(
+        None, "Processes on this machine.  [default: one for each GPU; 1 on the CPU]", DISTRIBUTION, low=1
+    )
+    timeout: float = option(
+        600.0,
+        "Seconds after which a process that stores nothing is treated as hung; longer than `save_every`.",
+        DISTRIBUTION,
+        words=_SECONDS,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.timeout <= self.save_every:
+            raise InputError(f"`timeout={self.timeout:g}` must be longer than `save_every={self.save_every:g}`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +115,7 @@ class DataSettings(CheckedFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(CheckedFields):
+class Settings(JobSettings):
     """How images are evaluated and where the results go, whatever the ensemble and the data set."""
 
     crops: int = option(
@@ -90,8 +126,6 @@ class Settings(CheckedFields):
         choices=CROP_SCHEMES,
     )
     trust_python: bool = option(False, "Allow members that run installed code (python:…).", _ENSEMBLE)
-    out: Path = option(Path("results"), "Folder for the results.", _OUTPUT)
-    fresh: bool = _fresh("Discard what an earlier run left in `out`; not under a launcher.")
     store_scores: bool = option(True, "Keep every mean softmax vector, or only ranks and top 5.", _OUTPUT)
     surface: bool = option(
         False,
@@ -104,7 +138,6 @@ class Settings(CheckedFields):
         _OUTPUT,
     )
     top1: bool = option(False, "With `until_decided`: decide the top-1 columns too.", _OUTPUT)
-    device: str = _device(_SPEED)
     precision: Precision = option(
         "float32", "Precision of the convolutions. Softmax and sums are never in half precision.", _SPEED
     )
@@ -114,14 +147,7 @@ class Settings(CheckedFields):
     batch_size: int | None = option(
         None, "Crops per batch.  [default: by device, halved if needed]", _SPEED, low=1
     )
-    workers: int | None = option(
-        None,
-        "Threads that decode and resize.  [default: the usable processors, shared among ranks, less one]",
-        _SPEED,
-        low=1,
-    )
     cache: bool = option(True, "Keep converted networks between runs, and use those that are there.", _SPEED)
-    save_every: float = _save_every()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -142,29 +168,41 @@ class Settings(CheckedFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(DataSettings, Settings):
+class RunSettings(DataSettings, DistributedSettings, Settings):
     """What `ensemble-eval run` is given: where the inputs are, how they are evaluated, over how many processes."""
 
     dataset: Path
     ensemble: Path = option(Path("manifests/default.toml"), "Manifest, or folder of checkpoints.", _ENSEMBLE)
     models: int | None = option(None, "Use only the first N members.  [default: all]", _ENSEMBLE)
-    ranks: int | None = option(
-        None, "Processes on this machine.  [default: one for each GPU; 1 on the CPU]", DISTRIBUTION, low=1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectSettings(DistributedSettings, Settings):
+    """What `ensemble-eval detect` is given beside the data set."""
+
+    proposals: Path
+    ensemble: Path = option(
+        Path("manifests/detection.toml"), "Region classifiers: manifest, or folder of checkpoints."
     )
-    live: bool = option(
-        False, "Every minute write the table of the images that are done to partial.csv and .md.", DISTRIBUTION
+    models: int | None = option(None, "Use only the first N members.  [default: all]")
+    crops: int = 1
+    out: Path = option(Path("detections"), "Folder for the results.")
+    boxes: Path | None = option(
+        None,
+        "Annotations: COCO's JSON, or a folder of XML files. Without them there are detections and no tables.",
     )
-    timeout: float = option(
-        600.0,
-        "Seconds after which a process that stores nothing is given up; longer than `save_every`.",
-        DISTRIBUTION,
-        words=_SECONDS,
+    svm: Path | None = option(None, "SVMs of `detect-svm`, for rows of their own.")
+    draw: tuple[str, ...] = option((), "Draw what is found in this image; repeatable.")
+    draw_above: float | None = option(
+        None, "Draw only detections of this score or more.  [default: 0.25; with SVMs a margin of 0]"
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.timeout <= self.save_every:
-            raise InputError(f"`timeout={self.timeout:g}` must be longer than `save_every={self.save_every:g}`")
+        if self.draw_above is not None and self.svm is None and not 0 <= self.draw_above <= 1:
+            raise InputError(
+                f"`draw_above` is {self.draw_above:g}, and scores are from 0 to 1; 0.9 draws from 90% on"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +221,7 @@ class TrainingSettings(CheckedFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProposeSettings(CheckedFields):
+class ProposeSettings(DistributedSettings):
     """What `ensemble-eval propose` is given beside the data set."""
 
     out: Path = option(Path("proposals"), "Folder for the proposals.")
@@ -196,9 +234,9 @@ class ProposeSettings(CheckedFields):
     from_file: Path | None = option(
         None, "Boxes to take over: CSV or Parquet image,left,top,right,bottom[,score]."
     )
+    device: str = "cpu"
     workers: int | None = option(None, "Searching processes.  [default: one for each usable processor]", low=1)
-    save_every: float = _save_every()
-    fresh: bool = _fresh("Discard what an earlier run left in `out`; not under a launcher.")
+    ranks: int | None = option(1, "Processes on this machine.", DISTRIBUTION, low=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,10 +1,11 @@
 """What many tests need: pictures, networks whose weights matter, and whole ensembles and data sets on disk."""
 
+import contextlib
 import io
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,20 @@ from torch.nn import functional
 
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import Predict
-from ensemble_eval.evaluation.opening import Inputs, open_folder, open_inputs, open_sources
-from ensemble_eval.evaluation.process import Run
-from ensemble_eval.launch.place import Place, Role
-from ensemble_eval.launch.signals import StopRequests
+from ensemble_eval.evaluation.finishing import Outcome
+from ensemble_eval.evaluation.job import RunJob, RunWorker
+from ensemble_eval.evaluation.key import MemberKey, RunKey
+from ensemble_eval.evaluation.opening import Inputs, open_inputs, open_sources
+from ensemble_eval.jobs.events import Event, Notice, Progress
+from ensemble_eval.jobs.process import Process, Role
+from ensemble_eval.jobs.runner import run_job, share_of
+from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
-from ensemble_eval.results.key import MemberKey, RunKey
-from ensemble_eval.results.parts import Execution
 from ensemble_eval.settings import RunSettings
+from ensemble_eval.store.parts import Execution
 
 # Where photographs and pretrained networks lie, which are no part of the project.
 SHARED = Path(os.environ.get("SHARED_FOLDER") or Path(__file__).parents[1] / ".." / "shared")
@@ -190,14 +194,49 @@ def opened(settings: RunSettings) -> Inputs:
     return open_inputs(settings, open_sources(settings))
 
 
+class Share:
+    """One process's share of a run, whose output folder is open; it waits for nobody.
+
+    Attributes:
+        job: the run.
+        folder: its output folder.
+        notices: what it told so far, beside how far it is.
+    """
+
+    def __init__(self, job: RunJob, worker: RunWorker, process: Process, stop: StopRequests) -> None:
+        self.job, self.folder, self.worker, self._process, self._stop = job, job.folder, worker, process, stop
+        self.notices = worker.notices()
+
+    def evaluate(self) -> Generator[Progress, None, None]:
+        with contextlib.closing(share_of(self.job, self.worker, self._process, self._stop)) as events:
+            for event in events:
+                if isinstance(event, Notice):
+                    self.notices.append(event.sentence)
+                else:
+                    yield event
+
+    def finish(self) -> Outcome:
+        self.folder.close()
+        return self.job.finish()
+
+
 def started(
     settings: RunSettings,
     inputs: Inputs | None = None,
-    place: Place | None = None,
+    process: Process | None = None,
     stop: StopRequests | None = None,
-) -> Run:
-    """One process's share of a run, with its output folder open."""
-    inputs = inputs or opened(settings)
-    folder = open_folder(settings.out, settings, inputs, asdict(settings))
-    folder.open(fresh=settings.fresh, checked=bool(place and place.role is Role.WORKER))
-    return Run(settings, inputs, folder, place or Place(), stop)
+) -> Share:
+    """One process's share of a run."""
+    inputs, process, stop = inputs or opened(settings), process or Process(), stop or StopRequests()
+    job = RunJob(settings, inputs, asdict(settings))
+    worker = RunWorker(settings, inputs, process, stop)
+    job.folder.open(fresh=settings.fresh, checked=process.role is Role.WORKER)
+    return Share(job, worker, process, stop)
+
+
+def run_events(
+    settings: RunSettings, process: Process | None = None, words: Sequence[str] = ("no", "worker")
+) -> Generator[Event[Outcome], None, None]:
+    """The whole job of `run`."""
+    job = RunJob(settings, open_sources(settings), asdict(settings))
+    return run_job(job, process or Process(), StopRequests(), words)

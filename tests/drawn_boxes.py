@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +15,18 @@ from torch import Tensor
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
-from ensemble_eval.detection.parts import ImageParts
-from ensemble_eval.detection.proposals import RECORD_FILE, Proposals, parts_of, row_of
+from ensemble_eval.detection.formats import PROPOSE, PROPOSE_RECORD, ProposeKey
+from ensemble_eval.detection.proposals import Proposals, row_of
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.engine.predict import Predict
+from ensemble_eval.jobs.events import Finished
+from ensemble_eval.jobs.process import Process
+from ensemble_eval.jobs.runner import Job, run_alone
 from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.store.parts import Part
+from ensemble_eval.store.store import Store
+
+Outcome = TypeVar("Outcome")
 
 CLASSES = ("red", "green", "blue")
 _COLOURS = ((250, 10, 10), (10, 250, 10), (10, 10, 250))
@@ -90,23 +97,31 @@ def some_proposals(drawn: Drawn, seed: int, near: int = 3, far: int = 4) -> dict
 
 def store_proposals(folder: Path, dataset: Dataset, sets: dict[str, dict[str, Proposals]]) -> Path:
     """As `propose` leaves them."""
-    key = {"dataset": dataset.sha256}
+    key = ProposeKey(dataset=dataset.sha256, images=len(dataset.items), method={})
     for name, of_set in sets.items():
-        parts_of(folder, name, key).write([row_of(image, name, each) for image, each in of_set.items()])
+        rows = [row_of(image, name, each) for image, each in of_set.items()]
+        Store(folder, PROPOSE[name], key).write(Part(rows, list(of_set)))
     failed = [
         (image, name, each.reason)
         for name, of_set in sets.items()
         for image, each in of_set.items()
         if each.reason is not None
     ]
-    record = {**key, "sets": dict.fromkeys(sets, key), "images": len(dataset.items), "failed": failed}
-    (folder / RECORD_FILE).write_text(json.dumps(record))
+    record = {**key.to_json(), "sets": dict.fromkeys(sets, key.to_json()), "failed": failed}
+    (folder / PROPOSE_RECORD).write_text(json.dumps(record))
     return folder
 
 
-def stored_rows(parts: ImageParts) -> list[dict[str, Any]]:
+def stored_rows(store: Store[Any]) -> list[dict[str, Any]]:
     """All rows of all images, the images sorted."""
-    return [row for image in sorted(parts.images()) for row in parts.rows(image)]
+    return [row for image in sorted(store.open().done) for row in store.rows(image)]
+
+
+def outcome_of(job: Job[Any, Outcome], process: Process | None = None) -> Outcome:
+    """What a job finds, done to its end in this process."""
+    *_, last = run_alone(job, process or Process())
+    assert isinstance(last, Finished)
+    return last.outcome
 
 
 def comparable(rows: list[dict[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 
 from ensemble_eval.cli import cli as group
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.slurm import Job
+from ensemble_eval.jobs.slurm import Job
 from ensemble_eval.settings import RunSettings, Settings, TrainingSettings
 
 DEVICES = "`device` is auto, cpu, cuda or cuda:N, not "

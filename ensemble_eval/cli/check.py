@@ -6,7 +6,7 @@ import click
 
 from ensemble_eval.cli.options import evaluation_options, settings_from
 from ensemble_eval.cli.output import say, warn
-from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
+from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
 
 
 @click.command()
@@ -24,7 +24,7 @@ def check(**options: Any) -> None:
 
     settings = settings_from(options)
     inputs = open_inputs(settings, open_sources(settings))
-    folder = open_folder(settings.out, settings, inputs, {})
+    folder = open_folder(settings, inputs)
     folder.refuse_foreign()
     folder.refuse_unwritable()
     images = len(inputs.dataset.items)

@@ -1,51 +1,42 @@
-"""Events of a run and of a training on a terminal: lines, and below them a bar."""
+"""Events of a job and of a training on a terminal: lines, and below them a bar."""
 
 import contextlib
 import math
 import time
 from collections.abc import Iterable
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import TextColumn, TimeRemainingColumn
 
 from ensemble_eval.cli.output import warn
 from ensemble_eval.cli.progress import bar, progress_updates
-from ensemble_eval.evaluation import events as happened
-from ensemble_eval.results.folder import Outcome
+from ensemble_eval.jobs.events import Event, Finished, Notice, Opened, Progress
 from ensemble_eval.training import records
+
+Outcome = TypeVar("Outcome")
 
 _READ_EVERY_SECONDS = 0.5
 
 
-def draw_run(events: Iterable[happened.Event], who: str) -> Outcome | None:
-    """Show the events of a run, and give what it found; None for a process that leaves that to another.
-
-    Args:
-        events: as they happen.
-        who: begins what one of several processes says for itself.
-    """
+def draw_job(events: Iterable[Event[Outcome]]) -> Finished[Outcome] | None:
+    """Show the events of a job, and give what it found; None for a process that leaves that to another."""
     console = Console(stderr=True, markup=False)
     with contextlib.ExitStack() as bars:
         for event in events:
             match event:
-                case happened.Warned(sentence):
+                case Notice(sentence):
                     warn(sentence, console)
-                case happened.BatchHalved(size):
-                    warn(f"{who}a batch did not fit into memory; going on with {size} crops in each", console)
-                case happened.Opened(models, crops, images, where, backend, precision, layout):
-                    console.print(f"data set: {layout}", highlight=False, soft_wrap=True)
-                    console.print(
-                        f"{models} models × {crops} crops × {images} images on {where}, {backend}, {precision}",
-                        highlight=False,
-                    )
-                case happened.Begun(images_done, images):
-                    if images_done:
-                        console.print(f"continuing: {images_done} images were done before", highlight=False)
-                    update = bars.enter_context(progress_updates(console, images, images_done))
-                case happened.Step(images_done=images_done, passes=passes):
+                case Opened(lines, done, images, units):
+                    for line in lines:
+                        console.print(line, highlight=False, soft_wrap=True)
+                    if done:
+                        console.print(f"continuing: {done} {units} were done before", highlight=False)
+                    update = bars.enter_context(progress_updates(console, images, done, units))
+                case Progress(images_done=images_done, passes=passes):
                     update(images_done, passes)
-                case happened.Finished(outcome):
-                    return outcome
+                case Finished():
+                    return event
     return None
 
 

@@ -7,7 +7,7 @@ import click
 
 from ensemble_eval.backends.conversion_cache import CACHE_VARIABLE
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.place import PARENT_VARIABLE, find_place
+from ensemble_eval.jobs.process import PARENT_VARIABLE, find_process
 
 PREFIX = "ENSEMBLE_EVAL"
 
@@ -51,6 +51,6 @@ def _options(group: click.Group) -> Iterator[tuple[str, click.Option]]:
 
 def _speaks(environment: Mapping[str, str]) -> bool:
     try:
-        return find_place(environment).reports
+        return find_process(environment).reports
     except InputError:
         return True

@@ -1,14 +1,49 @@
-"""What a command says when it is stopped or fails, alone or as one of several processes."""
+"""How a command runs a job, alone or as one of several processes, and what it says when it is stopped."""
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ensemble_eval.cli.output import complain_of
 from ensemble_eval.errors import EnsembleEvalError, InterruptedRunError, LateRanksError, WorkerFailedError
-from ensemble_eval.launch.place import Place
-from ensemble_eval.launch.signals import StopRequestedError, StopRequests, stop_requests
+from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
+from ensemble_eval.jobs.process import Process, find_process
+from ensemble_eval.jobs.signals import StopRequestedError, StopRequests, stop_requests
+
+if TYPE_CHECKING:
+    from ensemble_eval.jobs.runner import Job
+
+Outcome = TypeVar("Outcome")
+
+
+def perform(open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome], int]) -> int:
+    """Run a command's job and return the exit code.
+
+    Args:
+        open_job: Makes the job; called when a signal may come, because its imports take seconds.
+        show: Prints what was found, and returns the exit code.
+
+    Raises:
+        EnsembleEvalError: The job fails, where this process is the one to say it.
+    """
+    wait_without_spinning()
+    keep_freed_memory()
+    process = find_process()
+    return _as_one_of(process, lambda: _perform(process, open_job, show))
+
+
+def _perform(process: Process, open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome], int]) -> int:
+    with _continuable(process) as stop:
+        from ensemble_eval.cli.drawing import draw_job
+        from ensemble_eval.jobs.runner import run_job
+
+        events = run_job(open_job(), process, stop, continuing_words())
+        with contextlib.closing(events):
+            finished = draw_job(events)
+        return 0 if finished is None else show(finished.outcome)
 
 
 def continuing_words() -> list[str]:
@@ -38,14 +73,14 @@ def stoppable(how_to_go_on: str) -> Iterator[StopRequests]:
 
 
 @contextmanager
-def continuable(place: Place) -> Iterator[StopRequests]:
+def _continuable(process: Process) -> Iterator[StopRequests]:
     """As `stoppable`, for a command that keeps what was finished and may be one of several processes.
 
     Raises:
         InterruptedRunError: there was a request; a note of the error's says how to go on.
     """
     go_on = f"continue with: {continuing_command()}"
-    if place.launched:
+    if process.launched:
         # The command is not this process's own: it would be one process more.
         go_on = "start the same job again to continue, unless it goes back to the queue by itself"
     go_on = f"what was finished is kept, {go_on}"
@@ -53,19 +88,19 @@ def continuable(place: Place) -> Iterator[StopRequests]:
         with stoppable(go_on) as stop:
             yield stop
     except (LateRanksError, WorkerFailedError) as error:
-        if not place.launched:
+        if not process.launched:
             error.add_note(go_on)
         raise
 
 
-def as_one_of(place: Place, work: Callable[[], int]) -> int:
+def _as_one_of(process: Process, work: Callable[[], int]) -> int:
     """Do a command's work and return its exit code.
 
     Where several processes share a terminal, one speaks; of the others only their errors are seen.
 
     Args:
-        place: of this process among those of the command.
-        work: returns the exit code.
+        process: This process among those of the command.
+        work: Returns the exit code.
 
     Raises:
         EnsembleEvalError: whatever the work raises, where this process is the one to say it.
@@ -73,11 +108,11 @@ def as_one_of(place: Place, work: Callable[[], int]) -> int:
     try:
         return work()
     except InterruptedRunError as error:
-        if place.reports:
+        if process.reports:
             raise
         return error.exit_code
     except EnsembleEvalError as error:
-        if place.world == 1:
+        if process.world_size == 1:
             raise
-        complain_of(error, f"rank {place.rank}: ")
+        complain_of(error, f"rank {process.rank}: ")
         return error.exit_code

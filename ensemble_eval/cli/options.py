@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import checked_field, checked_value, rule_of, types_of
-from ensemble_eval.settings import DISTRIBUTION, GROUPS, RunSettings, Settings
+from ensemble_eval.settings import DISTRIBUTION, GROUPS, JobSettings, RunSettings, Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 Option = Callable[[Command], Command]
@@ -74,8 +74,7 @@ def _click_type(expected: Any) -> Any:
     return PATH if kind is Path else kind
 
 
-FRESH = option_of(Settings, "fresh")
-SAVE_EVERY = option_of(Settings, "save_every")
+FRESH = option_of(JobSettings, "fresh")
 
 
 def detection_options(command: Command) -> Command:
@@ -100,17 +99,17 @@ def evaluation_options(command: Command) -> Command:
     return _with_options(command, click.argument("dataset", type=PATH), *_options_of(groups))
 
 
-def distribution_options(command: Command) -> Command:
-    """How `run` spreads over processes, and how often each of them writes."""
-    return _with_options(command, *_options_of([DISTRIBUTION]))
+def distribution_options(settings: type) -> Option[Any]:
+    """How a job spreads over processes, and how often each of them writes."""
+    return lambda command: _with_options(command, *_options_of([DISTRIBUTION], settings))
 
 
-def _options_of(groups: Iterable[str]) -> Iterator[Option[Any]]:
-    """The options of `run` that belong to some groups, in the order of these."""
+def _options_of(groups: Iterable[str], settings: type = RunSettings) -> Iterator[Option[Any]]:
+    """The options of a job that belong to some groups, in the order of these."""
     for group in groups:
-        for field in dataclasses.fields(RunSettings):
-            if rule_of(RunSettings, field.name).group == group:
-                yield _SPELT.get(field.name) or option_of(RunSettings, field.name)
+        for field in dataclasses.fields(settings):
+            if rule_of(settings, field.name).group == group:
+                yield _SPELT.get(field.name) or option_of(settings, field.name)
 
 
 def settings_from(options: dict[str, Any]) -> RunSettings:

@@ -80,12 +80,14 @@ class PlainLines:
         console: where the lines go.
         total: images of the whole run.
         start: images that an earlier run had done; they do not count for the pace.
+        units: what is counted.
         clock: seconds, monotonic.
     """
 
     console: Console
     total: int
     start: int
+    units: str = "images"
     clock: Callable[[], float] = time.monotonic
     _pace: Pace = field(init=False)
     _printed: float = field(init=False)
@@ -102,24 +104,26 @@ class PlainLines:
         if self._ended or (now - self._printed < PLAIN_LINE_SECONDS and done < self.total):
             return
         self._printed, self._ended = now, done >= self.total
-        self.console.print(f"{done}/{self.total} images, {self._rest(now)}", highlight=False)
+        self.console.print(f"{done}/{self.total} {self.units}, {self._rest(now)}", highlight=False)
 
     def _rest(self, now: float) -> str:
         if not self._pace.is_known and not self._ended:
             return "time left not known yet"
         left = self._pace.seconds_left(now)
         rest = f"nothing new for {duration(self._pace.age(now))}" if left is None else f"{duration(left)} left"
-        return f"{self._pace.passes_per_second:.0f} crops/s, {rest}"
+        # A job without members runs no crops.
+        pace = self._pace.passes_per_second
+        return f"{pace:.0f} crops/s, {rest}" if pace else rest
 
 
 @contextmanager
-def progress_updates(console: Console, total: int, start: int) -> Iterator[Update]:
+def progress_updates(console: Console, total: int, start: int, units: str = "images") -> Iterator[Update]:
     """Give a function to call with images done and passes run; it draws a bar where there is a terminal."""
     if not console.is_terminal:
-        yield PlainLines(console, total, start).update
+        yield PlainLines(console, total, start, units).update
         return
     with bar(console, TextColumn("{task.fields[pace]}"), TextColumn("{task.fields[left]}")) as progress:
-        task = progress.add_task("images", total=total, completed=start, pace="", left="-:--:--")
+        task = progress.add_task(units, total=total, completed=start, pace="", left="-:--:--")
         pace = Pace(total, start, time.monotonic())
 
         def update(done: int, passes: int) -> None:
@@ -129,7 +133,7 @@ def progress_updates(console: Console, total: int, start: int) -> Iterator[Updat
             progress.update(
                 task,
                 completed=done,
-                pace=f"{pace.passes_per_second:.0f} crops/s" if pace.is_known else "",
+                pace=f"{pace.passes_per_second:.0f} crops/s" if pace.passes_per_second else "",
                 left="-:--:--" if left is None else duration(left),
             )
 

@@ -1,15 +1,14 @@
 """`ensemble-eval propose`."""
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_eval.cli.options import FRESH, PATH, SAVE_EVERY, option_of
+from ensemble_eval.cli.interruption import perform
+from ensemble_eval.cli.options import FRESH, PATH, distribution_options, option_of
 from ensemble_eval.cli.output import say, warn
 from ensemble_eval.fields import rule_of
-from ensemble_eval.launch.place import Role
 from ensemble_eval.settings import ProposeSettings
 
 if TYPE_CHECKING:
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 
     from ensemble_eval.datasets.items import Dataset
     from ensemble_eval.detection.coverage import SetCoverage
-    from ensemble_eval.detection.proposing import Finished
-    from ensemble_eval.launch.place import Place
+    from ensemble_eval.detection.proposing import Proposed, ProposeJob
 
 _SHIPPED = Path("checkpoints/detection/multibox.safetensors")
 
@@ -39,8 +37,7 @@ _SHIPPED = Path("checkpoints/detection/multibox.safetensors")
 @option_of(ProposeSettings, "from_file")
 @click.option("--boxes", type=PATH, help="Annotations, for the coverage: COCO's JSON, or a folder of XML files.")
 @option_of(ProposeSettings, "workers")
-@click.option("--ranks", type=int, default=1, show_default=True, help="Processes on this machine.")
-@SAVE_EVERY
+@distribution_options(ProposeSettings)
 @FRESH
 def propose(dataset: Path, **options: Any) -> int:
     """Propose boxes that may hold an object in every image of DATASET.
@@ -49,67 +46,36 @@ def propose(dataset: Path, **options: Any) -> int:
     continues an interrupted run. Under torchrun or srun it takes its share of the images. Selective search needs
     the extra [detection].
     """
-    from ensemble_eval.cli.interruption import as_one_of
-    from ensemble_eval.launch.place import find_place
-
-    place = find_place()
-    return as_one_of(place, lambda: _propose(dataset, options, place))
-
-
-def _propose(dataset: Path, options: dict[str, Any], place: "Place") -> int:
-    from ensemble_eval.cli.interruption import continuable
-
-    with continuable(place):
-        from ensemble_eval.datasets.opening import open_dataset
-
-        settings = _settings(dict(options), place.neighbours)
-        images = open_dataset(dataset, ["object"], "none")
-        finished = _proposed(images, settings, place, options["ranks"])
-        if place.role is Role.WORKER:
-            return 0
-        if not finished.complete:
-            warn("other processes are still at it; the last of them writes propose.json")
-            return 0
-        for name, boxes in finished.boxes.items():
-            say(f"{name}: {boxes:.1f} proposals an image")
-        if options["boxes"] is not None:
-            _say_coverage(settings.out, images, options["boxes"])
-    say(f"written to {settings.out}")
-    for image, name, reason in finished.failed[:3]:
-        warn(f"{image} has no proposals of {name}: {reason}")
-    if finished.failed:
-        warn(f"{len(finished.failed)} searches failed; see {settings.out / 'unreadable.csv'}")
-    return 3 if finished.failed else 0
-
-
-def _settings(options: dict[str, Any], neighbours: int) -> ProposeSettings:
-    from ensemble_eval.launch.cpu import usable_processors
-
-    del options["boxes"], options["ranks"]
+    boxes = options.pop("boxes")
     options["sets"] = tuple(name.strip() for name in options["sets"].split(",") if name.strip())
     options["multibox"] = options["multibox"] or (_SHIPPED if _SHIPPED.is_file() else None)
-    if options["workers"] is None:
-        options["workers"] = max(1, usable_processors() // neighbours)
-    return ProposeSettings(**options)
+    settings = ProposeSettings(**options)
+    return perform(lambda: _job(dataset, settings), lambda proposed: _show(proposed, dataset, settings, boxes))
 
 
-def _proposed(dataset: "Dataset", settings: ProposeSettings, place: "Place", ranks: int) -> "Finished":
-    from rich.console import Console
+def _job(dataset: Path, settings: ProposeSettings) -> "ProposeJob":
+    from ensemble_eval.detection.proposing import ProposeJob
 
-    from ensemble_eval.cli.interruption import continuing_words
-    from ensemble_eval.cli.progress import counted
-    from ensemble_eval.detection.proposing import Finished, propose
-    from ensemble_eval.detection.ranks import Ranks
+    return ProposeJob(_images(dataset), settings)
 
-    console = Console(stderr=True, markup=False, quiet=place.role is Role.WORKER)
-    with contextlib.closing(propose(dataset, settings, place, Ranks(ranks, tuple(continuing_words())))) as events:
-        total = len(dataset.items) * (len(settings.sets) + (settings.from_file is not None))
-        with counted(console, "proposing", "searches", total) as on_progress:
-            for event in events:
-                if isinstance(event, Finished):
-                    return event
-                on_progress(event.done, event.total)
-    raise AssertionError("the job ends with what is there")
+
+def _images(dataset: Path) -> "Dataset":
+    from ensemble_eval.datasets.opening import open_dataset
+
+    return open_dataset(dataset, ["object"], "none")
+
+
+def _show(proposed: "Proposed", dataset: Path, settings: ProposeSettings, boxes: Path | None) -> int:
+    for name, count in proposed.boxes.items():
+        say(f"{name}: {count:.1f} proposals an image")
+    if boxes is not None:
+        _say_coverage(settings.out, _images(dataset), boxes)
+    say(f"written to {settings.out}")
+    for image, name, reason in proposed.failed[:3]:
+        warn(f"{image} has no proposals of {name}: {reason}")
+    if proposed.failed:
+        warn(f"{len(proposed.failed)} searches failed; see {settings.out / 'unreadable.csv'}")
+    return 3 if proposed.failed else 0
 
 
 def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:

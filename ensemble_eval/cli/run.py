@@ -1,22 +1,22 @@
 """`ensemble-eval run`."""
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_eval.cli.interruption import perform
 from ensemble_eval.cli.options import distribution_options, evaluation_options, settings_from
 from ensemble_eval.cli.output import warn
-from ensemble_eval.cli.tables import print_table3
-from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
+from ensemble_eval.settings import RunSettings
 
 if TYPE_CHECKING:
-    from ensemble_eval.launch.place import Place
+    from ensemble_eval.evaluation.finishing import Outcome
+    from ensemble_eval.evaluation.job import RunJob
 
 
 @click.command()
 @evaluation_options
-@distribution_options
+@distribution_options(RunSettings)
 def run(**options: Any) -> int:
     """Evaluate an ensemble on DATASET and write Table 3.
 
@@ -26,28 +26,23 @@ def run(**options: Any) -> int:
 
     With several GPUs it starts one process for each. Under torchrun or srun it takes its share of the images.
     """
-    wait_without_spinning()
-    keep_freed_memory()
-    from ensemble_eval.cli.interruption import as_one_of
-    from ensemble_eval.launch.place import find_place
-
-    place = find_place()
-    return as_one_of(place, lambda: _run(options, place))
+    return perform(lambda: _job(options), _show)
 
 
-def _run(options: dict[str, Any], place: "Place") -> int:
-    from ensemble_eval.cli.interruption import continuable, continuing_words
+def _job(options: dict[str, Any]) -> "RunJob":
+    import dataclasses
 
-    # Before the heavy imports: they take seconds, and a signal may come meanwhile.
-    with continuable(place) as stop:
-        from ensemble_eval.cli.drawing import draw_run
-        from ensemble_eval.evaluation.job import evaluate
+    from ensemble_eval.evaluation.job import RunJob
+    from ensemble_eval.evaluation.opening import open_sources
 
-        with contextlib.closing(evaluate(settings_from(options), place, stop, continuing_words())) as events:
-            outcome = draw_run(events, f"rank {place.rank}: " if place.world > 1 else "")
-        if outcome is None:
-            return 0
-        print_table3(outcome)
+    settings = settings_from(options)
+    return RunJob(settings, open_sources(settings), dataclasses.asdict(settings))
+
+
+def _show(outcome: "Outcome") -> int:
+    from ensemble_eval.cli.tables import print_table3
+
+    print_table3(outcome)
     if not outcome.unreadable:
         return 0
     listed = outcome.table.with_name("unreadable.csv")

@@ -1,12 +1,16 @@
 """`ensemble-eval status`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ensemble_eval.cli.options import PATH
 from ensemble_eval.cli.output import say
 from ensemble_eval.errors import EnsembleEvalError
+
+if TYPE_CHECKING:
+    from ensemble_eval.store.status import Status
 
 # Parts come every half minute; after this long without one it is fair to ask.
 _SILENT_SECONDS = 120.0
@@ -15,17 +19,30 @@ _SILENT_SECONDS = 120.0
 @click.command()
 @click.argument("out", type=PATH)
 def status(out: Path) -> None:
-    """Show how much of the run in OUT is done.
+    """Show how much of the job in OUT is done: a folder of `run`, `propose` or `detect`.
 
     Reads nothing but its parts, so it works on any machine that sees the folder, while the job runs. Below stands
     the table of the images that are done.
     """
+    from ensemble_eval.detection.formats import formats_in
+    from ensemble_eval.evaluation.key import RUN
+    from ensemble_eval.store.status import read_status
+
+    forms = formats_in(out)
+    for form in forms:
+        if len(forms) > 1:
+            say(form.folder)
+        now = read_status(out, form)
+        _say_status(now, out / now.last_file)
+    if RUN in forms:
+        _print_table(out)
+
+
+def _say_status(now: "Status", last: Path) -> None:
     import time
 
     from ensemble_eval.cli.progress import duration
-    from ensemble_eval.results.status import read_status
 
-    now = read_status(out)
     say(f"done        {now.done} of {now.images} images, {now.passes} passes")
     say(f"missing     {now.missing}")
     say(f"unreadable  {now.unreadable}")
@@ -34,13 +51,11 @@ def status(out: Path) -> None:
     say(f"pace        {now.images_per_second:.2f} images/s")
     silent = time.time() - now.newest
     if not now.missing:
-        finished = (out / now.last_file).exists()
-        say("time left   none" if finished else f"time left   none; run the command once more for {now.last_file}")
+        say("time left   none" + ("" if last.exists() else f"; run the command once more for {last.name}"))
     elif silent > _SILENT_SECONDS:
         say(f"time left   {duration(now.seconds_left)} once it runs; nothing came for {duration(silent)}")
     else:
         say(f"time left   {duration(now.seconds_left)}")
-    _print_table(out)
 
 
 def _print_table(out: Path) -> None:
@@ -48,16 +63,15 @@ def _print_table(out: Path) -> None:
 
     from ensemble_eval.cli.output import print_sentence
     from ensemble_eval.cli.tables import print_table
-    from ensemble_eval.results.partial_table import read_partial_table
+    from ensemble_eval.evaluation.finishing import partial_table
 
     try:
-        partial = read_partial_table(out)
+        table = partial_table(out)
     except EnsembleEvalError as error:
         say(f"table       {error}")
         return
-    if partial is None:
+    if table is None:
         return
-    table = partial.table()
     console = Console(markup=False, emoji=False)
     print_sentence(console, table.title)
     header = [column.title for column in table.columns]

@@ -18,7 +18,8 @@ from ensemble_eval.cli.options import (
 from ensemble_eval.cli.output import say
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import rule_of
-from ensemble_eval.launch import slurm
+from ensemble_eval.jobs import slurm
+from ensemble_eval.settings import RunSettings
 
 _JOB = tuple(field.name for field in dataclasses.fields(slurm.Job))
 # Of the job and not of the command of its ranks, which is given the ensemble and the folder of its task.
@@ -28,7 +29,7 @@ _OF_JOB = {*_JOB, "dry_run"} - {"ranks"}
 
 @click.command()
 @evaluation_options
-@distribution_options
+@distribution_options(RunSettings)
 @option_of(slurm.Job, "nodes")
 @option_of(slurm.Job, "gpus_per_node")
 @option_of(slurm.Job, "cpus_per_rank")

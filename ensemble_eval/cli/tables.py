@@ -8,7 +8,7 @@ from ensemble_eval.cli.output import encodable, print_sentence
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ensemble_eval.results.folder import Outcome
+    from ensemble_eval.evaluation.finishing import Outcome
 
 # Of Table 3, the first to go first; models, crops and the top-5 error stay.
 _TABLE3_DISPENSABLE = ("cost", "paper", "to base", "top-1", "95% interval")

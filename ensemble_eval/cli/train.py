@@ -9,7 +9,7 @@ import click
 from ensemble_eval.cli.options import PATH, option_of
 from ensemble_eval.cli.output import say, warn
 from ensemble_eval.fields import rule_of
-from ensemble_eval.launch.cpu import keep_freed_memory, wait_without_spinning
+from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.settings import TrainingSettings
 
 # Less than launchers wait before they kill: torchrun and Slurm, by default, 30 seconds.
@@ -35,8 +35,8 @@ def train(config: Path, train_data: Path | None, val_data: Path | None, **option
     keep_freed_memory()
     from ensemble_eval.cli.drawing import draw_training
     from ensemble_eval.cli.interruption import continuing_command, stoppable
-    from ensemble_eval.launch.devices import choose_device
-    from ensemble_eval.launch.signals import ends_within
+    from ensemble_eval.jobs.devices import choose_device
+    from ensemble_eval.jobs.signals import ends_within
     from ensemble_eval.training.config import read_recipe
     from ensemble_eval.training.job import train as train_members
     from ensemble_eval.training.processes import joined_processes

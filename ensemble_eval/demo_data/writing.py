@@ -23,7 +23,7 @@ from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, SEED_LIMIT, SPL
 from ensemble_eval.demo_data.scene import Difficulty
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import write_atomically
-from ensemble_eval.launch.signals import die_with
+from ensemble_eval.jobs.signals import die_with
 
 GENERATOR_VERSION = 1
 """To be raised with every change of the code that changes a pixel."""

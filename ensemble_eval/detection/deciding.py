@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
@@ -22,20 +21,7 @@ MOST_DETECTIONS = 100
 LEAST_SCORE = 0.01
 # Of a margin: beyond it lie the regions that were learnt to be none of the class.
 LEAST_MARGIN = -1.0
-LEAST_SCORES: Mapping[Classifier, float] = {"softmax": LEAST_SCORE, "svm": LEAST_MARGIN}
-
-SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("proposals", pa.string()),
-        ("models", pa.int32()),
-        ("classifier", pa.string()),
-        ("boxes", pa.list_(pa.float32())),
-        ("classes", pa.list_(pa.int32())),
-        ("scores", pa.list_(pa.float32())),
-        ("regions", pa.int32()),
-    ]
-)
+LEAST_SCORES: Mapping[str, float] = {"softmax": LEAST_SCORE, "svm": LEAST_MARGIN}
 
 
 @dataclass(frozen=True)
@@ -83,7 +69,7 @@ def decided(
     rows: Sequence[Configuration],
     num_classes: int,
 ) -> list[dict[str, Any]]:
-    """The detections of an image, a row of `SCHEMA` for every configuration.
+    """The detections of an image, a row for every configuration.
 
     Args:
         image: its id.

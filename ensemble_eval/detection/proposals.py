@@ -7,27 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.detection.parts import ImageParts
+from ensemble_eval.detection.formats import PROPOSE, PROPOSE_RECORD, ProposeKey
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import read_text
 from ensemble_eval.settings import PROPOSAL_SETS
+from ensemble_eval.store.store import Store
 
-PARTS_FOLDER, RECORD_FILE = "proposals", "propose.json"
-SCHEMA = pa.schema(
-    [
-        ("image", pa.string()),
-        ("proposals", pa.string()),
-        ("boxes", pa.list_(pa.float32())),
-        ("scores", pa.list_(pa.float32())),
-        # Why an image has none.
-        ("reason", pa.string()),
-    ]
-)
 _MAX_RECORD_BYTES = 1 << 24
 
 
@@ -44,17 +33,6 @@ class Proposals:
     boxes: Boxes
     scores: NDArray[np.float64]
     reason: str | None = None
-
-
-def parts_of(folder: Path, name: str, key: Mapping[str, Any]) -> ImageParts:
-    """The stored proposals of one set.
-
-    Args:
-        folder: of `propose`.
-        name: of the set.
-        key: what they depend on.
-    """
-    return ImageParts(folder / PARTS_FOLDER / name, key, SCHEMA)
 
 
 class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
@@ -76,16 +54,16 @@ class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
         record = read_record(folder)
         if record["dataset"] != dataset.sha256:
             raise InputError(f"the proposals {folder} are of other images; propose on this data set first")
-        self.keys_of_sets: Mapping[str, Mapping[str, Any]] = record["sets"]
+        self.keys_of_sets: Mapping[str, ProposeKey] = record["sets"]
         self._images = sorted(item.id for item in dataset.items)
-        self._parts = {name: parts_of(folder, name, key) for name, key in self.keys_of_sets.items()}
-        if any(not parts.images().issuperset(self._images) for parts in self._parts.values()):
+        self._stores = {name: Store(folder, PROPOSE[name], key) for name, key in self.keys_of_sets.items()}
+        if any(not store.peek().done.issuperset(self._images) for store in self._stores.values()):
             raise InputError(f"{folder} has lost some of its proposals; run `ensemble-eval propose` on it again")
         self.failures: tuple[tuple[str, str, str], ...] = tuple(map(tuple, record["failed"]))
 
     def __getitem__(self, image: str) -> Mapping[str, Proposals]:
         """The proposals of an image, by set."""
-        return {name: _proposals_of(*parts.rows(image)) for name, parts in self._parts.items()}
+        return {name: _proposals_of(*store.rows(image)) for name, store in self._stores.items()}
 
     def __iter__(self) -> Iterator[str]:
         """The images, sorted."""
@@ -97,24 +75,27 @@ class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What `propose.json` says: among other things the finished sets, by name, with what they depend on.
+    """What `propose.json` says: among other things the finished sets, by name, with their keys.
 
     Raises:
         InputError: there is none, or none that can be used.
     """
-    path = folder / RECORD_FILE
+    path = folder / PROPOSE_RECORD
     if not path.is_file():
         raise InputError(f"{folder} holds no finished proposals; run `ensemble-eval propose` to its end")
     try:
         record = json.loads(read_text(path, _MAX_RECORD_BYTES))
         if not (record["images"] > 0 and record["sets"] and isinstance(record["dataset"], str)):
             raise ValueError
-        if not all(name in PROPOSAL_SETS and isinstance(key, dict) for name, key in record["sets"].items()):
+        if not all(name in PROPOSAL_SETS for name in record["sets"]):
             raise ValueError
+        record["sets"] = {name: ProposeKey.from_json(key) for name, key in record["sets"].items()}
         if not all(len(each) == 3 and all(isinstance(word, str) for word in each) for each in record["failed"]):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged; run `ensemble-eval propose` on the folder again") from error
+        raise InputError(
+            f"{path} is damaged, or an earlier version wrote it; run `ensemble-eval propose` on the folder again"
+        ) from error
     return dict(record)
 
 

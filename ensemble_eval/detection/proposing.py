@@ -1,9 +1,8 @@
-"""The job of `ensemble-eval propose`: what is missing is searched, stored and told of."""
+"""The job `propose`: boxes that may hold an object, searched in every image and stored set by set."""
 
-import contextlib
 import functools
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,16 +17,9 @@ from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.items import Dataset, Item
 from ensemble_eval.detection.box_files import read_box_file
+from ensemble_eval.detection.formats import PROPOSE, PROPOSE_RECORD, ProposeKey
 from ensemble_eval.detection.multibox import best_boxes, load_multibox
-from ensemble_eval.detection.parts import ImageParts, RowBuffer
-from ensemble_eval.detection.proposals import (
-    RECORD_FILE,
-    Proposals,
-    parts_of,
-    read_record,
-    row_of,
-)
-from ensemble_eval.detection.ranks import Ranks, ranks_to_start, run_ranks
+from ensemble_eval.detection.proposals import Proposals, read_record, row_of
 from ensemble_eval.detection.selective_search import (
     DOUBLED,
     RCNN,
@@ -36,152 +28,149 @@ from ensemble_eval.detection.selective_search import (
     require_opencv,
     search_images,
 )
-from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
-from ensemble_eval.launch.cpu import usable_processors
-from ensemble_eval.launch.machine_share import settle
-from ensemble_eval.launch.place import Place, deal
+from ensemble_eval.jobs.cpu import usable_processors
+from ensemble_eval.jobs.prefetch import waiting
+from ensemble_eval.jobs.process import Process
+from ensemble_eval.jobs.runner import ImageRows, Job, Worker
+from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.multibox import MultiBox
-from ensemble_eval.results.in_use import in_use
-from ensemble_eval.settings import FROM_FILE, ProposeSettings
+from ensemble_eval.reports.tables import Column, Table
+from ensemble_eval.settings import FROM_FILE, PROPOSAL_SETS, ProposeSettings
+from ensemble_eval.store.folder import Folder
+from ensemble_eval.store.store import Store
 
-UNREADABLE_FILE = "unreadable.csv"
 _SETTINGS: Mapping[str, Setting] = {"rcnn": RCNN, "doubled": DOUBLED}
-_PART_IMAGES = 256
-
-Method = Callable[[Sequence[Item]], Iterator[tuple[str, Proposals]]]
-# Fixed, so that boxes do not depend on which images share a batch.
+# Of some images, in so many processes.
+Method = Callable[[Sequence[Item], int], Iterator[tuple[str, Proposals]]]
 _BATCH_SIZE = 16
+UNREADABLE_FILE = "unreadable.csv"
+_PARTIAL_COLUMNS = (
+    Column("proposals", "proposals"),
+    Column("images", "images", "count"),
+    Column("boxes", "boxes an image", "number"),
+)
 
 
 @dataclass(frozen=True)
 class Proposed:
-    """How far the work is, in images times sets, this process's own.
-
-    Attributes:
-        done: those that are stored or about to be.
-        total: all of this process.
-    """
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Finished:
     """What is there in the end.
 
     Attributes:
-        complete: whether every image has every set; if not, another process is still at it, and there is no more
-            to say.
-        boxes: the mean number of boxes for an image, by set.
-        failed: images without proposals of a set: their id, the set and the reason.
+        boxes: The mean number of boxes for an image, by set.
+        failed: Images without proposals of a set: their id, the set and the reason.
     """
 
-    complete: bool
     boxes: Mapping[str, float]
     failed: tuple[tuple[str, str, str], ...]
 
 
-def propose(
-    dataset: Dataset,
-    settings: ProposeSettings,
-    place: Place = Place(),  # noqa: B008 (it is frozen)
-    ranks: Ranks | None = None,
-) -> Generator[Proposed | Finished, None, None]:
-    """Search every image that has no proposals yet, and store them; close the generator if you leave it early.
-
-    A process that is alone and is asked for ranks starts them, and tells what all of them have stored.
+class ProposeJob(Job[ProposeSettings, Proposed]):
+    """Propose boxes in every image of a data set, set by set.
 
     Args:
-        dataset: the images.
-        settings: what is proposed, and where it is stored.
-        place: of this process, which takes its share.
-        ranks: to start; None for none.
+        dataset: The images.
+        settings: What is proposed, and where it is stored.
 
     Raises:
-        InputError: a set cannot be had, or the folder belongs to other settings.
-        WorkerFailedError: a rank failed.
+        InputError: A set cannot be had.
     """
-    if settings.fresh and place.world > 1:
-        raise InputError(
-            f"`fresh=True` could remove what another process has just written; remove {settings.out} instead"
-        )
-    methods = _methods(dataset, settings)
-    keys = {name: _key(dataset, settings, name) for name in methods}
-    parts = {name: parts_of(settings.out, name, key) for name, key in keys.items()}
-    with in_use(settings.out, alone=settings.fresh):
-        if settings.fresh:
-            _forget(settings.out, parts)
-        if ranks is not None and (count := ranks_to_start(ranks, place, "cpu")):
-            yield from _in_ranks(dataset, parts, ranks, count)
-        place = settle(place, "cpu")
-        mine = [dataset.items[index] for index in deal(len(dataset.items), place.world, place.session)[place.rank]]
-        missing: dict[str, list[Item]] = {}
-        for name, each in parts.items():
-            done = each.open()
-            missing[name] = [item for item in mine if item.id not in done]
-        total = len(mine) * len(methods)
-        finished = total - sum(map(len, missing.values()))
-        yield Proposed(finished, total)
-        for name, items in missing.items():
-            buffer = RowBuffer(parts[name], _PART_IMAGES, settings.save_every)
-            try:
-                for image, proposals in methods[name](items):
-                    buffer.add([row_of(image, name, proposals)])
-                    finished += 1
-                    yield Proposed(finished, total)
-            finally:
-                buffer.write()
-        yield _finish(settings.out, dataset, keys)
+
+    units = "searches"
+
+    def __init__(self, dataset: Dataset, settings: ProposeSettings) -> None:
+        self.settings, self._dataset = settings, dataset
+        self._methods = _methods(dataset, settings)
+        keys = {name: _key(dataset, settings, name) for name in self._methods}
+        self.folders = [Folder(Store(settings.out, PROPOSE[name], key), dataset) for name, key in keys.items()]
+
+    def check(self, ranks: int) -> Iterable[str]:
+        """See `Job`; what cannot be used was refused when the job was made."""
+        del ranks
+        return ()
+
+    def start(self, process: Process, stop: StopRequests) -> Worker:
+        """See `Job`."""
+        workers = self.settings.workers or max(1, usable_processors() // process.sharing)
+        return _ProposeWorker(self._dataset, self._methods, workers, stop)
+
+    def discard(self) -> None:
+        """See `Job`: these sets are not finished any more, and others stay so."""
+        record = self.settings.out / PROPOSE_RECORD
+        if not record.is_file():
+            return
+        others = {
+            name: Store(self.settings.out, PROPOSE[name], key)
+            for name, key in read_record(self.settings.out)["sets"].items()
+            if name not in self._methods
+        }
+        for store in others.values():
+            store.peek()
+        if others:
+            write_record(self.settings.out, others)
+        else:
+            record.unlink()
+
+    def describe(self, where: str) -> tuple[str, ...]:
+        """See `Job`."""
+        return (f"{', '.join(self._methods)} on {len(self._dataset.items)} images, {where}",)
+
+    def finish(self) -> Proposed:
+        """See `Job`. Sets of the same images that earlier commands finished stay in the record."""
+        stores = {name: folder.store for name, folder in zip(self._methods, self.folders, strict=True)}
+        for name, key in _finished_before(self.settings.out, self._dataset).items():
+            if name not in stores:
+                stores[name] = Store(self.settings.out, PROPOSE[name], key)
+                stores[name].open()
+        return write_record(self.settings.out, stores)
+
+    def partial_table(self) -> Table | None:
+        """See `Job`: the mean number of boxes of the images that are done, by set."""
+        stores = {name: folder.store for name, folder in zip(self._methods, self.folders, strict=True)}
+        rows = tuple((name, len(store.progress.done), _mean_boxes(store)) for name, store in stores.items())
+        return Table("partial", "Proposals of the images that are done", _PARTIAL_COLUMNS, rows)
 
 
-def _in_ranks(
-    dataset: Dataset, parts: Mapping[str, ImageParts], ranks: Ranks, count: int
-) -> Generator[Proposed, None, None]:
-    """Start ranks for what is missing; afterwards nothing is."""
-    total = len(dataset.items) * len(parts)
-    if sum(len(each.open()) for each in parts.values()) == total:
-        return
-    with contextlib.closing(run_ranks(ranks, count)) as running:
-        for _ in running:
-            yield Proposed(sum(len(each.images()) for each in parts.values()), total)
+class _ProposeWorker:
+    device = torch.device("cpu")
+    # Fixed, so that boxes do not depend on which images share a batch.
+    batch_size = _BATCH_SIZE
+
+    def __init__(self, dataset: Dataset, methods: Mapping[str, Method], workers: int, stop: StopRequests) -> None:
+        self._dataset, self._methods, self._workers, self._stop = dataset, methods, workers, stop
+
+    def results(self, folder: Folder[Any], positions: Sequence[int]) -> Generator[ImageRows, None, None]:
+        """See `Worker`. An image without proposals has a row with the reason."""
+        name = folder.store.folder.name
+        found = self._methods[name]([self._dataset.items[position] for position in positions], self._workers)
+        for image, proposals in waiting(found, self._stop):
+            yield ImageRows(image, [row_of(image, name, proposals)])
+
+    def notices(self) -> list[str]:
+        """See `Worker`."""
+        return []
 
 
 def _methods(dataset: Dataset, settings: ProposeSettings) -> dict[str, Method]:
     """What proposes each of the sets, opened, in the order of `PROPOSAL_SETS`."""
     methods: dict[str, Method] = {}
-    workers = settings.workers or usable_processors()
     for name, setting in _SETTINGS.items():
         if name in settings.sets:
             require_opencv()
-            methods[name] = functools.partial(_searched, setting=setting, workers=workers)
+            methods[name] = functools.partial(_searched, setting=setting)
     if "multibox" in settings.sets and settings.multibox is not None:
         network = load_multibox(settings.multibox)
         methods["multibox"] = functools.partial(_by_network, network=network, most=settings.multibox_boxes)
     if settings.from_file is not None:
         by_image = read_box_file(settings.from_file, dataset)
-        methods[FROM_FILE] = lambda items: ((item.id, by_image[item.id]) for item in items)
+        methods[FROM_FILE] = lambda items, _: ((item.id, by_image[item.id]) for item in items)
     return methods
 
 
-def _forget(out: Path, parts: Mapping[str, ImageParts]) -> None:
-    """Discard some sets; what was finished besides stays."""
-    if (out / RECORD_FILE).is_file():
-        record = read_record(out)
-        record["sets"] = {name: key for name, key in record["sets"].items() if name not in parts}
-        record["failed"] = [each for each in record["failed"] if each[1] in record["sets"]]
-        if record["sets"]:
-            _write_record(out, record)
-        else:
-            (out / RECORD_FILE).unlink()
-    for each in parts.values():
-        each.clear()
-
-
-def _searched(items: Sequence[Item], setting: Setting, workers: int) -> Iterator[tuple[str, Proposals]]:
+def _searched(items: Sequence[Item], workers: int, setting: Setting) -> Iterator[tuple[str, Proposals]]:
     unreadable: dict[str, str] = {}
     for image, found in search_images(_decoded(items, unreadable), setting, workers):
         yield image, _nothing(found.reason) if isinstance(found, NoProposals) else _unscored(found)
@@ -197,7 +186,9 @@ def _decoded(items: Sequence[Item], unreadable: dict[str, str]) -> Iterator[tupl
             unreadable[item.id] = str(error)
 
 
-def _by_network(items: Sequence[Item], network: MultiBox, most: int) -> Iterator[tuple[str, Proposals]]:
+def _by_network(
+    items: Sequence[Item], _workers: int, network: MultiBox, most: int
+) -> Iterator[tuple[str, Proposals]]:
     unreadable: dict[str, str] = {}
     images = _decoded(items, unreadable)
     preprocess = Preprocessing(InputFormat())
@@ -223,16 +214,17 @@ def _nothing(reason: str) -> Proposals:
     return replace(_unscored(np.zeros((0, 4))), reason=reason)
 
 
-def _key(dataset: Dataset, settings: ProposeSettings, name: str) -> dict[str, Any]:
+def _key(dataset: Dataset, settings: ProposeSettings, name: str) -> ProposeKey:
     """What the proposals of a set depend on."""
-    key: dict[str, Any] = {"dataset": dataset.sha256}
     if name in _SETTINGS:
-        return key | asdict(_SETTINGS[name]) | {"opencv": _version("opencv-contrib-python-headless")}
-    if name == FROM_FILE:
+        method = asdict(_SETTINGS[name]) | {"opencv": _version("opencv-contrib-python-headless")}
+    elif name == FROM_FILE:
         assert settings.from_file is not None
-        return key | {"file": sha256_of(settings.from_file)}
-    assert settings.multibox is not None
-    return key | {"multibox": sha256_of(settings.multibox), "multibox_boxes": settings.multibox_boxes}
+        method = {"file": sha256_of(settings.from_file)}
+    else:
+        assert settings.multibox is not None
+        method = {"multibox": sha256_of(settings.multibox), "multibox_boxes": settings.multibox_boxes}
+    return ProposeKey(dataset=dataset.sha256, images=len(dataset.items), method=method).stored()
 
 
 def _version(package: str) -> str | None:
@@ -242,35 +234,32 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _finish(out: Path, dataset: Dataset, keys: Mapping[str, Mapping[str, Any]]) -> Finished:
-    """Write the record and the list of what has no proposals, once nothing is missing of these sets."""
-    every = {**_finished_before(out, dataset), **keys}
-    parts = {name: parts_of(out, name, key) for name, key in every.items()}
-    if any(len(parts[name].images()) < len(dataset.items) for name in keys):
-        return Finished(False, {}, ())
+def _mean_boxes(store: Store[ProposeKey]) -> float:
+    boxes = store.frame(["image", "boxes"])["boxes"]
+    return float(boxes.map(len).sum() / 4 / max(1, len(boxes)))
+
+
+def write_record(out: Path, stores: Mapping[str, Store[ProposeKey]]) -> Proposed:
+    """Write the record of some finished sets of the same images, and the list of what has no proposals."""
+    stores = {name: stores[name] for name in PROPOSAL_SETS if name in stores}
     means, failed = {}, []
-    for name, each in parts.items():
-        images, boxes = sorted(each.images()), 0
-        for image in images:
-            [row] = each.rows(image)
-            boxes += len(row["boxes"]) // 4
-            if row["reason"] is not None:
-                failed.append((image, name, str(row["reason"])))
-        means[name] = boxes / max(1, len(images))
+    for name, store in stores.items():
+        means[name] = _mean_boxes(store)
+        rows = store.frame(["image", "reason"]).dropna()
+        failed += [(image, name, reason) for image, reason in zip(rows["image"], rows["reason"], strict=True)]
     write_atomically(out / UNREADABLE_FILE, csv_text(["image", "proposals", "reason"], failed).encode())
-    record = {"dataset": dataset.sha256, "images": len(dataset.items), "sets": every, "boxes": means}
+    keys = {name: store.key for name, store in stores.items()}
+    some_key = next(iter(keys.values()))
+    record = {"dataset": some_key.dataset, "images": some_key.images}
+    record |= {"sets": {name: key.to_json() for name, key in keys.items()}, "boxes": means}
     record |= {"failed": failed, "torch": torch.__version__}
-    _write_record(out, record)
-    return Finished(True, means, tuple(failed))
+    write_atomically(out / PROPOSE_RECORD, (json.dumps(record, indent=2) + "\n").encode())
+    return Proposed(means, tuple(failed))
 
 
-def _write_record(out: Path, record: Mapping[str, Any]) -> None:
-    write_atomically(out / RECORD_FILE, (json.dumps(record, indent=2) + "\n").encode())
-
-
-def _finished_before(out: Path, dataset: Dataset) -> Mapping[str, Mapping[str, Any]]:
-    """Sets of the same images that earlier commands finished, with what they depend on."""
-    if not (out / RECORD_FILE).is_file():
+def _finished_before(out: Path, dataset: Dataset) -> Mapping[str, ProposeKey]:
+    """Sets of the same images that earlier commands finished, with their keys."""
+    if not (out / PROPOSE_RECORD).is_file():
         return {}
     record = read_record(out)
     return record["sets"] if record["dataset"] == dataset.sha256 else {}

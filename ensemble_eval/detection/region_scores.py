@@ -20,8 +20,8 @@ from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.evaluation.loaders import map_ahead
-from ensemble_eval.evaluation.prefetch import pillow_silenced, pixel_bytes
+from ensemble_eval.jobs.prefetch import map_ahead, pillow_silenced, pixel_bytes, waiting
+from ensemble_eval.jobs.signals import StopRequests
 
 # 19 MiB of pixels: an image of thousands of regions is never warped at once.
 CHUNK_REGIONS = 128
@@ -128,7 +128,13 @@ RegionsEngine = Engine[_ScoredChunk]
 
 
 def score_regions(
-    images: Iterable[ImageRegions], engine: RegionsEngine, classes: int, *, with_svm: bool, loaders: int
+    images: Iterable[ImageRegions],
+    engine: RegionsEngine,
+    classes: int,
+    *,
+    with_svm: bool,
+    loaders: int,
+    stop: StopRequests,
 ) -> Generator[tuple[ImageRegions, RegionScores], None, None]:
     """Images as their last region comes back, and the scores of its regions in their order.
 
@@ -138,6 +144,7 @@ def score_regions(
         classes: of the members.
         with_svm: whether SVMs follow the members.
         loaders: threads that warp regions while the members run.
+        stop: waiting for a region is cut short by a request to stop.
 
     Raises:
         InputError: an image cannot be read, or a member fails.
@@ -153,7 +160,7 @@ def score_regions(
     )
     arrived = defaultdict[str, list[_ScoredChunk]](list)
     with pillow_silenced(), contextlib.closing(warped):
-        for result in engine.run(warped):
+        for result in engine.run(waiting(warped, stop)):
             if isinstance(result, UnreadableImage):
                 raise InputError(f"{result.id} was proposed on and now {result.reason}; restore the image")
             of = result.chunk.of

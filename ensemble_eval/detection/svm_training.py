@@ -16,7 +16,7 @@ from ensemble_eval.detection.proposals import Proposals, all_regions
 from ensemble_eval.detection.regions import object_classes, warp_regions
 from ensemble_eval.detection.svm import Features, RegionSvm
 from ensemble_eval.errors import InputError, UnreadableImageError, needing_extra
-from ensemble_eval.launch.devices import choose_device
+from ensemble_eval.jobs.devices import choose_device
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.scoring.average_precision import overlaps

@@ -1,7 +1,6 @@
 """What `ensemble-eval detect` leaves beside its stored detections."""
 
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +8,13 @@ from typing import Any
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.boxes import Objects, coco_ids, read_boxes
+from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.detection.deciding import Configuration, detections_of
-from ensemble_eval.detection.detecting import TABLE_FILE, Detection
 from ensemble_eval.detection.drawing import draw_detections
 from ensemble_eval.detection.evaluating import DetectionRow, detection_rows
 from ensemble_eval.detection.files import coco_results, ilsvrc_submission
+from ensemble_eval.detection.formats import DETECT, DETECTION_TABLE, DetectKey
+from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.tables import class_table, detection_table, published_tables, rules_table
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.files import write_atomically, write_pieces_atomically
@@ -21,8 +22,10 @@ from ensemble_eval.reports.latex import table_latex
 from ensemble_eval.reports.markdown import table_markdown
 from ensemble_eval.reports.table_csv import table_csv
 from ensemble_eval.scoring.average_precision import Detections
+from ensemble_eval.settings import DetectSettings
+from ensemble_eval.store import record
+from ensemble_eval.store.store import Store
 
-RECORD_FILE = "detect.json"
 DRAWINGS_FOLDER = "pictures"
 _LATEX_COLUMNS = (
     "proposals",
@@ -38,6 +41,33 @@ _LATEX_COLUMNS = (
 
 
 @dataclass(frozen=True)
+class Finding:
+    """What is looked for in which images, and where it is stored.
+
+    Attributes:
+        class_names: The classes of objects.
+        dataset: The images.
+        proposals: Their proposals.
+        rows: The configurations.
+        store: The detections.
+    """
+
+    class_names: Sequence[str]
+    dataset: Dataset
+    proposals: StoredProposals
+    rows: Sequence[Configuration]
+    store: Store[DetectKey]
+
+    def found(self, row: Configuration) -> Iterator[Mapping[str, Any]]:
+        """The stored rows of a configuration, one for each finished image, images sorted."""
+        wanted = (row.proposals, row.models, row.classifier)
+        for image in sorted(self.store.progress.done):
+            for stored in self.store.rows(image):
+                if (stored["proposals"], stored["models"], stored["classifier"]) == wanted:
+                    yield stored
+
+
+@dataclass(frozen=True)
 class Written:
     """What was written.
 
@@ -46,38 +76,31 @@ class Written:
         table: its path; None without annotations.
         chosen: the configuration whose detections are in the files and pictures.
         pictures: paths of the drawn images.
+        failed: images that a set of proposals failed on, with the reason; they count, and have no detections.
     """
 
     rows: list[DetectionRow]
     table: Path | None
     chosen: Configuration
     pictures: list[Path]
+    failed: Mapping[str, str]
 
 
-def write_results(
-    out: Path,
-    job: Detection,
-    boxes: Path | None,
-    draw: Sequence[str],
-    record: Mapping[str, Any],
-    draw_above: float | None = None,
-) -> Written:
+def write_results(settings: DetectSettings, job: Finding, facts: Mapping[str, Any]) -> Written:
     """Write every table and file of a finished detection, `detection.csv` last.
 
     Files and pictures hold the detections of the row of the highest mAP. Without annotations there are no tables,
     and the last row of softmax is chosen: all members, on the last proposals.
 
     Args:
-        out: the folder.
-        job: whose detections are complete.
-        boxes: annotations; see `read_boxes`. None where there are none.
-        draw: ids of images to draw.
-        record: further facts for `detect.json`.
-        draw_above: least score of a detection that is drawn; None for that of `draw_detections`.
+        settings: Where to, the annotations, and what is drawn.
+        job: What is stored, complete.
+        facts: Further facts for `detect.json`.
 
     Raises:
         InputError: an image to draw is none of the data set, there is nothing to find, or the disk takes no more.
     """
+    out, boxes, draw = settings.out, settings.boxes, settings.draw
     images = [item.id for item in job.dataset.items]
     if strangers := [image for image in draw if image not in set(images)]:
         raise InputError(f"`draw` names {strangers[0]}, which is not among the {len(images)} images; give its id")
@@ -89,17 +112,18 @@ def write_results(
         chosen = max(rows, key=lambda each: each.map_percent).configuration
     else:
         chosen = [row for row in job.rows if row.classifier == "softmax"][-1]
-    pictures = _write_pictures(out, job, chosen, draw, objects or {}, draw_above)
+    pictures = _write_pictures(out, job, chosen, draw, objects or {}, settings.draw_above)
     results = coco_results(_detections(job, chosen), job.class_names, ids)
     write_pieces_atomically(out / "detections.json", results)
     write_pieces_atomically(out / "submission.txt", ilsvrc_submission(_detections(job, chosen)))
     said = {"proposals": chosen.proposals, "models": chosen.models, "scores": chosen.classifier}
-    write_atomically(out / RECORD_FILE, (json.dumps({**record, "chosen": said}, indent=2) + "\n").encode())
+    record.write(out, DETECT, {**facts, "chosen": said})
     table = _write_tables(out, job, rows) if rows else None
-    return Written(rows, table, chosen, pictures)
+    failed = {image: f"{name}: {reason}" for image, name, reason in job.proposals.failures}
+    return Written(rows, table, chosen, pictures, failed)
 
 
-def _write_tables(out: Path, job: Detection, rows: Sequence[DetectionRow]) -> Path:
+def _write_tables(out: Path, job: Finding, rows: Sequence[DetectionRow]) -> Path:
     """Write the tables; return the path of the last."""
     table = detection_table(rows)
     others = [rules_table(rows), class_table(rows, job.class_names), *published_tables(rows, job.dataset.source)]
@@ -109,17 +133,17 @@ def _write_tables(out: Path, job: Detection, rows: Sequence[DetectionRow]) -> Pa
         write_atomically(out / f"{each.name}.md", table_markdown(each).encode())
     for each in (table.only(*_LATEX_COLUMNS), *others[2:]):
         write_atomically(out / f"{each.name}.tex", table_latex(each).encode())
-    write_atomically(out / TABLE_FILE, table_csv(table).encode())
-    return out / TABLE_FILE
+    write_atomically(out / DETECTION_TABLE, table_csv(table).encode())
+    return out / DETECTION_TABLE
 
 
-def _detections(job: Detection, row: Configuration) -> Iterator[tuple[str, Detections]]:
+def _detections(job: Finding, row: Configuration) -> Iterator[tuple[str, Detections]]:
     return ((stored["image"], detections_of(stored)) for stored in job.found(row))
 
 
 def _write_pictures(
     out: Path,
-    job: Detection,
+    job: Finding,
     row: Configuration,
     draw: Sequence[str],
     objects: Mapping[str, Objects],

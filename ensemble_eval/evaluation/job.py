@@ -1,202 +1,234 @@
-"""The whole job of `run`: this process's share of the images, or the ranks that it starts, and then the tables."""
+"""The job `run`: a key, a function from images to rows of predictions, and the tables in the end."""
 
 import contextlib
-import dataclasses
-import time
-import uuid
-from collections.abc import Generator, Iterator, Sequence
+import math
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.backends.choice import default_batch_size
+from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
+from ensemble_eval.engine.forward import Forward
+from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.loop import Engine
+from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
+from ensemble_eval.engine.predict import Predict
+from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.evaluation.cost import padding_warnings
-from ensemble_eval.evaluation.events import BatchHalved, Begun, Event, Finished, Opened, Step, Warned
-from ensemble_eval.evaluation.opening import Sources, check_networks, open_folder, open_inputs, open_sources
-from ensemble_eval.evaluation.process import Run
-from ensemble_eval.launch.cpu import usable_processors
-from ensemble_eval.launch.devices import choose_device, devices_for_ranks, use_one_thread
-from ensemble_eval.launch.machine_share import settle
-from ensemble_eval.launch.place import Place, Role, deal
-from ensemble_eval.launch.signals import StopRequests
-from ensemble_eval.launch.watch import Watch
-from ensemble_eval.results.folder import RunFolder
-from ensemble_eval.results.partial_table import LiveTable
-from ensemble_eval.settings import RunSettings
+from ensemble_eval.evaluation.finishing import Outcome, finish_run, partial_table
+from ensemble_eval.evaluation.key import RunKey
+from ensemble_eval.evaluation.opening import Inputs, Sources, check_networks, open_folder, open_inputs
+from ensemble_eval.evaluation.rows import decision_rows, prediction_rows
+from ensemble_eval.files import sha256_of
+from ensemble_eval.jobs.cpu import loaders_beside
+from ensemble_eval.jobs.prefetch import load_images, waiting
+from ensemble_eval.jobs.process import Process
+from ensemble_eval.jobs.runner import ImageRows, Job
+from ensemble_eval.jobs.signals import StopRequests
+from ensemble_eval.reports.tables import Table
+from ensemble_eval.scoring.chance import ChanceWatch
+from ensemble_eval.scoring.metrics import counted_of
+from ensemble_eval.settings import Settings
+from ensemble_eval.store import record
+from ensemble_eval.store.folder import Folder
 
-_LOOK_EVERY_SECONDS = 1.0
+# Enough to keep the workers busy while the engine is at one image, and the engine while it puts a batch together.
+_IMAGES_AHEAD_PER_WORKER, _BATCHES_AHEAD = 2, 2
+_BYTES_AHEAD = 1 << 29
+
+Result = ImageScores | ImageDecisions | UnreadableImage
 
 
-def evaluate(
-    settings: RunSettings, place: Place, stop: StopRequests, worker_arguments: Sequence[str]
-) -> Generator[Event]:
-    """Evaluate an ensemble on a data set, alone or as one of several processes.
-
-    A process that is alone and has several devices becomes the supervisor of ranks that it starts. Of several
-    ranks only the one that reports yields more than `BatchHalved`, and it alone writes the tables.
+class RunJob(Job[Settings, Outcome]):
+    """Evaluate an ensemble on a data set.
 
     Args:
-        settings: of the run.
-        place: of this process among those of the run, as its launcher says.
-        stop: what the user and the launcher ask for meanwhile.
-        worker_arguments: the command line of each rank that a supervisor starts.
-
-    Yields:
-        What happens, as it happens. However it ends, what was finished is kept; close the generator if you
-        leave it early.
+        settings: How images are evaluated and where the results go.
+        sources: The ensemble and the data set.
+        arguments: What `run.json` is to say of how the run was asked for.
 
     Raises:
-        InputError: whatever cannot be used, in one sentence with the remedy.
-        LateRanksError: ranks have stored nothing for too long.
-        WorkerFailedError: a rank failed.
-        StopRequestedError: a signal came.
+        InputError: The settings do not fit the data set.
     """
-    live = LiveTable(settings.out) if settings.live else None
-    with contextlib.closing(_evaluate(settings, place, stop, worker_arguments)) as events:
-        for event in events:
-            yield event
-            if live is not None and isinstance(event, Step):
-                live.write_if_due()
-            elif live is not None and isinstance(event, Finished):
-                live.remove()
 
-
-def _evaluate(
-    settings: RunSettings, place: Place, stop: StopRequests, worker_arguments: Sequence[str]
-) -> Generator[Event]:
-    """As `evaluate`, whatever is written meanwhile."""
-    ranks = place.world if place.launched else devices_for_ranks(settings.device, settings.ranks)
-    if ranks > 1 or settings.ranks is not None:
-        use_one_thread()
-    if ranks > 1 and not place.launched:
-        place = Place(world=ranks, session=uuid.uuid4().hex, role=Role.SUPERVISOR)
-        yield from _supervise(settings, place, worker_arguments)
-    elif settings.fresh and place.world > 1:
-        raise InputError(
-            f"`fresh=True` could remove what another process has just written; remove {settings.out} instead"
+    def __init__(self, settings: Settings, sources: Sources, arguments: Mapping[str, Any]) -> None:
+        self.settings, self.sources = settings, sources
+        self.folder: Folder[RunKey] = open_folder(settings, sources)
+        self.folders = (self.folder,)
+        manifest = arguments.get("ensemble")
+        self._start = record.of_start(
+            arguments=arguments,
+            # A folder of checkpoints has no manifest; its members are in the run's key.
+            manifest_sha256=sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
+            ignored_files=sources.dataset.ignored,
+            layout=sources.dataset.layout,
         )
-    else:
-        yield from _take_part(settings, place, stop)
+
+    def check(self, ranks: int) -> Iterator[str]:
+        """See `Job`."""
+        yield from self.sources.warnings
+        yield from check_networks(self.settings, self.sources)
+        yield from padding_of(self.settings, self.sources, ranks)
+
+    def start(self, process: Process, stop: StopRequests) -> "RunWorker":
+        """See `Job`."""
+        return RunWorker(self.settings, open_inputs(self.settings, self.sources, process), process, stop)
+
+    def describe(self, where: str) -> tuple[str, ...]:
+        """See `Job`."""
+        ensemble, dataset = self.sources.ensemble, self.sources.dataset
+        return (
+            f"data set: {dataset.layout}",
+            f"{len(ensemble.members)} models × {self.settings.crops} crops × {len(dataset.items)} images on "
+            f"{where}, {self.sources.backend}, {self.settings.precision}",
+        )
+
+    def finish(self) -> Outcome:
+        """See `Job`."""
+        return finish_run(self.folder.store, self._start)
+
+    def partial_table(self) -> Table | None:
+        """See `Job`."""
+        return partial_table(self.settings.out)
 
 
-def _take_part(settings: RunSettings, place: Place, stop: StopRequests) -> Generator[Event]:
-    """Do this process's share; the one that reports then waits for the others and writes the tables."""
-    place = settle(place, settings.device)
-    inputs = open_inputs(settings, open_sources(settings), place)
-    folder = open_folder(settings.out, settings, inputs, dataclasses.asdict(settings))
-    with folder.opened(fresh=settings.fresh, checked=place.role is Role.WORKER):
-        run = Run(settings, inputs, folder, place, stop)
-        if place.reports:
-            where = f"{inputs.device}" if place.world == 1 else f"{place.world} ranks"
-            yield from _opening(settings, inputs, folder, where, place.world)
-        stored = _Stored(folder)
-        with contextlib.closing(_share(run, speaks=place.rank == 0)) as share:
-            for event in share:
-                if isinstance(event, BatchHalved | Warned) or place.world == 1:
-                    yield event
-                # The others do not look at the shared folder while they work.
-                elif place.reports and stored.is_old:
-                    yield stored.look()
-        if place.reports:
-            if place.world > 1:
-                yield from _others(stored, _watch(folder, settings.timeout, place), stop)
-            yield Finished(folder.finish())
+class RunWorker:
+    """One process's part of a run; see `Worker`.
 
-
-def _others(stored: "_Stored", watch: Watch, stop: StopRequests) -> Generator[Event]:
-    """Wait until the other ranks have stored their shares too."""
-    while not watch.update(stored.folder.progress.accounted):
-        stop.check()
-        time.sleep(_LOOK_EVERY_SECONDS)
-        yield stored.look()
-
-
-def _share(run: Run, *, speaks: bool) -> Generator[BatchHalved | Warned | Step]:
-    """One process's share; a smaller batch is worth a word because it can change a score's last bits.
-
-    What comes up about the members, all processes would say; one of them `speaks`.
+    Args:
+        settings: How images are evaluated.
+        inputs: The ensemble, the data set and the device, open.
+        process: This process among those of the run.
+        stop: What the user and the launcher ask for meanwhile.
     """
-    told = run.batch_size
-    with contextlib.closing(run.evaluate()) as steps:
-        for step in steps:
-            if run.batch_size < told:
-                told = run.batch_size
-                yield BatchHalved(told)
-            yield from map(Warned, run.new_remarks() if speaks else ())
-            yield step
 
-
-def _supervise(settings: RunSettings, place: Place, worker_arguments: Sequence[str]) -> Generator[Event]:
-    """Start the ranks of this machine, tell what they store, and write the tables when all is done."""
-    # Only here: a process that is alone has no use for torch's launcher, and importing it takes time.
-    from ensemble_eval.launch.ranks import run_workers
-
-    device = choose_device(settings.device)
-    sources = open_sources(settings)
-    # Before anything is written: what is wrong with a member is said once, not by every rank.
-    warnings = [*check_networks(settings, sources), *(_crowded(place.world) if device.type == "cpu" else ())]
-    sources = dataclasses.replace(sources, warnings=(*sources.warnings, *warnings))
-    folder = open_folder(settings.out, settings, sources, dataclasses.asdict(settings))
-    with folder.opened(fresh=settings.fresh):
-        yield from _opening(settings, sources, folder, f"{place.world} ranks on {device}", place.world)
-        if not folder.is_complete:
-            stored, watch = _Stored(folder), _watch(folder, settings.timeout, place)
-            with contextlib.closing(run_workers(worker_arguments, place.world, place.session)) as running:
-                for _ in running:
-                    yield stored.look()
-                    watch.update(stored.accounted)
-            yield stored.look()
-        yield Finished(folder.finish())
-
-
-class _Stored:
-    """What all processes of a run have stored, whatever this one did."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self._passes_before = folder.progress.passes
-        self._looked = time.monotonic()
+    def __init__(self, settings: Settings, inputs: Inputs, process: Process, stop: StopRequests) -> None:
+        self._settings, self._inputs, self._process, self._stop = settings, inputs, process, stop
+        self.device = inputs.device
+        self._engine = engine_for(settings, inputs, stop)
+        self._told_batch_size = self.batch_size
+        self._chance = ChanceWatch(list(inputs.members), inputs.ensemble.classes.count)
+        self._notices = [*inputs.warnings, *padding_of(settings, inputs, process.world_size)]
 
     @property
-    def is_old(self) -> bool:
-        """Whether the last look is some time ago."""
-        return time.monotonic() - self._looked >= _LOOK_EVERY_SECONDS
+    def batch_size(self) -> int:
+        """Crops per batch; halved when one did not fit into memory."""
+        return self._engine.batch_size
 
-    @property
-    def accounted(self) -> frozenset[str]:
-        """What is through; of what an earlier start could not read, only what this one has tried again."""
-        return self.folder.progress.done | self.folder.store.unreadable_since_opening()
+    def notices(self) -> list[str]:
+        """See `Worker`. What comes up about the members, all processes would say; rank 0 does."""
+        notices, self._notices = [*self._notices, *self._engine.new_remarks()], []
+        said = notices if self._process.rank == 0 else []
+        if self.batch_size < self._told_batch_size:
+            # Every process says this of itself, because it can change a score's last bits.
+            self._told_batch_size = self.batch_size
+            who = f"rank {self._process.rank}: " if self._process.world_size > 1 else ""
+            said.append(f"{who}a batch did not fit into memory; going on with {self.batch_size} crops in each")
+        return said
 
-    def look(self) -> Step:
-        """Read what came since the last time."""
-        self.folder.progress, self._looked = self.folder.store.peek(), time.monotonic()
-        progress = self.folder.progress
-        passes = progress.passes - self._passes_before
-        return Step(len(self.accounted), len(self.folder.images), passes, len(progress.unreadable))
+    def results(
+        self, folder: Folder[Any], positions: Sequence[int]
+    ) -> Generator[ImageRows | UnreadableImage, None, None]:
+        """See `Worker`."""
+        del folder  # there is one
+        found = results_of(
+            self._settings, self._inputs, positions, self._stop, self._engine, self._process.sharing
+        )
+        with contextlib.closing(found):
+            for result in found:
+                if isinstance(result, UnreadableImage):
+                    yield result
+                    continue
+                if self._inputs.dataset.scope.labelled:
+                    self._notices += self._chance.add(*_first_decisions(result))
+                rows = list(self._rows(result))
+                yield ImageRows(result.id, rows, result.passes, result.all_passes)
+
+    def _rows(self, result: ImageScores | ImageDecisions) -> Iterator[dict[str, Any]]:
+        dataset, members = self._inputs.dataset, list(self._inputs.members)
+        labels = dataset.labels_of(result.id, result.label)
+        if isinstance(result, ImageDecisions):
+            return decision_rows(result, members, labels)
+        return prediction_rows(
+            result,
+            members,
+            with_scores=self._settings.with_scores,
+            labels=labels,
+            counted=counted_of(dataset.scope),
+        )
 
 
-def _watch(folder: RunFolder, timeout: float, place: Place) -> Watch:
-    shards = deal(len(folder.images), place.world, place.session, folder.blocks)
-    return Watch([{folder.images[position] for position in shard} for shard in shards], timeout)
+def padding_of(settings: Settings, sources: Sources, ranks: int) -> list[str]:
+    """What to know of a batch size that a run's crops do not fill."""
+    return padding_warnings(settings.batch_size, settings.crops, len(sources.dataset.items), ranks)
 
 
-def _opening(
-    settings: RunSettings, sources: Sources, folder: RunFolder, where: str, processes: int
-) -> Iterator[Event]:
-    """What there is to say before the work."""
-    images = len(sources.dataset.items)
-    padding = padding_warnings(settings.batch_size, settings.crops, images, processes)
-    yield from map(Warned, (*sources.warnings, *padding))
-    models = len(sources.ensemble.members)
-    yield Opened(
-        models, settings.crops, images, where, sources.backend, settings.precision, sources.dataset.layout
+def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine[ImageScores | ImageDecisions]:
+    """The engine that runs the members over images of these inputs, for full scores or for decisions."""
+    members, num_classes = len(inputs.members), inputs.ensemble.classes.count
+    dataset = inputs.dataset
+
+    def pool_image(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
+        if settings.decides:
+            labels = dataset.labels_of(image.id, image.label)
+            return DecidedImage(image, members, num_classes, settings.decides, labels, counted_of(dataset.scope))
+        return ScoredImage(image, members, num_classes, with_crop_ranks=settings.surface)
+
+    batch_size = settings.batch_size or default_batch_size(inputs.device)
+    forward = forward_of(inputs.members, inputs, stop)
+    return Engine(inputs.members, pool_image, inputs.device, batch_size, stop.check, forward=forward)
+
+
+def forward_of(members: Mapping[str, Predict], inputs: Inputs, stop: StopRequests) -> Forward | None:
+    """How the members of a batch run: on CUDA as one captured graph, elsewhere as is the engine's default."""
+    if inputs.device.type == "cuda" and inputs.backend == "torch":
+        return CapturedForward(members, stop.check, CudaGraphs(inputs.device))
+    return None
+
+
+def results_of(
+    settings: Settings,
+    inputs: Inputs,
+    positions: Iterable[int],
+    stop: StopRequests | None = None,
+    engine: Engine[ImageScores | ImageDecisions] | None = None,
+    sharing: int = 1,
+) -> Generator[Result, None, None]:
+    """Evaluate images of the data set in memory, yielding each as soon as it is known; nothing is written.
+
+    Args:
+        settings: How images are evaluated.
+        inputs: The ensemble, the data set and the device, open.
+        positions: The images, by their index in the data set.
+        stop: What the user and the launcher ask for meanwhile; waiting for an image is cut short by it.
+        engine: The engine of `engine_for`, for a caller that looks at its batch size meanwhile.
+        sharing: Processes of the run, this one included, that share its processors.
+
+    Raises:
+        InputError: A member fails, or yields NaN or infinity.
+    """
+    stop = stop or StopRequests()
+    items = inputs.dataset.items
+    engine = engine or engine_for(settings, inputs, stop)
+    workers = settings.workers or loaders_beside(sharing)
+    in_batches = math.ceil(_BATCHES_AHEAD * engine.batch_size / settings.crops)
+    images = load_images(
+        ((position, items[position]) for position in positions),
+        settings.crops,
+        bicubic=inputs.ensemble.interpolation == "bicubic",
+        workers=workers,
+        pinned=inputs.device.type == "cuda",
+        ahead=max(_IMAGES_AHEAD_PER_WORKER * workers, in_batches),
+        ahead_bytes=_BYTES_AHEAD,
     )
-    for name in folder.progress.damaged:
-        yield Warned(f"{name} had changed since it was written; its images are done again")
-    yield Begun(len(folder.progress.done), images)
+    with contextlib.closing(images):
+        yield from engine.run(waiting(images, stop))
 
 
-def _crowded(ranks: int) -> Iterator[str]:
-    processors = usable_processors()
-    if ranks > processors:
-        yield (
-            f"{ranks} ranks share the {processors} processors that this process may use; more ranks than "
-            "processors slow each other down"
-        )
+def _first_decisions(result: ImageScores | ImageDecisions) -> tuple[Sequence[bool | None], Sequence[float] | None]:
+    """Of every member, whether its top-1 decision with the fewest crops is right, and how sure it is of it."""
+    if isinstance(result, ImageDecisions):
+        return result.top_k[min(result.top_k)][1], None
+    scores = result.mean_softmax[min(result.mean_softmax)]
+    best = scores.argmax(axis=1)
+    return [int(index) == result.label for index in best], scores.max(axis=1).tolist()

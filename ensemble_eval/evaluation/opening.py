@@ -4,8 +4,6 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,21 +17,20 @@ from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.function_member import FunctionMember
+from ensemble_eval.evaluation.key import RUN, RunKey, run_key
 from ensemble_eval.evaluation.trials import Trials
-from ensemble_eval.files import sha256_of
-from ensemble_eval.launch.devices import choose_device, device_of_rank
-from ensemble_eval.launch.place import Place
+from ensemble_eval.jobs.devices import choose_device, device_of_rank
+from ensemble_eval.jobs.process import Process
 from ensemble_eval.members.classes import output_selection
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256, network_sha256
 from ensemble_eval.members.imported import GRAPH
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import open_ensemble
-from ensemble_eval.results import run_record
-from ensemble_eval.results.folder import RunFolder
-from ensemble_eval.results.key import run_key
 from ensemble_eval.scoring.crop_ranks import MOST_CLASSES
 from ensemble_eval.settings import Backend, RunSettings, Settings
+from ensemble_eval.store.folder import Folder
+from ensemble_eval.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -110,13 +107,17 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
     return Sources(ensemble, dataset, backend, weights, (*_warnings(dataset), *_half_precision(settings)))
 
 
-def open_inputs(settings: Settings, sources: Sources, place: Place = Place()) -> Inputs:  # noqa: B008 (it is frozen)
+def open_inputs(
+    settings: Settings,
+    sources: Sources,
+    process: Process = Process(),  # noqa: B008 (it is frozen)
+) -> Inputs:
     """Open the device and the weights, and try every member.
 
     Raises:
         InputError: whatever cannot be used, in one sentence with the remedy.
     """
-    device = device_of_rank(settings.device, place.local_rank, place.on_machine)
+    device = device_of_rank(settings.device, process.local_rank, process.local_world_size)
     ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
     # Members of one number of outputs share what a backend prepares.
     make = functools.cache(
@@ -157,14 +158,11 @@ def _cache(settings: Settings) -> ConversionCache | None:
     return ConversionCache(folder) if folder else None
 
 
-def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapping[str, Any]) -> RunFolder:
+def open_folder(settings: Settings, sources: Sources) -> Folder[RunKey]:
     """The output folder of a run of these settings over these sources; nothing is read or written yet.
 
-    Args:
-        out: the folder; it need not exist.
-        settings: how images are evaluated.
-        sources: what the results depend on.
-        arguments: what `run.json` is to say of how the run was asked for.
+    Raises:
+        InputError: What the run is to store cannot be had of this data set.
     """
     ensemble, dataset = sources.ensemble, sources.dataset
     _refuse_surface_of(settings, dataset.scope)
@@ -189,15 +187,7 @@ def open_folder(out: Path, settings: Settings, sources: Sources, arguments: Mapp
         surface=settings.surface,
         decides=settings.decides,
     )
-    manifest = arguments.get("ensemble")
-    start = run_record.of_start(
-        arguments=arguments,
-        # A folder of checkpoints has no manifest; its members are in the run's key.
-        manifest_sha256=sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
-        ignored_files=dataset.ignored,
-        layout=dataset.layout,
-    )
-    return RunFolder(out, key, dataset, start)
+    return Folder(Store(settings.out, RUN, key), dataset)
 
 
 def _refuse_surface_of(settings: Settings, scope: Scope) -> None:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.evaluation.key import columns_of
 from ensemble_eval.results.blocks import blocks, row_names
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Decisions, read_decisions
-from ensemble_eval.results.encoding import columns_of
 from ensemble_eval.results.reading import Results
 
 # Of one run's scores that are in memory at once.

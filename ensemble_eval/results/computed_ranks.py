@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.results.encoding import columns_of
+from ensemble_eval.evaluation.key import columns_of
 from ensemble_eval.results.reading import Results
 from ensemble_eval.results.selections import Selection
 from ensemble_eval.scoring.metrics import best_rank, counted_of

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
-from ensemble_eval.results.parts import CROP_RANK_COLUMNS
+from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
 from ensemble_eval.results.reading import Results
 from ensemble_eval.scoring.crop_ranks import RULES, groups_of
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first

@@ -13,21 +13,13 @@ import pyarrow.compute as pc
 from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.datasets.listing import listed_images
 from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.evaluation.key import RUN, RunKey, columns_of, outcome_columns
 from ensemble_eval.reports.text import table3_csv
-from ensemble_eval.results import run_record
-from ensemble_eval.results.encoding import columns_of
-from ensemble_eval.results.key import RunKey
-from ensemble_eval.results.parts import (
-    PREDICTIONS_FOLDER,
-    Part,
-    outcome_columns,
-    read_parts,
-    require_key,
-)
-from ensemble_eval.results.repeated_images import keepers_of
 from ensemble_eval.results.selections import schemes_of, selections_of
-from ensemble_eval.results.store import combine, read_rows, sorted_frame
 from ensemble_eval.scoring.table3 import one_model_member, table3
+from ensemble_eval.store import record
+from ensemble_eval.store.parts import Part, read_parts, require_key
+from ensemble_eval.store.store import combine, keepers_of, read_rows, sorted_frame
 
 if TYPE_CHECKING:
     from ensemble_eval.results.crop_study import CropStudy
@@ -78,13 +70,13 @@ def read_results(folder: str | Path) -> "Results":
         1  (a, b)     10           0
     """
     out = Path(folder)
-    parts = read_parts(out)
+    parts = read_parts(out, RUN)
     key = require_key(out, parts)
     progress = combine(parts.by_name)
     return Results(
         folder=out,
         key=key,
-        record=run_record.read_of_run(out, key),
+        record=record.read_of_key(out, RUN, key),
         images=tuple(sorted(progress.done)),
         unreadable=progress.unreadable,
         damaged=tuple(path.name for path in parts.damaged),
@@ -134,7 +126,7 @@ class Results:
     @property
     def missing_images(self) -> tuple[str, ...] | None:
         """Ids of the missing images; None where the folder has no list of the data set's images."""
-        listed = listed_images(self.folder / PREDICTIONS_FOLDER, self.key.dataset)
+        listed = listed_images(self.folder / RUN.folder, self.key.dataset)
         accounted = {*self.images, *self.unreadable}
         return None if listed is None else tuple(image for image in listed if image not in accounted)
 
@@ -190,7 +182,9 @@ class Results:
         Args:
             columns: as of `predictions`, `image` among them.
         """
-        for name, table in zip(self._parts, read_rows(self.folder, self._parts, columns), strict=True):
+        for name, table in zip(
+            self._parts, read_rows(self.folder / RUN.folder, self._parts, columns), strict=True
+        ):
             if self._keepers is None:
                 yield table
             else:

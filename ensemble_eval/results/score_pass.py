@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import UnavailableError
+from ensemble_eval.evaluation.key import columns_of
 from ensemble_eval.results.blocks import blocks
 from ensemble_eval.results.decisions import Configuration, Decisions
-from ensemble_eval.results.encoding import columns_of
 from ensemble_eval.results.reading import Results
 from ensemble_eval.scoring.subset_ranks import Subset, all_subsets, subset_ranks
 

@@ -28,9 +28,9 @@ from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
-from ensemble_eval.launch.cpu import loaders_beside, usable_processors
-from ensemble_eval.launch.devices import device_name, device_of_rank
-from ensemble_eval.launch.numa import bind_beside
+from ensemble_eval.jobs.binding import bind_beside
+from ensemble_eval.jobs.cpu import loaders_beside, usable_processors
+from ensemble_eval.jobs.devices import device_name, device_of_rank
 from ensemble_eval.members.classes import ClassList, class_list
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import save_weights, write_manifest

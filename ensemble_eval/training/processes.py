@@ -12,7 +12,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.place import find_place
+from ensemble_eval.jobs.process import find_process
 
 Value = TypeVar("Value")
 
@@ -96,8 +96,8 @@ def joined_processes(environment: Mapping[str, str] = os.environ, device_type: s
     Raises:
         InputError: the environment is not what torchrun sets.
     """
-    place = find_place(environment, srun=False)
-    processes = Processes(place.rank, place.world, place.local_rank, place.on_machine)
+    process = find_process(environment, srun=False)
+    processes = Processes(process.rank, process.world_size, process.local_rank, process.local_world_size)
     if processes.world == 1:
         yield processes
         return

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.launch.signals import handles_its_own_signals
+from ensemble_eval.jobs.signals import handles_its_own_signals
 from ensemble_eval.training.augmentation import Augmentation
 from ensemble_eval.training.seeds import derived_seed
 

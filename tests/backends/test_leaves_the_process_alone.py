@@ -24,7 +24,7 @@ from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.engine.in_full import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
-from ensemble_eval.launch.devices import choose_device
+from ensemble_eval.jobs.devices import choose_device
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing

@@ -13,7 +13,7 @@ from onnx_files import CLASSIFIER_INPUT, onnx_runtime_probabilities, some_crops,
 
 from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.errors import InputError
-from ensemble_eval.evaluation.front_door import scores
+from ensemble_eval.evaluation.api import scores
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.imported import InputFormat
 

@@ -130,7 +130,7 @@ def test_a_fresh_start_is_refused_while_another_run_is_at_work_and_not_after_it_
     arguments = [*_arguments(tmp_path, "used"), "--save-every", "0"]
     out = tmp_path / "used"
     with _start_and_hold(tmp_path, [*arguments, *ranks]) as process:
-        before = {path.name for path in (out / "predictions").iterdir()}
+        before = {path.name for path in (out / "predictions").glob("part-*")}
         refused = cli(*arguments, "--fresh")
         assert refused.code == 2
         assert f"--fresh would discard what others are writing to {out}: process {process.pid} on " in refused.err

@@ -20,7 +20,7 @@ def images(dataset: Path) -> list[Labelled]:
 def table(dataset: Path, ensemble: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Of the class folders."""
     from ensemble_eval.datasets.opening import open_dataset
-    from ensemble_eval.evaluation.front_door import evaluate
+    from ensemble_eval.evaluation.api import evaluate
     from ensemble_eval.members.manifest import open_ensemble
 
     out, members = tmp_path_factory.mktemp("folders"), open_ensemble(ensemble)

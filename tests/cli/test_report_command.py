@@ -10,9 +10,10 @@ from builders import CLASS_NAMES, member_key, run_key
 from conftest import Cli
 
 from ensemble_eval.engine.in_full import ImageScores
-from ensemble_eval.results.parts import Part
-from ensemble_eval.results.rows import prediction_rows
-from ensemble_eval.results.store import Store
+from ensemble_eval.evaluation.key import RUN
+from ensemble_eval.evaluation.rows import prediction_rows
+from ensemble_eval.store.parts import Part
+from ensemble_eval.store.store import Store
 
 pytestmark = pytest.mark.slow
 IMAGES = 24
@@ -29,7 +30,7 @@ def write_run(out: Path, *, of_images: int = IMAGES) -> Path:
         for n in range(IMAGES)
     ]
     rows = [row for each in scores for row in prediction_rows(each, key.member_names, with_scores=True)]
-    Store(out, key).write(Part(rows, [each.id for each in scores]))
+    Store(out, RUN, key).write(Part(rows, [each.id for each in scores]))
     return out
 
 

@@ -25,9 +25,9 @@ from ensemble_eval.datasets import ilsvrc, items
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.evaluation.front_door import evaluate
-from ensemble_eval.launch.place import deal
-from ensemble_eval.launch.slurm import require_inputs
+from ensemble_eval.evaluation.api import evaluate
+from ensemble_eval.jobs.process import shard_positions
+from ensemble_eval.jobs.slurm import require_inputs
 from ensemble_eval.members import devkit_classes
 from ensemble_eval.members.ensemble import Ensemble, Member
 
@@ -196,7 +196,7 @@ def test_ranks_read_their_own_images_and_no_others(
 
     monkeypatch.setattr(items.Container, "reopened", counting)
     monkeypatch.setattr(os, "pread", counting_pread)
-    shares = deal(len(dataset.items), 3, "session", dataset.blocks)
+    shares = shard_positions(len(dataset.items), 3, "session", dataset.blocks)
     assert sorted(position for share in shares for position in share) == list(range(24))
     for share in shares:
         read = 0
@@ -234,7 +234,7 @@ def test_rows_of_one_group_go_to_one_rank(tmp_path: Path) -> None:
     assert sum(dataset.blocks) == 11
     assert max(dataset.blocks) == 2
     ends = [sum(dataset.blocks[:place]) for place in range(len(dataset.blocks) + 1)]
-    for share in deal(11, 2, "x", dataset.blocks):
+    for share in shard_positions(11, 2, "x", dataset.blocks):
         for begin, end in itertools.pairwise(ends):
             assert len(set(share) & set(range(begin, end))) in (0, end - begin)
 

@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from drawn_boxes import (
     colour_ensemble,
     comparable,
     draw,
+    outcome_of,
     some_proposals,
     store_proposals,
     stored_rows,
@@ -26,23 +28,24 @@ from torch import Tensor
 
 from ensemble_eval.datasets.boxes import Boxes, read_boxes
 from ensemble_eval.detection.deciding import LEAST_SCORE, MOST_DETECTIONS, Configuration, detections_of
-from ensemble_eval.detection.detecting import Detection, Remarks
+from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.proposals import Proposals, StoredProposals, sets_of, union
 from ensemble_eval.detection.region_scores import CHUNK_REGIONS
 from ensemble_eval.detection.regions import NO_OBJECT, warp_regions
-from ensemble_eval.detection.writing import write_results
+from ensemble_eval.detection.writing import Written, write_results
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.place import Place, Role
+from ensemble_eval.jobs.events import Finished, Notice, Opened
+from ensemble_eval.jobs.process import Process, Role
+from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
-from ensemble_eval.results.in_use import in_use
 from ensemble_eval.scoring.average_precision import ILSVRC, average_precisions, match, overlaps
-from ensemble_eval.settings import Settings
+from ensemble_eval.settings import DetectSettings
+from ensemble_eval.store.in_use import in_use
 
-SETTINGS = Settings(crops=1, device="cpu", backend="torch", batch_size=16, workers=1)
 NAMES = ("rcnn", "doubled", "multibox")
 
 
@@ -60,23 +63,29 @@ def proposals(drawn: Drawn, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store_proposals(tmp_path_factory.mktemp("proposals"), drawn.opened(), sets)
 
 
-def _detection(drawn: Drawn, proposals: Path, out: Path, settings: Settings = SETTINGS) -> Detection:
-    return Detection(colour_ensemble(), drawn.opened(), proposals, out, settings)
+def _detection(drawn: Drawn, proposals: Path, out: Path, ensemble: Ensemble | None = None) -> DetectJob:
+    settings = DetectSettings(
+        proposals=proposals, out=out, device="cpu", backend="torch", batch_size=16, workers=1, save_every=0
+    )
+    return DetectJob(ensemble or colour_ensemble(), drawn.opened(), settings)
 
 
-def _finished(drawn: Drawn, proposals: Path, out: Path, settings: Settings = SETTINGS) -> Detection:
-    job = _detection(drawn, proposals, out, settings)
-    for _ in job.run(Place()):
-        pass
-    assert job.is_complete()
+def _finished(drawn: Drawn, proposals: Path, out: Path) -> DetectJob:
+    job = _detection(drawn, proposals, out)
+    outcome_of(job)
+    assert len(job.finding.store.open().done) == len(drawn.objects)
     return job
 
 
-def _files(drawn: Drawn, job: Detection, out: Path) -> dict[str, bytes]:
+def _write(job: DetectJob, boxes: Path | None, *draw: str) -> Written:
+    return write_results(replace(job.settings, boxes=boxes, draw=draw), job.finding, {})
+
+
+def _files(drawn: Drawn, job: DetectJob) -> dict[str, bytes]:
     """Every table and file, and the detections."""
-    write_results(out, job, drawn.boxes, ["pictures/0.png"], {})
-    found = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
-    return {**found, "rows": "".join(comparable(stored_rows(job.parts))).encode()}
+    _write(job, drawn.boxes, "pictures/0.png")
+    found = {path.name: path.read_bytes() for path in job.settings.out.iterdir() if path.is_file()}
+    return {**found, "rows": "".join(comparable(stored_rows(job.finding.store))).encode()}
 
 
 def _slow_nms(boxes: Boxes, scores: NDArray[np.float64]) -> list[int]:
@@ -107,7 +116,7 @@ def test_detections_are_those_of_the_slow_obvious_loop(drawn: Drawn, proposals: 
     stored = StoredProposals(proposals, drawn.opened())
     assert max(len(union(*sets.values()).boxes) for sets in stored.values()) > CHUNK_REGIONS
     predicts = [member.predict for member in colour_ensemble().members if member.predict is not None]
-    rows = stored_rows(job.parts)
+    rows = stored_rows(job.finding.store)
     assert len(rows) == 6 * 6
     for row in rows:
         sets = next(each for each in sets_of(NAMES) if " + ".join(each) == row["proposals"])
@@ -123,7 +132,7 @@ def test_detections_are_those_of_the_slow_obvious_loop(drawn: Drawn, proposals: 
 
 def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
     job = _finished(drawn, proposals, tmp_path)
-    written = write_results(tmp_path, job, drawn.boxes, [], {"arguments": {}})
+    written = _write(job, drawn.boxes)
     table = pd.read_csv(tmp_path / "detection.csv")
     assert table["proposals"].tolist() == ["rcnn", "doubled", "doubled + multibox"] * 2
     assert table["models"].tolist() == [1, 1, 1, 3, 3, 3]
@@ -131,7 +140,7 @@ def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_
     for row, each in zip(table.to_dict("records"), written.rows, strict=True):
         stored = [
             one
-            for one in stored_rows(job.parts)
+            for one in stored_rows(job.finding.store)
             if (one["proposals"], one["models"]) == (row["proposals"], row["models"])
         ]
         matches = match([(objects[one["image"]], detections_of(one)) for one in stored], 3, ILSVRC)
@@ -163,46 +172,45 @@ def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_
 def test_stopped_and_continued_or_in_ranks_everything_is_the_same(
     drawn: Drawn, proposals: Path, tmp_path: Path
 ) -> None:
-    expected = _files(drawn, _finished(drawn, proposals, tmp_path / "whole"), tmp_path / "whole")
+    expected = _files(drawn, _finished(drawn, proposals, tmp_path / "whole"))
     for stop_after in (1, 2, 3):
-        with contextlib.closing(_detection(drawn, proposals, tmp_path / "cut").run(Place())) as events:
+        with contextlib.closing(run_alone(_detection(drawn, proposals, tmp_path / "cut"))) as events:
             for _ in range(stop_after):
                 next(events)
-    assert _files(drawn, _finished(drawn, proposals, tmp_path / "cut"), tmp_path / "cut") == expected
-    for rank in range(3):
+    assert _files(drawn, _finished(drawn, proposals, tmp_path / "cut")) == expected
+    for rank in (2, 1, 0):
         job = _detection(drawn, proposals, tmp_path / "ranks")
-        for _ in job.run(Place(rank, 3, session="s", role=Role.RANK)):
-            pass
-    assert job.is_complete()
-    assert _files(drawn, job, tmp_path / "ranks") == expected
+        told = list(run_alone(job, Process(rank, 3, session="s", role=Role.RANK)))
+        assert isinstance(told[-1], Finished) if rank == 0 else told == []
+    assert _files(drawn, job) == expected
 
 
 def test_one_picture_is_drawn_with_what_was_found(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
     job = _finished(drawn, proposals, tmp_path)
-    [path] = write_results(tmp_path, job, drawn.boxes, ["pictures/0.png"], {}).pictures
+    [path] = _write(job, drawn.boxes, "pictures/0.png").pictures
     picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
     assert min(picture.shape[:2]) >= 480
     blue = (np.abs(picture - [31, 119, 180]).sum(axis=2) < 30).sum()
     assert blue > 200
     with pytest.raises(InputError, match=r"`draw` names nowhere.png, which is not among the 6 images"):
-        write_results(tmp_path, job, drawn.boxes, ["nowhere.png"], {})
+        _write(job, drawn.boxes, "nowhere.png")
 
 
 def test_what_does_not_belong_together_is_refused(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
     other = draw(tmp_path / "other", images=4)
     with pytest.raises(InputError, match="are of other images; propose on this data set first"):
-        Detection(colour_ensemble(), other.opened(), proposals, tmp_path, SETTINGS)
+        _detection(other, proposals, tmp_path)
     _finished(drawn, proposals, tmp_path / "out")
-    fewer = Detection(colour_ensemble((9.0,)), drawn.opened(), proposals, tmp_path / "out", SETTINGS)
-    with pytest.raises(InputError, match=r"other settings \(members was"):
-        next(fewer.run(Place()))
+    fewer = _detection(drawn, proposals, tmp_path / "out", colour_ensemble((9.0,)))
+    with pytest.raises(InputError, match=r"belongs to another run \(members .*, now "):
+        outcome_of(fewer)
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES)]
     images = [{"id": n, "file_name": each, "width": 9, "height": 9} for n, each in enumerate(drawn.objects)]
     nothing = {"images": images, "annotations": [], "categories": categories}
     (tmp_path / "none.json").write_text(json.dumps(nothing))
     job = _finished(drawn, proposals, tmp_path / "out")
     with pytest.raises(InputError, match="show no object that is to be found"):
-        write_results(tmp_path, job, tmp_path / "none.json", [], {})
+        _write(job, tmp_path / "none.json")
 
 
 @pytest.mark.slow
@@ -222,15 +230,17 @@ def test_without_annotations_there_are_detections_and_no_tables(
     drawn: Drawn, proposals: Path, tmp_path: Path
 ) -> None:
     job = _finished(drawn, proposals, tmp_path)
-    with_boxes = write_results(tmp_path, job, drawn.boxes, [], {})
+    with_boxes = _write(job, drawn.boxes)
     (tmp_path / "detection.csv").unlink()
-    written = write_results(tmp_path, job, None, ["pictures/1.png"], {})
+    written = _write(job, None, "pictures/1.png")
     assert (written.rows, written.table) == ([], None)
     assert not (tmp_path / "detection.csv").exists()
     last = Configuration(("doubled", "multibox"), 3)
     assert written.chosen == last
     assert with_boxes.chosen.models in (1, 3)
-    stored = [row for row in stored_rows(job.parts) if (row["proposals"], row["models"]) == (last.proposals, 3)]
+    stored = [
+        row for row in stored_rows(job.finding.store) if (row["proposals"], row["models"]) == (last.proposals, 3)
+    ]
     results = json.loads((tmp_path / "detections.json").read_text())
     assert len(results) == sum(len(row["scores"]) for row in stored)
     # Counted from 1, for want of ids.
@@ -245,45 +255,42 @@ def test_members_that_know_no_object_see_one_in_every_region(
     drawn: Drawn, proposals: Path, tmp_path: Path
 ) -> None:
     plain = Ensemble(colour_ensemble().members, (*CLASSES, "grey"), "plain")
-    job = Detection(plain, drawn.opened(), proposals, tmp_path, SETTINGS)
-    assert job.class_names == (*CLASSES, "grey")
-    said = [event for event in job.run(Place()) if isinstance(event, Remarks)]
-    assert (
-        'plain has no class "no object" at its end, so every region counts as some object' in said[0].sentences[0]
-    )
+    job = _detection(drawn, proposals, tmp_path, plain)
+    assert job.finding.class_names == (*CLASSES, "grey")
+    said = [event.sentence for event in run_alone(job) if isinstance(event, Notice)]
+    assert 'plain has no class "no object" at its end, so every region counts as some object' in said[0]
     knows = _finished(drawn, proposals, tmp_path / "knows")
-    for row, other in zip(stored_rows(job.parts), stored_rows(knows.parts), strict=True):
-        assert "grey" not in knows.class_names
+    for row, other in zip(stored_rows(job.finding.store), stored_rows(knows.finding.store), strict=True):
+        assert "grey" not in knows.finding.class_names
         ours = row["classes"] < len(CLASSES)
         # The fourth class comes along; the others are what they were.
         np.testing.assert_array_equal(row["scores"][ours], other["scores"])
         assert len(row["boxes"].reshape(-1, 4)) == len(row["classes"])
-    assert any((row["classes"] == len(CLASSES)).any() for row in stored_rows(job.parts))
-
-
-def _forget(job: Detection, place: Place) -> None:
-    with job.in_use(place, fresh=True):
-        pass
+    assert any((row["classes"] == len(CLASSES)).any() for row in stored_rows(job.finding.store))
 
 
 def test_a_fresh_start_leaves_no_table_of_before(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
     job = _finished(drawn, proposals, tmp_path)
-    write_results(tmp_path, job, drawn.boxes, [], {})
+    _write(job, drawn.boxes)
+    again = _detection(drawn, proposals, tmp_path)
+    again.settings = replace(again.settings, fresh=True)
     with pytest.raises(InputError, match="`fresh=True` could remove what another process has just written"):
-        _forget(job, Place(0, 2, session="s", role=Role.RANK))
+        outcome_of(again, Process(0, 2, session="s", role=Role.RANK))
     with in_use(tmp_path, alone=False), pytest.raises(InputError, match=f"process {os.getpid()} on"):
-        _forget(job, Place())
-    assert job.is_complete()
-    _forget(job, Place())
+        outcome_of(again)
+    assert (tmp_path / "detection.csv").exists()
+    with contextlib.closing(run_alone(again)) as events:
+        while not isinstance(next(events), Opened):
+            pass
     assert not (tmp_path / "detection.csv").exists()
-    assert job.parts.open() == set()
+    assert again.finding.store.open().done == set()
 
 
 def test_images_without_any_proposal_have_no_detections(drawn: Drawn, tmp_path: Path) -> None:
     none = {image: Proposals(np.zeros((0, 4)), np.zeros(0), "it died") for image in drawn.objects}
     folder = store_proposals(tmp_path / "p", drawn.opened(), {"rcnn": none})
     job = _finished(drawn, folder, tmp_path / "out")
-    written = write_results(tmp_path / "out", job, drawn.boxes, [], {})
+    written = _write(job, drawn.boxes)
     assert [row.map_percent for row in written.rows] == [0, 0]
     assert written.rows[0].coverage_percent == 0
 
@@ -318,7 +325,7 @@ def test_the_command_prints_the_table(cli: Cli, drawn: Drawn, proposals: Path, t
     assert "drawn: " in done.out
     again = cli(*arguments, *out)
     assert again.code == 0
-    assert "regions in" not in again.out
+    assert "continuing: 6 images were done before" in again.err
     percent = cli(*arguments, *out, "--draw-above", 90)
     assert percent.code == 2
     assert "--draw-above is 90, and scores are from 0 to 1; 0.9 draws from 90% on" in percent.err

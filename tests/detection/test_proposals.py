@@ -48,5 +48,7 @@ def test_what_is_unfinished_or_damaged_is_refused(tmp_path: Path) -> None:
     assert len(StoredProposals(folder, drawn.opened())) == 6
     for text in ("{", "[]", '{"key": 1}', json.dumps({**record, "failed": [["a"]]})):
         (folder / "propose.json").write_text(text)
-        with pytest.raises(InputError, match="is damaged; run `ensemble-eval propose` on the folder again"):
+        with pytest.raises(
+            InputError, match="is damaged, or an earlier version wrote it; run `ensemble-eval propose` on the"
+        ):
             StoredProposals(folder, drawn.opened())

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import Cli
-from drawn_boxes import Drawn, draw
+from drawn_boxes import Drawn, draw, outcome_of
 from PIL import Image
 from torchvision.ops import box_iou
 
@@ -17,13 +17,15 @@ from ensemble_eval.datasets.boxes import read_boxes
 from ensemble_eval.detection.box_files import read_box_file
 from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.detection.proposals import StoredProposals
-from ensemble_eval.detection.proposing import Finished, propose
+from ensemble_eval.detection.proposing import Proposed, ProposeJob
 from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.place import Place, Role
+from ensemble_eval.jobs.events import Finished
+from ensemble_eval.jobs.process import Process, Role
+from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.models.multibox import MultiBox
-from ensemble_eval.results.in_use import in_use
 from ensemble_eval.settings import ProposeSettings
+from ensemble_eval.store.in_use import in_use
 
 pytestmark = [pytest.mark.slow, pytest.mark.processes]
 
@@ -45,10 +47,8 @@ def _settings(out: Path, multibox: Path, **changed: Any) -> ProposeSettings:
     return ProposeSettings(out=out, multibox=multibox, multibox_boxes=20, workers=1, **changed)
 
 
-def _all(drawn: Drawn, settings: ProposeSettings, place: Place = Place()) -> Finished:  # noqa: B008 (it is frozen)
-    last = list(propose(drawn.opened(), settings, place))[-1]
-    assert isinstance(last, Finished)
-    return last
+def _all(drawn: Drawn, settings: ProposeSettings) -> Proposed:
+    return outcome_of(ProposeJob(drawn.opened(), settings))
 
 
 def _stored(out: Path, drawn: Drawn) -> dict[tuple[str, str], bytes]:
@@ -61,7 +61,6 @@ def _stored(out: Path, drawn: Drawn) -> dict[tuple[str, str], bytes]:
 
 def test_selective_search_and_multibox_are_stored(drawn: Drawn, multibox: Path, tmp_path: Path) -> None:
     finished = _all(drawn, _settings(tmp_path, multibox))
-    assert finished.complete
     assert finished.failed == ()
     found = StoredProposals(tmp_path, drawn.opened())
     for item in drawn.opened().items:
@@ -85,24 +84,29 @@ def test_stopped_and_continued_or_in_ranks_the_proposals_are_the_same(
 ) -> None:
     _all(drawn, _settings(tmp_path / "whole", multibox))
     for stop_after in (2, 9):
-        with contextlib.closing(propose(drawn.opened(), _settings(tmp_path / "cut", multibox))) as events:
+        cut = ProposeJob(drawn.opened(), _settings(tmp_path / "cut", multibox))
+        with contextlib.closing(run_alone(cut)) as events:
             for _ in range(stop_after):
                 next(events)
         assert not (tmp_path / "cut" / "propose.json").exists()
-    assert _all(drawn, _settings(tmp_path / "cut", multibox)).complete
+    _all(drawn, _settings(tmp_path / "cut", multibox))
     assert _stored(tmp_path / "cut", drawn) == _stored(tmp_path / "whole", drawn)
-    places = [Place(rank, 3, session="s", role=Role.RANK) for rank in range(3)]
-    finished = [_all(drawn, _settings(tmp_path / "ranks", multibox), place) for place in places]
-    assert [each.complete for each in finished] == [False, False, True]
+    for rank in (2, 1, 0):
+        job = ProposeJob(drawn.opened(), _settings(tmp_path / "ranks", multibox))
+        told = list(run_alone(job, Process(rank, 3, session="s", role=Role.RANK)))
+        assert isinstance(told[-1], Finished) if rank == 0 else told == []
     assert _stored(tmp_path / "ranks", drawn) == _stored(tmp_path / "whole", drawn)
     with pytest.raises(InputError, match="`fresh=True` could remove what another process has just written"):
-        _all(drawn, _settings(tmp_path / "ranks", multibox, fresh=True), places[0])
-    with pytest.raises(InputError, match=r"other settings .*multibox_boxes was 20 and is now 21"):
+        outcome_of(
+            ProposeJob(drawn.opened(), _settings(tmp_path / "ranks", multibox, fresh=True)),
+            Process(0, 3, session="s", role=Role.RANK),
+        )
+    with pytest.raises(InputError, match=r"belongs to another run \(multibox_boxes 20, now 21\)"):
         _all(drawn, replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21))
+    fresh = replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21, fresh=True)
     with in_use(tmp_path / "whole", alone=False), pytest.raises(InputError, match=f"process {os.getpid()} on"):
-        _all(drawn, _settings(tmp_path / "whole", multibox, fresh=True))
-    again = _all(drawn, replace(_settings(tmp_path / "whole", multibox), multibox_boxes=21, fresh=True))
-    assert again.complete
+        _all(drawn, fresh)
+    _all(drawn, fresh)
 
 
 def test_sets_are_added_to_those_that_are_there(drawn: Drawn, multibox: Path, tmp_path: Path) -> None:
@@ -111,8 +115,8 @@ def test_sets_are_added_to_those_that_are_there(drawn: Drawn, multibox: Path, tm
     _all(drawn, _settings(tmp_path, multibox, sets=("multibox",)))
     assert _stored(tmp_path, drawn).items() > before.items()
     assert {name for _, name in _stored(tmp_path, drawn)} == {"rcnn", "multibox"}
-    events = propose(drawn.opened(), _settings(tmp_path, multibox, sets=("multibox",), fresh=True))
-    with contextlib.closing(events):
+    job = ProposeJob(drawn.opened(), _settings(tmp_path, multibox, sets=("multibox",), fresh=True))
+    with contextlib.closing(run_alone(job)) as events:
         next(events)
     # What was not asked for again is still there, and the set that was is not finished.
     assert _stored(tmp_path, drawn) == before

@@ -10,6 +10,7 @@ from drawn_boxes import (
     Drawn,
     comparable,
     draw,
+    outcome_of,
     sees_colours,
     some_proposals,
     store_proposals,
@@ -20,25 +21,23 @@ from torch import Tensor, nn
 
 from ensemble_eval.datasets.boxes import Objects, read_boxes
 from ensemble_eval.detection.deciding import detections_of
-from ensemble_eval.detection.detecting import Detection
+from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.detection.svm import Features, RegionSvm, load_svm, require_fits, save_svm, svm_predict
 from ensemble_eval.detection.svm_training import train_svm
 from ensemble_eval.errors import InputError
-from ensemble_eval.launch.place import Place
 from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
-from ensemble_eval.settings import Settings
+from ensemble_eval.settings import DetectSettings
 
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
-SETTINGS = Settings(crops=1, device="cpu", backend="torch", batch_size=16, workers=1)
 NAMES = (*CLASSES, NO_OBJECT)
 
 
@@ -130,10 +129,12 @@ def test_svms_are_rows_of_their_own_and_leave_the_others_alone(
     assert "are of other images; propose on this data set first" in refused.err
     rows = {}
     for name, svm in (("with", tmp_path / "svm.safetensors"), ("without", None)):
-        job = Detection(ensemble, drawn.opened(), proposals, tmp_path / name, SETTINGS, svm)
-        for _ in job.run(Place()):
-            pass
-        rows[name] = stored_rows(job.parts)
+        settings = DetectSettings(
+            proposals=proposals, out=tmp_path / name, svm=svm, device="cpu", backend="torch", batch_size=16
+        )
+        job = DetectJob(ensemble, drawn.opened(), settings)
+        outcome_of(job)
+        rows[name] = stored_rows(job.finding.store)
     softmax = [row for row in rows["with"] if row["classifier"] == "softmax"]
     assert comparable(softmax) == comparable(rows["without"])
     of_svm = [row for row in rows["with"] if row["classifier"] == "svm"]

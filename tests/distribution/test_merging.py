@@ -10,13 +10,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from builders import opened, started, write_dataset, write_ensemble
+from builders import Share, opened, started, write_dataset, write_ensemble
 from conftest import Cli
 from outcome import outcome_bytes
 
 from ensemble_eval.evaluation.opening import Inputs
-from ensemble_eval.evaluation.process import Run
-from ensemble_eval.launch.place import Place, Role
+from ensemble_eval.jobs.process import Process, Role
 from ensemble_eval.settings import RunSettings
 
 pytestmark = pytest.mark.slow
@@ -49,7 +48,7 @@ def whole(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.TempPa
     """The folder of one run that had all images; read only."""
     run = started(replace(settings, out=tmp_path_factory.mktemp("whole")), inputs)
     exhaust(run)
-    run.folder.finish()
+    run.finish()
     return run.folder.out
 
 
@@ -69,12 +68,12 @@ def thirds(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.TempP
 def evaluate(settings: RunSettings, inputs: Inputs, out: Path, ranks: Sequence[int]) -> Path:
     """Do the work of some ranks of a run that has more, and write no table."""
     for rank in ranks:
-        place = Place(rank, WORLD, session="merging", role=Role.RANK)
+        place = Process(rank, WORLD, session="merging", role=Role.RANK)
         exhaust(started(replace(settings, out=out), inputs, place))
     return out
 
 
-def exhaust(run: Run) -> None:
+def exhaust(run: Share) -> None:
     for _ in run.evaluate():
         pass
 
@@ -135,7 +134,7 @@ def test_what_no_part_tells_comes_from_the_first_folder_that_is_finished(
     merged = Path(shutil.copytree(thirds[0], tmp_path / "merged"))
     other = started(replace(settings, out=tmp_path / "other", workers=1), inputs)
     exhaust(other)
-    other.folder.finish()
+    other.finish()
     # One that was merged from unfinished runs has a record, but does not know either.
     assert cli("merge", merged, *thirds[1:], "--out", merged).code == 0
     assert cli("merge", merged, whole, other.folder.out, "--out", tmp_path / "out").code == 0
@@ -148,7 +147,7 @@ def test_merging_into_a_finished_folder_keeps_its_arguments(
 ) -> None:
     out = started(replace(settings, out=tmp_path / "out", workers=1), inputs)
     exhaust(out)
-    out.folder.finish()
+    out.finish()
     before = record_of(tmp_path / "out")
     assert before["arguments"] != record_of(whole)["arguments"]
     assert cli("merge", whole, thirds[0], "--out", tmp_path / "out").code == 0
@@ -254,7 +253,7 @@ def test_results_of_another_run_in_out_are_refused_and_left_alone(
     run = started(other)
     exhaust(run)
     if finished:
-        run.folder.finish()
+        run.finish()
     before = files(tmp_path)
     refused = cli("merge", *thirds, "--out", tmp_path)
     assert refused.code == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from local_slurm import Slurm, local_slurm, missing_reason
 
-from ensemble_eval.launch.slurm import Job, batch_script
+from ensemble_eval.jobs.slurm import Job, batch_script
 
 pytestmark = [pytest.mark.slurm, pytest.mark.processes, pytest.mark.slow]
 

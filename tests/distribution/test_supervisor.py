@@ -6,13 +6,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from builders import run_events
 from faults import Setup, children
 from outcome import outcome_bytes
 
-from ensemble_eval.evaluation.events import Begun, Finished, Opened, Step
-from ensemble_eval.evaluation.job import evaluate
-from ensemble_eval.launch.place import Place
-from ensemble_eval.launch.signals import StopRequests
+from ensemble_eval.jobs.events import Finished, Notice, Opened, Progress
 from ensemble_eval.settings import RunSettings
 
 pytestmark = pytest.mark.processes
@@ -33,7 +31,7 @@ def test_a_supervisor_tells_what_its_ranks_store_and_stops_them_when_it_is_left(
     handlers = [signal.getsignal(number) for number in signal.Signals]
     environment, before = dict(os.environ), set(children(os.getpid()))
 
-    job = evaluate(settings, Place(), StopRequests(), words)
+    job = run_events(settings, words=words)
     for _ in job:
         assert [signal.getsignal(number) for number in signal.Signals] == handlers
         if len(set(children(os.getpid())) - before) == 2:
@@ -43,13 +41,14 @@ def test_a_supervisor_tells_what_its_ranks_store_and_stops_them_when_it_is_left(
     assert os.environ == environment
     assert not (tmp_path / "table3.csv").exists()
 
-    with contextlib.closing(evaluate(settings, Place(), StopRequests(), words)) as job:
-        told = list(job)
-    assert told[0] == Opened(1, 10, setup.images, "2 ranks on cpu", "torch", "float32", "class folders")
-    [begun] = [event for event in told if isinstance(event, Begun)]
-    assert begun.images_done < setup.images
+    with contextlib.closing(run_events(settings, words=words)) as job:
+        told = [event for event in job if not isinstance(event, Notice)]
+    opened = told[0]
+    assert isinstance(opened, Opened)
+    assert opened.lines[1] == f"1 models × 10 crops × {setup.images} images on 2 ranks on cpu, torch, float32"
+    assert opened.done < opened.images == setup.images
     *_, last, finished = told
-    assert isinstance(last, Step)
+    assert isinstance(last, Progress)
     assert last.images_done == setup.images
     assert isinstance(finished, Finished)
     assert outcome_bytes(tmp_path) == expected

@@ -9,8 +9,8 @@ from outcome import outcome_bytes
 
 from ensemble_eval.errors import EnsembleEvalError
 from ensemble_eval.evaluation.opening import Inputs
-from ensemble_eval.launch.place import Place, Role
-from ensemble_eval.launch.signals import StopRequestedError, StopRequests
+from ensemble_eval.jobs.process import Process, Role
+from ensemble_eval.jobs.signals import StopRequestedError, StopRequests
 from ensemble_eval.settings import RunSettings
 
 pytestmark = pytest.mark.slow
@@ -49,10 +49,10 @@ def expected(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.Tem
 def evaluate(settings: RunSettings, inputs: Inputs, world: int) -> None:
     """Run all ranks one after the other, and finish."""
     for rank in range(world):
-        run = started(settings, inputs, Place(rank, world, session=str(world), role=Role.RANK))
+        run = started(settings, inputs, Process(rank, world, session=str(world), role=Role.RANK))
         for _ in run.evaluate():
             pass
-    run.folder.finish()
+    run.finish()
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
@@ -70,7 +70,7 @@ def test_interruptions_between_any_two_batches_give_the_same_bytes(
     interruptions = 0
     for batches in (3, 1, 4, 1, 5, 9, 2, 6, 100):
         stop = _StopAfter(batches)
-        run = started(settings, inputs, Place(0, 1, session=str(batches)), stop)
+        run = started(settings, inputs, Process(0, 1, session=str(batches)), stop)
         try:
             for _ in run.evaluate():
                 pass
@@ -78,9 +78,9 @@ def test_interruptions_between_any_two_batches_give_the_same_bytes(
         except StopRequestedError:
             interruptions += 1
             with pytest.raises(EnsembleEvalError, match=f"of {IMAGES} images are not evaluated yet"):
-                run.folder.finish()
+                run.finish()
             assert not (tmp_path / "table3.csv").exists()
-    run.folder.finish()
+    run.finish()
     assert interruptions >= 5
     assert outcome_bytes(tmp_path) == expected
 
@@ -90,7 +90,7 @@ def test_a_dead_ranks_images_are_done_by_another_number_of_ranks(
 ) -> None:
     settings = replace(settings, out=tmp_path)
     for rank in (0, 2):
-        for _ in started(settings, inputs, Place(rank, 3, session="first", role=Role.RANK)).evaluate():
+        for _ in started(settings, inputs, Process(rank, 3, session="first", role=Role.RANK)).evaluate():
             pass
     evaluate(settings, inputs, world=2)
     assert outcome_bytes(tmp_path) == expected

@@ -148,12 +148,12 @@ def _headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
-def test_the_page_on_architecture_lists_the_rooms_in_the_order_of_their_contract() -> None:
+def test_the_page_on_architecture_lists_the_packages_in_the_order_of_their_contract() -> None:
     contract = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
     layers = [name for layer in contract["contracts"][0]["layers"][::-1] for name in layer.split(" | ")]
-    rooms = [name for name in layers if (PROJECT / "ensemble_eval" / name).is_dir()]
+    packages = [name for name in layers if (PROJECT / "ensemble_eval" / name).is_dir()]
     page = (PROJECT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.MULTILINE) == rooms
+    assert re.findall(r"^\| `(\w+)` \|", page.partition("\n## ")[0], re.MULTILINE) == packages
 
 
 def test_every_module_that_the_page_on_architecture_names_is_there() -> None:

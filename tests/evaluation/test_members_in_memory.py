@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError
+from ensemble_eval.evaluation.job import RunJob
 from ensemble_eval.evaluation.opening import open_folder, open_inputs, sources_of
-from ensemble_eval.evaluation.process import Run
+from ensemble_eval.jobs.events import Progress
+from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.manifest import open_ensemble
@@ -42,10 +45,9 @@ def _colours(seed: int = 0, *, fingerprint: str | None = "colours") -> Member:
 
 def _evaluate(out: Path, ensemble: Ensemble, dataset: Dataset, settings: Settings = SETTINGS) -> int:
     """Passes of a stored run."""
+    settings = replace(settings, out=out)
     sources = sources_of(ensemble, dataset, settings)
-    folder = open_folder(out, settings, sources, {})
-    folder.open(fresh=False)
-    steps = list(Run(settings, open_inputs(settings, sources), folder).evaluate())
+    steps = [event for event in run_alone(RunJob(settings, sources, {})) if isinstance(event, Progress)]
     return steps[-1].passes if steps else 0
 
 
@@ -116,7 +118,7 @@ def test_a_function_without_a_fingerprint_can_be_opened_but_not_stored(tmp_path:
     sources = sources_of(_ensemble(_colours(fingerprint=None)), dataset, SETTINGS)
     assert list(open_inputs(SETTINGS, sources).members) == ["f"]
     with pytest.raises(InputError, match=r"^member f: a predict function has no weights .*; give `fingerprint`"):
-        open_folder(tmp_path, SETTINGS, sources, {})
+        open_folder(replace(SETTINGS, out=tmp_path), sources)
 
 
 def test_what_a_function_returns_becomes_float32_and_its_input_is_its_own(dataset: Dataset) -> None:

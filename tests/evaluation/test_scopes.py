@@ -13,10 +13,10 @@ from dataset_layouts import CLASSES, Given, Labelled, validation_images
 
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError
-from ensemble_eval.evaluation.front_door import evaluate
+from ensemble_eval.evaluation.api import evaluate
+from ensemble_eval.evaluation.finishing import Outcome
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.results.compare import compare
-from ensemble_eval.results.folder import Outcome
 from ensemble_eval.results.reading import read_results
 
 SCHEME = 10

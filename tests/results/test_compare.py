@@ -15,11 +15,12 @@ from conftest import Cli
 from simulated_runs import simulated_scores, stored_run
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.results import compare as compare_module
 from ensemble_eval.results.compare import Comparison, compare
-from ensemble_eval.results.parts import Part
 from ensemble_eval.results.reading import Results, read_results
-from ensemble_eval.results.store import Store
+from ensemble_eval.store.parts import Part
+from ensemble_eval.store.store import Store
 
 KEY = run_key(images=3, scores=True)
 RANKS = {"x": 0, "y": 4, "z": 9}
@@ -40,9 +41,9 @@ def stored(
     key = replace(KEY, images=len(ranks) + len(unreadable), scores=keeps_scores, **changes)
     for name in reversed(list(ranks)):
         row = {"image": name, "member": key.member_names[0], "crops": 1, "label": label, "rank": ranks[name]}
-        Store(out, key).write(Part([{**row, "scores": scores[name]}], [name]))
+        Store(out, RUN, key).write(Part([{**row, "scores": scores[name]}], [name]))
     if unreadable:
-        Store(out, key).write(Part(unreadable=dict.fromkeys(unreadable, "damaged")))
+        Store(out, RUN, key).write(Part(unreadable=dict.fromkeys(unreadable, "damaged")))
     return read_results(out)
 
 
@@ -59,7 +60,7 @@ def decided(out: Path, top5: Mapping[str, bool], top1: Mapping[str, bool | None]
         }
         for name in top5
     ]
-    Store(out, key).write(Part(rows, list(top5)))
+    Store(out, RUN, key).write(Part(rows, list(top5)))
     return read_results(out)
 
 
@@ -144,7 +145,7 @@ def test_runs_that_do_not_compare_are_refused_by_name(
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
     one = stored(tmp_path / "one")
-    Store(tmp_path / "other", KEY).write(Part(images=["x"]))
+    Store(tmp_path / "other", RUN, KEY).write(Part(images=["x"]))
     with pytest.raises(
         InputError, match=r"2 of 3 images in .*other are not evaluated yet; run the same evaluation"
     ):

@@ -110,9 +110,9 @@ def test_a_run_that_was_interrupted_keeps_the_same_ranks(
 
 
 def test_a_folder_begun_without_it_is_refused(images: Images, tmp_path: Path) -> None:
-    evaluate(images, tmp_path, crops=1, surface=False)
+    evaluate(images, tmp_path, crops=1, surface=False, batch_size=6)
     with pytest.raises(InputError, match="belongs to another run \\(surface false, now true\\)"):
-        evaluate(images, tmp_path, crops=1)
+        evaluate(images, tmp_path, crops=1, batch_size=6)
 
 
 def test_a_decided_run_cannot_have_it(cli: Cli, images: Images, dataset: Path, ensemble_file: Path) -> None:

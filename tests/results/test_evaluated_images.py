@@ -12,7 +12,7 @@ from dataset_layouts import CLASSES, validation_images
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.evaluation.front_door import evaluate
+from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.results.reading import Results, read_results
 from ensemble_eval.results.report.evaluated_images import EvaluatedImages

@@ -13,13 +13,13 @@ import pytest
 from builders import member_key, run_key, started, write_ensemble
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
-from ensemble_eval.results import run_record
+from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.results.computed_ranks import computed_ranks
-from ensemble_eval.results.parts import Part, part_paths
 from ensemble_eval.results.reading import read_results
 from ensemble_eval.results.selections import Selection
-from ensemble_eval.results.store import Store
 from ensemble_eval.settings import RunSettings
+from ensemble_eval.store.parts import Part, part_paths
+from ensemble_eval.store.store import Store
 
 MEMBERS = ("a", "b", "c")
 COLUMNS = ["image", "member", "crops", "label", "rank", "top5", "top5_probability", "scores"]
@@ -37,7 +37,7 @@ def evaluate(settings: RunSettings, images: int | None = None) -> Path:
     for _ in itertools.islice(run.evaluate(), images):
         pass
     if images is None:
-        run.folder.finish()
+        run.finish()
     return settings.out
 
 
@@ -60,7 +60,7 @@ def unfinished(settings: RunSettings, tmp_path: Path) -> Path:
 
 
 def table_file(out: Path) -> pd.DataFrame:
-    return pd.read_csv(out / run_record.TABLE_FILE)
+    return pd.read_csv(out / "table3.csv")
 
 
 def numbers(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
@@ -212,11 +212,11 @@ def test_an_unfinished_run_says_what_is_missing_or_gives_what_there_is(unfinishe
 
 
 def test_a_damaged_part_is_named_left_alone_and_its_images_are_missing(unfinished: Path) -> None:
-    [path] = part_paths(unfinished)
+    [path] = part_paths(unfinished / RUN.folder)
     path.with_name("part-" + 32 * "0" + ".parquet").write_bytes(path.read_bytes())
     results = read_results(unfinished)
     assert results.damaged == ("part-" + 32 * "0" + ".parquet",)
-    assert (results.missing, len(part_paths(unfinished))) == (2, 2)
+    assert (results.missing, len(part_paths(unfinished / RUN.folder))) == (2, 2)
     with pytest.raises(InputError, match=r"not evaluated yet \(eel/04\.png, fox/05\.png; 1 parts are damaged\)"):
         results.table3()
     path.unlink()
@@ -235,12 +235,12 @@ def test_a_folder_without_results_is_refused(tmp_path: Path, folder: str) -> Non
 
 def test_files_of_others_are_refused_by_name(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "copy"
-    Store(out, run_key()).write(Part(images=["a"]))
+    Store(out, RUN, run_key()).write(Part(images=["a"]))
     pd.DataFrame({"x": [1]}).to_parquet(out / "predictions" / "mine.parquet")
-    with pytest.raises(InputError, match=r"mine\.parquet was not written by this tool"):
+    with pytest.raises(InputError, match=r"mine\.parquet was not written by this version of"):
         read_results(out)
     (out / "predictions" / "mine.parquet").unlink()
-    (out / run_record.RECORD_FILE).write_text((finished / run_record.RECORD_FILE).read_text())
+    (out / "run.json").write_text((finished / "run.json").read_text())
     with pytest.raises(InputError, match=r"has a run\.json and parts of different runs"):
         read_results(out)
 
@@ -251,19 +251,19 @@ def rows(images: str, rank: int) -> list[dict[str, Any]]:
 
 def test_an_image_that_two_parts_hold_counts_once_as_the_run_will_keep_it(tmp_path: Path) -> None:
     clock = itertools.count()
-    store = Store(tmp_path, run_key(images=3), clock=lambda: next(clock))
+    store = Store(tmp_path, RUN, run_key(images=3), clock=lambda: next(clock))
     store.write(Part(rows("ab", 1), list("ab")))
     store.write(Part(rows("bc", 7), list("bc")))
-    before = part_paths(tmp_path)
+    before = part_paths(tmp_path / RUN.folder)
     results = read_results(tmp_path)
     assert results.complete
     assert results.predictions(["image", "rank"]).to_dict("list") == {"image": ["a", "b", "c"], "rank": [1, 1, 7]}
     assert list(results.table3()["top5_wrong"]) == [1]
-    assert part_paths(tmp_path) == before
+    assert part_paths(tmp_path / RUN.folder) == before
 
 
 def test_a_run_that_could_read_no_image_has_no_table(tmp_path: Path) -> None:
-    Store(tmp_path, run_key(images=1)).write(Part(unreadable={"a": "damaged"}))
+    Store(tmp_path, RUN, run_key(images=1)).write(Part(unreadable={"a": "damaged"}))
     results = read_results(tmp_path)
     assert (results.complete, results.unreadable) == (True, {"a": "damaged"})
     with pytest.raises(InputError, match=r"no image in .* has predictions"):
@@ -281,6 +281,6 @@ def test_a_name_of_a_member_that_looks_like_a_row_of_several_is_its_own(tmp_path
             ("ensemble", 0, [1, 0]),
         ]
     ]
-    Store(tmp_path, key).write(Part(written, ["x"]))
+    Store(tmp_path, RUN, key).write(Part(written, ["x"]))
     table = read_results(tmp_path).table3(models=[["a, b"], ["a", "b"]])
     assert list(table["top1_wrong"]) == [1, 0]

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
+from ensemble_eval.evaluation.key import RunKey
 from ensemble_eval.reports.drawing import Plot, with_notes
 from ensemble_eval.reports.html import GalleryImage, Page, Section, sections_with_content
 from ensemble_eval.reports.tables import Table, marked, marks
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.crop_study import CropStudy
-from ensemble_eval.results.key import RunKey
 from ensemble_eval.results.reading import Results
 from ensemble_eval.results.report.claims import claims
 from ensemble_eval.results.report.class_tables import ClassNames, calibration_tables, class_tables

@@ -9,7 +9,7 @@ from ensemble_eval.datasets.items import FileItem, Item
 from ensemble_eval.datasets.listing import is_as_listed
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.results.parts import PREDICTIONS_FOLDER
+from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.results.reading import Results
 from ensemble_eval.settings import UNLABELLED
 
@@ -42,7 +42,7 @@ class EvaluatedImages:
         """
         item = self._item(image)
         data = item.read()
-        folder, fingerprint = self._results.folder / PREDICTIONS_FOLDER, self._results.key.dataset
+        folder, fingerprint = self._results.folder / RUN.folder, self._results.key.dataset
         if not is_as_listed(folder, fingerprint, image, item.digest()):
             raise UnreadableImageError("is not as it was evaluated")
         return data

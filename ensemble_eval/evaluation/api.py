@@ -1,0 +1,222 @@
+"""The two ways of the public API to evaluate an ensemble: into a folder, and in memory."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.opening import open_dataset
+from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.pool import UnreadableImage
+from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.evaluation.finishing import Outcome
+from ensemble_eval.evaluation.job import RunJob, engine_for, results_of
+from ensemble_eval.evaluation.opening import Sources, open_inputs, sources_of
+from ensemble_eval.fields import Rule, checked_value
+from ensemble_eval.jobs.events import Finished, Notice, Progress
+from ensemble_eval.jobs.runner import run_alone
+from ensemble_eval.jobs.signals import StopRequests
+from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.members.manifest import open_ensemble
+from ensemble_eval.settings import BackendChoice, Precision, Settings
+
+# A path is opened by `open_dataset`.
+Images = Dataset | Iterable[tuple[str, int, bytes]] | str | Path
+
+
+def evaluate(
+    ensemble: Ensemble | str | Path,
+    dataset: Images,
+    *,
+    crops: int = Settings.crops,
+    out: str | Path = Settings.out,
+    progress: Callable[[Progress], object] | None = None,
+    until_decided: bool = Settings.until_decided,
+    top1: bool = Settings.top1,
+    store_scores: bool = Settings.store_scores,
+    surface: bool = Settings.surface,
+    device: str = Settings.device,
+    precision: Precision = Settings.precision,
+    backend: BackendChoice = Settings.backend,
+    batch_size: int | None = Settings.batch_size,
+    workers: int | None = Settings.workers,
+    trust_python: bool = Settings.trust_python,
+    cache: bool = Settings.cache,
+    save_every: float = Settings.save_every,
+    fresh: bool = Settings.fresh,
+) -> Outcome:
+    """Evaluate an ensemble on labelled images, and write Table 3 and every prediction to a folder.
+
+    This is `ensemble-eval run` in this process: the same files in the same folder. The same call continues a run
+    that was interrupted, whether by an exception, by Ctrl-C or by the end of the process. What the command would
+    print as warnings comes as `UserWarning`.
+
+    Args:
+        ensemble: opened by `open_ensemble`, or put together from members in memory; or what `open_ensemble` opens.
+        dataset: opened by `open_dataset`, or triples of id, label (class index) and the bytes of an image file; or
+            the path of a data set that `open_dataset` opens without further arguments.
+        crops: the largest crop scheme, 1, 10 or 144; the smaller ones come along.
+        out: folder for the results; made if it is not there.
+        progress: called after every image with where the evaluation stands.
+        until_decided: run each image only until its top-5 outcome is certain in every row of the table. The
+            table is the same; scores are not known then.
+        top1: with `until_decided`, decide the top-1 columns too.
+        store_scores: store mean softmax vectors beside ranks; tables of any subset of members need them.
+        surface: store the label's rank for every number of models and crops, for groups of crops and for other
+            averages too: two bytes for each. `Results.surface` and its neighbours need them.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        precision: of the convolutions; softmax and sums are never in half precision.
+        backend: what runs the networks: `auto`, `torch`, `compiled` or `openvino`.
+        batch_size: crops per batch; None for what suits the device.
+        workers: threads that decode and resize; None for as many as processors may be used, less one.
+        trust_python: allow members of the form `python:…` to import and run installed code.
+        cache: keep converted networks, without their weights, in the user's folder of caches for the next start;
+            `ENSEMBLE_EVAL_CACHE` names another folder.
+        save_every: seconds of work that a crash may cost.
+        fresh: discard what an earlier run left in `out`.
+
+    Returns:
+        Rows of Table 3, unreadable images and costs.
+
+    Raises:
+        InputError: an argument, a member or the data set cannot be used, or `out` belongs to another run.
+
+    Example:
+        A network that never saw an image, on one grey picture:
+
+        >>> import io, tempfile, torch
+        >>> from PIL import Image
+        >>> from ensemble_eval.members.ensemble import Member
+        >>> from ensemble_eval.members.imported import InputFormat
+        >>> picture = io.BytesIO()
+        >>> Image.new("RGB", (300, 260), "grey").save(picture, "PNG")
+        >>> network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 6))
+        >>> ensemble = Ensemble([Member("linear", network=network, input=InputFormat.imagenet())], list("abcdef"))
+        >>> images = [("grey.png", 2, picture.getvalue())]
+        >>> out = tempfile.mkdtemp()
+        >>> outcome = evaluate(ensemble, images, crops=10, out=out, device="cpu", backend="torch")
+        >>> [(row.models, row.crops, row.images) for row in outcome.rows]
+        [(1, 1, 1), (1, 10, 1)]
+    """
+    settings = Settings(
+        crops=crops,
+        device=device,
+        precision=precision,
+        backend=backend,
+        batch_size=batch_size,
+        workers=workers,
+        store_scores=store_scores,
+        surface=surface,
+        until_decided=until_decided,
+        top1=top1,
+        trust_python=trust_python,
+        cache=cache,
+        save_every=save_every,
+        out=out,  # type: ignore[arg-type]  # made a path
+        fresh=fresh,
+    )
+    checked_value(Callable | None, "`progress`", progress)
+    sources = _sources(ensemble, dataset, settings)
+    job = RunJob(settings, sources, {"ensemble": sources.ensemble.name, **asdict(settings)})
+    with contextlib.closing(run_alone(job)) as events:
+        for event in events:
+            match event:
+                case Notice(sentence):
+                    warnings.warn(sentence, UserWarning, stacklevel=2)
+                case Progress() if progress is not None:
+                    progress(event)
+                case Finished(outcome):
+                    return outcome
+    raise AssertionError("a job ends with its outcome")
+
+
+def scores(
+    ensemble: Ensemble | str | Path,
+    dataset: Images,
+    *,
+    crops: int = Settings.crops,
+    on_unreadable: Callable[[UnreadableImage], object] | None = None,
+    device: str = Settings.device,
+    precision: Precision = Settings.precision,
+    backend: BackendChoice = Settings.backend,
+    batch_size: int | None = Settings.batch_size,
+    workers: int | None = Settings.workers,
+    trust_python: bool = Settings.trust_python,
+    cache: bool = Settings.cache,
+) -> Generator[ImageScores, None, None]:
+    """Evaluate an ensemble in memory and write nothing.
+
+    Args:
+        ensemble: see `evaluate`.
+        dataset: see `evaluate`.
+        crops: see `evaluate`.
+        on_unreadable: called with each image that cannot be read, which is then left out; without it such an
+            image ends the evaluation.
+        device: see `evaluate`.
+        precision: see `evaluate`.
+        backend: see `evaluate`.
+        batch_size: see `evaluate`.
+        workers: see `evaluate`.
+        trust_python: see `evaluate`.
+        cache: see `evaluate`.
+
+    Yields:
+        Each image's id, label and mean softmax, float64 [members, classes] for each crop scheme, as it becomes
+        known, which need not be the order of the data set.
+
+    Raises:
+        InputError: an argument, a member or the data set cannot be used.
+        UnreadableImageError: an image cannot be read, and there is no `on_unreadable`.
+
+    Example:
+        >>> import io, torch
+        >>> from PIL import Image
+        >>> from ensemble_eval.members.ensemble import Member
+        >>> picture = io.BytesIO()
+        >>> Image.new("RGB", (300, 260), "grey").save(picture, "PNG")
+        >>> halves = Member("halves", predict=lambda crops: torch.full((len(crops), 2), 0.5))
+        >>> ensemble = Ensemble([halves], ["cat", "dog"])
+        >>> for image in scores(ensemble, [("grey.png", 0, picture.getvalue())], crops=10, device="cpu"):
+        ...     print(image.id, image.mean_softmax[10])
+        grey.png [[0.5 0.5]]
+    """
+    settings = Settings(
+        crops=crops,
+        device=device,
+        precision=precision,
+        backend=backend,
+        batch_size=batch_size,
+        workers=workers,
+        trust_python=trust_python,
+        cache=cache,
+    )
+    checked_value(Callable | None, "`on_unreadable`", on_unreadable)
+    inputs = open_inputs(settings, _sources(ensemble, dataset, settings))
+    for sentence in inputs.warnings:
+        warnings.warn(sentence, UserWarning, stacklevel=2)
+    positions = range(len(inputs.dataset.items))
+    stop = StopRequests()
+    engine = engine_for(settings, inputs, stop)
+    with contextlib.closing(results_of(settings, inputs, positions, stop, engine)) as results:
+        for result in results:
+            for sentence in engine.new_remarks():
+                warnings.warn(sentence, UserWarning, stacklevel=2)
+            if isinstance(result, UnreadableImage):
+                if on_unreadable is None:
+                    raise UnreadableImageError(f"{result.id} cannot be evaluated: {result.reason}")
+                on_unreadable(result)
+            elif isinstance(result, ImageScores):
+                yield result
+
+
+def _sources(ensemble: Ensemble | str | Path, dataset: Images, settings: Settings) -> Sources:
+    if isinstance(ensemble, str | Path):
+        ensemble = open_ensemble(ensemble)
+    checked_value(Ensemble, "`ensemble`", ensemble, Rule(words="an Ensemble, or the path of a manifest or folder"))
+    if isinstance(dataset, str | Path):
+        images = open_dataset(dataset, ensemble.classes, leaving_out=settings.out)
+    else:
+        images = dataset if isinstance(dataset, Dataset) else Dataset.of(dataset)
+    return sources_of(ensemble, images, settings)

@@ -1,0 +1,204 @@
+"""What the predictions of the job `run` depend on, and how they lie in its output folder."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.scope import Scope
+from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.store.key import Key
+from ensemble_eval.store.parts import Format
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TABLE_FILE, SUBMISSION_FILE, UNREADABLE_FILE = "table3.csv", "submission.txt", "unreadable.csv"
+# Of an image, in the last of its rows; null in the others.
+CROP_RANK_COLUMNS = ("surface_ranks", "group_ranks", "rule_ranks")
+# Null where a decision was not asked for and did not show by itself.
+_DECISION_COLUMNS = ("top5_correct", "top1_correct")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberKey:
+    """What the scores of one member depend on.
+
+    Attributes:
+        name: The name under which its rows are stored.
+        weights: A fingerprint of its weights.
+        arch: Its architecture, as the manifest names it.
+        options: Arguments of the architecture.
+        input: Its input format, field by field.
+    """
+
+    name: str
+    weights: str
+    arch: str
+    options: Mapping[str, Any]
+    input: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunKey(Key):
+    """Everything that the stored predictions of a run depend on.
+
+    Attributes:
+        crops: The largest crop scheme.
+        precision: The precision of the convolutions.
+        backend: What ran the networks.
+        device_type: `cpu` or `cuda`, because scores of the two differ in their last bits.
+        scores: Whether mean softmax vectors are stored.
+        until_decided: The errors that a run with early exit was asked for; empty for a run of full scores.
+        interpolation: How images are resized.
+        classes: The number of classes.
+        members: The members, in the ensemble's order.
+        surface: Whether the label's ranks in other means over the same crops and members are stored.
+        scope: What errors are counted over; it also says which columns of labels are stored.
+    """
+
+    crops: int
+    precision: str
+    backend: str
+    device_type: str
+    scores: bool
+    until_decided: tuple[str, ...]
+    interpolation: str
+    classes: int
+    members: tuple[MemberKey, ...]
+    surface: bool = False
+    scope: Scope = Scope()  # noqa: RUF009 (it is frozen)
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """The names of the members, in the ensemble's order."""
+        return tuple(member.name for member in self.members)
+
+    @property
+    def last_file(self) -> str:
+        """See `Key`."""
+        return TABLE_FILE if self.scope.labelled else SUBMISSION_FILE
+
+    def counted(self, label_classes: int | None = None) -> tuple[str, ...]:
+        """What the errors are counted over, in one phrase each where that is not the usual.
+
+        Args:
+            label_classes: How many classes the labels of all images are of; None while that is not known.
+        """
+        scope = self.scope
+        unusual = scope.part or scope.several_labels or scope.counted_classes is not None or not scope.labelled
+        if unusual or label_classes is None or label_classes >= self.classes:
+            return tuple(scope.sentences())
+        # The images are all there are, and yet the errors are not those of all classes.
+        among_all = f"labels are of {label_classes} classes, and are ranked among all {self.classes}"
+        return (*scope.sentences(), among_all)
+
+    def to_json(self) -> dict[str, Any]:
+        """The key as parts and `run.json` hold it: flat, with an entry `member NAME` for each member."""
+        flat = {**vars(self), "until_decided": list(self.until_decided), "members": list(self.member_names)}
+        # What is usual is not said, as earlier versions knew nothing else.
+        flat["scope"] = self.scope.to_json()
+        if not flat["scope"]:
+            del flat["scope"]
+        for member in self.members:
+            flat[f"member {member.name}"] = {name: value for name, value in vars(member).items() if name != "name"}
+        return flat
+
+    @classmethod
+    def from_json(cls, flat: Mapping[str, Any]) -> Self:
+        """The key that `to_json` gave; see `Key.from_json` for errors."""
+        fields = dict(flat)
+        fields["members"] = tuple(MemberKey(name=name, **fields.pop(f"member {name}")) for name in flat["members"])
+        fields["until_decided"] = tuple(flat["until_decided"])
+        fields["scope"] = Scope.from_json(flat.get("scope", {}))
+        return cls(**fields)
+
+
+def run_key(
+    ensemble: Ensemble,
+    weights_sha256: Mapping[str, str],
+    dataset: Dataset,
+    *,
+    crops: int,
+    precision: str,
+    backend: str,
+    device_type: str,
+    with_scores: bool,
+    surface: bool,
+    decides: Sequence[int],
+) -> RunKey:
+    """The key of a run that is about to start.
+
+    Args:
+        ensemble: The members that take part.
+        weights_sha256: A fingerprint of the weights, by member.
+        dataset: The images.
+        crops: The largest crop scheme.
+        precision: The precision of the convolutions.
+        backend: What runs the networks.
+        device_type: `cpu` or `cuda`.
+        with_scores: Whether mean softmax vectors are stored.
+        surface: Whether ranks in other means over the same crops and members are stored.
+        decides: The k of each top-k error that a run with early exit is asked for.
+    """
+    members = tuple(
+        MemberKey(
+            name=member.name,
+            weights=weights_sha256[member.name],
+            arch=member.arch,
+            options=dict(member.options),
+            input=asdict(member.input),
+        )
+        for member in ensemble.members
+    )
+    return RunKey(
+        crops=crops,
+        precision=precision,
+        backend=backend,
+        device_type=device_type,
+        scores=with_scores,
+        surface=surface,
+        until_decided=tuple(f"top-{k}" for k in decides),
+        interpolation=ensemble.interpolation,
+        classes=ensemble.classes.count,
+        dataset=dataset.sha256,
+        images=len(dataset.items),
+        members=members,
+        scope=dataset.scope,
+    ).stored()
+
+
+def schema(key: RunKey) -> "pa.Schema":
+    """The columns of the predictions of a run."""
+    import pyarrow as pa
+
+    columns = [("image", pa.string()), ("member", pa.string()), ("crops", pa.int32()), ("label", pa.int32())]
+    if key.scope.several_labels:
+        # `label` is the first of them.
+        columns.append(("labels", pa.list_(pa.int32())))
+    if key.until_decided:
+        return pa.schema(columns + [(name, pa.bool_()) for name in _DECISION_COLUMNS])
+    floats = pa.list_(pa.float32())
+    columns += [("rank", pa.int32()), ("top5", pa.list_(pa.int32())), ("top5_probability", floats)]
+    if key.scores:
+        columns.append(("scores", floats))
+    if key.surface:
+        columns += [(name, pa.list_(pa.uint16())) for name in CROP_RANK_COLUMNS]
+    return pa.schema(columns)
+
+
+RUN = Format(
+    "predictions", RunKey, schema, record="run.json", outputs=(TABLE_FILE, UNREADABLE_FILE, SUBMISSION_FILE)
+)
+"""How the results of the job `run` lie in its output folder."""
+
+
+def columns_of(key: RunKey) -> list[str]:
+    """The columns of the predictions of a run, by name."""
+    names: list[str] = schema(key).names
+    return names
+
+
+def outcome_columns(key: RunKey) -> list[str]:
+    """The columns that the tables are made from."""
+    return ["image", "member", "crops", *(_DECISION_COLUMNS if key.until_decided else ("rank",))]

@@ -1,0 +1,1 @@
+"""How a job runs: its process and its workers, signals, the one runner, prefetching, and Slurm."""

@@ -1,0 +1,242 @@
+"""Images decoded and resized in threads ahead of the engine, in order and bounded; and the threads themselves."""
+
+import contextlib
+import itertools
+import math
+import re
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.datasets.items import Item
+from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
+from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of
+from ensemble_eval.errors import UnreadableImageError
+from ensemble_eval.jobs.signals import StopRequests
+
+Thing = TypeVar("Thing")
+Outcome = TypeVar("Outcome")
+
+# How soon threads that wait for room notice that the program ends, if nobody told them to stop.
+_LOOK_UP_SECONDS = 1.0
+_SILENCES = itertools.count()
+
+
+def load_images(
+    items: Iterable[tuple[int, Item]],
+    scheme: int,
+    *,
+    bicubic: bool,
+    workers: int,
+    ahead: int,
+    ahead_bytes: float = math.inf,
+    pinned: bool = False,
+) -> Generator[ReadyImage | UnreadableImage, None, None]:
+    """Yield every item in order, ready to be cut or as unreadable with its reason.
+
+    Args:
+        items: what to load, each with its position in the whole data set.
+        scheme: the largest crop scheme that is needed.
+        bicubic: resample bicubically.
+        workers: threads; Pillow and torch release the interpreter's lock while they work (docs/speed.md).
+        ahead: images that may be ready or under way before they are asked for.
+        ahead_bytes: when the pixels of ready images take this much, no more are begun than one for each thread.
+        pinned: put pixels where a GPU can copy them from while it computes, as long as there is room.
+    """
+
+    def load(item: tuple[int, Item]) -> ReadyImage | UnreadableImage:
+        return load_image(*item, scheme, bicubic=bicubic, pinned=pinned)
+
+    loaded = map_ahead(load, items, threads=workers, ahead=ahead, ahead_bytes=ahead_bytes, bytes_of=pixel_bytes)
+    with pillow_silenced(), contextlib.closing(loaded):
+        yield from loaded
+
+
+def pixel_bytes(image: ReadyImage | UnreadableImage) -> int:
+    """Memory that the pixels of a loaded image take."""
+    return image.source.pixels.nbytes if isinstance(image, ReadyImage) else 0
+
+
+def waiting(arriving: Iterator[Thing], stop: StopRequests) -> Iterator[Thing]:
+    """Things as they arrive; waiting for one is cut short by a request to stop, in a `deferred` block too."""
+    while True:
+        with stop.at_once():
+            thing = next(arriving, None)
+        if thing is None:
+            return
+        yield thing
+
+
+@contextlib.contextmanager
+def pillow_silenced() -> Iterator[None]:
+    """Ignore Pillow's warnings of odd metadata and sizes in the block: what matters of it is checked on decoding.
+
+    The filter belongs to the process, not to the worker that decodes. Its pattern has a number of its own, so
+    that what is taken away afterwards is this block's filter and no other's, several runs at once included.
+    """
+    pattern = rf"PIL\.(?#{next(_SILENCES)})"
+    warnings.filterwarnings("ignore", module=pattern)
+    try:
+        yield
+    finally:
+        added = ("ignore", None, Warning, re.compile(pattern), 0)
+        # The caller may have put back other filters meanwhile, as `warnings.catch_warnings` does.
+        with contextlib.suppress(ValueError):
+            warnings.filters.remove(added)  # type: ignore[attr-defined]  # a list, though the stub says less
+
+
+def load_image(
+    position: int, item: Item, scheme: int, *, bicubic: bool, pinned: bool = False
+) -> ReadyImage | UnreadableImage:
+    """Read, decode and resize one image for the schemes up to `scheme`."""
+    try:
+        image = pixels.decode(item.read())
+        _, height, width = image.shape
+        source = pixels.prepare(image, schemes.plan(width, height, scheme), bicubic=bicubic)
+    except UnreadableImageError as error:
+        return UnreadableImage(item.id, str(error))
+    return ReadyImage(position, item.id, item.label, _pinned(source, item.id) if pinned else source)
+
+
+def _pinned(source: pixels.CropSource, image: str) -> pixels.CropSource:
+    """Where the machine has no more memory to pin, the same source: copied more slowly, to the same pixels."""
+    try:
+        with memory_errors_of(image):
+            return source.pinned()
+    except OutOfDeviceMemoryError:
+        return source
+
+
+def map_ahead(
+    function: Callable[[Thing], Outcome],
+    things: Iterable[Thing],
+    *,
+    threads: int,
+    ahead: int,
+    ahead_bytes: float = math.inf,
+    bytes_of: Callable[[Outcome], int] = lambda _: 0,
+) -> Generator[Outcome, None, None]:
+    """Yield what a function makes of each thing, in order, from threads that work ahead by themselves.
+
+    Args:
+        function: what the threads do.
+        things: what they do it to; asked for one at a time, from the threads.
+        threads: how many.
+        ahead: outcomes that may be ready or under way beyond the one that was asked for last.
+        ahead_bytes: when ready outcomes take this much, nothing more is begun but what each thread has at hand.
+        bytes_of: what an outcome takes.
+
+    Raises:
+        Exception: whatever the function or the things raise, in the place of that outcome.
+
+    Example:
+        >>> list(map_ahead(str.upper, "abc", threads=2, ahead=2))
+        ['A', 'B', 'C']
+    """
+    work = _Work(function, things, threads, ahead, ahead_bytes, bytes_of)
+    try:
+        for number in range(threads):
+            threading.Thread(target=work.run, name=f"load_{number}").start()
+        while True:
+            try:
+                yield work.next_outcome()
+            except StopIteration:
+                return
+    finally:
+        # Without waiting: a run that is told to stop has seconds, and a slow drive may take longer.
+        work.stop()
+
+
+class _Work(Generic[Thing, Outcome]):
+    """What the threads and the one who asks share."""
+
+    def __init__(
+        self,
+        function: Callable[[Thing], Outcome],
+        things: Iterable[Thing],
+        threads: int,
+        ahead: int,
+        ahead_bytes: float,
+        bytes_of: Callable[[Outcome], int],
+    ) -> None:
+        self._function, self._bytes_of = function, bytes_of
+        self._things = iter(things)
+        self._threads, self._ahead, self._ahead_bytes = threads, ahead, ahead_bytes
+        self._lock = threading.Lock()
+        # Threads wait for the one, who asks for the other.
+        self._room, self._arrived = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._outcomes: dict[int, Outcome | BaseException] = {}
+        self._ready_bytes = 0
+        self._begun, self._asked, self._ends = 0, -1, False
+
+    def run(self) -> None:
+        """What each thread does until there is no more to do."""
+        while (begun := self._begin()) is not None:
+            index, thing = begun
+            try:
+                outcome: Outcome | BaseException = self._function(thing)
+            except BaseException as error:  # whoever asks for it shall have it
+                outcome = error
+            self._keep(index, outcome)
+
+    def next_outcome(self) -> Outcome:
+        """Wait for the next one.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        with self._lock:
+            self._asked += 1
+            self._room.notify_all()
+            self._arrived.wait_for(
+                lambda: self._asked in self._outcomes or (self._ends and self._asked >= self._begun)
+            )
+            if self._asked not in self._outcomes:
+                raise StopIteration
+            outcome = self._outcomes.pop(self._asked)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self._ready_bytes -= self._bytes_of(outcome)
+            return outcome
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        with self._lock:
+            self._ends = True
+            self._outcomes.clear()
+            self._room.notify_all()
+
+    def _begin(self) -> tuple[int, Thing] | None:
+        with self._lock:
+            while not self._ends and not self._has_room():
+                self._room.wait(_LOOK_UP_SECONDS)
+                # Where the one who asks was forgotten, the end of the program must not wait for more.
+                self._ends = self._ends or not threading.main_thread().is_alive()
+            index = self._begun
+            try:
+                thing = None if self._ends else next(self._things, None)
+            except BaseException as error:
+                self._outcomes[index], self._begun, thing = error, index + 1, None
+            if thing is None:
+                self._ends = True
+                self._room.notify_all()
+                self._arrived.notify_all()
+                return None
+            self._begun += 1
+            return index, thing
+
+    def _has_room(self) -> bool:
+        ahead = self._begun - self._asked
+        return ahead <= min(self._ahead, self._threads) or (
+            ahead <= self._ahead and self._ready_bytes < self._ahead_bytes
+        )
+
+    def _keep(self, index: int, outcome: Outcome | BaseException) -> None:
+        with self._lock:
+            if not isinstance(outcome, BaseException):
+                self._ready_bytes += self._bytes_of(outcome)
+            self._outcomes[index] = outcome
+            if index == self._asked:
+                self._arrived.notify_all()

@@ -1,0 +1,195 @@
+"""One process of a job: its rank, as its launcher says, its shard of the images, and its share of the machine.
+
+No process talks to another. The shards depend on nothing that a process could see earlier or later than the
+others, so all of them agree on them, and the output folder is all they share.
+"""
+
+import enum
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.jobs.cpu import bound_processors
+
+# Set for the workers that a supervisor starts, to its process id.
+PARENT_VARIABLE = "ENSEMBLE_EVAL_PARENT"
+# As torchrun names them; a supervisor's workers are given the same.
+SESSION_VARIABLE = "TORCHELASTIC_RUN_ID"
+# Slurm numbers real job steps upwards from 0, and those of batch scripts and shells downwards from here.
+_FIRST_SPECIAL_STEP = 0xFFFFFFF0
+
+
+class Role(enum.Enum):
+    """What a process does for its job."""
+
+    ALONE = enum.auto()
+    """It does all the work, unless it becomes the supervisor of workers that it starts."""
+    SUPERVISOR = enum.auto()
+    """It started the workers of this machine; it watches them and writes the tables."""
+    WORKER = enum.auto()
+    """A supervisor started it; it does its share and prints nothing."""
+    RANK = enum.auto()
+    """torchrun or srun started it; rank 0 speaks for all and writes the tables."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among those of its job.
+
+    Attributes:
+        rank: Its rank, from 0.
+        world_size: The number of processes that share the images.
+        local_rank: Its number on its machine.
+        session: The same text for all processes of a start, and another one for the next start.
+        role: What it does for the job.
+        parent: The process id of a worker's supervisor.
+        sharing: Processes of the job, this one included, that share the processors which it may use.
+        local_world_size: Processes of the job on its machine, itself included; as many as are known, if the
+            launcher does not say.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    session: str = ""
+    role: Role = Role.ALONE
+    parent: int | None = None
+    sharing: int = 1
+    local_world_size: int = 1
+
+    @property
+    def launched(self) -> bool:
+        """Whether a launcher started it, so that it starts no processes of its own."""
+        return self.role in (Role.WORKER, Role.RANK)
+
+    @property
+    def reports(self) -> bool:
+        """Whether this process speaks for all and writes the tables."""
+        return self.rank == 0 and self.role is not Role.WORKER
+
+
+def find_process(environment: Mapping[str, str] = os.environ, *, srun: bool = True) -> Process:
+    """This process, as torchrun or srun started it; without them it is alone.
+
+    Args:
+        environment: names and values.
+        srun: whether several tasks of srun are ranks of one run; for torch.distributed they are not.
+
+    Raises:
+        InputError: the launcher's variables are incomplete or no numbers.
+    """
+    try:
+        if "WORLD_SIZE" in environment and "RANK" in environment:
+            return _torchrun_process(environment)
+        if srun and _is_srun_step(environment):
+            return _srun_process(environment)
+        _require_alone(environment)
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"the launcher's variables are not usable ({error}); "
+            f"start with {'torchrun or srun' if srun else 'torchrun'}, or unset them"
+        ) from error
+    return Process()
+
+
+def shard_positions(count: int, world_size: int, session: str, blocks: Sequence[int] = ()) -> list[list[int]]:
+    """Shard the positions 0 … count - 1 among ranks, none twice and none padded, each rank's ascending.
+
+    They are shuffled first, differently in every session: what a dead rank left over is then shared by all.
+
+    Args:
+        count: The number of positions.
+        world_size: The number of ranks.
+        session: The text that names this start.
+        blocks: Lengths of the runs of positions that go to one rank as a whole; empty to shard single positions.
+    """
+    if blocks:
+        ends = list(itertools.accumulate(blocks))
+        shards = shard_positions(len(blocks), world_size, session)
+        runs = [range(end - length, end) for end, length in zip(ends, blocks, strict=True)]
+        return [[position for block in shard for position in runs[block]] for shard in shards]
+    order = sorted(range(count), key=lambda position: hashlib.sha256(f"{session} {position}".encode()).digest())
+    return [sorted(order[rank::world_size]) for rank in range(world_size)]
+
+
+def _torchrun_process(environment: Mapping[str, str]) -> Process:
+    parent = environment.get(PARENT_VARIABLE)
+    local_rank = int(environment["LOCAL_RANK"])
+    return _checked(
+        Process(
+            rank=int(environment["RANK"]),
+            world_size=int(environment["WORLD_SIZE"]),
+            local_rank=local_rank,
+            # Not with the number of restarts, which every machine's agent counts by itself.
+            session=environment.get(SESSION_VARIABLE, ""),
+            role=Role.WORKER if parent else Role.RANK,
+            parent=int(parent) if parent else None,
+            sharing=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
+            local_world_size=int(environment.get("LOCAL_WORLD_SIZE", local_rank + 1)),
+        )
+    )
+
+
+def _require_alone(environment: Mapping[str, str]) -> None:
+    """Refuse one of torchrun's variables without the other: each of several processes would do all the work.
+
+    Some platforms set them for single processes too, which is fine.
+    """
+    for name, alone in (("WORLD_SIZE", 1), ("RANK", 0)):
+        if name in environment and int(environment[name]) != alone:
+            other = "RANK" if name == "WORLD_SIZE" else "WORLD_SIZE"
+            raise ValueError(f"{name}={environment[name]} without {other}")
+
+
+def _is_srun_step(environment: Mapping[str, str]) -> bool:
+    """A batch script has SLURM_PROCID and perhaps SLURM_NTASKS too, but is one process and no step's task."""
+    step = environment.get("SLURM_STEP_ID", "")
+    return "SLURM_STEP_NUM_TASKS" in environment and step.isdigit() and int(step) < _FIRST_SPECIAL_STEP
+
+
+def _srun_process(environment: Mapping[str, str]) -> Process:
+    world = int(environment["SLURM_STEP_NUM_TASKS"])
+    local_rank, on_machine = int(environment["SLURM_LOCALID"]), _srun_tasks_here(environment)
+    names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+    return _checked(
+        Process(
+            rank=int(environment["SLURM_PROCID"]),
+            world_size=world,
+            local_rank=local_rank,
+            session="/".join(environment.get(name, "0") for name in names),
+            # One task may still have a machine full of devices to itself.
+            role=Role.RANK if world > 1 else Role.ALONE,
+            sharing=1 if _has_its_own_processors(environment) else on_machine or world,
+            local_world_size=on_machine or local_rank + 1,
+        )
+    )
+
+
+def _has_its_own_processors(environment: Mapping[str, str]) -> bool:
+    """Whether srun gave this task some of the machine's processors, where it has not the whole machine."""
+    on_machine = environment.get("SLURM_CPUS_ON_NODE", "")
+    return on_machine.isdigit() and bound_processors() < int(on_machine)
+
+
+def _srun_tasks_here(environment: Mapping[str, str]) -> int | None:
+    """The tasks on this machine, by its number among the step's; without that the most on any of them.
+
+    Machines may hold different numbers of tasks: `4(x2),1` is two machines with four, and one with one.
+    """
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    counts = [int(tasks) for tasks, machines in found for _ in range(int(machines or 1))]
+    number = environment.get("SLURM_NODEID", "")
+    if number.isdigit() and int(number) < len(counts):
+        return counts[int(number)]
+    return max(counts, default=None)
+
+
+def _checked(process: Process) -> Process:
+    ranks_fit = 0 <= process.rank < process.world_size and process.local_rank >= 0
+    if not ranks_fit or min(process.sharing, process.local_world_size) < 1:
+        raise ValueError(f"rank {process.rank} of {process.world_size}")
+    return process

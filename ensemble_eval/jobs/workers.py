@@ -1,0 +1,90 @@
+"""Starting the workers of one machine as processes of their own, and making sure that they end with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Sequence
+
+from ensemble_eval.errors import WorkerFailedError
+from ensemble_eval.jobs.process import PARENT_VARIABLE, SESSION_VARIABLE
+from ensemble_eval.jobs.signals import StopRequestedError
+
+# Workers that were told to stop finish a batch and write. What takes longer is killed and done again later.
+# torch's compiler gives processes of its own ten seconds to end, and must not be killed while it waits for them.
+_STOPPING_SECONDS = 12.0
+_POLL_SECONDS, _LOOK_EVERY_SECONDS = 0.1, 1.0
+_STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
+
+
+def run_workers(arguments: Sequence[str], count: int, session: str) -> Generator[None]:
+    """Run `ensemble-eval` with `arguments` as that many ranks on this machine, until all have ended.
+
+    Yields once a second meanwhile. Whatever ends it earlier, an exception in the caller included once the
+    generator is closed, stops the workers: they write what they have.
+
+    Args:
+        arguments: The arguments of every worker's command line.
+        count: The number of workers.
+        session: Names this start; see `shard_positions`.
+
+    Raises:
+        WorkerFailedError: A worker failed; the others were told to stop.
+        StopRequestedError: The workers were told to stop by a signal.
+    """
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        for rank in range(count):
+            environment = _environment(rank, count, session)
+            command = [sys.executable, "-m", "ensemble_eval", *arguments]
+            workers.append(subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL))
+        looked = time.monotonic()
+        while any(worker.poll() is None for worker in workers) and not any(worker.poll() for worker in workers):
+            time.sleep(_POLL_SECONDS)
+            if time.monotonic() - looked >= _LOOK_EVERY_SECONDS:
+                yield
+                looked = time.monotonic()
+    finally:
+        failed = [rank for rank, worker in enumerate(workers) if worker.poll()]
+        _stop(workers)
+    if failed:
+        raise _meaning(failed, [worker.returncode for worker in workers])
+
+
+def _environment(rank: int, count: int, session: str) -> dict[str, str]:
+    """What torchrun would tell a rank, and one thread for each unless the user says otherwise."""
+    return {
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        SESSION_VARIABLE: session,
+        PARENT_VARIABLE: str(os.getpid()),
+    }
+
+
+def _stop(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Tell workers to stop if there are any left, and return when they have ended."""
+    for worker in workers:
+        worker.terminate()
+    deadline = time.monotonic() + _STOPPING_SECONDS
+    for worker in workers:
+        try:
+            worker.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def _meaning(failed: Sequence[int], codes: Sequence[int]) -> BaseException:
+    """What the end of the workers means to the user: the first that was not merely told to stop counts."""
+    rank = min(failed, key=lambda each: (codes[each] in _STOPPED, each))
+    code = codes[rank]
+    if code in _STOPPED:
+        return StopRequestedError(-code if code < 0 else code - 128)
+    if code < 0:
+        return WorkerFailedError(f"rank {rank} was killed by {signal.Signals(-code).name}", 1)
+    return WorkerFailedError(f"rank {rank} failed", code)

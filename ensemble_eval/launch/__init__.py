@@ -1,1 +1,0 @@
-"""Who this process is among those of a run, and how processes start, are watched and stop."""

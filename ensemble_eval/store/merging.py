@@ -1,0 +1,96 @@
+"""Results of one job from several folders, brought together in one."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.files import write_atomically
+from ensemble_eval.store import record
+from ensemble_eval.store.in_use import in_use
+from ensemble_eval.store.parts import Format, KeyT, read_parts
+from ensemble_eval.store.store import Progress, Store
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class Merged(Generic[Outcome]):
+    """What came together.
+
+    Attributes:
+        images: Images of the data set.
+        progress: What the merged folder holds.
+        damaged: Parts that were left out because their bytes had changed.
+        outcome: The tables; None while images are missing.
+    """
+
+    images: int
+    progress: Progress
+    damaged: tuple[Path, ...]
+    outcome: Outcome | None
+
+
+def merge(
+    folders: Sequence[Path],
+    out: Path,
+    form: Format[KeyT],
+    finish: Callable[[Store[KeyT], record.Record], Outcome],
+) -> Merged[Outcome]:
+    """Copy the parts of all folders to `out`, each image once, and write the tables if all images are there.
+
+    The record is that of a job. What only the start of a job knows, its arguments, comes from the record in
+    `out`, or from the first of the folders that has one.
+
+    Args:
+        folders: Output folders of the same job on different file systems; they are not changed.
+        out: The folder for the results; it may be one of them.
+        form: How the job's results lie in a folder.
+        finish: Writes the tables of a complete store; it is given what the record is to hold besides.
+
+    Raises:
+        InputError: A folder has no parts, or is of another job; the difference is named.
+    """
+    key, parts, damaged = _read_all(folders, form)
+    record.refuse_foreign(out, form, key)
+    start = record.start_in(filter(None, (record.read_of_key(each, form, key) for each in [out, *folders])))
+    store = Store(out, form, key)
+    with in_use(out, alone=False):
+        set_aside = store.open().damaged
+        for path in parts:
+            write_atomically(store.folder / path.name, _bytes(path))
+        progress = store.open_each_once()
+        damaged += tuple(store.folder / name for name in set_aside)
+        # Where `out` is one of the folders, however it is spelt, its damaged parts were seen twice.
+        named = {path.resolve(): path for path in damaged}
+        merged = {"merged": [str(folder) for folder in folders], **start}
+        outcome = finish(store, merged) if len(progress.accounted) >= key.images else None
+    return Merged(key.images, progress, tuple(named.values()), outcome)
+
+
+def _read_all(folders: Sequence[Path], form: Format[KeyT]) -> tuple[KeyT, list[Path], tuple[Path, ...]]:
+    """The key that all parts share, the parts, and those whose bytes have changed."""
+    key: KeyT | None = None
+    paths, damaged = list[Path](), list[Path]()
+    for folder in folders:
+        parts = read_parts(folder, form)
+        if not parts.by_name and not parts.damaged:
+            raise InputError(f"{folder} holds no results; give the `out` folders of runs")
+        if key and parts.key and (difference := key.difference(parts.key)):
+            raise InputError(
+                f"{folder} and {folders[0]} differ in their runs ({difference}); merge the folders of one run only"
+            )
+        key = parts.key or key
+        paths += [folder / form.folder / name for name in parts.by_name]
+        damaged += parts.damaged
+    if key is None:
+        raise InputError("none of the folders holds an undamaged part; there is nothing to merge")
+    return key, paths, tuple(damaged)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); mend it or merge again") from error

@@ -1,0 +1,325 @@
+"""The parts of a store: Parquet files with rows, each named by the hash of its bytes.
+
+A file's metadata holds the key of the job, the images that the file accounts for, and what they cost, so that a
+reader who has nothing but the files knows where the job stands.
+"""
+
+import hashlib
+import io
+import itertools
+import json
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
+
+import numpy as np
+
+from ensemble_eval.errors import InputError
+from ensemble_eval.store.key import Key, OtherKeyError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+KeyT = TypeVar("KeyT", bound=Key)
+
+# The column of the image's id, which every schema has.
+IMAGE = "image"
+_PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
+_METADATA_KEY = b"ensemble_eval"
+
+
+@dataclass(frozen=True)
+class Format(Generic[KeyT]):
+    """How the results of one kind of job lie in its output folder.
+
+    Attributes:
+        folder: The folder of the parts, below the output folder.
+        key: The class of the job's keys.
+        schema: The columns of the rows, `image` among them, for a key.
+        by_image: Whether the rows of each image are a row group of their own, so that one image can be read alone.
+        record: The JSON file that says what repeats the job; empty if several jobs share the output folder.
+        outputs: The other files that a finished job writes, tables first.
+    """
+
+    folder: str
+    key: type[KeyT]
+    schema: "Callable[[KeyT], pa.Schema]"
+    by_image: bool = False
+    record: str = ""
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What ran images: all of it that may differ between the starts of one job, or its processes.
+
+    Attributes:
+        device: The device, as torch names it.
+        device_name: The name of the hardware.
+        batch_size: Crops per batch when the images were finished.
+        threads: Threads of torch on the CPU.
+        ranks: Processes of that start.
+        versions: Versions of Python and of the packages that the numbers come from, by name.
+    """
+
+    device: str
+    device_name: str
+    batch_size: int
+    threads: int
+    ranks: int
+    versions: Mapping[str, str]
+
+
+@dataclass
+class Part:
+    """What one part holds, while it is being filled and after it was read (without its rows).
+
+    Attributes:
+        rows: The rows, image by image.
+        images: Ids of the images that the rows are about, in the order of the rows.
+        unreadable: The reason by image id, for images without rows.
+        passes: Crops through members that were run for it.
+        all_passes: Passes that a run without early exit would have taken.
+        seconds: Seconds of work.
+        written: When it was written, in seconds since 1970.
+        executions: What ran it; several, if it began with batches that did not fit into memory.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    passes: int = 0
+    all_passes: int = 0
+    seconds: float = 0.0
+    written: float = 0.0
+    executions: list[Execution] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Parts(Generic[KeyT]):
+    """What the parts of one folder say, all of one job.
+
+    Attributes:
+        key: The key of the job; None where no part was read.
+        by_name: The parts without their rows, by file name, ascending.
+        damaged: Files whose bytes are not those that were written.
+        unread: Files that the file system does not give at the moment, with its reason.
+    """
+
+    key: KeyT | None
+    by_name: Mapping[str, Part]
+    damaged: tuple[Path, ...]
+    unread: Mapping[Path, str]
+
+
+def part_name(data: bytes) -> str:
+    """The name that a part's bytes must have."""
+    return f"part-{hashlib.sha256(data).hexdigest()[:32]}.parquet"
+
+
+def part_paths(folder: Path) -> list[Path]:
+    """The parts in a folder, by name."""
+    return sorted(path for path in folder.glob("part-*.parquet") if _PART_NAME.fullmatch(path.name))
+
+
+def encode(part: Part, form: Format[KeyT], key: KeyT) -> bytes:
+    """The bytes of a part's file."""
+    import pyarrow as pa
+
+    schema = form.schema(key)
+    columns = [_column([row.get(name.name) for row in part.rows], name.type) for name in schema]
+    return encode_table(pa.table(columns, schema=schema), part, form, key)
+
+
+def encode_table(rows: "pa.Table", part: Part, form: Format[KeyT], key: KeyT) -> bytes:
+    """The bytes of a file with these rows and the part's description; the part's own rows are ignored."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Without the rows first: `asdict` copies all that it finds.
+    description = asdict(replace(part, rows=[]))
+    del description["rows"]
+    metadata = {_METADATA_KEY: json.dumps({"key": key.to_json(), **description}).encode()}
+    rows, buffer = rows.replace_schema_metadata(metadata), pa.BufferOutputStream()
+    # Statistics of a row group of one image tell nothing, and take more room than the image.
+    options = {"compression": "zstd", "write_statistics": not form.by_image, "write_page_checksum": form.by_image}
+    with pq.ParquetWriter(buffer, rows.schema, **options) as writer:
+        for group in _row_groups(rows) if form.by_image else [rows]:
+            writer.write_table(group)
+    data: bytes = buffer.getvalue().to_pybytes()
+    return data
+
+
+def _row_groups(rows: "pa.Table") -> Iterator["pa.Table"]:
+    """The rows of one image after the other."""
+    first = 0
+    for _, of_image in itertools.groupby(rows[IMAGE].to_pylist()):
+        count = len(list(of_image))
+        yield rows.slice(first, count)
+        first += count
+
+
+def _column(values: Sequence[Any], kind: "pa.DataType") -> "pa.Array":
+    """One column. Vectors are joined by NumPy: three times as fast as pyarrow's way over Python's objects."""
+    import pyarrow as pa
+
+    if not pa.types.is_list(kind) or not values or any(value is None for value in values):
+        return pa.array(values, kind)
+    ends = np.cumsum([0, *map(len, values)]).astype(np.int32)
+    joined = np.concatenate(values).astype(kind.value_type.to_pandas_dtype(), copy=False)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(joined))
+
+
+def read_parts(
+    out: Path,
+    form: Format[KeyT],
+    key: KeyT | None = None,
+    *,
+    whole: bool = True,
+    known: Container[str] = frozenset(),
+) -> Parts[KeyT]:
+    """Read what the parts in an output folder say, without their rows, and check that they are of one job.
+
+    Others may write, rewrite and set aside parts at the same time.
+
+    Args:
+        out: The output folder.
+        form: How the job's results lie in it.
+        key: The key that the parts must have; None for whichever key they share.
+        whole: Read every byte and compare it with the file's name, and refuse files that pandas would read along
+            with the parts and that no job of ours wrote. Otherwise only the ends of the files are read: cheap,
+            and nothing that cannot be read is an error.
+        known: Names of parts to pass over.
+
+    Raises:
+        InputError: A file cannot be read or was not written by this tool, or parts have another key; the
+            difference is named.
+    """
+    folder = out / form.folder
+    if whole:
+        _refuse_strangers(folder)
+    keys, parts, damaged, unread = dict[str, KeyT](), dict[str, Part](), list[Path](), dict[Path, str]()
+    for path in part_paths(folder):
+        if path.name in known:
+            continue
+        try:
+            described = _read_whole(path, form) if whole else _read_end(path, form)
+        except FileNotFoundError:
+            # Another process has rewritten it, or set it aside.
+            continue
+        except OSError as error:
+            unread[path] = error.strerror or str(error)
+            continue
+        if described is None:
+            damaged.append(path)
+        else:
+            keys[path.name], parts[path.name] = described
+    found = Parts(_common_key(out, keys, key), parts, tuple(damaged), unread)
+    if whole:
+        require_read(found)
+    return found
+
+
+def require_read(parts: Parts[Any]) -> None:
+    """Refuse a folder of which the file system does not give a part.
+
+    Raises:
+        InputError: The part is named.
+    """
+    for path, reason in parts.unread.items():
+        raise InputError(f"{path} cannot be read ({reason}); mend it or choose another `out`")
+
+
+def require_key(out: Path, parts: Parts[KeyT]) -> KeyT:
+    """The key of the job that some parts are of.
+
+    Raises:
+        InputError: There is no part, or only damaged ones.
+    """
+    if parts.key is not None:
+        return parts.key
+    if parts.damaged:
+        raise InputError(
+            f"all {len(parts.damaged)} parts in {out} are damaged; the next start does their images again"
+        )
+    raise InputError(f"{out} holds no results yet; a run writes its first part within `save_every` seconds")
+
+
+class _ForeignPartError(Exception):
+    """A file with a part's name does not say what it holds."""
+
+
+def _read_whole(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
+    """The key and the part, without rows; None where its bytes are not those that were written."""
+    data = path.read_bytes()
+    if part_name(data) != path.name:
+        return None
+    try:
+        return _describe(io.BytesIO(data), form)
+    except _ForeignPartError as error:
+        raise InputError(f"{path} was not written by this tool, or is damaged; choose another `out`") from error
+
+
+def _read_end(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
+    with path.open("rb") as file:
+        try:
+            return _describe(file, form)
+        except _ForeignPartError:
+            return None
+
+
+def _describe(file: BinaryIO, form: Format[KeyT]) -> tuple[KeyT, Part]:
+    # Only where there is a part: a job that begins has none, and this takes a quarter of a second to import.
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        description = json.loads(pq.read_schema(file).metadata[_METADATA_KEY])
+        # A part of an early version lacks this, and what it counts does not compare.
+        _ = description["all_passes"]
+        key = form.key.from_json(description.pop("key"))
+        executions = [_execution(json.dumps(each)) for each in description.pop("executions")]
+        return key, Part(rows=[], executions=executions, **description)
+    except (pa.ArrowException, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
+        # pyarrow's own OSError says that the file's end cannot be parsed; the disk's has a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _ForeignPartError from error
+
+
+@lru_cache(maxsize=256)
+def _execution(text: str) -> Execution:
+    """From JSON. A job has hundreds of thousands of parts and a handful of these, so equal ones are one object."""
+    return Execution(**json.loads(text))
+
+
+def _common_key(out: Path, keys: Mapping[str, KeyT], expected: KeyT | None) -> KeyT | None:
+    """The key that all parts share.
+
+    Raises:
+        InputError: They are of several jobs, or not of the one that was expected.
+    """
+    common = expected or next(iter(keys.values()), None)
+    for key in keys.values():
+        if common is None or key == common:
+            continue
+        if expected is None:
+            raise InputError(
+                f"{out} holds parts of several runs ({key.difference(common)}); "
+                "it was not written by this tool alone"
+            )
+        raise OtherKeyError(out, key, common)
+    return common
+
+
+def _refuse_strangers(folder: Path) -> None:
+    # One listing: between two, another process may add a part.
+    for path in sorted(folder.glob("*.parquet")):
+        if not _PART_NAME.fullmatch(path.name) and not path.name.startswith((".", "_")):
+            raise InputError(
+                f"{path} was not written by this version of ensemble-eval; choose another `out`, or start over "
+                "with `fresh=True`"
+            )

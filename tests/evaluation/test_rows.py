@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.evaluation.rows import prediction_rows
+
+# Six classes, so that the top 5 leave one out. By hand: the mean of a and b is (0.25, 0.25, 0.2, 0.1, 0.1, 0.1).
+SCORES = np.array([[0.5, 0.1, 0.2, 0.1, 0.05, 0.05], [0.0, 0.4, 0.2, 0.1, 0.15, 0.15]])
+RESULT = ImageScores("ant/a.png", 1, {1: SCORES, 10: SCORES[::-1]}, 20)
+
+
+def test_there_is_a_row_for_every_member_and_for_the_ensemble_in_every_scheme() -> None:
+    rows = list(prediction_rows(RESULT, ["a", "b"], with_scores=True))
+    assert [(row["member"], row["crops"], row["rank"]) for row in rows] == [
+        ("a", 1, 2),
+        ("b", 1, 0),
+        ("ensemble", 1, 1),
+        ("a", 10, 0),
+        ("b", 10, 2),
+        ("ensemble", 10, 1),
+    ]
+    assert all((row["image"], row["label"]) == ("ant/a.png", 1) for row in rows)
+    assert [list(row["top5"]) for row in rows[:3]] == [[0, 2, 1, 3, 4], [1, 2, 4, 5, 3], [0, 1, 2, 3, 4]]
+    assert list(rows[2]["top5_probability"]) == pytest.approx([0.25, 0.25, 0.2, 0.1, 0.1])
+    assert list(rows[2]["scores"]) == pytest.approx([0.25, 0.25, 0.2, 0.1, 0.1, 0.1])
+    assert rows[2]["scores"].dtype == np.float32
+
+
+def test_a_single_member_is_its_own_ensemble() -> None:
+    result = ImageScores("a.png", 0, {1: SCORES[:1]}, 1)
+    assert [row["member"] for row in prediction_rows(result, ["a"], with_scores=True)] == ["a"]
+
+
+def test_scores_are_left_out_on_request() -> None:
+    for row in prediction_rows(RESULT, ["a", "b"], with_scores=False):
+        assert list(row) == ["image", "member", "crops", "label", "rank", "top5", "top5_probability"]
+
+
+def test_ranks_come_from_the_double_precision_means() -> None:
+    # These differ, but not in float32.
+    scores = np.array([[0.5, 0.5 + 1e-12]])
+    [row] = prediction_rows(ImageScores("a.png", 0, {1: scores}, 1), ["a"], with_scores=True)
+    assert row["rank"] == 1
+    assert row["scores"][0] == row["scores"][1]

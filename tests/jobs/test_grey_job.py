@@ -1,0 +1,95 @@
+"""A whole job of another kind, the mean grey level of each image: what the store and the runner give it."""
+
+import contextlib
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+from builders import PICTURE_SIZES
+
+from ensemble_eval.crops import pixels
+from ensemble_eval.datasets.opening import open_dataset
+from ensemble_eval.engine.pool import UnreadableImage
+from ensemble_eval.errors import LateRanksError, UnreadableImageError
+from ensemble_eval.jobs.events import Finished
+from ensemble_eval.jobs.process import Process, Role
+from ensemble_eval.jobs.runner import ImageRows, Job, run_alone
+from ensemble_eval.jobs.signals import StopRequests
+from ensemble_eval.settings import DistributedSettings
+from ensemble_eval.store.folder import Folder
+from ensemble_eval.store.key import Key
+from ensemble_eval.store.parts import Format
+from ensemble_eval.store.status import read_status
+from ensemble_eval.store.store import Store
+
+IMAGES = len(PICTURE_SIZES)
+
+
+class GreyKey(Key):
+    last_file = "grey.csv"
+
+
+GREY = Format("grey", GreyKey, lambda _: pa.schema([("image", pa.string()), ("grey", pa.float64())]))
+
+
+class GreyJob(Job[DistributedSettings, Path]):
+    def __init__(self, dataset: Path, out: Path, timeout: float = 60.0) -> None:
+        images = open_dataset(dataset, ["any"], "none")
+        self.settings = DistributedSettings(out=out, device="cpu", save_every=0, timeout=timeout)
+        key = GreyKey(dataset=images.sha256, images=len(images.items))
+        self.folders = (Folder(Store(out, GREY, key), images),)
+
+    def check(self, ranks: int) -> Sequence[str]:  # noqa: ARG002
+        return ()
+
+    def start(self, process: Process, stop: StopRequests) -> "GreyWorker":  # noqa: ARG002
+        return GreyWorker()
+
+    def describe(self, where: str) -> Sequence[str]:
+        return (f"grey levels on {where}",)
+
+    def finish(self) -> Path:
+        table = self.settings.out / "grey.csv"
+        self.folders[0].store.frame(["image", "grey"]).to_csv(table, index=False)
+        return table
+
+
+class GreyWorker:
+    device, batch_size = torch.device("cpu"), 1
+
+    def notices(self) -> list[str]:
+        return []
+
+    def results(
+        self, folder: Folder[GreyKey], positions: Sequence[int]
+    ) -> Generator[ImageRows | UnreadableImage, None, None]:
+        for item in (folder.dataset.items[position] for position in positions):
+            try:
+                grey = float(pixels.decode(item.read()).float().mean())
+                yield ImageRows(item.id, [{"image": item.id, "grey": grey}])
+            except UnreadableImageError as error:
+                yield UnreadableImage(item.id, str(error))
+
+
+def grey_levels(job: GreyJob, process: Process | None = None) -> bytes:
+    *_, last = run_alone(job, process or Process())
+    assert isinstance(last, Finished)
+    return last.outcome.read_bytes()
+
+
+def test_stopped_and_continued_or_in_ranks_the_table_is_the_same(dataset: Path, tmp_path: Path) -> None:
+    expected = grey_levels(GreyJob(dataset, tmp_path / "whole"))
+    assert pd.read_csv(tmp_path / "whole" / "grey.csv")["grey"].between(1, 254).sum() == IMAGES
+    with contextlib.closing(run_alone(GreyJob(dataset, tmp_path / "cut"))) as events:
+        for _ in range(3):
+            next(events)
+    assert 0 < read_status(tmp_path / "cut", GREY).done < IMAGES
+    assert grey_levels(GreyJob(dataset, tmp_path / "cut")) == expected
+    ranks = [Process(rank, 3, session="s", role=Role.RANK) for rank in range(3)]
+    assert [list(run_alone(GreyJob(dataset, tmp_path / "ranks"), rank)) for rank in ranks[1:]] == [[], []]
+    assert grey_levels(GreyJob(dataset, tmp_path / "ranks"), ranks[0]) == expected
+    with pytest.raises(LateRanksError, match="rank 1 of 2 has stored nothing for 1 s"):
+        grey_levels(GreyJob(dataset, tmp_path / "late", 1.0), Process(0, 2, session="s", role=Role.RANK))
