@@ -11,7 +11,7 @@ from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.network import PREPARING
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.engine.predict import Predict
-from ensemble_eval.errors import InputError, MissingExtraError
+from ensemble_eval.errors import InputError, MissingExtraError, located
 from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.importers.graphs import is_onnx_file
@@ -153,7 +153,8 @@ class PredictMaker:
         from ensemble_eval.backends.openvino_conversion import Converter
 
         self._converter = self._converter or Converter(self._cache)
-        model = self._converter(network)
+        with located(f"member {member.name}"):
+            model = self._converter(network)
         return OpenVino(member.name, model, preprocess, self._num_classes, self._precision)
 
     def _preprocessing_of(self, member: Member) -> SharedPreprocessing:

@@ -1,13 +1,14 @@
 """What is the same for every backend: from a batch of crops to probabilities of the ensemble's classes."""
 
+import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from ensemble_eval.engine.predict import Predict, memory_errors_of
+from ensemble_eval.engine.predict import Predict, errors_of_member, memory_errors_of
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import OutputSelection
 
@@ -25,6 +26,9 @@ class NetworkPredict(ABC):
         num_classes: what the network must return.
     """
 
+    capturable = False
+    """Whether the network asks the same of its device for every batch, whatever the pixels."""
+
     def __init__(self, name: str, preprocess: Callable[[Tensor], Tensor], num_classes: int) -> None:
         self._name = name
         self._preprocess = preprocess
@@ -35,13 +39,23 @@ class NetworkPredict(ABC):
         """The member's probabilities.
 
         Raises:
-            InputError: the network does not return logits [B, classes], or the processor lacks the precision.
+            InputError: the network raises an error or does not return logits [B, classes], or the processor lacks
+                the precision.
             OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
         """
-        with memory_errors_of(f"member {self._name}: a batch of {len(crop_batch)}"):
+        with self._errors(len(crop_batch)):
             logits = self._logits(self._preprocess(crop_batch))
             self._require_logits(logits, len(crop_batch))
             return torch.softmax(logits.float(), dim=1)
+
+    @contextlib.contextmanager
+    def _errors(self, batch: int) -> Iterator[None]:
+        with contextlib.ExitStack() as errors:
+            # Those of our own networks are ours, and the error of a CUDA graph's capture must stay what it is.
+            if not self.capturable:
+                errors.enter_context(errors_of_member(f"member {self._name}: its network"))
+            errors.enter_context(memory_errors_of(f"member {self._name}: a batch of {batch}"))
+            yield
 
     def try_batch(self, crop_batch: Tensor) -> None:
         """Find out whether batches like this one can be run; raises what `__call__` raises if not."""

@@ -10,7 +10,6 @@ from torch import Tensor
 from ensemble_eval.backends.network import PREPARING, NetworkPredict
 from ensemble_eval.backends.silent_openvino import openvino, properties
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.engine.predict import memory_errors_of
 from ensemble_eval.errors import InputError
 from ensemble_eval.settings import Precision
 
@@ -52,7 +51,7 @@ class OpenVino(NetworkPredict):
 
     def try_batch(self, crop_batch: Tensor) -> None:
         """As `NetworkPredict`, but computes nothing where the compiled network says what its output is like."""
-        with memory_errors_of(f"member {self._name}: a batch of {len(crop_batch)}"):
+        with self._errors(len(crop_batch)):
             output = self._request_for(len(crop_batch)).get_compiled_model().output(0).get_partial_shape()
         if output != openvino.PartialShape([len(crop_batch), self._num_classes]):
             super().try_batch(crop_batch)

@@ -24,6 +24,7 @@ from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.openvino import core
 from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino
 from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.engine.predict import errors_of_member
 from ensemble_eval.errors import InputError, first_line
 from ensemble_eval.models import googlenet, layers
 from ensemble_eval.models.googlenet import GoogLeNet
@@ -187,15 +188,28 @@ def _converted(network: nn.Module) -> openvino.Model:
             warnings.simplefilter("ignore")
             model = openvino.convert_model(**_to_convert(network.eval()), input=[shape])
     except Exception as error:
-        # Whatever somebody's network does, and whatever OpenVINO's many parts make of it.
-        sentence = f"a network cannot be converted for OpenVINO ({first_line(error)})"
+        # Whatever OpenVINO's many parts make of it.
+        _refuse_own_faults(network)
+        sentence = f"its network cannot be converted for OpenVINO ({first_line(error)})"
         raise InputError(f'{sentence}; choose `backend="torch"`') from error
     if len(model.outputs) != 1:
-        raise InputError(f"a network returns {len(model.outputs)} tensors, and it must return logits alone")
+        raise InputError(f"its network returns {len(model.outputs)} tensors, and it must return logits alone")
     steps = PrePostProcessor(model)
     steps.input().tensor().set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     return steps.build()
+
+
+def _refuse_own_faults(network: nn.Module) -> None:
+    """Say what is wrong with a network itself, which OpenVINO takes for something that it cannot convert."""
+    with errors_of_member("its network"), torch.no_grad():
+        returned = network(_example())
+    if not isinstance(returned, torch.Tensor):
+        raise InputError(f"its network returns {type(returned).__name__}, and it must return logits alone")
+
+
+def _example() -> torch.Tensor:
+    return torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)
 
 
 def _to_convert(network: nn.Module) -> dict[str, Any]:
@@ -203,7 +217,7 @@ def _to_convert(network: nn.Module) -> dict[str, Any]:
     if type(network) is not GoogLeNet:
         # What depends on the pixels' values in Python would be frozen to what black crops take.
         warnings.simplefilter("error", TracerWarning)
-        return {"input_model": network, "example_input": torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)}
+        return {"input_model": network, "example_input": _example()}
     example = torch.zeros(1, 3, _TRACED_SIZE, _TRACED_SIZE)
     # Not checked: the check runs it three times, and loads torch's compiler.
     traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch leaves it untyped

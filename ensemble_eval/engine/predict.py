@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ensemble_eval.errors import EnsembleEvalError
+from ensemble_eval.errors import EnsembleEvalError, InputError, first_line
 
 _CANNOT_ALLOCATE = re.compile(
     r"can't allocate memory|not enough memory|bad_alloc|could not allocate|out of memory|_ALLOC(ATION)?_FAILED",
@@ -38,6 +38,21 @@ class Predict(Protocol):
 
 class OutOfDeviceMemoryError(EnsembleEvalError):
     """A batch did not fit into the memory of its device."""
+
+
+@contextmanager
+def errors_of_member(what: str) -> Iterator[None]:
+    """Turn whatever somebody else's code raises inside into one error; those of this package pass.
+
+    Raises:
+        InputError: `what` raised an error, which is its cause.
+    """
+    try:
+        yield
+    except EnsembleEvalError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} raises {type(error).__name__} ({first_line(error)}); mend it") from error
 
 
 @contextmanager

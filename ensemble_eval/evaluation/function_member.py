@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ensemble_eval.engine.predict import memory_errors_of
+from ensemble_eval.engine.predict import errors_of_member, memory_errors_of
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import PredictFunction
 
@@ -31,10 +31,11 @@ class FunctionMember:
         """See `Predict`.
 
         Raises:
-            InputError: the function returns something else than probabilities [B, classes].
+            InputError: the function raises an error, or returns something else than probabilities [B, classes].
             OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
         """
-        with memory_errors_of(f"{self._place} on a batch of {len(crops)}"), torch.no_grad():
+        memory_errors = memory_errors_of(f"{self._place} on a batch of {len(crops)}")
+        with errors_of_member(self._place), memory_errors, torch.no_grad():
             # A copy, because all members are given the same batch, and a function may work on its own in place.
             returned = self._function(crops.clone())
         self._require_scores(returned, (len(crops), self._num_classes))

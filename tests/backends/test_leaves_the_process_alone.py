@@ -24,6 +24,7 @@ from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.engine.in_full import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
+from ensemble_eval.errors import InputError
 from ensemble_eval.jobs.devices import choose_device
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
@@ -187,7 +188,7 @@ def test_a_network_that_fails_leaves_the_process_as_it_was_too(name: str) -> Non
     preprocess = Preprocessing(InputFormat()).to(device)
     predict = TorchBackend("a", Failing(), preprocess, COUNT, device, "float32")
     before = _process()
-    with pytest.raises(RuntimeError, match="a fault"):
+    with pytest.raises(InputError, match="member a: its network raises RuntimeError"):
         predict(torch.zeros(1, 3, 224, 224, dtype=torch.uint8, device=device))
     assert _process() == before
     assert seen[0]["products"] == seen[0]["convolutions"] == "ieee"

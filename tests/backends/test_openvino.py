@@ -254,7 +254,7 @@ class _TwoOutputs(nn.Module):
     ("network", "sentence"),
     [
         (_Branching(), "cannot be converted for OpenVINO .*; choose `backend=.torch.`"),
-        (_TwoOutputs(), "a network returns 2 tensors, and it must return logits alone"),
+        (_TwoOutputs(), "its network returns 2 tensors, and it must return logits alone"),
     ],
 )
 def test_what_conversion_would_falsify_is_refused(network: nn.Module, sentence: str) -> None:

@@ -115,9 +115,13 @@ def test_an_error_that_may_be_one_of_memory_keeps_its_words() -> None:
         _eager(_Raising(error))(_crops(2))
 
 
-def test_other_errors_pass() -> None:
-    with pytest.raises(RuntimeError, match="a fault"):
-        _eager(_Raising(RuntimeError("a fault")))(_crops(1))
+def test_another_error_is_named_with_the_member_and_is_the_cause() -> None:
+    fault = ValueError("a fault\nin two lines")
+    with pytest.raises(
+        InputError, match=r"^member a: its network raises ValueError \(a fault\); mend it$"
+    ) as caught:
+        _eager(_Raising(fault))(_crops(1))
+    assert caught.value.__cause__ is fault
 
 
 class _Returning(nn.Module):
@@ -131,7 +135,12 @@ class _Returning(nn.Module):
 
 @pytest.mark.parametrize(
     ("value", "given"),
-    [(torch.zeros(2, 8), r"\(2, 8\)"), (torch.zeros(2, 7, 1, 1), r"\(2, 7, 1, 1\)"), ((1, 2), "tuple")],
+    [
+        (torch.zeros(2, 8), r"\(2, 8\)"),
+        (torch.zeros(2, 7, 1, 1), r"\(2, 7, 1, 1\)"),
+        ((1, 2), "tuple"),
+        (None, "NoneType"),
+    ],
 )
 def test_a_network_that_returns_no_logits_is_refused(value: object, given: str) -> None:
     with pytest.raises(InputError, match=rf"member a returns {given} for 2 crops, .* need \(2, 7\)"):

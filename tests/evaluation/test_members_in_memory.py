@@ -19,7 +19,7 @@ from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.manifest import open_ensemble
-from ensemble_eval.settings import Settings
+from ensemble_eval.settings import Backend, Settings
 
 SETTINGS = Settings(crops=1, device="cpu", backend="torch", batch_size=4, workers=1)
 COUNT = len(CLASS_NAMES)
@@ -73,6 +73,60 @@ class _WorksInPlace(nn.Module):
         logits = x.mean(dim=(2, 3)).repeat(1, 3)[:, :COUNT]
         x.zero_()
         return logits
+
+
+class _Outputs:
+    """What some libraries return in place of a tensor."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+class _Making(nn.Module):
+    """Returns what a function makes of the logits."""
+
+    def __init__(self, make: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self._make = make
+
+    def forward(self, x: Tensor) -> object:
+        return self._make(x.mean(dim=(2, 3)).repeat(1, 3)[:, :COUNT])
+
+
+def _fails(_: Tensor) -> Tensor:
+    raise LookupError("no such key")
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+@pytest.mark.parametrize(
+    ("make", "sentence", "cause"),
+    [
+        (_fails, r"its network raises LookupError \(no such key\); mend it", LookupError),
+        (lambda _: None, "returns NoneType", None),
+        (_Outputs, "returns _Outputs", None),
+    ],
+)
+def test_what_is_wrong_with_a_network_is_said_of_the_member(
+    dataset: Dataset, backend: Backend, make: Callable[[Tensor], object], sentence: str, cause: type | None
+) -> None:
+    if backend == "openvino":
+        pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+    settings = replace(SETTINGS, backend=backend)
+    sources = sources_of(_ensemble(_network(_Making(make), "mine")), dataset, settings)
+    with pytest.raises(InputError, match=f"^member mine.* {sentence}") as caught:
+        open_inputs(settings, sources)
+    assert cause is None or cause in _causes(caught.value)
+
+
+def test_what_a_function_raises_is_said_of_the_member(dataset: Dataset) -> None:
+    sources = sources_of(_ensemble(Member("f", predict=_fails, fingerprint="1")), dataset, SETTINGS)
+    with pytest.raises(InputError, match=r"^member f: `predict` raises LookupError") as caught:
+        open_inputs(SETTINGS, sources)
+    assert LookupError in _causes(caught.value)
+
+
+def _causes(error: BaseException | None) -> list[type]:
+    return [] if error is None else [type(error), *_causes(error.__cause__)]
 
 
 def test_networks_that_work_on_their_input_in_place_do_not_disturb_each_other(
