@@ -96,6 +96,28 @@ def test_scores_of_zero_and_certain_ones_have_a_finite_likelihood() -> None:
     assert (alone.cross_fitted, alone.nll_cross_fitted, alone.fold_temperatures) == (None, None, ())
 
 
+def test_as_many_images_as_folds_are_enough_and_one_fewer_is_too_few() -> None:
+    scores = np.array([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]], np.float32)
+    labels = np.array([0, 1, 1])
+    found = fit_temperature(scores, labels, labels == 0, folds=3)
+    # Any two of the three are right half of the time or never, so that an even chance is the likeliest confidence,
+    # and the hottest temperature, 50, comes nearest to it.
+    assert found.fold_temperatures == pytest.approx([50, 50, 50], rel=0.01)
+    assert found.cross_fitted is not None
+    assert found.cross_fitted.images == 3
+    assert found.nll_cross_fitted == pytest.approx(np.log(2), abs=0.03)
+    fewer = fit_temperature(scores[:2], labels[:2], labels[:2] == 0, folds=3)
+    assert (fewer.cross_fitted, fewer.nll_cross_fitted, fewer.fold_temperatures) == (None, None, ())
+
+
+def test_temperatures_are_sought_from_a_fiftieth_to_fifty() -> None:
+    # Where all are right, no temperature is cold enough, and where all are wrong none is hot enough.
+    scores = np.tile(np.array([0.5001, 0.4999], np.float32), (20, 1))
+    labels, all_right = np.zeros(20, int), np.ones(20, bool)
+    assert fit_temperature(scores, labels, all_right).temperature == pytest.approx(0.02, rel=0.01)
+    assert fit_temperature(scores, 1 - labels, ~all_right).temperature == pytest.approx(50, rel=0.01)
+
+
 def test_calibration_of_nothing_is_refused() -> None:
     with pytest.raises(InputError, match="no images"):
         reliability(np.empty(0), np.empty(0, bool))

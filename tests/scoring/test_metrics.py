@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble_eval.scoring.metrics import label_rank, top_classes
+from ensemble_eval.scoring.metrics import best_rank, label_rank, top_classes
 
 # Few different values, so that ties are common.
 SCORES = st.lists(st.sampled_from([0.0, -0.0, 0.125, 0.25, 0.5, -1.0]), min_size=1, max_size=12)
@@ -46,3 +46,27 @@ def test_nan_never_counts_as_right(scores: list[float], data: st.DataObject) -> 
     label = data.draw(st.integers(0, len(scores) - 1))
     scores[data.draw(st.integers(0, len(scores) - 1))] = float("nan")
     assert label_rank(np.array(scores), label) == len(scores)
+
+
+@pytest.mark.parametrize(
+    ("labels", "rank"),
+    [
+        ([2], 0),
+        ([4, 2], 0),
+        ([0], 1),
+        # None of these counts, though class 1 has the highest score of all: as wrong as three classes allow.
+        ([1], 3),
+        ([1, 4], 3),
+        ([5], 3),
+    ],
+)
+def test_a_label_outside_the_counted_classes_is_as_wrong_as_can_be(labels: list[int], rank: int) -> None:
+    scores = np.array([0.2, 0.4, 0.25, 0.05, 0.1, 0.0])
+    assert best_rank(scores, labels, counted=np.array([0, 2, 3])) == rank
+
+
+def test_more_than_five_counted_classes_leave_a_label_outside_them_wrong_at_top_5() -> None:
+    scores = np.linspace(0.3, 0.1, 8)
+    assert best_rank(scores, [7], counted=np.arange(7)) == 7
+    assert best_rank(scores, [7]) == 7
+    assert best_rank(scores, [6, 7], counted=np.arange(7)) == 6

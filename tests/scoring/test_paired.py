@@ -166,6 +166,21 @@ def test_the_bootstrap_is_scipys_of_the_differences_and_follows_its_multinomial_
     assert any(each != coarse[0] for each in coarse)
 
 
+@pytest.mark.parametrize("counts", [(30, 25, 10, 435), (3, 4, 16, 77)])
+def test_bounds_of_a_comparison_are_percentage_points(counts: tuple[int, int, int, int]) -> None:
+    _, fixed, broken, _ = counts
+    images = sum(counts)
+    [found] = paired_differences(outcomes(*counts), [(0, 1)], seed=3, resamples=4000)
+    assert found.difference_points == 100 * (broken - fixed) / images
+    # Where the statistic that was found by a search is 1.96 standard errors.
+    for bound, standard_errors in ((found.low_points, 1.96), (found.high_points, -1.96)):
+        statistic = likelihood_ratio_free_statistic(fixed, broken, images, bound / 100)
+        assert statistic == pytest.approx(standard_errors, abs=0.001)
+    fractions = bootstrap_intervals(outcomes(*counts), [(0, 1)], seed=3, resamples=4000)[0]
+    bounds = [found.bootstrap_low_points, found.bootstrap_high_points]
+    assert bounds == pytest.approx([100 * float(fraction) for fraction in fractions])
+
+
 def test_the_bootstrap_is_left_out_where_it_covers_too_little() -> None:
     wrong = np.concatenate([outcomes(5, 5, 4, 486), outcomes(5, 6, 4, 485), np.zeros((2, 500), bool)])
     few, enough, none = paired_differences(wrong, [(0, 1), (2, 3), (4, 5)], resamples=100)

@@ -143,3 +143,22 @@ def test_a_decision_that_is_missing_is_no_right_one() -> None:
     frame["top1_correct"] = None
     with pytest.raises(ValueError, match="some decisions are missing"):
         one_model_member(frame, MEMBERS)
+
+
+@pytest.mark.parametrize("column", ["top1_correct", "top5_correct"])
+@pytest.mark.parametrize("image", [0, 3])
+def test_one_missing_decision_among_known_ones_is_no_right_one(column: str, image: int) -> None:
+    # Of b with one crop, which is the base, one image has no decision; the other three have one.
+    frame = _decisions(RANKS).astype({"top5_correct": object})
+    frame.loc[(frame["member"] == "b") & (frame["crops"] == 1) & (frame["image"] == image), column] = None
+    with pytest.raises(ValueError, match="some decisions are missing"):
+        table3(frame, MEMBERS)
+
+
+def test_top1_errors_known_of_some_images_only_are_left_out() -> None:
+    frame = _decisions(RANKS)
+    # With ten crops, image 0 alone has a decision on top-1.
+    frame.loc[(frame["crops"] == 10) & (frame["image"] == 0), "top1_correct"] = True
+    rows = [row for row in table3(frame, MEMBERS) if row.crops == 10]
+    assert [(row.top1_error, row.top1_wrong) for row in rows] == [(None, None), (None, None)]
+    assert [(row.top5_error, row.top5_wrong) for row in rows] == [(25, 1), (0, 0)]
