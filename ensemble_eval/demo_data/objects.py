@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -73,9 +74,7 @@ class Layer:
     class_name: str | None
 
 
-def object_stencil(
-    placement: Placement, size: tuple[int, int], warp: float, rng: np.random.Generator
-) -> Stencil | None:
+def object_stencil(placement: Placement, size: tuple[int, int], warp: float, rng: Generator) -> Stencil | None:
     """The stencil of an object of a class, its outline bent; None where nothing of it is in the picture."""
     outline = SHAPES[placement.cues.shape]
     wave = _draw_wave(warp, rng)
@@ -111,7 +110,7 @@ def outline_stencil(
     return Stencil(box, fine.reduce(_SUPERSAMPLING), np.linalg.inv(to_pixels), centre)
 
 
-def paint(canvas: Image.Image, stencil: Stencil, surface: Surface, rng: np.random.Generator) -> None:
+def paint(canvas: Image.Image, stencil: Stencil, surface: Surface, rng: Generator) -> None:
     """Fill the stencil's part of an RGB canvas with the surface."""
     left, top, right, bottom = stencil.box
     x = np.arange(left, right) + 0.5 - stencil.centre[0]
@@ -120,17 +119,14 @@ def paint(canvas: Image.Image, stencil: Stencil, surface: Surface, rng: np.rando
     canvas.paste(coloured(share, surface.colours), (left, top), stencil.mask)
 
 
-def draw_surface(placement: Placement, difficulty: Difficulty, rng: np.random.Generator) -> Surface:
+def draw_surface(placement: Placement, difficulty: Difficulty, rng: Generator) -> Surface:
     """A surface typical of the object's class."""
     first, second = draw_two_colours(PALETTES[placement.cues.palette], difficulty.hue_deviation_degrees, rng)
     if rng.random() < 0.5:
         first, second = second, first
     contrast = rng.uniform(*difficulty.texture_contrast)
-    return Surface(
-        texture=placement.cues.texture,
-        periods=rng.uniform(*difficulty.texture_periods),
-        colours=(first, _mixed(first, second, contrast)),
-    )
+    periods = rng.uniform(*difficulty.texture_periods)
+    return Surface(placement.cues.texture, periods, (first, _mixed(first, second, contrast)))
 
 
 def rgb(hue_degrees: float, saturation: float, value: float) -> RGB:
@@ -139,7 +135,7 @@ def rgb(hue_degrees: float, saturation: float, value: float) -> RGB:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def draw_two_colours(palette: Palette, hue_deviation_degrees: float, rng: np.random.Generator) -> tuple[RGB, RGB]:
+def draw_two_colours(palette: Palette, hue_deviation_degrees: float, rng: Generator) -> tuple[RGB, RGB]:
     """A light and a dark colour of the palette, their hues jittered together and each on its own."""
     together, *apart = rng.normal(0.0, hue_deviation_degrees * np.sqrt(0.5), 3)
     saturation = rng.uniform(*palette.saturation, 2)
@@ -149,18 +145,12 @@ def draw_two_colours(palette: Palette, hue_deviation_degrees: float, rng: np.ran
     return light, dark
 
 
-def draw_any_colour(rng: np.random.Generator) -> RGB:
+def draw_any_colour(rng: Generator) -> RGB:
     """A colour of the surroundings: any hue, rarely vivid."""
     return rgb(rng.uniform(0.0, 360.0), rng.beta(1.5, 2.5), rng.uniform(0.15, 1.0))
 
 
-def texture_field(
-    x: NDArray[np.floating[Any]],
-    y: NDArray[np.floating[Any]],
-    to_periods: Matrix,
-    texture: str,
-    rng: np.random.Generator,
-) -> Field:
+def texture_field(x: Field, y: Field, to_periods: Matrix, texture: str, rng: Generator) -> Field:
     """A (len(y), len(x)) field of the texture in 0..1 over the grid of pixel offsets x and y."""
     phase = rng.uniform(-0.5, 0.5, 2)
     u, v = (
@@ -186,7 +176,7 @@ def _mixed(first: RGB, second: RGB, share: float) -> RGB:
     return red, green, blue
 
 
-def _draw_wave(amplitude: float, rng: np.random.Generator) -> tuple[Points, Points, Points]:
+def _draw_wave(amplitude: float, rng: Generator) -> tuple[Points, Points, Points]:
     """Directions (2, 2), phases (2,) and amplitudes (2,) of a wave that moves x and y."""
     return rng.uniform(-3.0, 3.0, (2, 2)), rng.uniform(0.0, 2.0 * np.pi, 2), rng.uniform(0.0, amplitude, 2)
 

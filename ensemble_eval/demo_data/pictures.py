@@ -4,21 +4,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.random import Generator
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
+from ensemble_eval.demo_data import objects
 from ensemble_eval.demo_data.classes import CLASS_NAMES
-from ensemble_eval.demo_data.objects import (
-    Layer,
-    Stencil,
-    Surface,
-    coloured,
-    draw_any_colour,
-    draw_surface,
-    object_stencil,
-    outline_stencil,
-    paint,
-    texture_field,
-)
+from ensemble_eval.demo_data.objects import Layer, Stencil, Surface
 from ensemble_eval.demo_data.scene import Difficulty, Placement, Scene, plan_scene
 from ensemble_eval.demo_data.shapes import Outline, Points
 from ensemble_eval.demo_data.textures import TEXTURES
@@ -75,17 +66,15 @@ def draw_picture(split: Split, seed: int, index: int, difficulty: Difficulty = D
     return Picture(image, CLASS_NAMES[label], scene.jpeg_quality, layers)
 
 
-def _paint_scene(
-    scene: Scene, difficulty: Difficulty, rng: np.random.Generator
-) -> tuple[Image.Image, tuple[Layer, ...]]:
+def _paint_scene(scene: Scene, difficulty: Difficulty, rng: Generator) -> tuple[Image.Image, tuple[Layer, ...]]:
     layers = []
     canvas = _background(scene.size, difficulty, rng)
     # The subject comes last, so that no distractor hides it.
     for placement in (*scene.distractors, scene.subject):
-        stencil = object_stencil(placement, scene.size, difficulty.outline_warp, rng)
-        surface = draw_surface(placement, difficulty, rng)
+        stencil = objects.object_stencil(placement, scene.size, difficulty.outline_warp, rng)
+        surface = objects.draw_surface(placement, difficulty, rng)
         if stencil is not None:
-            paint(canvas, stencil, surface, rng)
+            objects.paint(canvas, stencil, surface, rng)
             layers.append(Layer(stencil, placement.cues.name))
     if stencil is not None:
         occluders = draw_occluders(canvas, scene.subject, stencil, difficulty, rng)
@@ -93,24 +82,24 @@ def _paint_scene(
     return canvas, tuple(layers)
 
 
-def _generator(split: Split, seed: int, stream: int, number: int) -> np.random.Generator:
+def _generator(split: Split, seed: int, stream: int, number: int) -> Generator:
     words = (SPLITS.index(split), seed, stream, number)
     if not all(0 <= word < SEED_LIMIT for word in words):
         raise ValueError(f"seed {seed} and index {number} must lie between 0 and 2**32 - 1")
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+    return Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
 
-def _background(size: tuple[int, int], difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+def _background(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -> Image.Image:
     """An RGB image of `size` (width, height): clouds of colour, a faint texture, polygons and lines."""
     small = (-(-size[0] // _BACKGROUND_SCALE), -(-size[1] // _BACKGROUND_SCALE))
     canvas = _clouds(small, rng)
     canvas = Image.blend(canvas, _wallpaper(small, rng), rng.uniform(0.0, 0.6))
     draw = ImageDraw.Draw(canvas)
     for _ in range(rng.integers(*difficulty.clutter_polygons, endpoint=True)):
-        draw.polygon(_scrap(small, rng), fill=draw_any_colour(rng))
+        draw.polygon(_scrap(small, rng), fill=objects.draw_any_colour(rng))
     for _ in range(rng.integers(*difficulty.clutter_lines, endpoint=True)):
         ends = (rng.random(4) * np.tile(small, 2)).tolist()
-        draw.line(ends, fill=draw_any_colour(rng), width=int(rng.integers(1, 5)))
+        draw.line(ends, fill=objects.draw_any_colour(rng), width=int(rng.integers(1, 5)))
     return canvas.resize(size, Image.Resampling.BILINEAR)
 
 
@@ -119,7 +108,7 @@ def draw_occluders(
     subject: Placement,
     stencil: Stencil,
     difficulty: Difficulty,
-    rng: np.random.Generator,
+    rng: Generator,
 ) -> list[Stencil]:
     """Paint bars and blobs over the subject, none that would hide more of it than the limit.
 
@@ -138,30 +127,30 @@ def draw_occluders(
         remaining = uncovered.copy()
         remaining.paste(0, occluder.box, occluder.mask)
         if _total(remaining) >= least_visible:
-            paint(canvas, occluder, surface, rng)
+            objects.paint(canvas, occluder, surface, rng)
             painted.append(occluder)
             uncovered = remaining
     return painted
 
 
-def _clouds(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+def _clouds(size: tuple[int, int], rng: Generator) -> Image.Image:
     cells = (int(rng.integers(2, 9)), int(rng.integers(2, 9)), 3)
-    colours = np.array([draw_any_colour(rng), draw_any_colour(rng)], dtype=np.float64)
+    colours = np.array([objects.draw_any_colour(rng), objects.draw_any_colour(rng)], dtype=np.float64)
     share = rng.random(cells[:2])[..., None]
     mixed = colours[0] * share + colours[1] * (1.0 - share) + rng.normal(0.0, 18.0, cells)
     return Image.fromarray(mixed.clip(0, 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
 
 
-def _wallpaper(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+def _wallpaper(size: tuple[int, int], rng: Generator) -> Image.Image:
     angle = rng.uniform(0.0, 2.0 * np.pi)
     cos, sin = np.cos(angle), np.sin(angle)
     periods = rng.uniform(3.0, 14.0) / max(size) * np.array([[cos, sin], [-sin, cos]])
     texture = _TEXTURE_NAMES[rng.integers(len(_TEXTURE_NAMES))]
-    share = texture_field(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5, periods, texture, rng)
-    return coloured(share, (draw_any_colour(rng), draw_any_colour(rng)))
+    share = objects.texture_field(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5, periods, texture, rng)
+    return objects.coloured(share, (objects.draw_any_colour(rng), objects.draw_any_colour(rng)))
 
 
-def _scrap(size: tuple[int, int], rng: np.random.Generator) -> list[float]:
+def _scrap(size: tuple[int, int], rng: Generator) -> list[float]:
     corners = int(rng.integers(3, 7))
     angle = np.sort(rng.uniform(0.0, 2.0 * np.pi, corners))
     radius = min(size) * rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1.0, corners)
@@ -171,7 +160,7 @@ def _scrap(size: tuple[int, int], rng: np.random.Generator) -> list[float]:
 
 
 def _occluder_stencil(
-    subject: Placement, size: tuple[int, int], difficulty: Difficulty, rng: np.random.Generator
+    subject: Placement, size: tuple[int, int], difficulty: Difficulty, rng: Generator
 ) -> Stencil | None:
     width = subject.diameter * rng.uniform(*difficulty.occluder_width)
     around = rng.uniform(-0.4, 0.4, 2) * subject.diameter
@@ -180,15 +169,15 @@ def _occluder_stencil(
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if rng.random() < 0.5:
         length = subject.diameter * rng.uniform(0.6, 1.6)
-        return outline_stencil(Outline((_BAR,)), 0.5 * turn * np.array([length, width]), centre, size)
+        return objects.outline_stencil(Outline((_BAR,)), 0.5 * turn * np.array([length, width]), centre, size)
     # A blob of a bar's width would hide next to nothing.
-    return outline_stencil(Outline((_blob(rng),)), turn * width, centre, size)
+    return objects.outline_stencil(Outline((_blob(rng),)), turn * width, centre, size)
 
 
 _BAR = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
 
 
-def _blob(rng: np.random.Generator) -> Points:
+def _blob(rng: Generator) -> Points:
     angle = np.linspace(0.0, 2.0 * np.pi, 40, endpoint=False)
     waves = np.arange(2, 6)
     heights = rng.uniform(-0.12, 0.12, 4)
@@ -196,8 +185,8 @@ def _blob(rng: np.random.Generator) -> Points:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
-def _any_surface(rng: np.random.Generator) -> Surface:
-    first, second = draw_any_colour(rng), draw_any_colour(rng)
+def _any_surface(rng: Generator) -> Surface:
+    first, second = objects.draw_any_colour(rng), objects.draw_any_colour(rng)
     plain = rng.random() < 0.5
     texture = _TEXTURE_NAMES[rng.integers(len(_TEXTURE_NAMES))]
     return Surface(texture, rng.uniform(0.5, 2.0), (first, first if plain else second))
@@ -207,7 +196,7 @@ def _total(mask: Image.Image) -> int:
     return int(np.asarray(mask).sum(dtype=np.int64))
 
 
-def _photograph(canvas: Image.Image, grey: bool, difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+def _photograph(canvas: Image.Image, grey: bool, difficulty: Difficulty, rng: Generator) -> Image.Image:
     """The painted RGB scene as taken: of the same size, mode RGB, or L where grey."""
     if grey:
         canvas = canvas.convert("L")
@@ -216,7 +205,7 @@ def _photograph(canvas: Image.Image, grey: bool, difficulty: Difficulty, rng: np
     return _expose(focused, difficulty, rng)
 
 
-def _light(size: tuple[int, int], difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+def _light(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -> Image.Image:
     fall = rng.uniform(*difficulty.light_fall)
     corners = rng.random((2, 2))
     corners = (corners - corners.min()) / (corners.max() - corners.min())
@@ -224,14 +213,14 @@ def _light(size: tuple[int, int], difficulty: Difficulty, rng: np.random.Generat
     return Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR)
 
 
-def _focus(image: Image.Image, difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+def _focus(image: Image.Image, difficulty: Difficulty, rng: Generator) -> Image.Image:
     radius = rng.uniform(*difficulty.blur_radius) * max(image.size) / _BLUR_REFERENCE_WIDTH
     if rng.random() >= difficulty.blurred_share:
         return image
     return image.filter(ImageFilter.GaussianBlur(radius))
 
 
-def _expose(image: Image.Image, difficulty: Difficulty, rng: np.random.Generator) -> Image.Image:
+def _expose(image: Image.Image, difficulty: Difficulty, rng: Generator) -> Image.Image:
     """Contrast and brightness, then noise: the same for all channels, as most of a sensor's is."""
     contrast = rng.uniform(*difficulty.contrast)
     shift = 128.0 * (1.0 - contrast) + rng.uniform(-1.0, 1.0) * difficulty.brightness_shift

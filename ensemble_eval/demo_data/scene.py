@@ -106,13 +106,9 @@ def plan_scene(label: int, difficulty: Difficulty, rng: np.random.Generator) -> 
         cues = CLASSES[(label + rng.integers(1, len(CLASSES))) % len(CLASSES)]
         diameter = subject.diameter * rng.uniform(*difficulty.distractor_diameter)
         distractors.append(_place(cues, diameter, size, difficulty, rng))
-    return Scene(
-        size=size,
-        subject=subject,
-        distractors=tuple(distractors),
-        grey=bool(rng.random() < difficulty.grey_share),
-        jpeg_quality=int(rng.integers(*difficulty.jpeg_quality, endpoint=True)),
-    )
+    grey = bool(rng.random() < difficulty.grey_share)
+    jpeg_quality = int(rng.integers(*difficulty.jpeg_quality, endpoint=True))
+    return Scene(size, subject, tuple(distractors), grey, jpeg_quality)
 
 
 def _place(
@@ -120,10 +116,6 @@ def _place(
 ) -> Placement:
     margin = difficulty.border_margin * diameter
     log_limit = math.log(difficulty.aspect_limit)
-    return Placement(
-        cues=cues,
-        centre=(rng.uniform(margin, size[0] - margin), rng.uniform(margin, size[1] - margin)),
-        diameter=diameter,
-        rotation=rng.uniform(0.0, 2.0 * math.pi),
-        stretch=math.exp(rng.uniform(-log_limit, log_limit)),
-    )
+    centre = (rng.uniform(margin, size[0] - margin), rng.uniform(margin, size[1] - margin))
+    rotation = rng.uniform(0.0, 2.0 * math.pi)
+    return Placement(cues, centre, diameter, rotation, stretch=math.exp(rng.uniform(-log_limit, log_limit)))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Field = NDArray[np.floating[Any]]
-"""(height, width) float32."""
+"""(height, width) float32, or coordinates along one side."""
 
 
 @dataclass(frozen=True)

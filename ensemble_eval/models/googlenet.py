@@ -14,6 +14,8 @@ from ensemble_eval.models import layers, stages
 class Variant:
     """What distinguishes one GoogLeNet from another; the stages and channel counts are the same.
 
+    The defaults are the paper's.
+
     Attributes:
         batch_norm: batch norm and no biases; otherwise biases and the paper's local response normalisation.
         large_kernel: kernel of the branch that the paper calls 5×5.
@@ -25,40 +27,29 @@ class Variant:
         linear: PaddleClas's form: no biases and no LRN, and ReLUs after the modules' concatenations alone.
     """
 
-    batch_norm: bool
-    large_kernel: int
-    last_pool_kernel: int
-    adaptive_auxiliary_pool: bool
-    reductions: bool
+    batch_norm: bool = False
+    large_kernel: int = 5
+    last_pool_kernel: int = 3
+    adaptive_auxiliary_pool: bool = False
+    reductions: bool = True
     same_padding: bool = False
     ceil_mode: bool = True
     linear: bool = False
 
     def unit(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> layers.ConvolutionUnit:
         """A convolution of the trunk."""
+        bias, same_padding = False if self.linear else None, self.same_padding and stride > 1
+        sizes = (in_channels, out_channels, kernel, stride)
         return layers.ConvolutionUnit(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            self.batch_norm,
-            bias=False if self.linear else None,
-            same_padding=self.same_padding and stride > 1,
-            activation=not self.linear,
+            *sizes, self.batch_norm, bias=bias, same_padding=same_padding, activation=not self.linear
         )
 
 
+PAPER = Variant()
+NAIVE = Variant(reductions=False)
 # Three deviations from the paper, all of them torchvision's, whose state dicts this variant must fit:
 # the "5×5" branch is a 3×3 (pytorch/vision#906), the last pool is 2×2, the heads' pool is adaptive.
-TORCHVISION = Variant(
-    batch_norm=True, large_kernel=3, last_pool_kernel=2, adaptive_auxiliary_pool=True, reductions=True
-)
-PAPER = Variant(
-    batch_norm=False, large_kernel=5, last_pool_kernel=3, adaptive_auxiliary_pool=False, reductions=True
-)
-NAIVE = Variant(
-    batch_norm=False, large_kernel=5, last_pool_kernel=3, adaptive_auxiliary_pool=False, reductions=False
-)
+TORCHVISION = Variant(batch_norm=True, large_kernel=3, last_pool_kernel=2, adaptive_auxiliary_pool=True)
 # As TF-slim and Keras train it. At 224 pixels only the first convolution's padding differs from torchvision's.
 TENSORFLOW = replace(TORCHVISION, same_padding=True)
 # As PaddleClas trains it: its pools round down, so that the last of them gives 6×6.

@@ -70,14 +70,8 @@ class ConvolutionUnit(nn.Module):
     ) -> None:
         super().__init__()
         convolution = SameConvolution if same_padding else nn.Conv2d
-        self.conv = convolution(
-            in_channels,
-            out_channels,
-            kernel,
-            stride=stride,
-            padding=0 if same_padding else kernel // 2,
-            bias=not batch_norm if bias is None else bias,
-        )
+        padding, bias = 0 if same_padding else kernel // 2, not batch_norm if bias is None else bias
+        self.conv = convolution(in_channels, out_channels, kernel, stride, padding, bias=bias)
         self.bn = nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS) if batch_norm else None
         self._activation = activation
 

@@ -3,7 +3,6 @@
 Torchvision's transforms draw from torch's global generator; `Augmentation` seeds it for each patch.
 """
 
-from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -25,12 +24,7 @@ _COLOUR_AXES = torch.tensor(
 
 
 class Augmentation:
-    """Takes random patches: uint8 [3, H, W] -> uint8 [3, size, size].
-
-    Args:
-        sampling: the distributions.
-        size: side of the patches, pixels.
-    """
+    """Takes random patches: uint8 [3, H, W] -> uint8 [3, size, size]."""
 
     def __init__(self, sampling: Sampling, size: int) -> None:
         self._sampling = sampling
@@ -76,27 +70,11 @@ class Augmentation:
 
 def resize(patch: Tensor, size: int, interpolation: Interpolation) -> Tensor:
     """Resize uint8 [3, h, w] to uint8 [3, size, size]."""
-    return _RESIZE[interpolation](patch, size)
-
-
-def _torchvision_resize(mode: InterpolationMode) -> Callable[[Tensor, int], Tensor]:
-    def resize_with_mode(patch: Tensor, size: int) -> Tensor:
-        resized: Tensor = functional.resize(patch, [size, size], interpolation=mode, antialias=True)
-        return resized
-
-    return resize_with_mode
-
-
-def _area(patch: Tensor, size: int) -> Tensor:
-    # Torchvision has no area resampling for tensors: its antialiased bilinear weighs by a triangle. Torch's
-    # "area" is the plain mean over the source pixels of each target pixel, OpenCV's and TensorFlow's idea.
-    resized = nn.functional.interpolate(patch[None].float(), (size, size), mode="area")
-    return resized[0].round_().to(torch.uint8)
-
-
-_RESIZE: dict[Interpolation, Callable[[Tensor, int], Tensor]] = {
-    "bilinear": _torchvision_resize(InterpolationMode.BILINEAR),
-    "area": _area,
-    "nearest": _torchvision_resize(InterpolationMode.NEAREST_EXACT),
-    "bicubic": _torchvision_resize(InterpolationMode.BICUBIC),
-}
+    if interpolation == "area":
+        # Torchvision has no area resampling for tensors: its antialiased bilinear weighs by a triangle. Torch's
+        # "area" is the plain mean over the source pixels of each target pixel, OpenCV's and TensorFlow's idea.
+        mean = nn.functional.interpolate(patch[None].float(), (size, size), mode="area")
+        return mean[0].round_().to(torch.uint8)
+    mode = InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)
+    resized: Tensor = functional.resize(patch, [size, size], interpolation=mode, antialias=True)
+    return resized

@@ -5,9 +5,9 @@ The defaults are the paper's where it states a value (section 6), and say so whe
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError
@@ -16,8 +16,6 @@ from ensemble_eval.fields import bounds
 TrainingPrecision = Literal["float32", "bfloat16"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAX_SEED = 2**62
-
-_Part = TypeVar("_Part", "Data", "Network", "Regions | None", "Boxes | None")
 
 
 @dataclass(frozen=True)
@@ -174,8 +172,27 @@ class MemberPlan:
     sampling: Sampling = Sampling()
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class _Shared:
+    data: Data
+    schedule: Schedule
+    name: str = ""
+    network: Network = Network()
+    precision: TrainingPrecision = "float32"
+    validate_every_epochs: int = field(default=1, metadata=bounds(1, 100_000))
+    save_every_steps: int = field(default=1000, metadata=bounds(1, 100_000_000))
+    regions: Regions | None = None
+    multibox: Boxes | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Document(_Shared):
+    members: list[Mapping[str, Any]]
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(_Shared):
     """A whole training configuration.
 
     Attributes:
@@ -186,16 +203,7 @@ class Recipe:
         multibox: what boxes are learnt to be proposed; None for a classifier.
     """
 
-    name: str
-    data: Data
-    network: Network
-    schedule: Schedule
     members: tuple[MemberPlan, ...]
-    precision: TrainingPrecision = "float32"
-    validate_every_epochs: int = 1
-    save_every_steps: int = 1000
-    regions: Regions | None = None
-    multibox: Boxes | None = None
 
     @property
     def annotations(self) -> Annotations | None:
@@ -245,21 +253,6 @@ class Recipe:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
 
 
-@dataclass(frozen=True)
-class _Document:
-    data: Data
-    schedule: Schedule
-    members: list[Mapping[str, Any]]
-    name: str = ""
-    network: Network = Network()
-    sampling: Sampling = Sampling()
-    regions: Regions | None = None
-    multibox: Boxes | None = None
-    precision: TrainingPrecision = "float32"
-    validate_every_epochs: int = field(default=1, metadata=bounds(1, 100_000))
-    save_every_steps: int = field(default=1000, metadata=bounds(1, 100_000_000))
-
-
 def read_recipe(path: Path) -> Recipe:
     """Read a training configuration; relative paths in it start at its own folder.
 
@@ -282,30 +275,19 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
         _member(row, document.sampling, f"{place}, member {number}")
         for number, row in enumerate(document.members, start=1)
     )
-    recipe = Recipe(
-        document.name or Path(place).stem,
-        _below(folder, document.data),
-        _below(folder, document.network),
-        document.schedule,
-        members,
-        document.precision,
-        document.validate_every_epochs,
-        document.save_every_steps,
-        _below(folder, document.regions),
-        _below(folder, document.multibox),
-    )
+    shared = {part.name: _below(folder, getattr(document, part.name)) for part in fields(_Shared)}
+    recipe = Recipe(**shared | {"name": document.name or Path(place).stem, "members": members})
     if recipe.regions is not None and recipe.multibox is not None:
         raise InputError(f"{place}: [regions] and [multibox] exclude each other; write a recipe for each")
     _check_names(recipe, place)
     return recipe
 
 
-def _below(folder: Path, part: _Part) -> _Part:
+def _below(folder: Path, part: Any) -> Any:
     """A part of a recipe with its relative paths starting at a folder."""
-    if part is None:
+    if not is_dataclass(part) or isinstance(part, type):
         return part
-    paths: dict[str, Any] = {name: folder / each for name, each in vars(part).items() if isinstance(each, Path)}
-    return replace(part, **paths)
+    return replace(part, **{name: folder / each for name, each in vars(part).items() if isinstance(each, Path)})
 
 
 def _member(row: Mapping[str, Any], shared: Sampling, place: str) -> MemberPlan:

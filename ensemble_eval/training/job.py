@@ -36,26 +36,17 @@ from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.multibox import MultiBox
 from ensemble_eval.settings import TrainingSettings
+from ensemble_eval.training import records
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.multibox import AnnotatedPictures, MultiBoxTask
 from ensemble_eval.training.processes import Processes
-from ensemble_eval.training.records import (
-    EpochDone,
-    EpochRecord,
-    Event,
-    ImagesDecoded,
-    MemberFinished,
-    MemberSkipped,
-    MemberStarted,
-    RunFinished,
-)
 from ensemble_eval.training.regions import open_regions
 from ensemble_eval.training.samples import DecodedImages, ImageFiles, ImageSource
 from ensemble_eval.training.task import Site, Task, TrainingData
 from ensemble_eval.training.trainer import Trainer
 
 
-def train(recipe: Recipe, settings: TrainingSettings, processes: Processes) -> Generator[Event]:
+def train(recipe: Recipe, settings: TrainingSettings, processes: Processes) -> Generator[records.Event]:
     """Train the members that are asked for and not finished yet.
 
     Yields:
@@ -109,20 +100,20 @@ class _Run:
         self._class_names = names if recipe.regions is None else (*names, NO_OBJECT)
         self._classes = ClassList(str(self._out / "classes.txt"), len(self._class_names), self._class_names)
 
-    def train(self, plans: Sequence[MemberPlan]) -> Iterator[Event]:
+    def train(self, plans: Sequence[MemberPlan]) -> Iterator[records.Event]:
         if self._processes.first:
             lines = "".join(f"{name}\n" for name in self._class_names)
             write_atomically(self._out / "classes.txt", lines.encode())
         # As the first sees the disk: another might see a file of the first's later, and wait for it forever.
         names = self._processes.from_first(lambda: [plan.name for plan in plans if not self.files(plan).finished])
         waiting = [plan for plan in plans if plan.name in names]
-        yield from (MemberSkipped(plan.name) for plan in plans if plan not in waiting)
+        yield from (records.MemberSkipped(plan.name) for plan in plans if plan not in waiting)
         if waiting:
             started = time.perf_counter()
             data, site = self._prepare()
             if self._recipe.data.cache_decoded:
                 images = len(self._train_set.items) + len(self._val_set.items)
-                yield ImagesDecoded(images, time.perf_counter() - started)
+                yield records.ImagesDecoded(images, time.perf_counter() - started)
             task = Task if self._recipe.multibox is None else MultiBoxTask
             for plan in waiting:
                 yield from self._train_member(task(self._recipe, plan, data, site))
@@ -150,7 +141,7 @@ class _Run:
     def files(self, plan: MemberPlan) -> MemberFiles:
         return MemberFiles(self._out, plan.name)
 
-    def _train_member(self, task: Task) -> Iterator[Event]:
+    def _train_member(self, task: Task) -> Iterator[records.Event]:
         files = self.files(task.plan)
         trainer = Trainer(task)
         state = self._processes.from_first(
@@ -158,9 +149,9 @@ class _Run:
         )
         if state is not None:
             trainer.load_state_dict(state)
-        yield MemberStarted(task.plan.name, trainer.step, task.steps, task.recipe.schedule.epochs)
+        yield records.MemberStarted(task.plan.name, trainer.step, task.steps, task.recipe.schedule.epochs)
         for event in trainer.run():
-            due = isinstance(event, EpochDone) or event.step % self._recipe.save_every_steps == 0
+            due = isinstance(event, records.EpochDone) or event.step % self._recipe.save_every_steps == 0
             if due and self._processes.first:
                 self._save(trainer, task.plan)
             yield event
@@ -168,7 +159,7 @@ class _Run:
         if self._processes.first:
             self._export(trainer, task, network)
         self._processes.wait()
-        yield MemberFinished(task.plan.name, files.weights, trainer.history[-1])
+        yield records.MemberFinished(task.plan.name, files.weights, trainer.history[-1])
 
     def _save(self, trainer: Trainer, plan: MemberPlan) -> None:
         state = {"decides_the_weights": self._decides(plan), "trainer": trainer.state_dict()}
@@ -230,14 +221,14 @@ class _Run:
         write_manifest(self._out / "ensemble.toml", Ensemble(members, self._classes, self._recipe.name))
         return self._out / "ensemble.toml"
 
-    def _finish(self) -> RunFinished:
+    def _finish(self) -> records.RunFinished:
         if not self._processes.first:
-            return RunFinished(None, 0)
+            return records.RunFinished(None, 0)
         rows = sorted({tuple(row) for _, record in self._records() for row in record.get("unreadable", [])})
         if rows:
             listed = csv_text(["split", "image", "reason"], rows)
             write_atomically(self._out / "unreadable.csv", listed.encode())
-        return RunFinished(self._write_ensemble(), len(rows))
+        return records.RunFinished(self._write_ensemble(), len(rows))
 
     def _prepare(self) -> tuple[TrainingData, Site]:
         processes, name, workers = self._processes, self._settings.device, self._settings.workers
@@ -317,13 +308,13 @@ def read_record(path: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _write_log(path: Path, history: Sequence[EpochRecord]) -> None:
+def _write_log(path: Path, history: Sequence[records.EpochRecord]) -> None:
     """Write a member's log as CSV, a row for each epoch, with six significant digits."""
     rows = (
         ["" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value) for value in row]
         for row in (asdict(record).values() for record in history)
     )
-    write_atomically(path, csv_text([field.name for field in fields(EpochRecord)], list(rows)).encode())
+    write_atomically(path, csv_text([field.name for field in fields(records.EpochRecord)], list(rows)).encode())
 
 
 def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble_eval.datasets.boxes import Boxes, Objects, read_boxes
@@ -31,7 +30,7 @@ _Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class RegionItem:
-    """A region of an image; see `Item` for its id, its label and its bytes, which are the image's.
+    """A region of an image, an `Item` whose bytes are the image's.
 
     Attributes:
         image: index of the image in its source.
@@ -45,11 +44,11 @@ class RegionItem:
     of: Item
 
     def read(self) -> bytes:
-        """See `Item`."""
+        """The bytes of the image's file."""
         return self.of.read()
 
     def digest(self) -> bytes:
-        """See `Item`."""
+        """The digest of the image's file."""
         return self.of.digest()
 
 
@@ -86,7 +85,7 @@ def open_regions(
 
     Args:
         images: the pictures.
-        boxes: their annotations; see `read_boxes`.
+        boxes: the file or folder of their annotations.
         classes: of the objects.
         plan: how many regions an image has.
         size: side of the warped regions, pixels.
@@ -162,11 +161,7 @@ def _regions(
 
 
 def _near(
-    box: NDArray[np.float64],
-    size: tuple[int, int],
-    overlap: tuple[float, float],
-    spread: float,
-    rng: np.random.Generator,
+    box: Boxes, size: tuple[int, int], overlap: tuple[float, float], spread: float, rng: np.random.Generator
 ) -> _Box | None:
     """A box moved by up to `spread` of its sides and stretched as much, of an overlap between two bounds."""
     sides = box[2:] - box[:2]

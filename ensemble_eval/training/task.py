@@ -20,19 +20,10 @@ from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models import registry
 from ensemble_eval.models.googlenet import GoogLeNetOutputs
 from ensemble_eval.models.stages import without_auxiliary_heads
+from ensemble_eval.training import samples
 from ensemble_eval.training.augmentation import Augmentation
 from ensemble_eval.training.config import MemberPlan, Recipe
 from ensemble_eval.training.processes import Processes
-from ensemble_eval.training.samples import (
-    ImageSource,
-    LabelledBatch,
-    SampleKey,
-    Samples,
-    Unreadable,
-    epoch_order,
-    load,
-    step_batches,
-)
 from ensemble_eval.training.seeds import derived_seed, seeded
 
 INFERENCE_BATCH_SIZE = 100
@@ -42,8 +33,8 @@ INFERENCE_BATCH_SIZE = 100
 class TrainingData:
     """What members learn from and are judged by."""
 
-    train: ImageSource
-    val: ImageSource
+    train: samples.ImageSource
+    val: samples.ImageSource
     num_classes: int
 
 
@@ -68,7 +59,7 @@ class ValidationErrors:
     images: int
     top1_wrong: int
     top5_wrong: int
-    unreadable: tuple[Unreadable, ...] = ()
+    unreadable: tuple[samples.Unreadable, ...] = ()
 
     @property
     def top1_error(self) -> float:
@@ -118,22 +109,14 @@ class Task:
         pixels: Tensor = self._preprocess(images.to(self.site.device, non_blocking=True))
         return pixels.contiguous(memory_format=torch.channels_last)
 
-    def training_batches(self, first_step: int) -> Iterable[LabelledBatch]:
+    def training_batches(self, first_step: int) -> Iterable[samples.LabelledBatch]:
         """This process's share of every batch from `first_step` on."""
         schedule, processes = self.recipe.schedule, self.site.processes
-        images = len(self.data.train.items)
-        return self._load(
-            self.data.train,
-            step_batches(
-                images,
-                schedule.batch_size,
-                self.plan.seed,
-                schedule.epochs,
-                first_step,
-                processes.rank,
-                processes.world,
-            ),
+        images, rank, world = len(self.data.train.items), processes.rank, processes.world
+        keys = samples.step_batches(
+            images, schedule.batch_size, self.plan.seed, schedule.epochs, first_step, rank, world
         )
+        return self._load(self.data.train, keys)
 
     def new_network(self, *, auxiliary_heads: bool) -> nn.Module:
         """A network with weights drawn from torch's global generator."""
@@ -192,7 +175,7 @@ class Task:
         """
         network.eval()
         keys = list(BatchSampler(range(len(self.data.val.items)), INFERENCE_BATCH_SIZE, drop_last=False))
-        counts, unreadable = list[Tensor](), list[Unreadable]()
+        counts, unreadable = list[Tensor](), list[samples.Unreadable]()
         with torch.inference_mode():
             for batch in self._load(self.data.val, self._share(keys)):
                 unreadable += batch.unreadable
@@ -215,7 +198,7 @@ class Task:
         ranks = label_ranks(outputs.float(), labels.to(outputs.device, non_blocking=True))
         return torch.stack([(ranks >= least).sum() for least in (0, 1, 5)])
 
-    def loss(self, network: nn.Module, batch: LabelledBatch) -> Tensor:
+    def loss(self, network: nn.Module, batch: samples.LabelledBatch) -> Tensor:
         """The loss of one batch, auxiliary heads included, as a float32 scalar."""
         schedule = self.recipe.schedule
         with self._autocast():
@@ -225,10 +208,10 @@ class Task:
 
     def _statistics_images(self, epoch: int) -> Iterable[Tensor]:
         """This process's share of patches as in training, in whole batches: each counts alike in the mean."""
-        order = epoch_order(len(self.data.train.items), self.plan.seed, epoch)
+        order = samples.epoch_order(len(self.data.train.items), self.plan.seed, epoch)
         chosen = order[: self.recipe.schedule.batch_norm_images]
         batches = list(BatchSampler(chosen, min(INFERENCE_BATCH_SIZE, len(chosen)), drop_last=True))
-        keys = [[SampleKey(epoch, index) for index in batch] for batch in self._share(batches)]
+        keys = [[samples.SampleKey(epoch, index) for index in batch] for batch in self._share(batches)]
         for batch in self._load(self.data.train, keys):
             if len(batch.labels):
                 yield self.normalised(batch.images)
@@ -237,10 +220,14 @@ class Task:
         """Whole batches, so that each is the same whatever the number of processes."""
         return batches[self.site.processes.rank :: self.site.processes.world]
 
-    def _load(self, source: ImageSource, keys: Iterable[Sequence[object]]) -> Iterable[LabelledBatch]:
+    def _load(
+        self, source: samples.ImageSource, keys: Iterable[Sequence[object]]
+    ) -> Iterable[samples.LabelledBatch]:
         augmentation = Augmentation(self.plan.sampling, self.recipe.network.crop_size)
-        samples = Samples(source, augmentation, self.plan.seed)
-        return load(samples, keys, self.site.workers, pin_memory=self.site.device.type == "cuda")
+        pins = self.site.device.type == "cuda"
+        return samples.load(
+            samples.Samples(source, augmentation, self.plan.seed), keys, self.site.workers, pin_memory=pins
+        )
 
     def _autocast(self) -> torch.autocast:
         """The context in which networks run in the recipe's precision; in float32 it changes nothing."""
