@@ -150,7 +150,11 @@ def test_a_fresh_start_is_refused_while_another_run_is_at_work_and_not_after_it_
     with _start_and_hold(tmp_path, [*arguments, *ranks]) as process:
         process.kill()
     (tmp_path / "hold").unlink()
-    assert cli(*arguments, "--fresh").code == 0
+    # On a machine with much to do, workers take a moment to end with their supervisor.
+    until = time.monotonic() + 60
+    while (again := cli(*arguments, "--fresh")).code == 2 and time.monotonic() < until:
+        assert "--fresh would discard what others are writing to" in again.err
+    assert again.code == 0
     assert (out / "table3.csv").read_bytes() == table
     assert not list(out.glob(".in-use-*"))
 

@@ -172,7 +172,7 @@ def test_a_record_that_is_spoilt_or_another_runs_is_refused(
     refused = cli("merge", *thirds, source, "--out", tmp_path / "out")
     assert refused.code == 2
     assert refused.err == (
-        f"error: {source / 'run.json'} is not readable; "
+        f"error: {source / 'run.json'} is not readable, or an earlier version of ensemble-eval wrote it; "
         "remove it and table3.csv, which the parts give again, or choose another folder\n"
     )
     assert not (tmp_path / "out").exists()
@@ -219,7 +219,7 @@ def test_missing_images_are_said_no_table_is_written_and_run_does_the_rest(
     assert merged.code == 2
     assert merged.err == (
         f"error: 3 of {IMAGES} images are missing, so no table is written; "
-        f"run the evaluation with --out {tmp_path} to do them\n"
+        f"run the same command with --out {tmp_path} to do them\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["predictions"]
     finished = cli(

@@ -79,8 +79,8 @@ def test_a_kill_at_any_step_of_a_write_leaves_the_same_bytes(
     command = setup.command(tmp_path, ranks=1)
     done = 0
     # Before the bytes are there, before they are flushed, before the rename, and after it; in the third part. The
-    # first run also writes, but does not flush, the list of images.
-    for name, call, parts in (("write_bytes", 4, 2), ("fsync", 5, 2), ("replace", 3, 2), ("fsync", 6, 3)):
+    # first run also writes, but does not flush, the list of images, and each says first that it is at work.
+    for name, call, parts in (("write_bytes", 4, 2), ("fsync", 5, 2), ("replace", 4, 2), ("fsync", 6, 3)):
         killed = [command[0], "-c", KILLED_IN_A_CALL, name, str(call), *command[3:]]
         assert subprocess.run(killed, capture_output=True, check=False).returncode == -signal.SIGKILL
         done += parts

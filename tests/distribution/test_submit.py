@@ -35,7 +35,7 @@ trap stop TERM
 trap 'requeue=yes; stop' USR1
 
 srun --kill-on-bad-exit=0 --wait=0 --ntasks-per-node=8 --cpus-per-task=6 \\
-    PYTHON -m ensemble_eval run val --crops 144 --precision bfloat16 --workers 5 \\
+    PYTHON -m ensemble_eval run val --crops 144 --workers 5 --precision bfloat16 \\
     --ensemble "$ensemble" --out "$out" &
 step=$!
 # A signal ends a wait, not the step.
@@ -64,7 +64,7 @@ EVALUATION = ("val", "--ensemble", "seven.toml", "--out", "my results")
 
 def test_a_dry_run_prints_a_script_that_a_person_can_read(cli: Cli) -> None:
     job = "--nodes 2 --gpus-per-node 8 --cpus-per-rank 6 --time 0:30:00 --partition gpu --account vision"
-    run = "--crops 144 --precision bfloat16 --workers 5 --job-name googlenets --dry-run"
+    run = "--crops 144 --workers 5 --precision bfloat16 --job-name googlenets --dry-run"
     printed = cli("submit", *EVALUATION, *shlex.split(job), *shlex.split(run))
     assert printed.code == 0
     assert printed.out == SCRIPT.replace("PYTHON", shlex.quote(sys.executable))
