@@ -22,7 +22,7 @@ from ensemble_eval.evaluation.opening import Inputs, open_inputs, sources_of
 from ensemble_eval.jobs.cpu import loaders_beside
 from ensemble_eval.jobs.prefetch import load_images
 from ensemble_eval.jobs.process import Process
-from ensemble_eval.jobs.runner import share_of
+from ensemble_eval.jobs.runner import run_shard
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.loading import load_member
@@ -210,7 +210,7 @@ def _ours(
         job.folder.open(fresh=False)
 
         def evaluate() -> int:
-            for _ in share_of(job, worker, Process(), stop):
+            for _ in run_shard(job, worker, Process(), stop):
                 pass
             return images * crops * len(inputs.members)
 

@@ -19,7 +19,7 @@ from benchmarks.results import spread
 from ensemble_eval.crops.gathering import Gatherer
 from ensemble_eval.crops.pixels import CropSource, prepare
 from ensemble_eval.crops.schemes import CROP_SIZE, plan
-from ensemble_eval.engine.in_full import ScoredImage
+from ensemble_eval.engine.full_scores import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
 

@@ -18,7 +18,7 @@ import torch
 
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.folders import is_image
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
 from ensemble_eval.evaluation.rows import prediction_rows
 from ensemble_eval.store.parts import Part

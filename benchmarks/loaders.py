@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from benchmarks.machine import machine_facts
 from benchmarks.results import spread
 from ensemble_eval.datasets.items import Dataset, Item
-from ensemble_eval.engine.in_full import ScoredImage
+from ensemble_eval.engine.full_scores import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
 from ensemble_eval.jobs.prefetch import load_images

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.machine import machine_facts
 from ensemble_eval.crops.schemes import SCHEMES
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
 from ensemble_eval.evaluation.rows import prediction_rows
 from ensemble_eval.store.parts import Part

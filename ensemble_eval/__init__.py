@@ -1,6 +1,6 @@
 """Multi-crop ensemble evaluation after *Going Deeper with Convolutions* (Szegedy et al., CVPR 2015).
 
-The names below are the library's front door. They are imported when they are first used, so that
+The names below are the public API. They are imported when they are first used, so that
 `import ensemble_eval` is instant and loads neither torch nor pandas.
 
 >>> import ensemble_eval as ee
@@ -58,7 +58,7 @@ _DEFINED_IN = {
 
 
 def __getattr__(name: str) -> Any:
-    """A name of the front door, imported from the room that defines it (PEP 562)."""
+    """A name of the public API, imported from the module that defines it (PEP 562)."""
     if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)

@@ -24,7 +24,7 @@ from ensemble_eval.evaluation.key import MemberKey, RunKey
 from ensemble_eval.evaluation.opening import Inputs, open_inputs, open_sources
 from ensemble_eval.jobs.events import Event, Notice, Progress
 from ensemble_eval.jobs.process import Process, Role
-from ensemble_eval.jobs.runner import run_job, share_of
+from ensemble_eval.jobs.runner import run_job, run_shard
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
@@ -194,8 +194,8 @@ def opened(settings: RunSettings) -> Inputs:
     return open_inputs(settings, open_sources(settings))
 
 
-class Share:
-    """One process's share of a run, whose output folder is open; it waits for nobody.
+class ShardRun:
+    """One process's shard of a run, whose output folder is open; it waits for nobody.
 
     Attributes:
         job: the run.
@@ -208,7 +208,7 @@ class Share:
         self.notices = worker.notices()
 
     def evaluate(self) -> Generator[Progress, None, None]:
-        with contextlib.closing(share_of(self.job, self.worker, self._process, self._stop)) as events:
+        with contextlib.closing(run_shard(self.job, self.worker, self._process, self._stop)) as events:
             for event in events:
                 if isinstance(event, Notice):
                     self.notices.append(event.sentence)
@@ -225,13 +225,13 @@ def started(
     inputs: Inputs | None = None,
     process: Process | None = None,
     stop: StopRequests | None = None,
-) -> Share:
-    """One process's share of a run."""
+) -> ShardRun:
+    """One process's shard of a run."""
     inputs, process, stop = inputs or opened(settings), process or Process(), stop or StopRequests()
     job = RunJob(settings, inputs, asdict(settings))
     worker = RunWorker(settings, inputs, process, stop)
     job.folder.open(fresh=settings.fresh, checked=process.role is Role.WORKER)
-    return Share(job, worker, process, stop)
+    return ShardRun(job, worker, process, stop)
 
 
 def run_events(

@@ -7,7 +7,7 @@ import numpy as np
 from builders import CLASS_NAMES, member_key, run_key
 
 from ensemble_eval.datasets.scope import Scope
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.evaluation.rows import prediction_rows
 from ensemble_eval.results.reading import Results, read_results

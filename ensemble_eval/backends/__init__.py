@@ -1,1 +1,1 @@
-"""What runs networks behind the seam: torch, torch's compiler, OpenVINO."""
+"""What runs networks behind the `Predict` interface: torch, torch's compiler, OpenVINO."""

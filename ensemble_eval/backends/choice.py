@@ -143,7 +143,7 @@ class PredictMaker:
     def _openvino(self, member: Member, network: nn.Module, preprocess: SharedPreprocessing) -> Predict:
         normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
         if normalises and self._precision == "float16":
-            # It would compute all layers in float16, and squares of large activations have no room there.
+            # It would compute all layers in float16, and squares of large activations overflow there.
             raise InputError(
                 f"member {member.name} normalises local responses, which OpenVINO cannot do in float16; "
                 'choose `precision="float32"` or bfloat16'

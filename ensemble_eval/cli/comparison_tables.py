@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ensemble_eval.results.reading import Results
 
 _ERRORS_HEADER = ("run", "models", "crops")
-# The first to go where there is no room.
+# The first to go where they do not fit.
 _ERRORS_DISPENSABLE = (("bootstrap",), ("McNemar p",), ("errors",), ("fixed", "broken"), ("adjusted p",))
 _DECISIONS_HEADER = ("member", "crops", "top-5 differs", "top-1 differs", "rank differs", "scores differ by")
 # As above; member, crops and the top-5 stay.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ensemble_eval.detection.detecting import DetectJob
     from ensemble_eval.detection.writing import Written
 
-# The first to go first where there is no room; the configuration and its mAP stay.
+# The first to go first where they do not fit; the configuration and its mAP stay.
 _DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% interval", "to base")
 
 

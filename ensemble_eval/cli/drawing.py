@@ -45,7 +45,7 @@ def draw_training(events: Iterable[records.Event], *, speaks: bool) -> records.R
 
     Args:
         events: as they happen.
-        speaks: whether this process is the one of several that is seen.
+        speaks: whether this process speaks for all ranks.
     """
     console = Console(stderr=True, markup=False, quiet=not speaks)
     finished = records.RunFinished(None, 0)

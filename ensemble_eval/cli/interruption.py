@@ -1,4 +1,4 @@
-"""How a command runs a job, alone or as one of several processes, and what it says when it is stopped."""
+"""How a command runs a job, alone or as a rank, and what it says when it is stopped."""
 
 import contextlib
 import shlex
@@ -74,7 +74,7 @@ def stoppable(how_to_go_on: str) -> Iterator[StopRequests]:
 
 @contextmanager
 def _continuable(process: Process) -> Iterator[StopRequests]:
-    """As `stoppable`, for a command that keeps what was finished and may be one of several processes.
+    """As `stoppable`, for a command that keeps what was finished and may be a rank.
 
     Raises:
         InterruptedRunError: there was a request; a note of the error's says how to go on.

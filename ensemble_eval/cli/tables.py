@@ -49,13 +49,13 @@ def print_table(
     *,
     left_aligned: Sequence[int] = (),
 ) -> None:
-    """Print a table with as many columns as there is room for, or as stacked lines where there is too little.
+    """Print a table with as many columns as fit, or as stacked lines where they do not.
 
     Args:
         console: where to.
         header: a title per column; it may be empty.
         lines: cells, as many as titles.
-        dispensable: groups of columns that are left out when there is no room, the first group first.
+        dispensable: groups of columns that are left out when not all fit, the first group first.
         left_aligned: columns of text; numbers stand at the right.
     """
     from rich.table import Table
@@ -79,7 +79,7 @@ def print_table(
 
 
 def fitting_columns(
-    widths: Sequence[int], dispensable: Sequence[Sequence[int]], room: int
+    widths: Sequence[int], dispensable: Sequence[Sequence[int]], width: int
 ) -> tuple[list[int], int] | None:
     """The columns to show and the blanks at both sides of a cell; None if not even the last ones fit.
 
@@ -88,21 +88,21 @@ def fitting_columns(
     Args:
         widths: of the columns, in characters.
         dispensable: groups of columns, the first to go first.
-        room: characters in a line of the terminal.
+        width: characters in a line of the terminal.
     """
     columns = set(range(len(widths)))
     for group in ((), *dispensable):
         columns -= set(group)
         for padding in (1, 0):
-            if sum(widths[column] + 2 * padding + 1 for column in columns) + 1 <= room:
+            if sum(widths[column] + 2 * padding + 1 for column in columns) + 1 <= width:
                 return sorted(columns), padding
     return None
 
 
-def stacked(header: Sequence[str], line: Sequence[str], room: int) -> Iterator[str]:
-    """A table's line as lines of their own, title and cell on two of them where one has no room for both."""
+def stacked(header: Sequence[str], line: Sequence[str], width: int) -> Iterator[str]:
+    """A table's line as lines of their own, title and cell on two of them where one does not hold both."""
     for title, cell in zip(header, line, strict=True):
         if not cell:
             continue
         both = f"{title} {cell}".strip()
-        yield from [both] if len(both) <= room else [title, cell]
+        yield from [both] if len(both) <= width else [title, cell]

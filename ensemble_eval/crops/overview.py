@@ -20,7 +20,7 @@ COLOURS: dict[Position, tuple[int, int, int]] = {
     "bottom-right": (255, 130, 0),
     "centre": (255, 240, 0),
 }
-# White, on all sides of a picture: there is room for a line around a box at its edge.
+# White, on all sides of a picture: a line fits around a box at its edge.
 MARGIN = 4
 # Outside of the square that a group of crops lies in.
 _DIMMED = 0.4

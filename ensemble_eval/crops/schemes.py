@@ -123,7 +123,7 @@ def resized_size(width: int, height: int, scale: int) -> tuple[int, int]:
 
 
 def centred_offset(outer: int, inner: int) -> int:
-    """Where `inner` pixels start when centred in `outer`: halves go to the even neighbour (Python's round)."""
+    """Where `inner` pixels start when centred in `outer`: halves are rounded to even (Python's round)."""
     return round((outer - inner) / 2)
 
 

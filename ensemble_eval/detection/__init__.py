@@ -1,1 +1,1 @@
-"""Regions of images through the seam of classification: boxes, their warps, and detections."""
+"""Regions of images, classified through the engine: boxes, their warps, and detections."""

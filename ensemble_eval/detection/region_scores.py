@@ -20,7 +20,7 @@ from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.jobs.prefetch import map_ahead, pillow_silenced, pixel_bytes, waiting
+from ensemble_eval.jobs.prefetch import pillow_silenced, pixel_bytes, prefetched, waiting
 from ensemble_eval.jobs.signals import StopRequests
 
 # 19 MiB of pixels: an image of thousands of regions is never warped at once.
@@ -150,7 +150,7 @@ def score_regions(
         InputError: an image cannot be read, or a member fails.
     """
     without_regions: list[ImageRegions] = []
-    warped = map_ahead(
+    warped = prefetched(
         _warped,
         _chunks(images, without_regions),
         threads=loaders,

@@ -91,7 +91,7 @@ def require_fits(svm: RegionSvm, ensemble: Ensemble) -> None:
 
 
 def svm_predict(svm: RegionSvm, ensemble: Ensemble, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Class scores by SVM, through the seam of the members: margins float32 [B, outputs], 0 for no object.
+    """Class scores by SVM, behind the `Predict` interface: margins float32 [B, outputs], 0 for no object.
 
     Args:
         svm: of the ensemble's first member; see `require_fits`.

@@ -1,1 +1,1 @@
-"""The seam between members and evaluation, and the one loop that runs crops through members."""
+"""The interface between members and evaluation, and the one loop that runs crops through members."""

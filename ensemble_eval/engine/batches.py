@@ -8,8 +8,8 @@ from ensemble_eval.engine.pool import PooledImage
 
 Result = TypeVar("Result")
 
-# Rows a lane apart start at the same alignment: 16 rows of the smallest activation are whole cache lines.
-_MAX_LANES = 16
+# A slot is the rows of a batch of one alignment: 16 rows of the smallest activation are whole cache lines.
+_MAX_SLOTS = 16
 
 
 def batches_needed(images: int, scheme: int, size: int) -> int:
@@ -20,13 +20,13 @@ def batches_needed(images: int, scheme: int, size: int) -> int:
         scheme: crops of each.
         size: rows of a batch.
     """
-    lanes = math.gcd(size, _MAX_LANES)
-    rows = [0] * lanes
-    for position in range(min(images, lanes)):
-        alike = len(range(position, images, lanes))
+    slots = math.gcd(size, _MAX_SLOTS)
+    rows = [0] * slots
+    for position in range(min(images, slots)):
+        alike = len(range(position, images, slots))
         for view in range(scheme):
-            rows[(_first_lane(position, scheme, lanes) + view) % lanes] += alike
-    return max(math.ceil(count / (size // lanes)) for count in rows)
+            rows[(_first_slot(position, scheme, slots) + view) % slots] += alike
+    return max(math.ceil(count / (size // slots)) for count in rows)
 
 
 class Pass(NamedTuple, Generic[Result]):
@@ -41,8 +41,8 @@ class Batch(Generic[Result]):
 
     The last bits of a network's outputs depend on the batch's shape, and may depend on where in memory a
     crop's row begins, because kernels sum in an order that follows alignment. So every batch has the same
-    shape, padded where need be, and every crop its own lane, which follows from its image's position in the
-    data set and from its place in the crop order: rows of the same lane lie whole cache lines apart. Scores
+    shape, padded where need be, and every crop its own slot, which follows from its image's position in the
+    data set and from its index in the crop order: rows of the same slot lie whole cache lines apart. Scores
     are then the same bits whichever images happen to share a batch.
 
     Args:
@@ -57,8 +57,8 @@ class Batch(Generic[Result]):
         self.size = size
         self.members = tuple(members)
         self.passes: dict[int, Pass[Result]] = {}
-        self._lanes = math.gcd(size, _MAX_LANES)
-        self._taken = [0] * self._lanes
+        self._slots = math.gcd(size, _MAX_SLOTS)
+        self._taken = [0] * self._slots
 
     @property
     def is_full(self) -> bool:
@@ -66,14 +66,14 @@ class Batch(Generic[Result]):
         return len(self.passes) == self.size
 
     def take_from(self, pooled: PooledImage[Result], at_most: int) -> None:
-        """Take the first `at_most` views that are open for the members, as far as their lanes have empty rows."""
+        """Take the first `at_most` views that are open for the members, as far as their slots have empty rows."""
         image = pooled.image
-        first = _first_lane(image.position, image.source.plan.crops, self._lanes)
+        first = _first_slot(image.position, image.source.plan.crops, self._slots)
         for view in pooled.open.of(self.members)[:at_most]:
-            lane = (first + view) % self._lanes
-            if self._taken[lane] < self.size // self._lanes:
-                self.passes[self._taken[lane] * self._lanes + lane] = Pass(pooled, view)
-                self._taken[lane] += 1
+            slot = (first + view) % self._slots
+            if self._taken[slot] < self.size // self._slots:
+                self.passes[self._taken[slot] * self._slots + slot] = Pass(pooled, view)
+                self._taken[slot] += 1
                 pooled.open.take(view, self.members)
 
     def give_back(self) -> None:
@@ -87,10 +87,10 @@ class Batch(Generic[Result]):
         yield from {id(one.pooled): one.pooled for one in self.passes.values()}.values()
 
 
-def _first_lane(position: int, scheme: int, lanes: int) -> int:
-    """Of an image's first crop, before it is taken modulo `lanes`.
+def _first_slot(position: int, scheme: int, slots: int) -> int:
+    """Of an image's first crop, before it is taken modulo `slots`.
 
-    Consecutive images fill consecutive lanes. Where a scheme fills all lanes evenly, they begin one lane apart,
+    Consecutive images fill consecutive slots. Where a scheme fills all slots evenly, they begin one slot apart,
     so that not all of them wait for the same.
     """
-    return position * (scheme % lanes or 1)
+    return position * (scheme % slots or 1)

@@ -23,7 +23,7 @@ from ensemble_eval.errors import InputError, NonFiniteScoresError
 
 Result = TypeVar("Result")
 
-# The pool is large enough when this many batches could be filled from it: lanes are not equally long.
+# The pool is large enough when this many batches could be filled from it: slots are not equally long.
 _BATCHES_IN_POOL = 3
 
 
@@ -32,8 +32,8 @@ class Engine(Generic[Result]):
 
     Args:
         members: by name, in the ensemble's order.
-        pool_image: what becomes of an image, given with its pixels on the device: `ScoredImage` for scores in
-            full, `DecidedImage` for decisions, or another kind of `PooledImage`.
+        pool_image: what becomes of an image, given with its pixels on the device: `ScoredImage` for full
+            scores, `DecidedImage` for decisions, or another kind of `PooledImage`.
         device: where batches are put together.
         batch_size: crops per batch. It is halved, and the same passes tried again, when a batch does not fit
             into memory; see `batch_size` afterwards.
@@ -183,7 +183,7 @@ class Engine(Generic[Result]):
         for pooled in batch.images():
             # It is not there if its result was known before, with crops still under way.
             if pooled in self._pool:
-                pooled.settle()
+                pooled.decide()
                 if (result := pooled.result()) is not None:
                     del self._pool[pooled]
                     self._runner.leave(pooled.image)

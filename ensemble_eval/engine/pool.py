@@ -17,7 +17,7 @@ Result_co = TypeVar("Result_co", covariant=True)
 class ReadyImage:
     """An image whose pixels are decoded and resized.
 
-    `position` is its place in the whole data set, whatever part of it is evaluated now: it decides which
+    `position` is its index in the whole data set, whatever part of it is evaluated now: it decides which
     rows of a batch the image's crops may take.
     """
 
@@ -103,8 +103,8 @@ class PooledImage(ABC, Generic[Result_co]):
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
         """Take the outcome float32 [len(members), classes] of one view; the array is used again later."""
 
-    def settle(self) -> None:
-        """Draw the consequences of all that was kept; called after each batch, before `result` is asked for."""
+    def decide(self) -> None:
+        """Decide what is certain by now; called after each batch, before `result` is asked for."""
 
     @abstractmethod
     def result(self) -> Result_co | None:

@@ -1,4 +1,4 @@
-"""The seam between the engine and everything that can run a network."""
+"""The interface between the engine and everything that can run a network."""
 
 import re
 from collections.abc import Iterator

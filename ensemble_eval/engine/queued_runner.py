@@ -1,4 +1,4 @@
-"""Batches on a GPU: pixels of the whole pool in one arena, and a batch in the making while another runs."""
+"""Batches on a GPU: pixels of the whole pool in one buffer, and one batch put together while another runs."""
 
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ensemble_eval.crops.gathering import BLACK, Gatherer
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.engine.arena import Arena
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.forward import Forward
+from ensemble_eval.engine.pixel_buffer import PixelBuffer
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.queues import Event, Queues
 
@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
-class _Desk:
-    """What one batch needs from its addresses to its outcome; used again once that was read.
+class _BatchBuffers:
+    """Memory of one batch, from its addresses to its outcome; used again once that was read.
 
     Attributes:
         host_addresses: int64 [B, 3] in this machine's memory, see `Address`.
@@ -43,12 +43,12 @@ class _Desk:
 class QueuedRunner(Generic[Result]):
     """Runs batches by the queues of a device, with a fixed number of operations for each beside its members.
 
-    The arena is written and read in the queue for loading alone, so that its order is enough. A desk is used again
-    only after its outcome was read; that was the last to be done with it.
+    The buffer is written and read in the queue for loading alone, so that its order is enough. The buffers of a
+    batch are used again only after its outcome was read, which is the last thing done with them.
 
     Args:
         forward: runs the members.
-        device: of the arena and the batches.
+        device: of the buffer and the batches.
         queues: of the device.
     """
 
@@ -56,54 +56,54 @@ class QueuedRunner(Generic[Result]):
         self._forward = forward
         self._device = device
         self._queues = queues
-        self._arena = Arena(device)
+        self._buffer = PixelBuffer(device)
         self._gather = Gatherer(device)
-        self._desks: list[_Desk] = []
-        self._free: list[_Desk] = []
+        self._all_buffers: list[_BatchBuffers] = []
+        self._free: list[_BatchBuffers] = []
 
     def admit(self, image: ReadyImage) -> ReadyImage:
-        """See `Runner`: its pixels are copied into the arena."""
-        pixels, arena = image.source.pixels, self._arena
-        start = arena.take(len(pixels))
+        """See `Runner`: its pixels are copied into the buffer."""
+        pixels, buffer = image.source.pixels, self._buffer
+        start = buffer.take(len(pixels))
 
         def bring() -> None:
-            arena.grow()
-            arena.bytes[start : start + len(pixels)].copy_(pixels, non_blocking=True)
+            buffer.grow()
+            buffer.bytes[start : start + len(pixels)].copy_(pixels, non_blocking=True)
 
         self._queues.loading.run(bring)
         return replace(image, source=image.source.moved_to(start))
 
     def leave(self, image: ReadyImage) -> None:
-        """See `Runner`: others may be copied to its place, in the same queue that has read it."""
-        self._arena.give_back(min(region.offset for region in image.source.regions.values()))
+        """See `Runner`: others may be copied over it, in the same queue that has read it."""
+        self._buffer.give_back(min(region.offset for region in image.source.regions.values()))
 
     def launch(self, batch: Batch[Result]) -> "_Queued":
         """See `Runner`."""
-        desk = self._free.pop() if self._free else self._new_desk(batch.size)
-        desk.host_addresses.copy_(torch.tensor(_addresses(batch)))
-        loading, computing, arena = self._queues.loading, self._queues.computing, self._arena
+        buffers = self._free.pop() if self._free else self._new_buffers(batch.size)
+        buffers.host_addresses.copy_(torch.tensor(_addresses(batch)))
+        loading, computing, buffer = self._queues.loading, self._queues.computing, self._buffer
 
         def load() -> None:
-            desk.addresses.copy_(desk.host_addresses, non_blocking=True)
-            self._gather(arena.bytes, desk.addresses, desk.crops)
+            buffers.addresses.copy_(buffers.host_addresses, non_blocking=True)
+            self._gather(buffer.bytes, buffers.addresses, buffers.crops)
 
         def compute() -> None:
-            probabilities = self._forward(desk.crop_batch, batch.members)
-            if probabilities.shape not in desk.probabilities:
-                room = self._queues.host_memory(probabilities.shape, probabilities.dtype)
-                desk.probabilities[probabilities.shape] = room
-            desk.outcome = desk.probabilities[probabilities.shape]
-            desk.outcome.copy_(probabilities, non_blocking=True)
+            probabilities = self._forward(buffers.crop_batch, batch.members)
+            if probabilities.shape not in buffers.probabilities:
+                pinned = self._queues.host_memory(probabilities.shape, probabilities.dtype)
+                buffers.probabilities[probabilities.shape] = pinned
+            buffers.outcome = buffers.probabilities[probabilities.shape]
+            buffers.outcome.copy_(probabilities, non_blocking=True)
 
         loading.run(load)
         computing.wait(loading.record())
         computing.run(compute)
-        return _Queued(self, desk, computing.record())
+        return _Queued(self, buffers, computing.record())
 
     def release(self) -> None:
         """See `Runner`: nothing is let go before the device has done with it."""
         self._queues.wait_for_all()
-        self._desks.clear()
+        self._all_buffers.clear()
         self._free.clear()
         self._forward.release()
         self._queues.trim()
@@ -111,46 +111,46 @@ class QueuedRunner(Generic[Result]):
     def clear(self) -> None:
         """See `Runner`."""
         self.release()
-        self._arena = Arena(self._device)
+        self._buffer = PixelBuffer(self._device)
 
-    def read(self, desk: _Desk, computed: Event) -> NDArray[np.float32]:
-        """What the members said of a desk's batch, once the event has come that it is there."""
+    def read(self, buffers: _BatchBuffers, computed: Event) -> NDArray[np.float32]:
+        """Probabilities of the batch in these buffers, once the event has come that they are there."""
         self._queues.wait_for(computed)
-        assert desk.outcome is not None
-        probabilities: NDArray[np.float32] = desk.outcome.numpy()
+        assert buffers.outcome is not None
+        probabilities: NDArray[np.float32] = buffers.outcome.numpy()
         return probabilities
 
-    def take_back(self, desk: _Desk) -> None:
-        """Use a desk for another batch, unless memory was given back meanwhile."""
-        if desk in self._desks:
-            self._free.append(desk)
+    def take_back(self, buffers: _BatchBuffers) -> None:
+        """Use these buffers for another batch, unless memory was given back meanwhile."""
+        if buffers in self._all_buffers:
+            self._free.append(buffers)
 
-    def _new_desk(self, batch_size: int) -> _Desk:
+    def _new_buffers(self, batch_size: int) -> _BatchBuffers:
         crops = torch.empty((batch_size, CROP_SIZE, CROP_SIZE, 3), dtype=torch.uint8, device=self._device)
         addresses = torch.empty((batch_size, len(BLACK)), dtype=torch.int64, device=self._device)
         host_addresses = self._queues.host_memory(addresses.shape, addresses.dtype)
-        desk = _Desk(host_addresses, addresses, crops, crops.permute(0, 3, 1, 2))
-        # Its memory may have been another tensor's, which the members are still at.
+        buffers = _BatchBuffers(host_addresses, addresses, crops, crops.permute(0, 3, 1, 2))
+        # Its memory may have been another tensor's, which the members still use.
         self._queues.loading.wait(self._queues.computing.record())
-        self._desks.append(desk)
-        return desk
+        self._all_buffers.append(buffers)
+        return buffers
 
 
 class _Queued:
-    """A batch that its device is at, or will be."""
+    """A batch that its device computes, or will."""
 
-    def __init__(self, runner: QueuedRunner[Result], desk: _Desk, computed: Event) -> None:
+    def __init__(self, runner: QueuedRunner[Result], buffers: _BatchBuffers, computed: Event) -> None:
         self._runner = runner
-        self._desk = desk
+        self._buffers = buffers
         self._computed = computed
 
     def wait(self) -> NDArray[np.float32]:
         """See `Outcome`."""
-        return self._runner.read(self._desk, self._computed)
+        return self._runner.read(self._buffers, self._computed)
 
     def close(self) -> None:
         """See `Outcome`."""
-        self._runner.take_back(self._desk)
+        self._runner.take_back(self._buffers)
 
 
 def _addresses(batch: Batch[Result]) -> list[tuple[int, int, int]]:

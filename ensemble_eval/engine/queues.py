@@ -1,7 +1,7 @@
 """The two queues of work that a GPU is given: one that brings pixels and cuts crops, one that runs members.
 
 What is in one queue is done in its order, beside the other queue and beside this process; events order all three.
-Tests put other queues in the place of these, which do everything as late, or as early, as the events allow.
+Tests replace these by queues that do everything as late, or as early, as the events allow.
 """
 
 from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.engine.pool import UnreadableImage
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.evaluation.finishing import Outcome
@@ -65,7 +65,7 @@ def evaluate(
         top1: with `until_decided`, decide the top-1 columns too.
         store_scores: store mean softmax vectors beside ranks; tables of any subset of members need them.
         surface: store the label's rank for every number of models and crops, for groups of crops and for other
-            averages too: two bytes for each. `Results.surface` and its neighbours need them.
+            averages too: two bytes for each. `Results.surface` and the other tables of crops need them.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         precision: of the convolutions; softmax and sums are never in half precision.
         backend: what runs the networks: `auto`, `torch`, `compiled` or `openvino`.

@@ -14,7 +14,7 @@ from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_o
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.opening import Inputs
 
-# The last batches of any run are padded; below this share of rows it is worth a word.
+# The last batches of any run are padded; below this fill ratio a warning is due.
 _WELL_FILLED = 0.75
 
 
@@ -82,17 +82,17 @@ def padding_warnings(batch_size: int | None, crops: int, images: int, processes:
         batch_size: as given by the user; a default, None, is nobody's choice to be warned of.
         crops: of the largest scheme.
         images: of the data set.
-        processes: that share them.
+        processes: of the run.
     """
     if batch_size is None:
         return []
-    share = math.ceil(images / processes)
-    filled = share * crops / (batches_needed(share, crops, batch_size) * batch_size)
+    shard = math.ceil(images / processes)
+    filled = shard * crops / (batches_needed(shard, crops, batch_size) * batch_size)
     if filled >= _WELL_FILLED:
         return []
     each = "" if processes == 1 else " of each process"
     return [
-        f"the {share * crops} crops{each} fill {100 * filled:.0f}% of the rows of batches of {batch_size}; "
+        f"the {shard * crops} crops{each} fill {100 * filled:.0f}% of the rows of batches of {batch_size}; "
         "the rest is padding, which takes as long as crops do; a smaller `batch_size` wastes less"
     ]
 

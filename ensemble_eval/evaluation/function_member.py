@@ -11,7 +11,7 @@ _TOLERANCE = 1e-3
 
 
 class FunctionMember:
-    """Runs a predict function behind the seam; its first batch shows whether it returns probabilities.
+    """Runs a predict function as a `Predict`; its first batch shows whether it returns probabilities.
 
     Args:
         name: the member's name, for messages.

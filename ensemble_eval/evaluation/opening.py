@@ -18,7 +18,7 @@ from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.function_member import FunctionMember
 from ensemble_eval.evaluation.key import RUN, RunKey, run_key
-from ensemble_eval.evaluation.trials import Trials
+from ensemble_eval.evaluation.warm_up import WarmUp
 from ensemble_eval.jobs.devices import choose_device, device_of_rank
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.members.classes import output_selection
@@ -126,7 +126,7 @@ def open_inputs(
     members: dict[str, Predict] = {}
     hashes: dict[str, str] = {}
     notes: list[str] = []
-    with Trials(settings, sources.backend, device) as trials:
+    with WarmUp(settings, sources.backend, device) as warm_up:
         for member in ensemble.members:
             selection = output_selection(
                 member.outputs, ensemble.classes, renormalise=member.renormalise, member=member.name
@@ -140,7 +140,7 @@ def open_inputs(
                 network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
                 hashes[member.name] = network_sha256(network)
                 predict = make(outputs)(member, network)
-            trials.add(predict)
+            warm_up.add(predict)
             members[member.name] = SelectedOutputs(predict, selection, device) if selection else predict
     return Inputs(
         ensemble,

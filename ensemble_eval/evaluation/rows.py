@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.engine.in_full import ImageScores, with_ensemble
-from ensemble_eval.engine.until_decided import ImageDecisions
+from ensemble_eval.engine.early_exit import ImageDecisions
+from ensemble_eval.engine.full_scores import ImageScores, with_ensemble
 from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
 from ensemble_eval.scoring.metrics import best_rank, top_classes
 

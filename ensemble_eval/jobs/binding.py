@@ -1,4 +1,4 @@
-"""A process's share of its machine: it ends with its supervisor, and is bound to the processors beside its GPU."""
+"""A rank's part of its machine: it ends with its supervisor, and is bound to the processors beside its GPU."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ensemble_eval.jobs.cpu import share_compile_workers, usable_processors
+from ensemble_eval.jobs.cpu import limit_compile_workers, usable_processors
 from ensemble_eval.jobs.devices import device_of_rank
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.signals import die_with
@@ -17,7 +17,7 @@ _PCI_DEVICES, _NODES = Path("/sys/bus/pci/devices"), Path("/sys/devices/system/n
 
 
 def bind(process: Process, device: str) -> Process:
-    """Tie a worker to its supervisor, and bind a rank to its share of the machine.
+    """Tie a worker to its supervisor, and bind a rank to its part of the machine.
 
     Args:
         process: This process, as its launcher says.
@@ -33,18 +33,18 @@ def bind(process: Process, device: str) -> Process:
         die_with(process.parent)
     if not process.launched:
         return process
-    return take_share(process, device_of_rank(device, process.local_rank, process.local_world_size))
+    return bind_rank(process, device_of_rank(device, process.local_rank, process.local_world_size))
 
 
-def take_share(process: Process, device: torch.device) -> Process:
-    """Bind one of a machine's several ranks beside its GPU, and let it start only its share of compile workers."""
+def bind_rank(process: Process, device: torch.device) -> Process:
+    """Bind a rank beside its GPU, and limit the compile workers that it starts, where its machine has several."""
     if process.local_world_size == 1:
         return process
     before = usable_processors()
     bind_beside(device)
     # The ranks of the other memory nodes do not share any more: of eight on two nodes, four are left.
     sharing = max(1, round(process.sharing * usable_processors() / before))
-    share_compile_workers(sharing)
+    limit_compile_workers(sharing)
     return replace(process, sharing=sharing)
 
 

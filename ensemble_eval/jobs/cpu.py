@@ -30,8 +30,8 @@ def bound_processors() -> int:
     return os.cpu_count() or 1
 
 
-def share_compile_workers(ranks: int) -> None:
-    """Let torch's compiler start its share of worker processes only; it must not be loaded yet.
+def limit_compile_workers(ranks: int) -> None:
+    """Limit the worker processes of torch's compiler to a rank's part of the processors; call it before torch compiles.
 
     By itself it starts one for each processor, up to 32, in each rank. What `TORCHINDUCTOR_COMPILE_THREADS` says
     already stays.

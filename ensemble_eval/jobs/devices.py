@@ -49,7 +49,7 @@ def devices_for_ranks(name: str, ranks: int | None) -> int:
 def device_of_rank(
     name: str, local_rank: int, on_machine: int = 1, environment: Mapping[str, str] = os.environ
 ) -> torch.device:
-    """`choose_device` for one of several processes on a machine; with CUDA each takes a device of its own.
+    """`choose_device` for a rank; with CUDA each rank of a machine takes a device of its own.
 
     A launcher lets each of them see all devices, or one that is its own.
 

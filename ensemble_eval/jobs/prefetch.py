@@ -19,7 +19,7 @@ from ensemble_eval.jobs.signals import StopRequests
 Thing = TypeVar("Thing")
 Outcome = TypeVar("Outcome")
 
-# How soon threads that wait for room notice that the program ends, if nobody told them to stop.
+# How soon threads that wait to begin notice that the program ends, if nobody told them to stop.
 _LOOK_UP_SECONDS = 1.0
 _SILENCES = itertools.count()
 
@@ -43,13 +43,13 @@ def load_images(
         workers: threads; Pillow and torch release the interpreter's lock while they work (docs/speed.md).
         ahead: images that may be ready or under way before they are asked for.
         ahead_bytes: when the pixels of ready images take this much, no more are begun than one for each thread.
-        pinned: put pixels where a GPU can copy them from while it computes, as long as there is room.
+        pinned: put pixels where a GPU can copy them from while it computes, as long as it can be pinned.
     """
 
     def load(item: tuple[int, Item]) -> ReadyImage | UnreadableImage:
         return load_image(*item, scheme, bicubic=bicubic, pinned=pinned)
 
-    loaded = map_ahead(load, items, threads=workers, ahead=ahead, ahead_bytes=ahead_bytes, bytes_of=pixel_bytes)
+    loaded = prefetched(load, items, threads=workers, ahead=ahead, ahead_bytes=ahead_bytes, bytes_of=pixel_bytes)
     with pillow_silenced(), contextlib.closing(loaded):
         yield from loaded
 
@@ -109,7 +109,7 @@ def _pinned(source: pixels.CropSource, image: str) -> pixels.CropSource:
         return source
 
 
-def map_ahead(
+def prefetched(
     function: Callable[[Thing], Outcome],
     things: Iterable[Thing],
     *,
@@ -125,14 +125,14 @@ def map_ahead(
         things: what they do it to; asked for one at a time, from the threads.
         threads: how many.
         ahead: outcomes that may be ready or under way beyond the one that was asked for last.
-        ahead_bytes: when ready outcomes take this much, nothing more is begun but what each thread has at hand.
+        ahead_bytes: when ready outcomes take this much, nothing more is begun but what each thread has begun.
         bytes_of: what an outcome takes.
 
     Raises:
-        Exception: whatever the function or the things raise, in the place of that outcome.
+        Exception: whatever the function or the things raise, instead of that outcome.
 
     Example:
-        >>> list(map_ahead(str.upper, "abc", threads=2, ahead=2))
+        >>> list(prefetched(str.upper, "abc", threads=2, ahead=2))
         ['A', 'B', 'C']
     """
     work = _Work(function, things, threads, ahead, ahead_bytes, bytes_of)
@@ -150,7 +150,7 @@ def map_ahead(
 
 
 class _Work(Generic[Thing, Outcome]):
-    """What the threads and the one who asks share."""
+    """The state that the threads and the consumer share."""
 
     def __init__(
         self,
@@ -165,8 +165,8 @@ class _Work(Generic[Thing, Outcome]):
         self._things = iter(things)
         self._threads, self._ahead, self._ahead_bytes = threads, ahead, ahead_bytes
         self._lock = threading.Lock()
-        # Threads wait for the one, who asks for the other.
-        self._room, self._arrived = threading.Condition(self._lock), threading.Condition(self._lock)
+        # Threads wait for the one, the consumer for the other.
+        self._may_begin, self._arrived = threading.Condition(self._lock), threading.Condition(self._lock)
         self._outcomes: dict[int, Outcome | BaseException] = {}
         self._ready_bytes = 0
         self._begun, self._asked, self._ends = 0, -1, False
@@ -189,7 +189,7 @@ class _Work(Generic[Thing, Outcome]):
         """
         with self._lock:
             self._asked += 1
-            self._room.notify_all()
+            self._may_begin.notify_all()
             self._arrived.wait_for(
                 lambda: self._asked in self._outcomes or (self._ends and self._asked >= self._begun)
             )
@@ -206,13 +206,13 @@ class _Work(Generic[Thing, Outcome]):
         with self._lock:
             self._ends = True
             self._outcomes.clear()
-            self._room.notify_all()
+            self._may_begin.notify_all()
 
     def _begin(self) -> tuple[int, Thing] | None:
         with self._lock:
-            while not self._ends and not self._has_room():
-                self._room.wait(_LOOK_UP_SECONDS)
-                # Where the one who asks was forgotten, the end of the program must not wait for more.
+            while not self._ends and not self._within_limits():
+                self._may_begin.wait(_LOOK_UP_SECONDS)
+                # Where the consumer was forgotten, the end of the program must not wait for more.
                 self._ends = self._ends or not threading.main_thread().is_alive()
             index = self._begun
             try:
@@ -221,13 +221,13 @@ class _Work(Generic[Thing, Outcome]):
                 self._outcomes[index], self._begun, thing = error, index + 1, None
             if thing is None:
                 self._ends = True
-                self._room.notify_all()
+                self._may_begin.notify_all()
                 self._arrived.notify_all()
                 return None
             self._begun += 1
             return index, thing
 
-    def _has_room(self) -> bool:
+    def _within_limits(self) -> bool:
         ahead = self._begun - self._asked
         return ahead <= min(self._ahead, self._threads) or (
             ahead <= self._ahead and self._ready_bytes < self._ahead_bytes

@@ -1,4 +1,4 @@
-"""One process of a job: its rank, as its launcher says, its shard of the images, and its share of the machine.
+"""One process of a job: its rank, as its launcher says, its shard of the images, and its part of the machine.
 
 No process talks to another. The shards depend on nothing that a process could see earlier or later than the
 others, so all of them agree on them, and the output folder is all they share.
@@ -31,7 +31,7 @@ class Role(enum.Enum):
     SUPERVISOR = enum.auto()
     """It started the workers of this machine; it watches them and writes the tables."""
     WORKER = enum.auto()
-    """A supervisor started it; it does its share and prints nothing."""
+    """A supervisor started it; it does its shard and prints nothing."""
     RANK = enum.auto()
     """torchrun or srun started it; rank 0 speaks for all and writes the tables."""
 
@@ -99,7 +99,7 @@ def find_process(environment: Mapping[str, str] = os.environ, *, srun: bool = Tr
 def shard_positions(count: int, world_size: int, session: str, blocks: Sequence[int] = ()) -> list[list[int]]:
     """Shard the positions 0 … count - 1 among ranks, none twice and none padded, each rank's ascending.
 
-    They are shuffled first, differently in every session: what a dead rank left over is then shared by all.
+    They are shuffled first, differently in every session: what a dead rank left over is then sharded among all.
 
     Args:
         count: The number of positions.

@@ -1,4 +1,4 @@
-"""The one runner of every job: shares, resumption, time limits, progress, and who writes the tables.
+"""The one runner of every job: shards, resumption, time limits, progress, and who writes the tables.
 
 A job is a key with a store, a function from images to rows, and a function that finishes the tables.
 """
@@ -60,7 +60,7 @@ class ImageRows:
 
 
 class Worker(Protocol):
-    """What one process needs to do its share, opened.
+    """What one process needs for its shard, opened.
 
     Attributes:
         device: Where it computes.
@@ -143,7 +143,7 @@ class Job(ABC, Generic[SettingsT, Outcome_co]):
 def run_job(
     job: Job[Any, Outcome_co], process: Process, stop: StopRequests, worker_arguments: Sequence[str] = ()
 ) -> Generator[Event[Outcome_co], None, None]:
-    """Run a job to its end, alone or as one of several processes.
+    """Run a job to its end, alone or as one rank.
 
     A process that is alone and has several devices becomes the supervisor of workers that it starts. Of several
     ranks only rank 0 yields more than notices, and it alone writes the tables.
@@ -178,7 +178,7 @@ def run_alone(
     process: Process = Process(),  # noqa: B008 (it is frozen)
     stop: StopRequests | None = None,
 ) -> Generator[Event[Outcome_co], None, None]:
-    """Do this process's share in this process; rank 0 then waits for the others and writes the tables.
+    """Do this process's shard in this process; rank 0 then waits for the others and writes the tables.
 
     See `run_job` for arguments and errors.
     """
@@ -191,8 +191,8 @@ def run_alone(
     worker = job.start(process, stop)
     with _opened_folders(job, checked=process.role is Role.WORKER):
         if not process.reports:
-            with contextlib.closing(share_of(job, worker, process, stop)) as share:
-                yield from (event for event in share if isinstance(event, Notice))
+            with contextlib.closing(run_shard(job, worker, process, stop)) as shard:
+                yield from (event for event in shard if isinstance(event, Notice))
             return
         where = str(worker.device) if process.world_size == 1 else f"{process.world_size} ranks"
         yield from _opening(job, where, worker.notices())
@@ -207,10 +207,10 @@ def run_alone(
 def _reported(
     job: Job[Any, Any], worker: Worker, process: Process, stop: StopRequests
 ) -> Generator[Notice | Progress, None, None]:
-    """The share of the process that speaks for all, and what it sees of the others."""
+    """The shard of the process that speaks for all, and what it sees of the others."""
     stored = _Stored(job.folders)
-    with contextlib.closing(share_of(job, worker, process, stop)) as share:
-        for event in share:
+    with contextlib.closing(run_shard(job, worker, process, stop)) as shard:
+        for event in shard:
             if isinstance(event, Notice) or process.world_size == 1:
                 yield event
             # Of several, only this one looks at the shared folder while they work.
@@ -221,7 +221,7 @@ def _reported(
 
 
 def _others(stored: "_Stored", watch: "Watch", stop: StopRequests) -> Iterator[Progress]:
-    """Wait until the other ranks have stored their shares too."""
+    """Wait until the other ranks have stored their shards too."""
     while not watch.update(stored.accounted()):
         stop.check()
         time.sleep(_LOOK_EVERY_SECONDS)
@@ -289,7 +289,7 @@ def _opening(job: Job[Any, Any], where: str, notices: Iterable[str]) -> Iterator
             yield Notice(f"{name} had changed since it was written; its images are done again")
 
 
-def share_of(
+def run_shard(
     job: Job[Any, Any], worker: Worker, process: Process, stop: StopRequests
 ) -> Generator[Notice | Progress, None, None]:
     """Compute and store this process's images that are missing, in folders that are open; it waits for nobody."""
@@ -331,7 +331,7 @@ def _execution_of(worker: Worker, process: Process) -> Callable[[], Execution]:
 
 
 def missing_positions(folder: Folder[Any], process: Process) -> list[int]:
-    """Where this process's share of the missing images stands in the data set.
+    """Positions in the data set of the missing images of this process's shard.
 
     Images that could not be read before are tried again. Where nothing but what is stored tells that a process
     has ended, that is the task of rank 0: it could not know of another that is still running.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _KEY = "ensemble_eval"
-# Fields of a member's input that must be stated, because nothing is guessed.
-_STATED = ("channels", "scale", "mean", "std")
+# Fields of a member's input that must be given, because nothing is guessed.
+_REQUIRED = ("channels", "scale", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MemberTable:
         """The table's `input`, checked; `place` begins every complaint."""
         if self.input is None:
             return None
-        return toml_tables.fill(InputFormat, self.input, f"{place}, input", required=_STATED)
+        return toml_tables.fill(InputFormat, self.input, f"{place}, input", required=_REQUIRED)
 
     def outputs_in(self, folder: Path) -> str | Path | None:
         """The table's `outputs`, a relative path of which starts at `folder`."""

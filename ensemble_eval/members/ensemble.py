@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # The name under which the ensemble's own rows stand beside its members' in the predictions.
 ENSEMBLE_ROWS = "ensemble"
 _SHA256 = Rule(pattern=r"[0-9a-f]{64}", words="64 lower-case hexadecimal digits")
-# What may be stated beside each source of a member's predictions. Whatever gives the outputs, they may stand in
+# What may be declared beside each source of a member's predictions. Whatever gives the outputs, they may stand in
 # another order than the classes.
 _GOES_WITH_ALL = frozenset({"outputs", "renormalise"})
 _GOES_WITH = {
@@ -48,7 +48,7 @@ class Member:
 
     Args:
         name: tells the members of an ensemble apart.
-        weights: file of any format that is recognised. What is not stated about it, the file says.
+        weights: file of any format that is recognised. What is not given, the file says.
         arch: architecture of the weights: a name of the registry, or `python:package.module:callable`; None for
             what the file says, which is opened for that.
         options: arguments of the architecture.
@@ -108,19 +108,19 @@ class Member:
         averaged: bool | None = None,
     ) -> None:
         checked_value(str, "a member's name", name)
-        stated: dict[str, Any] = {"arch": arch, "options": options or None, "sha256": sha256}
-        stated |= {"fingerprint": fingerprint, "input": input, "outputs": outputs, "averaged": averaged}
-        stated["renormalise"] = renormalise or None
+        declared: dict[str, Any] = {"arch": arch, "options": options or None, "sha256": sha256}
+        declared |= {"fingerprint": fingerprint, "input": input, "outputs": outputs, "averaged": averaged}
+        declared["renormalise"] = renormalise or None
         path: Path | None = checked_value(Path | None, "`weights`", weights)
         with located(f"member {name}"):
             source = _the_source({"weights": weights, "network": network, "predict": predict})
             known = _known(source, network, predict)
-            _refuse_contradictions(source, stated, known)
+            _refuse_contradictions(source, declared, known)
             if path is not None and arch is None:
                 known |= _said_by(path, averaged, input)
-                stated["options"] = {**known["options"], **(options or {})} or None
-        given = {field: value for field, value in stated.items() if value is not None}
-        values = {**dict.fromkeys(stated), "options": {}, "renormalise": False, **known, **given}
+                declared["options"] = {**known["options"], **(options or {})} or None
+        given = {field: value for field, value in declared.items() if value is not None}
+        values = {**dict.fromkeys(declared), "options": {}, "renormalise": False, **known, **given}
         _set(self, name=name, weights=path, network=network, predict=predict, **values)
 
 
@@ -199,21 +199,21 @@ def _the_source(sources: Mapping[str, object]) -> str:
     return given[0]
 
 
-def _refuse_contradictions(source: str, stated: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _refuse_contradictions(source: str, declared: Mapping[str, Any], known: Mapping[str, Any]) -> None:
     """Refuse statements that do not go with a member's source, and values of the wrong kind."""
-    for name, value in stated.items():
+    for name, value in declared.items():
         if value is not None and name not in _GOES_WITH[source] and value != known.get(name):
             raise InputError(f"`{name}` does not go with `{source}`; leave it out")
-    if source == "network" and stated["input"] is None:
+    if source == "network" and declared["input"] is None:
         raise InputError("`network` needs `input`, such as `input=InputFormat.imagenet()`; add it")
-    checked_value(str | None, "`sha256`", stated["sha256"], _SHA256)
-    checked_value(str | None, "`fingerprint`", stated["fingerprint"])
+    checked_value(str | None, "`sha256`", declared["sha256"], _SHA256)
+    checked_value(str | None, "`fingerprint`", declared["fingerprint"])
     for name in ("averaged", "renormalise"):
-        checked_value(bool | None, f"`{name}`", stated[name])
+        checked_value(bool | None, f"`{name}`", declared[name])
 
 
 def _known(source: str, network: "nn.Module | None", predict: PredictFunction | None) -> dict[str, Any]:
-    """What the source of a member says about it, or what is taken unless stated."""
+    """What the source of a member says about it, or what is taken unless declared."""
     if source == "weights":
         return {"input": InputFormat()}
     if source == "predict":
@@ -226,10 +226,10 @@ def _known(source: str, network: "nn.Module | None", predict: PredictFunction | 
     return {"arch": f"memory:{type(network).__module__}.{type(network).__qualname__}"}
 
 
-def _said_by(path: Path, averaged: bool | None, stated_input: InputFormat | None) -> dict[str, Any]:
+def _said_by(path: Path, averaged: bool | None, declared_input: InputFormat | None) -> dict[str, Any]:
     """What a file of weights states by itself about its member."""
     found = describe(path, averaged=averaged)
-    if found.arch == GRAPH and found.input is None and stated_input is None:
+    if found.arch == GRAPH and found.input is None and declared_input is None:
         raise InputError(
             f"the weights {path} are {found.format}, which does not say how it wants its pixels; state `input`"
         )

@@ -46,7 +46,7 @@ class SharedPreprocessing:
     """`Preprocessing` that is done once for a batch, however many members ask for it.
 
     It holds the outcome only as long as someone holds the batch: one that did not fit into memory must not take up
-    the room of the smaller one that follows.
+    the memory of the smaller one that follows.
 
     Args:
         input_format: what the members have in common.

@@ -18,7 +18,7 @@ BATCH_NORM_EPS = 1e-3
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
-    """Section 5's normalisation over neighbouring channels, in float32 whatever torch's autocast is at.
+    """Section 5's normalisation over adjacent channels, in float32 whatever torch's autocast is at.
 
     It squares its input, and in float16 the square of anything beyond 255 is infinite: the quotient would be zero,
     which nobody would notice.

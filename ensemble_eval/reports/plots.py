@@ -160,7 +160,7 @@ def sizes_plot(curve: SizeCurve, crops: int) -> Plot:
 def matrix_plot(
     names: Sequence[str], matrix: NDArray[np.float64], *, name: str, title: str, alternative: str, table: str
 ) -> Plot:
-    """A symmetric matrix of members as colours, with numbers where there is room.
+    """A symmetric matrix of members as colours, with numbers where they fit.
 
     Args:
         names: of the members.

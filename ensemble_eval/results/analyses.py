@@ -123,7 +123,7 @@ def analyse(
         results: of a run.
         partial: images may be missing.
         margin_points: within which two errors count as equal, in percentage points.
-        seed: of the bootstrap, and of the dealing into folds.
+        seed: of the bootstrap, and of the split into folds.
 
     Raises:
         InputError: images are missing, there are none, or a package of the extra `[report]` is not installed.
@@ -223,7 +223,7 @@ def temperatures(scores: ScorePass, decisions: Decisions, *, seed: int = 0) -> d
     Args:
         scores: of a pass that kept configurations: `read_scores(results, decisions, configurations)`.
         decisions: of the same run.
-        seed: of the dealing into folds.
+        seed: of the split into folds.
     """
     return {
         each: fit_temperature(vectors, decisions.labels, ~decisions.wrong[TOP_1][decisions.place(each)], seed=seed)

@@ -103,7 +103,7 @@ def ensemble_errors(
         k: 5 or 1.
         crops: the scheme.
         margin_points: within which two errors count as equal, in percentage points.
-        seed: of the dealing into folds.
+        seed: of the split into folds.
     """
     wrong = scores.ranks[decisions.crops.index(crops)] >= k
     left = without_one(wrong, scores.subsets) if len(decisions.members) > 1 else wrong

@@ -280,7 +280,7 @@ class Results:
                 the names of class folders, where the images lie in such.
             gallery: whether there is to be a gallery.
             paper: whether to put what the paper prints beside the run, and to place it in Table 2.
-            seed: of the bootstrap, and of the dealing of images into folds.
+            seed: of the bootstrap, and of the split of images into folds.
 
         Raises:
             InputError: images are missing, there are none, `data` or `classes` are not those of the run, or a

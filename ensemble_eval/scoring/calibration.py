@@ -154,8 +154,8 @@ def fit_temperature(
         labels: [images].
         is_right: [images], whether the best class is the label.
         bins: of the reliabilities.
-        folds: into how many the images are dealt for the cross-fitted temperatures.
-        seed: of the dealing.
+        folds: into how many the images are split for the cross-fitted temperatures.
+        seed: of the split.
 
     Raises:
         InputError: no images, or SciPy is not installed.

@@ -57,7 +57,7 @@ def any_decided_top_k(
         remaining: see `decided_top_k`.
         k: see `decided_top_k`.
         counted: the class indices that labels are ranked among, ascending; None for all. The mass to come may go
-            to any of them, so that what is certain among some classes needs no more than the same rule. A label
+            to any of them, so that what is certain among some classes follows from the same rule. A label
             that is not among them is out.
     """
     among = list(labels)

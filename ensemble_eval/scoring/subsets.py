@@ -127,14 +127,14 @@ def greedy_selection(
 ) -> GreedySelection:
     """Add the member that lowers the error most, again and again; of equal ones the first.
 
-    Selected on the images that it is scored on, an order flatters itself. So the images are dealt into folds: each
+    Selected on the images that it is scored on, an order flatters itself. So the images are split into folds: each
     fold is scored with the members that were selected on the other folds.
 
     Args:
         wrong: [subsets, images], whether an ensemble has an image wrong.
         subsets: positions of the members of each: all subsets.
         folds: at least 2.
-        seed: of the dealing.
+        seed: of the split.
 
     Raises:
         InputError: there are fewer images than folds, or fewer than two folds.

@@ -144,7 +144,7 @@ def encode_table(rows: "pa.Table", part: Part, form: Format[KeyT], key: KeyT) ->
     del description["rows"]
     metadata = {_METADATA_KEY: json.dumps({"key": key.to_json(), **description}).encode()}
     rows, buffer = rows.replace_schema_metadata(metadata), pa.BufferOutputStream()
-    # Statistics of a row group of one image tell nothing, and take more room than the image.
+    # Statistics of a row group of one image tell nothing, and take more space than the image.
     options = {"compression": "zstd", "write_statistics": not form.by_image, "write_page_checksum": form.by_image}
     with pq.ParquetWriter(buffer, rows.schema, **options) as writer:
         for group in _row_groups(rows) if form.by_image else [rows]:

@@ -207,7 +207,7 @@ class Recipe(_Shared):
 
     @property
     def annotations(self) -> Annotations | None:
-        """Where what images show is stated; None where their folders say it."""
+        """What images show, from a file of annotations; None where their folders say it."""
         return self.regions or self.multibox
 
     def member(self, name: str) -> MemberPlan:

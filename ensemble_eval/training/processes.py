@@ -22,7 +22,7 @@ _PATIENCE = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's place: `rank` of `world`, and `local_rank` of `on_machine` on its machine."""
+    """This process among all of a training: `rank` of `world`, `local_rank` of `on_machine` on its machine."""
 
     rank: int = 0
     world: int = 1

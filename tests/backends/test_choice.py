@@ -48,8 +48,8 @@ def test_a_backend_that_cannot_be_had_is_refused(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("device", [CPU, CUDA])
-def test_default_batches_are_whole_lanes(device: torch.device) -> None:
-    """Of 16 crops: else rows of one lane would be aligned differently, see `Batch`."""
+def test_default_batches_are_whole_slots(device: torch.device) -> None:
+    """Of 16 crops: else rows of one slot would be aligned differently, see `Batch`."""
     assert default_batch_size(device) % 16 == 0
 
 

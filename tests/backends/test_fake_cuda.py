@@ -24,7 +24,7 @@ from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.forward import Forward, OneAfterTheOther
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.engine.queued_runner import QueuedRunner
@@ -145,7 +145,7 @@ def test_a_batch_stays_on_the_device_in_every_precision(precision: Precision, ca
     dtype = getattr(torch, precision)
     assert seen.dtypes["conv2d"] == {dtype}
     assert seen.dtypes["softmax"] == {torch.float32}
-    # The averages over neighbouring channels, whatever the precision.
+    # The averages over adjacent channels, whatever the precision.
     assert seen.dtypes["avg_pool3d"] == {torch.float32}
     assert seen.dtypes["div"] >= {torch.float32}
 

@@ -15,11 +15,11 @@ from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.backends.graphs import CapturedForward
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.engine.predict import Predict
-from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
@@ -95,7 +95,7 @@ def expected() -> dict[str, Result]:
 def test_replays_give_the_same_bits(expected: dict[str, Result]) -> None:
     graphs = StandInGraphs([])
     _assert_same(_by_id(_engine(_networks(), graphs)), expected)
-    # 40 crops in batches of eight, in turn at two desks.
+    # 40 crops in batches of eight, in turn at two sets of buffers.
     assert graphs.log.count("graphs: replay") == 5
     assert graphs.captures == 2
     assert graphs.log.count("asked") == 5
@@ -159,7 +159,7 @@ def test_out_of_memory_frees_the_graphs_before_the_batch_is_halved(
     assert engine.new_remarks() == []
     freed = graphs.log.index("graphs: release")
     assert graphs.log[freed - 1 : freed + 2] == ["process: wait for all", "graphs: release", "process: trim"]
-    # Two desks of the smaller batch, and those before.
+    # Two sets of buffers of the smaller batch, and those before.
     assert graphs.captures == fails_at + 2
 
 

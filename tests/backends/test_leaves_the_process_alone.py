@@ -21,7 +21,7 @@ from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.crops import pixels, schemes
-from ensemble_eval.engine.in_full import ScoredImage
+from ensemble_eval.engine.full_scores import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.errors import InputError

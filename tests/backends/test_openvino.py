@@ -20,7 +20,7 @@ from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Predict

@@ -8,6 +8,8 @@ from torchvision.models import GoogLeNet_Weights
 
 from benchmarks.ceiling import ceiling_text, gflop_per_pass
 from benchmarks.compare import command_text, counts_from, image_counts
+from benchmarks.early_exit import Outcome
+from benchmarks.early_exit import report as early_exit_report
 from benchmarks.files import labels_of, sample, write_images
 from benchmarks.memory import report
 from benchmarks.pipeline import crops_tensor
@@ -15,8 +17,6 @@ from benchmarks.registry import chosen
 from benchmarks.results import Measurement, Spread, best_script, paired_ratio, results_text, spread
 from benchmarks.scaling import Round
 from benchmarks.scaling import report as scaling_report
-from benchmarks.until_decided import Outcome
-from benchmarks.until_decided import report as until_decided_report
 from benchmarks.work import Cost
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
@@ -95,7 +95,7 @@ def test_the_decided_report_counts_rows_that_differ() -> None:
     table = pd.DataFrame({"models": [1, 3], "crops": [144, 144], "top5_error": [10.0, 8.0]})
     full, same = Outcome(1000, 30.0, table), Outcome(400, 10.0, table)
     other = Outcome(400, 12.0, table.assign(top5_error=[10.0, 8.5]))
-    assert until_decided_report([(full, same), (full, other)]) == (
+    assert early_exit_report([(full, same), (full, other)]) == (
         "passes: 400 of 1000, 40.0% (40.0–40.0)\n"
         "until decided over in full: 2.75× (2.50–3.00), n = 2\n"
         "rows of the table with another top-5 cell: 1 of 4"

@@ -9,7 +9,7 @@ import pytest
 from builders import CLASS_NAMES, member_key, run_key
 from conftest import Cli
 
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.evaluation.rows import prediction_rows
 from ensemble_eval.store.parts import Part

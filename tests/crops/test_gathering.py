@@ -16,9 +16,9 @@ CPU = torch.device("cpu")
 SIZES = ((101, 67), (60, 91), (64, 64), (500, 375), (353, 352), (257, 641), (1, 40))
 
 
-def _gathered(arena: Tensor, addresses: list[Address]) -> Tensor:
+def _gathered(buffer: Tensor, addresses: list[Address]) -> Tensor:
     crops = torch.full((len(addresses), CROP_SIZE, CROP_SIZE, 3), 77, dtype=torch.uint8)
-    Gatherer(CPU)(arena, torch.tensor(addresses), crops)
+    Gatherer(CPU)(buffer, torch.tensor(addresses), crops)
     return crops.permute(0, 3, 1, 2)
 
 
@@ -39,7 +39,7 @@ def test_images_lie_one_behind_the_other_and_black_pads() -> None:
     sizes = SIZES[:3]
     sources = [pixels.prepare(pixels.decode(encoded(picture(*size))), plan(*size, 10)) for size in sizes]
     starts = np.cumsum([ROW_BYTES, *(len(source.pixels) for source in sources)]).tolist()
-    arena = torch.cat([torch.zeros(ROW_BYTES, dtype=torch.uint8), *(source.pixels for source in sources)])
+    buffer = torch.cat([torch.zeros(ROW_BYTES, dtype=torch.uint8), *(source.pixels for source in sources)])
     # In another order than they lie, and one of them twice.
     rows = [(2, 9), (0, 5), (1, 0), (2, 9), (0, 6)]
     addresses = []
@@ -47,7 +47,7 @@ def test_images_lie_one_behind_the_other_and_black_pads() -> None:
         moved = sources[index].moved_to(starts[index])
         assert len(moved.pixels) == 0
         addresses.append(moved.address(moved.plan.views[view]))
-    gathered = _gathered(arena, [BLACK, *addresses, BLACK])
+    gathered = _gathered(buffer, [BLACK, *addresses, BLACK])
     assert int(gathered[0].max()) == int(gathered[-1].max()) == 0
     for crop, (index, view) in zip(gathered[1:-1], rows, strict=True):
         assert torch.equal(crop, sources[index].cut(sources[index].plan.views[view]))
@@ -55,10 +55,10 @@ def test_images_lie_one_behind_the_other_and_black_pads() -> None:
 
 @pytest.mark.parametrize("rows", [1, 16, 288])
 def test_operations_do_not_grow_with_the_batch(rows: int) -> None:
-    gather, arena = Gatherer(CPU), torch.zeros(ROW_BYTES, dtype=torch.uint8)
+    gather, buffer = Gatherer(CPU), torch.zeros(ROW_BYTES, dtype=torch.uint8)
     addresses = torch.tensor([BLACK] * rows)
     crops = torch.empty(rows, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
     with counted_operations() as operations:
-        gather(arena, addresses, crops)
+        gather(buffer, addresses, crops)
     # Views included, which launch nothing.
     assert len(operations) == 13, operations

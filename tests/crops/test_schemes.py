@@ -67,7 +67,7 @@ def test_boxes_of_a_photograph(width: int, height: int, expected: dict[tuple[int
 
 
 # Per scale: the resized longer side, and where the centre and the last square start along it. Halves such as
-# 64.5 and 43.5 go to the even neighbour.
+# 64.5 and 43.5 are rounded to even.
 LONGER_SIDES = {
     (501, 333): [(385, 64, 129), (433, 72, 145), (481, 80, 161), (529, 88, 177)],
     (343, 256): [(343, 44, 87), (385, 48, 97), (428, 54, 108), (471, 60, 119)],

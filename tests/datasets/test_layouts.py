@@ -196,12 +196,12 @@ def test_ranks_read_their_own_images_and_no_others(
 
     monkeypatch.setattr(items.Container, "reopened", counting)
     monkeypatch.setattr(os, "pread", counting_pread)
-    shares = shard_positions(len(dataset.items), 3, "session", dataset.blocks)
-    assert sorted(position for share in shares for position in share) == list(range(24))
-    for share in shares:
+    shards = shard_positions(len(dataset.items), 3, "session", dataset.blocks)
+    assert sorted(position for shard in shards for position in shard) == list(range(24))
+    for shard in shards:
         read = 0
-        assert len({dataset.items[position].read() for position in share}) == len(share)
-        mine = len(share) / 24 * everything
+        assert len({dataset.items[position].read() for position in shard}) == len(shard)
+        mine = len(shard) / 24 * everything
         # A group's images are packed with their lengths and a header or two.
         assert mine <= read <= 1.02 * mine
 
@@ -234,9 +234,9 @@ def test_rows_of_one_group_go_to_one_rank(tmp_path: Path) -> None:
     assert sum(dataset.blocks) == 11
     assert max(dataset.blocks) == 2
     ends = [sum(dataset.blocks[:place]) for place in range(len(dataset.blocks) + 1)]
-    for share in shard_positions(11, 2, "x", dataset.blocks):
+    for shard in shard_positions(11, 2, "x", dataset.blocks):
         for begin, end in itertools.pairwise(ends):
-            assert len(set(share) & set(range(begin, end))) in (0, end - begin)
+            assert len(set(shard) & set(range(begin, end))) in (0, end - begin)
 
 
 def _cut(path: Path, size: int) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from builders import Share, opened, started, write_dataset, write_ensemble
+from builders import ShardRun, opened, started, write_dataset, write_ensemble
 from conftest import Cli
 from outcome import outcome_bytes
 
@@ -68,12 +68,12 @@ def thirds(settings: RunSettings, inputs: Inputs, tmp_path_factory: pytest.TempP
 def evaluate(settings: RunSettings, inputs: Inputs, out: Path, ranks: Sequence[int]) -> Path:
     """Do the work of some ranks of a run that has more, and write no table."""
     for rank in ranks:
-        place = Process(rank, WORLD, session="merging", role=Role.RANK)
-        exhaust(started(replace(settings, out=out), inputs, place))
+        process = Process(rank, WORLD, session="merging", role=Role.RANK)
+        exhaust(started(replace(settings, out=out), inputs, process))
     return out
 
 
-def exhaust(run: Share) -> None:
+def exhaust(run: ShardRun) -> None:
     for _ in run.evaluate():
         pass
 

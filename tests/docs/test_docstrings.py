@@ -1,4 +1,4 @@
-"""The examples in the package's docstrings run, and every name of the front door has one."""
+"""The examples in the package's docstrings run, and every name of the public API has one."""
 
 import doctest
 import importlib
@@ -30,7 +30,7 @@ def test_the_examples_of_a_module_run(path: Path, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ensemble_eval.__all__)
-def test_every_name_of_the_front_door_is_described(name: str) -> None:
+def test_every_name_of_the_public_api_is_described(name: str) -> None:
     described = getattr(ensemble_eval, name)
     assert described.__doc__
     assert described.__doc__.splitlines()[0].endswith(".")

@@ -12,11 +12,11 @@ from torch import Tensor
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
-from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 
 CPU = torch.device("cpu")
 COUNT = len(CLASS_NAMES)
@@ -102,7 +102,7 @@ class ObviousEngine:
             pooled.keep(view, batch.members, outcome.numpy()[:, row])
         for pooled in batch.images():
             if pooled in self._pool:
-                pooled.settle()
+                pooled.decide()
                 if (result := pooled.result()) is not None:
                     self._pool.remove(pooled)
                     self.ids.append(result.id)
@@ -142,14 +142,14 @@ def _members(count: int, fails_at: int | None) -> list[Predict]:
     return [lambda crops, member=member: predict(member, crops) for member in range(count)]
 
 
-@pytest.mark.parametrize("decides", [(), (1, 5)], ids=["in full", "until decided"])
+@pytest.mark.parametrize("decides", [(), (1, 5)], ids=["full scores", "until decided"])
 @pytest.mark.parametrize("in_flight", [1, 2])
 @pytest.mark.parametrize(
     ("scheme", "images", "members", "size", "alike", "fails_at"),
     [
         (1, 70, 1, 16, 0, None),
         (1, 70, 2, 16, 0, 5),
-        # The first want the same lanes: more wait than the pool is meant to hold, and the rest must not come yet.
+        # The first want the same slots: more wait than the pool is meant to hold, and the rest must not come yet.
         (1, 90, 2, 16, 60, 5),
         (10, 40, 3, 16, 20, None),
         (10, 25, 3, 32, 0, 7),

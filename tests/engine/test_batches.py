@@ -6,7 +6,7 @@ import torch
 from ensemble_eval.crops.pixels import CropSource, prepare
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch, batches_needed
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 
@@ -27,9 +27,9 @@ def _left(pooled: Pooled) -> int:
     return len(pooled.open.of([0]))
 
 
-@pytest.mark.parametrize(("size", "lanes"), [(16, 16), (48, 16), (288, 16), (8, 8), (12, 4), (7, 1)])
+@pytest.mark.parametrize(("size", "slots"), [(16, 16), (48, 16), (288, 16), (8, 8), (12, 4), (7, 1)])
 @pytest.mark.parametrize("scheme", [1, 10, 144])
-def test_a_crops_lane_does_not_depend_on_who_shares_the_batch(size: int, lanes: int, scheme: int) -> None:
+def test_a_crops_slot_does_not_depend_on_who_shares_the_batch(size: int, slots: int, scheme: int) -> None:
     positions = [3, 4, 17]
     alone: dict[tuple[int, int], int] = {}
     for position in positions:
@@ -37,14 +37,14 @@ def test_a_crops_lane_does_not_depend_on_who_shares_the_batch(size: int, lanes: 
         while _left(image):
             batch = _batch(size)
             batch.take_from(image, size)
-            alone |= {(position, view): row % lanes for row, (_, view) in batch.passes.items()}
+            alone |= {(position, view): row % slots for row, (_, view) in batch.passes.items()}
     images = [_pooled(position, scheme) for position in reversed(positions)]
     together: dict[tuple[int, int], int] = {}
     while any(_left(image) for image in images):
         batch = _batch(size)
         for image in images:
             batch.take_from(image, 3)
-        together |= {(image.image.position, view): row % lanes for row, (image, view) in batch.passes.items()}
+        together |= {(image.image.position, view): row % slots for row, (image, view) in batch.passes.items()}
     assert together == alone
     assert len(alone) == len(positions) * scheme
 

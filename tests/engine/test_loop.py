@@ -15,11 +15,11 @@ from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan, views_of
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage, with_ensemble
+from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
-from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
-from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 
 # An engine that makes no headway would go round for ever.
 pytestmark = pytest.mark.timeout(60)
@@ -165,7 +165,7 @@ def test_an_image_is_decided_by_the_very_view_that_decides_it() -> None:
     assert (turns, passes) == ([Turn("a", 1, 6)], 6)
 
 
-@pytest.mark.parametrize("decides", [(), (1,)], ids=["in full", "until decided"])
+@pytest.mark.parametrize("decides", [(), (1,)], ids=["full scores", "until decided"])
 def test_no_more_images_are_taken_than_fill_a_batch(shades: list[ReadyImage], decides: Sequence[int]) -> None:
     taken = 0
 
@@ -179,11 +179,11 @@ def test_no_more_images_are_taken_than_fill_a_batch(shades: list[ReadyImage], de
         return torch.eye(COUNT)[[LABEL]].repeat(len(crops), 1)
 
     next(Engine({"a": certain}, _pool(1, decides), CPU, 16).run(arriving()))
-    # In full, three batches of an image's 48 views come from it alone.
+    # With full scores, three batches of an image's 48 views come from it alone.
     assert taken == (16 if decides else 1)
 
 
 @pytest.mark.parametrize(("batch_size", "turns"), [(16, [Turn("a", 16, 5)]), (20, [Turn("a", 20, 4)])])
-def test_ten_crops_of_each_image_fill_every_batch_of_a_run_in_full(batch_size: int, turns: list[Turn]) -> None:
+def test_ten_crops_of_each_image_fill_every_batch_of_full_scores(batch_size: int, turns: list[Turn]) -> None:
     images = [shade(position, 10) for position in range(8)]
     assert pace(images, {"a": never}, batch_size=batch_size, decides=()) == Pace(turns, 80)

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ensemble_eval.crops.pixels import CropSource
 from ensemble_eval.crops.schemes import plan
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage, with_ensemble
+from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.pool import OpenViews, ReadyImage
-from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.scoring.metrics import label_rank
 
 
@@ -54,7 +54,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def decided(case: Case) -> ImageDecisions:
-    """Launch a few views of some strand at a time, and take their outcomes up to two batches later."""
+    """Launch a few views of some group of members at a time, and take their outcomes up to two batches later."""
     rng = np.random.default_rng(case.seed)
     _, members, classes = case.scores.shape
     image = DecidedImage(case.image, members, classes, case.decides)
@@ -73,13 +73,13 @@ def decided(case: Case) -> ImageDecisions:
                 image.keep(view, group, case.scores[view, list(group)])
             before = (image.result(), dict(image.open.counts()))
             assert (image.result(), dict(image.open.counts())) == before
-            image.settle()
+            image.decide()
             if result := image.result():
                 assert image.result() == result
                 return result
 
 
-def in_full(case: Case) -> ImageScores:
+def full_scores(case: Case) -> ImageScores:
     """All views through all members."""
     _, members, classes = case.scores.shape
     image = ScoredImage(case.image, members, classes)
@@ -95,7 +95,7 @@ def in_full(case: Case) -> ImageScores:
 @given(cases())
 def test_every_row_is_decided_as_the_full_run_decides_it(case: Case) -> None:
     result = decided(case)
-    for scheme, means in in_full(case).mean_softmax.items():
+    for scheme, means in full_scores(case).mean_softmax.items():
         ranks = [label_rank(row, result.label) for row in with_ensemble(means)]
         by_k = result.top_k[scheme]
         # The paper's one-model rule needs top-1 with one crop.

@@ -19,15 +19,15 @@ from torch import Tensor
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine import queued_runner
-from ensemble_eval.engine.arena import Arena
 from ensemble_eval.engine.batches import Batch
+from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.forward import OneAfterTheOther
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
+from ensemble_eval.engine.pixel_buffer import PixelBuffer
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
 from ensemble_eval.engine.queued_runner import QueuedRunner
-from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 
 pytestmark = pytest.mark.cuda_checks
 
@@ -81,7 +81,7 @@ def _assert_same(results: Sequence[object], expected: Sequence[object]) -> None:
 
 
 @pytest.mark.parametrize("late", LATE)
-@pytest.mark.parametrize("decides", [(), (5,)], ids=["in full", "until decided"])
+@pytest.mark.parametrize("decides", [(), (5,)], ids=["full scores", "until decided"])
 @pytest.mark.parametrize(("scheme", "count", "size"), [(1, 30, 8), (10, 6, 16), (144, 1, 32)])
 def test_results_do_not_depend_on_when_a_device_does_what_it_is_asked(
     scheme: int, count: int, size: int, decides: tuple[int, ...], late: tuple[str, ...]
@@ -92,20 +92,20 @@ def test_results_do_not_depend_on_when_a_device_does_what_it_is_asked(
 
 
 @pytest.mark.parametrize("first_bytes", [1, 1 << 19])
-def test_the_arena_is_used_again_and_grows(first_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    arenas = []
+def test_the_buffer_is_used_again_and_grows(first_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
 
-    class Small(Arena):
+    class Small(PixelBuffer):
         def __init__(self, device: torch.device) -> None:
             super().__init__(device, first_bytes)
-            arenas.append(self)
+            made.append(self)
 
     images = _images(10, 40)
     expected = list(_engine(None, 16).run(images))
-    monkeypatch.setattr(queued_runner, "Arena", Small)
+    monkeypatch.setattr(queued_runner, "PixelBuffer", Small)
     _assert_same(list(_engine(StandInQueues(["loading"]), 16).run(images)), expected)
-    [arena] = arenas
-    assert first_bytes < len(arena.bytes) < sum(len(image.source.pixels) for image in images) / 2
+    [buffer] = made
+    assert first_bytes < len(buffer.bytes) < sum(len(image.source.pixels) for image in images) / 2
 
 
 def test_an_engine_that_was_left_early_runs_again() -> None:
@@ -121,7 +121,7 @@ def test_the_order_of_one_batch() -> None:
     [_] = _engine(queues, 16, in_flight=1).run(_images(1, 1))
     assert queues.log == [
         "loading: bring",
-        # The memory of a new desk may still be another tensor's.
+        # The memory of new buffers may still be another tensor's.
         "computing: record",
         "loading: wait for computing",
         "loading: load",
@@ -158,7 +158,7 @@ class _RecordsTooEarly(StandInQueues):
 
 
 class _LoadsByTheMembersQueue(StandInQueues):
-    """Pixels are brought by another queue than the one that reads the arena."""
+    """Pixels are brought by another queue than the one that reads the buffer."""
 
     def __init__(self, late: Sequence[str]) -> None:
         super().__init__(late)
@@ -194,24 +194,24 @@ def _differs(engine: Engine[Result], images: list[ReadyImage], expected: Sequenc
 
 
 @pytest.mark.parametrize("late", [["loading"], ["computing"], ["loading", "computing"]])
-def test_a_desk_that_is_used_too_early_shows(late: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_buffer_that_is_used_too_early_shows(late: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its addresses and crops, and the memory of its outcome, are those of the batch before."""
-    new_desk = QueuedRunner._new_desk
+    new_buffers = QueuedRunner._new_buffers
 
-    def for_everybody(self: QueuedRunner[Result], batch_size: int) -> queued_runner._Desk:
-        desk = new_desk(self, batch_size)
-        self._free.append(desk)
-        return desk
+    def for_everybody(self: QueuedRunner[Result], batch_size: int) -> queued_runner._BatchBuffers:
+        buffers = new_buffers(self, batch_size)
+        self._free.append(buffers)
+        return buffers
 
     images = _images(10, 8)
     expected = list(_engine(None, 16).run(images))
-    monkeypatch.setattr(QueuedRunner, "_new_desk", for_everybody)
-    monkeypatch.setattr(QueuedRunner, "take_back", lambda _self, _desk: None)
+    monkeypatch.setattr(QueuedRunner, "_new_buffers", for_everybody)
+    monkeypatch.setattr(QueuedRunner, "take_back", lambda _self, _buffers: None)
     keep_free = QueuedRunner.launch
 
     def launch(self: QueuedRunner[Result], batch: Batch[Result]) -> queued_runner._Queued:
         queued = keep_free(self, batch)
-        self._free[:] = self._desks[:1]
+        self._free[:] = self._all_buffers[:1]
         return queued
 
     monkeypatch.setattr(QueuedRunner, "launch", launch)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.rows import prediction_rows
 
 # Six classes, so that the top 5 leave one out. By hand: the mean of a and b is (0.25, 0.25, 0.2, 0.1, 0.1, 0.1).

@@ -80,7 +80,7 @@ def _wrong(scores: pd.DataFrame, labels: dict[str, set[int]], counted: list[int]
     return wrong
 
 
-@pytest.mark.parametrize("decided", [False, True], ids=["in full", "until decided"])
+@pytest.mark.parametrize("decided", [False, True], ids=["full scores", "until decided"])
 def test_an_image_is_right_if_any_of_its_labels_is(
     tmp_path: Path, given: Given, ensemble: Ensemble, scores: pd.DataFrame, decided: bool, images: list[Labelled]
 ) -> None:
@@ -107,7 +107,7 @@ def test_an_image_is_right_if_any_of_its_labels_is(
         assert row["top1_wrong"] == _wrong(mean.to_frame("scores"), labels, list(range(7)), 1)
 
 
-@pytest.mark.parametrize("decided", [False, True], ids=["in full", "until decided"])
+@pytest.mark.parametrize("decided", [False, True], ids=["full scores", "until decided"])
 def test_labels_may_be_ranked_among_the_data_sets_own_classes(
     tmp_path: Path, ensemble: Ensemble, scores: pd.DataFrame, decided: bool, images: list[Labelled]
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ensemble_eval.jobs import binding
-from ensemble_eval.jobs.binding import bind_beside, pci_address, processor_list, processors_beside, take_share
+from ensemble_eval.jobs.binding import bind_beside, bind_rank, pci_address, processor_list, processors_beside
 from ensemble_eval.jobs.cpu import usable_processors
 from ensemble_eval.jobs.process import Process, Role
 
@@ -115,20 +115,20 @@ def test_on_a_cpu_nothing_is_bound(sixteen_processors: list[set[int]]) -> None:
 @linux
 @pytest.mark.usefixtures("sixteen_processors")
 def test_of_eight_ranks_on_two_nodes_four_share_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Process(3, 8, 3, "s", Role.RANK, sharing=8, local_world_size=8)
-    assert take_share(place, torch.device("cpu")).sharing == 8
-    assert take_share(place, CUDA).sharing == 4
+    process = Process(3, 8, 3, "s", Role.RANK, sharing=8, local_world_size=8)
+    assert bind_rank(process, torch.device("cpu")).sharing == 8
+    assert bind_rank(process, CUDA).sharing == 4
     alone = Process(3, 8, 0, "s", Role.RANK, sharing=1, local_world_size=1)
-    assert take_share(alone, CUDA) is alone
+    assert bind_rank(alone, CUDA) is alone
     monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS")
 
 
 def test_compile_workers_are_divided_among_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     inductor = pytest.importorskip("torch._inductor.config")
-    place = Process(0, 2, 0, "s", Role.WORKER, sharing=2, local_world_size=2)
+    process = Process(0, 2, 0, "s", Role.WORKER, sharing=2, local_world_size=2)
     monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
-    take_share(place, torch.device("cpu"))
+    bind_rank(process, torch.device("cpu"))
     assert inductor.decide_compile_threads() == max(1, min(32, usable_processors() // 2))
     monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "7")
-    take_share(place, torch.device("cpu"))
+    bind_rank(process, torch.device("cpu"))
     assert inductor.decide_compile_threads() == 7

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ensemble_eval.jobs.prefetch import map_ahead
+from ensemble_eval.jobs.prefetch import prefetched
 
 
 def _joined() -> None:
@@ -23,13 +23,13 @@ def test_outcomes_come_in_order_whoever_is_done_first(threads: int, ahead: int) 
         return number * number
 
     expected = [number * number for number in range(10)]
-    assert list(map_ahead(slow_at_first, range(10), threads=threads, ahead=ahead)) == expected
-    assert list(map_ahead(slow_at_first, [], threads=threads, ahead=ahead)) == []
+    assert list(prefetched(slow_at_first, range(10), threads=threads, ahead=ahead)) == expected
+    assert list(prefetched(slow_at_first, [], threads=threads, ahead=ahead)) == []
     _joined()
 
 
 def test_what_the_function_raises_comes_in_its_place_and_ends_it() -> None:
-    outcomes = map_ahead(lambda number: 6 // (2 - number), range(9), threads=3, ahead=8)
+    outcomes = prefetched(lambda number: 6 // (2 - number), range(9), threads=3, ahead=8)
     assert [next(outcomes), next(outcomes)] == [3, 6]
     with pytest.raises(ZeroDivisionError):
         next(outcomes)
@@ -41,7 +41,7 @@ def test_what_the_things_raise_comes_after_those_that_were_there() -> None:
         yield from (1, 2)
         raise KeyError("third")
 
-    outcomes = map_ahead(str, two_things(), threads=2, ahead=8)
+    outcomes = prefetched(str, two_things(), threads=2, ahead=8)
     assert [next(outcomes), next(outcomes)] == ["1", "2"]
     with pytest.raises(KeyError, match="third"):
         next(outcomes)
@@ -51,7 +51,7 @@ def test_what_the_things_raise_comes_after_those_that_were_there() -> None:
 def _begun_after_one(threads: int, ahead: int, ahead_bytes: float) -> int:
     """How many are begun when one was taken and nobody asks for more."""
     begun: list[int] = []
-    outcomes = map_ahead(
+    outcomes = prefetched(
         lambda number: begun.append(number) or number,  # type: ignore[func-returns-value]
         range(100),
         threads=threads,
@@ -81,8 +81,8 @@ def test_no_more_is_begun_than_may_be_ahead_in_number_and_bytes() -> None:
 @pytest.mark.processes
 def test_a_program_ends_though_it_forgot_to_close() -> None:
     program = (
-        "from ensemble_eval.jobs.prefetch import map_ahead\n"
-        "outcomes = map_ahead(str, range(99), threads=3, ahead=2); print(next(outcomes))"
+        "from ensemble_eval.jobs.prefetch import prefetched\n"
+        "outcomes = prefetched(str, range(99), threads=3, ahead=2); print(next(outcomes))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")

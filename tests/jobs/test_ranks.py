@@ -1,4 +1,4 @@
-"""`run` as one of several processes: what it does for the others, and what it does not."""
+"""`run` as a rank: what it does for the others, and what it does not."""
 
 import os
 import re

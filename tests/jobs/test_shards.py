@@ -14,17 +14,17 @@ SRUN = {
 
 
 def test_a_process_without_a_launcher_is_alone_and_speaks() -> None:
-    place = find_process({})
-    assert place == Process()
-    assert place.role is Role.ALONE
-    assert place.reports
-    assert not place.launched
+    process = find_process({})
+    assert process == Process()
+    assert process.role is Role.ALONE
+    assert process.reports
+    assert not process.launched
 
 
 def test_torchrun_gives_rank_and_world() -> None:
-    place = find_process(TORCHRUN)
-    assert (place.rank, place.world_size, place.local_rank, place.role) == (3, 8, 1, Role.RANK)
-    assert not place.reports
+    process = find_process(TORCHRUN)
+    assert (process.rank, process.world_size, process.local_rank, process.role) == (3, 8, 1, Role.RANK)
+    assert not process.reports
 
 
 def test_torchrun_inside_a_job_step_counts_and_not_the_step() -> None:
@@ -32,38 +32,38 @@ def test_torchrun_inside_a_job_step_counts_and_not_the_step() -> None:
 
 
 def test_a_worker_of_ours_leaves_the_tables_to_its_parent() -> None:
-    place = find_process({**TORCHRUN, "RANK": "0", "ENSEMBLE_EVAL_PARENT": "42"})
-    assert (place.role, place.parent) == (Role.WORKER, 42)
-    assert not place.reports
+    process = find_process({**TORCHRUN, "RANK": "0", "ENSEMBLE_EVAL_PARENT": "42"})
+    assert (process.role, process.parent) == (Role.WORKER, 42)
+    assert not process.reports
 
 
 def test_srun_gives_rank_and_world() -> None:
-    place = find_process(SRUN)
-    assert (place.rank, place.world_size, place.local_rank, place.role) == (2, 4, 0, Role.RANK)
+    process = find_process(SRUN)
+    assert (process.rank, process.world_size, process.local_rank, process.role) == (2, 4, 0, Role.RANK)
 
 
 def test_torchrun_says_how_many_share_the_machine() -> None:
-    place = find_process({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"})
-    assert (place.sharing, place.local_world_size) == (4, 4)
+    process = find_process({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"})
+    assert (process.sharing, process.local_world_size) == (4, 4)
     # Not everything that sets the other variables sets this one; then all of them may be here, or not.
-    place = find_process(TORCHRUN)
-    assert (place.sharing, place.local_world_size) == (8, place.local_rank + 1)
+    process = find_process(TORCHRUN)
+    assert (process.sharing, process.local_world_size) == (8, process.local_rank + 1)
     with pytest.raises(InputError, match="the launcher's variables are not usable"):
         find_process({**TORCHRUN, "LOCAL_WORLD_SIZE": "0"})
 
 
 @pytest.mark.parametrize(
-    ("bound", "tasks", "neighbours"),
+    ("bound", "tasks", "sharing"),
     [(8, "4", 4), (8, "2(x2)", 2), (8, "1,3(x2),2", 3), (8, None, 4), (2, "4", 1)],
 )
 def test_tasks_of_srun_share_a_machine_unless_each_is_bound_to_processors_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, bound: int, tasks: str | None, neighbours: int
+    monkeypatch: pytest.MonkeyPatch, bound: int, tasks: str | None, sharing: int
 ) -> None:
     monkeypatch.setattr("ensemble_eval.jobs.process.bound_processors", lambda: bound)
     environment = {**SRUN, "SLURM_CPUS_ON_NODE": "8"}
     if tasks is not None:
         environment["SLURM_STEP_TASKS_PER_NODE"] = tasks
-    assert find_process(environment).sharing == neighbours
+    assert find_process(environment).sharing == sharing
 
 
 @pytest.mark.parametrize(("machine", "on_machine"), [("0", 1), ("1", 3), ("2", 3), ("3", 2), ("4", 3)])
@@ -139,15 +139,15 @@ def test_sessions_differ_from_start_to_start() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 5, 64])
 @pytest.mark.parametrize("count", [0, 1, 50, 1001])
-def test_everything_is_dealt_once_and_evenly(world: int, count: int) -> None:
-    shares = shard_positions(count, world, "session")
-    assert sorted(value for share in shares for value in share) == list(range(count))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert all(share == sorted(share) for share in shares)
+def test_everything_is_sharded_once_and_evenly(world: int, count: int) -> None:
+    shards = shard_positions(count, world, "session")
+    assert sorted(value for shard in shards for value in shard) == list(range(count))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert all(shard == sorted(shard) for shard in shards)
 
 
-def test_what_a_dead_rank_left_is_shared_in_the_next_session() -> None:
+def test_what_a_dead_rank_left_is_sharded_in_the_next_session() -> None:
     left = set(shard_positions(900, 3, "first")[1])
-    shares = [len(left.intersection(share)) for share in shard_positions(900, 3, "second")]
-    assert sum(shares) == 300
-    assert min(shares) > 70
+    shards = [len(left.intersection(shard)) for shard in shard_positions(900, 3, "second")]
+    assert sum(shards) == 300
+    assert min(shards) > 70

@@ -11,7 +11,7 @@ class Clock:
         return self.now
 
 
-def test_tells_when_all_that_was_dealt_is_there() -> None:
+def test_tells_when_the_whole_shard_is_there() -> None:
     watch = Watch([{"a", "b"}, {"c"}, set()], timeout=10)
     assert not watch.update({"a"})
     assert not watch.update({"a", "b"})

@@ -13,7 +13,7 @@ from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ensemble_eval.datasets.scope import Scope
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import EnsembleEvalError, InputError, MissingExtraError, UnavailableError
 from ensemble_eval.results import blocks
 from ensemble_eval.results.analyses import Analyses, analyse, compare_rows

@@ -11,7 +11,7 @@ from conftest import Cli
 from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
 
 from ensemble_eval.cli.compare import compare as compare_command
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import InputError
 from ensemble_eval.results.compare_errors import compare_errors
 from ensemble_eval.results.decisions import Configuration

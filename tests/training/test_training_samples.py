@@ -32,11 +32,11 @@ def test_each_epoch_has_every_image_once_but_for_the_incomplete_batch() -> None:
 
 def test_processes_share_each_batch_and_no_image_is_used_twice() -> None:
     alone = list(step_batches(23, 6, seed=1, epochs=2))
-    shares = [list(step_batches(23, 6, 1, 2, rank=rank, world=3)) for rank in range(3)]
+    shards = [list(step_batches(23, 6, 1, 2, rank=rank, world=3)) for rank in range(3)]
     for step, batch in enumerate(alone):
-        dealt = [key for share in shares for key in share[step]]
-        assert Counter(dealt) == Counter(batch)
-        assert [len(share[step]) for share in shares] == [2, 2, 2]
+        drawn = [key for shard in shards for key in shard[step]]
+        assert Counter(drawn) == Counter(batch)
+        assert [len(shard[step]) for shard in shards] == [2, 2, 2]
 
 
 @pytest.mark.parametrize("first_step", [0, 3, 4, 7, 12])

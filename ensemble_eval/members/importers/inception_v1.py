@@ -64,7 +64,7 @@ def imported(variables: Variables, naming: Naming, file_format: str, place: str)
 
 
 def _bounded(variables: Variables, place: str) -> Variables:
-    """Compressed zeros take no room in a file; in memory all variables together have a limit."""
+    """Compressed zeros take no space in a file; in memory all variables together have a limit."""
     left = _MAX_BYTES
 
     def variable(name: str) -> NDArray[np.float32] | None:

@@ -16,10 +16,10 @@ from ensemble_eval.evaluation.function_member import FunctionMember
 from ensemble_eval.settings import Backend, Settings
 
 
-class Trials:
-    """Tries members, so that what is wrong with one shows before the work: the first that fails, in their order.
+class WarmUp:
+    """Warms members up, so that the first that fails, in their order, shows before the work.
 
-    On leaving it, all have been tried; but not if loading one of them failed.
+    On leaving it, all are warm; but not if loading one of them failed.
 
     Args:
         settings: of the run.
@@ -32,7 +32,7 @@ class Trials:
         self._backend = backend
         self._device = device
         self._left: list[Callable[[], None]] = []
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="try")
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="warm_up")
 
     def __enter__(self) -> Self:
         return self
@@ -40,21 +40,21 @@ class Trials:
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
         with self._beside:
             if failure is None:
-                for trial in self._left:
-                    trial()
+                for warm_up in self._left:
+                    warm_up()
 
     def add(self, predict: Predict) -> None:
-        """Try a member: OpenVINO compiles it while the next is loaded, others wait until all are there."""
+        """Warm a member up: OpenVINO compiles it while the next is loaded, others wait until all are there."""
         if self._backend == "openvino" and isinstance(predict, NetworkPredict):
-            trial = self._beside.submit(_try, predict, self._batch_size, self._device).result
+            warm_up = self._beside.submit(_run_black_batch, predict, self._batch_size, self._device).result
         else:
             whole = compiles(self._backend) or isinstance(predict, FunctionMember)
-            trial = functools.partial(_try, predict, self._batch_size if whole else 1, self._device)
-        self._left.append(trial)
+            warm_up = functools.partial(_run_black_batch, predict, self._batch_size if whole else 1, self._device)
+        self._left.append(warm_up)
 
 
-def _try(predict: Predict, crops: int, device: torch.device) -> None:
-    """Try one batch of black crops with a member, so that what is wrong with it shows before the work."""
+def _run_black_batch(predict: Predict, crops: int, device: torch.device) -> None:
+    """Run one batch of black crops through a member, so that what is wrong with it shows before the work."""
     try:
         with memory_errors_of(f"a batch of {crops}"):
             run = predict.try_batch if isinstance(predict, NetworkPredict) else predict

@@ -1,4 +1,4 @@
-"""A run that stops when decided against the run in full: the same decisions from fewer passes."""
+"""A run that stops when decided against the run of full scores: the same decisions from fewer passes."""
 
 import gc
 import itertools
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
-from ensemble_eval.engine.in_full import ImageScores, ScoredImage, with_ensemble
+from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
-from ensemble_eval.engine.until_decided import DecidedImage, ImageDecisions
 from ensemble_eval.scoring.metrics import label_rank
 
 CPU = torch.device("cpu")
@@ -112,7 +112,7 @@ def test_passes_are_saved_and_counted() -> None:
     assert asked < 0.9 * full
 
 
-def test_an_image_that_stays_undecided_is_run_in_full_and_ranked_as_ever() -> None:
+def test_an_image_that_stays_undecided_is_run_whole_and_ranked_as_ever() -> None:
     def uniform(crops: Tensor) -> Tensor:
         return torch.full((len(crops), COUNT), 1 / COUNT)
 
@@ -200,7 +200,7 @@ def test_a_member_goes_on_alone_once_the_ensemble_is_decided() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decides", [(), (5,)], ids=["in full", "until decided"])
+@pytest.mark.parametrize("decides", [(), (5,)], ids=["full scores", "until decided"])
 def test_an_images_memory_is_free_once_its_record_is_there(decides: tuple[int, ...]) -> None:
     """Without the garbage collector, which comes too late for gigabytes."""
     images = _images(10)

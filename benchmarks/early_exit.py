@@ -1,6 +1,6 @@
-"""`--until-decided` against the run in full: the share of the passes, the time, and that the table is the same.
+"""`--until-decided` against full scores: the share of the passes, the time, and that the table is the same.
 
-    python -m benchmarks.until_decided DIR --labels CSV --ensemble MANIFEST --precision float32
+    python -m benchmarks.early_exit DIR --labels CSV --ensemble MANIFEST --precision float32
 
 Everything given is passed on to `ensemble-eval run`, whose installed code is trusted. In every round both run
 once, in a random order; times are the `seconds` of run.json, without loading and converting.

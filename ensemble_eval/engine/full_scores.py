@@ -1,4 +1,4 @@
-"""Images all of whose views are run by all members: their scores in full."""
+"""Images all of whose views are run by all members: their full scores."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ensemble_eval.scoring.crop_ranks import CropRanks, crop_ranks
 
 @dataclass(frozen=True)
 class ImageScores:
-    """One image's result, in full.
+    """One image's full scores.
 
     Attributes:
         id: of the image.
@@ -81,7 +81,7 @@ class CropProbabilities:
 
 
 class ScoredImage(PooledImage[ImageScores]):
-    """An image that is run in full.
+    """An image of which full scores are wanted.
 
     Args:
         image, members: see `PooledImage`.

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from builders import CLASS_NAMES, Share, opened, started, write_dataset, write_ensemble
+from builders import CLASS_NAMES, ShardRun, opened, started, write_dataset, write_ensemble
 
-from ensemble_eval.engine.in_full import ImageScores
+from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.evaluation.finishing import Outcome
 from ensemble_eval.evaluation.job import results_of
@@ -104,7 +104,7 @@ def test_what_the_caller_raises_keeps_what_is_finished(
 ) -> None:
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
 
-    def leave_at_the_third(run: Share) -> None:
+    def leave_at_the_third(run: ShardRun) -> None:
         for step in run.evaluate():
             assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
             if step.images_done == 3:

@@ -1,4 +1,4 @@
-"""The names of the library's front door, and what it takes to import them."""
+"""The names of the public API, and what it takes to import them."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ NAMES = [
 HEAVY = ("torch", "torchvision", "numpy", "pandas", "pyarrow", "PIL", "rich", "click", "openvino")
 
 
-def test_the_front_door_has_these_names() -> None:
+def test_the_public_api_has_these_names() -> None:
     assert ee.__all__ == NAMES
     for name in NAMES:
         assert getattr(ee, name).__name__ == name

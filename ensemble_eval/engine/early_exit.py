@@ -1,4 +1,4 @@
-"""Images that are run only until their place in every row of the table is certain."""
+"""Images that are run only until their outcome in every row of the table is certain."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.engine.in_full import CropProbabilities, with_ensemble
+from ensemble_eval.engine.full_scores import CropProbabilities, with_ensemble
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.scoring.decisions import any_decided_top_k
 from ensemble_eval.scoring.metrics import best_rank
@@ -37,7 +37,7 @@ class ImageDecisions:
 
 
 class DecidedImage(PooledImage[ImageDecisions]):
-    """An image that all members run until the ensemble's place is certain, then each alone until its own is.
+    """An image that all members run until the ensemble's outcome is certain, then each alone until its own is.
 
     Args:
         image, members: see `PooledImage`.
@@ -82,7 +82,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
                 self._sums[scheme][list(members)] += weights[view] * probabilities.astype(np.float64)
                 self._weight_left[scheme][list(members)] -= weights[view]
 
-    def settle(self) -> None:
+    def decide(self) -> None:
         """See `PooledImage`: decide what is certain by now, and run no member any more whose rows all are."""
         for (scheme, k), known in self._top_k.items():
             if None in known:
@@ -118,7 +118,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
         decisions = any_decided_top_k(sums, self._labels, left, k, self._counted)
         known = self._top_k[scheme, k]
         if complete := [row for row in self._rows if left[row] == 0 and known[row] is None]:
-            # All is in: the same sums, in the same order, as of an image that is run in full.
+            # All is in: the same sums, in the same order, as of full scores.
             scores = with_ensemble(self._probabilities.mean(scheme))
             for row in complete:
                 decisions[row] = best_rank(scores[row], self._labels, self._counted) < k

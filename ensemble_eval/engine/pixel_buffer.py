@@ -9,7 +9,7 @@ _ALIGNMENT = 256
 _FIRST_BYTES = 1 << 26
 
 
-class Spaces:
+class FreeList:
     """Which parts of a run of bytes are free: the first gap that is long enough is taken.
 
     Args:
@@ -40,7 +40,7 @@ class Spaces:
         return start
 
     def give_back(self, start: int) -> None:
-        """Free what was taken at `start`, and join it with free neighbours."""
+        """Free what was taken at `start`, and join it with the gaps around it."""
         length = self._taken.pop(start)
         joined: list[tuple[int, int]] = []
         for gap in sorted([*self._gaps, (start, length)]):
@@ -53,7 +53,7 @@ class Spaces:
         self._gaps = joined
 
 
-class Arena:
+class PixelBuffer:
     """One tensor of bytes on a device, which begins with a row of black pixels and grows when it is full.
 
     All that is done to it must be done in one order, that of the device's queue for loading.
@@ -68,24 +68,24 @@ class Arena:
 
     def __init__(self, device: torch.device, first_bytes: int = _FIRST_BYTES) -> None:
         self.bytes = torch.empty(0, dtype=torch.uint8, device=device)
-        self._spaces = Spaces(max(first_bytes, ROW_BYTES), reserved=ROW_BYTES)
+        self._free_list = FreeList(max(first_bytes, ROW_BYTES), reserved=ROW_BYTES)
 
     def take(self, length: int) -> int:
-        """Where `length` bytes may be written; `grow` must follow where they need more room."""
-        while (start := self._spaces.take(length)) is None:
-            self._spaces.size *= 2
+        """Where `length` bytes may be written; `grow` must follow where they reach beyond its end."""
+        while (start := self._free_list.take(length)) is None:
+            self._free_list.size *= 2
         return start
 
     def grow(self) -> None:
-        """Become as large as what was taken needs; what lies in it keeps its place."""
-        if len(self.bytes) < self._spaces.size:
-            grown = torch.zeros(self._spaces.size, dtype=torch.uint8, device=self.bytes.device)
+        """Become as large as what was taken needs; what lies in it stays where it is."""
+        if len(self.bytes) < self._free_list.size:
+            grown = torch.zeros(self._free_list.size, dtype=torch.uint8, device=self.bytes.device)
             grown[: len(self.bytes)].copy_(self.bytes)
             self.bytes = grown
 
     def give_back(self, start: int) -> None:
         """Let others be written where something was taken at `start`."""
-        self._spaces.give_back(start)
+        self._free_list.give_back(start)
 
 
 def _aligned(length: int) -> int:
