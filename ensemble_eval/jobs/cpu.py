@@ -31,7 +31,7 @@ def bound_processors() -> int:
 
 
 def limit_compile_workers(ranks: int) -> None:
-    """Limit the worker processes of torch's compiler to a rank's part of the processors; call it before torch compiles.
+    """Limit the worker processes of torch's compiler to a rank's part of the processors, before it is loaded.
 
     By itself it starts one for each processor, up to 32, in each rank. What `TORCHINDUCTOR_COMPILE_THREADS` says
     already stays.
