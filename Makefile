@@ -14,8 +14,8 @@ BENCH ?=
 # in one process, because its tests share what they made.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: test test-fast test-oldest test-pretended-cuda check-cuda coverage golden pictures interop fuzz faults demo demo-detect \
-        checkpoints checkpoints-detection bench bench-cuda clean
+.PHONY: test test-fast test-oldest test-pretended-cuda check-cuda coverage golden pictures interop fuzz mutants \
+        faults demo demo-detect checkpoints checkpoints-detection bench bench-cuda clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -85,6 +85,11 @@ interop: $(VENV)/.installed-dev
 # Two thousand mutated files of weights, five thousand mutated JPEGs, a thousand archives and files of labels.
 fuzz: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/fuzz/runner.py --seed 1
+
+# Small changes to the package, of which the tests must notice 98%; hours on two cores, so PACKAGE=scoring names one.
+# No variant of a module is written to this folder.
+mutants: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/mutation/mutants.py --seed 1 $(addprefix --package ,$(PACKAGE))
 
 # Thirty interruptions at random moments and four numbers of ranks must leave the same bytes; a quarter of an hour.
 faults: $(VENV)/.installed-dev
