@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ensemble_eval.members.ensemble import Ensemble, Member
     from ensemble_eval.members.imported import InputFormat
     from ensemble_eval.members.manifest import open_ensemble
-    from ensemble_eval.results.reading import Results, read_results
+    from ensemble_eval.reports.api import Results, read_results
 
 __version__ = "0.1.0"
 
@@ -48,11 +48,11 @@ _DEFINED_IN = {
     "InputFormat": "members.imported",
     "Member": "members.ensemble",
     "Outcome": "evaluation.finishing",
-    "Results": "results.reading",
+    "Results": "reports.api",
     "evaluate": "evaluation.api",
     "open_dataset": "datasets.opening",
     "open_ensemble": "members.manifest",
-    "read_results": "results.reading",
+    "read_results": "reports.api",
     "scores": "evaluation.api",
 }
 

@@ -10,7 +10,7 @@ from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.evaluation.rows import prediction_rows
-from ensemble_eval.results.reading import Results, read_results
+from ensemble_eval.reports.api import Results, read_results
 from ensemble_eval.scoring.metrics import counted_of
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store

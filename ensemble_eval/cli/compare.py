@@ -33,11 +33,11 @@ def compare(runs: tuple[Path, ...], margin: float) -> None:
     from ensemble_eval.cli.output import print_sentence, warn
     from ensemble_eval.errors import InputError, MissingExtraError
     from ensemble_eval.results.compare import require_same_rows
-    from ensemble_eval.results.reading import read_results
+    from ensemble_eval.results.reading import read_run
 
     if len(runs) < 2:
         raise InputError("name two or more output folders; the first is what the others are compared with")
-    opened = [read_results(run) for run in runs]
+    opened = [read_run(run) for run in runs]
     console = Console(markup=False, emoji=False)
     try:
         print_errors(console, opened, margin)

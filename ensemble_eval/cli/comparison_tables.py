@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from ensemble_eval.results.compare import Comparison
     from ensemble_eval.results.compare_errors import RunDifference
-    from ensemble_eval.results.reading import Results
+    from ensemble_eval.results.reading import StoredRun
 
 _ERRORS_HEADER = ("run", "models", "crops")
 # The first to go where they do not fit.
@@ -21,7 +21,7 @@ _DECISIONS_HEADER = ("member", "crops", "top-5 differs", "top-1 differs", "rank 
 _DECISIONS_DISPENSABLE = ("rank differs", "top-1 differs", "scores differ by")
 
 
-def print_errors(console: "Console", runs: Sequence["Results"], margin_points: float) -> None:
+def print_errors(console: "Console", runs: Sequence["StoredRun"], margin_points: float) -> None:
     """Print how the errors of several runs differ from those of the first, a table for each error.
 
     Args:
@@ -29,8 +29,8 @@ def print_errors(console: "Console", runs: Sequence["Results"], margin_points: f
         runs: two or more.
         margin_points: within which errors count as equal.
     """
-    from ensemble_eval.reports.differences_text import DIFFERENCE_HEADER, comparisons_text
     from ensemble_eval.results.compare_errors import compare_errors
+    from ensemble_eval.results.differences_text import DIFFERENCE_HEADER, comparisons_text
 
     found = compare_errors(runs, margin_points=margin_points)
     header = (*_ERRORS_HEADER, *DIFFERENCE_HEADER)
@@ -49,7 +49,7 @@ def print_errors(console: "Console", runs: Sequence["Results"], margin_points: f
         print_sentence(console, f"left out, because not all runs have these schemes: {schemes} crops")
 
 
-def print_decisions(console: "Console", one: "Results", other: "Results") -> None:
+def print_decisions(console: "Console", one: "StoredRun", other: "StoredRun") -> None:
     """Print in how many decisions, ranks and scores two runs differ, by member and scheme.
 
     Args:
@@ -70,7 +70,7 @@ def print_decisions(console: "Console", one: "Results", other: "Results") -> Non
 
 
 def _error_cells(row: "RunDifference") -> list[str]:
-    from ensemble_eval.reports.differences_text import difference_cells
+    from ensemble_eval.results.differences_text import difference_cells
 
     models = " and ".join(str(count) for count in dict.fromkeys((row.base.models, row.other.models)))
     return [str(row.run + 1), models, str(row.base.crops), *difference_cells(row.paired)]

@@ -34,10 +34,8 @@ def describe(arch: str, width: float, classes: int, form: str) -> None:
 
 
 def _formatted(counts: "Sequence[StageCount]", title: str, form: str) -> str:
-    from ensemble_eval.reports.latex import table_latex
-    from ensemble_eval.reports.markdown import table_markdown
-    from ensemble_eval.reports.network_table import network_counts, network_table
-    from ensemble_eval.reports.table_csv import table_csv
+    from ensemble_eval.paper.counting import network_counts, network_table
+    from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
 
     if form == "csv":
         return table_csv(network_counts(counts, title))

@@ -45,7 +45,7 @@ def report(
     """
     from ensemble_eval.cli.output import say, warn
     from ensemble_eval.cli.wording import spoken
-    from ensemble_eval.results.reading import read_results
+    from ensemble_eval.reports.api import read_results
 
     written = read_results(run).report(
         out,

@@ -18,7 +18,7 @@ def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
     """Print the rows and where they were written; to stdout, unless another console is given."""
     from rich.console import Console
 
-    from ensemble_eval.reports.text import gain_text, saved_text, table3_text
+    from ensemble_eval.paper.text import gain_text, saved_text, table3_text
 
     console = console or Console(markup=False, emoji=False)
     if not outcome.rows:

@@ -38,10 +38,10 @@ from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.multibox import MultiBox
-from ensemble_eval.reports.tables import Column, Table
 from ensemble_eval.settings import FROM_FILE, PROPOSAL_SETS, ProposeSettings
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
+from ensemble_eval.tables.table import Column, Table
 
 _SETTINGS: Mapping[str, Setting] = {"rcnn": RCNN, "doubled": DOUBLED}
 # Of some images, in so many processes.

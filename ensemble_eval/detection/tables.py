@@ -7,7 +7,7 @@ import numpy as np
 from ensemble_eval.detection.deciding import Configuration
 from ensemble_eval.detection.evaluating import RESAMPLES, DetectionRow
 from ensemble_eval.paper.published import TABLE_4, TABLE_5
-from ensemble_eval.reports.tables import Column, Table, Value
+from ensemble_eval.tables.table import Column, Table, Value
 
 _CONFIGURATION = (
     Column("proposals", "proposals"),

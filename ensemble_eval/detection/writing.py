@@ -18,13 +18,11 @@ from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.tables import class_table, detection_table, published_tables, rules_table
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.files import write_atomically, write_pieces_atomically
-from ensemble_eval.reports.latex import table_latex
-from ensemble_eval.reports.markdown import table_markdown
-from ensemble_eval.reports.table_csv import table_csv
 from ensemble_eval.scoring.average_precision import Detections
 from ensemble_eval.settings import DetectSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.store import Store
+from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
 
 DRAWINGS_FOLDER = "pictures"
 _LATEX_COLUMNS = (

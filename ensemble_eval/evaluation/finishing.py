@@ -16,12 +16,12 @@ from ensemble_eval.evaluation.key import (
 )
 from ensemble_eval.files import write_atomically
 from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
-from ensemble_eval.reports import text as report_text
-from ensemble_eval.reports.tables import Column, Table, marked, marks
+from ensemble_eval.paper import text as report_text
 from ensemble_eval.scoring.table3 import Gain, Row, gain, one_model_member, table3
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import read_parts
 from ensemble_eval.store.store import Progress, Store, combine, read_rows
+from ensemble_eval.tables.table import Column, Table, marked, marks
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,12 +25,12 @@ from ensemble_eval.jobs.prefetch import load_images, waiting
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.runner import ImageRows, Job
 from ensemble_eval.jobs.signals import StopRequests
-from ensemble_eval.reports.tables import Table
 from ensemble_eval.scoring.chance import ChanceWatch
 from ensemble_eval.scoring.metrics import counted_of
 from ensemble_eval.settings import Settings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
+from ensemble_eval.tables.table import Table
 
 # Enough to keep the workers busy while the engine is at one image, and the engine while it puts a batch together.
 _IMAGES_AHEAD_PER_WORKER, _BATCHES_AHEAD = 2, 2

@@ -22,15 +22,14 @@ from ensemble_eval.jobs.devices import choose_device, device_name, devices_for_r
 from ensemble_eval.jobs.events import Event, Finished, Notice, Opened, Outcome_co, Progress
 from ensemble_eval.jobs.process import Process, Role, shard_positions
 from ensemble_eval.jobs.signals import StopRequests
-from ensemble_eval.reports.markdown import table_markdown
-from ensemble_eval.reports.table_csv import table_csv
-from ensemble_eval.reports.tables import Table
 from ensemble_eval.settings import JobSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.in_use import in_use
 from ensemble_eval.store.parts import Execution
 from ensemble_eval.store.store import PartBuffer
+from ensemble_eval.tables.formats import table_csv, table_markdown
+from ensemble_eval.tables.table import Table
 
 SettingsT = TypeVar("SettingsT", bound=JobSettings)
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble_eval.errors import needing_extra
-from ensemble_eval.reports.drawing import Plot
-from ensemble_eval.reports.palette import css_variables, with_variables
-from ensemble_eval.reports.tables import Table
+from ensemble_eval.tables.drawing import Plot, css_variables, with_variables
+from ensemble_eval.tables.table import Table
 
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _DRAWING = re.compile(r"<svg\b.*</svg>", re.DOTALL)

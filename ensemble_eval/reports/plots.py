@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.reports.drawing import Plot, axes, finished
-from ensemble_eval.reports.palette import PALETTE
+from ensemble_eval.tables.drawing import PALETTE, Plot, axes, finished
 
 _COLOURS = [PALETTE[f"series-{number}"].light for number in (1, 2, 3)]
 _MARKERS = ["o", "s", "^"]

@@ -1,1 +1,1 @@
-"""One run's output folder: stored predictions, the tables made from them, and reading them back."""
+"""Reading the store of a run, and analyses of it: from stored predictions to tables."""

@@ -15,7 +15,7 @@ from ensemble_eval.results.ensemble_errors import (
     member_errors,
     require_subsets,
 )
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.score_pass import ScorePass, read_scores, require_scores
 from ensemble_eval.scoring.calibration import Reliability, TemperatureFit, fit_temperature, reliability
 from ensemble_eval.scoring.classes import (
@@ -112,7 +112,7 @@ class Analyses:
 
 
 def analyse(
-    results: Results, *, partial: bool = False, margin_points: float = MARGIN_POINTS, seed: int = 0
+    results: StoredRun, *, partial: bool = False, margin_points: float = MARGIN_POINTS, seed: int = 0
 ) -> Analyses:
     """Compute everything that a report says, reading the stored scores once.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import EnsembleEvalError
 from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 
 # Parts are joined until they hold as many: a run that saved after every image has one part for each.
 _BLOCK_IMAGES = 256
@@ -22,7 +22,7 @@ class Block:
     """The rows of some images.
 
     Attributes:
-        images: [images], positions in `Results.images`.
+        images: [images], positions in `StoredRun.images`.
         rows: [names, schemes, images], where in the table the row of each is.
         table: the columns that were asked for.
     """
@@ -46,12 +46,12 @@ class Block:
         return self.matrix(name).astype(np.float32, copy=False)
 
 
-def row_names(results: Results) -> tuple[str, ...]:
+def row_names(results: StoredRun) -> tuple[str, ...]:
     """The names in the column `member`: the members, and with several of them "ensemble"."""
     return (*results.members, ENSEMBLE_ROWS) if len(results.members) > 1 else results.members
 
 
-def blocks(results: Results, columns: Sequence[str]) -> Iterator[Block]:
+def blocks(results: StoredRun, columns: Sequence[str]) -> Iterator[Block]:
     """All images with predictions, some at a time, in the order of the parts.
 
     Args:
@@ -72,7 +72,7 @@ def blocks(results: Results, columns: Sequence[str]) -> Iterator[Block]:
         yield _block(results, pa.concat_tables(waiting))
 
 
-def _block(results: Results, table: pa.Table) -> Block:
+def _block(results: StoredRun, table: pa.Table) -> Block:
     names, schemes = row_names(results), results.crops
     images, of_image = np.unique(_positions(table["image"], results.images), return_inverse=True)
     member, scheme = _positions(table["member"], names), _positions(table["crops"], schemes)

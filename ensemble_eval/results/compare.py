@@ -11,7 +11,7 @@ from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.key import columns_of
 from ensemble_eval.results.blocks import blocks, row_names
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Decisions, read_decisions
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 
 # Of one run's scores that are in memory at once.
 _SCORE_BYTES = 2 << 30
@@ -40,7 +40,7 @@ class Comparison:
     largest_score_difference: float | None
 
 
-def compare(one: Results, other: Results) -> list[Comparison]:
+def compare(one: StoredRun, other: StoredRun) -> list[Comparison]:
     """Compare two runs, image by image, for each member and scheme in their order.
 
     The runs may differ in precision, backend, device, weights, and in whether scores are stored.
@@ -72,7 +72,7 @@ def compare(one: Results, other: Results) -> list[Comparison]:
     ]
 
 
-def require_same_images(one: Results, other: Results) -> None:
+def require_same_images(one: StoredRun, other: StoredRun) -> None:
     """Refuse two runs that are not about the same images and classes, or are not finished.
 
     Raises:
@@ -101,7 +101,7 @@ def _counted(scope: Scope) -> str:
     return f"{labels} of an image among {among}"
 
 
-def require_same_rows(one: Results, other: Results) -> None:
+def require_same_rows(one: StoredRun, other: StoredRun) -> None:
     """Refuse two runs that do not have the same members and schemes.
 
     Raises:
@@ -111,7 +111,7 @@ def require_same_rows(one: Results, other: Results) -> None:
     _refuse_others("crop schemes", one, other, map(str, one.crops), map(str, other.crops))
 
 
-def require_same_labels(one: Results, ours: Decisions, other: Results, theirs: Decisions) -> None:
+def require_same_labels(one: StoredRun, ours: Decisions, other: StoredRun, theirs: Decisions) -> None:
     """Refuse two runs over the same images that have other labels for some of them.
 
     Raises:
@@ -125,7 +125,9 @@ def require_same_labels(one: Results, ours: Decisions, other: Results, theirs: D
         )
 
 
-def _refuse_others(what: str, one: Results, other: Results, ours: Iterable[str], theirs: Iterable[str]) -> None:
+def _refuse_others(
+    what: str, one: StoredRun, other: StoredRun, ours: Iterable[str], theirs: Iterable[str]
+) -> None:
     ours, theirs = list(ours), list(theirs)
     only = [
         f"only {folder} has {first_names([each for each in mine if each not in others])}"
@@ -149,7 +151,7 @@ def _differing_ranks(ours: Decisions, theirs: Decisions, cell: tuple[int, ...]) 
     return int(np.count_nonzero(ours.ranks[cell] != theirs.ranks[cell]))
 
 
-def _largest_score_differences(one: Results, other: Results) -> NDArray[np.float64]:
+def _largest_score_differences(one: StoredRun, other: StoredRun) -> NDArray[np.float64]:
     """Of each member and scheme, the largest difference between two scores of one class: [names, schemes].
 
     Scores of both runs do not fit into memory at once, and their parts hold other images. So of as many members
@@ -167,7 +169,7 @@ def _largest_score_differences(one: Results, other: Results) -> NDArray[np.float
 
 
 def _differences_of(
-    one: Results, other: Results, cells: Sequence[tuple[int, ...]]
+    one: StoredRun, other: StoredRun, cells: Sequence[tuple[int, ...]]
 ) -> dict[tuple[int, ...], float]:
     """The largest difference of each of some members and schemes, given by position.
 
@@ -183,7 +185,9 @@ def _differences_of(
     return largest
 
 
-def _kept_scores(results: Results, cells: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], NDArray[np.float32]]:
+def _kept_scores(
+    results: StoredRun, cells: Sequence[tuple[int, ...]]
+) -> dict[tuple[int, ...], NDArray[np.float32]]:
     """Of some members and schemes, given by position, the scores of all images: float32 [images, classes]."""
     kept = dict[tuple[int, ...], NDArray[np.float32]]()
     for block in blocks(results, ["scores"]):

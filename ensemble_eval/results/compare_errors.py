@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ensemble_eval.errors import InputError
 from ensemble_eval.results.compare import require_same_images, require_same_labels
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Configuration, Decisions, read_decisions
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.scoring.paired import (
     MARGIN_POINTS,
     PairedDifference,
@@ -55,7 +55,7 @@ class RunsComparison:
 
 
 def compare_errors(
-    runs: Sequence[Results], *, margin_points: float = MARGIN_POINTS, seed: int = 0
+    runs: Sequence[StoredRun], *, margin_points: float = MARGIN_POINTS, seed: int = 0
 ) -> RunsComparison:
     """Compare the rows of Table 3 of several runs with those of the first, image by image.
 

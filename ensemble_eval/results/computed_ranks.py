@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.key import columns_of
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.selections import Selection
 from ensemble_eval.scoring.metrics import best_rank, counted_of
 
 
-def computed_ranks(results: Results, selections: Sequence[Selection]) -> pd.DataFrame:
+def computed_ranks(results: StoredRun, selections: Sequence[Selection]) -> pd.DataFrame:
     """Rows of `image, member, crops, rank` for members whose mean is not stored.
 
     Args:
@@ -43,7 +43,7 @@ def computed_ranks(results: Results, selections: Sequence[Selection]) -> pd.Data
     return pd.concat(rows)
 
 
-def _require_scores(results: Results, selection: Selection) -> None:
+def _require_scores(results: StoredRun, selection: Selection) -> None:
     if "scores" in columns_of(results.key):
         return
     why = (

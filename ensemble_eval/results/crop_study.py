@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
 from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.scoring.crop_ranks import RULES, groups_of
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
 from ensemble_eval.scoring.score_interval import score_interval
@@ -48,7 +48,7 @@ class CropStudy:
         members: names, in the ensemble's order.
         rows: the members, and with several of them "ensemble".
         schemes: ascending.
-        surface_ranks: uint16 [images, members, crops], images sorted as in `Results.images`.
+        surface_ranks: uint16 [images, members, crops], images sorted as in `StoredRun.images`.
         group_ranks: uint16 [images, rows, groups, 2].
         rule_ranks: uint16 [images, rows, rules, schemes].
     """
@@ -191,7 +191,7 @@ class CropStudy:
         return frame
 
 
-def read_crop_study(results: Results) -> CropStudy:
+def read_crop_study(results: StoredRun) -> CropStudy:
     """Read what a run with `surface=True` kept, finished or not, about the images that it has done.
 
     Raises:

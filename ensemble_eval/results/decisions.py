@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import EnsembleEvalError, UnavailableError
 from ensemble_eval.results.blocks import Block, blocks, row_names
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 
 TOP_5, TOP_1 = 5, 1
 
@@ -111,7 +111,7 @@ class Decisions:
         return self.names.index(configuration.name), self.crops.index(configuration.crops)
 
 
-def read_decisions(results: Results, *, with_answers: bool = True) -> Decisions:
+def read_decisions(results: StoredRun, *, with_answers: bool = True) -> Decisions:
     """The decisions of a run, finished or not, about the images that it has done.
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.results.decisions import Decisions
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.score_pass import ScorePass, require_scores
 from ensemble_eval.scoring.paired import MARGIN_POINTS, PairedDifference, paired_differences, pairs_with_first
 from ensemble_eval.scoring.subset_ranks import Subset, all_subsets
@@ -59,7 +59,7 @@ class EnsembleErrors:
     leave_one_out: tuple[PairedDifference, ...]
 
 
-def require_subsets(results: Results) -> None:
+def require_subsets(results: StoredRun) -> None:
     """Refuse a run of whose members not all ensembles can be formed.
 
     Raises:

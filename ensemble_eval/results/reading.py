@@ -1,10 +1,9 @@
-"""Results read back from the output folder of a run; neither weights nor the data set are needed for it."""
+"""What a run has stored, read from its output folder; neither weights nor the data set are needed for it."""
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -13,20 +12,13 @@ import pyarrow.compute as pc
 from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.datasets.listing import listed_images
 from ensemble_eval.errors import InputError, first_names
-from ensemble_eval.evaluation.key import RUN, RunKey, columns_of, outcome_columns
-from ensemble_eval.reports.text import table3_csv
-from ensemble_eval.results.selections import schemes_of, selections_of
-from ensemble_eval.scoring.table3 import one_model_member, table3
+from ensemble_eval.evaluation.key import RUN, RunKey, columns_of
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part, read_parts, require_key
 from ensemble_eval.store.store import combine, keepers_of, read_rows, sorted_frame
 
-if TYPE_CHECKING:
-    from ensemble_eval.results.crop_study import CropStudy
-    from ensemble_eval.results.report.writing import Report
 
-
-def read_results(folder: str | Path) -> "Results":
+def read_run(folder: str | Path) -> "StoredRun":
     """Read the results of a run, finished or not, from its output folder.
 
     Every byte of the stored parts is compared with what was written. Nothing in the folder is changed, and the
@@ -37,43 +29,12 @@ def read_results(folder: str | Path) -> "Results":
 
     Raises:
         InputError: it holds no results, or files that are not of one run.
-
-    Example:
-        Three members that tell colours apart, the last of them the wrong way round, on two pictures:
-
-        >>> import io, tempfile, torch, ensemble_eval as ee
-        >>> from PIL import Image
-        >>> def member(name, factor):
-        ...     def predict(crop_batch):
-        ...         return torch.softmax(factor * crop_batch.float().mean((2, 3)) / 255, dim=1)
-        ...     return ee.Member(name, predict=predict, fingerprint=f"{factor}")
-        >>> def picture(colour):
-        ...     Image.new("RGB", (60, 40), colour).save(file := io.BytesIO(), "PNG")
-        ...     return file.getvalue()
-        >>> ensemble = ee.Ensemble([member("a", 1), member("b", 2), member("c", -1)], ["red", "lime", "blue"])
-        >>> images = [("1.png", 0, picture("red")), ("2.png", 2, picture("blue"))]
-        >>> out = tempfile.mkdtemp()
-        >>> outcome = ee.evaluate(ensemble, images, crops=10, out=out, device="cpu")
-
-        What was found, read back by whoever has the folder:
-
-        >>> results = ee.read_results(out)
-        >>> results.complete, results.members, results.crops, results.images
-        (True, ('a', 'b', 'c'), (1, 10), ('1.png', '2.png'))
-        >>> results.predictions(["image", "member", "crops", "rank"]).query("crops == 10 and member == 'c'")
-            image member  crops  rank
-        6   1.png      c     10     2
-        14  2.png      c     10     2
-        >>> results.table3(models=[["c"], ["a", "b"]], crops=10)[["members", "crops", "top1_wrong"]]
-          members  crops  top1_wrong
-        0    (c,)     10           2
-        1  (a, b)     10           0
     """
     out = Path(folder)
     parts = read_parts(out, RUN)
     key = require_key(out, parts)
     progress = combine(parts.by_name)
-    return Results(
+    return StoredRun(
         folder=out,
         key=key,
         record=record.read_of_key(out, RUN, key),
@@ -86,8 +47,8 @@ def read_results(folder: str | Path) -> "Results":
 
 
 @dataclass(frozen=True, kw_only=True)
-class Results:
-    """The results of a run, as they were when `read_results` read its folder.
+class StoredRun:
+    """What a run has stored, as it was when its folder was read.
 
     Attributes:
         folder: the output folder.
@@ -190,115 +151,3 @@ class Results:
             else:
                 kept = [image for image in self._parts[name].images if self._keepers[image] == name]
                 yield table.filter(pc.is_in(table["image"], pa.array(kept, pa.string())))
-
-    def table3(
-        self,
-        models: int | Sequence[int | Sequence[str]] | None = None,
-        crops: int | Sequence[int] | None = None,
-        *,
-        partial: bool = False,
-    ) -> pd.DataFrame:
-        """Table 3 for any members and schemes: the columns of `table3.csv`, numbers rounded as there.
-
-        Without arguments the rows are those of `table3.csv`. A row for one model uses the member with the lowest
-        one-crop top-1 error of all, and every row is compared to that member with one crop. Rows for some of the
-        members only are computed from the stored scores. Those are float32, so that two classes whose mean scores
-        are equal to seven digits may change places against what a run of these members alone would store.
-
-        Args:
-            models: how many members: 1, all, or the first so many in the ensemble's order; or several numbers. In
-                place of a number, the names of any members; then a column `members` names those of each row.
-            crops: which schemes; None for all.
-            partial: of an unfinished run, make the table of the images that are done. A column `partial` and
-                `attrs["partial"]` of the frame say whether images are missing.
-
-        Returns:
-            Rows with models ascending, then as they were asked for, then crops ascending.
-
-        Raises:
-            InputError: images are missing, no image could be read, there is no such member or scheme, or scores
-                would be needed that are not stored.
-
-        Example:
-            `table3(models=[1, 3, 7])`, `table3(models=7, crops=144)`, `table3(models=[["a", "c"], ["b", "c"]])`
-        """
-        self.require_table(partial=partial)
-        schemes = schemes_of(crops, self.crops)
-        predictions = self.predictions(outcome_columns(self.key))
-        selections = selections_of(models, self.members, one_model_member(predictions, self.members))
-        # Only here: that module reads what this one gives.
-        from ensemble_eval.results.computed_ranks import computed_ranks
-
-        computed = [each for each in selections if each.is_computed]
-        if computed:
-            predictions = pd.concat([predictions, computed_ranks(self, computed)])
-        rows = table3(predictions, self.members, {each.label: len(each.members) for each in selections})
-        # As anyone reads it from `table3.csv`, number for number.
-        frame = pd.read_csv(io.StringIO(table3_csv(row for row in rows if row.crops in schemes)))
-        if any(each.by_name for each in selections):
-            frame["members"] = [each.members for each in selections for _ in schemes]
-        if partial:
-            frame["partial"] = frame.attrs["partial"] = not self.complete
-        return frame
-
-    def crop_study(self) -> "CropStudy":
-        """What other numbers of models and crops, other crops and other averages would have decided.
-
-        Raises:
-            InputError: the run kept no ranks for it.
-
-        Example:
-            `results.crop_study().surface()`
-        """
-        from ensemble_eval.results.crop_study import read_crop_study
-
-        return read_crop_study(self)
-
-    def report(
-        self,
-        out: str | Path | None = None,
-        *,
-        margin: float = 0.5,
-        partial: bool = False,
-        data: str | Path | None = None,
-        classes: str | Path | Sequence[str] | None = None,
-        gallery: bool = True,
-        paper: bool = True,
-        seed: int = 0,
-    ) -> "Report":
-        """Write tables, plots and a page about this run, as `ensemble-eval report` does.
-
-        `table3.csv`, `table3.md` and `table3.tex` are Table 3 with its intervals; `report.html` is one page with
-        everything; every further table is a CSV file, and every plot an SVG and a PNG file below `plots/`.
-
-        Args:
-            out: folder for the report; None for `report` in the run's folder.
-            margin: within which two errors count as equal, in percentage points.
-            partial: of an unfinished run, report on the images that are done. Every table is marked.
-            data: the data set that was evaluated, for a gallery of the hardest images.
-            classes: "imagenet-1k", the names of the classes in index order, or a text file of them; None for
-                the names of class folders, where the images lie in such.
-            gallery: whether there is to be a gallery.
-            paper: whether to put what the paper prints beside the run, and to place it in Table 2.
-            seed: of the bootstrap, and of the split of images into folds.
-
-        Raises:
-            InputError: images are missing, there are none, `data` or `classes` are not those of the run, or a
-                package of the extra `[report]` is not installed.
-
-        Example:
-            `ee.read_results("results").report(data="val").page`
-        """
-        from ensemble_eval.results.report.writing import write_report
-
-        return write_report(
-            self,
-            None if out is None else Path(out),
-            margin=margin,
-            partial=partial,
-            data=None if data is None else Path(data),
-            classes=classes,
-            with_gallery=gallery,
-            with_paper=paper,
-            seed=seed,
-        )

@@ -10,7 +10,7 @@ from ensemble_eval.errors import UnavailableError
 from ensemble_eval.evaluation.key import columns_of
 from ensemble_eval.results.blocks import blocks
 from ensemble_eval.results.decisions import Configuration, Decisions
-from ensemble_eval.results.reading import Results
+from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.scoring.subset_ranks import Subset, all_subsets, subset_ranks
 
 # Ranks are kept in a byte; one that is no top-5 rank is as good as another.
@@ -32,7 +32,7 @@ class ScorePass:
     scores: Mapping[Configuration, NDArray[np.float32]]
 
 
-def require_scores(results: Results, what: str) -> None:
+def require_scores(results: StoredRun, what: str) -> None:
     """Refuse a run that did not store what an analysis needs.
 
     Args:
@@ -59,7 +59,7 @@ def require_scores(results: Results, what: str) -> None:
 
 
 def read_scores(
-    results: Results,
+    results: StoredRun,
     decisions: Decisions,
     configurations: Sequence[Configuration] = (),
     *,

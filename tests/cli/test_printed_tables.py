@@ -15,7 +15,7 @@ from rich.console import Console
 from ensemble_eval.cli.output import print_in_any_encoding, print_sentence
 from ensemble_eval.cli.tables import fitting_columns, print_table, print_table3
 from ensemble_eval.evaluation.finishing import Outcome
-from ensemble_eval.reports.text import table3_text
+from ensemble_eval.paper.text import table3_text
 from ensemble_eval.scoring.table3 import Gain, Row
 
 # Intervals as wide as they come.

@@ -18,8 +18,8 @@ from ensemble_eval.evaluation.finishing import partial_table
 from ensemble_eval.jobs import runner
 from ensemble_eval.jobs.events import Progress
 from ensemble_eval.jobs.runner import Job, PartialTable
-from ensemble_eval.reports.tables import Table
 from ensemble_eval.settings import RunSettings
+from ensemble_eval.tables.table import Table
 
 IMAGES, OF_IMAGES = 20, 50
 

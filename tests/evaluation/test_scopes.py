@@ -16,8 +16,8 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.evaluation.finishing import Outcome
 from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.reports.api import read_results
 from ensemble_eval.results.compare import compare
-from ensemble_eval.results.reading import read_results
 
 SCHEME = 10
 

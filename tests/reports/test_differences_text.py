@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ensemble_eval.reports.differences_text import (
+from ensemble_eval.results.differences_text import (
     DIFFERENCE_HEADER,
     comparisons_text,
     difference_cells,

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble_eval.reports.drawing import Plot
 from ensemble_eval.reports.plots import (
     ErrorPoint,
     ReliabilityCurve,
@@ -22,6 +21,7 @@ from ensemble_eval.reports.plots import (
     sizes_plot,
     surface_plot,
 )
+from ensemble_eval.tables.drawing import Plot
 
 pytestmark = pytest.mark.slow
 POINTS = [ErrorPoint("1×1", 1, 10.0, 9.0, 11.2, 10.07), ErrorPoint("7×144", 1008, 6.5, 5.9, 7.4)]

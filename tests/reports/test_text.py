@@ -1,4 +1,4 @@
-from ensemble_eval.reports.text import gain_text, saved_text, table3_csv, table3_text, unreadable_csv
+from ensemble_eval.paper.text import gain_text, saved_text, table3_csv, table3_text, unreadable_csv
 from ensemble_eval.scoring.table3 import Gain, Row
 
 ROWS = [

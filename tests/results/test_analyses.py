@@ -15,12 +15,12 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import EnsembleEvalError, InputError, MissingExtraError, UnavailableError
+from ensemble_eval.reports.api import Results
 from ensemble_eval.results import blocks
 from ensemble_eval.results.analyses import Analyses, analyse, compare_rows
 from ensemble_eval.results.compare import compare
 from ensemble_eval.results.computed_ranks import computed_ranks
 from ensemble_eval.results.decisions import Configuration, read_decisions
-from ensemble_eval.results.reading import Results
 from ensemble_eval.results.score_pass import read_scores
 from ensemble_eval.results.selections import Selection
 from ensemble_eval.scoring.subset_ranks import all_subsets
@@ -235,7 +235,7 @@ def test_missing_rows_are_no_silent_zeros(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.processes
 def test_analyses_load_no_torch(results: Results) -> None:
     code = (
-        "import sys; from ensemble_eval.results.reading import read_results\n"
+        "import sys; from ensemble_eval.reports.api import read_results\n"
         "from ensemble_eval.results.analyses import analyse\n"
         "assert 'statsmodels' not in sys.modules\n"
         "assert 'scipy' not in sys.modules\n"

@@ -16,9 +16,9 @@ from simulated_runs import simulated_scores, stored_run
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.key import RUN
+from ensemble_eval.reports.api import Results, read_results
 from ensemble_eval.results import compare as compare_module
 from ensemble_eval.results.compare import Comparison, compare
-from ensemble_eval.results.reading import Results, read_results
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store
 

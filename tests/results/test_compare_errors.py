@@ -13,9 +13,9 @@ from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
 from ensemble_eval.cli.compare import compare as compare_command
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import InputError
+from ensemble_eval.reports.api import Results
 from ensemble_eval.results.compare_errors import compare_errors
 from ensemble_eval.results.decisions import Configuration
-from ensemble_eval.results.reading import Results
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences
 
 IMAGES = 80

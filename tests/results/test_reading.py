@@ -14,8 +14,8 @@ from builders import member_key, run_key, started, write_ensemble
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.evaluation.key import RUN
+from ensemble_eval.reports.api import read_results
 from ensemble_eval.results.computed_ranks import computed_ranks
-from ensemble_eval.results.reading import read_results
 from ensemble_eval.results.selections import Selection
 from ensemble_eval.settings import RunSettings
 from ensemble_eval.store.parts import Part, part_paths
@@ -70,7 +70,7 @@ def numbers(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
 @pytest.mark.slow
 def test_reading_loads_no_torch(finished: Path) -> None:
     code = (
-        "import sys; from ensemble_eval.results.reading import read_results; "
+        "import sys; from ensemble_eval.reports.api import read_results; "
         f"table = read_results({str(finished)!r}).table3(models=[1, 2, 3]); "
         "assert len(table) == 6; assert 'torch' not in sys.modules"
     )

@@ -14,8 +14,8 @@ from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.members.ensemble import Ensemble, Member
-from ensemble_eval.results.reading import Results, read_results
-from ensemble_eval.results.report.evaluated_images import EvaluatedImages
+from ensemble_eval.reports.api import Results, read_results
+from ensemble_eval.reports.gallery import EvaluatedImages
 
 IMAGES = validation_images([encoded(picture(40 + seed, 36, seed)) for seed in range(12)])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from builders import encoded, picture
 from simulated_runs import simulated_scores, stored_run
 
-from ensemble_eval.results.reading import Results
+from ensemble_eval.reports.api import Results
 
 CLASSES = (
     "<script>alert(1)</script>",

@@ -1,9 +1,9 @@
 """What the numbers of a run allow to say, in sentences that are no stronger than their tests."""
 
-from ensemble_eval.reports.tables import Column, counted_sentence, shown
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.decisions import TOP_5, Configuration
 from ensemble_eval.scoring.paired import PairedDifference
+from ensemble_eval.tables.table import Column, counted_sentence, shown
 
 _POINTS = Column("difference", "difference", "points")
 _INTERVAL = Column("difference", "95% interval", "points interval")

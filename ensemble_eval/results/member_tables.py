@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from ensemble_eval.reports.tables import Column, Table
 from ensemble_eval.results.analyses import Analyses
-from ensemble_eval.results.report.row_tables import DIFFERENCE_COLUMNS, difference_cells, tests_note
+from ensemble_eval.results.row_tables import DIFFERENCE_COLUMNS, difference_cells, tests_note
 from ensemble_eval.scoring.statistics import error_interval_percent
 from ensemble_eval.scoring.subsets import FOLDS
+from ensemble_eval.tables.table import Column, Table
 
 _Found = TypeVar("_Found")
 _WHERE = (Column("error_of", "error of"), Column("crops", "crops", "count"))

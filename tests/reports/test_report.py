@@ -19,13 +19,13 @@ from ensemble_eval.datasets.listing import write_listing
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError
 from ensemble_eval.paper.published import TABLE_2
-from ensemble_eval.reports.text import table3_csv
+from ensemble_eval.paper.text import table3_csv
+from ensemble_eval.reports.api import Results, read_results
+from ensemble_eval.reports.gallery import HardImage, gallery, hardest_images
+from ensemble_eval.reports.writing import Report
 from ensemble_eval.results.analyses import Analyses, analyse
-from ensemble_eval.results.reading import Results, read_results
-from ensemble_eval.results.report.class_names import class_names
-from ensemble_eval.results.report.gallery import HardImage, gallery, hardest_images
-from ensemble_eval.results.report.row_tables import table2_table, table3_rows
-from ensemble_eval.results.report.writing import Report
+from ensemble_eval.results.class_tables import class_names
+from ensemble_eval.results.row_tables import table2_table, table3_rows
 from ensemble_eval.scoring.table3 import table3
 
 pytestmark = pytest.mark.slow

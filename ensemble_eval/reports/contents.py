@@ -6,18 +6,18 @@ from pathlib import PurePath
 from typing import Any
 
 from ensemble_eval.evaluation.key import RunKey
-from ensemble_eval.reports.drawing import Plot, with_notes
+from ensemble_eval.reports.figures import calibration_plots, class_plots, member_plots, row_plots
 from ensemble_eval.reports.html import GalleryImage, Page, Section, sections_with_content
-from ensemble_eval.reports.tables import Table, marked, marks
 from ensemble_eval.results.analyses import Analyses
+from ensemble_eval.results.claims import claims
+from ensemble_eval.results.class_tables import ClassNames, calibration_tables, class_tables
 from ensemble_eval.results.crop_study import CropStudy
-from ensemble_eval.results.reading import Results
-from ensemble_eval.results.report.claims import claims
-from ensemble_eval.results.report.class_tables import ClassNames, calibration_tables, class_tables
-from ensemble_eval.results.report.crop_tables import crop_tables, enough_sentence
-from ensemble_eval.results.report.figures import calibration_plots, class_plots, member_plots, row_plots
-from ensemble_eval.results.report.member_tables import member_tables
-from ensemble_eval.results.report.row_tables import comparison_tables, table2_table, table3_table
+from ensemble_eval.results.crop_tables import crop_tables, enough_sentence
+from ensemble_eval.results.member_tables import member_tables
+from ensemble_eval.results.reading import StoredRun
+from ensemble_eval.results.row_tables import comparison_tables, table2_table, table3_table
+from ensemble_eval.tables.drawing import Plot, with_notes
+from ensemble_eval.tables.table import Table, marked, marks
 
 # Of long tables the page has the beginning; their files have all.
 _ROWS_IN_PAGE = 30
@@ -53,7 +53,7 @@ class _Part:
 
 
 def contents(
-    results: Results,
+    results: StoredRun,
     found: Analyses,
     study: CropStudy | None,
     names: ClassNames,
@@ -121,7 +121,7 @@ def data_text(record: Any, key: RunKey, images: int) -> str:
 
 
 def _parts(
-    results: Results,
+    results: StoredRun,
     found: Analyses,
     study: CropStudy | None,
     names: ClassNames,
@@ -170,7 +170,7 @@ def _in_page(table: Table) -> Table:
     return replace(table, rows=some, notes=(*table.notes, note))
 
 
-def _marked(part: _Part, results: Results, found: Analyses) -> _Part:
+def _marked(part: _Part, results: StoredRun, found: Analyses) -> _Part:
     """The part with every table and plot saying what is missing and counted, where that is not the usual."""
     known = marks(found.missing, results.key.images, found.counted)
     notes = [mark.note for mark in known]
@@ -178,7 +178,7 @@ def _marked(part: _Part, results: Results, found: Analyses) -> _Part:
     return replace(part, plots=plots, tables=[marked(each, known) for each in part.tables])
 
 
-def _warning(results: Results) -> str | None:
+def _warning(results: StoredRun) -> str | None:
     if results.complete:
         return None
     return (
@@ -187,7 +187,7 @@ def _warning(results: Results) -> str | None:
     )
 
 
-def _facts(results: Results, found: Analyses) -> list[tuple[str, str]]:
+def _facts(results: StoredRun, found: Analyses) -> list[tuple[str, str]]:
     key = results.key
     unreadable = f"; {len(results.unreadable)} more could not be read" if results.unreadable else ""
     return [

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ensemble_eval.reports.palette import PALETTE, contrast, css_variables, with_variables
+from ensemble_eval.tables.drawing import PALETTE, css_variables, with_variables
 
 TEXT, MARKS, GROUNDS = (
     ("ink", "quiet", "link", "warning"),
@@ -16,6 +16,20 @@ TEXT, MARKS, GROUNDS = (
 # of displays by dichromats", Color Research and Application 24, 1999).
 PROTANOPIA = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
 DEUTERANOPIA = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours `#rrggbb` as WCAG 2.2 defines it, from 1 to 21."""
+    brighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (
+        channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in channels
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from ensemble_eval.reports.drawing import Plot
-from ensemble_eval.reports.plots import ErrorPoint, cost_plot, surface_plot
-from ensemble_eval.reports.tables import Column, Table, shown
 from ensemble_eval.results.crop_study import CropStudy, EnoughCrops
-from ensemble_eval.results.decisions import TOP_1, TOP_5, Configuration
-from ensemble_eval.results.report.row_tables import tests_note
+from ensemble_eval.results.decisions import TOP_1, TOP_5
+from ensemble_eval.results.row_tables import tests_note
+from ensemble_eval.tables.table import Column, Table, shown
 
 _ERRORS = (TOP_5, TOP_1)
 _INTERVAL = Column("interval", "95% interval", "points interval")
@@ -28,23 +24,6 @@ def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:
         _views_table(study),
         _surface_table(study),
     ]
-
-
-def crop_plots(study: CropStudy, rows: Sequence[Configuration], points: Sequence[ErrorPoint]) -> list[Plot]:
-    """The surface as a heat map, and its lines against cost with the rows of Table 3 marked.
-
-    Args:
-        study: of a run.
-        rows: of Table 3.
-        points: the same rows, to draw.
-    """
-    frame = study.surface(TOP_5)
-    curves = {
-        int(str(models)): list(zip(cells["cost"].tolist(), cells["error_percent"].tolist(), strict=True))
-        for models, cells in frame.groupby("models")
-    }
-    surface = frame["error_percent"].to_numpy(np.float64).reshape(len(study.members), study.crops)
-    return [cost_plot(points, curves), surface_plot(surface, [(each.models, each.crops) for each in rows])]
 
 
 def enough_sentence(study: CropStudy) -> str:

@@ -1,9 +1,71 @@
-"""Tables as LaTeX with booktabs, which any pdfTeX of the last years compiles. Names are escaped."""
+"""A table as CSV, which pandas opens in one line, as GitHub's Markdown, and as LaTeX with booktabs.
+
+All formats have the cells of `Table.cells`, but CSV has more digits. Names are escaped: none becomes markup.
+"""
 
 import re
 import unicodedata
 
-from ensemble_eval.reports.tables import Column, Table
+from ensemble_eval.files import csv_text
+from ensemble_eval.tables.table import Column, Table, stored
+
+
+def table_csv(table: Table) -> str:
+    """A header and one line per row; the table's marks are last columns with the same in every line.
+
+    Example:
+        >>> from ensemble_eval.tables.table import Column
+        >>> columns = (Column("size", "members", "count"), Column("error", "error", "percent"))
+        >>> table_csv(Table("sizes", "Errors by size", columns, ((1, 10.07), (7, None))))
+        'size,error\\n1,10.0700\\n7,\\n'
+    """
+    keys = [key for column in table.columns for key in column.keys]
+    values = [mark.value for mark in table.marks]
+    return csv_text(
+        [*keys, *(mark.column for mark in table.marks)],
+        (
+            [*(text for cell in zip(row, table.columns, strict=True) for text in stored(*cell)), *values]
+            for row in table.rows
+        ),
+    )
+
+
+# All of ASCII's punctuation may be escaped (CommonMark 0.31, 2.4); these begin something in a cell.
+_MARKUP = re.compile(r"([\\\x60*_{}\[\]<>&#|~!$@]|:(?=\S)|(?<=w)\.(?=\w)|(?<=^)[-+=](?=\s|$))")
+
+
+def table_markdown(table: Table) -> str:
+    """A heading, the table, and its notes.
+
+    Example:
+        >>> from ensemble_eval.tables.table import Column
+        >>> columns = (Column("member", "member"), Column("error", "error", "percent"))
+        >>> print(table_markdown(Table("members", "Errors by member", columns, (("a|b", 10.07),))), end="")
+        **Errors by member**
+        <BLANKLINE>
+        | member | error |
+        |---|--:|
+        | a\\|b | 10.07% |
+    """
+    lines = [
+        [column.title for column in table.columns],
+        *table.cells(),
+    ]
+    header, *rows = ["| " + " | ".join(map(markdown_text, line)) + " |" for line in lines]
+    rule = "|" + "|".join("---" if column.is_text else "--:" for column in table.columns) + "|"
+    notes = [f"\n{markdown_text(note)}" for note in table.notes]
+    return "\n".join([f"**{markdown_text(table.title)}**", "", header, rule, *rows, *notes]) + "\n"
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is, on one line.
+
+    Example:
+        >>> markdown_text("a*b <i>c</i>")
+        'a\\\\*b \\\\<i\\\\>c\\\\</i\\\\>'
+    """
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+
 
 _ESCAPES = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -44,7 +106,7 @@ def table_latex(table: Table) -> str:
     point: `[U+4E2D]`.
 
     Example:
-        >>> from ensemble_eval.reports.tables import Column
+        >>> from ensemble_eval.tables.table import Column
         >>> columns = (Column("member", "member"), Column("to_base", "to base", "points"))
         >>> print(table_latex(Table("members", "Errors by member", columns, (("a_b", -1.5),))), end="")
         % needs \\usepackage{booktabs}

@@ -1,22 +1,28 @@
 """The hardest images of a run with their crops and the five best classes: what a number of errors looks like."""
 
 import io
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from ensemble_eval.datasets.items import FileItem, Item
+from ensemble_eval.datasets.listing import is_as_listed
+from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnavailableError, UnreadableImageError
+from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.reports.html import Answer, GalleryImage
+from ensemble_eval.results.class_tables import ClassNames, class_name
 from ensemble_eval.results.computed_ranks import rows_of
 from ensemble_eval.results.decisions import Configuration
-from ensemble_eval.results.reading import Results
-from ensemble_eval.results.report.class_tables import ClassNames, class_name
-from ensemble_eval.results.report.evaluated_images import EvaluatedImages
+from ensemble_eval.results.reading import StoredRun
+from ensemble_eval.settings import UNLABELLED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +54,75 @@ class HardImage:
     answers: tuple[tuple[int, float], ...]
 
 
-def hardest_images(results: Results, configuration: Configuration) -> list[HardImage]:
+class EvaluatedImages:
+    """Reads images of a run by their ids, if they are what was evaluated.
+
+    Args:
+        results: of the run.
+        root: the data set: a folder, an archive, or a pattern of shards or Parquet files.
+
+    Raises:
+        InputError: there is nothing of that name.
+    """
+
+    def __init__(self, results: StoredRun, root: Path) -> None:
+        self._results = results
+        self._root = root
+        if not root.is_dir():
+            try:
+                _ = self._by_id
+            except InputError as error:
+                raise InputError(f"`data` is not the data set that was evaluated: {error}") from error
+
+    def read(self, image: str) -> bytes:
+        """The bytes of an image.
+
+        Raises:
+            UnreadableImageError: it is not there, or not as it was evaluated.
+        """
+        item = self._item(image)
+        data = item.read()
+        folder, fingerprint = self._results.folder / RUN.folder, self._results.key.dataset
+        if not is_as_listed(folder, fingerprint, image, item.digest()):
+            raise UnreadableImageError("is not as it was evaluated")
+        return data
+
+    def _item(self, image: str) -> Item:
+        path = self._root / image
+        if self._root.is_dir() and self._root.resolve() not in path.resolve().parents:
+            raise UnreadableImageError("lies outside the data set")
+        # Of a folder of files only those that are shown are looked for.
+        if path.is_file() or not self._archives:
+            return FileItem(image, 0, path)
+        if (item := self._by_id.get(image)) is not None:
+            return item
+        # Without their labels, class folders in an archive are not told from a folder that holds them all.
+        longer = [each for each in self._by_name[PurePosixPath(image).name] if each.id.endswith(f"/{image}")]
+        if len(longer) != 1:
+            raise UnreadableImageError("is not in the data set")
+        return longer[0]
+
+    @property
+    def _archives(self) -> bool:
+        """Whether images lie in archives or tables, and not in files of their own."""
+        return not self._root.is_dir() or any(
+            path.suffix.lower() in (".tar", ".parquet") for path in self._root.iterdir()
+        )
+
+    @cached_property
+    def _by_id(self) -> dict[str, Item]:
+        names = [f"class {index}" for index in range(self._results.key.classes)]
+        return {item.id: item for item in open_dataset(self._root, names, UNLABELLED).items}
+
+    @cached_property
+    def _by_name(self) -> dict[str, Sequence[Item]]:
+        found = defaultdict[str, list[Item]](list)
+        for item in self._by_id.values():
+            found[PurePosixPath(item.id).name].append(item)
+        return defaultdict(list, found)
+
+
+def hardest_images(results: StoredRun, configuration: Configuration) -> list[HardImage]:
     """The images that a row has wrong in top-5, those with the lowest label first.
 
     Args:
@@ -75,7 +149,7 @@ def hardest_images(results: Results, configuration: Configuration) -> list[HardI
 
 
 def gallery(
-    results: Results, hardest: Sequence[HardImage], root: Path, names: ClassNames
+    results: StoredRun, hardest: Sequence[HardImage], root: Path, names: ClassNames
 ) -> tuple[list[GalleryImage], list[str]]:
     """Pictures of the hardest images, as many as a page can take, and sentences on those that are not shown.
 
@@ -128,7 +202,9 @@ def _wrong_of(rows: pa.Table) -> Iterator[HardImage]:
         yield HardImage(row["image"], tuple(row.get("labels", [row["label"]])), row["rank"], answers)
 
 
-def _gallery_image(results: Results, hard: HardImage, images: EvaluatedImages, names: ClassNames) -> GalleryImage:
+def _gallery_image(
+    results: StoredRun, hard: HardImage, images: EvaluatedImages, names: ClassNames
+) -> GalleryImage:
     picture, crops, shown = _pictures(results, images.read(hard.image))
     return GalleryImage(
         hard.image,
@@ -144,7 +220,7 @@ def _gallery_image(results: Results, hard: HardImage, images: EvaluatedImages, n
     )
 
 
-def _pictures(results: Results, data: bytes) -> tuple[Image.Image, Image.Image, int]:
+def _pictures(results: StoredRun, data: bytes) -> tuple[Image.Image, Image.Image, int]:
     """The picture, made small, and its first crops side by side."""
     # Here, because it takes torch a second to come.
     from ensemble_eval.crops.pixels import decode, prepare

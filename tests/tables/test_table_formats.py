@@ -9,10 +9,8 @@ import pandas as pd
 import pytest
 from latex_compiler import compile_latex
 
-from ensemble_eval.reports.latex import latex_text, table_latex
-from ensemble_eval.reports.markdown import markdown_text, table_markdown
-from ensemble_eval.reports.table_csv import table_csv
-from ensemble_eval.reports.tables import Column, Table, marked, marks, shown, stored
+from ensemble_eval.tables.formats import latex_text, markdown_text, table_csv, table_latex, table_markdown
+from ensemble_eval.tables.table import Column, Table, marked, marks, shown, stored
 
 COLUMNS = (
     Column("member", "member"),

@@ -1,11 +1,10 @@
 """The plots of a report, from the analyses of a run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ensemble_eval.paper.published import TABLE_3
-from ensemble_eval.reports.drawing import Plot
 from ensemble_eval.reports.plots import (
     ErrorPoint,
     ReliabilityCurve,
@@ -16,13 +15,14 @@ from ensemble_eval.reports.plots import (
     reliability_plot,
     rows_plot,
     sizes_plot,
+    surface_plot,
 )
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.crop_study import CropStudy
-from ensemble_eval.results.decisions import TOP_5
-from ensemble_eval.results.report.crop_tables import crop_plots
-from ensemble_eval.results.report.row_tables import NOT_COMPARABLE, table3_rows
+from ensemble_eval.results.decisions import TOP_5, Configuration
+from ensemble_eval.results.row_tables import NOT_COMPARABLE, table3_rows
 from ensemble_eval.scoring.calibration import Reliability
+from ensemble_eval.tables.drawing import Plot
 
 
 def row_plots(found: Analyses, study: CropStudy | None, *, with_paper: bool) -> list[Plot]:
@@ -38,6 +38,23 @@ def row_plots(found: Analyses, study: CropStudy | None, *, with_paper: bool) -> 
     against_cost = [cost_plot(points)] if study is None else crop_plots(study, found.configurations, points)
     the_paper = f"the paper, {NOT_COMPARABLE}" if found.counted else "the paper"
     return [rows_plot(points, the_paper if with_paper else None), *against_cost]
+
+
+def crop_plots(study: CropStudy, rows: Sequence[Configuration], points: Sequence[ErrorPoint]) -> list[Plot]:
+    """The surface as a heat map, and its lines against cost with the rows of Table 3 marked.
+
+    Args:
+        study: of a run.
+        rows: of Table 3.
+        points: the same rows, to draw.
+    """
+    frame = study.surface(TOP_5)
+    curves = {
+        int(str(models)): list(zip(cells["cost"].tolist(), cells["error_percent"].tolist(), strict=True))
+        for models, cells in frame.groupby("models")
+    }
+    surface = frame["error_percent"].to_numpy(np.float64).reshape(len(study.members), study.crops)
+    return [cost_plot(points, curves), surface_plot(surface, [(each.models, each.crops) for each in rows])]
 
 
 def error_points(found: Analyses) -> list[ErrorPoint]:

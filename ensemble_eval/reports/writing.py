@@ -7,20 +7,17 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError, UnavailableError
 from ensemble_eval.files import write_atomically
+from ensemble_eval.paper.text import table3_csv
+from ensemble_eval.reports.contents import Contents, contents
+from ensemble_eval.reports.gallery import gallery, hardest_images
 from ensemble_eval.reports.html import GalleryImage, page_html
-from ensemble_eval.reports.latex import table_latex
-from ensemble_eval.reports.markdown import table_markdown
-from ensemble_eval.reports.table_csv import table_csv
-from ensemble_eval.reports.tables import Table
-from ensemble_eval.reports.text import table3_csv
 from ensemble_eval.results.analyses import Analyses, analyse
+from ensemble_eval.results.class_tables import ClassNames, class_names
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study
-from ensemble_eval.results.reading import Results
-from ensemble_eval.results.report.class_names import class_names
-from ensemble_eval.results.report.class_tables import ClassNames
-from ensemble_eval.results.report.contents import Contents, contents
-from ensemble_eval.results.report.gallery import gallery, hardest_images
-from ensemble_eval.results.report.row_tables import table3_rows
+from ensemble_eval.results.reading import StoredRun
+from ensemble_eval.results.row_tables import table3_rows
+from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
+from ensemble_eval.tables.table import Table
 
 REPORT_FOLDER, PAGE_FILE = "report", "report.html"
 # Names the files, so that the next report can remove what it does not write any more.
@@ -52,7 +49,7 @@ class Report:
 
 
 def write_report(
-    results: Results,
+    results: StoredRun,
     out: Path | None,
     *,
     margin: float,
@@ -112,7 +109,7 @@ def _files(everything: Contents, found: Analyses, *, with_paper: bool) -> Iterat
     yield PAGE_FILE, page_html(everything.page).encode()
 
 
-def _analysed(results: Results, *, margin: float, partial: bool, seed: int) -> Analyses:
+def _analysed(results: StoredRun, *, margin: float, partial: bool, seed: int) -> Analyses:
     try:
         results.require_table(partial=partial)
     except InputError as error:
@@ -123,7 +120,7 @@ def _analysed(results: Results, *, margin: float, partial: bool, seed: int) -> A
     return analyse(results, partial=partial, margin_points=margin, seed=seed)
 
 
-def _crop_study(results: Results) -> tuple[CropStudy | None, list[str]]:
+def _crop_study(results: StoredRun) -> tuple[CropStudy | None, list[str]]:
     """What a run that kept every rank says of other crops, or why there is none."""
     try:
         return read_crop_study(results), []
@@ -136,7 +133,7 @@ def _sentence(error: UnavailableError) -> str:
 
 
 def _pictures(
-    results: Results, found: Analyses, names: ClassNames, data: Path | None, *, with_gallery: bool
+    results: StoredRun, found: Analyses, names: ClassNames, data: Path | None, *, with_gallery: bool
 ) -> tuple[list[GalleryImage], list[str]]:
     """The gallery, and sentences on what it lacks."""
     if not with_gallery:
@@ -152,7 +149,7 @@ def _pictures(
     return gallery(results, hardest, data, names)
 
 
-def _refuse_folder(results: Results, out: Path) -> None:
+def _refuse_folder(results: StoredRun, out: Path) -> None:
     if out.resolve() == results.folder.resolve():
         raise InputError(f"`out` {out} is the folder of the run itself; choose one inside it or elsewhere")
     if out.exists() and not out.is_dir():

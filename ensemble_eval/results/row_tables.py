@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from ensemble_eval.paper.published import TABLE_2, TABLE_3
-from ensemble_eval.reports.tables import Column, Table, Value
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.decisions import TOP_1, TOP_5, Configuration, Decisions
 from ensemble_eval.scoring.paired import PairedDifference
 from ensemble_eval.scoring.statistics import error_interval_percent
 from ensemble_eval.scoring.table3 import Row
+from ensemble_eval.tables.table import Column, Table, Value
 
 DIFFERENCE_COLUMNS = (
     Column("base_error", "error", "percent"),

@@ -5,8 +5,8 @@ from dataclasses import asdict, fields
 
 from ensemble_eval.files import csv_text
 from ensemble_eval.paper.published import TABLE_3
-from ensemble_eval.reports.tables import Mark
 from ensemble_eval.scoring.table3 import Gain, Row
+from ensemble_eval.tables.table import Mark
 
 
 def table3_csv(rows: Iterable[Row], marks: Sequence[Mark] = ()) -> str:

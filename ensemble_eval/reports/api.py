@@ -1,0 +1,173 @@
+"""What `read_results` of the public API gives: the results of a run, with their tables and their report."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ensemble_eval.evaluation.key import outcome_columns
+from ensemble_eval.paper.text import table3_csv
+from ensemble_eval.reports.writing import Report, write_report
+from ensemble_eval.results.computed_ranks import computed_ranks
+from ensemble_eval.results.crop_study import CropStudy, read_crop_study
+from ensemble_eval.results.reading import StoredRun, read_run
+from ensemble_eval.results.selections import schemes_of, selections_of
+from ensemble_eval.scoring.table3 import one_model_member, table3
+
+
+def read_results(folder: str | Path) -> "Results":
+    """Read the results of a run, finished or not, from its output folder.
+
+    Every byte of the stored parts is compared with what was written. Nothing in the folder is changed, and the
+    run may be at work in it.
+
+    Args:
+        folder: the output folder of a run.
+
+    Raises:
+        InputError: it holds no results, or files that are not of one run.
+
+    Example:
+        Three members that tell colours apart, the last of them the wrong way round, on two pictures:
+
+        >>> import io, tempfile, torch, ensemble_eval as ee
+        >>> from PIL import Image
+        >>> def member(name, factor):
+        ...     def predict(crop_batch):
+        ...         return torch.softmax(factor * crop_batch.float().mean((2, 3)) / 255, dim=1)
+        ...     return ee.Member(name, predict=predict, fingerprint=f"{factor}")
+        >>> def picture(colour):
+        ...     Image.new("RGB", (60, 40), colour).save(file := io.BytesIO(), "PNG")
+        ...     return file.getvalue()
+        >>> ensemble = ee.Ensemble([member("a", 1), member("b", 2), member("c", -1)], ["red", "lime", "blue"])
+        >>> images = [("1.png", 0, picture("red")), ("2.png", 2, picture("blue"))]
+        >>> out = tempfile.mkdtemp()
+        >>> outcome = ee.evaluate(ensemble, images, crops=10, out=out, device="cpu")
+
+        What was found, read back by whoever has the folder:
+
+        >>> results = ee.read_results(out)
+        >>> results.complete, results.members, results.crops, results.images
+        (True, ('a', 'b', 'c'), (1, 10), ('1.png', '2.png'))
+        >>> results.predictions(["image", "member", "crops", "rank"]).query("crops == 10 and member == 'c'")
+            image member  crops  rank
+        6   1.png      c     10     2
+        14  2.png      c     10     2
+        >>> results.table3(models=[["c"], ["a", "b"]], crops=10)[["members", "crops", "top1_wrong"]]
+          members  crops  top1_wrong
+        0    (c,)     10           2
+        1  (a, b)     10           0
+    """
+    return Results(**vars(read_run(folder)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results(StoredRun):
+    """The results of a run, as they were when `read_results` read its folder."""
+
+    def table3(
+        self,
+        models: int | Sequence[int | Sequence[str]] | None = None,
+        crops: int | Sequence[int] | None = None,
+        *,
+        partial: bool = False,
+    ) -> pd.DataFrame:
+        """Table 3 for any members and schemes: the columns of `table3.csv`, numbers rounded as there.
+
+        Without arguments the rows are those of `table3.csv`. A row for one model uses the member with the lowest
+        one-crop top-1 error of all, and every row is compared to that member with one crop. Rows for some of the
+        members only are computed from the stored scores. Those are float32, so that two classes whose mean scores
+        are equal to seven digits may change places against what a run of these members alone would store.
+
+        Args:
+            models: how many members: 1, all, or the first so many in the ensemble's order; or several numbers. In
+                place of a number, the names of any members; then a column `members` names those of each row.
+            crops: which schemes; None for all.
+            partial: of an unfinished run, make the table of the images that are done. A column `partial` and
+                `attrs["partial"]` of the frame say whether images are missing.
+
+        Returns:
+            Rows with models ascending, then as they were asked for, then crops ascending.
+
+        Raises:
+            InputError: images are missing, no image could be read, there is no such member or scheme, or scores
+                would be needed that are not stored.
+
+        Example:
+            `table3(models=[1, 3, 7])`, `table3(models=7, crops=144)`, `table3(models=[["a", "c"], ["b", "c"]])`
+        """
+        self.require_table(partial=partial)
+        schemes = schemes_of(crops, self.crops)
+        predictions = self.predictions(outcome_columns(self.key))
+        selections = selections_of(models, self.members, one_model_member(predictions, self.members))
+        computed = [each for each in selections if each.is_computed]
+        if computed:
+            predictions = pd.concat([predictions, computed_ranks(self, computed)])
+        rows = table3(predictions, self.members, {each.label: len(each.members) for each in selections})
+        # As anyone reads it from `table3.csv`, number for number.
+        frame = pd.read_csv(io.StringIO(table3_csv(row for row in rows if row.crops in schemes)))
+        if any(each.by_name for each in selections):
+            frame["members"] = [each.members for each in selections for _ in schemes]
+        if partial:
+            frame["partial"] = frame.attrs["partial"] = not self.complete
+        return frame
+
+    def crop_study(self) -> CropStudy:
+        """What other numbers of models and crops, other crops and other averages would have decided.
+
+        Raises:
+            InputError: the run kept no ranks for it.
+
+        Example:
+            `results.crop_study().surface()`
+        """
+        return read_crop_study(self)
+
+    def report(
+        self,
+        out: str | Path | None = None,
+        *,
+        margin: float = 0.5,
+        partial: bool = False,
+        data: str | Path | None = None,
+        classes: str | Path | Sequence[str] | None = None,
+        gallery: bool = True,
+        paper: bool = True,
+        seed: int = 0,
+    ) -> Report:
+        """Write tables, plots and a page about this run, as `ensemble-eval report` does.
+
+        `table3.csv`, `table3.md` and `table3.tex` are Table 3 with its intervals; `report.html` is one page with
+        everything; every further table is a CSV file, and every plot an SVG and a PNG file below `plots/`.
+
+        Args:
+            out: folder for the report; None for `report` in the run's folder.
+            margin: within which two errors count as equal, in percentage points.
+            partial: of an unfinished run, report on the images that are done. Every table is marked.
+            data: the data set that was evaluated, for a gallery of the hardest images.
+            classes: "imagenet-1k", the names of the classes in index order, or a text file of them; None for
+                the names of class folders, where the images lie in such.
+            gallery: whether there is to be a gallery.
+            paper: whether to put what the paper prints beside the run, and to place it in Table 2.
+            seed: of the bootstrap, and of the split of images into folds.
+
+        Raises:
+            InputError: images are missing, there are none, `data` or `classes` are not those of the run, or a
+                package of the extra `[report]` is not installed.
+
+        Example:
+            `ee.read_results("results").report(data="val").page`
+        """
+        return write_report(
+            self,
+            None if out is None else Path(out),
+            margin=margin,
+            partial=partial,
+            data=None if data is None else Path(data),
+            classes=classes,
+            with_gallery=gallery,
+            with_paper=paper,
+            seed=seed,
+        )
