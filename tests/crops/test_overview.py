@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from builders import picture
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ensemble_eval.crops.overview import COLOURS, MARGIN, boxed, overview
 from ensemble_eval.crops.schemes import CROPS, Position
@@ -78,6 +78,23 @@ def test_the_overview_has_the_two_smaller_schemes_and_the_twelve_groups() -> Non
     expected = 2 * (224**2 - 220**2) + 12 * (112**2 - 108**2) + 11**2
     assert np.count_nonzero((shown == COLOURS["centre"]).all(axis=2)) == expected
     assert np.count_nonzero((shown == COLOURS["whole"]).all(axis=2)) > 12 * 4 * 128
+
+
+def test_the_text_of_the_overview_says_where_boxes_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand: at scale 256 the 400 x 300 become 341 x 256, at 352 they become 469 x 352."""
+    texts = list[str]()
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda *given, **_: texts.append(given[2]))
+    overview(BLACK)
+    expected = [
+        "the image resized to 341 by 256, its shorter side to 256",
+        "the centre: x 58 to 282, y 16 to 240",
+        "centre and corners of the central square, x 42 to 298, y 0 to 256",
+        "boxes begin at x 42, 58, 74 and y 0, 16, 32",
+        "144 crops, 132 to 143: scale 352, right",
+        "square x 117 to 469, y 0 to 352",
+        "boxes begin at x 117, 181, 245 and y 0, 64, 128",
+    ]
+    assert [text for text in expected if text not in texts] == []
 
 
 @pytest.mark.parametrize("size", [(300, 400), (64, 64), (1200, 30), (20, 900)])

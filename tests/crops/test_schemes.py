@@ -111,6 +111,7 @@ def test_the_first_crop_and_the_first_ten_are_the_fields_schemes() -> None:
     assert plan(500, 375, 1).views == (one,)
     assert list(plan(500, 375, 10).views) == ten
     assert list(plan(500, 375, 144).views[:10]) == ten
+    assert [plan(500, 375, crops).crops for crops in (1, 10, 144)] == [1, 10, 144]
 
 
 def test_a_square_image_has_48_views_of_weight_3() -> None:

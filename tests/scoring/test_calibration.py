@@ -69,6 +69,10 @@ def test_the_temperature_is_the_likeliest_of_a_fine_grid(sureness: float) -> Non
     assert found.nll_in_sample == pytest.approx(nll(found.temperature), abs=1e-5)
     best = min(nll(temperature) for temperature in np.geomspace(0.1, 10, 400))
     assert found.nll_in_sample <= best + 1e-6
+    powers = scores.astype(np.float64) ** (1 / found.temperature)
+    confidence = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
+    assert found.before.mean_confidence == pytest.approx(float(scores.max(axis=1).mean()), abs=1e-5)
+    assert found.in_sample.mean_confidence == pytest.approx(float(confidence.mean()), abs=1e-5)
     # The labels were drawn from the scores of sureness 1.
     assert found.temperature == pytest.approx(sureness, rel=0.15)
 
@@ -85,6 +89,7 @@ def test_mending_is_told_in_sample_and_on_images_that_the_temperature_has_not_se
     assert found.before.accuracy == found.in_sample.accuracy == found.cross_fitted.accuracy
     assert len(found.fold_temperatures) == 3
     assert fit_temperature(scores, labels, is_right, folds=3, seed=1) == found
+    assert fit_temperature(scores, labels, is_right) == fit_temperature(scores, labels, is_right, folds=2, seed=0)
     assert fit_temperature(scores, labels, is_right, folds=3, seed=2).fold_temperatures != found.fold_temperatures
 
 

@@ -13,6 +13,24 @@ def test_the_tail_is_scipys(right: int, rate: float) -> None:
     assert chance_of_as_many(right, 300, rate) == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_class_that_is_alone_is_always_right() -> None:
+    assert chance_of_as_many(300, 300, 1.0) == 1
+
+
+def test_right_images_and_sureness_are_counted_from_nought() -> None:
+    # Of the first 300 images every seventh is 42, and a third of them are 0.6 and two thirds 0.3 sure.
+    watch = ChanceWatch(["good", "lost"], 7)
+    sentences = [
+        sentence
+        for number in range(1, 301)
+        for sentence in watch.add([True, number % 7 == 0], [0.9, 0.6 if number % 3 == 0 else 0.3])
+    ]
+    assert [sentence.partition(",")[0] for sentence in sentences] == [
+        "member lost is right on 42 of the first 300 images"
+    ]
+    assert "it is sure of itself (0.40)" in sentences[0]
+
+
 def _sentences(rates: dict[str, float], sureness: dict[str, float] | None, classes: int) -> list[str]:
     rng = np.random.default_rng(0)
     watch = ChanceWatch(list(rates), classes)

@@ -26,6 +26,18 @@ def test_errors_by_class_are_those_of_a_group_by() -> None:
     assert errors_by_class(labels[:0], first[:0], last[:0]) == []
 
 
+def test_classes_without_errors_have_their_rows() -> None:
+    # Class 3: two wrong, then one; class 5: none, then one; class 8: never wrong.
+    labels = np.array([3, 3, 8, 5, 8])
+    first, last = np.array([1, 1, 0, 0, 0], bool), np.array([1, 0, 0, 1, 0], bool)
+    found = errors_by_class(labels, first, last)
+    counts = [
+        (each.class_index, each.images, each.first_wrong, each.last_wrong, each.fixed, each.broken)
+        for each in found
+    ]
+    assert counts == [(3, 2, 2, 1, 1, 0), (5, 1, 0, 1, 0, 1), (8, 2, 0, 0, 0, 0)]
+
+
 def test_confused_pairs_are_the_cells_of_the_cross_table_largest_first() -> None:
     rng = np.random.default_rng(1)
     labels, answered = rng.integers(0, 6, 300), rng.integers(0, 6, 300)

@@ -60,6 +60,16 @@ def test_ten_crops_have_only_the_groups_that_part_them() -> None:
     assert ranks(probabilities(1), 0).groups.shape == (MEMBERS + 1, 0, 2)
 
 
+def test_a_group_may_hold_one_crop() -> None:
+    # The first three crops: the centre, its mirror, and the top left corner.
+    assert [(group.kind, group.name, group.crops) for group in groups_of(3)] == [
+        ("position", "centre", (0, 1)),
+        ("position", "top-left", (2,)),
+        ("mirror", "not mirrored", (0, 2)),
+        ("mirror", "mirrored", (1,)),
+    ]
+
+
 def by_loops(by_crop: NDArray[np.float32], rule: str) -> list[float]:
     """One score for each class; higher is better."""
     crops, members = by_crop.shape[:2]

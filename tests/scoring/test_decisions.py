@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nasty_scores import KINDS, softmax_row
 from numpy.typing import NDArray
 
-from ensemble_eval.scoring.decisions import decided_top_k
+from ensemble_eval.scoring.decisions import any_decided_top_k, decided_top_k
 from ensemble_eval.scoring.metrics import label_rank
 
 
@@ -46,6 +46,27 @@ def test_with_no_more_classes_than_k_the_label_is_always_in() -> None:
 def test_each_row_has_its_own_sums_and_remainder() -> None:
     sums = np.array([[5.0, 0.0], [5.0, 0.0], [0.0, 5.0]])
     assert decided_top_k(sums, 0, np.array([1.0, 9.0, 1.0]), 1) == [True, None, False]
+
+
+SUMS = np.array([[5.0, 0.0, 3.0], [0.0, 5.0, 3.0], [2.0, 2.0, 1.0], [0.0, 0.0, 5.0]])
+
+
+@pytest.mark.parametrize(
+    ("labels", "counted", "expected"),
+    [
+        ([0, 1], None, [True, True, None, False]),
+        ([0], None, [True, False, None, False]),
+        # Among classes 0 and 2 the third row leads by 1 only, as much as may come.
+        ([1, 0], [0, 2], [True, False, None, False]),
+        ([1], [0, 2], [False] * 4),
+        ([2], [0, 2], [False, True, None, True]),
+    ],
+)
+def test_any_of_several_labels_that_count_decides(
+    labels: list[int], counted: list[int] | None, expected: list[bool | None]
+) -> None:
+    among = None if counted is None else np.array(counted)
+    assert any_decided_top_k(SUMS, labels, np.ones(4), 1, among) == expected
 
 
 @st.composite

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ensemble_eval.scoring.metrics import best_rank, label_rank, top_classes
+from ensemble_eval.datasets.scope import Scope
+from ensemble_eval.scoring.metrics import best_rank, counted_of, label_rank, top_classes
 
 # Few different values, so that ties are common.
 SCORES = st.lists(st.sampled_from([0.0, -0.0, 0.125, 0.25, 0.5, -1.0]), min_size=1, max_size=12)
@@ -70,3 +71,25 @@ def test_more_than_five_counted_classes_leave_a_label_outside_them_wrong_at_top_
     assert best_rank(scores, [7], counted=np.arange(7)) == 7
     assert best_rank(scores, [7]) == 7
     assert best_rank(scores, [6, 7], counted=np.arange(7)) == 6
+
+
+def test_the_best_of_several_labels_counts() -> None:
+    # By hand: class 1 is ahead of 2, and both of 0, which has the score of 3 and the lower index.
+    scores = np.array([0.1, 0.5, 0.3, 0.1])
+    assert best_rank(scores, [0, 2]) == best_rank(scores, [2, 3]) == 1
+    assert best_rank(scores, [3, 0]) == 2
+    assert best_rank(scores, [3, 2, 0], counted=np.array([0, 2, 3])) == 0
+    assert best_rank(scores, [3, 0], counted=np.array([0, 2, 3])) == 1
+
+
+def test_all_classes_count_but_for_a_scope_that_names_them() -> None:
+    assert counted_of(Scope()) is None
+    counted = counted_of(Scope(counted_classes=(0, 2, 5)))
+    assert counted is not None
+    assert counted.tolist() == [0, 2, 5]
+
+
+def test_the_five_best_classes_are_given_unless_others_are_asked_for() -> None:
+    scores = np.array([0.1, 0.3, 0.2, 0.0, 0.15, 0.05, 0.2])
+    assert top_classes(scores).tolist() == [1, 2, 6, 4, 0]
+    assert top_classes(scores, 2).tolist() == [1, 2]

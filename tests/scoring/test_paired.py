@@ -102,6 +102,17 @@ def test_equivalence_is_shown_exactly_where_the_interval_at_90_percent_lies_with
     assert np.array_equal(p < 0.05, within)
 
 
+def test_a_difference_of_just_the_margin_lies_within_it_at_an_even_chance() -> None:
+    # 5 of 1000 images are half a point: the statistic is 0 there.
+    counts = np.array([5, 0])
+    assert equivalence_p_values(counts, counts[::-1], 1000, 0.5).tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_the_score_statistic_where_nothing_tells_two_rows_apart() -> None:
+    # No image is fixed, so that the share of broken ones is the supposed 1%: -0.1 / sqrt(10 × 0.01 × 0.99).
+    assert float(score_statistic(0, 0, 10, 0.01)) == pytest.approx(-0.3178209)
+
+
 @pytest.mark.parametrize(
     ("counts", "verdict", "text"),
     [
@@ -110,6 +121,8 @@ def test_equivalence_is_shown_exactly_where_the_interval_at_90_percent_lies_with
         ((10, 2, 1, 9987), "equal", "equal within 0.5 points"),
         ((10, 40, 0, 49950), "better", "better, by less than 0.5 points"),
         ((10, 6, 3, 200), "not told apart", "not told apart"),
+        # The exact test gives 2 × (1 + 11 + 55) / 2**11 = 0.065.
+        ((0, 9, 2, 89), "not told apart", "not told apart"),
     ],
 )
 def test_a_verdict_says_no_more_than_its_tests(counts: tuple[int, ...], verdict: str, text: str) -> None:
