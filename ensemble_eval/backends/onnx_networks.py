@@ -57,6 +57,7 @@ def onnx_network(member: Member) -> OnnxNetwork:
         import onnx
         import onnx2torch
     model = _read(onnx, path)
+    _leave_out_identities(model.graph)
     _keep_logits_alone(model.graph, member)
     channels_last, own_batch = _input_of(model.graph, member)
     try:
@@ -65,7 +66,7 @@ def onnx_network(member: Member) -> OnnxNetwork:
         # Each of its converters has errors of its own.
         raise InputError(
             f"member {member.name}: onnx2torch cannot convert {path} ({first_line(error)}); "
-            'run it with `device="cpu"` and `backend="openvino"`'
+            'export it with opset_version=17, or run it with `device="cpu"` and `backend="openvino"`'
         ) from error
     network = OnnxNetwork(converted, channels_last=channels_last, own_batch=own_batch)
     return network.requires_grad_(requires_grad=False).eval()
@@ -94,6 +95,25 @@ def _tensors(graph: Any) -> Iterator[Any]:
                 # What is not set reads as an empty graph.
                 if inner.node or inner.initializer:
                     yield from _tensors(inner)
+
+
+def _leave_out_identities(graph: Any) -> None:
+    """Let nodes read what an `Identity` copies and not the copy.
+
+    torch's older exporter writes equal tensors once and copies them, and onnx2torch takes weights from no node.
+    """
+    outputs = {output.name for output in graph.output}
+    copied: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = copied.get(name, name)
+        if node.op_type == "Identity" and node.output[0] not in outputs:
+            copied[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _keep_logits_alone(graph: Any, member: Member) -> None:

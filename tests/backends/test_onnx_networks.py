@@ -55,6 +55,20 @@ def test_a_graph_with_channels_last_is_given_them_so(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, onnx_runtime_probabilities(path, crops), atol=1e-5)
 
 
+def test_weights_that_a_node_copies_as_torchs_older_exporter_writes_equal_ones(tmp_path: Path) -> None:
+    path = write_classifier(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    model.graph.node.insert(0, helper.make_node("Identity", ["copy"], ["again"]))
+    model.graph.node.insert(0, helper.make_node("Identity", ["kernel"], ["copy"]))
+    model.graph.node[2].input[1] = "again"
+    model.graph.node.append(helper.make_node("Identity", ["probabilities"], ["outcome"]))
+    model.graph.output[0].name = "outcome"
+    onnx.save(model, tmp_path / "copied.onnx")
+    crops = some_crops(2)
+    found = _ours(Member("a", weights=tmp_path / "copied.onnx", input=CLASSIFIER_INPUT), crops)
+    np.testing.assert_allclose(found, onnx_runtime_probabilities(path, crops), atol=1e-5)
+
+
 def test_one_of_several_outputs_is_named(tmp_path: Path) -> None:
     path = write_classifier(tmp_path / "a.onnx", heads=2)
     with pytest.raises(InputError, match=r"has 2 outputs \(f, probabilities\); name one in its options"):
@@ -76,7 +90,9 @@ def test_what_cannot_be_converted_or_read_is_refused_in_one_line(tmp_path: Path)
     model = onnx.load_model_from_string(data)
     model.graph.node[1].op_type = "Hardmax"
     onnx.save(model, path)
-    with pytest.raises(InputError, match=r"onnx2torch cannot convert .*Hardmax") as refusal:
+    with pytest.raises(
+        InputError, match=r"onnx2torch cannot .*Hardmax.*; export it with opset_version=17,"
+    ) as refusal:
         _ours(Member("a", weights=path, input=CLASSIFIER_INPUT), some_crops(1))
     assert "\n" not in str(refusal.value)
 

@@ -16,6 +16,7 @@ SRUN = {
 def test_a_process_without_a_launcher_is_alone_and_speaks() -> None:
     process = find_process({})
     assert process == Process()
+    assert (process.rank, process.world_size, process.local_rank, process.local_world_size) == (0, 1, 0, 1)
     assert process.role is Role.ALONE
     assert process.reports
     assert not process.launched

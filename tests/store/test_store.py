@@ -78,6 +78,24 @@ def test_predictions_come_sorted_by_image_in_their_columns(store: Store[RunKey])
     assert frame.to_dict("list") == {"image": ["a", "b", "c"], "rank": [0, 0, 0]}
 
 
+def test_rows_of_an_image_keep_their_order_and_come_in_that_of_the_parts(store: Store[RunKey]) -> None:
+    for images in (["b", "a"], ["d", "c"]):
+        rows = [row(image, rank) for rank in range(40) for image in images]
+        store.write(Part(rows=rows, images=images))
+    store.open()
+    found = store.frame(["image", "rank"])
+    expected = [(image, rank) for image in "abcd" for rank in range(40)]
+    assert list(found.itertuples(index=False, name=None)) == expected
+
+
+def test_rows_of_an_image_in_several_parts_come_by_their_names(store: Store[RunKey], tmp_path: Path) -> None:
+    for rank in range(8):
+        store.write(Part(rows=[row("a", rank)], images=["a"]))
+    store.open()
+    by_part = [pd.read_parquet(path)["rank"][0] for path in parts_of(tmp_path)]
+    assert list(store.frame(["image", "rank"])["rank"]) == by_part
+
+
 def test_an_empty_store_has_no_predictions(store: Store[RunKey]) -> None:
     assert store.open().done == frozenset()
     assert store.frame(["image", "rank"]).empty
