@@ -97,6 +97,13 @@ def test_the_text_of_the_overview_says_where_boxes_lie(monkeypatch: pytest.Monke
     assert [text for text in expected if text not in texts] == []
 
 
+def test_the_overview_ends_with_the_whole_legend_and_a_margin() -> None:
+    # A line of text takes 16 pixels, and the margin 14.
+    shown = np.asarray(overview(WHITE).convert("L"))
+    assert shown[-14:].min() == 255
+    assert shown[-30:-14].min() < 64
+
+
 @pytest.mark.parametrize("size", [(300, 400), (64, 64), (1200, 30), (20, 900)])
 def test_images_of_any_shape_have_an_overview_of_bounded_size(size: tuple[int, int]) -> None:
     shown = overview(picture(*size))
