@@ -34,8 +34,10 @@ class Rule:
         pattern: a regular expression that a text matches as a whole.
         words: what the field is, as a phrase for messages; None for what its type is called.
         help: of the option; other fields of the same class are in backticks.
-        group: of the options of a command.
+        group: the section of a command's help that the option stands in; empty for the first.
         in_environment: whether a variable of the environment may set the option.
+        spelling: of the option, where it is not named as the field.
+        metavar: what the option's value is called in `--help`, where that is not its type.
     """
 
     low: float = -math.inf
@@ -48,6 +50,8 @@ class Rule:
     help: str = ""
     group: str = ""
     in_environment: bool = True
+    spelling: str = ""
+    metavar: str | None = None
 
     def holds(self, number: float) -> bool:
         """Whether a number is within the limits."""
@@ -77,17 +81,22 @@ def described(words: str, **rule: Any) -> Mapping[str, Rule]:
 
 
 def option(default: Value, help: str = "", group: str = "", **rule: Any) -> Value:  # noqa: A002 (as in click)
-    """A dataclass field that is an option of the command line too.
+    """A dataclass field that is an option of the command line too, if it has a help text.
 
     Args:
         default: of the field and of the option.
         help: what `--help` says; the default that is None stands in it.
-        group: of the options of a command.
+        group: the section of `--help`.
         rule: further attributes of `Rule`.
     """
     metadata = {_RULE: Rule(help=help, group=group, **rule)}
     # As `dataclasses.field`, which says too that it returns the default.
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def required_option(help: str) -> Any:  # noqa: A002 (as in click)
+    """As `option`, for a field without a default."""
+    return dataclasses.field(metadata={_RULE: Rule(help=help)})
 
 
 def rule_of(row_class: Any, name: str) -> Rule:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.fields import CheckedFields, option
+from ensemble_eval.fields import CheckedFields, option, required_option
 
 Precision = Literal["float32", "bfloat16", "float16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -28,9 +28,13 @@ SearchedSet = Literal["rcnn", "doubled", "multibox"]
 FROM_FILE = "file"
 PROPOSAL_SETS = (*get_args(SearchedSet), FROM_FILE)
 
-# The options of `run` in the order of its help. The last group is of what `check` does not need.
-GROUPS = ("ensemble and crops", "data", "output", "speed", "distribution")
-_ENSEMBLE, _DATA, _OUTPUT, _SPEED, DISTRIBUTION = GROUPS
+# The sections of `--help`, in their order; options of none of them stand before. `check` needs none of the last.
+GROUPS = ("Data", "Ensemble and crops", "Speed", "Output", "Distribution")
+_DATA, _ENSEMBLE, _SPEED, _OUTPUT, DISTRIBUTION = GROUPS
+# Names the folder of converted networks; empty is as if it were not there.
+CACHE_VARIABLE = "ENSEMBLE_EVAL_CACHE"
+# Where the shipped network that proposes boxes lies in a clone of the repository.
+SHIPPED_MULTIBOX = Path("checkpoints/detection/multibox.safetensors")
 _SECONDS = "a number of seconds"
 
 
@@ -39,17 +43,21 @@ def _device(group: str = "") -> str:
     return option("auto", f"{named}.", group, pattern=r"auto|cpu|cuda(:\d{1,3})?", words=named)
 
 
-def _fresh(help_text: str) -> bool:
+def _fresh(help_text: str, group: str = "") -> bool:
     # Not from the environment, where it would outlive the command that it was meant for.
-    return option(False, help_text, _OUTPUT, in_environment=False)
+    return option(False, help_text, group, in_environment=False)
+
+
+def _models() -> int | None:
+    return option(None, "Use only the first N members.  [default: all]", _ENSEMBLE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobSettings(CheckedFields):
     """How a job runs, whatever it computes."""
 
-    out: Path = option(Path("results"), "Folder for the results.", _OUTPUT)
-    fresh: bool = _fresh("Discard what an earlier run left in `out`; not under a launcher.")
+    out: Path = option(Path("results"), "Folder for the results.")
+    fresh: bool = _fresh("Discard what an earlier run left in `out`; not under a launcher.", _OUTPUT)
     device: str = _device(_SPEED)
     workers: int | None = option(
         None,
@@ -115,17 +123,32 @@ class DataSettings(CheckedFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(JobSettings):
+class MemberSettings(JobSettings):
+    """How the members of an ensemble are opened and run."""
+
+    trust_python: bool = option(False, "Allow members that run installed code (python:…).", _ENSEMBLE)
+    precision: Precision = option(
+        "float32", "Precision of the convolutions. Softmax and sums are never in half precision.", _SPEED
+    )
+    backend: BackendChoice = option(
+        "auto", "What runs the networks; auto is openvino (the extra [cpu]) on a CPU, else torch.", _SPEED
+    )
+    batch_size: int | None = option(
+        None, "Crops per batch.  [default: by device, halved if needed]", _SPEED, low=1
+    )
+    cache: bool = option(True, "Keep converted networks between runs, and use those that are there.", _SPEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(MemberSettings):
     """How images are evaluated and where the results go, whatever the ensemble and the data set."""
 
     crops: int = option(
         144,
         f"Largest crop scheme: {', '.join(map(str, CROP_SCHEMES[:-1]))} or {CROP_SCHEMES[-1]}. Smaller are "
         "included.",
-        _ENSEMBLE,
         choices=CROP_SCHEMES,
     )
-    trust_python: bool = option(False, "Allow members that run installed code (python:…).", _ENSEMBLE)
     store_scores: bool = option(True, "Keep every mean softmax vector, or only ranks and top 5.", _OUTPUT)
     surface: bool = option(
         False,
@@ -138,16 +161,6 @@ class Settings(JobSettings):
         _OUTPUT,
     )
     top1: bool = option(False, "With `until_decided`: decide the top-1 columns too.", _OUTPUT)
-    precision: Precision = option(
-        "float32", "Precision of the convolutions. Softmax and sums are never in half precision.", _SPEED
-    )
-    backend: BackendChoice = option(
-        "auto", "What runs the networks; auto is openvino (the extra [cpu]) on a CPU, else torch.", _SPEED
-    )
-    batch_size: int | None = option(
-        None, "Crops per batch.  [default: by device, halved if needed]", _SPEED, low=1
-    )
-    cache: bool = option(True, "Keep converted networks between runs, and use those that are there.", _SPEED)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,29 +185,40 @@ class RunSettings(DataSettings, DistributedSettings, Settings):
     """What `ensemble-eval run` is given: where the inputs are, how they are evaluated, over how many processes."""
 
     dataset: Path
-    ensemble: Path = option(Path("manifests/default.toml"), "Manifest, or folder of checkpoints.", _ENSEMBLE)
-    models: int | None = option(None, "Use only the first N members.  [default: all]", _ENSEMBLE)
+    ensemble: Path = option(Path("manifests/default.toml"), "Manifest, or folder of checkpoints.")
+    models: int | None = _models()
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectSettings(DistributedSettings, Settings):
-    """What `ensemble-eval detect` is given beside the data set."""
+class RegionSettings(CheckedFields):
+    """What every command on regions is given beside the data set."""
 
-    proposals: Path
+    proposals: Path = required_option("What `propose` wrote for DATASET.")
     ensemble: Path = option(
         Path("manifests/detection.toml"), "Region classifiers: manifest, or folder of checkpoints."
     )
-    models: int | None = option(None, "Use only the first N members.  [default: all]")
-    crops: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectSettings(RegionSettings, DistributedSettings, MemberSettings):
+    """What `ensemble-eval detect` is given beside the data set."""
+
+    models: int | None = _models()
     out: Path = option(Path("detections"), "Folder for the results.")
     boxes: Path | None = option(
         None,
         "Annotations: COCO's JSON, or a folder of XML files. Without them there are detections and no tables.",
     )
-    svm: Path | None = option(None, "SVMs of `detect-svm`, for rows of their own.")
-    draw: tuple[str, ...] = option((), "Draw what is found in this image; repeatable.")
+    workers: int | None = option(
+        None, "Threads that warp regions.  [default: the usable processors less one]", _SPEED, low=1
+    )
+    batch_size: int | None = option(
+        None, "Regions per batch.  [default: by device, halved if needed]", _SPEED, low=1
+    )
+    svm: Path | None = option(None, "SVMs of `detect-svm`, for rows of their own.", _OUTPUT)
+    draw: tuple[str, ...] = option((), "Draw what is found in this image; repeatable.", _OUTPUT, metavar="IMAGE")
     draw_above: float | None = option(
-        None, "Draw only detections of this score or more.  [default: 0.25; with SVMs a margin of 0]"
+        None, "Draw only detections of this score or more.  [default: 0.25; with SVMs a margin of 0]", _OUTPUT
     )
 
     def __post_init__(self) -> None:
@@ -206,11 +230,22 @@ class DetectSettings(DistributedSettings, Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SvmSettings(RegionSettings):
+    """What `ensemble-eval detect-svm` is given beside the data set."""
+
+    boxes: Path = required_option("Annotations: COCO's JSON, or a folder of XML files.")
+    out: Path = option(Path("svm.safetensors"), "File for the SVMs.")
+    regions: int = option(64, "Proposals of an image to learn from.", low=0)
+    seed: int = option(0, "Of the draw of these.", low=0)
+    device: str = _device()
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingSettings(CheckedFields):
     """What `ensemble-eval train` is given beside the recipe; no `members` means all."""
 
     out: Path = option(Path("checkpoints"), "Weights, logs, training states and the ensemble's manifest.")
-    members: tuple[str, ...] = option((), "Train this one; repeatable.  [default: all]")
+    members: tuple[str, ...] = option((), "Train this one; repeatable.  [default: all]", spelling="member")
     device: str = _device()
     workers: int | None = option(
         None,
@@ -229,13 +264,18 @@ class ProposeSettings(DistributedSettings):
         get_args(SearchedSet),
         "What to propose with: selective search as R-CNN has it, with doubled superpixels, and MultiBox.",
     )
-    multibox: Path | None = option(None, "File of a trained MultiBox.")
+    multibox: Path | None = option(
+        None, f"File of a trained MultiBox.  [default: {SHIPPED_MULTIBOX}, where it is there]"
+    )
     multibox_boxes: int = option(200, "Boxes of MultiBox for an image.", low=1)
     from_file: Path | None = option(
         None, "Boxes to take over: CSV or Parquet image,left,top,right,bottom[,score]."
     )
+    boxes: Path | None = option(None, "Annotations, for the coverage: COCO's JSON, or a folder of XML files.")
     device: str = "cpu"
-    workers: int | None = option(None, "Searching processes.  [default: one for each usable processor]", low=1)
+    workers: int | None = option(
+        None, "Searching processes.  [default: one for each usable processor]", _SPEED, low=1
+    )
     ranks: int | None = option(1, "Processes on this machine.", DISTRIBUTION, low=1)
 
     def __post_init__(self) -> None:

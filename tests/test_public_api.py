@@ -32,7 +32,7 @@ def test_the_public_api_has_these_names() -> None:
     for name in NAMES:
         assert getattr(ee, name).__name__ == name
         assert getattr(ee, name).__module__.startswith("ensemble_eval.")
-    assert set(NAMES) <= set(dir(ee))
+    assert dir(ee) == sorted([*NAMES, "__version__"])
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

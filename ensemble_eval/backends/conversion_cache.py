@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import atomic_path, read_regular
+from ensemble_eval.settings import CACHE_VARIABLE
 
-# Names the folder; empty is as if it were not there.
-CACHE_VARIABLE = "ENSEMBLE_EVAL_CACHE"
 _DIGEST_BYTES = 32
 
 

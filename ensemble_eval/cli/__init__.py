@@ -39,6 +39,8 @@ _STOPPED = tuple(128 + number for number in _STOPS)
 class _Commands(click.Group):
     """The commands, whose errors become one sentence if they were raised on purpose."""
 
+    context_class = Context
+
     def invoke(self, context: click.Context) -> Any:
         """The exit code."""
         try:
@@ -87,8 +89,6 @@ for command in (
     detect_svm,
 ):
     cli.add_command(command)
-for command in (cli, *cli.commands.values()):
-    command.context_class = Context
 
 
 def main() -> NoReturn:

@@ -4,13 +4,15 @@ from typing import Any
 
 import click
 
-from ensemble_eval.cli.options import evaluation_options, settings_from
+from ensemble_eval.cli.options import PATH, command, options_of, settings_from
 from ensemble_eval.cli.output import say, warn
 from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
+from ensemble_eval.settings import DISTRIBUTION, RunSettings
 
 
-@click.command()
-@evaluation_options
+@command("ensemble-eval check val/ --ensemble mine.toml --crops 144")
+@click.argument("dataset", type=PATH)
+@options_of(RunSettings, leaving_out=[DISTRIBUTION])
 def check(**options: Any) -> None:
     """Check everything that `run` with the same options needs, and print what it would cost.
 
@@ -22,7 +24,7 @@ def check(**options: Any) -> None:
     from ensemble_eval.evaluation.cost import estimate, padding_warnings
     from ensemble_eval.evaluation.opening import open_folder, open_inputs, open_sources
 
-    settings = settings_from(options)
+    settings = settings_from(RunSettings, options)
     inputs = open_inputs(settings, open_sources(settings))
     folder = open_folder(settings, inputs)
     folder.refuse_foreign()

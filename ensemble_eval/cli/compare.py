@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import PATH, command
 
 
-@click.command()
+@command("ensemble-eval compare results-float32 results-bfloat16")
 @click.argument("runs", metavar="DIR DIR...", nargs=-1, type=PATH)
 @click.option(
     "--margin",

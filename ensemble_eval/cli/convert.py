@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import PATH, command
 
 
-@click.command()
+@command("ensemble-eval convert googlenet-1378be20.pth googlenet.safetensors")
 @click.argument("file", type=PATH)
 @click.argument("out", type=PATH)
 @click.option(

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import PATH, command
 from ensemble_eval.cli.output import say
 
 
-@click.command()
+@command("ensemble-eval crops photograph.jpg --out crops")
 @click.argument("image", type=PATH)
 @click.option("--out", type=PATH, default=Path("crops"), show_default=True, help="Folder for the pictures.")
 def crops(image: Path, out: Path) -> None:

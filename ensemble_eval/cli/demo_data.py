@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import PATH, command
 from ensemble_eval.cli.output import say
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ensemble_eval.demo_data.writing import DrawnDataset
 
 
-@click.command("demo-data")
+@command("ensemble-eval demo-data val/ --split val --images 100", "demo-data")
 @click.argument("directory", type=PATH)
 @click.option(
     "--split",
@@ -36,11 +36,11 @@ def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: 
     """
     from rich.console import Console
 
-    from ensemble_eval.cli.progress import counted
+    from ensemble_eval.cli.progress import progress_updates
     from ensemble_eval.demo_data.writing import draw_dataset
 
-    with counted(Console(stderr=True, markup=False), "drawing", "pictures", images) as on_progress:
-        outcome = draw_dataset(directory, split, images, seed, workers, on_progress, boxes=boxes)
+    with progress_updates(Console(stderr=True, markup=False), images, units="pictures") as update:
+        outcome = draw_dataset(directory, split, images, seed, workers, lambda done, _: update(done), boxes=boxes)
     say(_outcome_sentence(directory, outcome))
 
 

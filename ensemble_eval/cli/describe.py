@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble_eval.cli.options import command
+
 if TYPE_CHECKING:
     from ensemble_eval.paper.counting import StageCount
 
 
-@click.command()
+@command("ensemble-eval describe --arch googlenet-paper --format md")
 @click.option("--arch", default="googlenet-paper", show_default=True, help="Architecture of the registry.")
 @click.option("--width", type=float, default=1.0, show_default=True, help="Multiplies every channel count.")
 @click.option("--classes", type=int, default=1000, show_default=True, help="Outputs of the classifier.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_eval.cli.interruption import perform
-from ensemble_eval.cli.options import FRESH, detection_options, distribution_options, option_of
+from ensemble_eval.cli.options import PATH, command, options_of, settings_from
 from ensemble_eval.cli.output import say, warn
 from ensemble_eval.settings import DetectSettings
 
@@ -18,23 +18,10 @@ if TYPE_CHECKING:
 _DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% interval", "to base")
 
 
-@click.command()
-@detection_options
-@option_of(DetectSettings, "models")
-@option_of(DetectSettings, "boxes")
-@option_of(DetectSettings, "out")
-@option_of(DetectSettings, "svm")
-@option_of(DetectSettings, "draw", multiple=True, type=str, metavar="IMAGE")
-@option_of(DetectSettings, "draw_above")
-@option_of(DetectSettings, "device")
-@option_of(DetectSettings, "precision", help="Precision of the convolutions.")
-@option_of(DetectSettings, "backend", help="What runs the networks.")
-@option_of(DetectSettings, "batch_size", help="Regions per batch.  [default: by device, halved if needed]")
-@option_of(DetectSettings, "workers", help="Threads that warp regions.  [default: the usable processors less one]")
-@option_of(DetectSettings, "trust_python")
-@distribution_options(DetectSettings)
-@FRESH
-def detect(**options: Any) -> int:
+@command("ensemble-eval detect val/ --proposals proposals --boxes val/boxes.json")
+@click.argument("dataset", type=PATH)
+@options_of(DetectSettings)
+def detect(dataset: Path, **options: Any) -> int:
     """Detect objects in the images of DATASET, and write the mean average precision of every configuration.
 
     Every proposal is warped and classified by an ensemble whose last class is "no object". Writes detection.csv
@@ -43,8 +30,7 @@ def detect(**options: Any) -> int:
 
     With several GPUs it starts one process for each. Under torchrun or srun it takes its share of the images.
     """
-    dataset = options.pop("dataset")
-    settings = DetectSettings(**options)
+    settings = settings_from(DetectSettings, options)
     return perform(lambda: _job(dataset, settings), lambda written: _show(written, settings))
 
 

@@ -2,31 +2,19 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import click
 
-from ensemble_eval.cli.options import PATH, detection_options, option_of
+from ensemble_eval.cli.options import PATH, command, options_of, settings_from
 from ensemble_eval.cli.output import say
-from ensemble_eval.settings import Settings
+from ensemble_eval.settings import SvmSettings
 
 
-@click.command("detect-svm")
-@detection_options
-@click.option("--boxes", type=PATH, required=True, help="Annotations: COCO's JSON, or a folder of XML files.")
-@click.option("--out", type=PATH, default=Path("svm.safetensors"), show_default=True, help="File for the SVMs.")
-@click.option("--regions", type=int, default=64, show_default=True, help="Proposals of an image to learn from.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draw of these.")
-@option_of(Settings, "device")
-def detect_svm(
-    dataset: Path,
-    proposals: Path,
-    ensemble: Path,
-    boxes: Path,
-    out: Path,
-    regions: int,
-    seed: int,
-    device: str,
-) -> None:
+@command("ensemble-eval detect-svm train/ --proposals found --boxes boxes.json", "detect-svm")
+@click.argument("dataset", type=PATH)
+@options_of(SvmSettings)
+def detect_svm(dataset: Path, **options: Any) -> None:
     """Train R-CNN's classifiers, one linear SVM a class, on the images of DATASET.
 
     They are the other way from a region to class scores: `detect --svm FILE` adds rows for them. This needs the
@@ -34,7 +22,7 @@ def detect_svm(
     """
     from rich.console import Console
 
-    from ensemble_eval.cli.progress import counted
+    from ensemble_eval.cli.progress import progress_updates
     from ensemble_eval.datasets.boxes import read_boxes
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.detection.proposals import StoredProposals
@@ -43,18 +31,25 @@ def detect_svm(
     from ensemble_eval.detection.svm_training import train_svm
     from ensemble_eval.members.manifest import open_ensemble
 
-    classifiers = open_ensemble(ensemble)
+    settings = settings_from(SvmSettings, options)
+    classifiers = open_ensemble(settings.ensemble)
     images = open_dataset(dataset, classifiers.classes, "none")
-    objects = read_boxes(boxes, object_classes(classifiers), [item.id for item in images.items])
-    stored = StoredProposals(proposals, images)
-    job = train_svm(classifiers, images, objects, stored, regions_per_image=regions, seed=seed, device=device)
-    with (
-        contextlib.closing(job) as events,
-        counted(Console(stderr=True, markup=False), "features", "images", len(images.items)) as on_progress,
-    ):
+    objects = read_boxes(settings.boxes, object_classes(classifiers), [item.id for item in images.items])
+    stored = StoredProposals(settings.proposals, images)
+    job = train_svm(
+        classifiers,
+        images,
+        objects,
+        stored,
+        regions_per_image=settings.regions,
+        seed=settings.seed,
+        device=settings.device,
+    )
+    console = Console(stderr=True, markup=False)
+    with contextlib.closing(job) as events, progress_updates(console, len(images.items)) as update:
         for event in events:
             if isinstance(event, RegionSvm):
-                save_svm(out, event)
+                save_svm(settings.out, event)
             else:
-                on_progress(event.done, event.total)
-    say(f"written to {out}")
+                update(event.done)
+    say(f"written to {settings.out}")

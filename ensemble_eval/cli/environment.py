@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 
 import click
 
-from ensemble_eval.backends.conversion_cache import CACHE_VARIABLE
 from ensemble_eval.errors import InputError
 from ensemble_eval.jobs.process import PARENT_VARIABLE, find_process
+from ensemble_eval.settings import CACHE_VARIABLE
 
 PREFIX = "ENSEMBLE_EVAL"
 

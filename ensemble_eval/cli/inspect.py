@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import PATH, command
 
 
-@click.command()
+@command("ensemble-eval inspect googlenet-1378be20.pth")
 @click.argument("file", type=PATH)
 @click.option("--raw", is_flag=True, help="Take the raw weights where averaged ones are there too.")
 def inspect(file: Path, raw: bool) -> None:

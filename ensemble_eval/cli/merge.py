@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import PATH, command
 from ensemble_eval.cli.output import say, warn
 from ensemble_eval.errors import InputError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 
-@click.command()
+@command("ensemble-eval merge results-a results-b --out results")
 @click.argument("folders", metavar="DIR...", type=PATH, nargs=-1, required=True)
 @click.option("--out", type=PATH, required=True, help="Folder for the results; it may be one of DIR.")
 def merge(folders: tuple[Path, ...], out: Path) -> int:

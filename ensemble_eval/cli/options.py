@@ -1,8 +1,8 @@
-"""Bundles of options that several commands share, made of what the settings declare."""
+"""The options of the commands, made of what the settings declare, and how `--help` shows them."""
 
 import dataclasses
 import re
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -10,12 +10,54 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 from click.core import ParameterSource
 
+from ensemble_eval.cli.output import Context
 from ensemble_eval.errors import InputError
-from ensemble_eval.fields import checked_field, checked_value, rule_of, types_of
-from ensemble_eval.settings import DISTRIBUTION, GROUPS, JobSettings, RunSettings, Settings
+from ensemble_eval.fields import CheckedFields, checked_field, checked_value, rule_of, types_of
+from ensemble_eval.settings import GROUPS, Settings
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-Option = Callable[[Command], Command]
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Option = Callable[[Decorated], Decorated]
+SettingsT = TypeVar("SettingsT", bound=CheckedFields)
+
+_FIELD = re.compile(r"`(\w+)`")
+# What everybody needs, in this order, before the sections.
+_FIRST = ("proposals", "ensemble", "crops", "out", "boxes")
+
+
+class Command(click.Command):
+    """A command whose help has its options in sections, and an example, the `epilog`, as it is."""
+
+    context_class = Context
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group of options."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(context):
+            record = parameter.get_help_record(context)
+            if record and isinstance(parameter, click.Option):
+                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def format_epilog(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example without breaking its lines."""
+        with formatter.section("Example"):
+            for line in (self.epilog or "").splitlines():
+                formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+
+
+def command(example: str, name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
+    """As `click.command`, with an example for the help: lines that a shell can run."""
+    return click.command(name, cls=Command, epilog=example)
+
+
+class _SectionedOption(click.Option):
+    """An option of a section of the help."""
+
+    def __init__(self, *words: Any, section: str, **attributes: Any) -> None:
+        super().__init__(*words, **attributes)
+        self.section = section
 
 
 class _PathType(click.Path):
@@ -26,33 +68,72 @@ class _PathType(click.Path):
 
 
 PATH = _PathType()
-_FIELD = re.compile(r"`(\w+)`")
 
 
-def option_of(settings: type, name: str, **attributes: Any) -> Option[Any]:
-    """The option for one field of settings, with the field's name, type, default and help.
-
-    What is given is checked as the field is, so that `submit` refuses what its job would.
+def options_of(settings: type, section: str = "Options", *, leaving_out: Container[str] = ()) -> Option[Any]:
+    """An option for each field of settings that has a help text, in the sections of the help.
 
     Args:
         settings: the dataclass.
-        name: of the field.
-        attributes: further ones of `click.option`, or others in place of the field's own.
+        section: of the options that name none.
+        leaving_out: sections.
     """
-    rule, default = rule_of(settings, name), getattr(settings, name)
-    is_flag = isinstance(default, bool)
-    declared: dict[str, Any] = {
-        "help": _help_of(settings, name),
-        "default": default,
-        "allow_from_autoenv": rule.in_environment,
-    }
-    declared |= {"show_default": default is not None and not is_flag}
-    declared |= {"is_flag": True} if is_flag else {"type": _click_type(types_of(settings)[name])}
+    names = [field.name for field in dataclasses.fields(settings) if rule_of(settings, field.name).help]
+    names.sort(key=lambda name: _place_in_help(settings, name))
+    kept = [name for name in names if rule_of(settings, name).group not in leaving_out]
 
-    def check(_context: click.Context, _option: click.Parameter, value: Any) -> Any:
-        return checked_field(settings, name, value)
+    def decorate(command: Decorated) -> Decorated:
+        for name in reversed(kept):
+            command = option_of(settings, name, section=section)(command)
+        return command
 
-    return click.option(_spelling(name), **{"callback": check, **declared, **attributes})
+    return decorate
+
+
+def _place_in_help(settings: type, name: str) -> tuple[int, int]:
+    """The section, and in the first one what is needed most."""
+    section = ("", *GROUPS).index(rule_of(settings, name).group)
+    return section, _FIRST.index(name) if not section and name in _FIRST else len(_FIRST)
+
+
+def option_of(settings: type, name: str, *, section: str = "Options") -> Option[Any]:
+    """The option for one field of settings, with the field's name, type, default and help.
+
+    What is given is checked as the field is, so that `submit` refuses what its job would.
+    """
+    rule = rule_of(settings, name)
+    attributes: dict[str, Any] = {"cls": _SectionedOption, "section": rule.group or section}
+    if name in _SPELT:
+        words, own = _SPELT[name]
+        return click.option(words, **attributes, **own)
+    [default] = [field.default for field in dataclasses.fields(settings) if field.name == name]
+    attributes |= {"help": _help_of(settings, name), "metavar": rule.metavar}
+    attributes |= {"callback": _checked_as(settings), "allow_from_autoenv": rule.in_environment}
+    if default is dataclasses.MISSING:
+        attributes["required"] = True
+    else:
+        attributes |= {"default": default, "show_default": default is not None and default is not False}
+    attributes |= _type_of(types_of(settings)[name], default)
+    words = _spelling(rule.spelling or name)
+    return click.option(f"{words}/--no{words[1:]}" if default is True else words, name, **attributes)
+
+
+def _checked_as(settings: type) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def check(context: click.Context, option: click.Parameter, value: Any) -> Any:
+        name = option.name or ""
+        if isinstance(value, str) and get_origin(types_of(settings)[name]) is tuple:
+            value = [each.strip() for each in value.split(",") if each.strip()]
+        checked = checked_field(settings, name, value)
+        is_default = context.get_parameter_source(name) is ParameterSource.DEFAULT
+        # The default manifests are only in a clone.
+        if name == "ensemble" and is_default and not checked.exists() and not context.resilient_parsing:
+            raise InputError(
+                f"there is no {checked} in this folder (it is part of a clone of the repository); "
+                "name your manifest or folder of checkpoints with --ensemble"
+            )
+        return checked
+
+    return check
 
 
 def _spelling(name: str) -> str:
@@ -65,63 +146,35 @@ def _help_of(settings: type, name: str) -> str:
     return _FIELD.sub(lambda match: _spelling(match[1]) if hasattr(settings, match[1]) else match[0], text)
 
 
-def _click_type(expected: Any) -> Any:
+def _type_of(expected: Any, default: Any) -> dict[str, Any]:
     """How click parses what is declared as a type, or as this type or None."""
-    kinds = [kind for kind in get_args(expected) if kind is not NoneType]
+    kinds = [kind for kind in get_args(expected) if kind not in (NoneType, ...)]
+    if expected is bool:
+        return {"is_flag": True}
     if get_origin(expected) is Literal:
-        return click.Choice(kinds)
+        return {"type": click.Choice(kinds)}
+    if get_origin(expected) is tuple and get_origin(kinds[0]) is Literal:
+        return {"type": str, "default": ",".join(default)}
+    if get_origin(expected) is tuple:
+        return {"type": PATH if kinds[0] is Path else kinds[0], "multiple": True, "show_default": False}
     kind = expected if isinstance(expected, type) else kinds[0]
-    return PATH if kind is Path else kind
+    return {"type": PATH if kind is Path else kind}
 
 
-FRESH = option_of(JobSettings, "fresh")
-
-
-def detection_options(command: Command) -> Command:
-    """What every command on regions needs to know: images, proposals and classifiers."""
-    return _with_options(
-        command,
-        click.argument("dataset", type=PATH),
-        click.option("--proposals", type=PATH, required=True, help="What `propose` wrote for DATASET."),
-        click.option(
-            "--ensemble",
-            type=PATH,
-            default=Path("manifests/detection.toml"),
-            show_default=True,
-            help="Region classifiers: manifest, or folder of checkpoints.",
-        ),
-    )
-
-
-def evaluation_options(command: Command) -> Command:
-    """What `run` and `check` both need to know: the data set, the ensemble, the crops and the device."""
-    groups = [group for group in GROUPS if group != DISTRIBUTION]
-    return _with_options(command, click.argument("dataset", type=PATH), *_options_of(groups))
-
-
-def distribution_options(settings: type) -> Option[Any]:
-    """How a job spreads over processes, and how often each of them writes."""
-    return lambda command: _with_options(command, *_options_of([DISTRIBUTION], settings))
-
-
-def _options_of(groups: Iterable[str], settings: type = RunSettings) -> Iterator[Option[Any]]:
-    """The options of a job that belong to some groups, in the order of these."""
-    for group in groups:
-        for field in dataclasses.fields(settings):
-            if rule_of(settings, field.name).group == group:
-                yield _SPELT.get(field.name) or option_of(settings, field.name)
-
-
-def settings_from(options: dict[str, Any]) -> RunSettings:
-    """The settings that `evaluation_options` and `distribution_options` parsed.
+def settings_from(kind: type[SettingsT], options: dict[str, Any]) -> SettingsT:
+    """The settings that `options_of` them parsed.
 
     Raises:
         InputError: options that exclude each other.
     """
-    scores, no_cache = options.pop("scores"), options.pop("no_cache")
-    if options["until_decided"] and scores == "all":
-        raise InputError("--until-decided knows decisions and no scores; leave out --scores all")
-    return RunSettings(store_scores=scores != "none", cache=not no_cache, **options)
+    if "scores" in options:
+        scores = options.pop("scores")
+        if options["until_decided"] and scores == "all":
+            raise InputError("--until-decided knows decisions and no scores; leave out --scores all")
+        options["store_scores"] = scores != "none"
+    if "no_cache" in options:
+        options["cache"] = not options.pop("no_cache")
+    return kind(**options)
 
 
 def words_given(context: click.Context, leaving_out: Container[str]) -> Iterator[str]:
@@ -140,35 +193,20 @@ def words_given(context: click.Context, leaving_out: Container[str]) -> Iterator
             yield parameter.opts[0]
 
 
-def _with_options(command: Command, *options: Option[Any]) -> Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _require_default_manifest(context: click.Context, option: click.Parameter, value: str) -> Path:
-    """Point to the option where the default, which only a clone has, is not there."""
-    path: Path = checked_field(RunSettings, "ensemble", value)
-    is_default = context.get_parameter_source(option.name or "") is ParameterSource.DEFAULT
-    if is_default and not path.exists() and not context.resilient_parsing:
-        raise InputError(
-            f"there is no {path} in this folder (it is part of a clone of the repository); "
-            "name your manifest or folder of checkpoints with --ensemble"
-        )
-    return path
-
-
-# Fields whose options are not spelt as they are, or say more.
-_SPELT: dict[str, Option[Any]] = {
-    "ensemble": option_of(RunSettings, "ensemble", callback=_require_default_manifest),
-    "store_scores": click.option(
+# Fields whose options are not named and spelt as they are.
+_SPELT: dict[str, tuple[str, dict[str, Any]]] = {
+    "store_scores": (
         "--scores",
-        type=click.Choice(["all", "none"]),
-        help=f"{rule_of(Settings, 'store_scores').help}  [default: all]",
+        {
+            "type": click.Choice(["all", "none"]),
+            "help": f"{rule_of(Settings, 'store_scores').help}  [default: all]",
+        },
     ),
-    "cache": click.option(
+    "cache": (
         "--no-cache",
-        is_flag=True,
-        help="Keep no converted networks between runs, and use none; see ENSEMBLE_EVAL_CACHE.",
+        {
+            "is_flag": True,
+            "help": "Keep no converted networks between runs, and use none; see ENSEMBLE_EVAL_CACHE.",
+        },
     ),
 }

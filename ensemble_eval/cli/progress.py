@@ -4,16 +4,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-# One line in this many seconds keeps a job's log short and its last line recent.
+# One line in this many seconds keeps a log short and its last line recent.
 PLAIN_LINE_SECONDS = 10.0
-# Of what is counted without a pace.
-_PLAIN_LINES = 10
 
-Update = Callable[[int, int], None]
+
+class Update(Protocol):
+    """Tells that `done` units are done, with `passes` crops through members since the start."""
+
+    def __call__(self, done: int, passes: int = 0) -> None: ...  # noqa: D102 (see the class)
 
 
 @dataclass
@@ -78,8 +81,8 @@ class PlainLines:
 
     Attributes:
         console: where the lines go.
-        total: images of the whole run.
-        start: images that an earlier run had done; they do not count for the pace.
+        total: units of the whole job.
+        start: those that an earlier start had done; they do not count for the pace.
         units: what is counted.
         clock: seconds, monotonic.
     """
@@ -97,8 +100,8 @@ class PlainLines:
         self._printed = self.clock()
         self._pace = Pace(self.total, self.start, self._printed)
 
-    def update(self, done: int, passes: int) -> None:
-        """Tell that `done` images are done, with `passes` crops through members since the start."""
+    def update(self, done: int, passes: int = 0) -> None:
+        """Print a line if it is time."""
         now = self.clock()
         self._pace.update(done, passes, now)
         if self._ended or (now - self._printed < PLAIN_LINE_SECONDS and done < self.total):
@@ -117,8 +120,8 @@ class PlainLines:
 
 
 @contextmanager
-def progress_updates(console: Console, total: int, start: int, units: str = "images") -> Iterator[Update]:
-    """Give a function to call with images done and passes run; it draws a bar where there is a terminal."""
+def progress_updates(console: Console, total: int, start: int = 0, units: str = "images") -> Iterator[Update]:
+    """Give a function to call with what is done; it draws a bar where there is a terminal, else plain lines."""
     if not console.is_terminal:
         yield PlainLines(console, total, start, units).update
         return
@@ -126,7 +129,7 @@ def progress_updates(console: Console, total: int, start: int, units: str = "ima
         task = progress.add_task(units, total=total, completed=start, pace="", left="-:--:--")
         pace = Pace(total, start, time.monotonic())
 
-        def update(done: int, passes: int) -> None:
+        def update(done: int, passes: int = 0) -> None:
             now = time.monotonic()
             pace.update(done, passes, now)
             left = pace.seconds_left(now)
@@ -140,38 +143,10 @@ def progress_updates(console: Console, total: int, start: int, units: str = "ima
         yield update
 
 
-@contextmanager
-def counted(console: Console, doing: str, things: str, total: int) -> Iterator[Callable[[int, int], None]]:
-    """Give a function to call with things done and their total; elsewhere than on a terminal, ten plain lines."""
-    if not console.is_terminal:
-        yield _Tenths(console, doing, things).update
-        return
-    with bar(console, TimeRemainingColumn()) as progress:
-        task = progress.add_task(doing, total=max(total, 1))
-        yield lambda done, _: progress.update(task, completed=done)
-
-
 def bar(console: Console, *columns: ProgressColumn) -> Progress:
     """A bar with its task's description, the count and further columns; none where there is no terminal."""
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns)
     return Progress(*shown, console=console, disable=not console.is_terminal)
-
-
-@dataclass
-class _Tenths:
-    """Progress as a line for every tenth."""
-
-    console: Console
-    doing: str
-    things: str
-    _printed: int = field(init=False, default=-1)
-
-    def update(self, done: int, total: int) -> None:
-        """Print a line if another tenth is done since the last, or all; and at the very beginning."""
-        tenth = _PLAIN_LINES * done // total if total else _PLAIN_LINES
-        if tenth > self._printed and (tenth or not done):
-            self._printed = tenth
-            self.console.print(f"{self.doing}: {done} of {total} {self.things}", highlight=False)
 
 
 def duration(seconds: float) -> str:

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_eval.cli.interruption import perform
-from ensemble_eval.cli.options import FRESH, PATH, distribution_options, option_of
+from ensemble_eval.cli.options import PATH, command, options_of, settings_from
 from ensemble_eval.cli.output import say, warn
-from ensemble_eval.fields import rule_of
-from ensemble_eval.settings import ProposeSettings
+from ensemble_eval.settings import SHIPPED_MULTIBOX, ProposeSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,27 +17,10 @@ if TYPE_CHECKING:
     from ensemble_eval.detection.coverage import SetCoverage
     from ensemble_eval.detection.proposing import Proposed, ProposeJob
 
-_SHIPPED = Path("checkpoints/detection/multibox.safetensors")
 
-
-@click.command()
+@command("ensemble-eval propose val/ --sets rcnn,multibox --boxes val/boxes.json")
 @click.argument("dataset", type=PATH)
-@option_of(ProposeSettings, "out")
-@click.option(
-    "--sets",
-    default=",".join(ProposeSettings.sets),
-    show_default=True,
-    help=rule_of(ProposeSettings, "sets").help,
-)
-@option_of(
-    ProposeSettings, "multibox", help=f"File of a trained MultiBox.  [default: {_SHIPPED}, where it is there]"
-)
-@option_of(ProposeSettings, "multibox_boxes")
-@option_of(ProposeSettings, "from_file")
-@click.option("--boxes", type=PATH, help="Annotations, for the coverage: COCO's JSON, or a folder of XML files.")
-@option_of(ProposeSettings, "workers")
-@distribution_options(ProposeSettings)
-@FRESH
+@options_of(ProposeSettings)
 def propose(dataset: Path, **options: Any) -> int:
     """Propose boxes that may hold an object in every image of DATASET.
 
@@ -46,11 +28,9 @@ def propose(dataset: Path, **options: Any) -> int:
     continues an interrupted run. Under torchrun or srun it takes its share of the images. Selective search needs
     the extra [detection].
     """
-    boxes = options.pop("boxes")
-    options["sets"] = tuple(name.strip() for name in options["sets"].split(",") if name.strip())
-    options["multibox"] = options["multibox"] or (_SHIPPED if _SHIPPED.is_file() else None)
-    settings = ProposeSettings(**options)
-    return perform(lambda: _job(dataset, settings), lambda proposed: _show(proposed, dataset, settings, boxes))
+    options["multibox"] = options["multibox"] or (SHIPPED_MULTIBOX if SHIPPED_MULTIBOX.is_file() else None)
+    settings = settings_from(ProposeSettings, options)
+    return perform(lambda: _job(dataset, settings), lambda proposed: _show(proposed, dataset, settings))
 
 
 def _job(dataset: Path, settings: ProposeSettings) -> "ProposeJob":
@@ -65,11 +45,11 @@ def _images(dataset: Path) -> "Dataset":
     return open_dataset(dataset, ["object"], "none")
 
 
-def _show(proposed: "Proposed", dataset: Path, settings: ProposeSettings, boxes: Path | None) -> int:
+def _show(proposed: "Proposed", dataset: Path, settings: ProposeSettings) -> int:
     for name, count in proposed.boxes.items():
         say(f"{name}: {count:.1f} proposals an image")
-    if boxes is not None:
-        _say_coverage(settings.out, _images(dataset), boxes)
+    if settings.boxes is not None:
+        _say_coverage(settings.out, _images(dataset), settings.boxes)
     say(f"written to {settings.out}")
     for image, name, reason in proposed.failed[:3]:
         warn(f"{image} has no proposals of {name}: {reason}")

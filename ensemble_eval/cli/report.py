@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import PATH, command
 
 
-@click.command()
+@command("ensemble-eval report results --data val/")
 @click.argument("run", metavar="DIR", type=PATH)
 @click.option("--out", type=PATH, help="Folder for the report.  [default: DIR/report]")
 @click.option(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_eval.cli.interruption import perform
-from ensemble_eval.cli.options import distribution_options, evaluation_options, settings_from
+from ensemble_eval.cli.options import PATH, command, options_of, settings_from
 from ensemble_eval.cli.output import warn
 from ensemble_eval.settings import RunSettings
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from ensemble_eval.evaluation.job import RunJob
 
 
-@click.command()
-@evaluation_options
-@distribution_options(RunSettings)
+@command("ensemble-eval run val/ --ensemble mine.toml --crops 144 --out results")
+@click.argument("dataset", type=PATH)
+@options_of(RunSettings)
 def run(**options: Any) -> int:
     """Evaluate an ensemble on DATASET and write Table 3.
 
@@ -30,13 +30,11 @@ def run(**options: Any) -> int:
 
 
 def _job(options: dict[str, Any]) -> "RunJob":
-    import dataclasses
-
     from ensemble_eval.evaluation.job import RunJob
     from ensemble_eval.evaluation.opening import open_sources
 
-    settings = settings_from(options)
-    return RunJob(settings, open_sources(settings), dataclasses.asdict(settings))
+    settings = settings_from(RunSettings, options)
+    return RunJob(settings, open_sources(settings))
 
 
 def _show(outcome: "Outcome") -> int:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_eval.cli.options import PATH
+from ensemble_eval.cli.options import PATH, command
 from ensemble_eval.cli.output import say
 from ensemble_eval.errors import EnsembleEvalError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _SILENT_SECONDS = 120.0
 
 
-@click.command()
+@command("ensemble-eval status results")
 @click.argument("out", type=PATH)
 def status(out: Path) -> None:
     """Show how much of the job in OUT is done: a folder of `run`, `propose` or `detect`.

@@ -7,17 +7,9 @@ from typing import Any
 
 import click
 
-from ensemble_eval.cli.options import (
-    PATH,
-    distribution_options,
-    evaluation_options,
-    option_of,
-    settings_from,
-    words_given,
-)
+from ensemble_eval.cli.options import PATH, command, options_of, settings_from, words_given
 from ensemble_eval.cli.output import say
 from ensemble_eval.errors import InputError
-from ensemble_eval.fields import rule_of
 from ensemble_eval.jobs import slurm
 from ensemble_eval.settings import RunSettings
 
@@ -27,29 +19,10 @@ _NOT_OF_RANKS = {*_JOB, "dry_run", "ensemble", "out"}
 _OF_JOB = {*_JOB, "dry_run"} - {"ranks"}
 
 
-@click.command()
-@evaluation_options
-@distribution_options(RunSettings)
-@option_of(slurm.Job, "nodes")
-@option_of(slurm.Job, "gpus_per_node")
-@option_of(slurm.Job, "cpus_per_rank")
-@option_of(slurm.Job, "time")
-@option_of(slurm.Job, "partition")
-@option_of(slurm.Job, "account")
-@option_of(slurm.Job, "job_name")
-@click.option(
-    "--requeue/--no-requeue",
-    default=slurm.Job.requeue,
-    show_default=True,
-    help=rule_of(slurm.Job, "requeue").help,
-)
-@click.option(
-    "--array",
-    type=PATH,
-    multiple=True,
-    metavar="ENSEMBLE",
-    help="A further ensemble, as a task of a job array; repeatable. Results go to OUT/NAME.",
-)
+@command("ensemble-eval submit val/ --ensemble mine.toml --nodes 2 --time 2:00:00")
+@click.argument("dataset", type=PATH)
+@options_of(RunSettings)
+@options_of(slurm.Job, "Slurm")
 @click.option("--dry-run", is_flag=True, help="Print the script instead of submitting it.")
 @click.pass_context
 def submit(context: click.Context, /, **options: Any) -> None:
@@ -61,7 +34,7 @@ def submit(context: click.Context, /, **options: Any) -> None:
     job, ensemble, out = slurm.Job(**{name: options[name] for name in _JOB}), options["ensemble"], options["out"]
     if options["fresh"]:
         raise InputError(f"--fresh would start over at every requeue; remove {out} and submit without it")
-    settings_from({name: value for name, value in options.items() if name not in _OF_JOB})
+    settings_from(RunSettings, {name: value for name, value in options.items() if name not in _OF_JOB})
     slurm.require_time_to_work(job.time)
     slurm.require_inputs(options["dataset"], (ensemble, *job.array), options["labels"])
     command = [sys.executable, "-m", "ensemble_eval", "run", *words_given(context, _NOT_OF_RANKS)]

@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from ensemble_eval.cli.options import PATH, option_of
+from ensemble_eval.cli.options import PATH, command, options_of
 from ensemble_eval.cli.output import say, warn
-from ensemble_eval.fields import rule_of
 from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.settings import TrainingSettings
 
@@ -16,15 +15,11 @@ from ensemble_eval.settings import TrainingSettings
 _STOPPING_SECONDS = 5.0
 
 
-@click.command()
+@command("ensemble-eval train recipe.toml --train-data train/ --val-data val/")
 @click.argument("config", type=PATH)
 @click.option("--train-data", type=PATH, help="Training images.  [default: the config's]")
 @click.option("--val-data", type=PATH, help="Validation images.  [default: the config's]")
-@option_of(TrainingSettings, "out")
-@click.option("--member", "members", multiple=True, help=rule_of(TrainingSettings, "members").help)
-@option_of(TrainingSettings, "device")
-@option_of(TrainingSettings, "workers")
-@option_of(TrainingSettings, "fresh")
+@options_of(TrainingSettings)
 def train(config: Path, train_data: Path | None, val_data: Path | None, **options: Any) -> int:
     """Train the members of an ensemble as CONFIG describes, by the paper's recipe.
 

@@ -20,15 +20,13 @@ from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.evaluation.job import forward_of
-from ensemble_eval.evaluation.opening import Inputs, check_networks, open_inputs, sources_of
+from ensemble_eval.evaluation.opening import Inputs, check_networks, member_sources, open_inputs
 from ensemble_eval.files import sha256_of
 from ensemble_eval.jobs.cpu import loaders_beside
-from ensemble_eval.jobs.devices import choose_device
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.runner import ImageRows, Job
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
-from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.settings import DetectSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
@@ -56,17 +54,17 @@ class DetectJob(Job[DetectSettings, Written]):
         rows = configurations(
             list(proposals.keys_of_sets), len(ensemble.members), with_svm=settings.svm is not None
         )
-        self._sources = sources_of(ensemble, dataset, settings)
+        self._sources = member_sources(ensemble, dataset, settings)
         sets = {name: key.to_json() for name, key in proposals.keys_of_sets.items()}
         key = DetectKey(
             dataset=dataset.sha256,
             images=len(dataset.items),
             proposals=hashlib.sha256(json.dumps(sets, sort_keys=True).encode()).hexdigest(),
-            members={member.name: member_sha256(member) for member in ensemble.members},
+            members=self._sources.fingerprints(),
             classes=hashlib.sha256("\n".join(class_names).encode()).hexdigest(),
             precision=settings.precision,
             backend=self._sources.backend,
-            device_type=choose_device(settings.device).type,
+            device_type=self._sources.device.type,
             svm=None if settings.svm is None else sha256_of(settings.svm),
             most_overlap=MOST_OVERLAP,
             least_scores=dict(LEAST_SCORES),

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble_eval.datasets.recognition import expanded
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import CheckedFields, option
 from ensemble_eval.settings import UNLABELLED
@@ -27,7 +26,6 @@ class Job(CheckedFields):
 
     Attributes:
         ranks: processes on each node of a job on CPUs; None for one.
-        array: further ensembles, each a task of a job array.
     """
 
     nodes: int = option(1, "Machines.", low=1)
@@ -39,7 +37,11 @@ class Job(CheckedFields):
     account: str | None = option(None, "[default: yours]")
     job_name: str = option("ensemble-eval", "Name of the job and of its log.")
     requeue: bool = option(True, "Put the job back in the queue when it is preempted or out of time.")
-    array: tuple[Path, ...] = ()
+    array: tuple[Path, ...] = option(
+        (),
+        "A further ensemble, as a task of a job array; repeatable. Results go to OUT/NAME.",
+        metavar="ENSEMBLE",
+    )
 
     @property
     def ranks_per_node(self) -> int:
@@ -139,6 +141,9 @@ def require_inputs(dataset: Path, ensembles: Iterable[Path], labels: Path | None
     Raises:
         InputError: it names the first path that does not exist.
     """
+    # Only here: the command line's help needs no reader of data sets.
+    from ensemble_eval.datasets.recognition import expanded
+
     datasets = expanded(dataset)
     inputs = [("data set", datasets[0]), *(("ensemble", ensemble) for ensemble in ensembles)]
     inputs += [("file of labels", labels)] if labels is not None and str(labels) != UNLABELLED else []

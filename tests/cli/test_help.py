@@ -1,8 +1,11 @@
+import re
+import shlex
 import subprocess
 import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 from conftest import Cli
 
 from ensemble_eval import __version__
@@ -20,7 +23,8 @@ for arguments in [[], *([name] for name in cli.commands)]:
         main()
     except SystemExit as stopped:
         assert stopped.code == 0
-print("loaded:", *sorted({"torch", "torchvision", "pandas", "pyarrow", "numpy", "rich"} & set(sys.modules)))
+heavy = {"torch", "torchvision", "pandas", "pyarrow", "numpy", "rich", "tarfile"}
+print("loaded:", *sorted(heavy & set(sys.modules)))
 """
 
 
@@ -38,6 +42,28 @@ def test_every_command_and_option_has_a_help_text(name: str) -> None:
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_example_of_every_command_is_one_that_it_takes(name: str) -> None:
+    command = group.commands[name]
+    text = CliRunner().invoke(group, [name, "--help"], terminal_width=80).output
+    assert command.epilog
+    assert f"Example:\n  {command.epilog}\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+    program, named, *words = shlex.split(command.epilog)
+    assert (program, named) == ("ensemble-eval", name)
+    # Parsing refuses unknown options, values of another type, and words that are missing or too many.
+    command.make_context(name, words)
+
+
+def test_the_options_of_run_stand_in_groups_after_the_three_that_everybody_needs() -> None:
+    text = CliRunner().invoke(group, ["run", "--help"], terminal_width=80).output
+    titles = [line for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    sections = ["Options:", "Data:", "Ensemble and crops:", "Speed:", "Output:", "Distribution:", "Example:"]
+    assert titles == sections
+    first = text.split("Options:\n")[1].split("Data:")[0]
+    assert re.findall(r"^  (-\S+)", first, re.MULTILINE) == ["--ensemble", "--crops", "--out", "-h,"]
 
 
 def test_the_contracts_commands_are_there() -> None:

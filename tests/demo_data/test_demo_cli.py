@@ -6,7 +6,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from ensemble_eval.cli.demo_data import demo_data
-from ensemble_eval.cli.progress import counted
+from ensemble_eval.cli.progress import progress_updates
 from ensemble_eval.errors import InputError
 
 
@@ -27,16 +27,17 @@ def test_it_draws_completes_and_then_has_nothing_to_do(tmp_path: Path) -> None:
     )
 
 
-def test_progress_is_ten_plain_lines_where_there_is_no_terminal(tmp_path: Path) -> None:
+def test_the_end_is_a_plain_line_where_there_is_no_terminal(tmp_path: Path) -> None:
     lines = _invoke(tmp_path, "--images", "20", "--workers", "1").stderr.splitlines()
-    assert lines == [f"drawing: {finished} of 20 pictures" for finished in range(2, 21, 2)]
+    assert lines[-1] == "20/20 pictures, 0:00:00 left"
 
 
 def test_progress_is_a_bar_on_a_terminal() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=60)
-    with counted(console, "drawing", "pictures", 5) as on_progress:
-        on_progress(5, 5)
+    with progress_updates(console, 5, units="pictures") as update:
+        update(5)
     assert isinstance(console.file, io.StringIO)
+    assert "pictures" in console.file.getvalue()
     assert "5/5" in console.file.getvalue()
 
 
