@@ -205,7 +205,7 @@ def _ours(
         given = replace(inputs, dataset=_dataset(files, images))
         out = Path(tempfile.mkdtemp(dir=scene.folder))
         stop = StopRequests()
-        job = RunJob(replace(settings, out=out), given, {})
+        job = RunJob(replace(settings, out=out), given)
         worker = RunWorker(job.settings, given, Process(), stop)
         job.folder.open(fresh=False)
 

@@ -27,12 +27,12 @@ from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.proposing import ProposeJob
 from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
-from ensemble_eval.evaluation.opening import open_inputs, sources_of
+from ensemble_eval.evaluation.opening import member_sources, open_inputs
 from ensemble_eval.jobs.events import Finished, Opened, Progress
 from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.manifest import open_ensemble
-from ensemble_eval.settings import DetectSettings, ProposeSettings, Settings
+from ensemble_eval.settings import DetectSettings, ProposeSettings
 
 _MULTIBOX = ROOT / "checkpoints" / "detection" / "multibox.safetensors"
 
@@ -124,9 +124,9 @@ def _detection(job: DetectJob) -> float:
 
 
 def _forward_alone(
-    ensemble: Ensemble, dataset: Dataset, settings: Settings, arguments: argparse.Namespace
+    ensemble: Ensemble, dataset: Dataset, settings: DetectSettings, arguments: argparse.Namespace
 ) -> float:
-    inputs = open_inputs(settings, sources_of(ensemble, dataset, settings))
+    inputs = open_inputs(settings, member_sources(ensemble, dataset, settings))
     boxes = _random_boxes(0, arguments.batch)
     regions = warp_regions(pixels.decode(dataset.items[0].read()), boxes)
     batch = regions.contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,6 @@ import os
 import struct
 import zlib
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +227,7 @@ def started(
 ) -> ShardRun:
     """One process's shard of a run."""
     inputs, process, stop = inputs or opened(settings), process or Process(), stop or StopRequests()
-    job = RunJob(settings, inputs, asdict(settings))
+    job = RunJob(settings, inputs)
     worker = RunWorker(settings, inputs, process, stop)
     job.folder.open(fresh=settings.fresh, checked=process.role is Role.WORKER)
     return ShardRun(job, worker, process, stop)
@@ -238,5 +237,5 @@ def run_events(
     settings: RunSettings, process: Process | None = None, words: Sequence[str] = ("no", "worker")
 ) -> Generator[Event[Outcome], None, None]:
     """The whole job of `run`."""
-    job = RunJob(settings, open_sources(settings), asdict(settings))
+    job = RunJob(settings, open_sources(settings))
     return run_job(job, process or Process(), StopRequests(), words)

@@ -78,13 +78,19 @@ def open_dataset(
         seed=seed,
     )
     place: Path = checked_value(Path, "`root`", root, Rule(words="the path of a data set"))
-    classes = class_list(classes)
+    return read_dataset(place, class_list(classes), asked, leaving_out)
+
+
+def read_dataset(
+    root: Path, classes: ClassList, asked: DataSettings, leaving_out: str | Path | None = None
+) -> Dataset:
+    """As `open_dataset`, of settings that are checked already."""
     names = WNIDS if classes.names is None else classes.names
-    elsewhere = None if leaving_out is None else _folder_to_leave_out(place, Path(leaving_out))
-    found = recognise(place, names, layout, has_labels=labels is not None, leaving_out=elsewhere)
+    elsewhere = None if leaving_out is None else _folder_to_leave_out(root, Path(leaving_out))
+    found = recognise(root, names, asked.layout, has_labels=asked.labels is not None, leaving_out=elsewhere)
     dataset = _read(found, names, asked.labels or found.labels, elsewhere)
     # Those of the whole data set, whatever part of it is taken.
-    counted = _counted_classes(dataset, subset_classes, classes.count)
+    counted = _counted_classes(dataset, asked.subset_classes, classes.count)
     if asked.blacklist is not None:
         dataset = _without_blacklist(dataset, asked.blacklist)
     dataset = _part_of(dataset, asked)

@@ -3,7 +3,6 @@
 import contextlib
 import warnings
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 from ensemble_eval.datasets.items import Dataset
@@ -118,8 +117,7 @@ def evaluate(
         fresh=fresh,
     )
     checked_value(Callable | None, "`progress`", progress)
-    sources = _sources(ensemble, dataset, settings)
-    job = RunJob(settings, sources, {"ensemble": sources.ensemble.name, **asdict(settings)})
+    job = RunJob(settings, _sources(ensemble, dataset, settings))
     with contextlib.closing(run_alone(job)) as events:
         for event in events:
             match event:

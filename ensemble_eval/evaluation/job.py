@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from ensemble_eval.jobs.runner import ImageRows, Job
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.scoring.chance import ChanceWatch
 from ensemble_eval.scoring.metrics import counted_of
-from ensemble_eval.settings import Settings
+from ensemble_eval.settings import RunSettings, Settings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.tables.table import Table
@@ -45,19 +46,18 @@ class RunJob(Job[Settings, Outcome]):
     Args:
         settings: How images are evaluated and where the results go.
         sources: The ensemble and the data set.
-        arguments: What `run.json` is to say of how the run was asked for.
 
     Raises:
-        InputError: The settings do not fit the data set.
+        InputError: A predict function has no fingerprint.
     """
 
-    def __init__(self, settings: Settings, sources: Sources, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Settings, sources: Sources) -> None:
         self.settings, self.sources = settings, sources
         self.folder: Folder[RunKey] = open_folder(settings, sources)
         self.folders = (self.folder,)
-        manifest = arguments.get("ensemble")
+        manifest = settings.ensemble if isinstance(settings, RunSettings) else sources.ensemble.name
         self._start = record.of_start(
-            arguments=arguments,
+            arguments={**asdict(settings), "ensemble": manifest},
             # A folder of checkpoints has no manifest; its members are in the run's key.
             manifest_sha256=sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
             ignored_files=sources.dataset.ignored,

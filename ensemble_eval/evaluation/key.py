@@ -1,12 +1,13 @@
 """What the predictions of the job `run` depend on, and how they lie in its output folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.settings import Settings
 from ensemble_eval.store.key import Key
 from ensemble_eval.store.parts import Format
 
@@ -115,31 +116,23 @@ class RunKey(Key):
 
 
 def run_key(
+    settings: Settings,
     ensemble: Ensemble,
-    weights_sha256: Mapping[str, str],
     dataset: Dataset,
     *,
-    crops: int,
-    precision: str,
+    weights_sha256: Mapping[str, str],
     backend: str,
     device_type: str,
-    with_scores: bool,
-    surface: bool,
-    decides: Sequence[int],
 ) -> RunKey:
     """The key of a run that is about to start.
 
     Args:
+        settings: How the images are evaluated.
         ensemble: The members that take part.
-        weights_sha256: A fingerprint of the weights, by member.
         dataset: The images.
-        crops: The largest crop scheme.
-        precision: The precision of the convolutions.
+        weights_sha256: A fingerprint of the weights, by member.
         backend: What runs the networks.
         device_type: `cpu` or `cuda`.
-        with_scores: Whether mean softmax vectors are stored.
-        surface: Whether ranks in other means over the same crops and members are stored.
-        decides: The k of each top-k error that a run with early exit is asked for.
     """
     members = tuple(
         MemberKey(
@@ -152,13 +145,13 @@ def run_key(
         for member in ensemble.members
     )
     return RunKey(
-        crops=crops,
-        precision=precision,
+        crops=settings.crops,
+        precision=settings.precision,
         backend=backend,
         device_type=device_type,
-        scores=with_scores,
-        surface=surface,
-        until_decided=tuple(f"top-{k}" for k in decides),
+        scores=settings.with_scores,
+        surface=settings.surface,
+        until_decided=tuple(f"top-{k}" for k in settings.decides),
         interpolation=ensemble.interpolation,
         classes=ensemble.classes.count,
         dataset=dataset.sha256,

@@ -1,34 +1,25 @@
-"""What a run is given, opened and found usable before any work starts."""
+"""What a run is given, opened and found usable before any work starts; whatever is refused is refused here."""
 
-import functools
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
-from ensemble_eval.backends.choice import PredictMaker, choose_backend
-from ensemble_eval.backends.conversion_cache import ConversionCache, cache_folder
-from ensemble_eval.backends.network import SelectedOutputs
+from ensemble_eval.backends.choice import choose_backend
+from ensemble_eval.backends.opening import load_members, open_members
 from ensemble_eval.datasets.folders import is_hidden
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.datasets.opening import open_dataset
-from ensemble_eval.datasets.scope import Scope
+from ensemble_eval.datasets.opening import read_dataset
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, first_names
-from ensemble_eval.evaluation.function_member import FunctionMember
 from ensemble_eval.evaluation.key import RUN, RunKey, run_key
-from ensemble_eval.evaluation.warm_up import WarmUp
 from ensemble_eval.jobs.devices import choose_device, device_of_rank
 from ensemble_eval.jobs.process import Process
-from ensemble_eval.members.classes import output_selection
 from ensemble_eval.members.ensemble import Ensemble
-from ensemble_eval.members.fingerprints import member_sha256, network_sha256
-from ensemble_eval.members.imported import GRAPH
-from ensemble_eval.members.loading import load_member
+from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.scoring.crop_ranks import MOST_CLASSES
-from ensemble_eval.settings import Backend, RunSettings, Settings
+from ensemble_eval.settings import Backend, MemberSettings, RunSettings, Settings
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
 
@@ -38,30 +29,41 @@ class Sources:
     """What the results depend on; enough to say what is missing and to write the tables.
 
     Attributes:
-        ensemble: the members that take part.
-        dataset: the labelled images.
-        backend: what runs the networks.
-        weights_sha256: by member; a predict function without a fingerprint has none.
-        warnings: sentences for the user; nothing that stops the run.
+        ensemble: The members that take part.
+        dataset: The images.
+        backend: What runs the networks.
+        device: Where they run; with several processes, what these choose among.
+        weights_sha256: By member; a predict function without a fingerprint has none.
+        warnings: Sentences for the user; nothing that stops the job.
     """
 
     ensemble: Ensemble
     dataset: Dataset
     backend: Backend
+    device: torch.device
     weights_sha256: Mapping[str, str]
     warnings: tuple[str, ...]
+
+    def fingerprints(self) -> dict[str, str]:
+        """What tells the members of a job that is stored from others, by member.
+
+        Raises:
+            InputError: A predict function has no fingerprint; predictions in memory need none.
+        """
+        return {
+            member.name: self.weights_sha256.get(member.name) or member_sha256(member)
+            for member in self.ensemble.members
+        }
 
 
 @dataclass(frozen=True)
 class Inputs(Sources):
-    """Everything that the evaluation itself needs.
+    """Everything that the evaluation itself needs, `device` being this process's own.
 
     Attributes:
-        device: where the members run.
-        members: ready to predict, by name, in order.
+        members: Ready to predict, by name, in order.
     """
 
-    device: torch.device
     members: Mapping[str, Predict]
 
 
@@ -69,133 +71,96 @@ def open_sources(settings: RunSettings) -> Sources:
     """Open ensemble and data set where they lie, without loading a network.
 
     Raises:
-        InputError: whatever cannot be used, in one sentence with the remedy.
+        InputError: Whatever cannot be used, in one sentence with the remedy.
     """
     ensemble = open_ensemble(settings.ensemble, settings.models)
-    dataset = open_dataset(
-        settings.dataset,
-        ensemble.classes,
-        settings.labels,
-        layout=settings.layout,
-        blacklist=settings.blacklist,
-        subset_classes=settings.subset_classes,
-        limit=settings.limit,
-        sample=settings.sample,
-        seed=settings.seed,
-        leaving_out=settings.out,
-    )
+    dataset = read_dataset(settings.dataset, ensemble.classes, settings, leaving_out=settings.out)
     sources = sources_of(ensemble, dataset, settings)
     missing = _missing_classes(ensemble, dataset) if settings.labels is None and not dataset.scope.part else ()
     return replace(sources, warnings=(*sources.warnings, *missing))
 
 
 def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sources:
-    """What results depend on, of an ensemble and a data set that are open already.
+    """What an evaluation depends on, of an ensemble and a data set that are open already.
 
     Raises:
-        InputError: settings that cannot be met here, or weights that are not there.
+        InputError: Labels or settings do not fit, or as of `member_sources`.
     """
-    _refuse_labels_beyond(ensemble.classes.count, dataset)
-    if settings.decides and not dataset.scope.labelled:
+    num_classes, scope = ensemble.classes.count, dataset.scope
+    _refuse_labels_beyond(num_classes, dataset)
+    if settings.decides and not scope.labelled:
         raise InputError("`until_decided` needs labels, and the images have none; run them in full")
-    backend = choose_backend(settings.backend, choose_device(settings.device))
+    if settings.surface and (scope.several_labels or scope.counted_classes is not None or not scope.labelled):
+        raise InputError(
+            "`surface` ranks one label of each image among all classes; leave it out, or give one label for each "
+            'image and `subset_classes="all"`'
+        )
+    if settings.surface and num_classes > MOST_CLASSES:
+        raise InputError(f"`surface` stores ranks among at most {MOST_CLASSES} classes, not {num_classes}")
+    return member_sources(ensemble, dataset, settings)
+
+
+def member_sources(ensemble: Ensemble, dataset: Dataset, settings: MemberSettings) -> Sources:
+    """What any job of an ensemble on images depends on.
+
+    Raises:
+        InputError: There is no such device or backend here, or a file of weights is not there.
+    """
+    device = choose_device(settings.device)
+    backend = choose_backend(settings.backend, device)
     weights = {
         member.name: member_sha256(member)
         for member in ensemble.members
         if member.predict is None or member.fingerprint is not None
     }
-    return Sources(ensemble, dataset, backend, weights, (*_warnings(dataset), *_half_precision(settings)))
+    warnings = (*_warnings(dataset), *_half_precision(settings, device))
+    return Sources(ensemble, dataset, backend, device, weights, warnings)
 
 
 def open_inputs(
-    settings: Settings,
+    settings: MemberSettings,
     sources: Sources,
     process: Process = Process(),  # noqa: B008 (it is frozen)
 ) -> Inputs:
-    """Open the device and the weights, and try every member.
+    """Open the device of a process and the members on it.
 
     Raises:
-        InputError: whatever cannot be used, in one sentence with the remedy.
+        InputError: Whatever cannot be used, in one sentence with the remedy.
     """
     device = device_of_rank(settings.device, process.local_rank, process.local_world_size)
-    ensemble, num_classes = sources.ensemble, sources.ensemble.classes.count
-    # Members of one number of outputs share what a backend prepares.
-    make = functools.cache(
-        lambda outputs: PredictMaker(sources.backend, outputs, device, settings.precision, cache=_cache(settings))
-    )
-    members: dict[str, Predict] = {}
-    hashes: dict[str, str] = {}
     notes: list[str] = []
-    with WarmUp(settings, sources.backend, device) as warm_up:
-        for member in ensemble.members:
-            selection = output_selection(
-                member.outputs, ensemble.classes, renormalise=member.renormalise, member=member.name
-            )
-            outputs = selection.num_outputs if selection else num_classes
-            if member.predict is not None:
-                predict: Predict = FunctionMember(member.name, member.predict, outputs, device)
-            elif member.arch == GRAPH:
-                predict = make(outputs).of_graph(member)
-            else:
-                network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
-                hashes[member.name] = network_sha256(network)
-                predict = make(outputs)(member, network)
-            warm_up.add(predict)
-            members[member.name] = SelectedOutputs(predict, selection, device) if selection else predict
-    return Inputs(
-        ensemble,
-        sources.dataset,
-        sources.backend,
-        sources.weights_sha256,
-        (*sources.warnings, *notes, *same_weights(hashes)),
-        device,
-        members,
-    )
+    members = open_members(sources.ensemble, settings, sources.backend, device, notes.append)
+    opened = {"device": device, "members": members, "warnings": (*sources.warnings, *notes)}
+    return Inputs(**{**vars(sources), **opened})
 
 
-def _cache(settings: Settings) -> ConversionCache | None:
-    folder = cache_folder() if settings.cache else None
-    return ConversionCache(folder) if folder else None
+def check_networks(settings: MemberSettings, sources: Sources) -> list[str]:
+    """Load every member once, for a process that leaves the work to others; return the warnings.
+
+    Raises:
+        InputError: A member cannot be used.
+    """
+    notes: list[str] = []
+    for _ in load_members(sources.ensemble, settings, notes.append):
+        pass
+    return notes
 
 
 def open_folder(settings: Settings, sources: Sources) -> Folder[RunKey]:
     """The output folder of a run of these settings over these sources; nothing is read or written yet.
 
     Raises:
-        InputError: What the run is to store cannot be had of this data set.
+        InputError: A predict function has no fingerprint.
     """
-    ensemble, dataset = sources.ensemble, sources.dataset
-    _refuse_surface_of(settings, dataset.scope)
-    if settings.surface and ensemble.classes.count > MOST_CLASSES:
-        raise InputError(
-            f"`surface` stores ranks among at most {MOST_CLASSES} classes, not {ensemble.classes.count}"
-        )
-    # Here a predict function without a fingerprint is refused: predictions in memory need none.
-    weights = {
-        member.name: sources.weights_sha256.get(member.name) or member_sha256(member)
-        for member in ensemble.members
-    }
     key = run_key(
-        ensemble,
-        weights,
-        dataset,
-        crops=settings.crops,
-        precision=settings.precision,
+        settings,
+        sources.ensemble,
+        sources.dataset,
+        weights_sha256=sources.fingerprints(),
         backend=sources.backend,
-        device_type=choose_device(settings.device).type,
-        with_scores=settings.with_scores,
-        surface=settings.surface,
-        decides=settings.decides,
+        device_type=sources.device.type,
     )
-    return Folder(Store(settings.out, RUN, key), dataset)
-
-
-def _refuse_surface_of(settings: Settings, scope: Scope) -> None:
-    if settings.surface and (scope.several_labels or scope.counted_classes is not None or not scope.labelled):
-        raise InputError(
-            "`surface` ranks one label of each image among all classes; leave it out, or give one label for each "
-            'image and `subset_classes="all"`'
-        )
+    return Folder(Store(settings.out, RUN, key), sources.dataset)
 
 
 def _refuse_labels_beyond(num_classes: int, dataset: Dataset) -> None:
@@ -206,32 +171,6 @@ def _refuse_labels_beyond(num_classes: int, dataset: Dataset) -> None:
                 f"the label of {item.id} is {label}, and the ensemble has {num_classes} classes; "
                 f"labels run from 0 to {num_classes - 1}"
             )
-
-
-def check_networks(settings: Settings, sources: Sources) -> tuple[str, ...]:
-    """Load every member once, for a process that leaves the work to others; return the warnings.
-
-    Raises:
-        InputError: a member cannot be used.
-    """
-    hashes = {}
-    notes: list[str] = []
-    for member in sources.ensemble.members:
-        if member.predict is None and member.arch != GRAPH:
-            selection = output_selection(
-                member.outputs, sources.ensemble.classes, renormalise=member.renormalise, member=member.name
-            )
-            outputs = selection.num_outputs if selection else sources.ensemble.classes.count
-            network = load_member(member, outputs, trust_python=settings.trust_python, tell=notes.append)
-            hashes[member.name] = network_sha256(network)
-    return (*notes, *same_weights(hashes))
-
-
-def same_weights(sha256: Mapping[str, str]) -> Iterator[str]:
-    """Warnings of members whose tensors are equal, whatever files they came from."""
-    for other, name in itertools.combinations(sha256, 2):
-        if sha256[name] == sha256[other]:
-            yield f"members {other} and {name} have the same weights; that is not an ensemble"
 
 
 def _warnings(dataset: Dataset) -> Iterator[str]:
@@ -255,9 +194,9 @@ def _warnings(dataset: Dataset) -> Iterator[str]:
         )
 
 
-def _half_precision(settings: Settings) -> Iterator[str]:
+def _half_precision(settings: MemberSettings, device: torch.device) -> Iterator[str]:
     """Until a GPU has shown what half precision changes, float32 is the default there; this says at what cost."""
-    if settings.precision == "float32" and choose_device(settings.device).type == "cuda":
+    if settings.precision == "float32" and device.type == "cuda":
         yield (
             'float32 is computed without TF32; `precision="float16"` should take about a third of the time on '
             "CUDA, which was never measured, and changed 0 of 2,400 decisions where a CPU emulated it"

@@ -47,7 +47,7 @@ def _evaluate(out: Path, ensemble: Ensemble, dataset: Dataset, settings: Setting
     """Passes of a stored run."""
     settings = replace(settings, out=out)
     sources = sources_of(ensemble, dataset, settings)
-    steps = [event for event in run_alone(RunJob(settings, sources, {})) if isinstance(event, Progress)]
+    steps = [event for event in run_alone(RunJob(settings, sources)) if isinstance(event, Progress)]
     return steps[-1].passes if steps else 0
 
 
