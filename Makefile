@@ -12,10 +12,11 @@ IMAGES ?=
 BENCH ?=
 # The networks of the tests are so small that a second thread helps none of them; a second process does. A module stays
 # in one process, because its tests share what they made.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
+THREADS = 1
+PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
 
-.PHONY: test test-fast test-oldest test-pretended-cuda check-cuda coverage golden pictures interop fuzz mutants \
-        faults demo demo-detect checkpoints checkpoints-detection bench bench-cuda clean
+.PHONY: test test-fast test-oldest test-pretended-cuda test-other-processors check-cuda coverage golden pictures \
+        interop fuzz mutants faults demo demo-detect checkpoints checkpoints-detection bench bench-cuda clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -134,6 +135,20 @@ bench-cuda: $(VENV)/.installed-cpu
 # All tests with torch made to claim that there are two GPUs, where there is none: what takes one unasked fails.
 test-pretended-cuda: $(VENV)/.installed-dev
 	PRETEND_CUDA=2 $(PYTEST)
+
+# What learns and what computes scores, with the kernels of other processors: of oneDNN's largest set of instructions,
+# the set of torch's own kernels, and the number of threads, each value of one meets each of another. A processor that
+# lacks a set takes its own largest. `make -k` goes on after a failure; `make arithmetic-AVX2-avx2-2` is one of the six.
+# Kernels that torch's compiler kept from another set would not compile, so each has a cache of its own.
+ARITHMETIC := AVX2-default-1 AVX2-avx2-2 AVX512_CORE-default-2 AVX512_CORE-avx2-1 AVX512_CORE_BF16-default-1 \
+              AVX512_CORE_BF16-avx2-2
+test-other-processors: $(ARITHMETIC:%=arithmetic-%)
+
+arithmetic-%: THREADS = $(word 3,$(subst -, ,$*))
+arithmetic-%: $(VENV)/.installed-dev
+	ONEDNN_MAX_CPU_ISA=$(word 1,$(subst -, ,$*)) ATEN_CPU_CAPABILITY=$(word 2,$(subst -, ,$*)) \
+	  TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/build/arithmetic/$* $(PYTEST) --timeout 1200 \
+	  tests/training tests/backends tests/engine tests/test_golden_table3.py tests/test_shipped_seven.py
 
 $(VENV)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

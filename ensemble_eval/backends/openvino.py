@@ -71,15 +71,24 @@ class OpenVino(NetworkPredict):
             properties.inference_num_threads: torch.get_num_threads(),
             properties.hint.enable_cpu_pinning: False,
         }
-        compiled = core().compile_model(model, "CPU", config)
+        try:
+            compiled = core().compile_model(model, "CPU", config)
+        except RuntimeError as error:
+            # `ONEDNN_MAX_CPU_ISA` keeps kernels from what OpenVINO knows the processor to have: none is left then.
+            if self._precision == "float32" or "descriptors list is empty" not in str(error):
+                raise
+            raise self._no_such_precision("has no kernel for it") from error
         # Where the processor lacks a precision, OpenVINO takes another one without a word.
         taken = compiled.get_property(properties.hint.inference_precision)
         if taken != config[properties.hint.inference_precision]:
-            raise InputError(
-                f"this processor has no {self._precision}: OpenVINO would compute in {taken.get_type_name()}; "
-                'use `precision="float32"`, or `backend="torch"`'
-            )
+            raise self._no_such_precision(f"would compute in {taken.get_type_name()}")
         return compiled.create_infer_request()
+
+    def _no_such_precision(self, what_openvino_does: str) -> InputError:
+        return InputError(
+            f"this processor has no {self._precision}: OpenVINO {what_openvino_does}; "
+            'use `precision="float32"`, or `backend="torch"`'
+        )
 
 
 @lru_cache(maxsize=1)

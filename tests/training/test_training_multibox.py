@@ -130,15 +130,20 @@ def test_a_multibox_is_trained_stopped_and_continued_to_the_same_file(
 
 @pytest.mark.slow
 def test_boxes_of_one_place_are_learnt(cli: Cli, tmp_path: Path) -> None:
-    for split, count in (("train", 6), ("val", 2)):
-        _coco(write_pictures(tmp_path / split, per_class=count))
-    schedule = {"epochs": 12, "batch_size": 6, "averaging_start_epoch": 8, "learning_rate": 0.01}
-    recipe = write_recipe(tmp_path, **{**MULTIBOX, "schedule": schedule}, validate_every_epochs=12)
+    """With a margin: the ten best boxes missed none of 18 objects, and 10 to 13 of them after a single epoch.
+
+    That is of 12 and of 3 trainings whose first weights differed by a millionth. The hundred best of the 245,
+    which stand in the column of the top-5 error, find nearly all without training.
+    """
+    for split in ("train", "val"):
+        _coco(write_pictures(tmp_path / split, per_class=6))
+    schedule = {"epochs": 20, "batch_size": 6, "averaging_start_epoch": 14, "learning_rate": 0.02}
+    recipe = write_recipe(tmp_path, **{**MULTIBOX, "schedule": schedule}, validate_every_epochs=20)
     assert cli("train", recipe, "--member", "a", "--workers", 0, "--out", tmp_path / "out").code == 0
     with (tmp_path / "out" / "a.csv").open() as log:
-        last = list(csv.DictReader(log))[-1]
-    assert float(last["train_loss"]) < 6
-    assert float(last["last_top5_error"]) == 0
+        first, *_, last = csv.DictReader(log)
+    assert float(last["train_loss"]) < 0.8 * float(first["train_loss"])
+    assert float(last["val_top1_error"]) < 30
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:

@@ -93,20 +93,17 @@ def test_a_region_is_the_detectors_warp_of_its_box() -> None:
 
 
 def _coco(root: Path, names: tuple[str, ...] = CLASS_NAMES) -> None:
-    """A box in the middle of every picture, of its folder's class."""
-    paths = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
-    sizes = [(60, 48) if int(Path(name).stem) % 2 else (44, 70) for name in paths]
-    document = {
-        "categories": [{"id": index, "name": name} for index, name in enumerate(names)],
-        "images": [
-            {"id": index, "file_name": name, "width": width, "height": height}
-            for index, (name, (width, height)) in enumerate(zip(paths, sizes, strict=True))
-        ],
-        "annotations": [
-            {"id": i, "image_id": i, "category_id": names.index(Path(name).parent.name), "bbox": [10, 12, 24, 26]}
-            for i, name in enumerate(paths)
-        ],
-    }
+    """A box in the middle of every picture, of its folder's class; mirrored, it is the same one."""
+    images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
+    for index, path in enumerate(sorted(root.rglob("*.png"))):
+        name = path.relative_to(root).as_posix()
+        width, height = (60, 48) if int(path.stem) % 2 else (44, 70)
+        images.append({"id": index, "file_name": name, "width": width, "height": height})
+        box = [(width - 24) // 2, (height - 26) // 2, 24, 26]
+        category = names.index(path.parent.name)
+        annotations.append({"id": index, "image_id": index, "category_id": category, "bbox": box})
+    categories = [{"id": index, "name": name} for index, name in enumerate(names)]
+    document = {"categories": categories, "images": images, "annotations": annotations}
     (root / "boxes.json").write_text(json.dumps(document))
 
 
