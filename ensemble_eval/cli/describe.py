@@ -48,14 +48,9 @@ def _formatted(counts: "Sequence[StageCount]", title: str, form: str) -> str:
 def _print(counts: "Sequence[StageCount]", title: str) -> None:
     from rich.console import Console
 
-    from ensemble_eval.cli.output import print_sentence
     from ensemble_eval.cli.tables import print_table
-    from ensemble_eval.paper.counting import claim_lines, table1_text
+    from ensemble_eval.paper.counting import network_table
 
-    header, *lines = table1_text(counts)
-    console = Console(markup=False, emoji=False)
-    print_sentence(console, title)
     # The output's size goes first, then the multiply-adds with what is printed of them and the mark.
-    print_table(console, header, lines, [(1,), (5, 6, 7)], left_aligned=(0,))
-    for sentence in claim_lines(counts):
-        print_sentence(console, sentence)
+    multiply_adds = ("multiply_adds", "multiply_adds_printed", "multiply_adds_differ")
+    print_table(Console(markup=False, emoji=False), network_table(counts, title), ["output", multiply_adds])

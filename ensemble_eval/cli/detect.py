@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ensemble_eval.detection.writing import Written
 
 # The first to go first where they do not fit; the configuration and its mAP stay.
-_DISPENSABLE = ("images", "passes", "proposals an image", "coverage", "95% interval", "to base")
+_DISPENSABLE = ("images", "passes", "proposals_per_image", "coverage", "interval", "compared_to_base")
 
 
 @command("ensemble-eval detect val/ --proposals proposals --boxes val/boxes.json")
@@ -63,17 +63,14 @@ def _show(written: "Written", settings: DetectSettings) -> int:
 
 
 def _print_table(written: "Written", *, with_svm: bool) -> None:
+    from dataclasses import replace
+
     from rich.console import Console
 
-    from ensemble_eval.cli.output import print_sentence
     from ensemble_eval.cli.tables import print_table
     from ensemble_eval.detection.tables import detection_table
 
     table = detection_table(written.rows)
-    console = Console(markup=False, emoji=False)
-    print_sentence(console, table.title)
-    header = [column.title for column in table.columns]
     # Where all rows have the same classifier, its column goes first.
-    titles = _DISPENSABLE if with_svm else ("scores", *_DISPENSABLE)
-    dispensable = [(header.index(title),) for title in titles]
-    print_table(console, header, table.cells(), dispensable, left_aligned=[0, 2])
+    keys = _DISPENSABLE if with_svm else ("scores", *_DISPENSABLE)
+    print_table(Console(markup=False, emoji=False), replace(table, notes=()), keys)

@@ -61,7 +61,6 @@ def _say_status(now: "Status", last: Path) -> None:
 def _print_table(out: Path) -> None:
     from rich.console import Console
 
-    from ensemble_eval.cli.output import print_sentence
     from ensemble_eval.cli.tables import print_table
     from ensemble_eval.evaluation.finishing import partial_table
 
@@ -72,11 +71,5 @@ def _print_table(out: Path) -> None:
         return
     if table is None:
         return
-    console = Console(markup=False, emoji=False)
-    print_sentence(console, table.title)
-    header = [column.title for column in table.columns]
     # Models, crops, the top-5 error and its interval stay.
-    dispensable = [(header.index(title),) for title in ("cost", "top-1 error", "to base")]
-    print_table(console, header, table.cells(), dispensable)
-    for note in table.notes:
-        print_sentence(console, note)
+    print_table(Console(markup=False, emoji=False), table, ["cost", "top1_error", "compared_to_base"])

@@ -4,36 +4,27 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ensemble_eval.cli.output import encodable, print_sentence
+from ensemble_eval.tables.table import Table, table_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ensemble_eval.evaluation.finishing import Outcome
+    from ensemble_eval.scoring.table3 import Gain
 
 # Of Table 3, the first to go first; models, crops and the top-5 error stay.
-_TABLE3_DISPENSABLE = ("cost", "paper", "to base", "top-1", "95% interval")
+_TABLE3_DISPENSABLE = ("cost", "paper_top5_error", "compared_to_base", "top1_error", "top5")
 
 
 def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
     """Print the rows and where they were written; to stdout, unless another console is given."""
     from rich.console import Console
 
-    from ensemble_eval.paper.text import gain_text, saved_text, table3_text
-
     console = console or Console(markup=False, emoji=False)
     if not outcome.rows:
         print_sentence(console, str(outcome))
         return
-    header, *lines = table3_text(outcome.rows)
-    images = outcome.rows[0].images
-    comparable = " (not comparable)" if outcome.counted else ""
-    print_sentence(
-        console,
-        f"Errors on {images} images, and the paper's top-5{comparable}; one model is {outcome.one_model_member}",
-    )
-    for sentence in outcome.counted:
-        print_sentence(console, f"counted: {sentence}")
-    print_table(console, header, lines, [(header.index(title),) for title in _TABLE3_DISPENSABLE])
+    print_table(console, table3_for_people(outcome), _TABLE3_DISPENSABLE)
     if outcome.gain is not None:
         print_sentence(console, gain_text(outcome.gain))
     if outcome.passes_saved:
@@ -41,40 +32,74 @@ def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
     console.print(f"written to {outcome.table}", highlight=False, soft_wrap=True)
 
 
-def print_table(
-    console: "Console",
-    header: Sequence[str],
-    lines: Sequence[Sequence[str]],
-    dispensable: Sequence[Sequence[int]],
-    *,
-    left_aligned: Sequence[int] = (),
-) -> None:
-    """Print a table with as many columns as fit, or as stacked lines where they do not.
+def table3_for_people(outcome: "Outcome") -> Table:
+    """Table 3 with the paper's errors beside it, and titles that fit on a terminal."""
+    from ensemble_eval.paper.published import TABLE_3_COLUMNS
+    from ensemble_eval.scoring.table3 import COLUMNS, SHOWN
+
+    comparable = " (not comparable)" if outcome.counted else ""
+    title = f"Errors on {outcome.rows[0].images} images, and the paper's top-5{comparable}"
+    title = "\n".join(
+        [
+            f"{title}; one model is {outcome.one_model_member}",
+            *(f"counted: {phrase}" for phrase in outcome.counted),
+        ]
+    )
+    table = table_of("table3", title, outcome.rows, [*COLUMNS, *TABLE_3_COLUMNS]).only(*SHOWN, "paper_top5_error")
+    return table.titled(top5_error="top-5", top1_error="top-1", paper_top5_error="paper")
+
+
+def gain_text(gain: "Gain") -> str:
+    """One sentence on the largest configuration against the base."""
+    relative = "" if gain.relative is None else f" ({gain.relative:+.0f}% of the base's error)"
+    return (
+        f"last row against the first: {gain.difference:+.2f} points of top-5 error{relative}; "
+        f"95% interval of the difference, paired by image: {gain.low:+.2f} to {gain.high:+.2f}"
+    )
+
+
+def saved_text(passes: int, saved: int) -> str:
+    """One sentence on the passes that were not needed."""
+    full = passes + saved
+    return f"{passes} passes decided the table; in full they would have been {full} ({100 * passes / full:.1f}%)"
+
+
+def print_table(console: "Console", table: Table, dispensable: Sequence[str | Sequence[str]] = ()) -> None:
+    """Print a table with its title and notes, with as many columns as fit, or as stacked lines where too few do.
 
     Args:
         console: where to.
-        header: a title per column; it may be empty.
-        lines: cells, as many as titles.
-        dispensable: groups of columns that are left out when not all fit, the first group first.
-        left_aligned: columns of text; numbers stand at the right.
+        table: each line of its title is a sentence.
+        dispensable: keys of columns, or groups of them, that are left out when there is no room, the first first.
     """
-    from rich.table import Table
+    for sentence in table.title.splitlines():
+        print_sentence(console, sentence)
+    _print_grid(console, table, [[keys] if isinstance(keys, str) else keys for keys in dispensable])
+    for note in table.notes:
+        print_sentence(console, note)
 
-    shown_header, *shown = ([encodable(cell, console.encoding) for cell in line] for line in (header, *lines))
-    widths = [max(map(len, cells)) for cells in zip(shown_header, *shown, strict=True)]
-    fitting = fitting_columns(widths, dispensable, console.width)
+
+def _print_grid(console: "Console", table: Table, dispensable: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table as Grid
+
+    titles = [column.title for column in table.columns]
+    header, *lines = ([encodable(cell, console.encoding) for cell in line] for line in (titles, *table.cells()))
+    widths = [max(map(len, cells)) for cells in zip(header, *lines, strict=True)]
+    groups = [[place for place, each in enumerate(table.columns) if each.key in keys] for keys in dispensable]
+    fitting = fitting_columns(widths, groups, console.width)
     if fitting is None:
-        for line in shown:
-            console.print("\n".join(stacked(shown_header, line, console.width)), "", sep="\n", highlight=False)
+        for line in lines:
+            console.print("\n".join(stacked(header, line, console.width)), "", sep="\n", highlight=False)
         return
     columns, padding = fitting
-    table = Table(padding=(0, padding))
+    grid = Grid(padding=(0, padding))
     for column in columns:
-        table.add_column(shown_header[column], justify="left" if column in left_aligned else "right", no_wrap=True)
-    for line in shown:
-        table.add_row(*(line[column] for column in columns))
-    console.print(table)
-    if missing := [title for column, title in enumerate(shown_header) if title and column not in columns]:
+        is_text = table.columns[column].is_text
+        grid.add_column(header[column], justify="left" if is_text else "right", no_wrap=True)
+    for line in lines:
+        grid.add_row(*(line[column] for column in columns))
+    console.print(grid)
+    if missing := [title for column, title in enumerate(header) if title and column not in columns]:
         print_sentence(console, f"no room in {console.width} columns for: {', '.join(missing)}")
 
 

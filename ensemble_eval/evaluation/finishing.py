@@ -1,9 +1,10 @@
 """What a run writes once every image is done: Table 3, or a submission, and the record that repeats the run."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.evaluation.key import (
@@ -12,31 +13,17 @@ from ensemble_eval.evaluation.key import (
     TABLE_FILE,
     UNREADABLE_FILE,
     RunKey,
-    outcome_columns,
 )
-from ensemble_eval.files import write_atomically
-from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
-from ensemble_eval.paper import text as report_text
-from ensemble_eval.scoring.table3 import Gain, Row, gain, one_model_member, table3
+from ensemble_eval.files import csv_text, write_atomically
+from ensemble_eval.scoring.table3 import SHOWN, Gain, Row, gain, table3, table3_table
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import read_parts
-from ensemble_eval.store.store import Progress, Store, combine, read_rows
-from ensemble_eval.tables.table import Column, Table, marked, marks
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ensemble_eval.store.store import Store, combine, read_rows
+from ensemble_eval.tables.formats import table_csv
+from ensemble_eval.tables.table import Table, marked, marks
 
 # In a submission, for an image that could not be read. A line that was left out would move all that follow.
 _NO_ANSWER = "-1 -1 -1 -1 -1"
-_PARTIAL_COLUMNS = (
-    Column("models", "models", "count"),
-    Column("crops", "crops", "count"),
-    Column("cost", "cost", "count"),
-    Column("top5_error", "top-5 error", "percent"),
-    Column("top5", "95% interval", "percent interval"),
-    Column("compared_to_base", "to base", "points"),
-    Column("top1_error", "top-1 error", "percent"),
-)
 
 
 @dataclass(frozen=True)
@@ -88,27 +75,30 @@ def finish_run(store: Store[RunKey], start: record.Record) -> Outcome:
     """
     key, out, progress = store.key, store.out, store.progress
     unreadable = progress.unreadable
-    write_atomically(out / UNREADABLE_FILE, report_text.unreadable_csv(unreadable.items()).encode())
+    write_atomically(
+        out / UNREADABLE_FILE, csv_text(["image", "reason"], map(list, sorted(unreadable.items()))).encode()
+    )
     if not progress.done:
         raise InputError(f"none of the images could be read; {out / UNREADABLE_FILE} says why")
     saved = progress.all_passes - progress.passes
-    predictions = store.frame([*outcome_columns(key), "label"])
-    counted = key.counted(predictions["label"].nunique())
-    facts = {**_facts(key, start), **record.counts(progress), "key": key.to_json(), "counted": counted}
-    _require_each_once(predictions, progress)
+    # Only at the end of a run: it takes a while to import what reads the rows.
+    from ensemble_eval.evaluation.decisions import read_decisions
+
+    images, facts = sorted(progress.done), {**_facts(key, start), **record.counts(progress), "key": key.to_json()}
     if not key.scope.labelled:
-        record.write(out, RUN, {**facts, "one_model_member": None, "gain": None})
-        write_atomically(out / SUBMISSION_FILE, _submission(store).encode())
+        counted = key.counted()
+        record.write(out, RUN, {**facts, "counted": counted, "one_model_member": None, "gain": None})
+        write_atomically(out / SUBMISSION_FILE, _submission(store, images).encode())
         return Outcome([], None, "", unreadable, progress.passes, saved, out / SUBMISSION_FILE, counted)
-    members = key.member_names
-    rows = table3(predictions, members)
-    best = one_model_member(predictions, members)
+    decisions = read_decisions(store.tables, key, images, with_answers=False)
+    rows, best = table3(decisions), decisions.one_model_member
+    counted = key.counted(len(set(decisions.labels.tolist())))
     # A single row has nothing to be compared to but itself.
-    improvement = gain(predictions, members) if len(rows) > 1 else None
+    improvement = gain(decisions) if len(rows) > 1 else None
     compared = None if improvement is None else gain_record(improvement, rows)
     # The record first: a table that nobody can attribute would be refused by the next start.
-    record.write(out, RUN, {**facts, "one_model_member": best, "gain": compared})
-    write_atomically(out / TABLE_FILE, report_text.table3_csv(rows).encode())
+    record.write(out, RUN, {**facts, "counted": counted, "one_model_member": best, "gain": compared})
+    write_atomically(out / TABLE_FILE, table_csv(table3_table(rows)).encode())
     return Outcome(rows, improvement, best, unreadable, progress.passes, saved, out / TABLE_FILE, counted)
 
 
@@ -123,43 +113,22 @@ def partial_table(out: Path) -> Table | None:
     """
     import pyarrow as pa
 
+    from ensemble_eval.evaluation.decisions import read_decisions
+
     found = read_parts(out, RUN, whole=False)
-    progress = combine(found.by_name)
-    if found.key is None or not found.key.scope.labelled or not progress.done:
+    progress, key = combine(found.by_name), found.key
+    if key is None or not key.scope.labelled or not progress.done:
         return None
+    tables = functools.partial(read_rows, out / RUN.folder, found.by_name)
     try:
-        columns = [*outcome_columns(found.key), "label"]
-        tables = list(read_rows(out / RUN.folder, found.by_name, columns))
-        rows = pa.concat_tables(tables).to_pandas()
+        decisions = read_decisions(tables, key, sorted(progress.done), with_answers=False)
     except (pa.ArrowException, OSError) as error:
         # The end of a part may be whole and its rows not. The next start of the run finds out which it is.
         raise EnsembleEvalError(f"a part in {out} is damaged; the next start does its images again") from error
-    if rows.empty:
-        return None
-    # Of an image that stands in several parts any will do: all runs of it give the same.
-    rows = rows.drop_duplicates(["image", "member", "crops"])
-    members = found.key.member_names
-    note = (
-        f"One model is {one_model_member(rows, members)}, the member with the lowest one-crop top-1 error on "
-        "these images."
-    )
-    cells = tuple(
-        (
-            row.models,
-            row.crops,
-            row.cost,
-            row.top5_error,
-            (row.top5_low, row.top5_high),
-            row.compared_to_base,
-            row.top1_error,
-        )
-        for row in table3(rows, members)
-    )
-    title = f"Table 3: errors on {len(progress.done)} images"
-    table = Table("partial", title, _PARTIAL_COLUMNS, cells, (note,))
-    missing = found.key.images - len(progress.accounted)
-    counted = found.key.counted(None if missing else rows["label"].nunique())
-    return marked(table, marks(missing, found.key.images, counted))
+    missing = key.images - len(progress.accounted)
+    counted = key.counted(None if missing else len(set(decisions.labels.tolist())))
+    table = table3_table(table3(decisions), "partial", [decisions.one_model_note]).only(*SHOWN)
+    return marked(table, marks(missing, key.images, counted))
 
 
 def _facts(key: RunKey, start: record.Record) -> record.Record:
@@ -174,18 +143,20 @@ def _facts(key: RunKey, start: record.Record) -> record.Record:
     }
 
 
-def _submission(store: Store[RunKey]) -> str:
+def _submission(store: Store[RunKey], images: Sequence[str]) -> str:
     """What an ensemble answers for images without labels: five classes, best first, a line for each image by id.
 
     Classes are indices from 0 in the order of the ensemble's classes, which for imagenet-1k is that of the sorted
     WNIDs. They are not the ids of ILSVRC's development kit.
     """
-    predictions, members = store.frame(["image", "member", "crops", "top5"]), store.key.member_names
-    name = ENSEMBLE_ROWS if len(members) > 1 else members[0]
-    largest = predictions["crops"].max()
-    rows = predictions[(predictions["member"] == name) & (predictions["crops"] == largest)]
-    answers = {image: " ".join(map(str, best)) for image, best in zip(rows["image"], rows["top5"], strict=True)}
-    answers |= dict.fromkeys(store.progress.unreadable, _NO_ANSWER)
+    from ensemble_eval.evaluation.decisions import blocks
+
+    answers = dict.fromkeys(store.progress.unreadable, _NO_ANSWER)
+    for block in blocks(store.tables, store.key, images, ["top5"]):
+        best = block.matrix("top5")[block.rows[-1, -1]]
+        answers |= {
+            images[place]: " ".join(map(str, five)) for place, five in zip(block.images, best, strict=True)
+        }
     return "".join(f"{answers[image]}\n" for image in sorted(answers))
 
 
@@ -204,13 +175,3 @@ def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:
         "top5_difference_high": gain.high,
         "top5_difference_percent_of_base": gain.relative,
     }
-
-
-def _require_each_once(predictions: "pd.DataFrame", progress: Progress) -> None:
-    """The last check before a table: each member and scheme has each image that is done, once."""
-    for (member, crops), rows in predictions.groupby(["member", "crops"])["image"]:
-        if len(rows) != len(progress.done) or set(rows) != progress.done:
-            raise EnsembleEvalError(
-                f"the stored predictions of {member} with {crops} crops do not hold each of {len(progress.done)} "
-                "images exactly once, so no table is written; is another run at work in the same folder?"
-            )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.scope import Scope
-from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.members.ensemble import ENSEMBLE_ROWS, Ensemble
 from ensemble_eval.settings import Settings
 from ensemble_eval.store.key import Key
 from ensemble_eval.store.parts import Format
@@ -74,6 +74,11 @@ class RunKey(Key):
     def member_names(self) -> tuple[str, ...]:
         """The names of the members, in the ensemble's order."""
         return tuple(member.name for member in self.members)
+
+    @property
+    def row_names(self) -> tuple[str, ...]:
+        """The names in the column `member`: the members, and with several of them "ensemble"."""
+        return (*self.member_names, ENSEMBLE_ROWS) if len(self.members) > 1 else self.member_names
 
     @property
     def last_file(self) -> str:
@@ -190,8 +195,3 @@ def columns_of(key: RunKey) -> list[str]:
     """The columns of the predictions of a run, by name."""
     names: list[str] = schema(key).names
     return names
-
-
-def outcome_columns(key: RunKey) -> list[str]:
-    """The columns that the tables are made from."""
-    return ["image", "member", "crops", *(_DECISION_COLUMNS if key.until_decided else ("rank",))]

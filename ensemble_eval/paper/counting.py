@@ -89,19 +89,6 @@ def table1_counts(counts: Sequence[StageCount]) -> list[tuple[str, str, int, str
     return rows
 
 
-def table1_text(counts: Sequence[StageCount]) -> list[list[str]]:
-    """A header and one line of cells per row of Table 1; `≠` marks where counting and print differ.
-
-    They agree when the printed figure is the counted one rounded up or down.
-    """
-    header = ["layer", "output", "weights", "printed", "", "mult-adds", "printed", ""]
-    lines = [
-        [layer, output, *_figures(weights / KIBI, "K", of_weights), *_figures(adds / MILLION, "M", of_adds)]
-        for layer, output, weights, of_weights, adds, of_adds in table1_counts(counts)
-    ]
-    return [header, *lines]
-
-
 def claim_lines(counts: Sequence[StageCount]) -> list[str]:
     """The counted totals, and the paper's two claims held against them."""
     weights = sum(count.weights for count in counts)
@@ -133,20 +120,32 @@ _NOTE = f"{DIFFERS} marks a printed figure that the counted one does not round t
 def network_table(counts: Sequence[StageCount], title: str) -> Table:
     """Table 1 for people: counts in K and M, as the paper prints them.
 
+    Printed and counted figures agree when the printed one is the counted one rounded up or down.
+
     Args:
         counts: of the network's stages.
         title: a phrase that names the network.
 
     Example:
-        >>> from ensemble_eval.paper.counting import count_network
         >>> from ensemble_eval.tables.formats import table_markdown
         >>> table = network_table(count_network("googlenet-paper", 1000), "Table 1")
         >>> print(table_markdown(table).splitlines()[4])
         | conv1 | 112×112×64 | 9.2K | 2.7K | ≠ | 118.0M | 34M | ≠ |
     """
-    titles = ("layer", "output", "weights", "printed", "", "multiply-adds", "printed", "")
-    columns = tuple(Column(f"column{place}", each) for place, each in enumerate(titles))
-    rows = tuple(tuple(row) for row in table1_text(counts)[1:])
+    columns = (
+        Column("layer", "layer"),
+        Column("output", "output"),
+        Column("weights", "weights", "number"),
+        Column("weights_printed", "printed", "number"),
+        Column("weights_differ", ""),
+        Column("multiply_adds", "multiply-adds", "number"),
+        Column("multiply_adds_printed", "printed", "number"),
+        Column("multiply_adds_differ", ""),
+    )
+    rows = tuple(
+        (layer, output, *_figures(weights / KIBI, "K", of_weights), *_figures(adds / MILLION, "M", of_adds))
+        for layer, output, weights, of_weights, adds, of_adds in table1_counts(counts)
+    )
     return Table("table1", title, columns, rows, (_NOTE, *(f"{each}." for each in claim_lines(counts))))
 
 

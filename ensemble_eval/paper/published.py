@@ -1,6 +1,12 @@
 """What the paper prints (Szegedy et al., CVPR 2015): its tables and two claims, to compare with."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ensemble_eval.tables.table import FilledColumn
+
+if TYPE_CHECKING:
+    from ensemble_eval.scoring.table3 import Row
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,12 @@ TABLE_2 = (
 # Top-5 errors in percent, by models and crops: ILSVRC-2012 validation, 50,000 images.
 TABLE_3 = {(1, 1): 10.07, (1, 10): 9.15, (1, 144): 7.89, (7, 1): 8.09, (7, 10): 7.62, (7, 144): 6.67}
 
+TABLE_3_COLUMNS: tuple[FilledColumn["Row"], ...] = (
+    ("paper_top5_error", "paper, top-5", "percent", lambda row: TABLE_3.get((row.models, row.crops))),
+    ("paper_compared_to_base", "paper, to base", "points", lambda row: _published_difference(row)),
+)
+"""What the paper prints beside a row of Table 3, with its differences computed from its errors."""
+
 TABLE_4 = (
     PublishedDetection("UvA-Euvision", 2013, "1st", 22.6, "none", "?"),
     PublishedDetection("Deep Insight", 2014, "3rd", 40.5, "ImageNet 1k", "3"),
@@ -96,3 +108,8 @@ ALEXNET_LAYERS = (
     (1, 4096, 4096),
     (1, 4096, 1000),
 )
+
+
+def _published_difference(row: "Row") -> float | None:
+    published = TABLE_3.get((row.models, row.crops))
+    return None if published is None else published - TABLE_3[1, 1]

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from ensemble_eval.evaluation.key import outcome_columns
-from ensemble_eval.paper.text import table3_csv
 from ensemble_eval.reports.writing import Report, write_report
-from ensemble_eval.results.computed_ranks import computed_ranks
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study
 from ensemble_eval.results.reading import StoredRun, read_run
-from ensemble_eval.results.selections import schemes_of, selections_of
-from ensemble_eval.scoring.table3 import one_model_member, table3
+from ensemble_eval.results.subset_rows import computed_ranks, schemes_of, selections_of
+from ensemble_eval.scoring.table3 import Configuration, table3, table3_table
+from ensemble_eval.tables.formats import table_csv
 
 
 def read_results(folder: str | Path) -> "Results":
@@ -100,14 +98,14 @@ class Results(StoredRun):
         """
         self.require_table(partial=partial)
         schemes = schemes_of(crops, self.crops)
-        predictions = self.predictions(outcome_columns(self.key))
-        selections = selections_of(models, self.members, one_model_member(predictions, self.members))
-        computed = [each for each in selections if each.is_computed]
-        if computed:
-            predictions = pd.concat([predictions, computed_ranks(self, computed)])
-        rows = table3(predictions, self.members, {each.label: len(each.members) for each in selections})
+        decisions = self.decisions(with_answers=False)
+        selections = selections_of(models, self.members, decisions.one_model_member)
+        if computed := [each for each in selections if each.is_computed]:
+            for each, ranks in zip(computed, computed_ranks(self, computed), strict=True):
+                decisions = decisions.with_rows(each.label, ranks)
+        asked = [Configuration(len(each.members), scheme, each.label) for each in selections for scheme in schemes]
         # As anyone reads it from `table3.csv`, number for number.
-        frame = pd.read_csv(io.StringIO(table3_csv(row for row in rows if row.crops in schemes)))
+        frame = pd.read_csv(io.StringIO(table_csv(table3_table(table3(decisions, asked)))))
         if any(each.by_name for each in selections):
             frame["members"] = [each.members for each in selections for _ in schemes]
         if partial:

@@ -9,15 +9,16 @@ from ensemble_eval.evaluation.key import RunKey
 from ensemble_eval.reports.figures import calibration_plots, class_plots, member_plots, row_plots
 from ensemble_eval.reports.html import GalleryImage, Page, Section, sections_with_content
 from ensemble_eval.results.analyses import Analyses
-from ensemble_eval.results.claims import claims
 from ensemble_eval.results.class_tables import ClassNames, calibration_tables, class_tables
 from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.results.crop_tables import crop_tables, enough_sentence
 from ensemble_eval.results.member_tables import member_tables
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.row_tables import comparison_tables, table2_table, table3_table
+from ensemble_eval.scoring.paired import PairedDifference
+from ensemble_eval.scoring.table3 import TOP_5, Configuration
 from ensemble_eval.tables.drawing import Plot, with_notes
-from ensemble_eval.tables.table import Table, marked, marks
+from ensemble_eval.tables.table import Column, Table, counted_sentence, marked, marks, shown
 
 # Of long tables the page has the beginning; their files have all.
 _ROWS_IN_PAGE = 30
@@ -25,6 +26,10 @@ _ROWS_IN_PAGE = 30
 _ROWS_OF = {"diversity": 66, "reliability": 45, "confused": 20}
 # Of the surface.
 _CROPS_IN_PAGE = frozenset({1, 2, 5, 10, 24, 48, 72, 96, 120, 144})
+
+_POINTS = Column("difference", "difference", "points")
+_INTERVAL = Column("difference", "95% interval", "points interval")
+_P = Column("p", "p", "p")
 
 
 @dataclass(frozen=True)
@@ -202,3 +207,54 @@ def _facts(results: StoredRun, found: Analyses) -> list[tuple[str, str]]:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def claims(found: Analyses) -> list[str]:
+    """Sentences on the whole table, on more crops, and on more models, each adjusted for all pairs of rows."""
+    rows = found.configurations
+    between = found.comparisons[TOP_5].between
+    counted = [counted_sentence(found.counted)] if found.counted else []
+    if not between:
+        return [*counted, "There is one row, so nothing is compared."]
+    pairs = {(each.base, each.other): each for each in between}
+    schemes = len(found.decisions.crops)
+    asked = {(0, len(rows) - 1): None}
+    if schemes > 1:
+        asked |= {(len(rows) - 2, len(rows) - 1): None}
+    if len(rows) > schemes:
+        asked |= {(schemes - 1, len(rows) - 1): None}
+    sentences = [claim(pairs[pair], rows[pair[0]], rows[pair[1]]) for pair in asked]
+    return [*counted, *sentences, _what_it_rests_on(found, len(between))]
+
+
+def claim(found: PairedDifference, base: Configuration, other: Configuration) -> str:
+    """One sentence on two rows.
+
+    Args:
+        found: how they differ.
+        base, other: the rows.
+    """
+    difference = shown(found.difference_points, _POINTS)
+    interval = shown((found.low_points, found.high_points), _INTERVAL)
+    measured = (
+        f"{difference} points of top-5 error, 95% interval {interval}; {found.fixed} images fixed, "
+        f"{found.broken} broken; adjusted p {shown(found.adjusted_p, _P)}"
+    )
+    if found.is_different:
+        small = f", but by less than {found.margin_points:g} points" if found.is_equal_within_margin else ""
+        return f"{other} is {found.verdict} than {base}{small}: {measured}."
+    if found.is_equal_within_margin:
+        return f"{other} and {base} are {found.verdict_text}: {measured}."
+    return f"{other} and {base} are not told apart, which does not make them equal: {measured}."
+
+
+def _what_it_rests_on(found: Analyses, comparisons: int) -> str:
+    adjusted = (
+        f" Their p-values are adjusted for all {comparisons} pairs of rows, the intervals are not."
+        if comparisons > 1
+        else ""
+    )
+    return (
+        f"These sentences are about {len(found.decisions.images)} images and these weights.{adjusted} The member "
+        "that stands for one model was chosen on the same images, by the paper's rule, which flatters it."
+    )

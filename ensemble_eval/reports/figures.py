@@ -19,9 +19,9 @@ from ensemble_eval.reports.plots import (
 )
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.crop_study import CropStudy
-from ensemble_eval.results.decisions import TOP_5, Configuration
-from ensemble_eval.results.row_tables import NOT_COMPARABLE, table3_rows
+from ensemble_eval.results.row_tables import NOT_COMPARABLE
 from ensemble_eval.scoring.calibration import Reliability
+from ensemble_eval.scoring.table3 import TOP_5, Configuration, table3
 from ensemble_eval.tables.drawing import Plot
 
 
@@ -68,7 +68,7 @@ def error_points(found: Analyses) -> list[ErrorPoint]:
             row.top5_high,
             TABLE_3.get((row.models, row.crops)),
         )
-        for row in table3_rows(found.decisions)
+        for row in table3(found.decisions)
     ]
 
 

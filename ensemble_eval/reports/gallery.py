@@ -19,9 +19,8 @@ from ensemble_eval.errors import InputError, UnavailableError, UnreadableImageEr
 from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.reports.html import Answer, GalleryImage
 from ensemble_eval.results.class_tables import ClassNames, class_name
-from ensemble_eval.results.computed_ranks import rows_of
-from ensemble_eval.results.decisions import Configuration
 from ensemble_eval.results.reading import StoredRun
+from ensemble_eval.scoring.table3 import Configuration
 from ensemble_eval.settings import UNLABELLED
 
 if TYPE_CHECKING:
@@ -137,13 +136,10 @@ def hardest_images(results: StoredRun, configuration: Configuration) -> list[Har
             "the hardest images are found by the rank of their label, and a run that stops when decided has none; "
             "evaluate without `until_decided=True`"
         )
-    columns = ["image", "member", "crops", "label", "rank", "top5", "top5_probability"]
+    columns = ["label", "rank", "top5", "top5_probability"]
     columns += ["labels"] if results.key.scope.several_labels else []
-    found = [
-        each
-        for table in results.tables(columns)
-        for each in _wrong_of(rows_of(table, configuration.name, configuration.crops))
-    ]
+    place = results.key.row_names.index(configuration.name), results.crops.index(configuration.crops)
+    found = [each for block in results.blocks(columns) for each in _wrong_of(block.table.take(block.rows[place]))]
     # Of equal ranks the one that was surest of something else.
     return sorted(found, key=lambda each: (-each.rank, -each.answers[0][1], each.image))
 

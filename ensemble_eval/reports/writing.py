@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError, UnavailableError
 from ensemble_eval.files import write_atomically
-from ensemble_eval.paper.text import table3_csv
 from ensemble_eval.reports.contents import Contents, contents
 from ensemble_eval.reports.gallery import gallery, hardest_images
 from ensemble_eval.reports.html import GalleryImage, page_html
@@ -15,9 +14,9 @@ from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.class_tables import ClassNames, class_names
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study
 from ensemble_eval.results.reading import StoredRun
-from ensemble_eval.results.row_tables import table3_rows
+from ensemble_eval.scoring.table3 import table3, table3_table
 from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
-from ensemble_eval.tables.table import Table
+from ensemble_eval.tables.table import Table, marked
 
 REPORT_FOLDER, PAGE_FILE = "report", "report.html"
 # Names the files, so that the next report can remove what it does not write any more.
@@ -87,7 +86,7 @@ def table3_files(found: Analyses, table: Table, *, with_paper: bool) -> Iterator
         table: of `table3_table`, marked.
         with_paper: whether the table has what the paper prints.
     """
-    yield "table3.csv", table3_csv(table3_rows(found.decisions), table.marks).encode()
+    yield "table3.csv", table_csv(marked(table3_table(table3(found.decisions)), table.marks)).encode()
     yield "table3.md", table_markdown(table).encode()
     shown = (*_LATEX_COLUMNS, *(_LATEX_PAPER_COLUMNS if with_paper else ()))
     yield "table3.tex", table_latex(table.only(*shown)).encode()

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble_eval.errors import UnavailableError
-from ensemble_eval.results.decisions import TOP_1, TOP_5, Configuration, Decisions, read_decisions
-from ensemble_eval.results.ensemble_errors import (
+from ensemble_eval.results.ensembles import (
     EnsembleErrors,
     MemberErrors,
+    ScorePass,
     ensemble_errors,
     member_errors,
+    read_scores,
+    require_scores,
     require_subsets,
 )
 from ensemble_eval.results.reading import StoredRun
-from ensemble_eval.results.score_pass import ScorePass, read_scores, require_scores
 from ensemble_eval.scoring.calibration import Reliability, TemperatureFit, fit_temperature, reliability
 from ensemble_eval.scoring.classes import (
     ClassErrors,
@@ -35,6 +36,7 @@ from ensemble_eval.scoring.paired import (
     require_margin,
     require_packages,
 )
+from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Configuration, Decisions
 
 ERRORS = (TOP_5, TOP_1)
 
@@ -135,7 +137,7 @@ def analyse(
     require_margin(margin_points)
     require_packages()
     results.require_table(partial=partial)
-    decisions = read_decisions(results)
+    decisions = results.decisions()
     unavailable: dict[str, str] = {}
     with_subsets = _is_available("ensembles", unavailable, lambda: require_subsets(results))
     with_temperatures = _is_available("temperatures", unavailable, lambda: require_scores(results, "temperatures"))

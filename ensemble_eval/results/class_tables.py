@@ -10,9 +10,9 @@ from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import class_list
 from ensemble_eval.results.analyses import Analyses
-from ensemble_eval.results.decisions import Configuration
-from ensemble_eval.scoring.calibration import BINS, Reliability
-from ensemble_eval.tables.table import Column, Table
+from ensemble_eval.scoring.calibration import BINS, Reliability, TemperatureFit
+from ensemble_eval.scoring.table3 import Configuration
+from ensemble_eval.tables.table import Column, FilledColumn, Table, filled_from, table_of
 
 ClassNames = Sequence[str] | None
 
@@ -52,33 +52,20 @@ def class_name(names: ClassNames, index: int) -> str:
 
 def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
     classes = found.classes
-    moved = sorted(classes.errors[k], key=lambda each: (each.moved_points, each.class_index))
-    return Table(
+    return table_of(
         f"classes_top{k}",
         f"Top-{k} error of each class, {classes.first} and {classes.last}",
-        (
-            Column("class_index", "index", "count"),
-            Column("class", "class"),
-            Column("images", "images", "count"),
-            Column("first_error", str(classes.first), "percent"),
-            Column("last_error", str(classes.last), "percent"),
-            Column("moved", "moved by", "points"),
-            Column("fixed", "fixed", "count"),
-            Column("broken", "broken", "count"),
-        ),
-        tuple(
-            (
-                each.class_index,
-                class_name(names, each.class_index),
-                each.images,
-                each.first_error_percent,
-                each.last_error_percent,
-                each.moved_points,
-                each.fixed,
-                each.broken,
-            )
-            for each in moved
-        ),
+        sorted(classes.errors[k], key=lambda each: (each.moved_points, each.class_index)),
+        [
+            ("class_index", "index", "count", lambda each: each.class_index),
+            ("class", "class", "text", lambda each: class_name(names, each.class_index)),
+            ("images", "images", "count", lambda each: each.images),
+            ("first_error", str(classes.first), "percent", lambda each: each.first_error_percent),
+            ("last_error", str(classes.last), "percent", lambda each: each.last_error_percent),
+            ("moved", "moved by", "points", lambda each: each.moved_points),
+            ("fixed", "fixed", "count", lambda each: each.fixed),
+            ("broken", "broken", "count", lambda each: each.broken),
+        ],
         (
             "Classes whose error falls most stand first. A class has few images, so a single class that moves is "
             "exploration and no finding.",
@@ -99,20 +86,17 @@ def _moved_table(found: Analyses, k: int) -> Table:
 
 
 def _confused_table(found: Analyses, names: ClassNames) -> Table:
-    return Table(
+    return table_of(
         "confused",
         f"Confused classes of {found.classes.last}, the most images first",
-        (
-            Column("label", "label"),
-            Column("answered", "best class"),
-            Column("images", "images", "count"),
-            Column("images_of_label", "of the label's", "count"),
-        ),
-        tuple(
-            (class_name(names, each.label), class_name(names, each.answered), each.images, each.images_of_label)
-            for each in found.classes.confused or ()
-        ),
-        tuple(_label_note(found)),
+        found.classes.confused or (),
+        [
+            ("label", "label", "text", lambda each: class_name(names, each.label)),
+            ("answered", "best class", "text", lambda each: class_name(names, each.answered)),
+            ("images", "images", "count", lambda each: each.images),
+            ("images_of_label", "of the label's", "count", lambda each: each.images_of_label),
+        ],
+        _label_note(found),
     )
 
 
@@ -122,43 +106,37 @@ def _label_note(found: Analyses) -> Iterator[str]:
 
 
 def _calibration_table(found: Analyses) -> Table:
-    rows = []
-    for configuration, stored in found.reliabilities.items():
-        fit = found.temperatures.get(configuration)
-        after = None if fit is None or fit.cross_fitted is None else fit.cross_fitted.expected_calibration_error
-        rows.append(
-            (
-                str(configuration),
-                stored.accuracy,
-                stored.mean_confidence,
-                stored.expected_calibration_error,
-                None if fit is None else fit.temperature,
-                None if fit is None else fit.in_sample.expected_calibration_error,
-                after,
-                None if fit is None else fit.nll_before,
-                None if fit is None else fit.nll_cross_fitted,
-            )
-        )
-    return Table(
+    fitted: list[FilledColumn[TemperatureFit]] = [
+        ("temperature", "temperature", "number", lambda fit: fit.temperature),
+        ("ece_in_sample", "error after it, in sample", "fraction", lambda fit: _error_of(fit.in_sample)),
+        ("ece_cross_fitted", "error after it, cross-fitted", "fraction", lambda fit: _error_of(fit.cross_fitted)),
+        ("nll_before", "NLL", "number", lambda fit: fit.nll_before),
+        ("nll_cross_fitted", "NLL after it, cross-fitted", "number", lambda fit: fit.nll_cross_fitted),
+    ]
+
+    def fit_of(at: tuple[Configuration, Reliability]) -> TemperatureFit | None:
+        return found.temperatures.get(at[0])
+
+    return table_of(
         "calibration",
         "Calibration: confidence in the best class against accuracy",
-        (
-            Column("row", "row"),
-            Column("accuracy", "top-1 accuracy", "fraction"),
-            Column("mean_confidence", "mean confidence", "fraction"),
-            Column("ece", "expected calibration error", "fraction"),
-            Column("temperature", "temperature", "number"),
-            Column("ece_in_sample", "error after it, in sample", "fraction"),
-            Column("ece_cross_fitted", "error after it, cross-fitted", "fraction"),
-            Column("nll_before", "NLL", "number"),
-            Column("nll_cross_fitted", "NLL after it, cross-fitted", "number"),
-        ),
-        tuple(rows),
+        found.reliabilities.items(),
+        [
+            ("row", "row", "text", lambda at: str(at[0])),
+            ("accuracy", "top-1 accuracy", "fraction", lambda at: at[1].accuracy),
+            ("mean_confidence", "mean confidence", "fraction", lambda at: at[1].mean_confidence),
+            ("ece", "expected calibration error", "fraction", lambda at: _error_of(at[1])),
+            *filled_from(fit_of, fitted),
+        ],
         (
             f"The error is over {BINS} bins of equal width from 0 to 1. A temperature above 1 means too sure. "
             "It is fitted for the first and the last row; cross-fitted, each half has that of the other.",
         ),
     )
+
+
+def _error_of(found: Reliability | None) -> float | None:
+    return None if found is None else found.expected_calibration_error
 
 
 def _reliabilities(found: Analyses) -> Iterator[tuple[Configuration, str, Reliability]]:
@@ -175,23 +153,22 @@ def _reliabilities(found: Analyses) -> Iterator[tuple[Configuration, str, Reliab
 
 
 def _bins_table(found: Analyses) -> Table:
-    return Table(
+    bins = [
+        (str(row), what, each) for row, what, reliability in _reliabilities(found) for each in reliability.bins
+    ]
+    return table_of(
         "reliability",
         "Bins of the reliability diagrams",
-        (
-            Column("row", "row"),
-            Column("scores", "scores"),
-            Column("low", "from", "fraction"),
-            Column("high", "to", "fraction"),
-            Column("images", "images", "count"),
-            Column("mean_confidence", "mean confidence", "fraction"),
-            Column("accuracy", "accuracy", "fraction"),
-        ),
-        tuple(
-            (str(row), what, each.low, each.high, each.images, each.mean_confidence, each.accuracy)
-            for row, what, reliability in _reliabilities(found)
-            for each in reliability.bins
-        ),
+        bins,
+        [
+            ("row", "row", "text", lambda at: at[0]),
+            ("scores", "scores", "text", lambda at: at[1]),
+            ("low", "from", "fraction", lambda at: at[2].low),
+            ("high", "to", "fraction", lambda at: at[2].high),
+            ("images", "images", "count", lambda at: at[2].images),
+            ("mean_confidence", "mean confidence", "fraction", lambda at: at[2].mean_confidence),
+            ("accuracy", "accuracy", "fraction", lambda at: at[2].accuracy),
+        ],
     )
 
 

@@ -1,7 +1,7 @@
-"""Runs over the same images: where decisions, ranks and scores of two of them differ."""
+"""Runs over the same images: where decisions and scores of two differ, and whether errors of several do."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +9,17 @@ from numpy.typing import NDArray
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.key import columns_of
-from ensemble_eval.results.blocks import blocks, row_names
-from ensemble_eval.results.decisions import TOP_1, TOP_5, Decisions, read_decisions
 from ensemble_eval.results.reading import StoredRun
+from ensemble_eval.results.row_tables import DIFFERENCE_COLUMNS, tests_note
+from ensemble_eval.scoring.paired import (
+    MARGIN_POINTS,
+    PairedDifference,
+    paired_differences,
+    require_margin,
+    require_packages,
+)
+from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Configuration, Decisions
+from ensemble_eval.tables.table import Table, filled_from, table_of
 
 # Of one run's scores that are in memory at once.
 _SCORE_BYTES = 2 << 30
@@ -54,7 +62,7 @@ def compare(one: StoredRun, other: StoredRun) -> list[Comparison]:
     """
     require_same_images(one, other)
     require_same_rows(one, other)
-    ours, theirs = read_decisions(one, with_answers=False), read_decisions(other, with_answers=False)
+    ours, theirs = one.decisions(with_answers=False), other.decisions(with_answers=False)
     require_same_labels(one, ours, other, theirs)
     with_scores = all("scores" in columns_of(results.key) for results in (one, other))
     distances = _largest_score_differences(one, other) if with_scores else None
@@ -70,6 +78,23 @@ def compare(one: StoredRun, other: StoredRun) -> list[Comparison]:
         )
         for cell in np.ndindex(len(ours.names), len(ours.crops))
     ]
+
+
+def decisions_table(rows: Sequence[Comparison], title: str) -> Table:
+    """In how many decisions, label ranks and scores two runs differ."""
+    return table_of(
+        "decisions",
+        title,
+        rows,
+        [
+            ("member", "member", "text", lambda row: row.member),
+            ("crops", "crops", "count", lambda row: row.crops),
+            ("top5", "top-5 differs", "count", lambda row: row.top5_differs),
+            ("top1", "top-1 differs", "count", lambda row: row.top1_differs),
+            ("rank", "rank differs", "count", lambda row: row.rank_differs),
+            ("scores", "scores differ by", "number", lambda row: row.largest_score_difference),
+        ],
+    )
 
 
 def require_same_images(one: StoredRun, other: StoredRun) -> None:
@@ -157,7 +182,7 @@ def _largest_score_differences(one: StoredRun, other: StoredRun) -> NDArray[np.f
     Scores of both runs do not fit into memory at once, and their parts hold other images. So of as many members
     and schemes as fit, one run's are kept and the other's are read past them.
     """
-    shape = (len(row_names(one)), len(one.crops))
+    shape = (len(one.key.row_names), len(one.crops))
     cells = list(np.ndindex(shape))
     size = len(one.images) * one.key.classes * np.dtype(np.float32).itemsize
     at_once = max(1, _SCORE_BYTES // size)
@@ -177,7 +202,7 @@ def _differences_of(
     """
     kept = _kept_scores(one, cells)
     largest = dict.fromkeys(cells, 0.0)
-    for block in blocks(other, ["scores"]):
+    for block in other.blocks(["scores"]):
         scores = block.float_matrix("scores")
         for cell in cells:
             farthest = float(np.abs(kept[cell][block.images] - scores[block.rows[cell]]).max())
@@ -190,10 +215,145 @@ def _kept_scores(
 ) -> dict[tuple[int, ...], NDArray[np.float32]]:
     """Of some members and schemes, given by position, the scores of all images: float32 [images, classes]."""
     kept = dict[tuple[int, ...], NDArray[np.float32]]()
-    for block in blocks(results, ["scores"]):
+    for block in results.blocks(["scores"]):
         scores = block.float_matrix("scores")
         for cell in cells:
             if cell not in kept:
                 kept[cell] = np.empty((len(results.images), scores.shape[1]), np.float32)
             kept[cell][block.images] = scores[block.rows[cell]]
     return kept
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """One run against the first, in one configuration.
+
+    Attributes:
+        run: position of the other run among those that were compared; the first is 0.
+        base: the first run's configuration.
+        other: the other run's: also one model, or also all, with as many crops.
+        paired: how their errors differ; its own positions are those of the two runs.
+    """
+
+    run: int
+    base: Configuration
+    other: Configuration
+    paired: PairedDifference
+
+    @property
+    def models(self) -> str:
+        """How many models both runs have in it, or each of them."""
+        return " and ".join(str(count) for count in dict.fromkeys((self.base.models, self.other.models)))
+
+
+@dataclass(frozen=True)
+class RunsComparison:
+    """Several runs against the first of them.
+
+    Attributes:
+        images: how many, the same in all runs.
+        one_model_members: for each run, the member that stands for one model.
+        differences: by k, 5 and where all runs know it 1: of the top-k error, runs ascending, then one model and
+            all models, then crops ascending. All of one k are adjusted among each other.
+        left_out_crops: schemes that not all runs have.
+    """
+
+    images: int
+    one_model_members: tuple[str, ...]
+    differences: dict[int, tuple[RunDifference, ...]]
+    left_out_crops: tuple[int, ...]
+
+
+def compare_errors(
+    runs: Sequence[StoredRun], *, margin_points: float = MARGIN_POINTS, seed: int = 0
+) -> RunsComparison:
+    """Compare the rows of Table 3 of several runs with those of the first, image by image.
+
+    The runs may have other members, and other numbers of them: one model is compared with one model, by the
+    paper's rule in each run, and all models with all models.
+
+    Args:
+        runs: two or more, finished.
+        margin_points: within which two errors count as equal, in percentage points.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: fewer than two runs, an unfinished one, or other images, labels or classes; it names what only
+            one has. Or a package of the extra `[report]` is not installed.
+
+    Example:
+        `compare_errors([read_results("a"), read_results("b")]).differences[5][0].paired.verdict_text`
+    """
+    require_margin(margin_points)
+    if len(runs) < 2:
+        raise InputError("`runs` has two or more output folders, the first of which the others are compared with")
+    for other in runs[1:]:
+        require_same_images(runs[0], other)
+    require_packages()
+    decided = [results.decisions(with_answers=False) for results in runs]
+    for results, decisions in zip(runs[1:], decided[1:], strict=True):
+        require_same_labels(runs[0], decided[0], results, decisions)
+    crops = [each for each in runs[0].crops if all(each in results.crops for results in runs)]
+    rows = [
+        _rows(decisions, crops, with_all=any(len(each.members) > 1 for each in decided)) for decisions in decided
+    ]
+    known = [k for k in (TOP_5, TOP_1) if all(each.is_known[k].all() for each in decided)]
+    return RunsComparison(
+        len(runs[0].images),
+        tuple(decisions.one_model_member for decisions in decided),
+        {k: _differences(k, decided, rows, margin_points, seed) for k in known},
+        tuple(sorted({each for results in runs for each in results.crops if each not in crops})),
+    )
+
+
+def run_differences_table(k: int, found: Sequence[RunDifference], margin_points: float) -> Table:
+    """The differences of several runs from the first, in one error; runs are counted from 1."""
+
+    def paired_of(each: RunDifference) -> PairedDifference:
+        return each.paired
+
+    return table_of(
+        f"runs_top{k}",
+        f"top-{k} error against run 1, in percentage points:",
+        found,
+        [
+            ("run", "run", "count", lambda each: each.run + 1),
+            ("models", "models", "count", lambda each: each.models),
+            ("crops", "crops", "count", lambda each: each.base.crops),
+            *filled_from(paired_of, DIFFERENCE_COLUMNS),
+        ],
+        (
+            "The 95% intervals of differences are Tango's score intervals, paired by image.",
+            tests_note(len(found), margin_points),
+        ),
+    )
+
+
+def _rows(decisions: Decisions, crops: Sequence[int], *, with_all: bool) -> list[Configuration]:
+    """One model, and where some run has several, all models, with each of some schemes."""
+    models = [(1, decisions.one_model_member)]
+    if with_all:
+        models.append((len(decisions.members), decisions.names[-1]))
+    return [Configuration(count, each, name) for count, name in models for each in crops]
+
+
+def _differences(
+    k: int,
+    decided: Sequence[Decisions],
+    rows: Sequence[Sequence[Configuration]],
+    margin_points: float,
+    seed: int,
+) -> tuple[RunDifference, ...]:
+    wrong: list[NDArray[np.bool_]] = [
+        decisions.wrong[k][decisions.place(row)]
+        for decisions, of_run in zip(decided, rows, strict=True)
+        for row in of_run
+    ]
+    count = len(rows[0])
+    places = [(run, row) for run in range(1, len(decided)) for row in range(count)]
+    pairs = [(row, run * count + row) for run, row in places]
+    found = paired_differences(np.stack(wrong), pairs, margin_points=margin_points, seed=seed)
+    return tuple(
+        RunDifference(run, rows[0][row], rows[run][row], replace(difference, base=0, other=run))
+        for (run, row), difference in zip(places, found, strict=True)
+    )

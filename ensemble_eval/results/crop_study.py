@@ -12,9 +12,8 @@ from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
 from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.scoring.crop_ranks import RULES, groups_of
+from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
-from ensemble_eval.scoring.score_interval import score_interval
-from ensemble_eval.scoring.statistics import error_interval_percent
 
 _SOFTMAX_MEAN, _GEOMETRIC_MEAN = "softmax mean", "geometric mean"
 _LOGIT_MEAN, _FIRST_CROP = "logit mean", "mean over models, first crop only"
@@ -222,8 +221,7 @@ def read_crop_study(results: StoredRun) -> CropStudy:
     if [images[place] for place in order] != list(results.images):
         raise EnsembleEvalError(f"{results.folder} lacks ranks of some images, or holds them twice")
     ranks = {name: np.concatenate(arrays)[order] for name, arrays in found.items()}
-    names = (*results.members, "ensemble") if members > 1 else results.members
-    return CropStudy(results.members, names, results.crops, **ranks)
+    return CropStudy(results.members, results.key.row_names, results.crops, **ranks)
 
 
 def _array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> NDArray[np.uint16]:

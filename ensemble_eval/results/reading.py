@@ -7,15 +7,16 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.datasets.listing import listed_images
 from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.evaluation.decisions import Block, blocks, read_decisions
 from ensemble_eval.evaluation.key import RUN, RunKey, columns_of
+from ensemble_eval.scoring.table3 import Decisions
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part, read_parts, require_key
-from ensemble_eval.store.store import combine, keepers_of, read_rows, sorted_frame
+from ensemble_eval.store.store import combine, read_rows, sorted_frame
 
 
 def read_run(folder: str | Path) -> "StoredRun":
@@ -42,7 +43,6 @@ def read_run(folder: str | Path) -> "StoredRun":
         unreadable=progress.unreadable,
         damaged=tuple(path.name for path in parts.damaged),
         _parts=parts.by_name,
-        _keepers=keepers_of(parts.by_name) if progress.repeated else None,
     )
 
 
@@ -67,7 +67,6 @@ class StoredRun:
     unreadable: Mapping[str, str]
     damaged: tuple[str, ...]
     _parts: Mapping[str, Part] = field(repr=False)
-    _keepers: Mapping[str, str] | None = field(repr=False)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -143,11 +142,12 @@ class StoredRun:
         Args:
             columns: as of `predictions`, `image` among them.
         """
-        for name, table in zip(
-            self._parts, read_rows(self.folder / RUN.folder, self._parts, columns), strict=True
-        ):
-            if self._keepers is None:
-                yield table
-            else:
-                kept = [image for image in self._parts[name].images if self._keepers[image] == name]
-                yield table.filter(pc.is_in(table["image"], pa.array(kept, pa.string())))
+        return read_rows(self.folder / RUN.folder, self._parts, columns)
+
+    def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
+        """All images with predictions, some at a time; see `evaluation.decisions.blocks`."""
+        return blocks(self.tables, self.key, self.images, columns)
+
+    def decisions(self, *, with_answers: bool = True) -> Decisions:
+        """What was decided about the images that are done; see `evaluation.decisions.read_decisions`."""
+        return read_decisions(self.tables, self.key, self.images, with_answers=with_answers)

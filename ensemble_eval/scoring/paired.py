@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError, needing_extra
-from ensemble_eval.scoring.score_interval import score_interval, score_statistic
+from ensemble_eval.scoring.intervals import score_interval, score_statistic
 
 MARGIN_POINTS = 0.5
 SIGNIFICANCE = 0.05
@@ -65,6 +65,13 @@ class PairedDifference:
     margin_points: float
     equivalence_p: float
     adjusted_equivalence_p: float
+
+    @property
+    def bootstrap_points(self) -> tuple[float, float] | None:
+        """The interval from resampled images; None where it covers too little."""
+        if self.bootstrap_low_points is None or self.bootstrap_high_points is None:
+            return None
+        return self.bootstrap_low_points, self.bootstrap_high_points
 
     @property
     def is_different(self) -> bool:

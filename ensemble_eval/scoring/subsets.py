@@ -4,7 +4,7 @@ Pure numpy, on decisions about the same images; `subset_ranks` says where they c
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,12 @@ class GreedySelection:
     fold_orders: tuple[Subset, ...]
     cross_validated_error_percent: tuple[float, ...]
 
+    @property
+    def steps(self) -> Iterator[tuple[int, int, float, float]]:
+        """For each size: the size, the member that it adds, its error in sample and its cross-validated error."""
+        errors = zip(self.order, self.in_sample_error_percent, self.cross_validated_error_percent, strict=True)
+        return ((size, *step) for size, step in enumerate(errors, 1))
+
 
 @dataclass(frozen=True)
 class MemberPair:
@@ -101,6 +107,11 @@ class OneModel:
     spread_points: float
     low_error_percent: float
     high_error_percent: float
+
+    @property
+    def range_percent(self) -> tuple[float, float]:
+        """The lowest and the highest error of the members."""
+        return self.low_error_percent, self.high_error_percent
 
 
 def size_summaries(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> list[SizeSummary]:

@@ -1,16 +1,153 @@
-"""Table 3 from stored predictions: rows of numbers, no text."""
+"""Table 3: what was decided about every image, and the rows of numbers that follow from it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
-from ensemble_eval.scoring.statistics import error_interval_percent, paired_difference_interval_percent
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import pandas as pd
+from ensemble_eval.errors import EnsembleEvalError, UnavailableError
+from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
+from ensemble_eval.tables.table import FilledColumn, Table, table_of
 
-TOP_5 = 5
+TOP_5, TOP_1 = 5, 1
+COLUMNS: tuple[FilledColumn["Row"], ...] = (
+    ("models", "models", "count", lambda row: row.models),
+    ("crops", "crops", "count", lambda row: row.crops),
+    ("cost", "cost", "count", lambda row: row.cost),
+    ("top5_error", "top-5 error", "percent", lambda row: row.top5_error),
+    ("compared_to_base", "to base", "points", lambda row: row.compared_to_base),
+    ("top1_error", "top-1 error", "percent", lambda row: row.top1_error),
+    ("top5_wrong", "top-5 wrong", "count", lambda row: row.top5_wrong),
+    ("top1_wrong", "top-1 wrong", "count", lambda row: row.top1_wrong),
+    ("images", "images", "count", lambda row: row.images),
+    ("top5", "95% interval", "percent interval", lambda row: (row.top5_low, row.top5_high)),
+)
+"""Of Table 3, as `table3.csv` has them."""
+SHOWN = ("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "top1_error")
+"""The columns that people read, in their order."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A row of Table 3: some models with some crops.
+
+    Attributes:
+        models: how many.
+        crops: the scheme.
+        name: the member that stands for one model, or "ensemble".
+    """
+
+    models: int
+    crops: int
+    name: str
+
+    def __str__(self) -> str:
+        """Models × crops, as the paper names a row."""
+        return f"{self.models}×{self.crops}"
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """Which images each member and the ensemble have wrong, with each scheme.
+
+    Attributes:
+        images: ids, sorted.
+        labels: int32 [images].
+        members: names, in the ensemble's order.
+        names: the members, and with several of them "ensemble".
+        crops: the schemes, ascending.
+        wrong: by k, bool [names, schemes, images], whether the label is not among the k best classes; k is 5 or 1.
+        is_known: by k, bool [names, schemes], whether that is known for every image; where it is not, what
+            `wrong` has means nothing.
+        answered: int32 [names, schemes, images], the best class; None where it was not stored or not read.
+        confidence: float32 [names, schemes, images], that class's mean softmax; None as above.
+        ranks: int32 [names, schemes, images], the label's; None of a run that stops when decided.
+        several_labels: every label of each image, of which any is right; None where images have one each.
+    """
+
+    images: tuple[str, ...]
+    labels: NDArray[np.int32]
+    members: tuple[str, ...]
+    names: tuple[str, ...]
+    crops: tuple[int, ...]
+    wrong: Mapping[int, NDArray[np.bool_]]
+    is_known: Mapping[int, NDArray[np.bool_]]
+    answered: NDArray[np.int32] | None
+    confidence: NDArray[np.float32] | None
+    ranks: NDArray[np.int32] | None = None
+    several_labels: tuple[Sequence[int], ...] | None = None
+
+    @property
+    def each_label(self) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+        """Every label of every image: the image's position in `images`, and the class."""
+        if self.several_labels is None:
+            return np.arange(len(self.images)), self.labels
+        counts = [len(labels) for labels in self.several_labels]
+        return np.repeat(np.arange(len(counts)), counts), np.concatenate(self.several_labels).astype(np.int32)
+
+    @property
+    def one_model_member(self) -> str:
+        """The member with the lowest one-crop top-1 error, ties to the first: the paper's rule for one model."""
+        if not self.is_known[TOP_1][: len(self.members), 0].all():
+            raise EnsembleEvalError("some one-crop top-1 decisions are missing; the predictions are incomplete")
+        wrong = self.wrong[TOP_1][: len(self.members), 0].sum(axis=1)
+        return self.members[int(wrong.argmin())]
+
+    @property
+    def one_model_note(self) -> str:
+        """The sentence that says which member stands for one model."""
+        name = self.one_model_member
+        return f"One model is {name}, the member with the lowest one-crop top-1 error on these images."
+
+    @property
+    def configurations(self) -> tuple[Configuration, ...]:
+        """The rows of Table 3: one model and all models, each with every scheme."""
+        models = {1: self.one_model_member, len(self.members): self.names[-1]}
+        return tuple(Configuration(count, crops, name) for count, name in models.items() for crops in self.crops)
+
+    def require_known(self, k: int) -> None:
+        """Refuse a run that stopped before it knew all its rows' top-k decisions.
+
+        Raises:
+            UnavailableError: it says which option decides them.
+        """
+        if not self.is_known[k].all():
+            raise UnavailableError(
+                f"this run stopped when it was decided, and does not know every top-{k} decision; evaluate with "
+                "`top1=True`, or without `until_decided=True`"
+            )
+
+    def wrong_by_configuration(self, k: int) -> NDArray[np.bool_]:
+        """Whether each row of Table 3 has an image wrong: bool [configurations, images].
+
+        Raises:
+            UnavailableError: the run stopped before it knew these decisions.
+        """
+        self.require_known(k)
+        return np.stack([self.wrong[k][self.place(each)] for each in self.configurations])
+
+    def outcomes(self, configuration: Configuration, k: int) -> NDArray[np.bool_]:
+        """Whether a configuration has each image wrong.
+
+        Raises:
+            EnsembleEvalError: that is not known of every image.
+        """
+        place = self.place(configuration)
+        if not self.is_known[k][place]:
+            raise EnsembleEvalError(f"some top-{k} decisions of {configuration} are missing")
+        wrong: NDArray[np.bool_] = self.wrong[k][place]
+        return wrong
+
+    def place(self, configuration: Configuration) -> tuple[int, int]:
+        """Where among names and schemes a configuration is."""
+        return self.names.index(configuration.name), self.crops.index(configuration.crops)
+
+    def with_rows(self, name: str, ranks: NDArray[np.int32]) -> "Decisions":
+        """These decisions and those of one more ensemble of the members, whose ranks are [schemes, images]."""
+        more = {k: np.concatenate([self.wrong[k], [ranks >= k]]) for k in self.wrong}
+        known = {k: np.concatenate([self.is_known[k], np.ones((1, len(self.crops)), bool)]) for k in self.wrong}
+        return replace(self, names=(*self.names, name), wrong=more, is_known=known)
 
 
 @dataclass(frozen=True)
@@ -35,63 +172,20 @@ class Row:
     top5_high: float
 
 
-def one_model_member(predictions: "pd.DataFrame", members: Sequence[str]) -> str:
-    """The member with the lowest one-crop top-1 error, ties to the first: the paper's one-model rows use it.
-
-    Args:
-        predictions: columns `member`, `crops`, and `rank` or `top1_correct`.
-        members: names in the ensemble's order.
-    """
-    wrong = {name: _wrong(predictions, name, 1, k=1) for name in members}
-    return min(members, key=lambda name: _count(wrong[name]))
-
-
-def table3(
-    predictions: "pd.DataFrame", members: Sequence[str], selections: Mapping[str, int] | None = None
-) -> list[Row]:
-    """The rows of Table 3: one model and all models, each with every scheme, models then crops ascending.
-
-    Args:
-        predictions: columns `image`, `member`, `crops`, and `rank` or the decisions `top5_correct` and
-            `top1_correct`; rows for every image, member and scheme, and for more than one member those of the
-            ensemble itself.
-        members: names in the ensemble's order.
-        selections: other rows than the paper's, in this order: how many models each name in the column
-            `member` stands for. The base stays one model with the smallest scheme.
+def table3(decisions: Decisions, configurations: Iterable[Configuration] | None = None) -> list[Row]:
+    """Rows of Table 3: those of the paper, or of other configurations; all are compared to the paper's first.
 
     Raises:
-        ValueError: no predictions, or configurations that do not hold the same number of images.
-
-    Example:
-        >>> import pandas as pd
-        >>> ranks = {("a", 1): [0, 7], ("a", 10): [0, 4], ("b", 1): [9, 9], ("b", 10): [0, 9]}
-        >>> predictions = pd.DataFrame(
-        ...     {"image": image, "member": member, "crops": crops, "rank": rank}
-        ...     for (member, crops), by_image in ranks.items()
-        ...     for image, rank in zip(("x.png", "y.png"), by_image)
-        ... )
-        >>> rows = table3(predictions, ["a", "b"], {"a": 1, "b": 1})
-        >>> [(row.crops, row.top5_error, row.compared_to_base) for row in rows]
-        [(1, 50.0, 0.0), (10, 0.0, -50.0), (1, 100.0, 50.0), (10, 50.0, 0.0)]
+        EnsembleEvalError: some top-5 decisions are missing.
     """
-    if predictions.empty:
-        raise ValueError("no image was evaluated")
-    first = one_model_member(predictions, members)
-    if selections is None:
-        selections = {first: 1, ENSEMBLE_ROWS: len(members)} if len(members) > 1 else {first: 1}
-    schemes = sorted(int(crops) for crops in predictions["crops"].unique())
-    wrong = {
-        (name, crops): {k: _wrong(predictions, name, crops, k=k) for k in (TOP_5, 1)}
-        for name in selections
-        for crops in schemes
-    }
-    base = _wrong(predictions, first, schemes[0], k=TOP_5)
-    if {len(by_k[TOP_5]) for by_k in wrong.values()} != {len(base)}:
-        raise ValueError("some configurations lack images; the predictions are incomplete")
-    return [
-        _row(selections[name], crops, by_k[TOP_5], by_k[1], _percent(base))
-        for (name, crops), by_k in wrong.items()
-    ]
+    base = decisions.configurations[0]
+    return [_row(decisions, each, base) for each in configurations or decisions.configurations]
+
+
+def table3_table(rows: Sequence[Row], name: str = "table3", notes: Sequence[str] = ()) -> Table:
+    """Table 3, without rows where there are none; its columns are those of `table3.csv`, in their order."""
+    images = rows[0].images if rows else 0
+    return table_of(name, f"Table 3: errors on {images} images", rows, COLUMNS, notes)
 
 
 @dataclass(frozen=True)
@@ -110,59 +204,32 @@ class Gain:
     relative: float | None
 
 
-def gain(predictions: "pd.DataFrame", members: Sequence[str]) -> Gain:
-    """Compare the last row of `table3` with its first, image by image.
-
-    Args:
-        predictions: complete, as for `table3`.
-        members: names in the ensemble's order.
-    """
-    predictions = predictions.sort_values("image", kind="stable")
-    schemes = predictions["crops"].unique()
-    best = ENSEMBLE_ROWS if len(members) > 1 else members[0]
-    first = one_model_member(predictions, members)
-    base = _wrong(predictions, first, min(schemes), k=TOP_5).to_numpy(bool)
-    largest = _wrong(predictions, best, max(schemes), k=TOP_5).to_numpy(bool)
-    difference = 100 * float(largest.mean() - base.mean())
-    low, high = paired_difference_interval_percent(base, largest)
-    return Gain(difference, low, high, difference / float(base.mean()) if base.any() else None)
+def gain(decisions: Decisions) -> Gain:
+    """Compare the last row of Table 3 with its first, image by image; the interval is Tango's."""
+    base, last = (decisions.outcomes(decisions.configurations[end], TOP_5) for end in (0, -1))
+    fixed, broken = int((base & ~last).sum()), int((last & ~base).sum())
+    low, high = score_interval(fixed, broken, len(base))
+    difference = 100 * float(last.mean() - base.mean())
+    relative = difference / float(base.mean()) if base.any() else None
+    return Gain(difference, 100 * float(low), 100 * float(high), relative)
 
 
-def _wrong(predictions: "pd.DataFrame", member: str, crops: int, *, k: int) -> "pd.Series[Any]":
-    """Whether each image's label is not among the k best: bool, or object with None where it is not known."""
-    rows = predictions[(predictions["member"] == member) & (predictions["crops"] == crops)]
-    if "rank" in rows:
-        return rows["rank"] >= k
-    correct = rows[f"top{k}_correct"]
-    return correct.eq(False).where(correct.notna(), None)
-
-
-def _count(wrong: "pd.Series[Any]") -> int:
-    if wrong.isna().any():
-        raise ValueError("some decisions are missing; the predictions are incomplete")
-    return int(wrong.astype(bool).sum())
-
-
-def _percent(wrong: "pd.Series[Any]") -> float:
-    return 100 * _count(wrong) / len(wrong)
-
-
-def _row(
-    models: int, crops: int, top5_wrong: "pd.Series[Any]", top1_wrong: "pd.Series[Any]", base_percent: float
-) -> Row:
-    images = len(top5_wrong)
-    low, high = error_interval_percent(_count(top5_wrong), images)
-    error = _percent(top5_wrong)
-    knows_top1 = bool(top1_wrong.notna().all())
+def _row(decisions: Decisions, configuration: Configuration, base: Configuration) -> Row:
+    wrong, base_wrong = (decisions.outcomes(each, TOP_5) for each in (configuration, base))
+    images, top5_wrong = len(wrong), int(wrong.sum())
+    knows_top1 = bool(decisions.is_known[TOP_1][decisions.place(configuration)])
+    top1_wrong = int(decisions.outcomes(configuration, TOP_1).sum()) if knows_top1 else None
+    error = 100 * top5_wrong / images
+    low, high = error_interval_percent(top5_wrong, images)
     return Row(
-        models=models,
-        crops=crops,
-        cost=models * crops,
+        models=configuration.models,
+        crops=configuration.crops,
+        cost=configuration.models * configuration.crops,
         top5_error=error,
-        compared_to_base=error - base_percent,
-        top1_error=_percent(top1_wrong) if knows_top1 else None,
-        top5_wrong=_count(top5_wrong),
-        top1_wrong=_count(top1_wrong) if knows_top1 else None,
+        compared_to_base=error - 100 * int(base_wrong.sum()) / images,
+        top1_error=None if top1_wrong is None else 100 * top1_wrong / images,
+        top5_wrong=top5_wrong,
+        top1_wrong=top1_wrong,
         images=images,
         top5_low=low,
         top5_high=high,

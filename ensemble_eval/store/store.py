@@ -200,7 +200,11 @@ class Store(Generic[KeyT]):
         Raises:
             EnsembleEvalError: A part is not there any more.
         """
-        return sorted_frame(read_rows(self.folder, sorted(self._known), columns), columns)
+        return sorted_frame(self.tables(columns), columns)
+
+    def tables(self, columns: Sequence[str]) -> "Iterator[pa.Table]":
+        """As `frame`, part by part and not sorted."""
+        return read_rows(self.folder, dict(sorted(self._known.items())), columns)
 
     def rows(self, image: str) -> list[dict[str, Any]]:
         """The rows of an image that is done, in their order; lists are NumPy arrays. Its format is `by_image`.
@@ -240,18 +244,24 @@ def keepers_of(parts: Mapping[str, Part]) -> dict[str, str]:
     return keepers
 
 
-def read_rows(folder: Path, names: Iterable[str], columns: Sequence[str]) -> "Iterator[pa.Table]":
-    """Some columns of the rows of each of some parts.
+def read_rows(folder: Path, parts: Mapping[str, Part], columns: Sequence[str]) -> "Iterator[pa.Table]":
+    """Some columns of the rows of some parts, `image` among them; an image that several parts hold comes once.
 
     Raises:
         EnsembleEvalError: A part is not there any more.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    keepers = keepers_of(parts)
     try:
-        for name in names:
+        for name, part in parts.items():
             # pyarrow takes a folder's name such as `crops=10` for a column of the files below it.
             table = pq.read_table(folder / name, columns=list(columns), partitioning=None)
+            kept = [image for image in part.images if keepers[image] == name]
+            if len(kept) < len(part.images):
+                table = table.filter(pc.is_in(table[IMAGE], pa.array(kept, pa.string())))
             yield table.replace_schema_metadata()
     except FileNotFoundError as error:
         raise EnsembleEvalError(

@@ -1,14 +1,19 @@
 """A table of any subject, before it becomes text: what its columns mean, and how their cells are said."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 # A pair is an interval, low and high.
 Value = str | int | float | bool | tuple[float, float] | None
 Kind = Literal[
     "text", "count", "percent", "points", "fraction", "number", "p", "percent interval", "points interval"
 ]
+
+ItemT = TypeVar("ItemT")
+PartT = TypeVar("PartT")
+FilledColumn = tuple[str, str, Kind, Callable[[ItemT], Value]]
+"""A column's key, title and kind, and what it shows of an item: a row of a table is an item."""
 
 NOTHING = "–"
 # Spreadsheets take a cell for a formula by its first character.
@@ -95,6 +100,11 @@ class Table:
             rows=tuple(tuple(row[place] for place in places) for row in self.rows),
         )
 
+    def titled(self, **titles: str) -> "Table":
+        """The same table with other titles of some columns, by their key."""
+        columns = tuple(replace(each, title=titles.get(each.key, each.title)) for each in self.columns)
+        return replace(self, columns=columns)
+
     def first(self, rows: int, what: str) -> "Table":
         """The same table with its first rows; a note says how many there are.
 
@@ -106,6 +116,40 @@ class Table:
             return self
         note = f"The first {rows} of {len(self.rows)} {what}; {self.name}.csv has all."
         return replace(self, rows=self.rows[:rows], notes=(*self.notes, note))
+
+
+def table_of(
+    name: str,
+    title: str,
+    items: Iterable[ItemT],
+    columns: Sequence[FilledColumn[ItemT]],
+    notes: Iterable[str] = (),
+) -> Table:
+    """A table with a row for each of some items.
+
+    Example:
+        >>> sizes = table_of("sizes", "Squares", [2, 3], [("square", "its square", "count", lambda side: side**2)])
+        >>> sizes.rows
+        ((4,), (9,))
+    """
+    return Table(
+        name,
+        title,
+        tuple(Column(*column[:3]) for column in columns),
+        tuple(tuple(column[3](item) for column in columns) for item in items),
+        tuple(notes),
+    )
+
+
+def filled_from(
+    part_of: Callable[[ItemT], PartT | None], columns: Iterable[FilledColumn[PartT]]
+) -> list[FilledColumn[ItemT]]:
+    """Columns that show something of a part of each item, and nothing where an item lacks it."""
+
+    def of_part(value: Callable[[PartT], Value]) -> Callable[[ItemT], Value]:
+        return lambda item: None if (part := part_of(item)) is None else value(part)
+
+    return [(key, title, kind, of_part(value)) for key, title, kind, value in columns]
 
 
 def marks(missing: int, images: int, counted: Sequence[str] = ()) -> tuple[Mark, ...]:

@@ -13,9 +13,15 @@ from conftest import Cli
 from rich.console import Console
 
 from ensemble_eval.cli.output import print_in_any_encoding, print_sentence
-from ensemble_eval.cli.tables import fitting_columns, print_table, print_table3
+from ensemble_eval.cli.tables import (
+    fitting_columns,
+    gain_text,
+    print_table,
+    print_table3,
+    saved_text,
+    table3_for_people,
+)
 from ensemble_eval.evaluation.finishing import Outcome
-from ensemble_eval.paper.text import table3_text
 from ensemble_eval.scoring.table3 import Gain, Row
 
 # Intervals as wide as they come.
@@ -25,7 +31,8 @@ ROWS = [
     Row(7, 144, 1008, 0.0, -100.0, 16.6667, 0, 1, 6, 0.0, 39.0334),
 ]
 OUTCOME = Outcome(ROWS, Gain(-100.0, -96.61, -3.19, -100.0), "größte", {}, 300, 700, Path("out/table3.csv"))
-HEADER, *LINES = table3_text(ROWS)
+TABLE = table3_for_people(OUTCOME)
+HEADER, LINES = [column.title for column in TABLE.columns], TABLE.cells()
 ALWAYS = [HEADER.index(title) for title in ("models", "crops", "top-5")]
 
 
@@ -53,7 +60,7 @@ def test_every_cell_is_whole_on_one_line_at_any_width(width: int) -> None:
     everything = [list(column) for column in zip(*LINES, strict=True)]
     assert all(column in everything for column in columns)
     assert all(everything[index] in columns for index in ALWAYS)
-    assert (columns == everything) == (width >= 66)  # by hand: 57 characters in cells and 9 lines
+    assert (columns == everything) == (width >= 65)  # by hand: 56 characters in cells and 9 lines
 
 
 def test_what_is_counted_stands_above_the_table_and_marks_the_papers_column() -> None:
@@ -66,13 +73,35 @@ def test_what_is_counted_stands_above_the_table_and_marks_the_papers_column() ->
     ]
 
 
+def test_table_3_has_the_papers_column_and_marks_what_a_decided_run_does_not_know() -> None:
+    rows = [*ROWS[:1], Row(7, 144, 1008, 6.67, -3.4, None, 3335, None, 50000, 6.4543, 6.8923)]
+    table = table3_for_people(replace(OUTCOME, rows=rows))
+    assert [[column.title for column in table.columns], *table.cells()] == [
+        ["models", "crops", "cost", "top-5", "95% interval", "to base", "top-1", "paper"],
+        ["1", "1", "1", "100.00%", "61.0 to 100.0%", "0.00", "100.00%", "10.07%"],
+        ["7", "144", "1008", "6.67%", "6.5 to 6.9%", "-3.40", "–", "6.67%"],
+    ]
+
+
+def test_the_gain_is_one_sentence() -> None:
+    assert gain_text(Gain(-3.4, -3.61, -3.19, -33.76)) == (
+        "last row against the first: -3.40 points of top-5 error (-34% of the base's error); "
+        "95% interval of the difference, paired by image: -3.61 to -3.19"
+    )
+    assert "base's" not in gain_text(Gain(0.0, -1.0, 1.0, None))
+
+
+def test_the_passes_that_were_saved_are_one_sentence() -> None:
+    assert saved_text(300, 700) == "300 passes decided the table; in full they would have been 1000 (30.0%)"
+
+
 def test_what_has_no_room_is_named_and_nothing_else_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    dispensable = [(HEADER.index("cost"),), (HEADER.index("paper"),)]
-    print_table(Console(width=65), HEADER, LINES, dispensable)
+    dispensable = ["cost", ["paper_top5_error"]]
+    print_table(Console(width=64), TABLE, dispensable)
     printed = capsys.readouterr().out
-    assert printed.endswith("no room in 65 columns for: cost\n")
+    assert printed.endswith("no room in 64 columns for: cost\n")
     assert _cells(printed)[0] == [cell for cell, title in zip(LINES[0], HEADER, strict=True) if title != "cost"]
-    print_table(Console(width=120), HEADER, LINES, dispensable)
+    print_table(Console(width=120), TABLE, dispensable)
     printed = capsys.readouterr().out
     assert _cells(printed) == LINES
     assert "no room" not in printed

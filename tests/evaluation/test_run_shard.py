@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from builders import CLASS_NAMES, ShardRun, opened, started, write_dataset, write_ensemble
 
@@ -147,16 +148,16 @@ def test_an_unfinished_run_writes_no_table(settings: RunSettings, tmp_path: Path
     assert not (tmp_path / "table3.csv").exists()
 
 
-@pytest.mark.parametrize("spoil", [lambda frame: pd.concat([frame, frame[:1]]), lambda frame: frame[1:]])
+@pytest.mark.parametrize("spoil", [lambda table: pa.concat_tables([table, table[:1]]), lambda table: table[1:]])
 def test_predictions_that_are_there_twice_or_not_at_all_give_no_table(
     settings: RunSettings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+    spoil: Callable[[pa.Table], pa.Table],
 ) -> None:
     """Whatever went wrong before: the last check stands between it and the table."""
-    frame = Store.frame
-    monkeypatch.setattr(Store, "frame", lambda store, columns: spoil(frame(store, columns)))
+    tables = Store.tables
+    monkeypatch.setattr(Store, "tables", lambda store, columns: map(spoil, tables(store, columns)))
     with pytest.raises(EnsembleEvalError, match="do not hold each of 6 images exactly once"):
         evaluate(into(settings, tmp_path))
     assert not (tmp_path / "table3.csv").exists()

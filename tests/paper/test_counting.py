@@ -2,7 +2,7 @@ import pytest
 from torchvision.models import GoogLeNet_Weights
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.paper.counting import claim_lines, count_network, table1_text
+from ensemble_eval.paper.counting import claim_lines, count_network, network_table
 
 
 def test_a_module_is_counted_as_by_hand() -> None:
@@ -50,9 +50,10 @@ def test_the_papers_total_is_that_of_caffes_model() -> None:
 
 
 def test_table_1_stands_beside_the_counts_with_differences_marked() -> None:
-    header, *lines = table1_text(count_network("googlenet-paper", 1000))
-    table = {line[0]: line[1:] for line in lines}
-    assert header == ["layer", "output", "weights", "printed", "", "mult-adds", "printed", ""]
+    table1 = network_table(count_network("googlenet-paper", 1000), "Table 1")
+    table = {line[0]: line[1:] for line in table1.cells()}
+    titles = [column.title for column in table1.columns]
+    assert titles == ["layer", "output", "weights", "printed", "", "multiply-adds", "printed", ""]
     assert table["conv1"] == ["112×112×64", "9.2K", "2.7K", "≠", "118.0M", "34M", "≠"]
     assert table["conv2"] == ["56×56×192", "112.0K", "112K", "", "359.7M", "360M", ""]
     assert table["inception3a"] == ["28×28×256", "159.5K", "159K", "", "128.0M", "128M", ""]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from simulated_runs import simulated_scores, stored_run
 
+from ensemble_eval.reports.contents import claim, claims
 from ensemble_eval.results.analyses import analyse
-from ensemble_eval.results.claims import claim, claims
-from ensemble_eval.results.decisions import Configuration
 from ensemble_eval.scoring.paired import paired_differences
+from ensemble_eval.scoring.table3 import Configuration
 
 ONE, SEVEN = Configuration(1, 1, "a"), Configuration(7, 144, "ensemble")
 

@@ -15,16 +15,14 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import EnsembleEvalError, InputError, MissingExtraError, UnavailableError
+from ensemble_eval.evaluation import decisions as decisions_module
 from ensemble_eval.reports.api import Results
-from ensemble_eval.results import blocks
 from ensemble_eval.results.analyses import Analyses, analyse, compare_rows
 from ensemble_eval.results.compare import compare
-from ensemble_eval.results.computed_ranks import computed_ranks
-from ensemble_eval.results.decisions import Configuration, read_decisions
-from ensemble_eval.results.score_pass import read_scores
-from ensemble_eval.results.selections import Selection
+from ensemble_eval.results.ensembles import read_scores
+from ensemble_eval.results.subset_rows import Selection, computed_ranks
 from ensemble_eval.scoring.subset_ranks import all_subsets
-from ensemble_eval.scoring.table3 import one_model_member
+from ensemble_eval.scoring.table3 import Configuration
 
 IMAGES, MEMBERS = 60, 4
 
@@ -55,7 +53,8 @@ def test_decisions_are_those_of_table_3(results: Results, found: Analyses) -> No
             assert pair.other_wrong == table[f"top{k}_wrong"][pair.other]
             assert pair.margin_points == 5
     frame = results.predictions(["image", "member", "crops", "label", "rank"])
-    assert found.decisions.one_model_member == one_model_member(frame, results.members)
+    wrong = frame[frame["crops"] == 1].groupby("member")["rank"].agg(lambda ranks: (ranks >= 1).sum())
+    assert found.decisions.one_model_member == wrong[list(results.members)].idxmin()
     labels = frame.drop_duplicates("image")["label"]
     assert list(found.decisions.labels) == list(labels)
     assert len(found.comparisons[5].against_base) == 3
@@ -63,18 +62,19 @@ def test_decisions_are_those_of_table_3(results: Results, found: Analyses) -> No
 
 
 def test_ranks_of_all_subsets_are_those_that_results_compute_or_store(results: Results) -> None:
-    scores = read_scores(results, read_decisions(results))
+    scores = read_scores(results, results.decisions())
     assert scores.subsets == all_subsets(MEMBERS)
     selections = [
         Selection(tuple(results.members[member] for member in subset), len(subset) == MEMBERS, by_name=True)
         for subset in scores.subsets
     ]
     stored = results.predictions(["image", "member", "crops", "rank"])
-    computed = computed_ranks(results, [each for each in selections if each.is_computed])
-    ranks = pd.concat([stored, computed]).set_index(["member", "crops", "image"])["rank"].sort_index()
+    computed = [each for each in selections if each.is_computed]
+    ranks = dict(zip([each.label for each in computed], computed_ranks(results, computed), strict=True))
     for scheme, crops in enumerate(SCHEMES):
         for row, selection in enumerate(selections):
-            expected = ranks.loc[(selection.label, crops)]
+            rows = stored[(stored["member"] == selection.label) & (stored["crops"] == crops)]
+            expected = ranks[selection.label][scheme] if selection.is_computed else rows["rank"]
             assert list(scores.ranks[scheme, row]) == list(expected)
 
 
@@ -138,7 +138,7 @@ def test_the_same_seed_gives_the_same_analyses(results: Results, found: Analyses
 
 
 def test_parts_of_any_size_give_the_same(tmp_path: Path, found: Analyses, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocks, "_BLOCK_IMAGES", 5)
+    monkeypatch.setattr(decisions_module, "_BLOCK_IMAGES", 5)
     run = stored_run(tmp_path, simulated_scores(IMAGES, MEMBERS), part_images=2)
     other = analyse(run, margin_points=5, seed=3)
     assert other.comparisons == found.comparisons
@@ -227,8 +227,8 @@ def test_missing_rows_are_no_silent_zeros(tmp_path: Path, monkeypatch: pytest.Mo
     run = stored_run(tmp_path, simulated_scores(6, 2))
     tables = Results.tables
     monkeypatch.setattr(Results, "tables", lambda self, columns: (each.slice(1) for each in tables(self, columns)))
-    with pytest.raises(EnsembleEvalError, match="lacks rows of some images"):
-        read_decisions(run)
+    with pytest.raises(EnsembleEvalError, match="do not hold each of 6 images exactly once"):
+        run.decisions()
 
 
 @pytest.mark.slow

@@ -14,9 +14,9 @@ from ensemble_eval.cli.compare import compare as compare_command
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import InputError
 from ensemble_eval.reports.api import Results
-from ensemble_eval.results.compare_errors import compare_errors
-from ensemble_eval.results.decisions import Configuration
+from ensemble_eval.results.compare import compare_errors
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences
+from ensemble_eval.scoring.table3 import Configuration
 
 IMAGES = 80
 
@@ -120,7 +120,7 @@ def test_the_command_compares_three_runs(cli: Cli, runs: list[Results], monkeypa
     assert "4 and 2" in printed.out
     assert "of 800 decisions differ" in printed.out
     assert "Single decisions are not compared: the runs differ in their members: only" in printed.out
-    assert "adjusted by Holm over the 8 rows" in printed.out
+    assert "adjusted by Holm's method over 8 comparisons" in printed.out
 
 
 def test_the_command_refuses_one_run_and_a_margin_of_nothing(cli: Cli, runs: list[Results]) -> None:

@@ -14,10 +14,9 @@ import ensemble_eval as ee
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.errors import InputError
 from ensemble_eval.results.crop_study import CropStudy
+from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.scoring.metrics import label_rank
 from ensemble_eval.scoring.paired import paired_differences
-from ensemble_eval.scoring.score_interval import score_interval
-from ensemble_eval.scoring.statistics import error_interval_percent
 
 Images = list[tuple[str, int, bytes]]
 MEMBERS = 3

@@ -55,7 +55,8 @@ def test_says_all_of_a_run_that_is_under_way(tmp_path: Path, cli: Cli) -> None:
     write(tmp_path, time.time(), part(range(49), seconds=10.0, unreadable=("099",)))
     done = cli("status", tmp_path)
     assert done.code == 0
-    assert done.out.splitlines() == [
+    # The parts of these tests hold no rows, so a line about the table follows.
+    assert done.out.splitlines()[:-1] == [
         "done        49 of 100 images, 490 passes",
         "missing     50",
         "unreadable  1",
@@ -72,10 +73,10 @@ def test_tells_whether_a_run_without_missing_images_has_its_last_file(
 ) -> None:
     key = replace(KEY, scope=Scope(labelled=labelled))
     Store(tmp_path, RUN, key).write(part(range(100), seconds=10.0))
-    line = cli("status", tmp_path).out.splitlines()[-1]
-    assert line == f"time left   none; run the command once more for {last_file}"
+    lines = cli("status", tmp_path).out.splitlines()
+    assert f"time left   none; run the command once more for {last_file}" in lines
     (tmp_path / last_file).touch()
-    assert cli("status", tmp_path).out.splitlines()[-1] == "time left   none"
+    assert "time left   none" in cli("status", tmp_path).out.splitlines()
 
 
 def test_says_what_is_counted_where_that_is_not_the_usual(tmp_path: Path, cli: Cli) -> None:

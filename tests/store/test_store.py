@@ -88,12 +88,14 @@ def test_rows_of_an_image_keep_their_order_and_come_in_that_of_the_parts(store: 
     assert list(found.itertuples(index=False, name=None)) == expected
 
 
-def test_rows_of_an_image_in_several_parts_come_by_their_names(store: Store[RunKey], tmp_path: Path) -> None:
+def test_rows_of_an_image_in_several_parts_come_once_from_the_first_that_was_written(tmp_path: Path) -> None:
+    ticks = itertools.count()
+    store = Store(tmp_path, RUN, KEY, clock=lambda: next(ticks))
     for rank in range(8):
-        store.write(Part(rows=[row("a", rank)], images=["a"]))
+        store.write(Part(rows=[row("a", rank), row(f"b{rank}", 9)], images=["a", f"b{rank}"]))
     store.open()
-    by_part = [pd.read_parquet(path)["rank"][0] for path in parts_of(tmp_path)]
-    assert list(store.frame(["image", "rank"])["rank"]) == by_part
+    found = store.frame(["image", "rank"]).to_dict("list")
+    assert found == {"image": ["a", *(f"b{rank}" for rank in range(8))], "rank": [0, *[9] * 8]}
 
 
 def test_an_empty_store_has_no_predictions(store: Store[RunKey]) -> None:

@@ -1,10 +1,16 @@
-"""Which members and schemes the rows of a table are asked for."""
+"""Rows of Table 3 for some of the members: which are asked for, and their ranks by stored scores."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ensemble_eval.errors import InputError
+from ensemble_eval.evaluation.key import columns_of
 from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
+from ensemble_eval.results.reading import StoredRun
+from ensemble_eval.scoring.metrics import best_rank, counted_of
 
 # No member's name holds it.
 _AND = "\0"
@@ -75,6 +81,41 @@ def schemes_of(crops: int | Sequence[int] | None, stored: Sequence[int]) -> tupl
     if not asked or any(each not in stored for each in asked):
         raise InputError(f"`crops` is one or more of {', '.join(map(str, stored))}, not {crops!r}")
     return tuple(sorted(set(asked)))
+
+
+def computed_ranks(run: StoredRun, selections: Sequence[Selection]) -> NDArray[np.int32]:
+    """Label ranks in the means of members that are not stored: [selections, schemes, images].
+
+    Raises:
+        InputError: the run stored no scores; it says which argument keeps them.
+    """
+    _require_scores(run, selections[0])
+    ranks = np.empty((len(selections), len(run.crops), len(run.images)), np.int32)
+    counted, several = counted_of(run.key.scope), run.key.scope.several_labels
+    for block in run.blocks(["labels" if several else "label", "scores"]):
+        labels = block.labels
+        scores = block.float_matrix("scores")
+        for row, selection in enumerate(selections):
+            members = [run.members.index(name) for name in selection.members]
+            for scheme in range(len(run.crops)):
+                mean = scores[block.rows[members, scheme]].mean(axis=0, dtype=np.float64)
+                found = [best_rank(*pair, counted) for pair in zip(mean, labels, strict=True)]
+                ranks[row, scheme, block.images] = found
+    return ranks
+
+
+def _require_scores(run: StoredRun, selection: Selection) -> None:
+    if "scores" in columns_of(run.key):
+        return
+    why = (
+        "a run that stops when decided stores none; evaluate without `until_decided=True` and"
+        if run.key.until_decided
+        else "this run stored none; evaluate"
+    )
+    raise InputError(
+        f"the rows of {', '.join(selection.members)} need the scores of their members, and {why} with "
+        "`store_scores=True`"
+    )
 
 
 def _names(asked: int | Sequence[str], members: Sequence[str], one_model: str) -> tuple[str, ...]:

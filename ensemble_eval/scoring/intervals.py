@@ -1,9 +1,11 @@
-"""Tango's score statistic for matched pairs, and the interval that follows from it. Pure numpy.
+"""Intervals at 95%: Wilson's for an error rate, Tango's for the difference of two on the same images. Pure numpy.
 
 T. Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
 design", Statistics in Medicine 17 (1998). Its intervals at 95% cover 93 to 97% also where only a handful of images
 tell two rows apart, and adjusted Wald intervals cover 98.7%, or 86%.
 """
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,28 @@ _Z95 = 1.959963984540054
 _HALVINGS = 60
 
 Counts = NDArray[np.integer] | int
+
+
+def error_interval_percent(wrong: int, images: int) -> tuple[float, float]:
+    """Wilson's 95% score interval of an error rate, in percent (E. B. Wilson, JASA 22, 1927).
+
+    Args:
+        wrong: images decided wrongly.
+        images: all images, at least one.
+
+    Example:
+        >>> low, high = error_interval_percent(wrong=10, images=100)
+        >>> f"{low:.1f} to {high:.1f}"
+        '5.5 to 17.4'
+    """
+    rate = wrong / images
+    spread = _Z95 * math.sqrt(rate * (1 - rate) / images + (_Z95 / (2 * images)) ** 2)
+    scale = 1 + _Z95**2 / images
+    centre = rate + _Z95**2 / (2 * images)
+    # At the ends the bounds are exact, and rounding must not move them.
+    low = 0.0 if wrong == 0 else 100 * (centre - spread) / scale
+    high = 100.0 if wrong == images else 100 * (centre + spread) / scale
+    return low, high
 
 
 def score_statistic(
