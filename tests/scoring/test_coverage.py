@@ -58,3 +58,9 @@ def test_without_objects_nothing_is_known() -> None:
     found = coverage([(nothing, np.array([[0.0, 0, 1, 1]]))], [1, 2])
     assert np.isnan(found.at_half).all()
     assert found.objects == 0
+
+
+def test_without_images_there_are_no_proposals() -> None:
+    found = coverage([], [1])
+    assert (found.objects, found.boxes_per_image) == (0, 0)
+    assert np.isnan(found.mean).all()
