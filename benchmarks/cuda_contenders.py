@@ -16,7 +16,7 @@ from ensemble_eval.backends.choice import default_batch_size
 from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.engine.forward import Forward, OneAfterTheOther
+from ensemble_eval.engine.predict import Forward, OneAfterTheOther
 from ensemble_eval.evaluation.job import RunJob, RunWorker
 from ensemble_eval.evaluation.opening import Inputs, open_inputs, sources_of
 from ensemble_eval.jobs.cpu import loaders_beside

@@ -99,11 +99,10 @@ def required_option(help: str) -> Any:  # noqa: A002 (as in click)
     return dataclasses.field(metadata={_RULE: Rule(help=help)})
 
 
-def rule_of(row_class: Any, name: str) -> Rule:
-    """The rule of a dataclass's field."""
-    [field] = [each for each in dataclasses.fields(row_class) if each.name == name]
-    rule: Rule = field.metadata.get(_RULE, Rule())
-    return rule
+@functools.cache
+def rules_of(row_class: Any) -> Mapping[str, Rule]:
+    """The rules of a dataclass's fields by name, in their order."""
+    return {field.name: field.metadata.get(_RULE, Rule()) for field in dataclasses.fields(row_class)}
 
 
 @functools.cache
@@ -131,7 +130,7 @@ def checked_field(row_class: type, name: str, value: Any) -> Any:
     Raises:
         InputError: it is none.
     """
-    return checked_value(types_of(row_class)[name], f"`{name}`", value, rule_of(row_class, name))
+    return checked_value(types_of(row_class)[name], f"`{name}`", value, rules_of(row_class)[name])
 
 
 def checked_value(expected: Any, name: str, value: Any, rule: Rule = Rule()) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from ensemble_eval.errors import InputError, located
-from ensemble_eval.fields import checked_value, rule_of, types_of
+from ensemble_eval.fields import checked_value, rules_of, types_of
 from ensemble_eval.files import read_text
 
 Row = TypeVar("Row")
@@ -70,4 +70,4 @@ def _checked_field(row_class: type, name: str, value: Any, place: str) -> Any:
         if is_dataclass(kind):
             checked_value(Mapping, f"{place}: {name}", value)
             return fill(kind, value, f"{place}, [{name}]")  # type: ignore[arg-type]  # it is a class
-    return checked_value(expected, f"{place}: {name}", value, rule_of(row_class, name))
+    return checked_value(expected, f"{place}: {name}", value, rules_of(row_class)[name])

@@ -23,35 +23,44 @@ class StandInEvent:
 
 
 class StandInQueue:
-    """See the module; `log` takes down what is asked for, in its order."""
+    """See the module."""
 
-    def __init__(self, name: str, log: list[str], *, late: bool) -> None:
-        self.name, self._log, self._late = name, log, late
+    def __init__(self, *, late: bool) -> None:
+        self._late = late
         self._steps: list[Callable[[], None]] = []
-        self._done = 0
+        self._done = self._known = 0
 
     def run(self, work: Callable[[], None]) -> None:
-        self._log.append(f"{self.name}: {work.__name__}")
         self._ask(work)
 
     def record(self) -> StandInEvent:
-        self._log.append(f"{self.name}: record")
         return StandInEvent(self, len(self._steps))
 
     def wait(self, event: StandInEvent) -> None:
-        self._log.append(f"{self.name}: wait for {event.queue.name}")
         self._ask(lambda: event.queue.advance(event.steps))
 
-    def advance(self, steps: int | None = None) -> None:
+    @property
+    def is_known_to_be_idle(self) -> bool:
+        return self._known == len(self._steps)
+
+    def wait_until(self, steps: int) -> None:
+        """Let the process wait for what was asked for, up to this many steps since the beginning."""
+        self.advance(steps)
+        self._known = max(self._known, steps)
+
+    def wait_until_idle(self) -> None:
+        self.wait_until(len(self._steps))
+
+    def advance(self, steps: int) -> None:
         """Do what was asked for, up to this many steps since the beginning."""
-        while self._done < (len(self._steps) if steps is None else steps):
+        while self._done < steps:
             self._done += 1
             self._steps[self._done - 1]()
 
     def _ask(self, step: Callable[[], None]) -> None:
         self._steps.append(step)
         if not self._late:
-            self.advance()
+            self.advance(len(self._steps))
 
 
 class StandInQueues:
@@ -59,27 +68,26 @@ class StandInQueues:
 
     Args:
         late: names of the queues that do nothing before they must, of `loading` and `computing`.
-
-    Attributes:
-        log: what was asked of the queues, and when this process waited.
     """
 
     def __init__(self, late: Sequence[str] = ()) -> None:
-        self.log: list[str] = []
-        self.loading = StandInQueue("loading", self.log, late="loading" in late)
-        self.computing = StandInQueue("computing", self.log, late="computing" in late)
+        self.loading = StandInQueue(late="loading" in late)
+        self.computing = StandInQueue(late="computing" in late)
+
+    @property
+    def are_known_to_be_idle(self) -> bool:
+        """Whether the process has waited until the device had done all, so that memory may be freed."""
+        return self.loading.is_known_to_be_idle and self.computing.is_known_to_be_idle
 
     def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         return torch.full(tuple(shape), POISON, dtype=dtype)
 
     def wait_for(self, event: StandInEvent) -> None:
-        self.log.append(f"process: wait for {event.queue.name}")
-        event.queue.advance(event.steps)
+        event.queue.wait_until(event.steps)
 
     def wait_for_all(self) -> None:
-        self.log.append("process: wait for all")
-        self.loading.advance()
-        self.computing.advance()
+        self.loading.wait_until_idle()
+        self.computing.wait_until_idle()
 
     def trim(self) -> None:
-        self.log.append("process: trim")
+        assert self.are_known_to_be_idle

@@ -1,6 +1,7 @@
 """Settings are checked when they are made, from Python as from the command line."""
 
 import dataclasses
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,16 @@ import torch
 
 from ensemble_eval.cli import cli as group
 from ensemble_eval.errors import InputError
+from ensemble_eval.evaluation.api import evaluate, scores
 from ensemble_eval.jobs.slurm import Job
-from ensemble_eval.settings import RunSettings, Settings, TrainingSettings
+from ensemble_eval.settings import (
+    DetectSettings,
+    ProposeSettings,
+    RunSettings,
+    Settings,
+    SvmSettings,
+    TrainingSettings,
+)
 
 DEVICES = "`device` is auto, cpu, cuda or cuda:N, not "
 
@@ -97,3 +106,28 @@ def test_every_setting_of_a_run_is_an_option_of_run_and_submit_with_its_default(
             option = options[spelt.get(field.name, field.name)]
             if isinstance(option, click.Option) and field.name not in spelt:
                 assert option.get_default(click.Context(group.commands[command])) == field.default
+
+
+def test_evaluate_and_scores_take_the_settings_with_their_defaults() -> None:
+    """A run in this process is watched by `progress`, and needs no partial table."""
+    arguments = {each: inspect.signature(each).parameters for each in (evaluate, scores)}
+    names = {field.name for field in dataclasses.fields(Settings)}
+    assert set(arguments[evaluate]) - {"ensemble", "dataset", "progress"} == names - {"live"}
+    assert set(arguments[scores]) - {"ensemble", "dataset", "on_unreadable"} <= names
+    for name in names:
+        for each in arguments.values():
+            assert name not in each or each[name].default == getattr(Settings, name)
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "not_options"),
+    [
+        ("detect", DetectSettings, set()),
+        ("propose", ProposeSettings, {"device"}),
+        ("detect-svm", SvmSettings, set()),
+    ],
+)
+def test_every_setting_of_detection_is_an_option(command: str, kind: type, not_options: set[str]) -> None:
+    spelt = {"cache": "no_cache"}
+    names = {spelt.get(field.name, field.name) for field in dataclasses.fields(kind)} - not_options
+    assert {each.name for each in group.commands[command].params} == names | {"dataset"}

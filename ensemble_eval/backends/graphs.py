@@ -6,8 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ensemble_eval.engine.forward import OneAfterTheOther
-from ensemble_eval.engine.predict import Predict, memory_errors_of
+from ensemble_eval.engine.predict import OneAfterTheOther, Predict, memory_errors_of
 from ensemble_eval.errors import first_line, first_names
 
 # Does again what was captured, with what is in its inputs now; the same outputs each time, written over.

@@ -4,18 +4,12 @@ from pathlib import Path
 
 import click
 
-from ensemble_eval.cli.options import PATH, command
+from ensemble_eval.cli.options import MARGIN, PATH, command
 
 
 @command("ensemble-eval compare results-float32 results-bfloat16")
 @click.argument("runs", metavar="DIR DIR...", nargs=-1, type=PATH)
-@click.option(
-    "--margin",
-    type=float,
-    default=0.5,
-    show_default=True,
-    help="Errors that differ by less count as equal (percentage points).",
-)
+@MARGIN
 def compare(runs: tuple[Path, ...], margin: float) -> None:
     """Compare two or more runs over the same images, given their --out folders.
 

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ensemble_eval.cli.output import Context
 from ensemble_eval.errors import InputError
-from ensemble_eval.fields import CheckedFields, checked_field, checked_value, rule_of, types_of
+from ensemble_eval.fields import CheckedFields, checked_field, checked_value, rules_of, types_of
 from ensemble_eval.settings import GROUPS, Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -73,39 +73,38 @@ PATH = _PathType()
 def options_of(settings: type, section: str = "Options", *, leaving_out: Container[str] = ()) -> Option[Any]:
     """An option for each field of settings that has a help text, in the sections of the help.
 
+    What is given is checked as the field is, so that `submit` refuses what its job would.
+
     Args:
         settings: the dataclass.
         section: of the options that name none.
         leaving_out: sections.
     """
-    names = [field.name for field in dataclasses.fields(settings) if rule_of(settings, field.name).help]
-    names.sort(key=lambda name: _place_in_help(settings, name))
-    kept = [name for name in names if rule_of(settings, name).group not in leaving_out]
+    rules = rules_of(settings)
+    names = [name for name, rule in rules.items() if rule.help and rule.group not in leaving_out]
+    names.sort(key=lambda name: _place_in_help(name, rules[name].group))
 
     def decorate(command: Decorated) -> Decorated:
-        for name in reversed(kept):
-            command = option_of(settings, name, section=section)(command)
+        for name in reversed(names):
+            command = _option_of(settings, name, rules[name].group or section)(command)
         return command
 
     return decorate
 
 
-def _place_in_help(settings: type, name: str) -> tuple[int, int]:
+def _place_in_help(name: str, group: str) -> tuple[int, int]:
     """The section, and in the first one what is needed most."""
-    section = ("", *GROUPS).index(rule_of(settings, name).group)
-    return section, _FIRST.index(name) if not section and name in _FIRST else len(_FIRST)
+    place = ("", *GROUPS).index(group)
+    return place, _FIRST.index(name) if not place and name in _FIRST else len(_FIRST)
 
 
-def option_of(settings: type, name: str, *, section: str = "Options") -> Option[Any]:
-    """The option for one field of settings, with the field's name, type, default and help.
-
-    What is given is checked as the field is, so that `submit` refuses what its job would.
-    """
-    rule = rule_of(settings, name)
-    attributes: dict[str, Any] = {"cls": _SectionedOption, "section": rule.group or section}
+def _option_of(settings: type, name: str, section: str) -> Option[Any]:
+    """The option for one field, with the field's name, type, default and help."""
+    attributes: dict[str, Any] = {"cls": _SectionedOption, "section": section}
     if name in _SPELT:
         words, own = _SPELT[name]
         return click.option(words, **attributes, **own)
+    rule = rules_of(settings)[name]
     [default] = [field.default for field in dataclasses.fields(settings) if field.name == name]
     attributes |= {"help": _help_of(settings, name), "metavar": rule.metavar}
     attributes |= {"callback": _checked_as(settings), "allow_from_autoenv": rule.in_environment}
@@ -142,7 +141,7 @@ def _spelling(name: str) -> str:
 
 def _help_of(settings: type, name: str) -> str:
     """A field's help, with the options of other fields for these."""
-    text = rule_of(settings, name).help
+    text = rules_of(settings)[name].help
     return _FIELD.sub(lambda match: _spelling(match[1]) if hasattr(settings, match[1]) else match[0], text)
 
 
@@ -193,13 +192,21 @@ def words_given(context: click.Context, leaving_out: Container[str]) -> Iterator
             yield parameter.opts[0]
 
 
+MARGIN = click.option(
+    "--margin",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Errors that differ by less count as equal (percentage points).",
+)
+
 # Fields whose options are not named and spelt as they are.
 _SPELT: dict[str, tuple[str, dict[str, Any]]] = {
     "store_scores": (
         "--scores",
         {
             "type": click.Choice(["all", "none"]),
-            "help": f"{rule_of(Settings, 'store_scores').help}  [default: all]",
+            "help": f"{rules_of(Settings)['store_scores'].help}  [default: all]",
         },
     ),
     "cache": (

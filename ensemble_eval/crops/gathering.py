@@ -1,6 +1,7 @@
-"""The crops of a whole batch out of one run of bytes: a fixed number of tensor operations, however many crops.
+"""The pixels of many images in one buffer, and the crops of a whole batch out of it.
 
-For GPUs, where each operation costs a launch. The pixels are those of `CropSource.cut`, bit for bit.
+A batch takes the same few tensor operations however many crops it has, because on GPUs each costs a launch. The
+pixels are those of `CropSource.cut`, bit for bit.
 """
 
 from typing import NamedTuple
@@ -12,6 +13,11 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 
 # Bytes of one row of a crop. A buffer begins with as many zeros, of which black crops are made.
 ROW_BYTES = 3 * CROP_SIZE
+
+
+_ALIGNMENT = 256
+# For a few batches of single crops; it doubles when it is full.
+_FIRST_BYTES = 1 << 26
 
 
 class Address(NamedTuple):
@@ -63,3 +69,88 @@ class Gatherer:
         windows = buffer.unfold(0, ROW_BYTES, 1)
         torch.index_select(windows, 0, row_offsets, out=crops.view(-1, ROW_BYTES))
         torch.where(mirrored[..., None, None] == 1, crops.flip(2), crops, out=crops)
+
+
+class FreeList:
+    """Which parts of a run of bytes are free: the first gap that is long enough is taken.
+
+    Args:
+        size: of the run.
+        reserved: bytes at its beginning that are never given away.
+
+    Attributes:
+        size: of the run, a multiple of the alignment.
+    """
+
+    def __init__(self, size: int, reserved: int = 0) -> None:
+        self.size, start = _aligned(size), _aligned(reserved)
+        # By their beginnings, the gaps ascending and none beside another.
+        self._gaps = [(start, self.size - start)]
+        self._taken: dict[int, int] = {}
+
+    def take(self, length: int) -> int | None:
+        """Where `length` bytes may lie; None if they fit nowhere."""
+        needed = _aligned(max(1, length))
+        for index, (start, gap) in enumerate(self._gaps):
+            if gap >= needed:
+                self._gaps[index] = (start + needed, gap - needed)
+                self._taken[start] = needed
+                return start
+        return None
+
+    def give_back(self, start: int) -> None:
+        """Free what was taken at `start`."""
+        self._add_gap(start, self._taken.pop(start))
+
+    def double(self) -> None:
+        """Let the run be twice as long."""
+        self._add_gap(self.size, self.size)
+        self.size *= 2
+
+    def _add_gap(self, start: int, length: int) -> None:
+        joined: list[tuple[int, int]] = []
+        for gap in sorted([*self._gaps, (start, length)]):
+            if joined and sum(joined[-1]) == gap[0]:
+                joined[-1] = (joined[-1][0], joined[-1][1] + gap[1])
+            else:
+                joined.append(gap)
+        self._gaps = joined
+
+
+class PixelBuffer:
+    """One tensor of bytes on a device, which begins with a row of black pixels and grows when it is full.
+
+    All that is done to it must be done in one order, that of the device's queue for loading.
+
+    Args:
+        device: where it is.
+        first_bytes: its size to begin with.
+
+    Attributes:
+        bytes: uint8 [size], empty to begin with; another tensor after it has grown, so ask anew for each batch.
+    """
+
+    def __init__(self, device: torch.device, first_bytes: int = _FIRST_BYTES) -> None:
+        self.bytes = torch.empty(0, dtype=torch.uint8, device=device)
+        self._free_list = FreeList(max(first_bytes, ROW_BYTES), reserved=ROW_BYTES)
+
+    def take(self, length: int) -> int:
+        """Where `length` bytes may be written; `grow` must follow before they are."""
+        while (start := self._free_list.take(length)) is None:
+            self._free_list.double()
+        return start
+
+    def give_back(self, start: int) -> None:
+        """Let others be written where something was taken at `start`."""
+        self._free_list.give_back(start)
+
+    def grow(self) -> None:
+        """Become as large as all that was taken; what lies in it stays where it is."""
+        if len(self.bytes) < self._free_list.size:
+            grown = torch.zeros(self._free_list.size, dtype=torch.uint8, device=self.bytes.device)
+            grown[: len(self.bytes)].copy_(self.bytes)
+            self.bytes = grown
+
+
+def _aligned(length: int) -> int:
+    return -(-length // _ALIGNMENT) * _ALIGNMENT

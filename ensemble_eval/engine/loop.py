@@ -13,12 +13,16 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble_eval.engine.batches import Batch
-from ensemble_eval.engine.forward import Forward, OneAfterTheOther
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
-from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
-from ensemble_eval.engine.queued_runner import QueuedRunner
+from ensemble_eval.engine.predict import (
+    Forward,
+    OneAfterTheOther,
+    OutOfDeviceMemoryError,
+    Predict,
+    memory_errors_of,
+)
 from ensemble_eval.engine.queues import CudaQueues, Queues
-from ensemble_eval.engine.runner import CuttingRunner, Outcome, Runner
+from ensemble_eval.engine.runners import CuttingRunner, Outcome, QueuedRunner, Runner
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 
 Result = TypeVar("Result")
@@ -175,11 +179,10 @@ class Engine(Generic[Result]):
 
     def _fold(self, batch: Batch[Result], outcome: Outcome) -> Iterator[Result]:
         """Keep a batch's outcome, and yield the results of the images that need no more."""
-        probabilities = outcome.wait()
-        self._refuse_non_finite(probabilities, batch)
-        for row, (pooled, view) in batch.passes.items():
-            pooled.keep(view, batch.members, probabilities[:, row])
-        outcome.close()
+        with outcome as probabilities:
+            self._refuse_non_finite(probabilities, batch)
+            for row, (pooled, view) in batch.passes.items():
+                pooled.keep(view, batch.members, probabilities[:, row])
         for pooled in batch.images():
             # It is not there if its result was known before, with crops still under way.
             if pooled in self._pool:

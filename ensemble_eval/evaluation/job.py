@@ -10,11 +10,10 @@ from typing import Any
 from ensemble_eval.backends.choice import default_batch_size
 from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
-from ensemble_eval.engine.forward import Forward
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
-from ensemble_eval.engine.predict import Predict
+from ensemble_eval.engine.predict import Forward, Predict
 from ensemble_eval.evaluation.cost import padding_warnings
 from ensemble_eval.evaluation.finishing import Outcome, finish_run, partial_table
 from ensemble_eval.evaluation.key import RunKey

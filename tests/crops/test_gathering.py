@@ -1,17 +1,20 @@
-"""Whole batches out of one run of bytes, against crops that are cut one by one."""
+"""Whole batches against crops that are cut one by one, and the buffer against a map of each byte."""
 
 import numpy as np
 import pytest
 import torch
 from builders import encoded, picture
 from counted_operations import counted_operations
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.gathering import BLACK, ROW_BYTES, Address, Gatherer
+from ensemble_eval.crops.gathering import BLACK, ROW_BYTES, Address, FreeList, Gatherer, PixelBuffer
 from ensemble_eval.crops.schemes import CROP_SIZE, plan
 
 CPU = torch.device("cpu")
+RUN = 1 << 13
 # Landscape, portrait and square, odd and even, smaller and larger than the scales, and a strip.
 SIZES = ((101, 67), (60, 91), (64, 64), (500, 375), (353, 352), (257, 641), (1, 40))
 
@@ -62,3 +65,49 @@ def test_operations_do_not_grow_with_the_batch(rows: int) -> None:
         gather(buffer, addresses, crops)
     # Views included, which launch nothing.
     assert len(operations) == 13, operations
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3000)), max_size=60))
+def test_nothing_that_was_taken_overlaps(steps: list[tuple[bool, int]]) -> None:
+    free_list, taken = FreeList(RUN, reserved=ROW_BYTES), dict[int, int]()
+    for gives_back, number in steps:
+        if gives_back and taken:
+            start = sorted(taken)[number % len(taken)]
+            free_list.give_back(start)
+            del taken[start]
+            continue
+        used = bytearray(RUN)
+        used[:ROW_BYTES] = b"x" * ROW_BYTES
+        for start, length in taken.items():
+            used[start : start + length] = b"x" * length
+        place = free_list.take(number)
+        if place is None:
+            # At whole multiples of 256 nothing fits indeed.
+            needed = -(-max(1, number) // 256) * 256
+            assert not any(not any(used[at : at + needed]) for at in range(0, RUN - needed + 1, 256))
+        else:
+            assert place + number <= RUN
+            assert not any(used[place : place + number])
+            taken[place] = number
+
+
+def test_a_buffer_grows_and_keeps_what_it_holds() -> None:
+    buffer = PixelBuffer(CPU, first_bytes=2048)
+    first = buffer.take(1000)
+    buffer.grow()
+    assert int(buffer.bytes[:ROW_BYTES].max()) == 0
+    assert len(buffer.bytes) == 2048
+    buffer.bytes[first : first + 1000] = 5
+    second = buffer.take(5000)
+    buffer.grow()
+    assert len(buffer.bytes) == 8192
+    buffer.bytes[second : second + 5000] = 6
+    assert (buffer.bytes[first : first + 1000] == 5).all()
+    assert int(buffer.bytes[:ROW_BYTES].max()) == 0
+    buffer.give_back(first)
+    assert buffer.take(1000) == first
+
+
+def test_what_was_not_taken_cannot_be_given_back() -> None:
+    with pytest.raises(KeyError):
+        FreeList(RUN).give_back(0)
