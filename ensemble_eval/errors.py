@@ -96,6 +96,38 @@ def located(place: str) -> Iterator[None]:
         raise InputError(f"{place}: {error}") from error
 
 
+def reason_of(error: Exception) -> str:
+    """What an error of somebody else's says, in one line, without the system's number and path."""
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+@contextmanager
+def refusing(problem: str, remedy: str, *errors: type[Exception]) -> Iterator[None]:
+    """Turn what somebody else's code makes of bad input into one sentence.
+
+    Args:
+        problem: as a main clause; what the error says follows in parentheses.
+        remedy: what to do.
+        errors: to turn; none for any, where it is not documented what damage may raise.
+
+    Raises:
+        InputError: there was such an error, or an `InputError`, which stays as it is.
+
+    Example:
+        >>> with refusing("it is no number", "mend it", ValueError):
+        ...     float("x")
+        Traceback (most recent call last):
+        ensemble_eval.errors.InputError: it is no number (could not convert string to float: 'x'); mend it
+    """
+    kinds = errors or (Exception,)
+    try:
+        yield
+    except InputError:
+        raise
+    except kinds as error:
+        raise InputError(f"{problem} ({reason_of(error)}); {remedy}") from error
+
+
 @contextmanager
 def needing_extra(extra: str, purpose: str = "") -> Iterator[None]:
     """Say how to install what an import inside does not find.

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, refusing
 
+_ANOTHER_FOLDER = "free space or choose another folder"
 _GZIP = b"\x1f\x8b"
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -46,15 +47,11 @@ def read_unpacked(path: Path, at_most: int) -> bytes:
     Raises:
         InputError: missing, unreadable, or damaged.
     """
-    try:
-        with open_regular(path) as file:
-            is_gzip = file.read(len(_GZIP)) == _GZIP
-            file.seek(0)
-            return (gzip.GzipFile(fileobj=file) if is_gzip else file).read(at_most)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is damaged ({error}); get it again") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    damage = refusing(f"{path} is damaged", "get it again", gzip.BadGzipFile, EOFError, zlib.error)
+    with refusing(f"{path} cannot be read", "check the path", OSError), damage, open_regular(path) as file:
+        is_gzip = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        return (gzip.GzipFile(fileobj=file) if is_gzip else file).read(at_most)
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -86,7 +83,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises:
         InputError: the folder or disk does not take the file (missing, read-only, full).
     """
-    try:
+    with refusing(f"{path} cannot be written", _ANOTHER_FOLDER, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -96,9 +93,6 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
             _publish(temporary, path, durable=durable)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{path} cannot be written ({reason}); free space or choose another folder") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -134,13 +128,10 @@ def require_writable(folder: Path) -> None:
     Raises:
         InputError: it is read-only, full, or cannot be made.
     """
-    try:
+    with refusing(f"{folder} takes no files", _ANOTHER_FOLDER, OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\n")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{folder} takes no files ({reason}); free space or choose another folder") from error
 
 
 def require_could_be_written(folder: Path) -> None:
@@ -149,16 +140,12 @@ def require_could_be_written(folder: Path) -> None:
     Raises:
         InputError: the folder is read-only, full, or could not be made.
     """
-    try:
+    with refusing(f"{folder} takes no files", _ANOTHER_FOLDER, OSError), contextlib.ExitStack() as removed_again:
         there = _nearest_existing(folder)
-        with contextlib.ExitStack() as removed_again:
-            if there != folder:
-                made = tempfile.TemporaryDirectory(prefix=".ensemble-eval-", dir=there)
-                there = Path(removed_again.enter_context(made))
-            removed_again.enter_context(tempfile.TemporaryFile(dir=there)).write(b"\n")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{folder} takes no files ({reason}); free space or choose another folder") from error
+        if there != folder:
+            made = tempfile.TemporaryDirectory(prefix=".ensemble-eval-", dir=there)
+            there = Path(removed_again.enter_context(made))
+        removed_again.enter_context(tempfile.TemporaryFile(dir=there)).write(b"\n")
 
 
 def open_regular(path: Path, buffering: int = -1) -> BinaryIO:

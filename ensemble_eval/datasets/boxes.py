@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.files import read_regular
 
 Boxes = NDArray[np.float64]
@@ -178,14 +178,11 @@ def _read_coco(path: Path) -> dict[str, list[_Box]]:
 @contextmanager
 def _coco(path: Path, fault: str) -> Iterator[Any]:
     """The content of a JSON file; `fault` is said where its use inside fails, with `{}` for the error."""
-    try:
-        content = json.loads(read_regular(path))
-    except OSError as error:
-        raise InputError(f"the annotations {path} cannot be read ({error.strerror}); check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not JSON ({error}); give COCO's JSON, or a folder of VOC's or ILSVRC's XML files"
-        ) from error
+    with refusing(f"the annotations {path} cannot be read", "check the path", OSError):
+        text = read_regular(path)
+    either = "give COCO's JSON, or a folder of VOC's or ILSVRC's XML files"
+    with refusing(f"{path} is not JSON", either, ValueError, RecursionError):
+        content = json.loads(text)
     try:
         yield content
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -204,7 +201,8 @@ def _read_xml(path: Path) -> Iterable[_Box]:
     root = _parsed_xml(path)
     # VOC counts pixels from 1. Its own files say what they are.
     first = 1 if "VOC" in root.findtext("source/annotation", "") else 0
-    try:
+    needs = "it has a size, and objects with a name and a bndbox"
+    with refusing(f"{path} is not an annotation of VOC or ILSVRC", needs, ValueError):
         size = float(root.findtext("size/width", "")), float(root.findtext("size/height", ""))
         for each in root.iterfind("object"):
             corners = (each.findtext(f"bndbox/{name}", "") for name in ("xmin", "ymin", "xmax", "ymax"))
@@ -212,24 +210,17 @@ def _read_xml(path: Path) -> Iterable[_Box]:
             edges = (left, top, right + 1, bottom + 1)
             _require_inside(path, path.stem, edges, size)
             yield _Box(each.findtext("name", ""), edges, difficult=each.findtext("difficult", "0").strip() == "1")
-    except ValueError as error:
-        raise InputError(
-            f"{path} is not an annotation of VOC or ILSVRC ({error}); it has a size, and objects with a name and "
-            "a bndbox"
-        ) from error
 
 
 def _parsed_xml(path: Path) -> ElementTree.Element:
-    try:
+    with refusing(f"the annotation {path} cannot be read", "check it", OSError):
         text = read_regular(path)
-        # An annotation declares no entities; one that does could make a parser write out gigabytes.
-        if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
-            raise InputError(f"{path} declares a document type, which no annotation does; remove the declaration")
+    # An annotation declares no entities; one that does could make a parser write out gigabytes.
+    if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
+        raise InputError(f"{path} declares a document type, which no annotation does; remove the declaration")
+    annotation = "give VOC's or ILSVRC's annotation of the image"
+    with refusing(f"{path} is not XML", annotation, ElementTree.ParseError, ValueError, LookupError):
         root = ElementTree.fromstring(text)
-    except OSError as error:
-        raise InputError(f"the annotation {path} cannot be read ({error.strerror}); check it") from error
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise InputError(f"{path} is not XML ({error}); give VOC's or ILSVRC's annotation of the image") from error
     if root.tag != "annotation":
         raise InputError(f"{path} has <{root.tag}> where an annotation of VOC or ILSVRC has <annotation>")
     return root

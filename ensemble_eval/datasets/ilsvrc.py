@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ensemble_eval.datasets.tar import checked_headers
-from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.errors import InputError, refusing
 from ensemble_eval.files import open_regular, read_text, read_unpacked
 from ensemble_eval.members.devkit_classes import MAX_META_BYTES, META, wnids_by_ilsvrc_id
 
@@ -121,16 +121,12 @@ def _of_archive(path: Path) -> tuple[list[int], bytes]:
     if len(data) > _MAX_KIT_BYTES:
         raise InputError(f"{path} holds more than {_MAX_KIT_BYTES} bytes; is it the development kit?")
     found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            for info in checked_headers(tar, len(data)):
-                name = posixpath.basename(info.name)
-                file = tar.extractfile(info) if info.isreg() and name in (GROUND_TRUTH, META) else None
-                if file is not None:
-                    found.setdefault(name, file.read())
-    except Exception as error:
-        # What a damaged archive makes of tarfile is not documented in full.
-        raise InputError(f"{path} is damaged ({first_line(error)}); get it again") from error
+    with refusing(f"{path} is damaged", "get it again"), tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        for info in checked_headers(tar, len(data)):
+            name = posixpath.basename(info.name)
+            file = tar.extractfile(info) if info.isreg() and name in (GROUND_TRUTH, META) else None
+            if file is not None:
+                found.setdefault(name, file.read())
     for name in (GROUND_TRUTH, META):
         if name not in found:
             raise InputError(f"there is no {name} in {path}; is it the development kit?")

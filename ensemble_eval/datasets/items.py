@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from ensemble_eval.datasets.scope import Scope
-from ensemble_eval.errors import InputError, UnreadableImageError, first_line, located
+from ensemble_eval.errors import InputError, UnreadableImageError, located, reason_of
 from ensemble_eval.fields import CheckedFields, described, shown
 from ensemble_eval.files import open_regular, read_regular
 
@@ -73,37 +73,29 @@ class FileItem:
 
 
 @dataclass(frozen=True)
-class BytesItem:
+class BytesItem(CheckedFields):
     """An image in memory."""
 
     id: str
-    label: int
-    data: bytes = field(repr=False)
+    label: int = field(metadata=described("a class index, a whole number", low=0))
+    image: bytes = field(
+        repr=False, metadata=described("the bytes of an image file, as Path.read_bytes() gives them")
+    )
 
     def read(self) -> bytes:
         """The bytes."""
-        return self.data
+        return self.image
 
     def digest(self) -> bytes:
         """As `digest_of_ends`, of the bytes."""
-        return digest_of_ends(len(self.data), lambda at, size: self.data[at : at + size])
-
-
-@dataclass(frozen=True)
-class _Row(CheckedFields):
-    """What `Dataset.of` is given of each image."""
-
-    id: str
-    label: int = field(metadata=described("a class index, a whole number", low=0))
-    image: bytes = field(metadata=described("the bytes of an image file, as Path.read_bytes() gives them"))
+        return digest_of_ends(len(self.image), lambda at, size: self.image[at : at + size])
 
 
 def _item_of(row: object, place: str) -> BytesItem:
-    if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != len(fields(_Row)):
+    if not isinstance(row, Sequence) or isinstance(row, str | bytes) or len(row) != len(fields(BytesItem)):
         raise InputError(f"{place} is (id, label, bytes), not {shown(row)}")
     with located(place):
-        given = _Row(*row)
-    return BytesItem(given.id, given.label, given.image)
+        return BytesItem(*row)
 
 
 def bytes_or_unreadable(read: Callable[[], bytes]) -> bytes:
@@ -114,10 +106,8 @@ def bytes_or_unreadable(read: Callable[[], bytes]) -> bytes:
     """
     try:
         return read()
-    except Exception as error:
-        # Not OSError alone: memory may be short, too.
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise UnreadableImageError(f"cannot be read ({reason})") from error
+    except Exception as error:  # not OSError alone: memory may be short, too
+        raise UnreadableImageError(f"cannot be read ({reason_of(error)})") from error
 
 
 def digest_of_ends(size: int, read_at: Callable[[int, int], bytes]) -> bytes:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ensemble_eval.datasets.folders import refuse_undecodable
 from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Container, Dataset, container_of
-from ensemble_eval.errors import InputError, UnreadableImageError, first_line, first_names
+from ensemble_eval.errors import InputError, UnreadableImageError, first_line, first_names, refusing
 from ensemble_eval.files import open_regular
 
 if TYPE_CHECKING:
@@ -134,18 +134,11 @@ def open_parquet(paths: Sequence[Path], class_names: Sequence[str], *, labelled:
     cache, items, blocks = _Cache(), list[ParquetItem](), list[int]()
     for path in sorted(paths, key=lambda path: f"{path.stem}/"):
         refuse_undecodable(path.parent, [path.name])
-        try:
-            with open_regular(path, buffering=0) as file:
-                for rows in _items_of(path, file, cache, class_names if labelled else None):
-                    items += rows
-                    blocks.append(len(rows))
-        except InputError:
-            raise
-        except Exception as error:
-            # pyarrow's own errors are many; some are Python's.
-            raise InputError(
-                f"{path} is no Parquet file, or is damaged or cut short ({first_line(error)}); get it again"
-            ) from error
+        damage = f"{path} is no Parquet file, or is damaged or cut short"
+        with refusing(damage, "get it again"), open_regular(path, buffering=0) as file:
+            for rows in _items_of(path, file, cache, class_names if labelled else None):
+                items += rows
+                blocks.append(len(rows))
     if not items:
         raise InputError(f"{paths[0]} has no rows; give the files that hold the images")
     source = str(paths[0]) if len(paths) == 1 else f"{paths[0]} … {paths[-1].name}"

@@ -10,15 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ensemble_eval.datasets.folders import class_indices, is_shown_image, refuse_undecodable
-from ensemble_eval.datasets.items import (
-    NO_LABEL,
-    ByteRange,
-    Container,
-    Dataset,
-    RangeItem,
-    container_of,
-)
-from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Container, Dataset, RangeItem, container_of
+from ensemble_eval.errors import InputError, refusing
 from ensemble_eval.files import open_regular
 
 # A header is a block; long names and their kin take a few more. What claims more than this is damaged.
@@ -47,12 +40,9 @@ def read_index(path: Path) -> Index:
     Raises:
         InputError: it cannot be read, is compressed, damaged or cut short, or holds a file twice.
     """
-    try:
-        with open_regular(path, buffering=0) as file:
-            return _index(container_of(path, file), file)
-    except OSError as error:
-        reason = error.strerror or first_line(error)
-        raise InputError(f"the archive {path} cannot be read ({reason}); check the path") from error
+    unreadable = refusing(f"the archive {path} cannot be read", "check the path", OSError)
+    with unreadable, open_regular(path, buffering=0) as file:
+        return _index(container_of(path, file), file)
 
 
 def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool, index: Index) -> Dataset:
@@ -132,17 +122,10 @@ def _inner_name(name: str) -> str | None:
 def _headers(archive: Container, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """The headers in their order."""
     reader = _HeaderReader(file.fileno(), closefd=False)
-    try:
-        with tarfile.open(fileobj=reader, mode="r:") as tar:
-            yield from checked_headers(tar, archive.size)
-            rest = tar.offset
-    except InputError:
-        raise
-    except Exception as error:
-        # What a damaged header makes of tarfile is not documented: ValueError and RecursionError too.
-        raise InputError(
-            f"{archive.path} is no tar archive, or is damaged or cut short ({first_line(error)}); get it again"
-        ) from error
+    damage = f"{archive.path} is no tar archive, or is damaged or cut short"
+    with refusing(damage, "get it again"), tarfile.open(fileobj=reader, mode="r:") as tar:
+        yield from checked_headers(tar, archive.size)
+        rest = tar.offset
     _refuse_unread(archive, file, rest)
 
 

@@ -9,7 +9,7 @@ from ensemble_eval.datasets.folders import IMAGE_SUFFIXES
 from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Dataset, RangeItem
 from ensemble_eval.datasets.labels import resolve_labels
 from ensemble_eval.datasets.tar import Index, read_index
-from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.errors import InputError, first_names, refusing
 
 _LABELS = ("cls", "json")
 _IN_JSON = ("label", "cls")
@@ -110,11 +110,11 @@ def _label_text(path: Path, key: str, index: Index, labels: Mapping[str, str]) -
     stored = index.files[labels[kind]]
     if stored.size > _MAX_LABEL_BYTES:
         raise InputError(f"{path}: {labels[kind]} has more than {_MAX_LABEL_BYTES} bytes; is it a label?")
+    with refusing(f"the archive {path} cannot be read", "check the path", OSError):
+        data = stored.read()
     try:
-        text = stored.read().decode()
+        text = data.decode()
         described = json.loads(text) if kind == "json" else {}
-    except OSError as error:
-        raise InputError(f"the archive {path} cannot be read ({first_line(error)}); check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: {labels[kind]} is not UTF-8 text; mend it") from error
     except (ValueError, RecursionError) as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from ensemble_eval import toml_tables
-from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.errors import InputError, refusing
 from ensemble_eval.files import sha256_of, write_atomically
 from ensemble_eval.members.classes import IMAGENET_1K, ClassList, class_list
 from ensemble_eval.members.imported import BACKGROUND_FIRST, Imported, InputFormat
@@ -80,12 +80,10 @@ def read_described(path: Path, kind: str, what: str) -> tuple[dict[str, "Tensor"
     Raises:
         InputError: the file is missing or damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_key(kind))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{what} {path} cannot be read ({first_line(error)}); check the path") from error
+    unreadable = refusing(f"{what} {path} cannot be read", "check the path", SafetensorError, OSError)
+    with unreadable, safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(_key(kind))
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     try:
         description = json.loads(text or "")
     except ValueError:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble_eval.errors import InputError, first_line, needing_extra
+from ensemble_eval.errors import InputError, needing_extra, refusing
 
 META = "meta.mat"
 # The kit's has 0.3 MB; a compressed file may claim to hold any number of bytes.
@@ -28,17 +28,12 @@ def wnids_by_ilsvrc_id(path: Path, meta: bytes) -> Mapping[int, str]:
     with needing_extra("devkit", f"the development kit's {META}"):
         from scipy.io import loadmat
     _refuse_bomb(path, meta)
-    try:
+    with refusing(f"{path}: {META} is damaged, or of another kit", "get it again"):
         # It reads from a file object too, though its stub does not say so.
         found: Any = loadmat(io.BytesIO(meta), squeeze_me=True, struct_as_record=True, variable_names=["synsets"])  # type: ignore[arg-type]
         synsets = found["synsets"]
         rows = zip(synsets["ILSVRC2012_ID"], synsets["WNID"], synsets["num_children"], strict=True)
         wnids = {int(ilsvrc_id): str(wnid) for ilsvrc_id, wnid, children in rows if int(children) == 0}
-    except Exception as error:
-        # What a damaged file makes of SciPy is not documented.
-        raise InputError(
-            f"{path}: {META} is damaged, or of another kit ({first_line(error)}); get it again"
-        ) from error
     if sorted(wnids) != list(range(1, len(wnids) + 1)) or len(set(wnids.values())) < len(wnids):
         raise InputError(f"{path}: the ids in {META} are not 1, 2, 3 and so on; is it the kit of 2012?")
     return wnids
@@ -51,11 +46,9 @@ def _refuse_bomb(path: Path, data: bytes) -> None:
         kind = int.from_bytes(data[position : position + 4], "little")
         size = int.from_bytes(data[position + 4 : position + 8], "little")
         if kind == _COMPRESSED:
-            unpack = zlib.decompressobj()
-            try:
-                unpacked = unpack.decompress(data[position + 8 : position + 8 + size], MAX_META_BYTES + 1)
-            except zlib.error as error:
-                raise InputError(f"{path}: {META} is damaged ({error}); get it again") from error
+            packed = data[position + 8 : position + 8 + size]
+            with refusing(f"{path}: {META} is damaged", "get it again", zlib.error):
+                unpacked = zlib.decompressobj().decompress(packed, MAX_META_BYTES + 1)
             _bounded(path, unpacked)
         position += 8 + size
 

@@ -1,12 +1,12 @@
 """What a file of weights says about its network, and how a network wants its pixels (torch-free)."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ensemble_eval import toml_tables
-from ensemble_eval.errors import InputError, first_line
+from ensemble_eval.errors import refusing
 from ensemble_eval.fields import bounds
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ class Imported:
     tensors: "Mapping[str, Tensor]" = field(default_factory=dict, repr=False)
 
 
-@contextmanager
-def refusing_damage(weights: str, *errors: type[Exception]) -> Iterator[None]:
+def refusing_damage(weights: str, *errors: type[Exception]) -> AbstractContextManager[None]:
     """Turn what a reader makes of a damaged file into one sentence; most readers document no errors of their own.
 
     Args:
@@ -112,11 +111,4 @@ def refusing_damage(weights: str, *errors: type[Exception]) -> Iterator[None]:
     Raises:
         InputError: the file is damaged, or what is read inside refuses it.
     """
-    kinds = errors or (Exception,)
-    try:
-        yield
-    except InputError:
-        raise
-    except kinds as error:
-        sentence = f"{weights} are damaged or truncated ({first_line(error)}); get the file again"
-        raise InputError(sentence) from error
+    return refusing(f"{weights} are damaged or truncated", "get the file again", *errors)

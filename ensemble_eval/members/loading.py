@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.errors import InputError, first_line, first_names, located
+from ensemble_eval.errors import InputError, first_names, located, refusing
 from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.members.imported import Imported, input_text
 from ensemble_eval.members.importers.opening import read_weights
@@ -113,12 +113,9 @@ def _overruled(member: Member, found: Imported) -> Iterator[str]:
 
 
 def _copied(network: nn.Module, name: str) -> nn.Module:
-    try:
+    problem, remedy = f"member {name}: its network cannot be copied", "give `predict` and `fingerprint`"
+    with refusing(problem, remedy, RuntimeError, TypeError, AttributeError):
         return copy.deepcopy(network).cpu().float().eval()
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"member {name}: its network cannot be copied ({first_line(error)}); give `predict` and `fingerprint`"
-        ) from error
 
 
 def _refuse_other_names(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.members.imported import Imported, InputFormat, refusing_damage
 from ensemble_eval.members.importers.layouts import imported_googlenet, trunk_names
 
@@ -140,15 +140,11 @@ def read(path: Path) -> Imported:
 
 
 def _arrays(path: Path, place: str) -> Mapping[str, Any]:
+    more = f"{place} hold more than tensors, or are no weights at all"
+    remedy = "nothing in them was run: save the parameters alone, best as safetensors"
     # A damaged pickle asks for whatever does not work.
-    with refusing_damage(place):
-        try:
-            content = _ArraysOnly(io.BytesIO(path.read_bytes())).load()
-        except pickle.UnpicklingError as error:
-            raise InputError(
-                f"{place} hold more than tensors, or are no weights at all ({first_line(error)}); nothing in them "
-                "was run: save the parameters alone, best as safetensors"
-            ) from error
+    with refusing_damage(place), refusing(more, remedy, pickle.UnpicklingError):
+        content = _ArraysOnly(io.BytesIO(path.read_bytes())).load()
     if not isinstance(content, dict):
         raise InputError(f"{place} hold a {type(content).__name__}, and parameters by name are needed")
     return {name: value for name, value in content.items() if isinstance(name, str)}
@@ -164,10 +160,8 @@ def _tensor(arrays: Mapping[str, Any], name: str, dimensions: int, place: str) -
             f"{place} lack the parameter {name}; of Paddle's networks only PaddleClas's GoogLeNet is known, "
             f"and these are {first_names([each for each in arrays if isinstance(each, str)])}"
         )
-    try:
+    with refusing(f"{place}: {name} is damaged", "get the file again", ValueError):
         values = found.values()
-    except ValueError as error:
-        raise InputError(f"{place}: {name} is damaged ({error}); get the file again") from error
     if values.ndim != dimensions:
         raise InputError(f"{place}: {name} has the shape {values.shape}, and GoogLeNet has another there")
     return torch.from_numpy(values.copy())

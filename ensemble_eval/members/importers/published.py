@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble_eval.errors import InputError, first_line, needing_extra
+from ensemble_eval.errors import InputError, first_line, needing_extra, refusing
 from ensemble_eval.files import sha256_of
 from ensemble_eval.members.imported import InputFormat
 
@@ -144,13 +144,10 @@ def _from_torchvision(name: str) -> Path:
     path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
     if path.is_file():
         return path
-    try:
+    problem = f"torchvision:{name} is not in torch's cache and cannot be fetched"
+    remedy = f"put {path.name} into {path.parent}, or set TORCH_HOME to a cache that has it"
+    with refusing(problem, remedy, OSError, RuntimeError):
         path.parent.mkdir(parents=True, exist_ok=True)
         beginning = url.rpartition("-")[2].partition(".")[0]
         torch.hub.download_url_to_file(url, str(path), hash_prefix=beginning, progress=False)
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"torchvision:{name} is not in torch's cache and cannot be fetched ({first_line(error)}); "
-            f"put {path.name} into {path.parent}, or set TORCH_HOME to a cache that has it"
-        ) from error
     return path
