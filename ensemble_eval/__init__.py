@@ -12,33 +12,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensemble_eval.datasets.items import Dataset
-    from ensemble_eval.datasets.opening import open_dataset
-    from ensemble_eval.errors import EnsembleEvalError, InputError
-    from ensemble_eval.evaluation.api import evaluate, scores
-    from ensemble_eval.evaluation.finishing import Outcome
-    from ensemble_eval.members.ensemble import Ensemble, Member
-    from ensemble_eval.members.imported import InputFormat
-    from ensemble_eval.members.manifest import open_ensemble
-    from ensemble_eval.reports.api import Results, read_results
+    from ensemble_eval.datasets.items import Dataset as Dataset
+    from ensemble_eval.datasets.opening import open_dataset as open_dataset
+    from ensemble_eval.errors import EnsembleEvalError as EnsembleEvalError
+    from ensemble_eval.errors import InputError as InputError
+    from ensemble_eval.evaluation.api import evaluate as evaluate
+    from ensemble_eval.evaluation.api import scores as scores
+    from ensemble_eval.evaluation.finishing import Outcome as Outcome
+    from ensemble_eval.members.ensemble import Ensemble as Ensemble
+    from ensemble_eval.members.ensemble import Member as Member
+    from ensemble_eval.members.imported import InputFormat as InputFormat
+    from ensemble_eval.members.manifest import open_ensemble as open_ensemble
+    from ensemble_eval.reports.api import Results as Results
+    from ensemble_eval.reports.api import read_results as read_results
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "Dataset",
-    "Ensemble",
-    "EnsembleEvalError",
-    "InputError",
-    "InputFormat",
-    "Member",
-    "Outcome",
-    "Results",
-    "evaluate",
-    "open_dataset",
-    "open_ensemble",
-    "read_results",
-    "scores",
-]
 
 _DEFINED_IN = {
     "Dataset": "datasets.items",
@@ -55,6 +43,7 @@ _DEFINED_IN = {
     "read_results": "reports.api",
     "scores": "evaluation.api",
 }
+__all__ = sorted(_DEFINED_IN)
 
 
 def __getattr__(name: str) -> Any:

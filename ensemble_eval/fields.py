@@ -63,16 +63,13 @@ class Rule:
         if (self.low, self.high) == (-math.inf, math.inf):
             return ""
         low = f" above {self.low}" if self.above_low else f" of at least {self.low}"
-        return (
-            low if self.high == math.inf else f"{low} and {'below' if self.below_high else 'at most'} {self.high}"
-        )
+        high = f" and {'below' if self.below_high else 'at most'} {self.high}" if self.high < math.inf else ""
+        return low + high
 
 
-def bounds(
-    low: float, high: float = math.inf, *, above_low: bool = False, below_high: bool = False
-) -> Mapping[str, Rule]:
-    """A dataclass field's metadata: the numbers it may hold, the ends included unless said otherwise."""
-    return {_RULE: Rule(low=low, high=high, above_low=above_low, below_high=below_high)}
+def bounds(low: float, high: float = math.inf, **rule: Any) -> Mapping[str, Rule]:
+    """A dataclass field's metadata: the numbers it may hold, and further attributes of `Rule`."""
+    return {_RULE: Rule(low=low, high=high, **rule)}
 
 
 def described(words: str, **rule: Any) -> Mapping[str, Rule]:

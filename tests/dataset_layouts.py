@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.io import savemat
 
-from ensemble_eval.datasets.imagenet import WNIDS
+from ensemble_eval.members.classes import WNIDS
 
 CLASSES = WNIDS[:7]
 # The development kit has an order of its own, and groups of classes among the classes.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from ensemble_eval.datasets.folders import open_class_folders, open_files
 from ensemble_eval.datasets.ilsvrc import read_blacklist, validation_number
-from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.datasets.items import NO_LABEL, Dataset, keeping, without
 from ensemble_eval.datasets.labels import labelled, read_label_file
 from ensemble_eval.datasets.parquet_files import open_parquet
@@ -16,7 +15,7 @@ from ensemble_eval.datasets.tar import open_tar
 from ensemble_eval.datasets.webdataset import open_webdataset
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.fields import Rule, checked_value
-from ensemble_eval.members.classes import ClassList, class_list
+from ensemble_eval.members.classes import WNIDS, ClassList, class_list
 from ensemble_eval.settings import UNLABELLED, DataSettings, Layout, SubsetClasses
 
 

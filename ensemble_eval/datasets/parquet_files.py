@@ -87,26 +87,24 @@ class _RowGroup:
     Attributes:
         metadata: the file's footer, so that it is not read again for each group.
         number: of the group in its file.
-        column: the names that lead to the bytes of the images.
+        column: of the bytes of the images; that of a structure's field follows a dot.
         packed: where they lie in the file, compressed.
         cache: of the data set.
     """
 
     metadata: "pq.FileMetaData"
     number: int
-    column: Sequence[str]
+    column: str
     packed: ByteRange
     cache: _Cache
 
     def read(self) -> "pa.ChunkedArray":
         """The bytes of its images, from the file."""
-        import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
         with self.packed.container.reopened() as file, pq.ParquetFile(file, metadata=self.metadata) as parquet:
-            table = parquet.read_row_group(self.number, columns=[".".join(self.column)], use_threads=False)
-        column = table[self.column[0]]
-        return pc.struct_field(column, self.column[1]) if len(self.column) > 1 else column
+            table = parquet.read_row_group(self.number, columns=[self.column], use_threads=False)
+        return table.flatten()[self.column]
 
     @cached_property
     def digest(self) -> bytes:
@@ -159,14 +157,14 @@ def _items_of(
         container, first = container_of(path, file), 0
         for number in range(parquet.num_row_groups):
             packed = _packed_images(path, container, parquet.metadata.row_group(number), column)
-            wanted = [*(["label"] if to_index else []), *([".".join(name_column)] if name_column else [])]
+            wanted = [*(["label"] if to_index else []), *([name_column] if name_column else [])]
             rows = parquet.metadata.row_group(number).num_rows
             table = parquet.read_row_group(number, columns=wanted, use_threads=False)
             labels, names = [NO_LABEL] * rows, [""] * rows
             if to_index:
                 labels = [to_index(first + row, label) for row, label in enumerate(table["label"].to_pylist())]
             if name_column:
-                names = [_file_name(each) for each in table[name_column[0]].to_pylist()]
+                names = [_file_name(each) for each in table.flatten()[name_column].to_pylist()]
             group = _RowGroup(parquet.metadata, number, column, packed, cache)
             yield [
                 ParquetItem(f"{path.stem}/{first + row:08d}{names[row]}", labels[row], row, group)
@@ -175,33 +173,30 @@ def _items_of(
             first += rows
 
 
-def _image_column(path: Path, schema: "pa.Schema") -> tuple[tuple[str, ...], tuple[str, ...] | None]:
-    """The names that lead to the images' bytes, and to the names of their files, if they are there."""
+def _image_column(path: Path, schema: "pa.Schema") -> tuple[str, str | None]:
+    """The columns of the images' bytes, and of the names of their files, if they are there."""
     import pyarrow as pa
 
-    kind = schema.field("image").type if "image" in schema.names else None
-    if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        return ("image",), None
-    if kind is not None and pa.types.is_struct(kind):
-        inner = {kind.field(place).name: kind.field(place).type for place in range(kind.num_fields)}
-        if "bytes" in inner and (pa.types.is_binary(inner["bytes"]) or pa.types.is_large_binary(inner["bytes"])):
-            return ("image", "bytes"), ("image", "path") if "path" in inner else None
+    images = schema.field("image").flatten() if "image" in schema.names else []
+    kinds = {each.name: each.type for each in images}
+    for column, names in (("image", None), ("image.bytes", "image.path")):
+        kind = kinds.get(column)
+        if kind is not None and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            return column, names if names in kinds else None
     raise InputError(
         f"{path} has no column `image` with the bytes of images (there are {first_names(schema.names)}); store "
         "the images themselves, as the Hugging Face hub does"
     )
 
 
-def _packed_images(path: Path, container: Container, group: Any, column: Sequence[str]) -> ByteRange:
+def _packed_images(path: Path, container: Container, group: Any, column: str) -> ByteRange:
     """Where the packed images of a group of rows lie in their file."""
-    for place in range(group.num_columns):
-        chunk = group.column(place)
-        if chunk.path_in_schema == ".".join(column):
-            if chunk.statistics is not None and group.num_rows and chunk.statistics.null_count == group.num_rows:
-                raise InputError(f"{path} holds the paths of images and not their bytes; store the bytes too")
-            starts = [start for start in (chunk.dictionary_page_offset, chunk.data_page_offset) if start]
-            return ByteRange(container, min(starts, default=0), chunk.total_compressed_size)
-    raise InputError(f"{path} has no bytes of images; store the images themselves")
+    chunks = map(group.column, range(group.num_columns))
+    chunk = next(each for each in chunks if each.path_in_schema == column)
+    if chunk.statistics is not None and group.num_rows and chunk.statistics.null_count == group.num_rows:
+        raise InputError(f"{path} holds the paths of images and not their bytes; store the bytes too")
+    starts = [start for start in (chunk.dictionary_page_offset, chunk.data_page_offset) if start]
+    return ByteRange(container, min(starts, default=0), chunk.total_compressed_size)
 
 
 def _to_index(path: Path, schema: "pa.Schema", class_names: Sequence[str]) -> Callable[[int, object], int]:
@@ -245,9 +240,8 @@ def _stored_names(schema: "pa.Schema") -> list[str]:
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def _file_name(row: object) -> str:
+def _file_name(path: object) -> str:
     """What is added to an id: the name of the file that an image came from, which may tell its number."""
-    path = row.get("path") if isinstance(row, dict) else None
     return f"-{posixpath.basename(path)}" if isinstance(path, str) and path else ""
 
 

@@ -1,6 +1,5 @@
 """The classes of an ensemble, and which output of a network stands for which of them (torch-free)."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +13,13 @@ from ensemble_eval.members.imported import BACKGROUND_FIRST
 
 IMAGENET_1K = "imagenet-1k"
 _CLASSES = '"imagenet-1k", a list of names, or the path of a file of names'
-_IMAGENET_1K_CLASSES = 1000
+# The WordNet ids of the ILSVRC challenges since 2012. Sorted, as they are here, they have their indices.
+WNIDS = tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text("ascii").split())
 # In a table of outputs, where an output stands for no class.
 _NO_CLASS = "-"
 _MAX_FILE_BYTES = 1 << 26
 _MATLAB = b"MATLAB 5.0 MAT-file"
 _WNID = re.compile(r"n\d{8}")
-# Of the 1,000 WNIDs of imagenet-1k, sorted, one a line: a table of other synsets would shift all classes silently.
-_IMAGENET_1K_SHA256 = "385e0240499426c022b773be1ae4da780f057b89c9694c7f47199f62746b6edd"
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def class_list(classes: str | Path | Sequence[str] | ClassList, folder: Path | N
     if isinstance(classes, ClassList):
         return classes
     if classes == IMAGENET_1K:
-        return ClassList(IMAGENET_1K, _IMAGENET_1K_CLASSES, None)
+        return ClassList(IMAGENET_1K, len(WNIDS), None)
     if isinstance(classes, str | Path):
         path = (folder or Path()) / classes
         return ClassList(str(path), *_counted(_stripped_lines(path), str(path)))
@@ -140,8 +138,8 @@ def _table(path: Path) -> list[str]:
 def _indices(lines: list[str], classes: ClassList, place: str) -> tuple[int, ...]:
     names = classes.names
     if names is None:
-        lines = [line.split()[0] for line in lines]
-        names = _imagenet_1k(lines, place)
+        lines, names = [line.split()[0] for line in lines], WNIDS
+        _refuse_other_wnids(lines, place)
     positions: dict[str, int] = {}
     for index, name in enumerate(lines):
         if name != _NO_CLASS and name in positions:
@@ -152,12 +150,11 @@ def _indices(lines: list[str], classes: ClassList, place: str) -> tuple[int, ...
     return tuple(positions[name] for name in names)
 
 
-def _imagenet_1k(lines: list[str], place: str) -> tuple[str, ...]:
-    """The classes of imagenet-1k in their order, which is that of their WNIDs, if a table has them all."""
-    wnids = sorted({line for line in lines if _WNID.fullmatch(line)})
-    if hashlib.sha256("\n".join(wnids).encode()).hexdigest() != _IMAGENET_1K_SHA256:
+def _refuse_other_wnids(lines: list[str], place: str) -> None:
+    """A table of other synsets would shift all classes silently."""
+    wnids = {line for line in lines if _WNID.fullmatch(line)}
+    if wnids != set(WNIDS):
         raise InputError(
             f"{place} must begin each line with one of the 1000 WNIDs of imagenet-1k, all of them, "
             f"or with {_NO_CLASS}; it has {len(wnids)} WNIDs"
         )
-    return tuple(wnids)

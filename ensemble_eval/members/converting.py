@@ -1,17 +1,15 @@
 """From weights of any format that is recognised to ours, which describes itself; and what a file is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.classes import IMAGENET_1K, class_list
+from ensemble_eval.members.classes import IMAGENET_1K, WNIDS, class_list
 from ensemble_eval.members.described import describe
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import BACKGROUND_FIRST, GRAPH, Imported
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import save_weights
-
-_IMAGENET_1K_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -84,20 +82,13 @@ def convert(path: Path, out: Path, *, classes: str | Path | None = None, average
     member = Member(out.stem, weights=path, averaged=averaged)
     if said.num_outputs is None:
         raise InputError(f"{path} has no classifier that is known; state its architecture in a manifest")
-    if classes is None and said.num_outputs - without_class != _IMAGENET_1K_CLASSES:
+    if classes is None and said.num_outputs - without_class != len(WNIDS):
         raise InputError(
             f"{path} has {said.num_outputs} outputs, which are not the 1000 classes of imagenet-1k; "
             "give `classes`, a text file with one class a line"
         )
     names = class_list(IMAGENET_1K if classes is None else classes)
     network = load_member(member, names.count + without_class)
-    described = Member(
-        member.name,
-        weights=out,
-        arch=member.arch,
-        options=member.options,
-        input=member.input,
-        outputs=member.outputs,
-    )
+    described = replace(member, weights=out, averaged=None)
     save_weights(out, network.state_dict(), described, names)
     return described

@@ -148,10 +148,7 @@ def member_table(member: Member, weights: str) -> dict[str, Any]:
         "renormalise": member.renormalise or None,
         "averaged": member.averaged,
         "options": dict(member.options),
-        "input": {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(member.input).items()
-        },
+        "input": asdict(member.input),
     }
     return {name: value for name, value in row.items() if value is not None}
 
@@ -166,17 +163,8 @@ def _member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Me
         input_format = input_format or found.input
         if arch is not None and input_format is None:
             input_format = _input_of(found.path, row.averaged)
-        return Member(
-            row.name,
-            weights=found.path,
-            arch=arch,
-            options=row.options,
-            sha256=row.sha256,
-            input=input_format,
-            outputs=row.outputs_in(folder),
-            renormalise=row.renormalise,
-            averaged=row.averaged,
-        )
+        derived = {"weights": found.path, "arch": arch, "input": input_format, "outputs": row.outputs_in(folder)}
+        return Member(**vars(row) | derived)
 
 
 def _input_of(weights: Path, averaged: bool | None) -> InputFormat:

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.classes import class_list
+from ensemble_eval.members.classes import WNIDS, class_list
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.scoring.calibration import BINS, Reliability, TemperatureFit
 from ensemble_eval.scoring.table3 import Configuration

@@ -12,11 +12,10 @@ from builders import SHARED, encoded, picture
 
 from ensemble_eval.datasets import items
 from ensemble_eval.datasets.folders import open_class_folders
-from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.members.classes import IMAGENET_1K, ClassList
+from ensemble_eval.members.classes import IMAGENET_1K, WNIDS, ClassList
 
 PNG = encoded(picture(8, 6))
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from ensemble_eval.backends.opening import same_weights
-from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.evaluation.opening import open_sources
+from ensemble_eval.members.classes import WNIDS
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import write_manifest
 from ensemble_eval.settings import RunSettings

@@ -12,9 +12,8 @@ from dataset_layouts import DEVKIT_ORDER, write_devkit
 from torch import Tensor
 
 from ensemble_eval.backends.network import SelectedOutputs
-from ensemble_eval.datasets.imagenet import WNIDS
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.classes import ClassList, OutputSelection, class_list, output_selection
+from ensemble_eval.members.classes import WNIDS, ClassList, OutputSelection, class_list, output_selection
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.imported import InputFormat

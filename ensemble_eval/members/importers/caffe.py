@@ -1,11 +1,10 @@
 """Caffe's `.caffemodel`: the network that its model zoo calls bvlc_googlenet, and what was trained from it.
 
-The file is one protocol buffer. The few fields that are read are described here by their numbers in Caffe's
-`caffe.proto`; no code is generated from it, and fields that are not described are skipped.
+The file is one protocol buffer. The few fields that are read are described in our `caffe.proto` by their numbers
+in Caffe's; no code is generated from it, and fields that are not described are skipped.
 """
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,6 @@ _COLUMNS = ("1x1", "3x3_reduce", "3x3", "5x5_reduce", "5x5", "pool_proj")
 # A network that was trained further has another name for the layer whose classes are others.
 _CLASSIFIER = "loss3/classifier"
 _PUBLISHED = "68.7% top-1 and 88.9% top-5 (bvlc_googlenet)"
-# `layers` are those of files from before 2014's end, and `layer` those since.
-_SCHEMA = """
-message Shape { repeated int64 dim = 1; }
-message Blob { optional int32 num = 1; optional int32 channels = 2; optional int32 height = 3;
-               optional int32 width = 4; optional bytes data = 5; optional Shape shape = 7; }
-message Lrn { optional int32 local_size = 1; optional float alpha = 2; optional float beta = 3;
-              optional float k = 5; }
-message OldLayer { optional string name = 4; repeated Blob blobs = 6; optional Lrn lrn_param = 18; }
-message Layer { optional string name = 1; repeated Blob blobs = 7; optional Lrn lrn_param = 118; }
-message Net { optional string name = 1; repeated OldLayer layers = 2; repeated Layer layer = 100; }
-"""
 
 
 def recognises(head: bytes) -> bool:
@@ -63,7 +51,7 @@ def read(path: Path) -> Imported:
         InputError: protobuf is not installed, or the file is damaged or holds another network.
     """
     place = f"the weights {path}"
-    net = parsed(_messages()["Net"](), path.read_bytes(), place)
+    net = parsed(messages("caffe", "a Caffe model")["Net"](), path.read_bytes(), place)
     layers = {text(layer.name): layer for layer in (*net.layers, *net.layer)}
     _refuse_other_normalisation(layers, place)
     tensors = dict(_tensors({name: layer.blobs for name, layer in layers.items()}, place))
@@ -108,8 +96,3 @@ def _refuse_other_normalisation(layers: Mapping[str, Any], place: str) -> None:
             )
             if not np.allclose((size, alpha, beta, k), (LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K), rtol=1e-5):
                 raise InputError(f"{place}: {name} normalises otherwise than bvlc_googlenet; it cannot be read")
-
-
-@lru_cache(maxsize=1)
-def _messages() -> Mapping[str, Any]:
-    return messages("caffe", _SCHEMA, "caffe", "a Caffe model")

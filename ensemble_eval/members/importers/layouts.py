@@ -10,14 +10,20 @@ from typing import Any
 
 from torch import Tensor
 
+from ensemble_eval.members.classes import WNIDS
 from ensemble_eval.members.imported import BACKGROUND_FIRST, Imported, InputFormat
 from ensemble_eval.models.stages import STAGES, Convolution, Inception, scaled
 
 _DIGITS = 9
-_IMAGENET_CLASSES = 1000
 # Our names of the six convolutions of a module, in the order of Table 1's columns, and the paper's of the modules.
 _BRANCHES = ("branch1", "branch2.0", "branch2.1", "branch3.0", "branch3.1", "branch4.1")
 _MODULES = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
+# By whether there is batch norm, whether convolutions have biases, and the size of the largest in a module.
+_ARCHITECTURES = {
+    (True, False, 3): "googlenet",
+    (False, True, 5): "googlenet-paper",
+    (False, False, 5): "googlenet-paddle",
+}
 
 
 def trunk_names(
@@ -56,7 +62,7 @@ def imported_googlenet(
         accuracy: published for the network of full width with ImageNet's classes.
     """
     options, num_outputs = options_of(tensors), len(tensors["fc.weight"])
-    full = not options and num_outputs == _IMAGENET_CLASSES + (outputs == BACKGROUND_FIRST)
+    full = not options and num_outputs == len(WNIDS) + (outputs == BACKGROUND_FIRST)
     return Imported(
         format=file_format,
         arch=arch,
@@ -86,14 +92,7 @@ def architecture_of(tensors: Mapping[str, Tensor]) -> str | None:
     if large is None or large.dim() != 4:
         return None
     normalised, biased = "conv1.bn.running_mean" in tensors, "conv1.conv.bias" in tensors
-    match normalised, biased, large.shape[-1]:
-        case True, False, 3:
-            return "googlenet"
-        case False, True, 5:
-            return "googlenet-paper"
-        case False, False, 5:
-            return "googlenet-paddle"
-    return None
+    return _ARCHITECTURES.get((normalised, biased, large.shape[-1]))
 
 
 def options_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

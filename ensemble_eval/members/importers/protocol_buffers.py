@@ -3,6 +3,8 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,22 +20,24 @@ _LABELS = {"optional": 1, "repeated": 3}
 _MAX_DIMENSIONS = 8
 
 
-def messages(package: str, schema: str, extra: str, purpose: str) -> Mapping[str, Any]:
+@lru_cache
+def messages(framework: str, purpose: str) -> Mapping[str, Any]:
     """Classes of messages by name, in a pool of their own, so that an installed framework may have its own too.
 
     Args:
-        package: a prefix of the names.
-        schema: the messages as in a `.proto` file (proto2), with the fields that are read. Numbers that repeat in
-            packed form may be described as one field of bytes: on the wire that is the same.
-        extra, purpose: of `needing_extra`.
+        framework: whose `.proto` file beside this module describes the messages, with the fields that are read.
+            Numbers that repeat in packed form may be described as one field of bytes: on the wire that is the
+            same. The framework's name is that of an extra, too.
+        purpose: of `needing_extra`.
 
     Raises:
         MissingExtraError: protobuf is not installed.
     """
-    with needing_extra(extra, purpose):
+    with needing_extra(framework, purpose):
         from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-    file: Any = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
-    for name, body in re.findall(r"message (\w+) {(.*?)}", schema, re.DOTALL):
+    path = Path(__file__).with_name(f"{framework}.proto")
+    file: Any = descriptor_pb2.FileDescriptorProto(name=path.name, package=framework, syntax="proto2")
+    for name, body in re.findall(r"message (\w+) {(.*?)}", path.read_text(), re.DOTALL):
         message = file.message_type.add(name=name)
         for label, kind, field, number in re.findall(r"(\w+) (\w+) (\w+) = (\d+);", body):
             typed = {"type": _TYPES[kind]} if kind in _TYPES else {"type_name": kind, "type": _MESSAGE}
@@ -41,7 +45,7 @@ def messages(package: str, schema: str, extra: str, purpose: str) -> Mapping[str
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     found = message_factory.GetMessageClassesForFiles([file.name], pool)
-    return {name.removeprefix(f"{package}."): message for name, message in found.items()}
+    return {name.removeprefix(f"{framework}."): message for name, message in found.items()}
 
 
 def parsed(message: Any, data: bytes, place: str) -> Any:

@@ -1,5 +1,6 @@
 """Weights that are published under a name, `torchvision:`, `timm:` and `hf:`, from their libraries' caches."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,15 +43,12 @@ def published(name: str, folder: Path = Path()) -> Published:
     Raises:
         InputError: nobody publishes that, or it is neither in a cache nor to be had.
     """
-    publisher, _, rest = name.partition(":")
-    match publisher, rest:
-        case _, "":
-            pass
-        case "torchvision", _:
+    match name.partition(":"):
+        case "torchvision", _, rest if rest:
             return Published(_from_torchvision(rest))
-        case "hf", _:
+        case "hf", _, rest if rest:
             return Published(from_hub(rest))
-        case "timm", _:
+        case "timm", _, rest if rest:
             repository, input_format = _timm_weights(rest)
             return Published(from_hub(repository), name, input_format)
     return Published(folder / name)
@@ -99,22 +97,14 @@ def from_hub(name: str) -> Path:
         raise InputError(f"hf:{name} is not of the form hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
     with needing_extra("hub", "a published network of the hub"):
         from huggingface_hub import errors, hf_hub_download
-    refusal: Exception | None = None
-    for file in _HUB_FILES:
-        try:
-            return Path(hf_hub_download(match[1], file, revision=match[2]))
-        except errors.EntryNotFoundError as error:
-            # The cache alone cannot say whether the hub has this file and so it may be the other one.
-            refusal = error
-        except (OSError, ValueError, errors.HfHubHTTPError) as error:
-            refusal = error
-            break
-    assert refusal is not None
-    raise InputError(
-        f"hf:{name} has none of {', '.join(_HUB_FILES)} in the hub's cache, and they cannot be fetched "
-        f"({first_line(refusal)}); fetch the repository where there is a network, or set HF_HOME to a cache that "
-        "has it"
-    ) from refusal
+    problem = f"hf:{name} has none of {', '.join(_HUB_FILES)} in the hub's cache, and they cannot be fetched"
+    remedy = "fetch the repository where there is a network, or set HF_HOME to a cache that has it"
+    absent = errors.EntryNotFoundError
+    with refusing(problem, remedy, absent, OSError, ValueError, errors.HfHubHTTPError):
+        # The cache alone cannot say whether the hub has the first file, and so it may be the second one.
+        with contextlib.suppress(absent):
+            return Path(hf_hub_download(match[1], _HUB_FILES[0], revision=match[2]))
+        return Path(hf_hub_download(match[1], _HUB_FILES[1], revision=match[2]))
 
 
 def _timm_weights(name: str) -> tuple[str, InputFormat]:

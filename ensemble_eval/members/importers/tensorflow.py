@@ -5,7 +5,7 @@ Only the values of variables are read, by their names. A graph is never run, and
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +31,9 @@ _NAMING = inception_v1.Naming(
     normalisation="InceptionV1/{}/BatchNorm/{}",
     classifier="InceptionV1/Logits/Conv2d_0c_1x1/{}",
 )
+_messages = partial(messages, "tensorflow", "a graph or checkpoint of TensorFlow")
 _FLOAT32 = 1
 _MAX_ELEMENTS = 1 << 26
-# Only what is read of TensorFlow's *.proto files. `Entry` is of a checkpoint of the second format, and says where
-# in its data file a variable lies; the first has all shapes in one `Meta`, and each variable in a `Slice`.
-_SCHEMA = """
-message Dimension { optional int64 size = 1; }
-message Shape { repeated Dimension dim = 2; }
-message Tensor { optional int32 dtype = 1; optional Shape tensor_shape = 2; optional bytes tensor_content = 4;
-                 optional bytes float_val = 5; }
-message Value { optional Tensor tensor = 8; }
-message Attribute { optional string key = 1; optional Value value = 2; }
-message Node { optional string name = 1; optional string op = 2; repeated Attribute attr = 5; }
-message Graph { repeated Node node = 1; }
-message Entry { optional int32 dtype = 1; optional Shape shape = 2; optional int32 shard_id = 3;
-                optional int64 offset = 4; optional int64 size = 5; }
-message SliceMeta { optional string name = 1; optional Shape shape = 2; optional int32 type = 3; }
-message Meta { repeated SliceMeta tensor = 1; }
-message Slice { optional string name = 1; optional Tensor data = 3; }
-message Slices { optional Meta meta = 1; optional Slice data = 2; }
-"""
 
 
 def is_graph(head: bytes) -> bool:
@@ -161,8 +144,3 @@ def _values(tensor: Any, place: str) -> NDArray[np.float32]:
 
 def _shape(shape: Any) -> tuple[int, ...]:
     return tuple(dimension.size for dimension in shape.dim)
-
-
-@lru_cache(maxsize=1)
-def _messages() -> Mapping[str, Any]:
-    return messages("tensorflow", _SCHEMA, "tensorflow", "a graph or checkpoint of TensorFlow")

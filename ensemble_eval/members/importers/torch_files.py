@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.members.classes import WNIDS
 from ensemble_eval.members.imported import Imported, InputFormat, refusing_damage
 from ensemble_eval.members.importers.layouts import architecture_of, options_of
 from ensemble_eval.members.importers.published import torchvision_accuracy
@@ -19,7 +20,6 @@ from ensemble_eval.models.stages import without_auxiliary_heads
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_IMAGENET_CLASSES = 1000
 # Under these names training scripts keep the weights as trained, and their moving average; in order of preference.
 _RAW = ("state_dict", "model", "model_state_dict", "net")
 _AVERAGED = ("model_ema", "state_dict_ema", "ema", "ema_state_dict")
@@ -78,7 +78,7 @@ def _imported(found: _StateDict, path: Path, file_format: str, notes: tuple[str,
         return Imported(format=file_format, notes=notes, tensors=found)
     options, outputs = options_of(tensors), len(tensors["fc.weight"])
     # To be told by its hash, a file must be read once more: only where it can be the published one.
-    full = arch == "googlenet" and not options and outputs == _IMAGENET_CLASSES
+    full = arch == "googlenet" and not options and outputs == len(WNIDS)
     accuracy = torchvision_accuracy(path) if full else None
     return Imported(
         format=file_format,
