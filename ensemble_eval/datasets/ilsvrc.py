@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ensemble_eval.datasets.tar import checked_headers
-from ensemble_eval.errors import InputError, refusing
+from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.files import open_regular, read_text, read_unpacked
 from ensemble_eval.members.devkit_classes import MAX_META_BYTES, META, wnids_by_ilsvrc_id
 
@@ -36,6 +36,15 @@ def validation_number(image: str) -> str | None:
     """
     found = _NUMBERED.search(posixpath.basename(image))
     return str(int(found[1])) if found else None
+
+
+def refuse_unnumbered(what: str, images: Sequence[str], remedy: str) -> None:
+    """Refuse images whose names have no number, by which `what` goes."""
+    if images:
+        raise InputError(
+            f"{what} goes by the numbers in names such as ILSVRC2012_val_00000001.JPEG, and {len(images)} images "
+            f"have none ({first_names(images)}); {remedy}"
+        )
 
 
 def read_blacklist(path: Path) -> frozenset[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensemble_eval.datasets.folders import is_hidden
-from ensemble_eval.datasets.ilsvrc import ground_truth, is_archive, validation_number
+from ensemble_eval.datasets.ilsvrc import ground_truth, is_archive, refuse_unnumbered, validation_number
 from ensemble_eval.datasets.items import Dataset, without
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.files import read_text, read_unpacked
@@ -230,11 +230,8 @@ def labelled(dataset: Dataset, labels: Labels, folder: Path | None = None) -> Da
     """
     keys = {item.id: labels.key_of(item.id) for item in dataset.items}
     told = {image: key for image, key in keys.items() if key is not None}
-    if untold := [image for image in keys if image not in told]:
-        raise InputError(
-            f"{labels.source} goes by the numbers in names such as ILSVRC2012_val_00000001.JPEG, and "
-            f"{len(untold)} images have none ({first_names(untold)}); give labels of the form file,label"
-        )
+    untold = [image for image in keys if image not in told]
+    refuse_unnumbered(labels.source, untold, "give labels of the form file,label")
     _refuse_shared(labels, told)
     _refuse_mismatch(labels, told, folder if labels.of_files else None)
     found = {image: labels.by_key[key] for image, key in told.items()}

@@ -35,13 +35,16 @@ def write_listing(folder: Path, dataset: Dataset) -> None:
         temporary.write_bytes(text.encode())
 
 
-def listed_images(folder: Path, sha256: str) -> tuple[str, ...] | None:
-    """Ids of the images of the data set with the fingerprint `sha256`, by its table in `folder`.
+def listed_images(folder: Path, sha256: str) -> _Listing | None:
+    """Label and digest of each image of the data set with the fingerprint `sha256`, by its table in `folder`.
 
     None where there is no such table, or it cannot be read.
     """
-    listed = _read(_path(folder, sha256))
-    return None if listed is None else tuple(listed)
+    try:
+        header, *rows = csv.reader(io.StringIO(read_regular(_path(folder, sha256)).decode(), newline=""))
+        return {image: (label, ends) for image, label, ends in rows} if header == _COLUMNS else None
+    except (OSError, ValueError, csv.Error):
+        return None
 
 
 def is_as_listed(folder: Path, sha256: str, image: str, digest: bytes) -> bool:
@@ -56,7 +59,7 @@ def is_as_listed(folder: Path, sha256: str, image: str, digest: bytes) -> bool:
     Returns:
         True where `folder` has no table of that data set, or none that can be read.
     """
-    listed = _read(_path(folder, sha256))
+    listed = listed_images(folder, sha256)
     return listed is None or listed.get(image, ("", ""))[1] == digest.hex()[:_DIGITS]
 
 
@@ -65,7 +68,7 @@ def changes_since(folder: Path, sha256: object, dataset: Dataset) -> str | None:
 
     None where there is no such table, or it cannot be read: it only serves to say more.
     """
-    earlier = _read(_path(folder, str(sha256)))
+    earlier = listed_images(folder, str(sha256))
     if earlier is None or sha256 == dataset.sha256:
         return None
     now = _listing(dataset)
@@ -90,11 +93,3 @@ def _listing(dataset: Dataset) -> _Listing:
         item.id: (dataset.label_text(item), ends.hex()[:_DIGITS])
         for item, ends in zip(dataset.items, dataset.ends, strict=True)
     }
-
-
-def _read(path: Path) -> _Listing | None:
-    try:
-        header, *rows = csv.reader(io.StringIO(read_regular(path).decode(), newline=""))
-        return {image: (label, ends) for image, label, ends in rows} if header == _COLUMNS else None
-    except (OSError, ValueError, csv.Error):
-        return None

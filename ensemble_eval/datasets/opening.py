@@ -6,14 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ensemble_eval.datasets.folders import open_class_folders, open_files
-from ensemble_eval.datasets.ilsvrc import read_blacklist, validation_number
+from ensemble_eval.datasets.ilsvrc import read_blacklist, refuse_unnumbered, validation_number
 from ensemble_eval.datasets.items import NO_LABEL, Dataset, keeping, without
 from ensemble_eval.datasets.labels import labelled, read_label_file
 from ensemble_eval.datasets.parquet_files import open_parquet
 from ensemble_eval.datasets.recognition import Found, recognise
 from ensemble_eval.datasets.tar import open_tar
 from ensemble_eval.datasets.webdataset import open_webdataset
-from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.errors import InputError
 from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.members.classes import WNIDS, ClassList, class_list
 from ensemble_eval.settings import UNLABELLED, DataSettings, Layout, SubsetClasses
@@ -138,11 +138,8 @@ def _without_blacklist(dataset: Dataset, blacklist: Path) -> Dataset:
         InputError: the list cannot be used, an image's name has no number, or no image is left.
     """
     numbers = read_blacklist(blacklist)
-    if strange := [item.id for item in dataset.items if validation_number(item.id) is None]:
-        raise InputError(
-            f"the blacklist goes by the numbers in names such as ILSVRC2012_val_00000001.JPEG, and {len(strange)} "
-            f"images have none ({first_names(strange)}); leave `blacklist` out"
-        )
+    strange = [item.id for item in dataset.items if validation_number(item.id) is None]
+    refuse_unnumbered("the blacklist", strange, "leave `blacklist` out")
     rest = without(dataset, "are on the blacklist", lambda item: validation_number(item.id) not in numbers)
     if not rest.items:
         raise InputError(f"all images are on the blacklist {blacklist}; is it the right file?")

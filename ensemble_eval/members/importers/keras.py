@@ -76,10 +76,7 @@ def _array(h5py: Any, dataset: Any, place: str) -> NDArray[Any] | None:
         return None
     if dataset.external or dataset.is_virtual:
         raise InputError(f"{place} lies in another file, which is not followed; save all weights in one")
-    if (
-        dataset.dtype.kind != "f"
-        or dataset.size is None
-        or dataset.size * dataset.dtype.itemsize > _MAX_ARRAY_BYTES
-    ):
+    small = dataset.size is not None and dataset.size * dataset.dtype.itemsize <= _MAX_ARRAY_BYTES
+    if dataset.dtype.kind != "f" or not small:
         raise InputError(f"{place} holds {dataset.dtype} {dataset.shape}, and Inception-v1 has floats there")
     return np.asarray(dataset[()])

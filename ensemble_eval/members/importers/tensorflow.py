@@ -99,11 +99,8 @@ def _of_the_first_format(meta: Any, table: Mapping[bytes, bytes], place: str) ->
 
 
 def _of_the_second_format(path: Path, table: Mapping[bytes, bytes], place: str) -> inception_v1.Variables:
-    entries = {
-        key.decode(errors="replace"): parsed(_messages()["Entry"](), value, place)
-        for key, value in table.items()
-        if key
-    }
+    named = {key.decode(errors="replace"): value for key, value in table.items() if key}
+    entries = {name: parsed(_messages()["Entry"](), value, place) for name, value in named.items()}
     data_path = path.with_name(path.name.removesuffix(".index") + ".data-00000-of-00001")
     if not data_path.is_file():
         raise InputError(
@@ -114,12 +111,8 @@ def _of_the_second_format(path: Path, table: Mapping[bytes, bytes], place: str) 
         entry = entries.get(name)
         if entry is None:
             return None
-        if (
-            entry.dtype != _FLOAT32
-            or entry.shard_id
-            or not 0 <= entry.size <= 4 * _MAX_ELEMENTS
-            or entry.offset < 0
-        ):
+        lies_there = not entry.shard_id and entry.offset >= 0 and 0 <= entry.size <= 4 * _MAX_ELEMENTS
+        if entry.dtype != _FLOAT32 or not lies_there:
             raise InputError(f"{place}: {name} is no float32 of one data file; save the checkpoint anew")
         with data_path.open("rb") as file:
             file.seek(entry.offset)
