@@ -102,12 +102,12 @@ def reason_of(error: Exception) -> str:
 
 
 @contextmanager
-def refusing(problem: str, remedy: str, *errors: type[Exception]) -> Iterator[None]:
+def refusing(problem: str, remedy: str = "", *errors: type[Exception]) -> Iterator[None]:
     """Turn what somebody else's code makes of bad input into one sentence.
 
     Args:
         problem: as a main clause; what the error says follows in parentheses.
-        remedy: what to do.
+        remedy: what to do; empty where the error says it.
         errors: to turn; none for any, where it is not documented what damage may raise.
 
     Raises:
@@ -125,7 +125,7 @@ def refusing(problem: str, remedy: str, *errors: type[Exception]) -> Iterator[No
     except InputError:
         raise
     except kinds as error:
-        raise InputError(f"{problem} ({reason_of(error)}); {remedy}") from error
+        raise InputError(f"{problem} ({reason_of(error)}){remedy and f'; {remedy}'}") from error
 
 
 @contextmanager

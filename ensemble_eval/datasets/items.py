@@ -318,11 +318,8 @@ class Dataset:
 def keeping(dataset: Dataset, wanted: Callable[[Item], bool]) -> Dataset:
     """The same data set with some of its images."""
     kept = [wanted(item) for item in dataset.items]
-    blocks, begin = [], 0
-    for length in dataset.blocks:
-        blocks.append(sum(kept[begin : begin + length]))
-        begin += length
-    items = tuple(item for item, is_kept in zip(dataset.items, kept, strict=True) if is_kept)
+    items, flags = tuple(itertools.compress(dataset.items, kept)), iter(kept)
+    blocks = [sum(itertools.islice(flags, length)) for length in dataset.blocks]
     return replace(dataset, items=items, blocks=tuple(filter(None, blocks)))
 
 

@@ -153,11 +153,9 @@ def _key(kind: str = "") -> str:
 
 
 def _metadata(path: Path) -> Mapping[str, str]:
-    try:
-        with safe_open(path, framework="np") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a readable safetensors file ({error})") from error
+    damage = refusing(f"{path} is not a readable safetensors file", "", SafetensorError, OSError)
+    with damage, safe_open(path, framework="np") as file:
+        return file.metadata() or {}
 
 
 def _classes(names: object, path: Path) -> ClassList:

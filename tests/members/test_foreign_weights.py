@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member
-from ensemble_eval.members.importers import caffe
 from ensemble_eval.members.importers.opening import read_weights
+from ensemble_eval.members.importers.protocol_buffers import messages
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.preprocessing import Preprocessing
 
@@ -76,7 +76,7 @@ def test_an_architecture_that_contradicts_the_format_is_refused(file: str, arch:
 
 def _classifiers_called(path: Path, *names: str) -> bytes:
     """A Caffe model whose classifier has these names: the first as it is, the others with a bias of their own."""
-    net = caffe._messages()["Net"]()
+    net = messages("caffe", "a Caffe model")["Net"]()
     net.ParseFromString(path.read_bytes())
     layers = net.layer or net.layers
     [first] = [layer for layer in layers if layer.name == "loss3/classifier"]

@@ -89,10 +89,7 @@ def _refuse_other_normalisation(layers: Mapping[str, Any], place: str) -> None:
     for name, layer in layers.items():
         if layer.HasField("lrn_param"):
             lrn = layer.lrn_param
-            # What the file leaves out has Caffe's defaults.
-            size, alpha, beta, k = (
-                getattr(lrn, field) if lrn.HasField(field) else default
-                for field, default in (("local_size", 5), ("alpha", 1.0), ("beta", 0.75), ("k", 1.0))
-            )
-            if not np.allclose((size, alpha, beta, k), (LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K), rtol=1e-5):
+            if not np.allclose(
+                (lrn.local_size, lrn.alpha, lrn.beta, lrn.k), (LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K), rtol=1e-5
+            ):
                 raise InputError(f"{place}: {name} normalises otherwise than bvlc_googlenet; it cannot be read")

@@ -50,16 +50,16 @@ def imported_googlenet(
     file_format: str,
     arch: str,
     tensors: Mapping[str, Tensor],
-    wants: InputFormat,
-    accuracy: str,
+    wants: InputFormat | None,
+    accuracy: str | None,
     outputs: str | None = None,
 ) -> Imported:
     """A GoogLeNet of a format that leaves no doubt of its architecture.
 
     Args:
         file_format, arch, tensors, outputs: of `Imported`.
-        wants: its input.
-        accuracy: published for the network of full width with ImageNet's classes.
+        wants: its input; None where the format does not say.
+        accuracy: published for the network of full width with ImageNet's classes, if any is.
     """
     options, num_outputs = options_of(tensors), len(tensors["fc.weight"])
     full = not options and num_outputs == len(WNIDS) + (outputs == BACKGROUND_FIRST)

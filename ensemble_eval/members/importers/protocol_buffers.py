@@ -16,6 +16,7 @@ from ensemble_eval.members.imported import refusing_damage
 # As descriptor.proto numbers them.
 _TYPES = {"float": 2, "int64": 3, "int32": 5, "string": 9, "bytes": 12}
 _MESSAGE = 11
+_FIELD = re.compile(r"(\w+) (\w+) (\w+) = (\d+)(?: \[default = ([\d.]+)\])?;")
 _LABELS = {"optional": 1, "repeated": 3}
 _MAX_DIMENSIONS = 8
 
@@ -39,9 +40,10 @@ def messages(framework: str, purpose: str) -> Mapping[str, Any]:
     file: Any = descriptor_pb2.FileDescriptorProto(name=path.name, package=framework, syntax="proto2")
     for name, body in re.findall(r"message (\w+) {(.*?)}", path.read_text(), re.DOTALL):
         message = file.message_type.add(name=name)
-        for label, kind, field, number in re.findall(r"(\w+) (\w+) (\w+) = (\d+);", body):
+        for label, kind, field, number, default in _FIELD.findall(body):
             typed = {"type": _TYPES[kind]} if kind in _TYPES else {"type_name": kind, "type": _MESSAGE}
-            message.field.add(name=field, number=int(number), label=_LABELS[label], **typed)
+            stated = {"name": field, "number": int(number), "default_value": default or None}
+            message.field.add(label=_LABELS[label], **stated, **typed)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     found = message_factory.GetMessageClassesForFiles([file.name], pool)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble_eval.errors import InputError, first_line, needing_extra, refusing
+from ensemble_eval.errors import InputError, needing_extra, refusing
 from ensemble_eval.files import sha256_of
 from ensemble_eval.members.imported import InputFormat
 
@@ -74,11 +74,9 @@ def timm_network(arch: str, num_outputs: int, options: Mapping[str, Any]) -> "nn
     with needing_extra("hub", "a model of timm"):
         import timm
     name = arch.removeprefix(TIMM)
-    try:
+    # Each model's own code refuses options in its own way.
+    with refusing(f"{arch} cannot be built by timm"):
         network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_outputs, **options)
-    except Exception as error:
-        # Each model's own code refuses options in its own way.
-        raise InputError(f"{arch} cannot be built by timm ({first_line(error)})") from error
     return network
 
 
@@ -111,10 +109,8 @@ def _timm_weights(name: str) -> tuple[str, InputFormat]:
     """The hub's repository of a model's weights, and how the model wants its pixels."""
     with needing_extra("hub", "a model of timm"):
         import timm
-    try:
+    with refusing(f"{TIMM}{name}: timm does not know it", "", RuntimeError, KeyError):
         found: Any = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    except (RuntimeError, KeyError) as error:
-        raise InputError(f"{TIMM}{name}: timm does not know it ({first_line(error)})") from error
     if found is None or not found.hf_hub_id:
         raise InputError(
             f"{TIMM}{name}: timm publishes no weights of that name on the hub; see timm.list_pretrained()"

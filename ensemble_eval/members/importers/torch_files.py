@@ -3,6 +3,7 @@
 import argparse
 import pickle
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.members.classes import WNIDS
 from ensemble_eval.members.imported import Imported, InputFormat, refusing_damage
-from ensemble_eval.members.importers.layouts import architecture_of, options_of
+from ensemble_eval.members.importers.layouts import architecture_of, imported_googlenet
 from ensemble_eval.members.importers.published import torchvision_accuracy
 from ensemble_eval.models.stages import without_auxiliary_heads
 
@@ -76,21 +77,12 @@ def _imported(found: _StateDict, path: Path, file_format: str, notes: tuple[str,
     arch = architecture_of(tensors)
     if arch is None:
         return Imported(format=file_format, notes=notes, tensors=found)
-    options, outputs = options_of(tensors), len(tensors["fc.weight"])
+    known = replace(imported_googlenet(file_format, arch, tensors, None, None), certain=False, notes=notes)
     # To be told by its hash, a file must be read once more: only where it can be the published one.
-    full = arch == "googlenet" and not options and outputs == len(WNIDS)
+    full = arch == "googlenet" and not known.options and known.num_outputs == len(WNIDS)
     accuracy = torchvision_accuracy(path) if full else None
-    return Imported(
-        format=file_format,
-        arch=arch,
-        options=options,
-        # It is True with these weights and False otherwise, and is in no state dict (pytorch/vision#4136).
-        input=InputFormat(transform_input=True) if accuracy else None,
-        num_outputs=outputs,
-        published=accuracy,
-        notes=notes,
-        tensors=tensors,
-    )
+    # It is True with these weights and False otherwise, and is in no state dict (pytorch/vision#4136).
+    return replace(known, published=accuracy, input=InputFormat(transform_input=True) if accuracy else None)
 
 
 def _load_safetensors(path: Path, place: str) -> _StateDict:
