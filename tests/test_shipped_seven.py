@@ -58,7 +58,7 @@ def test_each_was_trained_by_the_recipe_that_is_shipped_with_it(shipped: Ensembl
 
 @pytest.mark.slow
 def test_both_backends_give_the_same_scores(cli: Cli, tmp_path: Path) -> None:
-    pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+    pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
     draw_dataset(tmp_path / "val", "val", images=12, seed=3, workers=1)
     scores = []
     for backend in ("torch", "openvino"):

@@ -17,7 +17,7 @@ from torch import nn
 
 from benchmarks import pipeline
 from benchmarks.work import CROPS, Cost, Work, parser, work_from
-from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino, properties
+from ensemble_eval.backends.openvino import PrePostProcessor, openvino, properties
 
 _ELEMENT_TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16}
 

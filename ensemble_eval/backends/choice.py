@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ensemble_eval.backends.compiled import Compiled, missing_for_compiler
 from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.network import PREPARING
-from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.backends.torch import Compiled, TorchBackend, missing_for_compiler
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, MissingExtraError, located
 from ensemble_eval.members.ensemble import Member, weights_of

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ensemble_eval.backends.network import in_batches_of
-from ensemble_eval.backends.openvino import OpenVino, core
-from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino
+from ensemble_eval.backends.openvino import OpenVino, PrePostProcessor, core, openvino
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.errors import InputError, first_line, first_names
 from ensemble_eval.members.ensemble import Member, weights_of

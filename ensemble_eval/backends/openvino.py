@@ -1,5 +1,12 @@
-"""The fast backend on a CPU: OpenVINO, which comes with the extra `[cpu]`."""
+"""The fast backend on a CPU: OpenVINO, which comes with the extra `[cpu]`.
 
+Other modules import `openvino` from here: without its telemetry, and safe to use in threads. On import and at each
+conversion OpenVINO posts its use to an analytics service from a forked child, and keeps a client id in the home
+folder. No environment variable turns that off. Without the package `openvino_telemetry` it uses a stand-in of its
+own that does nothing.
+"""
+
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -8,10 +15,29 @@ import torch
 from torch import Tensor
 
 from ensemble_eval.backends.network import PREPARING, NetworkPredict
-from ensemble_eval.backends.silent_openvino import openvino, properties
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.errors import InputError
 from ensemble_eval.settings import Precision
+
+_reporting = sys.modules.get("openvino_telemetry")
+# To import a module that is None here raises ImportError, as if it were not installed.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # the documented way
+
+import openvino  # noqa: E402  # only now
+from openvino import properties  # noqa: E402
+from openvino.preprocess import PrePostProcessor  # noqa: E402
+
+if _reporting is not None:
+    # Somebody imported OpenVINO before: it keeps the module, and asks it for this class each time.
+    from openvino.tools.ovc.telemetry_stub import Telemetry
+
+    _reporting.Telemetry = Telemetry  # type: ignore[attr-defined]
+
+# OpenVINO fills its tables of element types when the values of a constant are first asked for, and lets another
+# thread run meanwhile; one that asks too then waits for the first and keeps it from going on (seen with 2026.4.1).
+_ = openvino.op.Constant(np.zeros(1, np.float32)).data
+
+__all__ = ["OpenVino", "PrePostProcessor", "core", "openvino", "properties"]
 
 _ELEMENT_TYPES = {
     "float32": openvino.Type.f32,

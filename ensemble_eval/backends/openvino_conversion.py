@@ -21,8 +21,7 @@ from torch import nn
 from torch.jit._trace import TracerWarning
 
 from ensemble_eval.backends.conversion_cache import ConversionCache
-from ensemble_eval.backends.openvino import core
-from ensemble_eval.backends.silent_openvino import PrePostProcessor, openvino
+from ensemble_eval.backends.openvino import PrePostProcessor, core, openvino
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import errors_of_member
 from ensemble_eval.errors import InputError, first_line

@@ -1,7 +1,15 @@
-"""The backend that always works: torch, with its own kernels or with what its compiler made of them."""
+"""The backends of torch: its own kernels, which always work, and those that its compiler makes of a network.
+
+The compiler fuses kernels, and captures the whole network as one graph on CUDA.
+"""
 
 import contextlib
+import importlib.util
+import os
+import shutil
+import sysconfig
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +17,8 @@ from torch import Tensor, nn
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.settings import Precision
+
+_OTHERWISE = 'or choose `backend="torch"`'
 
 
 class TorchBackend(NetworkPredict):
@@ -52,3 +62,67 @@ class TorchBackend(NetworkPredict):
         with self._as_current, full_float32(), autocast:
             logits: Tensor = self._network(normalised)
             return logits
+
+
+class Compiled(nn.Module):
+    """A network that torch compiles at its first batch.
+
+    Weights stay arguments of the compiled code, so members of one shape share it: the second finds the first
+    one's in torch's cache, in this process and on disk.
+
+    Args:
+        network: in eval mode.
+        device: where it will run.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        # Only here: it takes more than a second to import.
+        import torch._dynamo
+
+        super().__init__()
+        mode = "reduce-overhead" if device.type == "cuda" else "default"
+        self._compiled = torch.compile(network, mode=mode, dynamic=False)
+        # A batch may be halved nine times, each time another shape; beyond the limit torch would go on without
+        # compiling and say nothing.
+        self._limits = torch._dynamo.config.patch(recompile_limit=64, fail_on_recompile_limit_hit=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the network's."""
+        with self._limits:
+            outputs: Tensor = self._compiled(x)
+            return outputs
+
+
+def missing_for_compiler(device: torch.device) -> str | None:
+    """What torch's compiler lacks to compile for a device, with the remedy; None if it lacks nothing.
+
+    For a CPU it writes C++. For CUDA it has Triton make the kernels, which builds a small C extension of Python
+    to launch each of them.
+    """
+    if device.type == "cpu":
+        if _first_program("CXX", "c++", "g++") is None:
+            return f"a C++ compiler, and there is none; install g++, {_OTHERWISE}"
+        return None
+    if importlib.util.find_spec("triton") is None:
+        return f"the package triton, which is not installed; pip install triton, {_OTHERWISE}"
+    # The environment's word is taken as it is: where it names nothing, Triton looks no further.
+    named = os.environ.get("CC")
+    if named is not None and shutil.which(named) is None:
+        return f"a C compiler, and CC names {named!r}, which is not there; correct or unset CC, {_OTHERWISE}"
+    if named is None and _first_program(None, "gcc", "clang") is None:
+        return f"a C compiler, and there is neither gcc nor clang; install one, set CC, {_OTHERWISE}"
+    header = _include_folder() / "Python.h"
+    if not header.is_file():
+        return f"Python's headers, and {header} is not there; install python3-dev or python3-devel, {_OTHERWISE}"
+    return None
+
+
+def _first_program(variable: str | None, *names: str) -> str | None:
+    named = os.environ.get(variable) if variable else None
+    return next((path for name in (named, *names) if name and (path := shutil.which(name))), None)
+
+
+def _include_folder() -> Path:
+    """As Triton finds it: Debian's own scheme for packages outside the distribution has no headers."""
+    scheme = sysconfig.get_default_scheme()
+    return Path(sysconfig.get_paths("posix_prefix" if scheme == "posix_local" else scheme)["include"])

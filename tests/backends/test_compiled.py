@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ensemble_eval.backends.choice import choose_backend
-from ensemble_eval.backends.compiled import missing_for_compiler
+from ensemble_eval.backends.torch import missing_for_compiler
 from ensemble_eval.errors import InputError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -162,7 +162,7 @@ def test_an_evaluation_leaves_the_process_as_it_found_it(name: str, backend: Bac
     if name == "cpu" and backend == "compiled" and CUDA_IS_PRETENDED:
         pytest.skip(CUDA_IS_PRETENDED)
     if backend == "openvino":
-        pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+        pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
     if backend == "compiled" and shutil.which("c++") is None:
         pytest.skip("torch's compiler needs a C++ compiler")
     device = choose_device(name)

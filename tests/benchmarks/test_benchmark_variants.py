@@ -4,7 +4,7 @@ import torch
 from benchmarks.networks import random_network
 from ensemble_eval.models.layers import fold_batch_norm
 
-pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
 variants = pytest.importorskip("benchmarks.variants")
 
 

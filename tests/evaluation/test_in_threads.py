@@ -8,7 +8,7 @@ from pathlib import Path
 import in_threads
 import pytest
 
-pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
 
 ROOT = Path(__file__).parents[2]
 

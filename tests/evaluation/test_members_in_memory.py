@@ -59,7 +59,7 @@ def _predictions(out: Path) -> pd.DataFrame:
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
 def test_a_network_in_memory_predicts_what_its_file_does(tmp_path: Path, dataset: Dataset, backend: str) -> None:
     if backend == "openvino":
-        pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+        pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
     settings = Settings(crops=1, device="cpu", backend=backend, batch_size=4, workers=1)  # type: ignore[arg-type]
     _evaluate(tmp_path / "memory", _ensemble(_network(tiny_network(seed=0))), dataset, settings)
     _evaluate(tmp_path / "file", open_ensemble(write_ensemble(tmp_path / "one", members=1)), dataset, settings)
@@ -110,7 +110,7 @@ def test_what_is_wrong_with_a_network_is_said_of_the_member(
     dataset: Dataset, backend: Backend, make: Callable[[Tensor], object], sentence: str, cause: type | None
 ) -> None:
     if backend == "openvino":
-        pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+        pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
     settings = replace(SETTINGS, backend=backend)
     sources = sources_of(_ensemble(_network(_Making(make), "mine")), dataset, settings)
     with pytest.raises(InputError, match=f"^member mine.* {sentence}") as caught:

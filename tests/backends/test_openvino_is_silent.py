@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from outgoing import Outgoing, watched
 
-pytest.importorskip("ensemble_eval.backends.silent_openvino", reason="the extra [cpu] is not installed")
+pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def test_no_other_module_imports_openvino() -> None:
         for node in ast.walk(ast.parse(path.read_bytes()))
         if any(name.split(".")[0] == "openvino" for name in _imported(node))
     }
-    assert importers == {"ensemble_eval/backends/silent_openvino.py"}
+    assert importers == {"ensemble_eval/backends/openvino.py"}
 
 
 def _imported(node: ast.AST) -> list[str]:
@@ -88,7 +88,7 @@ FIRST_USE = """
 import sys, threading
 from faulthandler import dump_traceback_later
 
-from ensemble_eval.backends.silent_openvino import openvino
+from ensemble_eval.backends.openvino import openvino
 
 dump_traceback_later(20, exit=True)
 sys.setswitchinterval(1e-6)
