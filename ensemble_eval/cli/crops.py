@@ -17,7 +17,7 @@ def crops(image: Path, out: Path) -> None:
     The crops are 000.png … 143.png in the crop order, sheet.png shows them with labels, and overview.png shows
     where in the image they lie.
     """
-    from ensemble_eval.crops.contact_sheet import OVERVIEW_FILE, write_crops
+    from ensemble_eval.crops.pictures import OVERVIEW_FILE, write_crops
 
     sheet = write_crops(image, out)
     say(f"144 crops, {sheet.name} and {OVERVIEW_FILE} written to {out}")

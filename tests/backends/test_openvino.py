@@ -31,14 +31,16 @@ from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.models.layers import fold_batch_norm
 from ensemble_eval.settings import Backend, Precision
 
-backend = pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
-openvino = backend.openvino
+openvino_backend = pytest.importorskip(
+    "ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed"
+)
+openvino = openvino_backend.openvino
 openvino_models = pytest.importorskip("ensemble_eval.backends.openvino_conversion")
-OpenVino = backend.OpenVino
+OpenVino = openvino_backend.OpenVino
 
 # What oneDNN's variable keeps from its kernels is not there, whatever OpenVINO says of the processor.
 HALF_PRECISION = os.environ.get("ONEDNN_MAX_CPU_ISA") != "AVX2"
-CAPABILITIES = backend.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") if HALF_PRECISION else ()
+CAPABILITIES = openvino_backend.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") if HALF_PRECISION else ()
 CPU = torch.device("cpu")
 NO_FILE = Path("unused.safetensors")
 BGR = InputFormat(channels="bgr", scale=1.0, mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0))
@@ -180,7 +182,7 @@ def _converted_by_openvino_alone(network: nn.Module) -> Any:
         warnings.simplefilter("ignore")
         example = torch.zeros(2, 3, 224, 224)
         model = openvino.convert_model(network, example_input=example, input=[(-1, 3, 224, 224)])
-    steps = backend.PrePostProcessor(model)
+    steps = openvino_backend.PrePostProcessor(model)
     steps.input().tensor().set_layout(openvino.Layout("NHWC"))
     steps.input().model().set_layout(openvino.Layout("NCHW"))
     return steps.build()

@@ -6,7 +6,7 @@ from builders import picture
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ensemble_eval.crops.overview import COLOURS, MARGIN, boxed, overview
+from ensemble_eval.crops.pictures import COLOURS, MARGIN, boxed, overview
 from ensemble_eval.crops.schemes import CROPS, Position
 
 BLACK = Image.new("RGB", (400, 300))
