@@ -47,16 +47,6 @@ class Contents:
     page: Page
 
 
-@dataclass(frozen=True)
-class _Part:
-    anchor: str
-    title: str
-    paragraphs: tuple[str, ...]
-    plots: list[Plot]
-    tables: list[Table]
-    gallery: tuple[GalleryImage, ...] = ()
-
-
 def contents(
     results: StoredRun,
     found: Analyses,
@@ -82,19 +72,7 @@ def contents(
         _marked(each, results, found)
         for each in _parts(results, found, study, names, gallery, with_paper=with_paper)
     ]
-    sections = sections_with_content(
-        [
-            Section(
-                part.anchor,
-                part.title,
-                part.paragraphs,
-                tuple(part.plots),
-                tuple(map(_in_page, part.tables)),
-                part.gallery,
-            )
-            for part in parts
-        ]
-    )
+    sections = sections_with_content([replace(part, tables=tuple(map(_in_page, part.tables))) for part in parts])
     not_there = [_sentence(why) for why in dict.fromkeys(found.unavailable.values())]
     page = Page(
         f"Report of {results.folder.resolve().name}",
@@ -133,26 +111,32 @@ def _parts(
     gallery: Sequence[GalleryImage],
     *,
     with_paper: bool,
-) -> list[_Part]:
+) -> list[Section]:
     data = data_text(results.record, results.key, len(results.images))
-    rows = [table3_table(found, with_paper=with_paper)]
     entries = [table2_table(found, data)] if with_paper else []
+    rows = row_plots(found, study, with_paper=with_paper), [table3_table(found, with_paper=with_paper)]
     return [
-        _Part("table-3", "Table 3", (), row_plots(found, study, with_paper=with_paper), rows),
-        _Part("rows", "Rows against each other", (), [], comparison_tables(found)),
-        _Part("crops", "Crops, views and averages", *_crop_part(found, study)),
-        _Part("members", "Members and their ensembles", (), member_plots(found), member_tables(found)),
-        _Part("calibration", "Calibration", (), calibration_plots(found), calibration_tables(found)),
-        _Part("classes", "Classes and images", (), class_plots(found), class_tables(found, names)),
-        _Part("table-2", "Table 2", (), [], entries),
-        _Part("hardest", "The hardest images", _gallery_words(found, gallery), [], [], tuple(gallery)),
+        _section("table-3", "Table 3", *rows),
+        _section("rows", "Rows against each other", [], comparison_tables(found)),
+        _crop_section(found, study),
+        _section("members", "Members and their ensembles", member_plots(found), member_tables(found)),
+        _section("calibration", "Calibration", calibration_plots(found), calibration_tables(found)),
+        _section("classes", "Classes and images", class_plots(found), class_tables(found, names)),
+        _section("table-2", "Table 2", [], entries),
+        Section("hardest", "The hardest images", _gallery_words(found, gallery), gallery=tuple(gallery)),
     ]
 
 
-def _crop_part(found: Analyses, study: CropStudy | None) -> tuple[tuple[str, ...], list[Plot], list[Table]]:
+def _section(anchor: str, title: str, plots: Sequence[Plot], tables: Sequence[Table]) -> Section:
+    return Section(anchor, title, (), tuple(plots), tuple(tables))
+
+
+def _crop_section(found: Analyses, study: CropStudy | None) -> Section:
+    section = Section("crops", "Crops, views and averages")
     if study is None:
-        return (), [], []
-    return (enough_sentence(study),), [], crop_tables(study, found.margin_points)
+        return section
+    tables = tuple(crop_tables(study, found.margin_points))
+    return replace(section, paragraphs=(enough_sentence(study),), tables=tables)
 
 
 def _gallery_words(found: Analyses, gallery: Sequence[GalleryImage]) -> tuple[str, ...]:
@@ -175,12 +159,12 @@ def _in_page(table: Table) -> Table:
     return replace(table, rows=some, notes=(*table.notes, note))
 
 
-def _marked(part: _Part, results: StoredRun, found: Analyses) -> _Part:
-    """The part with every table and plot saying what is missing and counted, where that is not the usual."""
+def _marked(part: Section, results: StoredRun, found: Analyses) -> Section:
+    """The section with every table and plot saying what is missing and counted, where that is not the usual."""
     known = marks(found.missing, results.key.images, found.counted)
     notes = [mark.note for mark in known]
-    plots = [with_notes(each, notes) for each in part.plots]
-    return replace(part, plots=plots, tables=[marked(each, known) for each in part.tables])
+    plots = tuple(with_notes(each, notes) for each in part.plots)
+    return replace(part, plots=plots, tables=tuple(marked(each, known) for each in part.tables))
 
 
 def _warning(results: StoredRun) -> str | None:
