@@ -9,7 +9,7 @@ from torch import Tensor
 from ensemble_eval.backends.network import in_batches_of
 from ensemble_eval.backends.openvino import OpenVino, PrePostProcessor, core, openvino
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.settings import Precision
 
@@ -47,11 +47,9 @@ class GraphFile(OpenVino):
 
 
 def _read(path: Path) -> openvino.Model:
-    try:
+    # Each of OpenVINO's readers has errors of its own.
+    with refusing(f"the weights {path} cannot be read by OpenVINO"):
         return core().read_model(str(path))
-    except Exception as error:
-        # Each of OpenVINO's readers has errors of its own.
-        raise InputError(f"the weights {path} cannot be read by OpenVINO ({first_line(error)})") from error
 
 
 def _logits_of(model: openvino.Model, member: Member) -> openvino.Model:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ensemble_eval import files
 from ensemble_eval.backends.network import in_batches_of
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.errors import InputError, first_line, first_names, needing_extra
+from ensemble_eval.errors import InputError, first_names, needing_extra, refusing
 from ensemble_eval.members.ensemble import Member, weights_of
 
 # What may stand between a softmax and the output without changing a value.
@@ -60,24 +60,18 @@ def onnx_network(member: Member) -> OnnxNetwork:
     _leave_out_identities(model.graph)
     _keep_logits_alone(model.graph, member)
     channels_last, own_batch = _input_of(model.graph, member)
-    try:
+    remedy = 'export it with opset_version=17, or run it with `device="cpu"` and `backend="openvino"`'
+    # Each of its converters has errors of its own.
+    with refusing(f"member {member.name}: onnx2torch cannot convert {path}", remedy):
         converted = onnx2torch.convert(model)
-    except Exception as error:
-        # Each of its converters has errors of its own.
-        raise InputError(
-            f"member {member.name}: onnx2torch cannot convert {path} ({first_line(error)}); "
-            'export it with opset_version=17, or run it with `device="cpu"` and `backend="openvino"`'
-        ) from error
     network = OnnxNetwork(converted, channels_last=channels_last, own_batch=own_batch)
     return network.requires_grad_(requires_grad=False).eval()
 
 
 def _read(onnx: Any, path: Path) -> Any:
-    try:
+    # The parser's own error is not among onnx's.
+    with refusing(f"the weights {path} cannot be read by onnx"):
         model = onnx.load_model_from_string(files.read_regular(path))
-    except Exception as error:
-        # The parser's own error is not among onnx's.
-        raise InputError(f"the weights {path} cannot be read by onnx ({first_line(error)})") from error
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
         raise InputError(f"the weights {path} keep tensors in other files, which are not read; save them in one")
     return model

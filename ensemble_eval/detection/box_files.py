@@ -8,7 +8,7 @@ import numpy as np
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.detection.proposals import Proposals
-from ensemble_eval.errors import InputError, first_line, first_names
+from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.files import open_regular
 
 if TYPE_CHECKING:
@@ -40,11 +40,9 @@ def read_box_file(path: Path, dataset: Dataset) -> Mapping[str, Proposals]:
         raise InputError(
             f"{path} has boxes for {len(strangers)} images that are not in the data set: {first_names(strangers)}"
         )
-    try:
+    with refusing(f"{path} has a box that is no number", "mend it", ValueError, TypeError):
         boxes = table[_EDGES].to_numpy(np.float64)
         scores = table["score"].to_numpy(np.float64) if "score" in table else np.zeros(len(table))
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} has a box that is no number ({first_line(error)}); mend it") from error
     sound = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
     if not sound.all():
         row = int(np.flatnonzero(~sound)[0])
@@ -61,11 +59,7 @@ def read_box_file(path: Path, dataset: Dataset) -> Mapping[str, Proposals]:
 def _read(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    try:
-        with open_regular(path) as file:
-            return pd.read_parquet(file) if path.suffix == ".parquet" else pd.read_csv(file)
-    except OSError as error:
-        raise InputError(f"the boxes {path} cannot be read ({error.strerror or error}); check the path") from error
-    except Exception as error:
-        # Each of pandas' readers has errors of its own.
-        raise InputError(f"{path} is no table of boxes ({first_line(error)})") from error
+    unreadable = refusing(f"the boxes {path} cannot be read", "check the path", OSError)
+    # Each of pandas' readers has errors of its own.
+    with refusing(f"{path} is no table of boxes"), unreadable, open_regular(path) as file:
+        return pd.read_parquet(file) if path.suffix == ".parquet" else pd.read_csv(file)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import refusing
 from ensemble_eval.jobs.cpu import bound_processors
 
 # Set for the workers that a supervisor starts, to its process id.
@@ -82,17 +82,13 @@ def find_process(environment: Mapping[str, str] = os.environ, *, srun: bool = Tr
     Raises:
         InputError: the launcher's variables are incomplete or no numbers.
     """
-    try:
+    remedy = f"start with {'torchrun or srun' if srun else 'torchrun'}, or unset them"
+    with refusing("the launcher's variables are not usable", remedy, KeyError, ValueError):
         if "WORLD_SIZE" in environment and "RANK" in environment:
             return _torchrun_process(environment)
         if srun and _is_srun_step(environment):
             return _srun_process(environment)
         _require_alone(environment)
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"the launcher's variables are not usable ({error}); "
-            f"start with {'torchrun or srun' if srun else 'torchrun'}, or unset them"
-        ) from error
     return Process()
 
 

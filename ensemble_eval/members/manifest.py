@@ -32,6 +32,9 @@ from ensemble_eval.members.importers.published import published
 if TYPE_CHECKING:
     from torch import Tensor
 
+# In the order in which they are written.
+_WRITTEN = ("name", "arch", "weights", "sha256", "outputs", "renormalise", "averaged", "options", "input")
+
 
 @dataclass(frozen=True)
 class _Document:
@@ -139,14 +142,10 @@ def read_member(path: Path) -> tuple[Member, ClassList]:
 
 def member_table(member: Member, weights: str) -> dict[str, Any]:
     """The manifest's table of one member, with `weights` as the path to write."""
-    row = {
-        "name": member.name,
-        "arch": member.arch,
+    row = {name: getattr(member, name) for name in _WRITTEN} | {
         "weights": weights,
-        "sha256": member.sha256,
         "outputs": None if member.outputs is None else str(member.outputs),
         "renormalise": member.renormalise or None,
-        "averaged": member.averaged,
         "options": dict(member.options),
         "input": asdict(member.input),
     }

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from ensemble_eval.members.imported import InputFormat
 
-# torchvision's re-mapping of ImageNet-normalised input to the range ±1 (pytorch/vision#4136).
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
+# torchvision re-maps input that is normalised so to the range ±1 (pytorch/vision#4136).
+_IMAGENET = InputFormat.imagenet()
 
 
 class Preprocessing(nn.Module):
@@ -25,8 +24,8 @@ class Preprocessing(nn.Module):
         self._format = input_format
         self.register_buffer("mean", _per_channel(input_format.mean))
         self.register_buffer("std", _per_channel(input_format.std))
-        self.register_buffer("remap_scale", _per_channel(_IMAGENET_STD) / 0.5)
-        self.register_buffer("remap_offset", (_per_channel(_IMAGENET_MEAN) - 0.5) / 0.5)
+        self.register_buffer("remap_scale", _per_channel(_IMAGENET.std) / 0.5)
+        self.register_buffer("remap_offset", (_per_channel(_IMAGENET.mean) - 0.5) / 0.5)
 
     def forward(self, crop_batch: Tensor) -> Tensor:
         """See the class."""

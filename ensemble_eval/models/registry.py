@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, refusing
 from ensemble_eval.models import googlenet
 
 ARCHITECTURES: dict[str, googlenet.Variant] = {
@@ -53,16 +53,13 @@ def build_python(arch: str, options: Mapping[str, Any]) -> nn.Module:
     module_name, _, attributes = arch.removeprefix(PYTHON_PREFIX).partition(":")
     if not module_name or not attributes:
         raise InputError(f"{arch!r} is not of the form python:package.module:callable")
-    try:
+    remedy = "install the package or mend the name"
+    with refusing(f"{arch} cannot be imported", remedy, ImportError, AttributeError):
         target: Any = importlib.import_module(module_name)
         for attribute in attributes.split("."):
             target = getattr(target, attribute)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{arch} cannot be imported ({error}); install the package or mend the name") from error
-    try:
+    with refusing(f"{arch} does not accept the manifest's options", "", TypeError, ValueError):
         inspect.signature(target).bind(**options)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{arch} does not accept the manifest's options ({error})") from error
     network = target(**options)
     if not isinstance(network, nn.Module):
         raise InputError(f"{arch} returned {type(network).__name__}, not a torch.nn.Module")

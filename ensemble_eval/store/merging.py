@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, refusing
 from ensemble_eval.files import write_atomically
 from ensemble_eval.store import record
 from ensemble_eval.store.in_use import in_use
@@ -90,7 +90,5 @@ def _read_all(folders: Sequence[Path], form: Format[KeyT]) -> tuple[KeyT, list[P
 
 
 def _bytes(path: Path) -> bytes:
-    try:
+    with refusing(f"{path} cannot be read", "mend it or merge again", OSError):
         return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); mend it or merge again") from error

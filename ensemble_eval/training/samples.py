@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.items import Item
-from ensemble_eval.errors import InputError, UnreadableImageError
+from ensemble_eval.errors import UnreadableImageError, refusing
 from ensemble_eval.jobs.signals import handles_its_own_signals
 from ensemble_eval.training.augmentation import Augmentation
 from ensemble_eval.training.seeds import derived_seed
@@ -160,14 +160,10 @@ def _decode_or_reason(item: Item) -> Tensor | str:
 
 
 def _shared_bytes(count: int) -> Tensor:
-    try:
+    remedy = "set cache_decoded = false, or make /dev/shm larger"
+    with refusing("the decoded images do not fit into shared memory", remedy, RuntimeError):
         chunk = torch.empty(count, dtype=torch.uint8)
         chunk.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    except RuntimeError as error:
-        raise InputError(
-            f"the decoded images do not fit into shared memory ({error}); set cache_decoded = false, or make "
-            "/dev/shm larger"
-        ) from error
     return chunk
 
 
