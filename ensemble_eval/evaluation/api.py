@@ -147,18 +147,10 @@ def scores(
     """Evaluate an ensemble in memory and write nothing.
 
     Args:
-        ensemble: see `evaluate`.
-        dataset: see `evaluate`.
-        crops: see `evaluate`.
-        on_unreadable: called with each image that cannot be read, which is then left out; without it such an
+        ensemble, dataset, crops, device, precision, backend, batch_size, workers, trust_python, cache: As those of
+            `evaluate`.
+        on_unreadable: Called with each image that cannot be read, which is then left out; without it such an
             image ends the evaluation.
-        device: see `evaluate`.
-        precision: see `evaluate`.
-        backend: see `evaluate`.
-        batch_size: see `evaluate`.
-        workers: see `evaluate`.
-        trust_python: see `evaluate`.
-        cache: see `evaluate`.
 
     Yields:
         Each image's id, label and mean softmax, float64 [members, classes] for each crop scheme, as it becomes

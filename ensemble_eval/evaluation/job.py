@@ -64,17 +64,17 @@ class RunJob(Job[Settings, Outcome]):
         )
 
     def check(self, ranks: int) -> Iterator[str]:
-        """See `Job`."""
+        """Warn of the data set, the members, each of which is loaded, and the batch size."""
         yield from self.sources.warnings
         yield from check_networks(self.settings, self.sources)
         yield from padding_of(self.settings, self.sources, ranks)
 
     def start(self, process: Process, stop: StopRequests) -> "RunWorker":
-        """See `Job`."""
+        """Put the members on this process's device."""
         return RunWorker(self.settings, open_inputs(self.settings, self.sources, process), process, stop)
 
     def describe(self, where: str) -> tuple[str, ...]:
-        """See `Job`."""
+        """The layout of the data set, and the size of the evaluation."""
         ensemble, dataset = self.sources.ensemble, self.sources.dataset
         return (
             f"data set: {dataset.layout}",
@@ -83,16 +83,16 @@ class RunJob(Job[Settings, Outcome]):
         )
 
     def finish(self) -> Outcome:
-        """See `Job`."""
+        """Write `table3.csv`, or a submission, `run.json` and `unreadable.csv`."""
         return finish_run(self.folder.store, self._start)
 
     def partial_table(self) -> Table | None:
-        """See `Job`."""
+        """Table 3 of the images that are done."""
         return partial_table(self.settings.out)
 
 
 class RunWorker:
-    """One process's part of a run; see `Worker`.
+    """One process's part of a run.
 
     Args:
         settings: How images are evaluated.
@@ -115,7 +115,7 @@ class RunWorker:
         return self._engine.batch_size
 
     def notices(self) -> list[str]:
-        """See `Worker`. What comes up about the members, all processes would say; rank 0 does."""
+        """What comes up about the members, all processes would say; rank 0 does."""
         notices, self._notices = [*self._notices, *self._engine.new_remarks()], []
         said = notices if self._process.rank == 0 else []
         if self.batch_size < self._told_batch_size:
@@ -128,7 +128,7 @@ class RunWorker:
     def results(
         self, folder: Folder[Any], positions: Sequence[int]
     ) -> Generator[ImageRows | UnreadableImage, None, None]:
-        """See `Worker`."""
+        """The rows of each image, as the engine finishes it."""
         del folder  # there is one
         found = results_of(
             self._settings, self._inputs, positions, self._stop, self._engine, self._process.sharing

@@ -82,7 +82,7 @@ class RunKey(Key):
 
     @property
     def last_file(self) -> str:
-        """See `Key`."""
+        """Table 3, or the submission for images without labels."""
         return TABLE_FILE if self.scope.labelled else SUBMISSION_FILE
 
     def counted(self, label_classes: int | None = None) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class RunKey(Key):
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Self:
-        """The key that `to_json` gave; see `Key.from_json` for errors."""
+        """The key that `to_json` gave."""
         fields = dict(flat)
         fields["members"] = tuple(MemberKey(name=name, **fields.pop(f"member {name}")) for name in flat["members"])
         fields["until_decided"] = tuple(flat["until_decided"])
