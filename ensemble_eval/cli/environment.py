@@ -1,6 +1,5 @@
 """Options that come from the environment, and the variables that were meant to be one of them."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 
 import click
@@ -35,6 +34,8 @@ def unknown_variables(group: click.Group, environment: Mapping[str, str]) -> Ite
         if name in options:
             yield f"{name} has no effect: {options[name].opts[0]} must be given on the command line"
         else:
+            import difflib
+
             nearest = max(sorted(known), key=lambda other: difflib.SequenceMatcher(None, name, other).ratio())
             yield f"{name} has no effect, no option has that name; the nearest is {nearest}"
 

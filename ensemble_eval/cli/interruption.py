@@ -11,10 +11,10 @@ from ensemble_eval.cli.output import complain_of
 from ensemble_eval.errors import EnsembleEvalError, InterruptedRunError, LateRanksError, WorkerFailedError
 from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.jobs.process import Process, find_process
-from ensemble_eval.jobs.signals import StopRequestedError, StopRequests, stop_requests
 
 if TYPE_CHECKING:
     from ensemble_eval.jobs.runner import Job
+    from ensemble_eval.jobs.signals import StopRequests
 
 Outcome = TypeVar("Outcome")
 
@@ -57,12 +57,14 @@ def continuing_command() -> str:
 
 
 @contextmanager
-def stoppable(how_to_go_on: str) -> Iterator[StopRequests]:
+def stoppable(how_to_go_on: str) -> "Iterator[StopRequests]":
     """Within the block SIGINT and SIGTERM are stop requests, and such a request ends it with an error.
 
     Raises:
         InterruptedRunError: there was a request; a note of the error's says how to go on.
     """
+    from ensemble_eval.jobs.signals import StopRequestedError, stop_requests
+
     try:
         with stop_requests() as stop:
             yield stop
@@ -73,7 +75,7 @@ def stoppable(how_to_go_on: str) -> Iterator[StopRequests]:
 
 
 @contextmanager
-def _continuable(process: Process) -> Iterator[StopRequests]:
+def _continuable(process: Process) -> "Iterator[StopRequests]":
     """As `stoppable`, for a command that keeps what was finished and may be a rank.
 
     Raises:

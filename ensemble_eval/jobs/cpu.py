@@ -1,7 +1,6 @@
 """The processors that a process may use, and two settings of one that does its work on them."""
 
 import contextlib
-import ctypes
 import math
 import os
 import platform
@@ -109,6 +108,9 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] != "glibc":
         return
+    # Only here: it takes some milliseconds, which help need not.
+    import ctypes
+
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_THRESHOLD, _ONE_GIB)
     libc.mallopt(_M_TRIM_THRESHOLD, _MAX_INT)
