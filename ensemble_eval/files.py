@@ -101,12 +101,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_pieces_atomically(path: Path, pieces: Iterable[str]) -> None:
-    """Write text as a whole or not at all, without having all of it in memory; see `atomic_path`."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        file.writelines(pieces)
-
-
 def remove_leftovers(folder: Path, prefix: str, before: float) -> None:
     """Remove the temporary files that killed writers of files `prefix…` left.
 

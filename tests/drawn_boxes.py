@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
-from ensemble_eval.detection.formats import PROPOSE, PROPOSE_RECORD, ProposeKey
+from ensemble_eval.detection.formats import PROPOSE, ProposeKey
 from ensemble_eval.detection.proposals import Proposals, row_of
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.engine.predict import Predict
@@ -23,6 +23,7 @@ from ensemble_eval.jobs.events import Finished
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.runner import Job, run_alone
 from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store
 
@@ -101,14 +102,7 @@ def store_proposals(folder: Path, dataset: Dataset, sets: dict[str, dict[str, Pr
     for name, of_set in sets.items():
         rows = [row_of(image, name, each) for image, each in of_set.items()]
         Store(folder, PROPOSE[name], key).write(Part(rows, list(of_set)))
-    failed = [
-        (image, name, each.reason)
-        for name, of_set in sets.items()
-        for image, each in of_set.items()
-        if each.reason is not None
-    ]
-    record = {**key.to_json(), "sets": dict.fromkeys(sets, key.to_json()), "failed": failed}
-    (folder / PROPOSE_RECORD).write_text(json.dumps(record))
+        record.write(folder, PROPOSE[name], {"key": key.to_json()})
     return folder
 
 

@@ -2,7 +2,6 @@ import hashlib
 import os
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,6 @@ from ensemble_eval.files import (
     require_could_be_written,
     sha256_of,
     write_atomically,
-    write_pieces_atomically,
 )
 
 
@@ -32,21 +30,6 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
     with pytest.raises(RuntimeError, match="midway"):
         write_half()
     assert target.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [target]
-
-
-def test_pieces_are_written_when_all_of_them_came(tmp_path: Path) -> None:
-    target = tmp_path / "lines.txt"
-    write_pieces_atomically(target, (f"ü{number}\n" for number in range(3)))
-    assert target.read_bytes() == "ü0\nü1\nü2\n".encode()
-
-    def pieces() -> Iterator[str]:
-        yield "ne"
-        raise InputError("midway")
-
-    with pytest.raises(InputError, match="midway"):
-        write_pieces_atomically(target, pieces())
-    assert target.read_bytes() == "ü0\nü1\nü2\n".encode()
     assert list(tmp_path.iterdir()) == [target]
 
 

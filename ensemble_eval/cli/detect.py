@@ -68,7 +68,7 @@ def _print_table(written: "Written", *, with_svm: bool) -> None:
     from rich.console import Console
 
     from ensemble_eval.cli.tables import print_table
-    from ensemble_eval.detection.tables import detection_table
+    from ensemble_eval.detection.evaluating import detection_table
 
     table = detection_table(written.rows)
     # Where all rows have the same classifier, its column goes first.

@@ -27,8 +27,7 @@ def detect_svm(dataset: Path, **options: Any) -> None:
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.detection.proposals import StoredProposals
     from ensemble_eval.detection.regions import object_classes
-    from ensemble_eval.detection.svm import RegionSvm, save_svm
-    from ensemble_eval.detection.svm_training import train_svm
+    from ensemble_eval.detection.svm import RegionSvm, save_svm, train_svm
     from ensemble_eval.members.manifest import open_ensemble
 
     settings = settings_from(SvmSettings, options)
@@ -51,5 +50,5 @@ def detect_svm(dataset: Path, **options: Any) -> None:
             if isinstance(event, RegionSvm):
                 save_svm(settings.out, event)
             else:
-                update(event.done)
+                update(event)
     say(f"written to {settings.out}")

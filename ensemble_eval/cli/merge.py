@@ -45,14 +45,14 @@ def merge(folders: tuple[Path, ...], out: Path) -> int:
 
 
 def _merge_proposals(folders: "Sequence[Path]", out: Path, forms: "Sequence[Format[Any]]") -> int:
-    from ensemble_eval.detection.proposing import write_record
+    from ensemble_eval.detection.proposing import finish_sets
 
-    stores = {}
+    merged = []
     for form in forms:
         with_set = [folder for folder in folders if (folder / form.folder).is_dir()]
-        store = _merged(with_set, out, form, lambda store, _: store)
-        stores[store.folder.name] = store
-    proposed = write_record(out, stores)
+        merged.append(_merged(with_set, out, form, lambda store, start: (store, start)))
+    # All sets of a folder are of one start.
+    proposed = finish_sets([store for store, _ in merged], merged[0][1])
     say(f"written to {out}")
     return 3 if proposed.failed else 0
 

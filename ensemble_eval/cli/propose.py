@@ -11,11 +11,11 @@ from ensemble_eval.cli.output import say, warn
 from ensemble_eval.settings import SHIPPED_MULTIBOX, ProposeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from ensemble_eval.datasets.items import Dataset
-    from ensemble_eval.detection.coverage import SetCoverage
     from ensemble_eval.detection.proposing import Proposed, ProposeJob
+    from ensemble_eval.scoring.coverage import Coverage
 
 
 @command("ensemble-eval propose val/ --sets rcnn,multibox --boxes val/boxes.json")
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def propose(dataset: Path, **options: Any) -> int:
     """Propose boxes that may hold an object in every image of DATASET.
 
-    Writes proposals/ and propose.json to --out, and with --boxes coverage.csv and a curve. The same command
+    Writes proposals/ to --out, and with --boxes coverage.csv and a curve. The same command
     continues an interrupted run. Under torchrun or srun it takes its share of the images. Selective search needs
     the extra [detection].
     """
@@ -60,29 +60,28 @@ def _show(proposed: "Proposed", dataset: Path, settings: ProposeSettings) -> int
 
 def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
     from ensemble_eval.datasets.boxes import class_names_in, read_boxes
-    from ensemble_eval.detection.coverage import coverage_of_sets, write_coverage
     from ensemble_eval.detection.proposals import StoredProposals
+    from ensemble_eval.detection.proposing import coverage_of_sets, write_coverage
 
     objects = read_boxes(boxes, class_names_in(boxes), [item.id for item in dataset.items])
     stored = StoredProposals(out, dataset)
-    rows = coverage_of_sets(stored, objects, list(stored.keys_of_sets))
-    for each in rows:
-        found = each.found
+    found = coverage_of_sets(stored, objects, list(stored.keys_of_sets))
+    for name, each in found.items():
         say(
-            f"{each.name}: {found.boxes_per_image:.1f} proposals an image cover {100 * found.at_half[-1]:.1f}% of "
-            f"{found.objects} objects at an overlap of 0.5, and {100 * found.mean[-1]:.1f}% in the mean to 0.95"
+            f"{name}: {each.boxes_per_image:.1f} proposals an image cover {100 * each.at_half[-1]:.1f}% of "
+            f"{each.objects} objects at an overlap of 0.5, and {100 * each.mean[-1]:.1f}% in the mean to 0.95"
         )
-    say(f"coverage by number of proposals: {write_coverage(out, rows)}")
-    _draw_coverage(out, rows)
+    say(f"coverage by number of proposals: {write_coverage(out, found)}")
+    _draw_coverage(out, found)
 
 
-def _draw_coverage(out: Path, rows: "Sequence[SetCoverage]") -> None:
-    from ensemble_eval.detection.coverage_plot import coverage_plot
+def _draw_coverage(out: Path, found: "Mapping[str, Coverage]") -> None:
     from ensemble_eval.errors import MissingExtraError
     from ensemble_eval.files import write_atomically
+    from ensemble_eval.reports.plots import coverage_plot
 
     try:
-        plot = coverage_plot(rows)
+        plot = coverage_plot(found)
     except MissingExtraError as error:
         warn(f"no curve of the coverage is drawn: {error}")
         return

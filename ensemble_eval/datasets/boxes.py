@@ -1,4 +1,4 @@
-"""What objects the images of a data set show, from COCO's JSON or from VOC's and ILSVRC's XML.
+"""What objects the images of a data set show, from COCO's JSON or VOC's and ILSVRC's XML; and boxes in tables.
 
 Boxes are left, top, right, bottom in pixels, float64, where right and bottom are the first coordinates beyond the
 box. A box that ILSVRC or VOC writes with its last pixel inside is therefore one larger here.
@@ -12,13 +12,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError, first_names, refusing
-from ensemble_eval.files import read_regular
+from ensemble_eval.files import open_regular, read_regular
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Boxes = NDArray[np.float64]
 """[boxes, 4]"""
@@ -27,6 +30,7 @@ _Kind = TypeVar("_Kind")
 
 # Annotators and their rounding leave boxes that reach this far beyond the picture.
 _BEYOND_PIXELS = 1.0
+_EDGES = ["left", "top", "right", "bottom"]
 
 
 @dataclass(frozen=True)
@@ -249,3 +253,51 @@ def _without_suffix(name: str) -> str:
 
 def _stem(name: str) -> str:
     return posixpath.basename(_without_suffix(name))
+
+
+def read_box_table(path: Path, images: Sequence[str]) -> dict[str, tuple[Boxes, NDArray[np.float64]]]:
+    """Boxes with scores from a table `image, left, top, right, bottom`, and perhaps `score`, the best first.
+
+    Args:
+        path: A Parquet file if its name ends so, and a CSV otherwise. Without scores boxes keep their order, and
+            their scores are 0.
+        images: Ids of all images.
+
+    Returns:
+        By image. One without any box in the file has empty arrays.
+
+    Raises:
+        InputError: The file is not of that form, names an image that the data set lacks, or has a box that is not
+            finite or without an area.
+    """
+    table = _table_in(path)
+    if missing := [name for name in ["image", *_EDGES] if name not in table]:
+        raise InputError(
+            f"{path} has no column {missing[0]}; it needs image, {', '.join(_EDGES)}, and may have score"
+        )
+    of = table["image"].astype(str).tolist()
+    if strangers := sorted({*of}.difference(images)):
+        raise InputError(
+            f"{path} has boxes for {len(strangers)} images that are not in the data set: {first_names(strangers)}"
+        )
+    with refusing(f"{path} has a box that is no number", "mend it", ValueError, TypeError):
+        boxes = table[_EDGES].to_numpy(np.float64)
+        scores = table["score"].to_numpy(np.float64) if "score" in table else np.zeros(len(table))
+    sound = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    if not sound.all():
+        row = int(np.flatnonzero(~sound)[0])
+        raise InputError(f"{path}: the box {row + 1} ({of[row]}) is not finite or has no area; mend or remove it")
+    rows: dict[str, list[int]] = {image: [] for image in images}
+    for row in np.argsort(-scores, kind="stable").tolist():
+        rows[of[row]].append(row)
+    return {image: (boxes[of_image], scores[of_image]) for image, of_image in rows.items()}
+
+
+def _table_in(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    with refusing(f"the boxes {path} cannot be read", "check the path", OSError):
+        file = open_regular(path)
+    # Each of pandas' readers has errors of its own.
+    with file, refusing(f"{path} is no table of boxes"):
+        return pd.read_parquet(file) if path.suffix == ".parquet" else pd.read_csv(file)

@@ -5,23 +5,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.detection.proposals import Proposals, all_regions, in_words, sets_of, united
 from ensemble_eval.detection.region_scores import RegionScores
-from ensemble_eval.detection.suppression import suppress
+from ensemble_eval.detection.regions import suppress
 from ensemble_eval.scoring.average_precision import Detections
 
 Classifier = Literal["softmax", "svm"]
 
+# Of two boxes of a class. R-CNN's threshold is learnt; this is the one that its code ships.
+MOST_OVERLAP = 0.3
 # Of a class in an image; ILSVRC's images show some objects of a class, and rarely more.
 MOST_DETECTIONS = 100
-# What is left out could only be found at the far end of the precision-recall curve.
-LEAST_SCORE = 0.01
-# Of a margin: beyond it lie the regions that were learnt to be none of the class.
-LEAST_MARGIN = -1.0
-LEAST_SCORES: Mapping[str, float] = {"softmax": LEAST_SCORE, "svm": LEAST_MARGIN}
+# Of a softmax, what is left out could only be found at the far end of the precision-recall curve. Beyond the
+# margin of an SVM lie the regions that were learnt to be none of the class.
+LEAST_SCORES: Mapping[str, float] = {"softmax": 0.01, "svm": -1.0}
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ def _detections(boxes: Boxes, scores: NDArray[np.float64], least: float) -> Dete
     kept_boxes, classes, kept_scores = [np.zeros((0, 4))], [np.zeros(0, np.int64)], [np.zeros(0)]
     for index in range(scores.shape[1]):
         candidates = np.flatnonzero(scores[:, index] >= least)
-        kept = candidates[suppress(boxes[candidates], scores[candidates, index])][:MOST_DETECTIONS]
+        given = torch.from_numpy(boxes[candidates]), torch.from_numpy(scores[candidates, index])
+        kept = candidates[suppress(*given, MOST_OVERLAP).numpy()][:MOST_DETECTIONS]
         kept_boxes.append(boxes[kept])
         classes.append(np.full(len(kept), index, np.int64))
         kept_scores.append(scores[kept, index])

@@ -1,25 +1,32 @@
 """The job `detect`: every proposed region classified, detections decided and stored, tables in the end."""
 
 import contextlib
+import functools
 import hashlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from ensemble_eval.backends.choice import default_batch_size
-from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.detection.deciding import LEAST_SCORES, MOST_DETECTIONS, configurations, decided
+from ensemble_eval.datasets.items import Dataset, Item
+from ensemble_eval.detection.deciding import (
+    LEAST_SCORES,
+    MOST_DETECTIONS,
+    MOST_OVERLAP,
+    configurations,
+    decided,
+)
+from ensemble_eval.detection.evaluating import partial_table
 from ensemble_eval.detection.formats import DETECT, DetectKey
 from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.region_scores import ImageRegions, PooledRegions, RegionsEngine, score_regions
 from ensemble_eval.detection.regions import knows_no_object, object_classes
-from ensemble_eval.detection.suppression import MOST_OVERLAP
 from ensemble_eval.detection.svm import RegionSvm, load_svm, require_fits, svm_predict
-from ensemble_eval.detection.writing import Finding, Written, write_results
+from ensemble_eval.detection.writing import Annotations, Finding, Written, read_annotations, write_results
 from ensemble_eval.engine.loop import Engine
-from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Predict
-from ensemble_eval.evaluation.job import forward_of
+from ensemble_eval.errors import InputError
+from ensemble_eval.evaluation.job import EngineWorker, forward_of
 from ensemble_eval.evaluation.opening import Inputs, check_networks, member_sources, open_inputs
 from ensemble_eval.files import sha256_of
 from ensemble_eval.jobs.cpu import loaders_beside
@@ -31,6 +38,7 @@ from ensemble_eval.settings import DetectSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
+from ensemble_eval.tables.table import Table
 
 
 class DetectJob(Job[DetectSettings, Written]):
@@ -48,6 +56,11 @@ class DetectJob(Job[DetectSettings, Written]):
     def __init__(self, ensemble: Ensemble, dataset: Dataset, settings: DetectSettings) -> None:
         self.settings, self._ensemble = settings, ensemble
         class_names, proposals = object_classes(ensemble), StoredProposals(settings.proposals, dataset)
+        images = {item.id for item in dataset.items}
+        if strangers := [image for image in settings.draw if image not in images]:
+            raise InputError(
+                f"`draw` names {strangers[0]}, which is not among the {len(images)} images; give its id"
+            )
         self._svm = None if settings.svm is None else load_svm(settings.svm)
         if self._svm is not None:
             require_fits(self._svm, ensemble)
@@ -75,34 +88,49 @@ class DetectJob(Job[DetectSettings, Written]):
         self.finding = Finding(class_names, dataset, proposals, rows, store)
 
     def check(self, ranks: int) -> Iterator[str]:
-        """See `Job`."""
+        """Refuse annotations and networks that cannot be used."""
         del ranks
+        _ = self._annotations
         yield from self._notices
         yield from self._sources.warnings
         yield from check_networks(self.settings, self._sources)
 
     def start(self, process: Process, stop: StopRequests) -> "_DetectWorker":
-        """See `Job`."""
+        """Open the members; the process that writes the tables refuses annotations that cannot be used."""
+        if process.reports:
+            _ = self._annotations
         inputs = open_inputs(self.settings, self._sources, process)
-        notices = [*self._notices, *inputs.warnings]
-        return _DetectWorker(self.settings, self.finding, inputs, self._svm, process, stop, notices)
+        engine = _opened_engine(self.settings, inputs, self._svm, stop)
+        return _DetectWorker(engine, inputs, process, [*self._notices, *inputs.warnings], self, stop)
 
     def describe(self, where: str) -> tuple[str, ...]:
-        """See `Job`."""
+        """Say how many members see which images."""
         return (
             f"{len(self._ensemble.members)} models × the regions of {len(self.finding.dataset.items)} images on "
             f"{where}, {self._sources.backend}, {self.settings.precision}",
         )
 
     def finish(self) -> Written:
-        """See `Job`."""
+        """Write tables, files and pictures."""
         facts = {
             "arguments": record.as_json(vars(self.settings)),
             "versions": record.versions(),
             **record.counts(self.finding.store.progress),
             "key": self.finding.store.key.to_json(),
         }
-        return write_results(self.settings, self.finding, facts)
+        return write_results(self.settings, self.finding, self._annotations, facts)
+
+    def partial_table(self) -> Table | None:
+        """The table of the images that are done, without intervals; None without annotations."""
+        done, objects = self.finding.store.peek().done, self._annotations.objects
+        if objects is None or not done:
+            return None
+        images = len(self.finding.dataset.items)
+        return partial_table(self.finding.evaluated(objects, resamples=0), images - len(done), images)
+
+    @functools.cached_property
+    def _annotations(self) -> Annotations:
+        return read_annotations(self.settings.boxes, self.finding)
 
     @property
     def _notices(self) -> list[str]:
@@ -114,63 +142,45 @@ class DetectJob(Job[DetectSettings, Written]):
         ]
 
 
-class _DetectWorker:
+class _DetectWorker(EngineWorker):
     def __init__(
         self,
-        settings: DetectSettings,
-        finding: Finding,
+        engine: RegionsEngine,
         inputs: Inputs,
-        svm: RegionSvm | None,
         process: Process,
+        notices: Iterable[str],
+        job: DetectJob,
         stop: StopRequests,
-        notices: list[str],
     ) -> None:
-        self._finding, self._inputs, self._svm, self._stop, self._notices = finding, inputs, svm, stop, notices
-        self.device = inputs.device
-        self._engine = self._opened_engine(settings)
-        self._loaders = settings.workers or loaders_beside(process.sharing)
-
-    @property
-    def batch_size(self) -> int:
-        """Regions per batch; halved when one did not fit into memory."""
-        return self._engine.batch_size
-
-    def notices(self) -> list[str]:
-        """See `Worker`."""
-        notices, self._notices = [*self._notices, *self._engine.new_remarks()], []
-        return notices
+        super().__init__(engine, inputs, process, notices)
+        self._finding, self._with_svm, self._stop = job.finding, job.settings.svm is not None, stop
+        self._loaders = job.settings.workers or loaders_beside(process.sharing)
 
     def results(self, folder: Folder[Any], positions: Sequence[int]) -> Generator[ImageRows, None, None]:
-        """See `Worker`."""
-        finding, members = self._finding, len(self._inputs.members)
-        items = ((position, folder.dataset.items[position]) for position in positions)
-        images = (ImageRegions(position, item, finding.proposals[item.id]) for position, item in items)
-        scored = score_regions(
-            images,
-            self._engine,
-            self._inputs.ensemble.classes.count,
-            with_svm=self._svm is not None,
-            loaders=self._loaders,
-            stop=self._stop,
-        )
+        """The detections of each image, once all of its regions are classified."""
+        images = (self._regions(position, folder.dataset.items[position]) for position in positions)
+        scored = score_regions(images, self._engine, loaders=self._loaders, stop=self._stop)
+        classes = len(self._finding.class_names)
         with contextlib.closing(scored):
-            for image, scores in scored:
-                rows = decided(image.item.id, image.proposals, scores, finding.rows, len(finding.class_names))
-                passes = len(scores.first_model) * members
-                yield ImageRows(image.item.id, rows, passes, passes)
+            for each in scored:
+                rows = decided(each.item.id, each.proposals, each.scores, self._finding.rows, classes)
+                passes = len(each.boxes) * len(self._inputs.members)
+                yield ImageRows(each.item.id, rows, passes, passes)
 
-    def _opened_engine(self, settings: DetectSettings) -> RegionsEngine:
-        inputs, members, with_svm = self._inputs, len(self._inputs.members), self._svm is not None
-        predicts: dict[str, Predict] = dict(inputs.members)
-        if self._svm is not None:
-            # Behind the interface they are one more member, of a name that no other has.
-            name = "the SVMs" + "'" * sum(member.startswith("the SVMs") for member in predicts)
-            predicts[name] = svm_predict(self._svm, inputs.ensemble, inputs.device)
-        classes = inputs.ensemble.classes.count
+    def _regions(self, position: int, item: Item) -> ImageRegions:
+        classes, proposals = self._inputs.ensemble.classes.count, self._finding.proposals[item.id]
+        return ImageRegions(position, item, proposals, classes, with_svm=self._with_svm)
 
-        def pool(image: ReadyImage) -> PooledRegions:
-            return PooledRegions(image, members, classes, with_svm=with_svm)
 
-        batch_size = settings.batch_size or default_batch_size(inputs.device)
-        forward = forward_of(predicts, inputs, self._stop)
-        return Engine(predicts, pool, inputs.device, batch_size, self._stop.check, forward=forward)
+def _opened_engine(
+    settings: DetectSettings, inputs: Inputs, svm: RegionSvm | None, stop: StopRequests
+) -> RegionsEngine:
+    predicts: dict[str, Predict] = dict(inputs.members)
+    if svm is not None:
+        # Behind the interface they are one more member, of a name that no other has.
+        name = "the SVMs" + "'" * sum(member.startswith("the SVMs") for member in predicts)
+        predicts[name] = svm_predict(svm, inputs.ensemble, inputs.device)
+    pool = functools.partial(PooledRegions, members=len(inputs.members), with_svm=svm is not None)
+    batch_size = settings.batch_size or default_batch_size(inputs.device)
+    forward = forward_of(predicts, inputs, stop)
+    return Engine(predicts, pool, inputs.device, batch_size, stop.check, forward=forward)

@@ -1,7 +1,7 @@
-"""From stored detections to mean average precision, for every configuration."""
+"""From stored detections to mean average precision and its tables, a row for every configuration."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,19 @@ from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.detection.deciding import Configuration, detections_of
 from ensemble_eval.detection.proposals import Proposals, united
 from ensemble_eval.errors import InputError
+from ensemble_eval.paper.published import TABLE_4, TABLE_5, PublishedDetection, PublishedSingleModel
 from ensemble_eval.scoring.average_precision import (
     COCO,
     COCO_50,
     ILSVRC,
     VOC,
     Matches,
+    Matching,
     Rule,
     average_precisions,
-    match,
 )
-from ensemble_eval.scoring.coverage import coverage
+from ensemble_eval.scoring.coverage import Coverage, CoverageCount
+from ensemble_eval.tables.table import Column, FilledColumn, Table, Value, marked, marks, table_of
 
 RESAMPLES = 1000
 # More than any image has.
@@ -38,108 +40,120 @@ class DetectionRow:
         proposals_per_image: the mean number of regions.
         coverage_percent: objects that a proposal overlaps by half or more.
         map_percent: mean average precision by ILSVRC's rule, over the classes that the images show.
-        compared_to_base: difference to the first row, percentage points; None for the first.
-        interval: its 95% interval, by a bootstrap over images that takes the same images for both rows; None for
-            the first.
         by_class_percent: average precision of each class; NaN where there is nothing to find.
         voc_percent: the mean by VOC's rule.
         coco_50_percent: the mean by COCO's rule at an overlap of 0.5.
         coco_percent: the mean by COCO's rule over its ten overlaps.
         images: how many.
         passes: regions through models.
+        compared_to_base: difference to the first row, percentage points; None for the first.
+        interval: its 95% interval, by a bootstrap over images that takes the same images for both rows; None for
+            the first, and where there was none.
     """
 
     configuration: Configuration
     proposals_per_image: float
     coverage_percent: float
     map_percent: float
-    compared_to_base: float | None
-    interval: tuple[float, float] | None
     by_class_percent: NDArray[np.float64]
     voc_percent: float
     coco_50_percent: float
     coco_percent: float
     images: int
     passes: int
+    compared_to_base: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class EvaluatedImage:
+    """An image with what is known of it.
+
+    Attributes:
+        shown: Its objects.
+        proposals: Its proposals by set.
+        stored: Its stored rows, one for each configuration, in their order.
+    """
+
+    shown: Objects
+    proposals: Mapping[str, Proposals]
+    stored: Sequence[Mapping[str, Any]]
 
 
 def detection_rows(
-    stored: Callable[[Configuration], Iterable[Mapping[str, Any]]],
-    objects: Mapping[str, Objects],
-    proposals: Mapping[str, Mapping[str, Proposals]],
+    images: Iterable[EvaluatedImage],
     configurations: Sequence[Configuration],
     num_classes: int,
+    resamples: int = RESAMPLES,
 ) -> list[DetectionRow]:
     """The rows, the base first.
 
     Args:
-        stored: gives the rows of `deciding.SCHEMA` of a configuration, images sorted.
-        objects: what each image shows.
-        proposals: by image, then by set.
-        configurations: in the order of the rows.
-        num_classes: without that of no object.
+        images: All of them, sorted; each is asked for once.
+        configurations: In the order of the rows.
+        num_classes: Without that of no object.
+        resamples: How many resamples of the images the intervals are from; 0 for rows without intervals.
 
     Raises:
-        InputError: the images show no object that is to be found.
+        InputError: The images show no object that is to be found.
     """
-    if not any((~shown.ignored).any() for shown in objects.values()):
+    matchings = [Matching(num_classes, (ILSVRC, VOC, COCO_50, *COCO)) for _ in configurations]
+    covered = {each.sets: CoverageCount([_ALL]) for each in configurations}
+    regions = np.zeros(len(configurations), np.int64)
+    for image in images:
+        for matching, row in zip(matchings, image.stored, strict=True):
+            matching.add(image.shown, detections_of(row))
+        for sets, count in covered.items():
+            count.add(image.shown, united(image.proposals, sets).boxes)
+        regions += [row["regions"] for row in image.stored]
+    if not matchings[0].matches(ILSVRC).objects.any():
         raise InputError("the images show no object that is to be found; check `boxes`")
-    found: list[DetectionRow] = []
-    resampled: list[NDArray[np.float64]] = []
-    covered = _covered(objects, proposals, {each.sets for each in configurations})
-    for each in configurations:
-        pairs, regions = [], 0
-        for row in stored(each):
-            pairs.append((objects[row["image"]], detections_of(row)))
-            regions += row["regions"]
-        matches = match(pairs, num_classes, ILSVRC)
-        by_class = 100 * average_precisions(matches, ILSVRC)
-        resampled.append(_resampled(matches))
-        mean = float(np.nanmean(by_class))
-        found.append(
-            DetectionRow(
-                configuration=each,
-                proposals_per_image=regions / len(objects),
-                coverage_percent=100 * covered[each.sets],
-                map_percent=mean,
-                compared_to_base=mean - found[0].map_percent if found else None,
-                interval=_interval(resampled[-1] - resampled[0]) if found else None,
-                by_class_percent=by_class,
-                voc_percent=_mean(pairs, num_classes, (VOC,)),
-                coco_50_percent=_mean(pairs, num_classes, (COCO_50,)),
-                coco_percent=_mean(pairs, num_classes, COCO),
-                images=len(objects),
-                passes=regions * each.models,
-            )
+    rows = [
+        _row(configuration, matching, covered[configuration.sets].coverage(), int(count))
+        for configuration, matching, count in zip(configurations, matchings, regions, strict=True)
+    ]
+    resampled = [_resampled(matching.matches(ILSVRC), resamples) for matching in matchings]
+    compared = (
+        replace(
+            row,
+            compared_to_base=row.map_percent - rows[0].map_percent,
+            interval=_interval(each - resampled[0]) if resamples else None,
         )
-    return found
+        for row, each in zip(rows[1:], resampled[1:], strict=True)
+    )
+    return [rows[0], *compared]
 
 
-def _covered(
-    objects: Mapping[str, Objects],
-    proposals: Mapping[str, Mapping[str, Proposals]],
-    configurations: Iterable[tuple[str, ...]],
-) -> dict[tuple[str, ...], float]:
-    """The share of objects that a proposal overlaps by half or more, by the sets that are united."""
-    found = {}
-    for sets in configurations:
-        regions = ((shown, united(proposals[image], sets).boxes) for image, shown in objects.items())
-        found[sets] = float(coverage(regions, [_ALL]).at_half[0])
-    return found
+def _row(configuration: Configuration, matching: Matching, covered: Coverage, regions: int) -> DetectionRow:
+    """A row that is compared to none."""
+    matches = matching.matches(ILSVRC)
+    by_class, images = 100 * average_precisions(matches, ILSVRC), len(matches.objects)
+    return DetectionRow(
+        configuration=configuration,
+        proposals_per_image=regions / images,
+        coverage_percent=100 * float(covered.at_half[0]),
+        map_percent=float(np.nanmean(by_class)),
+        by_class_percent=by_class,
+        voc_percent=_mean(matching, (VOC,)),
+        coco_50_percent=_mean(matching, (COCO_50,)),
+        coco_percent=_mean(matching, COCO),
+        images=images,
+        passes=regions * configuration.models,
+    )
 
 
-def _mean(pairs: Sequence[Any], num_classes: int, rules: Sequence[Rule]) -> float:
+def _mean(matching: Matching, rules: Sequence[Rule]) -> float:
     """Mean average precision in percent, over classes and rules."""
-    means = [np.nanmean(average_precisions(match(pairs, num_classes, rule), rule)) for rule in rules]
+    means = [np.nanmean(average_precisions(matching.matches(rule), rule)) for rule in rules]
     return 100 * float(np.mean(means))
 
 
-def _resampled(matches: Matches) -> NDArray[np.float64]:
+def _resampled(matches: Matches, resamples: int) -> NDArray[np.float64]:
     """Mean average precision in percent on resamples of the images, the same ones whatever the detections."""
     images = len(matches.objects)
     rng = np.random.default_rng(_SEED)
     means = []
-    for _ in range(RESAMPLES):
+    for _ in range(resamples):
         weights = np.bincount(rng.integers(images, size=images), minlength=images)
         precisions = average_precisions(matches, ILSVRC, weights)
         # A resample of few images may hold no object at all.
@@ -150,3 +164,106 @@ def _resampled(matches: Matches) -> NDArray[np.float64]:
 def _interval(differences: NDArray[np.float64]) -> tuple[float, float]:
     low, high = np.nanpercentile(differences, [2.5, 97.5])
     return float(low), float(high)
+
+
+_Cells = tuple[FilledColumn[DetectionRow], ...]
+_CONFIGURATION: _Cells = (
+    ("proposals", "proposals", "text", lambda row: row.configuration.proposals),
+    ("models", "models", "count", lambda row: row.configuration.models),
+    ("scores", "scores", "text", lambda row: row.configuration.classifier),
+)
+_CELLS: _Cells = (
+    *_CONFIGURATION,
+    ("proposals_per_image", "proposals an image", "number", lambda row: row.proposals_per_image),
+    ("coverage", "coverage", "percent", lambda row: row.coverage_percent),
+    ("map", "mAP", "percent", lambda row: row.map_percent),
+    ("compared_to_base", "to base", "points", lambda row: row.compared_to_base or 0.0),
+    ("interval", "95% interval", "points interval", lambda row: row.interval),
+    ("images", "images", "count", lambda row: row.images),
+    ("passes", "passes", "count", lambda row: row.passes),
+)
+_RULES: _Cells = (
+    *_CONFIGURATION,
+    ("ilsvrc", "ILSVRC", "percent", lambda row: row.map_percent),
+    ("voc", "VOC", "percent", lambda row: row.voc_percent),
+    ("coco_50", "COCO at 0.5", "percent", lambda row: row.coco_50_percent),
+    ("coco", "COCO, 0.5 to 0.95", "percent", lambda row: row.coco_percent),
+)
+
+
+def _columns(*keys: str) -> tuple[Column, ...]:
+    return tuple(Column(key, key.replace("_", " ")) for key in keys)
+
+
+_MAP = Column("map", "mAP", "percent")
+_TABLE_4 = (*_columns("team", "year", "place"), _MAP, *_columns("external_data", "models", "source"))
+_TABLE_5 = (*_columns("team"), _MAP, *_columns("contextual_model", "box_regression", "source"))
+_NOTES = (
+    "Coverage is the share of objects that a proposal overlaps by half or more; mAP is the mean average precision "
+    "by ILSVRC's rule.",
+    f"Intervals are of the difference to the first row, from {RESAMPLES} resamples of the images, the same for "
+    "both.",
+)
+
+
+def detection_table(rows: Sequence[DetectionRow]) -> Table:
+    """A row for every configuration."""
+    return table_of("detection", f"Detection on {rows[0].images} images", rows, _CELLS, _NOTES)
+
+
+def partial_table(rows: Sequence[DetectionRow], missing: int, images: int) -> Table:
+    """As `detection_table`, without intervals, while some images of all are missing."""
+    table = table_of("partial", f"Detection on {rows[0].images} images", rows, _CELLS, _NOTES[:1])
+    return marked(table.without("interval"), marks(missing, images))
+
+
+def rules_table(rows: Sequence[DetectionRow]) -> Table:
+    """Mean average precision by the rules of ILSVRC, VOC and COCO."""
+    return table_of("average_precision_rules", "Mean average precision by other rules", rows, _RULES)
+
+
+def class_table(rows: Sequence[DetectionRow], names: Sequence[str]) -> Table:
+    """Average precision by class, a column for every configuration."""
+    words = [[str(cell(each)) for *_, cell in _CONFIGURATION] for each in rows]
+    columns = [Column("_".join(each).replace(" ", ""), ", ".join(each), "percent") for each in words]
+    cells = tuple(
+        (name, *(None if np.isnan(value) else float(value) for value in values))
+        for name, values in zip(names, np.stack([each.by_class_percent for each in rows], axis=1), strict=True)
+    )
+    return Table(
+        "average_precision_by_class", "Average precision by class", (Column("class", "class"), *columns), cells
+    )
+
+
+def published_tables(rows: Sequence[DetectionRow], data: str) -> list[Table]:
+    """Tables 4 and 5 of the paper with this run's best rows, marked as measured here.
+
+    Args:
+        rows: of this run.
+        data: what it was measured on, as a phrase.
+    """
+    best = max(rows, key=lambda each: each.map_percent)
+    single = max((each for each in rows if each.configuration.models == 1), key=lambda each: each.map_percent)
+    here = f"measured here, on {data}"
+    ours = ("this run", "", "", best.map_percent, "", str(best.configuration.models), here)
+    ours_alone = ("this run", single.map_percent, "no", "no", here)
+    said = "The paper's text says 40% for a single model where its Table 5 says 38.02%."
+    return [
+        _among("table4", "Table 4: detection", _TABLE_4, TABLE_4, ours, best),
+        _among("table5", "Table 5: detection with a single model", _TABLE_5, TABLE_5, ours_alone, single, said),
+    ]
+
+
+def _among(
+    name: str,
+    title: str,
+    columns: tuple[Column, ...],
+    published: Sequence[PublishedDetection | PublishedSingleModel],
+    ours: tuple[Value, ...],
+    row: DetectionRow,
+    *notes: str,
+) -> Table:
+    """A table of the paper, with our row where its mean average precision puts it."""
+    rows: list[tuple[Value, ...]] = [(*astuple(each), "the paper") for each in published]
+    rows.insert(sum(each.map_percent < row.map_percent for each in published), ours)
+    return Table(name, title, columns, tuple(rows), ("Figures on other images cannot be compared.", *notes))

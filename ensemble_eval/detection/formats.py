@@ -13,7 +13,7 @@ from ensemble_eval.store.parts import Format
 if TYPE_CHECKING:
     import pyarrow as pa
 
-DETECTION_TABLE, DETECT_RECORD, PROPOSE_RECORD = "detection.csv", "detect.json", "propose.json"
+DETECTION_TABLE, DETECT_RECORD = "detection.csv", "detect.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +26,13 @@ class ProposeKey(Key):
 
     method: Mapping[str, Any]
 
-    @property
-    def last_file(self) -> str:
-        """See `Key`."""
-        return PROPOSE_RECORD
-
     def to_json(self) -> dict[str, Any]:
-        """See `Key`; each parameter is a field."""
+        """A flat key, each parameter a field."""
         return {"dataset": self.dataset, "images": self.images, **self.method}
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Self:
-        """See `Key`."""
+        """The key that `to_json` gave."""
         method = dict(flat)
         return cls(dataset=method.pop("dataset"), images=method.pop("images"), method=method)
 
@@ -70,11 +65,6 @@ class DetectKey(Key):
     least_scores: Mapping[str, float]
     most_detections: int
 
-    @property
-    def last_file(self) -> str:
-        """See `Key`; without annotations there is no table."""
-        return DETECT_RECORD
-
 
 def _proposal_columns(_: ProposeKey) -> "pa.Schema":
     import pyarrow as pa
@@ -95,9 +85,12 @@ def _detection_columns(_: DetectKey) -> "pa.Schema":
 
 
 PROPOSE = {
-    name: Format(f"proposals/{name}", ProposeKey, _proposal_columns, by_image=True) for name in PROPOSAL_SETS
+    name: Format(
+        f"proposals/{name}", ProposeKey, _proposal_columns, by_image=True, record=f"proposals/{name}.json"
+    )
+    for name in PROPOSAL_SETS
 }
-"""The sets of proposals, by name. They share an output folder and its record, which lists the finished ones."""
+"""The sets of proposals, by name. A set has its record when it is finished."""
 
 DETECT = Format(
     "detections", DetectKey, _detection_columns, by_image=True, record=DETECT_RECORD, outputs=(DETECTION_TABLE,)

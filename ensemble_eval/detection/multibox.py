@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
-from torchvision.ops import nms
 
+from ensemble_eval.detection.regions import suppress
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.described import read_described, save_described
 from ensemble_eval.members.loading import fit
@@ -63,11 +62,7 @@ def best_boxes(network: MultiBox, outputs: MultiBoxOutputs, most: int) -> list[t
     """
     found = []
     for boxes, logits in zip(network.boxes(outputs.offsets), outputs.logits, strict=True):
-        order = logits.argsort(descending=True, stable=True)
-        sides = boxes[order, 2:] - boxes[order, :2]
-        order = order[(sides > 0).all(dim=1)]
-        # Places in the order, because equal confidences would leave open which comes first.
-        places = torch.arange(len(order), 0, -1, dtype=boxes.dtype, device=boxes.device)
-        kept = order[nms(boxes[order], places, MOST_OVERLAP)[:most]]
+        with_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=1).nonzero()[:, 0]
+        kept = with_area[suppress(boxes[with_area], logits[with_area], MOST_OVERLAP)[:most]]
         found.append((boxes[kept], logits[kept].sigmoid()))
     return found

@@ -1,6 +1,5 @@
 """Proposals: boxes that may hold an object, by image and by the set that they are of; and their files."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,11 @@ from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.detection.formats import PROPOSE, PROPOSE_RECORD, ProposeKey
+from ensemble_eval.detection.formats import PROPOSE, ProposeKey
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import read_text
 from ensemble_eval.settings import PROPOSAL_SETS
+from ensemble_eval.store import record
 from ensemble_eval.store.store import Store
-
-_MAX_RECORD_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,6 @@ class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
 
     Attributes:
         keys_of_sets: what each set depends on, by its name.
-        failures: the images that a set has no proposals for: their id, the set and the reason.
 
     Args:
         folder: of `propose`.
@@ -51,15 +47,21 @@ class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
     """
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
-        record = read_record(folder)
-        if record["dataset"] != dataset.sha256:
+        finished = finished_sets(folder)
+        if not finished:
+            raise InputError(f"{folder} holds no finished proposals; run `ensemble-eval propose` to its end")
+        self._stores = {name: store for name, store in finished.items() if store.key.dataset == dataset.sha256}
+        if not self._stores:
             raise InputError(f"the proposals {folder} are of other images; propose on this data set first")
-        self.keys_of_sets: Mapping[str, ProposeKey] = record["sets"]
         self._images = sorted(item.id for item in dataset.items)
-        self._stores = {name: Store(folder, PROPOSE[name], key) for name, key in self.keys_of_sets.items()}
-        if any(not store.peek().done.issuperset(self._images) for store in self._stores.values()):
+        if any(not store.progress.done.issuperset(self._images) for store in self._stores.values()):
             raise InputError(f"{folder} has lost some of its proposals; run `ensemble-eval propose` on it again")
-        self.failures: tuple[tuple[str, str, str], ...] = tuple(map(tuple, record["failed"]))
+        self.keys_of_sets: Mapping[str, ProposeKey] = {name: store.key for name, store in self._stores.items()}
+
+    @property
+    def failures(self) -> list[tuple[str, str, str]]:
+        """The images that a set has no proposals for: their id, the set and the reason."""
+        return failures_in(self._stores)
 
     def __getitem__(self, image: str) -> Mapping[str, Proposals]:
         """The proposals of an image, by set."""
@@ -74,29 +76,28 @@ class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
         return len(self._images)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What `propose.json` says: among other things the finished sets, by name, with their keys.
+def finished_sets(folder: Path) -> dict[str, Store[ProposeKey]]:
+    """The stores of the sets that `propose` has finished in a folder, read, by name.
 
     Raises:
-        InputError: there is none, or none that can be used.
+        InputError: A record cannot be read, or the parts of a set are of another job.
     """
-    path = folder / PROPOSE_RECORD
-    if not path.is_file():
-        raise InputError(f"{folder} holds no finished proposals; run `ensemble-eval propose` to its end")
-    try:
-        record = json.loads(read_text(path, _MAX_RECORD_BYTES))
-        if not (record["images"] > 0 and record["sets"] and isinstance(record["dataset"], str)):
-            raise ValueError
-        if not all(name in PROPOSAL_SETS for name in record["sets"]):
-            raise ValueError
-        record["sets"] = {name: ProposeKey.from_json(key) for name, key in record["sets"].items()}
-        if not all(len(each) == 3 and all(isinstance(word, str) for word in each) for each in record["failed"]):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} is damaged, or an earlier version wrote it; run `ensemble-eval propose` on the folder again"
-        ) from error
-    return dict(record)
+    found = {}
+    for name, form in PROPOSE.items():
+        if (finished := record.read(folder, form)) is not None:
+            found[name] = Store(folder, form, record.stored_key(finished, form))
+            found[name].peek()
+    return found
+
+
+def failures_in(stores: Mapping[str, Store[ProposeKey]]) -> list[tuple[str, str, str]]:
+    """The images that some sets have no proposals for: their id, the set and the reason."""
+    rows = ((name, store.frame(["image", "reason"]).dropna()) for name, store in stores.items())
+    return [
+        (image, name, reason)
+        for name, failed in rows
+        for image, reason in zip(failed["image"], failed["reason"], strict=True)
+    ]
 
 
 def row_of(image: str, name: str, proposals: Proposals) -> dict[str, Any]:
@@ -110,24 +111,23 @@ def row_of(image: str, name: str, proposals: Proposals) -> dict[str, Any]:
     }
 
 
-def union(*sets: Proposals) -> Proposals:
-    """Several sets as one, in their order. Of boxes that are the same in whole pixels the first stays.
+def united(of_image: Mapping[str, Proposals], names: Iterable[str]) -> Proposals:
+    """Some of the sets of an image as one, in their order.
+
+    Of boxes that are the same in whole pixels the first stays.
 
     Example:
         >>> box = np.array([[1.0, 2.0, 9.0, 9.0]])
-        >>> len(union(Proposals(box, np.zeros(1)), Proposals(box + 0.2, np.ones(1))).boxes)
+        >>> sets = {"rcnn": Proposals(box, np.zeros(1)), "doubled": Proposals(box + 0.2, np.ones(1))}
+        >>> len(united(sets, ["rcnn", "doubled"]).boxes)
         1
     """
+    sets = [of_image[name] for name in names]
     boxes = np.concatenate([each.boxes for each in sets])
     scores = np.concatenate([each.scores for each in sets])
     _, first = np.unique(boxes.round(), axis=0, return_index=True)
     kept = np.sort(first)
     return Proposals(boxes[kept], scores[kept])
-
-
-def united(of_image: Mapping[str, Proposals], names: Iterable[str]) -> Proposals:
-    """The union of some of the sets of an image."""
-    return union(*(of_image[name] for name in names))
 
 
 def all_regions(of_image: Mapping[str, Proposals]) -> Boxes:

@@ -1,9 +1,8 @@
-"""The job `propose`: boxes that may hold an object, searched in every image and stored set by set."""
+"""The job `propose`: boxes that may hold an object, stored set by set, and how many objects they cover."""
 
 import functools
-import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,22 @@ from numpy.typing import NDArray
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.datasets.boxes import Boxes, Objects, read_box_table
 from ensemble_eval.datasets.items import Dataset, Item
-from ensemble_eval.detection.box_files import read_box_file
-from ensemble_eval.detection.formats import PROPOSE, PROPOSE_RECORD, ProposeKey
+from ensemble_eval.detection.formats import PROPOSE, ProposeKey
 from ensemble_eval.detection.multibox import best_boxes, load_multibox
-from ensemble_eval.detection.proposals import Proposals, read_record, row_of
+from ensemble_eval.detection.proposals import (
+    Proposals,
+    failures_in,
+    finished_sets,
+    in_words,
+    row_of,
+    sets_of,
+    united,
+)
 from ensemble_eval.detection.selective_search import (
     DOUBLED,
     RCNN,
-    NoProposals,
     Setting,
     require_opencv,
     search_images,
@@ -38,21 +44,37 @@ from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.multibox import MultiBox
-from ensemble_eval.settings import FROM_FILE, PROPOSAL_SETS, ProposeSettings
+from ensemble_eval.scoring.coverage import Coverage, CoverageCount
+from ensemble_eval.settings import FROM_FILE, ProposeSettings
+from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
 from ensemble_eval.tables.table import Column, Table
 
 _SETTINGS: Mapping[str, Setting] = {"rcnn": RCNN, "doubled": DOUBLED}
-# Of some images, in so many processes.
-Method = Callable[[Sequence[Item], int], Iterator[tuple[str, Proposals]]]
 _BATCH_SIZE = 16
-UNREADABLE_FILE = "unreadable.csv"
+UNREADABLE_FILE, COVERAGE_FILE = "unreadable.csv", "coverage.csv"
+_BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 10_000)
+# Sets without scores have no best boxes; these are drawn.
+_SEED = 0
 _PARTIAL_COLUMNS = (
     Column("proposals", "proposals"),
     Column("images", "images", "count"),
     Column("boxes", "boxes an image", "number"),
 )
+
+
+@dataclass(frozen=True)
+class _Method:
+    """How the boxes of one set are found.
+
+    Attributes:
+        parameters: What they depend on.
+        find: The boxes of some images, in so many processes.
+    """
+
+    parameters: Mapping[str, Any]
+    find: Callable[[Sequence[Item], int], Iterator[tuple[str, Proposals]]]
 
 
 @dataclass(frozen=True)
@@ -84,53 +106,31 @@ class ProposeJob(Job[ProposeSettings, Proposed]):
     def __init__(self, dataset: Dataset, settings: ProposeSettings) -> None:
         self.settings, self._dataset = settings, dataset
         self._methods = _methods(dataset, settings)
-        keys = {name: _key(dataset, settings, name) for name in self._methods}
+        keys = {
+            name: ProposeKey(dataset=dataset.sha256, images=len(dataset.items), method=method.parameters).stored()
+            for name, method in self._methods.items()
+        }
         self.folders = [Folder(Store(settings.out, PROPOSE[name], key), dataset) for name, key in keys.items()]
 
-    def check(self, ranks: int) -> Iterable[str]:
-        """See `Job`; what cannot be used was refused when the job was made."""
-        del ranks
-        return ()
-
     def start(self, process: Process, stop: StopRequests) -> Worker:
-        """See `Job`."""
+        """Share the processors among the ranks."""
         workers = self.settings.workers or max(1, usable_processors() // process.sharing)
         return _ProposeWorker(self._dataset, self._methods, workers, stop)
 
-    def discard(self) -> None:
-        """See `Job`: these sets are not finished any more, and others stay so."""
-        record = self.settings.out / PROPOSE_RECORD
-        if not record.is_file():
-            return
-        others = {
-            name: Store(self.settings.out, PROPOSE[name], key)
-            for name, key in read_record(self.settings.out)["sets"].items()
-            if name not in self._methods
-        }
-        for store in others.values():
-            store.peek()
-        if others:
-            write_record(self.settings.out, others)
-        else:
-            record.unlink()
-
     def describe(self, where: str) -> tuple[str, ...]:
-        """See `Job`."""
+        """Name the sets."""
         return (f"{', '.join(self._methods)} on {len(self._dataset.items)} images, {where}",)
 
     def finish(self) -> Proposed:
-        """See `Job`. Sets of the same images that earlier commands finished stay in the record."""
-        stores = {name: folder.store for name, folder in zip(self._methods, self.folders, strict=True)}
-        for name, key in _finished_before(self.settings.out, self._dataset).items():
-            if name not in stores:
-                stores[name] = Store(self.settings.out, PROPOSE[name], key)
-                stores[name].open()
-        return write_record(self.settings.out, stores)
+        """Record the sets; others of the same images that earlier commands finished count too."""
+        return finish_sets(
+            [folder.store for folder in self.folders], {"arguments": record.as_json(vars(self.settings))}
+        )
 
-    def partial_table(self) -> Table | None:
-        """See `Job`: the mean number of boxes of the images that are done, by set."""
-        stores = {name: folder.store for name, folder in zip(self._methods, self.folders, strict=True)}
-        rows = tuple((name, len(store.progress.done), _mean_boxes(store)) for name, store in stores.items())
+    def partial_table(self) -> Table:
+        """The mean number of boxes of the images that are done, by set."""
+        stores = [folder.store for folder in self.folders]
+        rows = tuple((store.folder.name, len(store.peek().done), _mean_boxes(store)) for store in stores)
         return Table("partial", "Proposals of the images that are done", _PARTIAL_COLUMNS, rows)
 
 
@@ -139,41 +139,47 @@ class _ProposeWorker:
     # Fixed, so that boxes do not depend on which images share a batch.
     batch_size = _BATCH_SIZE
 
-    def __init__(self, dataset: Dataset, methods: Mapping[str, Method], workers: int, stop: StopRequests) -> None:
+    def __init__(self, dataset: Dataset, methods: Mapping[str, _Method], workers: int, stop: StopRequests) -> None:
         self._dataset, self._methods, self._workers, self._stop = dataset, methods, workers, stop
 
     def results(self, folder: Folder[Any], positions: Sequence[int]) -> Generator[ImageRows, None, None]:
-        """See `Worker`. An image without proposals has a row with the reason."""
+        """The row of each image; without proposals it has the reason."""
         name = folder.store.folder.name
-        found = self._methods[name]([self._dataset.items[position] for position in positions], self._workers)
+        items = [self._dataset.items[position] for position in positions]
+        found = self._methods[name].find(items, self._workers)
         for image, proposals in waiting(found, self._stop):
             yield ImageRows(image, [row_of(image, name, proposals)])
 
     def notices(self) -> list[str]:
-        """See `Worker`."""
+        """There are none."""
         return []
 
 
-def _methods(dataset: Dataset, settings: ProposeSettings) -> dict[str, Method]:
+def _methods(dataset: Dataset, settings: ProposeSettings) -> dict[str, _Method]:
     """What proposes each of the sets, opened, in the order of `PROPOSAL_SETS`."""
-    methods: dict[str, Method] = {}
+    methods: dict[str, _Method] = {}
     for name, setting in _SETTINGS.items():
         if name in settings.sets:
             require_opencv()
-            methods[name] = functools.partial(_searched, setting=setting)
+            parameters = asdict(setting) | {"opencv": _version("opencv-contrib-python-headless")}
+            methods[name] = _Method(parameters, functools.partial(_searched, setting=setting))
     if "multibox" in settings.sets and settings.multibox is not None:
-        network = load_multibox(settings.multibox)
-        methods["multibox"] = functools.partial(_by_network, network=network, most=settings.multibox_boxes)
+        network, most = load_multibox(settings.multibox), settings.multibox_boxes
+        parameters = {"multibox": sha256_of(settings.multibox), "multibox_boxes": most}
+        methods["multibox"] = _Method(parameters, functools.partial(_by_network, network=network, most=most))
     if settings.from_file is not None:
-        by_image = read_box_file(settings.from_file, dataset)
-        methods[FROM_FILE] = lambda items, _: ((item.id, by_image[item.id]) for item in items)
+        by_image = read_box_table(settings.from_file, [item.id for item in dataset.items])
+        methods[FROM_FILE] = _Method(
+            {"file": sha256_of(settings.from_file)},
+            lambda items, _: ((item.id, Proposals(*by_image[item.id])) for item in items),
+        )
     return methods
 
 
 def _searched(items: Sequence[Item], workers: int, setting: Setting) -> Iterator[tuple[str, Proposals]]:
     unreadable: dict[str, str] = {}
     for image, found in search_images(_decoded(items, unreadable), setting, workers):
-        yield image, _nothing(found.reason) if isinstance(found, NoProposals) else _unscored(found)
+        yield image, _nothing(found) if isinstance(found, str) else Proposals(found, np.zeros(len(found)))
     yield from ((image, _nothing(reason)) for image, reason in unreadable.items())
 
 
@@ -206,25 +212,8 @@ def _by_network(
     yield from ((image, _nothing(reason)) for image, reason in unreadable.items())
 
 
-def _unscored(boxes: NDArray[np.float64]) -> Proposals:
-    return Proposals(boxes, np.zeros(len(boxes)))
-
-
 def _nothing(reason: str) -> Proposals:
-    return replace(_unscored(np.zeros((0, 4))), reason=reason)
-
-
-def _key(dataset: Dataset, settings: ProposeSettings, name: str) -> ProposeKey:
-    """What the proposals of a set depend on."""
-    if name in _SETTINGS:
-        method = asdict(_SETTINGS[name]) | {"opencv": _version("opencv-contrib-python-headless")}
-    elif name == FROM_FILE:
-        assert settings.from_file is not None
-        method = {"file": sha256_of(settings.from_file)}
-    else:
-        assert settings.multibox is not None
-        method = {"multibox": sha256_of(settings.multibox), "multibox_boxes": settings.multibox_boxes}
-    return ProposeKey(dataset=dataset.sha256, images=len(dataset.items), method=method).stored()
+    return Proposals(np.zeros((0, 4)), np.zeros(0), reason)
 
 
 def _version(package: str) -> str | None:
@@ -239,27 +228,52 @@ def _mean_boxes(store: Store[ProposeKey]) -> float:
     return float(boxes.map(len).sum() / 4 / max(1, len(boxes)))
 
 
-def write_record(out: Path, stores: Mapping[str, Store[ProposeKey]]) -> Proposed:
-    """Write the record of some finished sets of the same images, and the list of what has no proposals."""
-    stores = {name: stores[name] for name in PROPOSAL_SETS if name in stores}
-    means, failed = {}, []
-    for name, store in stores.items():
-        means[name] = _mean_boxes(store)
-        rows = store.frame(["image", "reason"]).dropna()
-        failed += [(image, name, reason) for image, reason in zip(rows["image"], rows["reason"], strict=True)]
+def finish_sets(stores: Sequence[Store[ProposeKey]], start: record.Record) -> Proposed:
+    """Write the records of sets that are finished, and list what has no proposals in their folder.
+
+    Args:
+        stores: Those of the sets, complete, in one folder and of the same images.
+        start: What is known of the start of the job.
+    """
+    out, dataset = stores[0].out, stores[0].key.dataset
+    for store in stores:
+        facts = {**start, "versions": record.versions(), **record.counts(store.progress)}
+        record.write(out, store.form, {**facts, "key": store.key.to_json()})
+    # Earlier commands may have finished others.
+    finished = {name: store for name, store in finished_sets(out).items() if store.key.dataset == dataset}
+    failed = failures_in(finished)
     write_atomically(out / UNREADABLE_FILE, csv_text(["image", "proposals", "reason"], failed).encode())
-    keys = {name: store.key for name, store in stores.items()}
-    some_key = next(iter(keys.values()))
-    record = {"dataset": some_key.dataset, "images": some_key.images}
-    record |= {"sets": {name: key.to_json() for name, key in keys.items()}, "boxes": means}
-    record |= {"failed": failed, "torch": torch.__version__}
-    write_atomically(out / PROPOSE_RECORD, (json.dumps(record, indent=2) + "\n").encode())
-    return Proposed(means, tuple(failed))
+    return Proposed({name: _mean_boxes(store) for name, store in finished.items()}, tuple(failed))
 
 
-def _finished_before(out: Path, dataset: Dataset) -> Mapping[str, ProposeKey]:
-    """Sets of the same images that earlier commands finished, with their keys."""
-    if not (out / PROPOSE_RECORD).is_file():
-        return {}
-    record = read_record(out)
-    return record["sets"] if record["dataset"] == dataset.sha256 else {}
+def coverage_of_sets(
+    proposals: Mapping[str, Mapping[str, Proposals]], objects: Mapping[str, Objects], names: Sequence[str]
+) -> dict[str, Coverage]:
+    """The coverage of every configuration that the sets allow, by its name.
+
+    Boxes with scores come in their order, then those without in an order that a seed draws.
+    """
+    counts = {sets: CoverageCount(_BUDGETS) for sets in sets_of(names)}
+    for number, (image, shown) in enumerate(sorted(objects.items())):
+        of_image = proposals[image]
+        for sets, count in counts.items():
+            count.add(shown, _ordered(united(of_image, sets), number))
+    return {in_words(sets): count.coverage() for sets, count in counts.items()}
+
+
+def write_coverage(out: Path, found: Mapping[str, Coverage]) -> Path:
+    """Write `coverage.csv`, a row for every configuration and number of proposals; return its path."""
+    columns = ["proposals", "boxes", "coverage", "mean_coverage", "objects", "proposals_per_image"]
+    lines = [
+        [name, str(boxes), f"{half:.6f}", f"{mean:.6f}", str(each.objects), f"{each.boxes_per_image:.2f}"]
+        for name, each in found.items()
+        for boxes, half, mean in zip(each.boxes, each.at_half, each.mean, strict=True)
+    ]
+    path = out / COVERAGE_FILE
+    write_atomically(path, csv_text(columns, lines).encode())
+    return path
+
+
+def _ordered(proposals: Proposals, number: int) -> Boxes:
+    drawn = np.random.default_rng((_SEED, number)).random(len(proposals.scores))
+    return proposals.boxes[np.lexsort((drawn, -proposals.scores))]

@@ -1,19 +1,18 @@
 """Regions through the engine of classification: an image's regions are its crops, some of them at a time."""
 
 import contextlib
-import functools
-from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.pixels import CropSource, Region
 from ensemble_eval.crops.schemes import CROP_SIZE, CropPlan, View
-from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.detection.proposals import Proposals, all_regions
 from ensemble_eval.detection.regions import warp_regions
@@ -44,110 +43,109 @@ class RegionScores:
     mean_softmax: NDArray[np.float64]
     margins: NDArray[np.float32] | None
 
+    @classmethod
+    def unknown(cls, regions: int, classes: int, *, with_svm: bool) -> Self:
+        """Arrays to be filled."""
+        shape = (regions, classes)
+        margins = np.empty(shape, np.float32) if with_svm else None
+        return cls(np.empty(shape, np.float32), np.empty(shape, np.float64), margins)
 
-@dataclass(frozen=True)
+
 class ImageRegions:
-    """The regions of an image.
+    """The regions of an image, and what the members say of them as it comes.
+
+    Args:
+        position: Of the image in the data set; it decides which rows of a batch the regions may take.
+        item: The image.
+        proposals: By set.
+        classes: Of the members.
+        with_svm: Whether SVMs follow the members.
 
     Attributes:
-        position: of the image in the data set; it decides which rows of a batch the regions may take.
-        item: the image.
-        proposals: by set; the regions are those of `all_regions`.
+        boxes: float64 [regions, 4], those of `all_regions`.
+        scores: Of the regions, in their order.
+        missing: How many regions have no scores yet.
     """
 
-    position: int
-    item: Item
-    proposals: Mapping[str, Proposals]
+    def __init__(
+        self, position: int, item: Item, proposals: Mapping[str, Proposals], classes: int, *, with_svm: bool
+    ) -> None:
+        self.position, self.item, self.proposals = position, item, proposals
+        self.boxes = all_regions(proposals)
+        self.scores = RegionScores.unknown(len(self.boxes), classes, with_svm=with_svm)
+        self.missing = self._not_warped = len(self.boxes)
+        self._lock = threading.Lock()
+        self._decoded: Tensor | None = None
 
-    @functools.cached_property
-    def boxes(self) -> Boxes:
-        """float64 [regions, 4]."""
-        return all_regions(self.proposals)
+    def warp(self, first: int) -> Tensor:
+        """A chunk of regions, uint8 [regions, 3, 224, 224]; threads may warp several at once.
+
+        Raises:
+            UnreadableImageError: The image cannot be decoded.
+        """
+        boxes = self.boxes[first : first + CHUNK_REGIONS]
+        with self._lock:
+            image = pixels.decode(self.item.read()) if self._decoded is None else self._decoded
+            self._not_warped -= len(boxes)
+            # Decoded once, and kept no longer than it is needed.
+            self._decoded = image if self._not_warped else None
+        return warp_regions(image, boxes)
 
 
 @dataclass(frozen=True)
-class _Chunk:
+class _WarpedChunk(ReadyImage):
+    """Some regions of an image, warped, from `first` on."""
+
     of: ImageRegions
     first: int
 
-    @property
-    def boxes(self) -> Boxes:
-        return self.of.boxes[self.first : self.first + CHUNK_REGIONS]
 
-
-@dataclass(frozen=True)
-class _ReadyChunk(ReadyImage):
-    """Some regions of an image, warped; `chunk` says which."""
-
-    chunk: _Chunk
-
-
-@dataclass(frozen=True)
-class _ScoredChunk:
-    chunk: _Chunk
-    scores: RegionScores
-
-
-class PooledRegions(PooledImage[_ScoredChunk]):
+class PooledRegions(PooledImage[_WarpedChunk]):
     """A chunk in the engine's pool.
 
     Args:
-        image: warped.
-        members: how many.
-        classes: of the members.
-        with_svm: whether SVMs follow the members.
+        image: Warped.
+        members: How many.
+        with_svm: Whether SVMs follow the members.
     """
 
-    def __init__(self, image: ReadyImage, members: int, classes: int, *, with_svm: bool) -> None:
+    def __init__(self, image: ReadyImage, members: int, *, with_svm: bool) -> None:
         super().__init__(image, members + with_svm)
-        shape = (len(image.source.plan.views), classes)
-        self._members = members
-        self._first_model = np.empty(shape, np.float32)
-        self._mean_softmax = np.empty(shape, np.float64)
-        self._margins = np.empty(shape, np.float32) if with_svm else None
+        assert isinstance(image, _WarpedChunk)
+        self._chunk, self._members = image, members
         self._left = len(image.source.plan.views)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """See `PooledImage`; all members run together, in their order, and the SVMs after them."""
+        """Store the scores of a region; all members run together, in their order, and the SVMs after them."""
         del members
-        self._first_model[view] = probabilities[0]
-        self._mean_softmax[view] = probabilities[: self._members].astype(np.float64).mean(axis=0)
-        if self._margins is not None:
-            self._margins[view] = probabilities[-1]
+        scores, region = self._chunk.of.scores, self._chunk.first + view
+        scores.first_model[region] = probabilities[0]
+        scores.mean_softmax[region] = probabilities[: self._members].astype(np.float64).mean(axis=0)
+        if scores.margins is not None:
+            scores.margins[region] = probabilities[-1]
         self._left -= 1
 
-    def result(self) -> _ScoredChunk | None:
-        """See `PooledImage`."""
-        if self._left:
-            return None
-        assert isinstance(self.image, _ReadyChunk)
-        return _ScoredChunk(self.image.chunk, RegionScores(self._first_model, self._mean_softmax, self._margins))
+    def result(self) -> _WarpedChunk | None:
+        """The chunk, once all of its regions have scores."""
+        return None if self._left else self._chunk
 
 
-RegionsEngine = Engine[_ScoredChunk]
+RegionsEngine = Engine[_WarpedChunk]
 
 
 def score_regions(
-    images: Iterable[ImageRegions],
-    engine: RegionsEngine,
-    classes: int,
-    *,
-    with_svm: bool,
-    loaders: int,
-    stop: StopRequests,
-) -> Generator[tuple[ImageRegions, RegionScores], None, None]:
-    """Images as their last region comes back, and the scores of its regions in their order.
+    images: Iterable[ImageRegions], engine: RegionsEngine, *, loaders: int, stop: StopRequests
+) -> Generator[ImageRegions, None, None]:
+    """Images as the last of their regions has its scores.
 
     Args:
-        images: with their regions; asked for as they are needed.
-        engine: whose pool makes `PooledRegions`.
-        classes: of the members.
-        with_svm: whether SVMs follow the members.
-        loaders: threads that warp regions while the members run.
-        stop: waiting for a region is cut short by a request to stop.
+        images: Asked for as they are needed.
+        engine: Whose pool makes `PooledRegions`.
+        loaders: Threads that warp regions while the members run.
+        stop: Waiting for a region is cut short by a request to stop.
 
     Raises:
-        InputError: an image cannot be read, or a member fails.
+        InputError: An image cannot be read, or a member fails.
     """
     without_regions: list[ImageRegions] = []
     warped = prefetched(
@@ -158,51 +156,38 @@ def score_regions(
         ahead_bytes=_BYTES_AHEAD,
         bytes_of=pixel_bytes,
     )
-    arrived = defaultdict[str, list[_ScoredChunk]](list)
     with pillow_silenced(), contextlib.closing(warped):
-        for result in engine.run(waiting(warped, stop)):
-            if isinstance(result, UnreadableImage):
-                raise InputError(f"{result.id} was proposed on and now {result.reason}; restore the image")
-            of = result.chunk.of
-            arrived[of.item.id].append(result)
-            if sum(len(each.chunk.boxes) for each in arrived[of.item.id]) == len(of.boxes):
-                chunks = sorted(arrived.pop(of.item.id), key=lambda each: each.chunk.first)
-                yield of, _joined([each.scores for each in chunks], classes, with_svm=with_svm)
-    for image in without_regions:
-        yield image, _joined([], classes, with_svm=with_svm)
+        for chunk in engine.run(waiting(warped, stop)):
+            if isinstance(chunk, UnreadableImage):
+                raise InputError(f"{chunk.id} was proposed on and now {chunk.reason}; restore the image")
+            chunk.of.missing -= len(chunk.source.plan.views)
+            if not chunk.of.missing:
+                yield chunk.of
+    yield from without_regions
 
 
-def _chunks(images: Iterable[ImageRegions], without_regions: list[ImageRegions]) -> Iterator[_Chunk]:
-    """Some regions at a time; images that have none go to `without_regions`."""
+def _chunks(
+    images: Iterable[ImageRegions], without_regions: list[ImageRegions]
+) -> Iterator[tuple[ImageRegions, int]]:
+    """Some regions at a time, by their first; images that have none go to `without_regions`."""
     for each in images:
         for first in range(0, len(each.boxes), CHUNK_REGIONS):
-            yield _Chunk(each, first)
+            yield each, first
         if not len(each.boxes):
             without_regions.append(each)
 
 
-def _warped(chunk: _Chunk) -> ReadyImage | UnreadableImage:
-    item = chunk.of.item
+def _warped(chunk: tuple[ImageRegions, int]) -> ReadyImage | UnreadableImage:
+    of, first = chunk
     try:
-        image = pixels.decode(item.read())
+        regions = of.warp(first).permute(0, 2, 3, 1).contiguous()
     except UnreadableImageError as error:
-        return UnreadableImage(item.id, str(error))
-    regions = warp_regions(image, chunk.boxes).permute(0, 2, 3, 1).contiguous()
+        return UnreadableImage(of.item.id, str(error))
     # Each region is a whole view that lies ready.
     views = tuple(View(CROP_SIZE, index, 0, CROP_SIZE, mirrored=False) for index in range(len(regions)))
     plan = CropPlan(views, {len(views): (1,) * len(views)}, tuple(range(len(views))))
     places: dict[int | View, Region] = {
         view: Region(index * _REGION_BYTES, CROP_SIZE, CROP_SIZE) for index, view in enumerate(views)
     }
-    return _ReadyChunk(chunk.of.position, item.id, item.label, CropSource(plan, regions.view(-1), places), chunk)
-
-
-def _joined(chunks: Sequence[RegionScores], classes: int, *, with_svm: bool) -> RegionScores:
-    def rows(part: Callable[[RegionScores], Any], dtype: type[np.floating[Any]]) -> NDArray[Any]:
-        return np.concatenate([np.empty((0, classes), dtype), *map(part, chunks)])
-
-    return RegionScores(
-        rows(lambda each: each.first_model, np.float32),
-        rows(lambda each: each.mean_softmax, np.float64),
-        rows(lambda each: each.margins, np.float32) if with_svm else None,
-    )
+    source = CropSource(plan, regions.view(-1), places)
+    return _WarpedChunk(of.position, of.item.id, of.item.label, source, of, first)

@@ -1,12 +1,14 @@
-"""Boxes warped to the network's input, with some of what surrounds them, after R-CNN.
+"""Boxes as R-CNN treats them: warped to the network's input, and left out where they overlap a better one.
 
 R. Girshick et al., Rich feature hierarchies for accurate object detection, CVPR 2014, appendix A: a box is widened
 so that its warped region has 16 pixels of context on each side, and warped whatever its shape is. What lies beyond
-the image has the mean colour of ImageNet, which is nought once a member has subtracted the mean.
+the image has the mean colour of ImageNet, which is nought once a member has subtracted the mean. Section 2.2:
+greedy suppression.
 """
 
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
 from ensemble_eval.crops.pixels import resize
 from ensemble_eval.crops.schemes import CROP_SIZE
@@ -85,3 +87,21 @@ def _widened(low: float, high: float) -> tuple[int, int]:
     centre = (low + high) / 2
     first = round(centre - half)
     return first, max(round(centre + half), first + 1)
+
+
+def suppress(boxes: Tensor, scores: Tensor, most_overlap: float) -> Tensor:
+    """Which boxes of one class to keep, int64 [kept], the best first.
+
+    A box is left out if it overlaps one that is kept by more than `most_overlap`. Boxes of equal scores keep their
+    order.
+
+    Args:
+        boxes: float [boxes, 4].
+        scores: float [boxes].
+        most_overlap: Intersection over union.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    # torchvision sorts by score itself, and leaves open which of two equal ones comes first.
+    places = torch.arange(len(order), 0, -1, dtype=boxes.dtype, device=boxes.device)
+    kept: Tensor = order[nms(boxes[order], places, most_overlap)]
+    return kept

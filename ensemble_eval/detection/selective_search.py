@@ -4,13 +4,15 @@ J. Uijlings et al., Selective Search for Object Recognition, IJCV 104, 2013, in 
 extra modules (opencv-contrib), which ends its process on some images. Other implementations find other boxes.
 """
 
+import contextlib
+import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from threading import local
-from typing import Any
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +42,6 @@ class Setting:
 RCNN = Setting(150, 150)
 DOUBLED = Setting(300, 300)
 """The paper's change (section 8): superpixels twice as large halve the number of proposals."""
-
-
-@dataclass(frozen=True)
-class NoProposals:
-    """An image whose search failed, and why."""
-
-    reason: str
 
 
 Search = Callable[[NDArray[np.uint8], Setting], Boxes]
@@ -90,7 +85,7 @@ def search_images(
     setting: Setting,
     workers: int,
     search: Search = selective_search,
-) -> Iterator[tuple[str, Boxes | NoProposals]]:
+) -> Iterator[tuple[str, Boxes | str]]:
     """Search several images at once, each in one of `workers` processes; results keep the order.
 
     A process that dies is replaced, and its image has no proposals.
@@ -100,63 +95,61 @@ def search_images(
         setting: how fine the smallest segments are.
         workers: processes.
         search: what the processes do; a function that can be pickled.
+
+    Yields:
+        The id of each image with its boxes, or with the reason why its search failed.
     """
     arriving = iter(images)
-    pending: list[tuple[str, Future[Boxes | NoProposals]]] = []
-    with _Searchers(setting, workers, search) as searchers:
+    pending: deque[tuple[str, Future[Boxes | str]]] = deque()
+    with _searchers(setting, workers, search) as submit:
         while True:
             while len(pending) < _AHEAD_PER_WORKER * workers and (each := next(arriving, None)) is not None:
-                pending.append((each[0], searchers.submit(each[1])))
+                pending.append((each[0], submit(each[1])))
             if not pending:
                 return
-            image, found = pending.pop(0)
+            image, found = pending.popleft()
             yield image, found.result()
 
 
-class _Searchers:
-    """Threads that each have a process of their own to talk to."""
+@contextlib.contextmanager
+def _searchers(
+    setting: Setting, workers: int, search: Search
+) -> Iterator[Callable[[NDArray[np.uint8]], Future[Boxes | str]]]:
+    """Threads that each have a process of their own to talk to: how to submit an image to them."""
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="search")
+    of_thread, processes = threading.local(), list[BaseProcess]()
 
-    def __init__(self, setting: Setting, workers: int, search: Search) -> None:
-        self._setting, self._search = setting, search
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="search")
-        self._of_thread = local()
-        self._processes: list[Any] = []
-
-    def __enter__(self) -> "_Searchers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        for process in self._processes:
-            process.kill()
-        # Whoever waited for an answer has none now. A process that was only just started ends with its pipe.
-        self._threads.shutdown()
-        for process in self._processes:
-            process.kill()
-            process.join()
-
-    def submit(self, image: NDArray[np.uint8]) -> "Future[Boxes | NoProposals]":
-        return self._threads.submit(self._ask, image)
-
-    def _ask(self, image: NDArray[np.uint8]) -> Boxes | NoProposals:
-        connection = getattr(self._of_thread, "connection", None) or self._start()
-        try:
-            connection.send(image)
-            answer: Boxes | NoProposals = connection.recv()
-        except (EOFError, OSError):
-            self._of_thread.connection = None
-            return NoProposals("the process that searched it died")
-        return answer
-
-    def _start(self) -> Connection:
+    def connect() -> Connection:
         context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, self._setting, self._search), daemon=True)
+        of_thread.connection, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, setting, search), daemon=True)
         process.start()
         theirs.close()
-        self._processes.append(process)
-        self._of_thread.connection = ours
-        return ours
+        processes.append(process)
+        connection: Connection = of_thread.connection
+        return connection
+
+    def ask(image: NDArray[np.uint8]) -> Boxes | str:
+        connection = getattr(of_thread, "connection", None) or connect()
+        try:
+            connection.send(image)
+            answer: Boxes | str = connection.recv()
+        except (EOFError, OSError):
+            of_thread.connection = None
+            return "the process that searched it died"
+        return answer
+
+    try:
+        yield lambda image: threads.submit(ask, image)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()
+        # Whoever waited for an answer has none now. A process that was only just started ends with its pipe.
+        threads.shutdown()
+        for process in processes:
+            process.kill()
+            process.join()
 
 
 def _serve(connection: Connection, setting: Setting, search: Search) -> None:
@@ -167,8 +160,8 @@ def _serve(connection: Connection, setting: Setting, search: Search) -> None:
         except (EOFError, OSError, KeyboardInterrupt):
             return
         try:
-            answer: Boxes | NoProposals = search(image, setting)
+            answer: Boxes | str = search(image, setting)
         except Exception as error:
             # OpenCV's errors have no common class that can be imported without it.
-            answer = NoProposals(f"selective search failed: {first_line(error)}")
+            answer = f"selective search failed: {first_line(error)}"
         connection.send(answer)

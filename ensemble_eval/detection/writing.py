@@ -1,23 +1,36 @@
-"""What `ensemble-eval detect` leaves beside its stored detections."""
+"""What `ensemble-eval detect` leaves beside its stored detections: tables, files for other tools, pictures."""
 
 import io
+import itertools
+import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.boxes import Objects, coco_ids, read_boxes
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.detection.deciding import Configuration, detections_of
-from ensemble_eval.detection.drawing import draw_detections
-from ensemble_eval.detection.evaluating import DetectionRow, detection_rows
-from ensemble_eval.detection.files import coco_results, ilsvrc_submission
+from ensemble_eval.detection.deciding import Classifier, Configuration, detections_of
+from ensemble_eval.detection.evaluating import (
+    RESAMPLES,
+    DetectionRow,
+    EvaluatedImage,
+    class_table,
+    detection_rows,
+    detection_table,
+    published_tables,
+    rules_table,
+)
 from ensemble_eval.detection.formats import DETECT, DETECTION_TABLE, DetectKey
 from ensemble_eval.detection.proposals import StoredProposals
-from ensemble_eval.detection.tables import class_table, detection_table, published_tables, rules_table
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.files import write_atomically, write_pieces_atomically
+from ensemble_eval.files import atomic_path, write_atomically
 from ensemble_eval.scoring.average_precision import Detections
 from ensemble_eval.settings import DetectSettings
 from ensemble_eval.store import record
@@ -25,17 +38,12 @@ from ensemble_eval.store.store import Store
 from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
 
 DRAWINGS_FOLDER = "pictures"
-_LATEX_COLUMNS = (
-    "proposals",
-    "models",
-    "scores",
-    "proposals_per_image",
-    "coverage",
-    "map",
-    "compared_to_base",
-    "interval",
-    "passes",
-)
+# Blue and orange are told apart by those who confuse red and green.
+_FOUND, _SHOWN, _INK = (31, 119, 180), (255, 140, 0), (255, 255, 255)
+MOST_DRAWN = 12
+# A softmax of a quarter; and a margin of 0, from where an SVM says that a region shows its class.
+DRAWN_ABOVE: Mapping[Classifier, float] = {"softmax": 0.25, "svm": 0.0}
+_LEAST_SIDE = 480
 
 
 @dataclass(frozen=True)
@@ -56,13 +64,46 @@ class Finding:
     rows: Sequence[Configuration]
     store: Store[DetectKey]
 
-    def found(self, row: Configuration) -> Iterator[Mapping[str, Any]]:
-        """The stored rows of a configuration, one for each finished image, images sorted."""
-        wanted = (row.proposals, row.models, row.classifier)
-        for image in sorted(self.store.progress.done):
-            for stored in self.store.rows(image):
-                if (stored["proposals"], stored["models"], stored["classifier"]) == wanted:
-                    yield stored
+    def evaluated(self, objects: Mapping[str, Objects], resamples: int = RESAMPLES) -> list[DetectionRow]:
+        """The rows of the table, over the images that are done; see `detection_rows`."""
+        images = (
+            EvaluatedImage(objects[image], self.proposals[image], self.store.rows(image))
+            for image in sorted(self.store.progress.done)
+        )
+        return detection_rows(images, self.rows, len(self.class_names), resamples)
+
+    def found(self, image: str, row: Configuration) -> Detections:
+        """What a configuration found in an image."""
+        return detections_of(self.store.rows(image)[self.rows.index(row)])
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What is known of the images beforehand.
+
+    Attributes:
+        objects: What each shows; None without annotations.
+        image_numbers: The number of each in COCO's results.
+        class_numbers: Those of the classes, in index order.
+    """
+
+    objects: Mapping[str, Objects] | None
+    image_numbers: Mapping[str, int]
+    class_numbers: Sequence[int]
+
+
+def read_annotations(boxes: Path | None, job: Finding) -> Annotations:
+    """What the annotations say of the images of a job.
+
+    Raises:
+        InputError: They cannot be used, or lack a class that may be found.
+    """
+    images = [item.id for item in job.dataset.items]
+    objects = None if boxes is None else read_boxes(boxes, job.class_names, images)
+    image_numbers, categories = coco_ids(boxes, job.class_names, images)
+    if unknown := [name for name in job.class_names if name not in categories]:
+        raise InputError(f"{boxes} has no category {unknown[0]!r}, which may be found; add it to `categories`")
+    return Annotations(objects, image_numbers, [categories[name] for name in job.class_names])
 
 
 @dataclass(frozen=True)
@@ -84,7 +125,7 @@ class Written:
     failed: Mapping[str, str]
 
 
-def write_results(settings: DetectSettings, job: Finding, facts: Mapping[str, Any]) -> Written:
+def write_results(settings: DetectSettings, job: Finding, known: Annotations, facts: Mapping[str, Any]) -> Written:
     """Write every table and file of a finished detection, `detection.csv` last.
 
     Files and pictures hold the detections of the row of the highest mAP. Without annotations there are no tables,
@@ -93,27 +134,17 @@ def write_results(settings: DetectSettings, job: Finding, facts: Mapping[str, An
     Args:
         settings: Where to, the annotations, and what is drawn.
         job: What is stored, complete.
+        known: What is known of the images.
         facts: Further facts for `detect.json`.
 
     Raises:
-        InputError: an image to draw is none of the data set, there is nothing to find, or the disk takes no more.
+        InputError: There is nothing to find, or the disk takes no more.
     """
-    out, boxes, draw = settings.out, settings.boxes, settings.draw
-    images = [item.id for item in job.dataset.items]
-    if strangers := [image for image in draw if image not in set(images)]:
-        raise InputError(f"`draw` names {strangers[0]}, which is not among the {len(images)} images; give its id")
-    objects = None if boxes is None else read_boxes(boxes, job.class_names, images)
-    ids = coco_ids(boxes, job.class_names, images)
-    rows: list[DetectionRow] = []
-    if objects is not None:
-        rows = detection_rows(job.found, objects, job.proposals, job.rows, len(job.class_names))
-        chosen = max(rows, key=lambda each: each.map_percent).configuration
-    else:
-        chosen = [row for row in job.rows if row.classifier == "softmax"][-1]
-    pictures = _write_pictures(out, job, chosen, draw, objects or {}, settings.draw_above)
-    results = coco_results(_detections(job, chosen), job.class_names, ids)
-    write_pieces_atomically(out / "detections.json", results)
-    write_pieces_atomically(out / "submission.txt", ilsvrc_submission(_detections(job, chosen)))
+    out, rows = settings.out, [] if known.objects is None else job.evaluated(known.objects)
+    softmax = [row for row in job.rows if row.classifier == "softmax"]
+    chosen = max(rows, key=lambda each: each.map_percent).configuration if rows else softmax[-1]
+    pictures = [_write_picture(settings, job, chosen, image, known) for image in sorted(set(settings.draw))]
+    _write_detections(out, job, chosen, known)
     said = {"proposals": chosen.proposals, "models": chosen.models, "scores": chosen.classifier}
     record.write(out, DETECT, {**facts, "chosen": said})
     table = _write_tables(out, job, rows) if rows else None
@@ -129,40 +160,144 @@ def _write_tables(out: Path, job: Finding, rows: Sequence[DetectionRow]) -> Path
         write_atomically(out / f"{each.name}.csv", table_csv(each).encode())
     for each in (table, *others[2:]):
         write_atomically(out / f"{each.name}.md", table_markdown(each).encode())
-    for each in (table.only(*_LATEX_COLUMNS), *others[2:]):
+    for each in (table.without("images"), *others[2:]):
         write_atomically(out / f"{each.name}.tex", table_latex(each).encode())
     write_atomically(out / DETECTION_TABLE, table_csv(table).encode())
     return out / DETECTION_TABLE
 
 
-def _detections(job: Finding, row: Configuration) -> Iterator[tuple[str, Detections]]:
-    return ((stored["image"], detections_of(stored)) for stored in job.found(row))
+def _write_detections(out: Path, job: Finding, row: Configuration, known: Annotations) -> None:
+    """Write what one configuration found as COCO's results and as ILSVRC's submission.
+
+    Image by image: the detections of a whole data set can be larger than memory.
+    """
+    with (
+        atomic_path(out / "detections.json") as coco_path,
+        atomic_path(out / "submission.txt") as ilsvrc_path,
+        coco_path.open("w") as coco,
+        ilsvrc_path.open("w") as ilsvrc,
+    ):
+        separator = "["
+        for number, image in enumerate(sorted(job.store.progress.done), start=1):
+            found = job.found(image, row)
+            if entries := coco_results(found, known.image_numbers[image], known.class_numbers):
+                coco.write(separator + json.dumps(entries)[1:-1])
+                separator = ", "
+            ilsvrc.writelines(submission_lines(found, number))
+        coco.write("[]\n" if separator == "[" else "]\n")
 
 
-def _write_pictures(
-    out: Path,
-    job: Finding,
-    row: Configuration,
-    draw: Sequence[str],
-    objects: Mapping[str, Objects],
-    above: float | None,
-) -> list[Path]:
-    """Draw some images, in the order of their ids; return the paths."""
-    items = {item.id: (number, item) for number, item in enumerate(job.dataset.items)}
-    paths = []
-    for image, detections in _detections(job, row) if draw else ():
-        if image not in draw:
-            continue
-        number, item = items[image]
-        # With its place, because two ids may differ in their slashes alone.
-        paths.append(out / DRAWINGS_FOLDER / f"{number:06}_{image.replace('/', '_')}.png")
-        try:
-            pixels_of_image = pixels.decode(item.read())
-        except UnreadableImageError as error:
-            raise InputError(f"{image} was detected in and now {error}; restore the image") from error
-        shown = objects.get(image)
-        picture = draw_detections(pixels_of_image, detections, shown, job.class_names, row.classifier, above)
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        write_atomically(paths[-1], buffer.getvalue())
-    return paths
+def coco_results(found: Detections, image: int, categories: Sequence[int]) -> list[dict[str, Any]]:
+    """The detections of an image in the format of COCO's results.
+
+    Args:
+        found: The detections.
+        image: The image's number.
+        categories: The numbers of the classes, in index order.
+    """
+    return [
+        {
+            "image_id": image,
+            "category_id": categories[int(index)],
+            "bbox": [round(edge, 3) for edge in (left, top, right - left, bottom - top)],
+            "score": round(float(score), 6),
+        }
+        for (left, top, right, bottom), index, score in _each(found)
+    ]
+
+
+def submission_lines(found: Detections, image: int) -> list[str]:
+    """The detections of an image as lines of ILSVRC's submission, `image class score left top right bottom`.
+
+    Images and classes are counted from 1. The last pixel is inside the box, as in ILSVRC's development kit.
+    """
+    return [
+        f"{image} {int(index) + 1} {score:.6f} {left:.2f} {top:.2f} {right - 1:.2f} {bottom - 1:.2f}\n"
+        for (left, top, right, bottom), index, score in _each(found)
+    ]
+
+
+def _each(found: Detections) -> Iterator[tuple[list[float], int, float]]:
+    return zip(found.boxes.tolist(), found.classes, found.scores, strict=True)
+
+
+def _write_picture(
+    settings: DetectSettings, job: Finding, row: Configuration, image: str, known: Annotations
+) -> Path:
+    """Draw what was found in an image; return the path."""
+    [(number, item)] = [(number, item) for number, item in enumerate(job.dataset.items) if item.id == image]
+    try:
+        decoded = pixels.decode(item.read())
+    except UnreadableImageError as error:
+        raise InputError(f"{image} was detected in and now {error}; restore the image") from error
+    shown = None if known.objects is None else known.objects[image]
+    found = job.found(image, row)
+    picture = draw_detections(decoded, found, shown, job.class_names, row.classifier, settings.draw_above)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    # With its place, because two ids may differ in their slashes alone.
+    path = settings.out / DRAWINGS_FOLDER / f"{number:06}_{image.replace('/', '_')}.png"
+    write_atomically(path, buffer.getvalue())
+    return path
+
+
+def draw_detections(
+    image: Tensor,
+    detections: Detections,
+    objects: Objects | None,
+    class_names: Sequence[str],
+    classifier: Classifier = "softmax",
+    above: float | None = None,
+) -> Image.Image:
+    """An image with its surest detections, solid and named, and its objects, dashed.
+
+    Small images are enlarged, and on large ones names and lines are larger, so that they can be read.
+
+    Args:
+        image: uint8 [3, height, width].
+        detections: of which the `MOST_DRAWN` surest are drawn, and only those of a score of `above` or more.
+        objects: what it shows; None where that is not known.
+        class_names: in index order.
+        classifier: what the scores are: softmax is drawn as a percentage, the margin of an SVM as it is.
+        above: a score; None for that of `DRAWN_ABOVE`.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    scale = max(1.0, _LEAST_SIDE / min(picture.size))
+    picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+    unit = min(picture.size) / _LEAST_SIDE
+    for box in [] if objects is None else objects.boxes[~objects.ignored]:
+        _dashed(picture, [edge * scale for edge in box.tolist()], unit)
+    least = DRAWN_ABOVE[classifier] if above is None else above
+    best = np.argsort(-detections.scores, kind="stable")[:MOST_DRAWN]
+    # The surest last, so that nothing covers its name.
+    for index in reversed([each for each in best if detections.scores[each] >= least]):
+        score = detections.scores[index]
+        said = f"{100 * score:.0f}%" if classifier == "softmax" else f"{score:.2f}"
+        box = [edge * scale for edge in detections.boxes[index].tolist()]
+        _named(picture, box, f"{class_names[detections.classes[index]]} {said}", unit)
+    return picture
+
+
+def _named(picture: Image.Image, box: Sequence[float], name: str, unit: float) -> None:
+    """Draw a solid box with its name above its upper left corner."""
+    draw, font, line = ImageDraw.Draw(picture), ImageFont.load_default(13 * unit), round(2 * unit)
+    left, top, right, bottom = box
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=_FOUND, width=line)
+    # Moved to the left where it would be cut off at the right.
+    most_left = picture.width - math.ceil(font.getlength(name)) - line - 1
+    corner = (max(min(left + line, most_left), 0), max(top - 16 * unit, 0))
+    place = draw.textbbox(corner, name, font=font)
+    draw.rectangle((place[0] - line, place[1] - 1, place[2] + line, place[3] + 1), fill=_FOUND)
+    draw.text(corner, name, fill=_INK, font=font)
+
+
+def _dashed(picture: Image.Image, box: Sequence[float], unit: float) -> None:
+    draw, dash, line = ImageDraw.Draw(picture), 7 * unit, round(2 * unit)
+    left, top, right, bottom = box
+    corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+    for (x, y), (to_x, to_y) in itertools.pairwise(corners):
+        length = max(abs(to_x - x), abs(to_y - y), 1.0)
+        for start in np.arange(0, length, 2 * dash):
+            a, b = start / length, min((start + dash) / length, 1.0)
+            ends = (x + a * (to_x - x), y + a * (to_y - y), x + b * (to_x - x), y + b * (to_y - y))
+            draw.line(ends, fill=_SHOWN, width=line)

@@ -91,23 +91,21 @@ class RunJob(Job[Settings, Outcome]):
         return partial_table(self.settings.out)
 
 
-class RunWorker:
-    """One process's part of a run.
+class EngineWorker:
+    """What one process needs to run members over images, whatever becomes of their scores.
 
     Args:
-        settings: How images are evaluated.
+        engine: The engine that runs the members.
         inputs: The ensemble, the data set and the device, open.
-        process: This process among those of the run.
-        stop: What the user and the launcher ask for meanwhile.
+        process: This process among those of the job.
+        notices: Sentences for the user that came up on the way.
     """
 
-    def __init__(self, settings: Settings, inputs: Inputs, process: Process, stop: StopRequests) -> None:
-        self._settings, self._inputs, self._process, self._stop = settings, inputs, process, stop
+    def __init__(self, engine: Engine[Any], inputs: Inputs, process: Process, notices: Iterable[str]) -> None:
+        self._engine, self._inputs, self._process = engine, inputs, process
         self.device = inputs.device
-        self._engine = engine_for(settings, inputs, stop)
         self._told_batch_size = self.batch_size
-        self._chance = ChanceWatch(list(inputs.members), inputs.ensemble.classes.count)
-        self._notices = [*inputs.warnings, *padding_of(settings, inputs, process.world_size)]
+        self._notices = [*notices]
 
     @property
     def batch_size(self) -> int:
@@ -124,6 +122,23 @@ class RunWorker:
             who = f"rank {self._process.rank}: " if self._process.world_size > 1 else ""
             said.append(f"{who}a batch did not fit into memory; going on with {self.batch_size} crops in each")
         return said
+
+
+class RunWorker(EngineWorker):
+    """One process's part of a run.
+
+    Args:
+        settings: How images are evaluated.
+        inputs: The ensemble, the data set and the device, open.
+        process: This process among those of the run.
+        stop: What the user and the launcher ask for meanwhile.
+    """
+
+    def __init__(self, settings: Settings, inputs: Inputs, process: Process, stop: StopRequests) -> None:
+        notices = [*inputs.warnings, *padding_of(settings, inputs, process.world_size)]
+        super().__init__(engine_for(settings, inputs, stop), inputs, process, notices)
+        self._settings, self._stop = settings, stop
+        self._chance = ChanceWatch(list(inputs.members), inputs.ensemble.classes.count)
 
     def results(
         self, folder: Folder[Any], positions: Sequence[int]

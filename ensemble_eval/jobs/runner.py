@@ -99,13 +99,14 @@ class Job(ABC, Generic[SettingsT, Outcome_co]):
     settings: SettingsT
     folders: Sequence[Folder[Any]]
 
-    @abstractmethod
     def check(self, ranks: int) -> Iterable[str]:
         """Refuse what every worker would refuse, for a process that starts `ranks` workers; notices for the user.
 
         Raises:
             InputError: Something cannot be used.
         """
+        del ranks
+        return ()
 
     @abstractmethod
     def start(self, process: Process, stop: StopRequests) -> Worker:
@@ -114,9 +115,6 @@ class Job(ABC, Generic[SettingsT, Outcome_co]):
         Raises:
             InputError: Something cannot be used.
         """
-
-    def discard(self) -> None:
-        """Forget what an earlier start left beside the folders, for a fresh one."""
 
     @abstractmethod
     def describe(self, where: str) -> Iterable[str]:
@@ -262,8 +260,6 @@ def _opened_folders(job: Job[Any, Any], *, checked: bool = False) -> Iterator[No
         for folder in job.folders:
             folder.refuse_foreign()
     with in_use(out, alone=fresh):
-        if fresh:
-            job.discard()
         for folder in job.folders:
             folder.open(fresh=fresh, checked=checked)
         yield

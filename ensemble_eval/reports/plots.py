@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_eval.scoring.coverage import Coverage
 from ensemble_eval.tables.drawing import PALETTE, Plot, axes, finished
 
 _COLOURS = [PALETTE[f"series-{number}"].light for number in (1, 2, 3)]
@@ -273,6 +274,39 @@ def classes_plot(
             f"{better} classes, rises in {worse}, and stays in {len(first_percent) - better - worse}."
         )
         return finished(figure, "classes", "Error of each class", alternative, table)
+
+
+def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
+    """A line for each set of proposals: objects found at an overlap of one half, by proposals of each image.
+
+    Args:
+        found: The coverage of each set, by its name.
+    """
+    with axes(3.6) as (figure, plot):
+        for place, (name, each) in enumerate(found.items()):
+            # Beyond all of its proposals a curve would only go on level.
+            reached = [budget for budget in each.boxes.tolist() if budget < 1.5 * each.boxes_per_image]
+            plot.plot(
+                reached,
+                100 * each.at_half[: len(reached)],
+                f"{_MARKERS[place % 3]}-",
+                color=_COLOURS[place % 3],
+                markersize=4,
+                label=f"{name} ({each.boxes_per_image:.0f} an image)",
+            )
+        plot.set_xscale("log")
+        plot.set_ylim(0, 100)
+        plot.grid()
+        plot.set_axisbelow(True)
+        plot.set_xlabel("proposals of each image")
+        plot.set_ylabel("coverage at an overlap of 0.5, percent")
+        plot.legend(loc="lower right")
+        said = "; ".join(
+            f"{name} {100 * each.at_half[-1]:.1f}% with {each.boxes_per_image:.0f} an image"
+            for name, each in found.items()
+        )
+        alternative = f"Objects that proposals find: {said}."
+        return finished(figure, "coverage", "Coverage by number of proposals", alternative, "coverage")
 
 
 def _reach(points: Sequence[ErrorPoint]) -> NDArray[np.float64]:

@@ -79,32 +79,55 @@ class Matches:
     objects: NDArray[np.int64]
 
 
-def match(images: Iterable[tuple[Objects, Detections]], num_classes: int, rule: Rule) -> Matches:
-    """Decide which detections are hits.
+class Matching:
+    """Decides image by image which detections are hits, by several rules at once.
 
     Equal scores keep the order of the images, and in an image that of the detections.
 
     Args:
-        images: what each shows, and what was found in it.
-        num_classes: classes are indices below it.
-        rule: what counts as a hit.
+        num_classes: Classes are indices below it.
+        rules: What counts as a hit; each is decided once, however often it is named.
     """
-    found: list[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], int]] = []
-    objects = []
-    for number, (shown, detections) in enumerate(images):
-        to_find = shown.classes[~shown.ignored]
-        objects.append(np.bincount(to_find, minlength=num_classes))
+
+    def __init__(self, num_classes: int, rules: Iterable[Rule]) -> None:
+        self._num_classes, self._rules = num_classes, tuple(dict.fromkeys(rules))
+        self._found: list[_OfClass] = []
+        self._objects: list[NDArray[np.int64]] = []
+
+    def add(self, shown: Objects, detections: Detections) -> None:
+        """Take one image: what it shows, and what was found in it."""
         for class_index in np.unique(detections.classes):
-            hits, scores = _match_class(shown, detections, int(class_index), rule)
-            found.append((np.full(len(hits), class_index), scores, hits, number))
-    if not found:
-        none, ends = np.zeros(0, np.int64), np.zeros(num_classes, np.int64)
-        return Matches(none, none.astype(bool), ends, _stacked(objects, num_classes))
-    classes, scores, hits = (np.concatenate([each[column] for each in found]) for column in range(3))
-    numbers = np.concatenate([np.full(len(each[0]), each[3]) for each in found])
-    order = np.lexsort((-scores, classes))
-    ends = np.cumsum(np.bincount(classes, minlength=num_classes))
-    return Matches(numbers[order], hits[order].astype(bool), ends, _stacked(objects, num_classes))
+            self._found.append(self._of_class(shown, detections, int(class_index)))
+        to_find = shown.classes[~shown.ignored]
+        self._objects.append(np.bincount(to_find, minlength=self._num_classes))
+
+    def matches(self, rule: Rule) -> Matches:
+        """The detections of all images so far that count by one of the rules."""
+        row = self._rules.index(rule)
+        counts = np.array([len(each.scores) for each in self._found], np.int64)
+        images = np.repeat(np.array([each.image for each in self._found], np.int64), counts)
+        classes = np.repeat(np.array([each.class_index for each in self._found], np.int64), counts)
+        scores = np.concatenate([np.zeros(0), *(each.scores for each in self._found)])
+        outcomes = np.concatenate([np.zeros(0, np.int8), *(each.outcomes[row] for each in self._found)])
+        counting = np.flatnonzero(outcomes != _IGNORED)
+        order = counting[np.lexsort((-scores[counting], classes[counting]))]
+        ends = np.cumsum(np.bincount(classes[order], minlength=self._num_classes))
+        objects = np.array(self._objects, np.int64).reshape(len(self._objects), self._num_classes)
+        return Matches(images[order], outcomes[order] == _HIT, ends, objects)
+
+    def _of_class(self, shown: Objects, detections: Detections, class_index: int) -> "_OfClass":
+        mine = np.flatnonzero(detections.classes == class_index)
+        mine = mine[np.argsort(-detections.scores[mine], kind="stable")]
+        its = shown.classes == class_index
+        of_class = Objects(shown.boxes[its], shown.classes[its], shown.ignored[its], shown.crowd[its])
+        boxes = detections.boxes[mine]
+        overlap = overlaps(boxes, of_class.boxes)
+        with_crowds = _with_crowds(overlap, boxes, of_class)
+        outcomes = np.full((len(self._rules), len(mine)), _IGNORED, np.int8)
+        for row, rule in zip(outcomes, self._rules, strict=True):
+            best = (with_crowds if rule.matching == "coco" else overlap)[: rule.most_detections]
+            row[: len(best)] = _MATCHERS[rule.matching](best, of_class, rule.least_overlap)
+        return _OfClass(len(self._objects), class_index, detections.scores[mine], outcomes)
 
 
 def average_precisions(
@@ -113,7 +136,7 @@ def average_precisions(
     """Average precision of each class, float64 [classes]; NaN where there is nothing to find.
 
     Args:
-        matches: from `match` with the same rule.
+        matches: Of the same rule.
         rule: its area.
         weights: int64 [images], how often each image counts, as in a bootstrap; None for once each.
     """
@@ -139,28 +162,25 @@ def overlaps(one: Boxes, other: Boxes) -> NDArray[np.float64]:
     return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
 
 
-def _match_class(
-    shown: Objects, detections: Detections, class_index: int, rule: Rule
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """The detections of a class that count: hits bool [detections], their scores, best first."""
-    mine = np.flatnonzero(detections.classes == class_index)
-    mine = mine[np.argsort(-detections.scores[mine], kind="stable")][: rule.most_detections]
-    its = shown.classes == class_index
-    of_class = Objects(shown.boxes[its], shown.classes[its], shown.ignored[its], shown.crowd[its])
-    matched = _MATCHERS[rule.matching](detections.boxes[mine], of_class, rule.least_overlap)
-    counts = np.array([each is not _IGNORED for each in matched], bool)
-    hits = np.array([each is _HIT for each in matched], bool)
-    return hits[counts], detections.scores[mine][counts]
+_IGNORED, _MISS, _HIT = 0, 1, 2
 
 
-_HIT, _MISS, _IGNORED = "hit", "miss", "ignored"
+@dataclass(frozen=True)
+class _OfClass:
+    """The detections of one class in one image, best first: float64 [detections], int8 [rules, detections]."""
 
-_Matcher = Callable[[Boxes, Objects, float], list[str]]
+    image: int
+    class_index: int
+    scores: NDArray[np.float64]
+    outcomes: NDArray[np.int8]
 
 
-def _match_ilsvrc(found: Boxes, shown: Objects, least: float) -> list[str]:
+_Matcher = Callable[[NDArray[np.float64], Objects, float], list[int]]
+"""From overlaps [detections, objects] to an outcome for each detection."""
+
+
+def _match_ilsvrc(overlap: NDArray[np.float64], shown: Objects, least: float) -> list[int]:
     """The devkit's rule (ILSVRC 2014): an object that was found is no longer there for the others."""
-    overlap = overlaps(found, shown.boxes)
     widened = np.prod(shown.boxes[:, 2:] - shown.boxes[:, :2] + _TOLERANCE_PIXELS, axis=1)
     enough = overlap >= np.minimum(least, _areas(shown.boxes) / widened)
     free = np.ones(len(shown.boxes), bool)
@@ -176,11 +196,11 @@ def _match_ilsvrc(found: Boxes, shown: Objects, least: float) -> list[str]:
     return outcomes
 
 
-def _match_voc(found: Boxes, shown: Objects, least: float) -> list[str]:
+def _match_voc(overlap: NDArray[np.float64], shown: Objects, least: float) -> list[int]:
     """The devkit's rule (VOC 2012): a second detection of one object is a miss, even if another lies near."""
     free = np.ones(len(shown.boxes), bool)
     outcomes = []
-    for of_detection in overlaps(found, shown.boxes):
+    for of_detection in overlap:
         best = int(np.argmax(of_detection)) if len(shown.boxes) else -1
         if best < 0 or of_detection[best] < least:
             outcomes.append(_MISS)
@@ -192,16 +212,8 @@ def _match_voc(found: Boxes, shown: Objects, least: float) -> list[str]:
     return outcomes
 
 
-def _match_coco(found: Boxes, shown: Objects, least: float) -> list[str]:
+def _match_coco(overlap: NDArray[np.float64], shown: Objects, least: float) -> list[int]:
     """COCO's rule: of equal overlaps the last object; a crowd takes any number of detections that lie in it."""
-    overlap = overlaps(found, shown.boxes)
-    inside = np.divide(
-        _intersections(found, shown.boxes),
-        _areas(found)[:, None],
-        out=np.zeros_like(overlap),
-        where=_areas(found)[:, None] > 0,
-    )
-    overlap = np.where(shown.crowd[None, :], inside, overlap)
     free = np.ones(len(shown.boxes), bool)
     outcomes = []
     for of_detection in overlap:
@@ -221,8 +233,13 @@ def _match_coco(found: Boxes, shown: Objects, least: float) -> list[str]:
 _MATCHERS: dict[str, _Matcher] = {"ilsvrc": _match_ilsvrc, "voc": _match_voc, "coco": _match_coco}
 
 
-def _stacked(objects: list[NDArray[np.int64]], num_classes: int) -> NDArray[np.int64]:
-    return np.array(objects, np.int64).reshape(len(objects), num_classes)
+def _with_crowds(overlap: NDArray[np.float64], found: Boxes, shown: Objects) -> NDArray[np.float64]:
+    """Overlaps as COCO has them: with a crowd, the share of the detection that lies in it."""
+    if not shown.crowd.any():
+        return overlap
+    areas = _areas(found)[:, None]
+    inside = np.divide(_intersections(found, shown.boxes), areas, out=np.zeros_like(overlap), where=areas > 0)
+    return np.where(shown.crowd[None, :], inside, overlap)
 
 
 def _areas(boxes: Boxes) -> NDArray[np.float64]:

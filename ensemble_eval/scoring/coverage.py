@@ -1,6 +1,6 @@
 """Coverage: how many objects some proposals find, against the number of proposals (section 8). Pure numpy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,28 +32,39 @@ class Coverage:
     boxes_per_image: float
 
 
-def coverage(images: Iterable[tuple[Objects, Boxes]], budgets: Sequence[int]) -> Coverage:
-    """The coverage of proposals.
-
-    Ignored objects need not be found.
+class CoverageCount:
+    """Counts image by image the objects that proposals find. Ignored objects need not be found.
 
     Args:
-        images: what each shows, and its proposals float64 [boxes, 4], the best first.
-        budgets: how many of them may count, at least 1.
+        budgets: How many of the first proposals of an image may count, at least 1.
     """
-    found = np.zeros((len(budgets), len(OVERLAPS)), np.int64)
-    objects, boxes, count = 0, 0, 0
-    for shown, proposals in images:
+
+    def __init__(self, budgets: Sequence[int]) -> None:
+        self._budgets = budgets
+        self._found = np.zeros((len(budgets), len(OVERLAPS)), np.int64)
+        self._objects = self._boxes = self._images = 0
+
+    def add(self, shown: Objects, proposals: Boxes) -> None:
+        """Take one image: what it shows, and its proposals float64 [boxes, 4], the best first."""
         wanted = shown.boxes[~shown.ignored]
-        objects, boxes, count = objects + len(wanted), boxes + len(proposals), count + 1
+        self._objects += len(wanted)
+        self._boxes += len(proposals)
+        self._images += 1
         if not len(wanted) or not len(proposals):
-            continue
+            return
         # The best overlap with any of the first proposals, for every number of them.
         best = np.maximum.accumulate(overlaps(proposals, wanted), axis=0)
-        for row, budget in enumerate(budgets):
+        for row, budget in enumerate(self._budgets):
             reached = best[min(budget, len(best)) - 1]
-            found[row] += (reached[:, None] >= np.array(OVERLAPS)[None, :] - 1e-12).sum(axis=0)
-    shares = found / objects if objects else np.full(found.shape, np.nan)
-    return Coverage(
-        np.array(budgets, np.int64), shares[:, 0], shares.mean(axis=1), objects, boxes / count if count else 0.0
-    )
+            self._found[row] += (reached[:, None] >= np.array(OVERLAPS)[None, :] - 1e-12).sum(axis=0)
+
+    def coverage(self) -> Coverage:
+        """The coverage of all images so far."""
+        shares = self._found / self._objects if self._objects else np.full(self._found.shape, np.nan)
+        return Coverage(
+            np.array(self._budgets, np.int64),
+            shares[:, 0],
+            shares.mean(axis=1),
+            self._objects,
+            self._boxes / self._images if self._images else 0.0,
+        )

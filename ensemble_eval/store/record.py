@@ -86,9 +86,10 @@ def read(out: Path, form: Format[Any]) -> Record | None:
         record: Record = json.loads(path.read_text())
         stored_key(record, form)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        written = " and ".join(["it", *form.outputs[:1]])
         raise InputError(
-            f"{path} is not readable, or an earlier version of ensemble-eval wrote it; remove it and "
-            f"{form.outputs[0]}, which the parts give again, or choose another folder"
+            f"{path} is not readable, or an earlier version of ensemble-eval wrote it; remove {written}, which "
+            "the parts give again, or choose another folder"
         ) from error
     return record
 
@@ -125,15 +126,16 @@ def refuse_foreign(out: Path, form: Format[KeyT], key: KeyT) -> None:
         InputError: What is there does not belong to this key.
     """
     refuse_file(out)
-    if record := read(out, form):
+    record = read(out, form)
+    if record:
         theirs = stored_key(record, form)
         if theirs != key:
             raise OtherKeyError(out, theirs, key)
-    elif form.record and (out / form.outputs[0]).exists():
-        raise InputError(
-            f"{out} holds a {form.outputs[0]} without its {form.record}; choose another `out`, or run with "
-            "`fresh=True`"
-        )
+    for name in form.outputs[:1]:
+        if not record and (out / name).exists():
+            raise InputError(
+                f"{out} holds a {name} without its {form.record}; choose another `out`, or run with `fresh=True`"
+            )
 
 
 def refuse_file(out: Path) -> None:
@@ -145,7 +147,8 @@ def refuse_file(out: Path) -> None:
 def remove_leftovers(out: Path, form: Format[Any]) -> None:
     """Remove what a process left that was killed while it wrote one of the files beside the parts."""
     for name in filter(None, (form.record, *form.outputs)):
-        files.remove_leftovers(out, f"{name}.", time.time() - LEFTOVER_SECONDS)
+        path = out / name
+        files.remove_leftovers(path.parent, f"{path.name}.", time.time() - LEFTOVER_SECONDS)
 
 
 def clear(out: Path, form: Format[Any]) -> None:

@@ -65,7 +65,7 @@ def read_status(out: Path, form: Format[Any]) -> Status:
         images_per_second=_images_per_second(parts),
         newest=max(part.written for part in parts),
         damaged=tuple(path.name for path in found.damaged),
-        last_file=key.last_file,
+        last_file=key.last_file or form.record,
     )
 
 

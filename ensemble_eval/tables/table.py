@@ -105,6 +105,10 @@ class Table:
         columns = tuple(replace(each, title=titles.get(each.key, each.title)) for each in self.columns)
         return replace(self, columns=columns)
 
+    def without(self, *keys: str) -> "Table":
+        """The same table without these columns."""
+        return self.only(*(column.key for column in self.columns if column.key not in keys))
+
     def first(self, rows: int, what: str) -> "Table":
         """The same table with its first rows; a note says how many there are.
 

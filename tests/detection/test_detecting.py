@@ -27,12 +27,12 @@ from PIL import Image
 from torch import Tensor
 
 from ensemble_eval.datasets.boxes import Boxes, read_boxes
-from ensemble_eval.detection.deciding import LEAST_SCORE, MOST_DETECTIONS, Configuration, detections_of
+from ensemble_eval.detection.deciding import LEAST_SCORES, MOST_DETECTIONS, Configuration, detections_of
 from ensemble_eval.detection.detecting import DetectJob
-from ensemble_eval.detection.proposals import Proposals, StoredProposals, sets_of, union
+from ensemble_eval.detection.proposals import Proposals, StoredProposals, all_regions, sets_of, united
 from ensemble_eval.detection.region_scores import CHUNK_REGIONS
 from ensemble_eval.detection.regions import NO_OBJECT, warp_regions
-from ensemble_eval.detection.writing import Written, write_results
+from ensemble_eval.detection.writing import Written
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
 from ensemble_eval.jobs.events import Finished, Notice, Opened
@@ -42,7 +42,7 @@ from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
-from ensemble_eval.scoring.average_precision import ILSVRC, average_precisions, match, overlaps
+from ensemble_eval.scoring.average_precision import ILSVRC, Matching, average_precisions, overlaps
 from ensemble_eval.settings import DetectSettings
 from ensemble_eval.store.in_use import in_use
 
@@ -78,13 +78,16 @@ def _finished(drawn: Drawn, proposals: Path, out: Path) -> DetectJob:
 
 
 def _write(job: DetectJob, boxes: Path | None, *draw: str) -> Written:
-    return write_results(replace(job.settings, boxes=boxes, draw=draw), job.finding, {})
+    settings = replace(job.settings, boxes=boxes, draw=draw)
+    return outcome_of(DetectJob(colour_ensemble(), job.finding.dataset, settings))
 
 
 def _files(drawn: Drawn, job: DetectJob) -> dict[str, bytes]:
     """Every table and file, and the detections."""
     _write(job, drawn.boxes, "pictures/0.png")
     found = {path.name: path.read_bytes() for path in job.settings.out.iterdir() if path.is_file()}
+    # The rest of the record says how long it took, and how often it began.
+    found["detect.json"] = json.dumps(json.loads(found["detect.json"])["chosen"]).encode()
     return {**found, "rows": "".join(comparable(stored_rows(job.finding.store))).encode()}
 
 
@@ -105,7 +108,7 @@ def _slowly(image: Tensor, boxes: Boxes, predicts: Sequence[Predict]) -> list[tu
         scores[row] = np.mean(said, axis=0)[:-1]
     found = []
     for index in range(len(CLASSES)):
-        of_class = [row for row in range(len(boxes)) if scores[row, index] >= LEAST_SCORE]
+        of_class = [row for row in range(len(boxes)) if scores[row, index] >= LEAST_SCORES["softmax"]]
         kept = _slow_nms(boxes[of_class], scores[of_class, index])[:MOST_DETECTIONS]
         found += [(index, boxes[of_class[row]], float(scores[of_class[row], index])) for row in kept]
     return found
@@ -114,14 +117,14 @@ def _slowly(image: Tensor, boxes: Boxes, predicts: Sequence[Predict]) -> list[tu
 def test_detections_are_those_of_the_slow_obvious_loop(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
     job = _finished(drawn, proposals, tmp_path)
     stored = StoredProposals(proposals, drawn.opened())
-    assert max(len(union(*sets.values()).boxes) for sets in stored.values()) > CHUNK_REGIONS
+    assert max(len(all_regions(sets)) for sets in stored.values()) > CHUNK_REGIONS
     predicts = [member.predict for member in colour_ensemble().members if member.predict is not None]
     rows = stored_rows(job.finding.store)
     assert len(rows) == 6 * 6
     for row in rows:
         sets = next(each for each in sets_of(NAMES) if " + ".join(each) == row["proposals"])
         image = torch.from_numpy(np.array(Image.open(drawn.root / row["image"]))).permute(2, 0, 1)
-        boxes = union(*(stored[row["image"]][name] for name in sets)).boxes
+        boxes = united(stored[row["image"]], sets).boxes
         expected = _slowly(image, boxes, predicts[: row["models"]])
         found = detections_of(row)
         assert row["regions"] == len(boxes)
@@ -143,8 +146,10 @@ def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_
             for one in stored_rows(job.finding.store)
             if (one["proposals"], one["models"]) == (row["proposals"], row["models"])
         ]
-        matches = match([(objects[one["image"]], detections_of(one)) for one in stored], 3, ILSVRC)
-        expected = 100 * np.nanmean(average_precisions(matches, ILSVRC))
+        matching = Matching(3, [ILSVRC])
+        for one in stored:
+            matching.add(objects[one["image"]], detections_of(one))
+        expected = 100 * np.nanmean(average_precisions(matching.matches(ILSVRC), ILSVRC))
         assert row["map"] == pytest.approx(expected, abs=1e-4)
         assert row["passes"] == sum(one["regions"] for one in stored) * row["models"]
         if each.interval is not None:

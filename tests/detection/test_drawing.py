@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble_eval.detection.deciding import Classifier
-from ensemble_eval.detection.drawing import MOST_DRAWN, draw_detections
+from ensemble_eval.detection.writing import MOST_DRAWN, draw_detections
 from ensemble_eval.scoring.average_precision import Detections
 
 BLUE = (31, 119, 180)

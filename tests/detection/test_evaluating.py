@@ -1,6 +1,6 @@
 """The table of detection against values that were computed by hand."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.detection.deciding import Configuration
-from ensemble_eval.detection.evaluating import DetectionRow, detection_rows
+from ensemble_eval.detection.evaluating import DetectionRow, EvaluatedImage, detection_rows
 from ensemble_eval.detection.proposals import Proposals
 
 IMAGES = ("0.png", "1.png", "2.png", "3.png")
@@ -36,16 +36,15 @@ FOUND: Mapping[Configuration, Mapping[str, Sequence[tuple[tuple[int, ...], int, 
 REGIONS = {BASE: (3, 5, 2, 2), MORE: (6, 6, 6, 2), WORSE: (7, 7, 6, 2)}
 
 
-def _stored(configuration: Configuration) -> Iterable[Mapping[str, Any]]:
-    for image, regions in zip(IMAGES, REGIONS[configuration], strict=True):
-        found = FOUND[configuration].get(image, ())
-        yield {
-            "image": image,
-            "boxes": np.array([box for box, _, _ in found], float).ravel(),
-            "classes": np.array([index for _, index, _ in found], int),
-            "scores": np.array([score for _, _, score in found], float),
-            "regions": regions,
-        }
+def _stored(configuration: Configuration, number: int) -> Mapping[str, Any]:
+    found = FOUND[configuration].get(IMAGES[number], ())
+    return {
+        "image": IMAGES[number],
+        "boxes": np.array([box for box, _, _ in found], float).ravel(),
+        "classes": np.array([index for _, index, _ in found], int),
+        "scores": np.array([score for _, _, score in found], float),
+        "regions": REGIONS[configuration][number],
+    }
 
 
 def _proposals(*boxes: tuple[int, ...]) -> Proposals:
@@ -55,18 +54,22 @@ def _proposals(*boxes: tuple[int, ...]) -> Proposals:
 @pytest.fixture(scope="module")
 def rows() -> dict[Configuration, DetectionRow]:
     none: NDArray[np.bool_] = np.zeros(4, bool)
-    objects = dict.fromkeys(IMAGES, Objects(OBJECTS, np.zeros(4, np.int64), none, none))
+    shown = Objects(OBJECTS, np.zeros(4, np.int64), none, none)
     # A finds B too. Of the 16 objects one image's sets find 2 alone, three find 6, and all 8.
-    proposals = {
-        image: {
+    proposals = [
+        {
             "rcnn": _proposals(*([A] if image == "0.png" else [FAR])),
             "doubled": _proposals(*([] if image == "0.png" else [A])),
             "multibox": _proposals(*([A] if image == "0.png" else [])),
         }
         for image in IMAGES
-    }
+    ]
     configurations = (BASE, MORE, WORSE)
-    found = detection_rows(_stored, objects, proposals, configurations, num_classes=2)
+    images = (
+        EvaluatedImage(shown, of_image, [_stored(each, number) for each in configurations])
+        for number, of_image in enumerate(proposals)
+    )
+    found = detection_rows(images, configurations, num_classes=2)
     return dict(zip(configurations, found, strict=True))
 
 

@@ -1,11 +1,10 @@
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawn_boxes import draw, some_proposals, store_proposals
 
-from ensemble_eval.detection.proposals import Proposals, StoredProposals, sets_of, union
+from ensemble_eval.detection.proposals import Proposals, StoredProposals, sets_of, united
 from ensemble_eval.errors import InputError
 
 
@@ -23,7 +22,8 @@ def test_proposals_come_back_as_they_were_stored(tmp_path: Path) -> None:
 def test_a_union_has_each_box_once_and_keeps_the_order() -> None:
     one = np.array([[1.0, 2, 9, 9], [3, 3, 5, 8]])
     other = np.array([[3.2, 2.9, 5.1, 8.0], [0, 0, 4, 4]])
-    joined = union(Proposals(one, np.zeros(2)), Proposals(other, np.ones(2)))
+    sets = {"rcnn": Proposals(one, np.zeros(2)), "doubled": Proposals(other, np.ones(2))}
+    joined = united(sets, ["rcnn", "doubled"])
     np.testing.assert_array_equal(joined.boxes, [one[0], one[1], other[1]])
     np.testing.assert_array_equal(joined.scores, [0, 0, 1])
 
@@ -38,7 +38,6 @@ def test_what_is_unfinished_or_damaged_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no finished proposals; run `ensemble-eval propose` to its end"):
         StoredProposals(tmp_path, drawn.opened())
     folder = store_proposals(tmp_path / "p", drawn.opened(), {"rcnn": some_proposals(drawn, 1)})
-    record = json.loads((folder / "propose.json").read_text())
     [part] = (folder / "proposals" / "rcnn").iterdir()
     data = part.read_bytes()
     part.write_bytes(data[:-9])
@@ -46,9 +45,9 @@ def test_what_is_unfinished_or_damaged_is_refused(tmp_path: Path) -> None:
         StoredProposals(folder, drawn.opened())
     part.write_bytes(data)
     assert len(StoredProposals(folder, drawn.opened())) == 6
-    for text in ("{", "[]", '{"key": 1}', json.dumps({**record, "failed": [["a"]]})):
-        (folder / "propose.json").write_text(text)
+    for text in ("{", "[]", '{"key": 1}', '{"key": {"images": 6}}'):
+        (folder / "proposals" / "rcnn.json").write_text(text)
         with pytest.raises(
-            InputError, match="is damaged, or an earlier version wrote it; run `ensemble-eval propose` on the"
+            InputError, match="is not readable, or an earlier version of ensemble-eval wrote it; remove it,"
         ):
             StoredProposals(folder, drawn.opened())

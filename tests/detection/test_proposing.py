@@ -13,8 +13,7 @@ from drawn_boxes import Drawn, draw, outcome_of
 from PIL import Image
 from torchvision.ops import box_iou
 
-from ensemble_eval.datasets.boxes import read_boxes
-from ensemble_eval.detection.box_files import read_box_file
+from ensemble_eval.datasets.boxes import read_box_table, read_boxes
 from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.proposing import Proposed, ProposeJob
@@ -88,7 +87,7 @@ def test_stopped_and_continued_or_in_ranks_the_proposals_are_the_same(
         with contextlib.closing(run_alone(cut)) as events:
             for _ in range(stop_after):
                 next(events)
-        assert not (tmp_path / "cut" / "propose.json").exists()
+        assert not list((tmp_path / "cut" / "proposals").glob("*.json"))
     _all(drawn, _settings(tmp_path / "cut", multibox))
     assert _stored(tmp_path / "cut", drawn) == _stored(tmp_path / "whole", drawn)
     for rank in (2, 1, 0):
@@ -177,7 +176,7 @@ def test_a_file_of_boxes_that_cannot_be_used_is_refused(
 ) -> None:
     (tmp_path / "boxes.csv").write_text(text)
     with pytest.raises(InputError, match=sentence):
-        read_box_file(tmp_path / "boxes.csv", drawn.opened())
+        read_box_table(tmp_path / "boxes.csv", list(drawn.objects))
 
 
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, drawn: Drawn) -> None:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from ensemble_eval.detection.suppression import suppress
+from ensemble_eval.detection.regions import suppress
 from ensemble_eval.scoring.average_precision import overlaps
 
 
@@ -21,8 +22,9 @@ def test_suppression_is_the_quadratic_one_equal_scores_included(seed: int, most_
     corner = rng.integers(0, 50, (60, 2))
     boxes = np.hstack([corner, corner + rng.integers(5, 40, (60, 2))]).astype(float)
     scores = np.round(rng.random(60), 1)
-    assert suppress(boxes, scores, most_overlap).tolist() == quadratic(boxes, scores, most_overlap)
+    kept = suppress(torch.from_numpy(boxes), torch.from_numpy(scores), most_overlap)
+    assert kept.tolist() == quadratic(boxes, scores, most_overlap)
 
 
 def test_nothing_is_left_of_nothing() -> None:
-    assert suppress(np.zeros((0, 4)), np.zeros(0)).tolist() == []
+    assert suppress(torch.zeros(0, 4), torch.zeros(0), 0.3).tolist() == []

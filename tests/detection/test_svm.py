@@ -24,8 +24,15 @@ from ensemble_eval.detection.deciding import detections_of
 from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.regions import NO_OBJECT
-from ensemble_eval.detection.svm import Features, RegionSvm, load_svm, require_fits, save_svm, svm_predict
-from ensemble_eval.detection.svm_training import train_svm
+from ensemble_eval.detection.svm import (
+    Features,
+    RegionSvm,
+    load_svm,
+    require_fits,
+    save_svm,
+    svm_predict,
+    train_svm,
+)
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member

@@ -176,6 +176,25 @@ def children(parent: int) -> Iterator[int]:
                 yield int(stat.parent.name)
 
 
+def is_worker(pid: int) -> bool:
+    """Whether a launcher's child has begun its own program: until then it holds up the launcher (vfork)."""
+    try:
+        return b"LOCAL_RANK=" in Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+
+
+def stop_a_worker(launcher: subprocess.Popen[str]) -> None:
+    """Send SIGSTOP to one of two workers as soon as both have begun."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until and launcher.poll() is None:
+        workers = [pid for pid in sorted(children(launcher.pid)) if is_worker(pid)]
+        if len(workers) == 2:
+            os.kill(workers[1], signal.SIGSTOP)
+            return
+        time.sleep(0.1)
+
+
 def interrupted_runs(
     setup: Interruptible, folder: Path, rounds: int, seed: int, *, timed: bool = True
 ) -> Iterator[Path]:

@@ -87,7 +87,6 @@ def outcome(out: Path) -> dict[str, bytes]:
         path.name: path.read_bytes() for path in sorted(out.iterdir()) if path.suffix in {".csv", ".txt", ".tex"}
     }
     found |= {path.name: path.read_bytes() for path in out.glob("detections.json")}
-    found |= {path.name: path.read_bytes() for path in out.glob("propose.json")}
     rows = {
         json.dumps({**row, "set": path.parent.name})
         for path in out.glob("*/**/[!.]*.parquet")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from drawn_boxes import Drawn, draw
-from faults import Fault, check_leave, finish, interrupt, stored
+from faults import Fault, check_leave, finish, interrupt, start, stop_a_worker, stored
 from interrupted_detection import DetectionSetup, detecting, outcome, proposing
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -46,6 +46,17 @@ def test_a_dead_rank_and_a_term_are_told_and_three_ranks_go_on_to_the_same_bytes
         assert left[0] == code, left[2]
         assert f"{told}; what was finished is kept, continue with: ensemble-eval {setup.words[0]}" in left[2]
         check_leave(fault, *left, timed=False)
-        assert not {"propose.json", "detection.csv"} & {path.name for path in tmp_path.iterdir()}
+        assert not {"rcnn.json", "detection.csv"} & {path.name for path in tmp_path.rglob("*")}
     finish(command)
     assert outcome(tmp_path) == expected
+
+
+def test_a_worker_that_hangs_is_named_and_the_job_ends_with_a_sentence(
+    setup: DetectionSetup, tmp_path: Path
+) -> None:
+    process = start([*setup.command(tmp_path, ranks=2), "--timeout", "12"])
+    stop_a_worker(process)
+    _, messages = process.communicate(timeout=300)
+    assert process.returncode == 1, messages
+    assert "of 2 has stored nothing for 12 s and still has" in messages
+    assert f"continue with: ensemble-eval {setup.words[0]}" in messages

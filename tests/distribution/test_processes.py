@@ -1,11 +1,9 @@
 """Real processes: what a launcher starts, stops and misses."""
 
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +12,11 @@ from faults import (
     Fault,
     Setup,
     check_leave,
-    children,
     finish,
     interrupt,
     interrupted_runs,
     start,
+    stop_a_worker,
     stored,
 )
 from outcome import outcome_bytes
@@ -103,23 +101,9 @@ def test_weights_that_do_not_fit_are_refused_before_any_rank_starts(setup: Setup
     assert not (tmp_path / "out").exists()
 
 
-def is_worker(pid: int) -> bool:
-    """Whether a launcher's child has begun its own program: until then it holds up the launcher (vfork)."""
-    try:
-        return b"LOCAL_RANK=" in Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return False
-
-
 def test_a_rank_that_hangs_is_named_and_given_up(setup: Setup, tmp_path: Path) -> None:
     process = start([*setup.command(tmp_path / "out", ranks=2), "--timeout", "12"])
-    began = time.monotonic()
-    while time.monotonic() - began < 60 and process.poll() is None:
-        workers = [pid for pid in sorted(children(process.pid)) if is_worker(pid)]
-        if len(workers) == 2:
-            os.kill(workers[1], signal.SIGSTOP)
-            break
-        time.sleep(0.1)
+    stop_a_worker(process)
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 1, messages
     assert "of 2 has stored nothing for 12 s and still has" in messages

@@ -12,9 +12,9 @@ from ensemble_eval.scoring.average_precision import (
     ILSVRC,
     VOC,
     Detections,
+    Matching,
     Rule,
     average_precisions,
-    match,
     overlaps,
 )
 
@@ -33,8 +33,15 @@ def detections(*boxes: tuple[float, ...], scores: list[float]) -> Detections:
     return Detections(np.array(boxes, float).reshape(count, 4), np.zeros(count, np.int64), np.array(scores, float))
 
 
+def matched(images: Images, num_classes: int, *rules: Rule) -> Matching:
+    matching = Matching(num_classes, rules)
+    for shown, found in images:
+        matching.add(shown, found)
+    return matching
+
+
 def precision(images: Images, rule: Rule = ILSVRC, num_classes: int = 1) -> list[float]:
-    values: list[float] = average_precisions(match(images, num_classes, rule), rule).tolist()
+    values: list[float] = average_precisions(matched(images, num_classes, rule).matches(rule), rule).tolist()
     return values
 
 
@@ -68,7 +75,7 @@ def test_a_second_detection_takes_the_neighbour_by_ilsvrc_and_is_a_miss_by_voc()
 def test_an_object_found_twice_is_one_hit_and_one_miss() -> None:
     shown = objects((0, 0, 40, 40))
     found = detections((0, 0, 40, 40), (1, 0, 41, 40), scores=[0.5, 0.9])
-    matches = match([(shown, found)], 1, ILSVRC)
+    matches = matched([(shown, found)], 1, ILSVRC).matches(ILSVRC)
     assert matches.hits.tolist() == [True, False]
 
 
@@ -93,9 +100,21 @@ def test_images_weighted_twice_count_as_if_they_were_there_twice() -> None:
         found.scores[:] = np.random.default_rng(number).random(len(found.scores))
     weights = np.array([2, 0, 1, 3, 0, 1])
     repeated = [image for image, count in zip(images, weights, strict=True) for _ in range(count)]
-    for rule in (ILSVRC, VOC, COCO_50):
-        weighted = average_precisions(match(images, 3, rule), rule, weights)
-        np.testing.assert_allclose(weighted, average_precisions(match(repeated, 3, rule), rule), rtol=1e-12)
+    rules = (ILSVRC, VOC, COCO_50)
+    once, twice = matched(images, 3, *rules), matched(repeated, 3, *rules)
+    for rule in rules:
+        weighted = average_precisions(once.matches(rule), rule, weights)
+        np.testing.assert_allclose(weighted, average_precisions(twice.matches(rule), rule), rtol=1e-12)
+
+
+def test_rules_together_find_what_each_finds_alone() -> None:
+    images = random_images(np.random.default_rng(8), 12, crowds=True)
+    rules = (ILSVRC, VOC, *COCO, Rule("coco", 0.5, "101", 2))
+    together = matched(images, 3, *rules)
+    for rule in rules:
+        np.testing.assert_array_equal(
+            average_precisions(together.matches(rule), rule), precision(images, rule, num_classes=3)
+        )
 
 
 # --- against others ---

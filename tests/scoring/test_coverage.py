@@ -1,9 +1,17 @@
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ensemble_eval.datasets.boxes import Boxes, Objects
-from ensemble_eval.scoring.coverage import OVERLAPS, coverage
+from ensemble_eval.scoring.coverage import OVERLAPS, Coverage, CoverageCount
+
+
+def coverage(images: Iterable[tuple[Objects, Boxes]], budgets: Sequence[int]) -> Coverage:
+    count = CoverageCount(budgets)
+    for shown, proposals in images:
+        count.add(shown, proposals)
+    return count.coverage()
 
 
 def _boxes(rng: np.random.Generator, count: int) -> Boxes:
