@@ -24,7 +24,8 @@ Image = NDArray[np.uint8]
 @pytest.mark.parametrize("absent", ["cv2", "cv2.ximgproc"])
 def test_without_opencvs_extra_modules_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, absent: str) -> None:
     # Another test may have imported it.
-    monkeypatch.delitem(sys.modules, "cv2.ximgproc.segmentation", raising=False)
+    for name in ("cv2.ximgproc", "cv2.ximgproc.segmentation"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, absent, None)
     with pytest.raises(MissingExtraError, match=r"extra modules, which .*; run: pip install .*\[detection\]"):
         require_opencv()
