@@ -71,7 +71,8 @@ def test_a_process_is_named_while_it_lives_also_if_it_is_stopped_and_forgotten_o
 def test_several_share_a_folder_and_leave_nothing(tmp_path: Path) -> None:
     with another(tmp_path) as first, another(tmp_path) as second:
         begin(tmp_path, alone=False)
-        with pytest.raises(InputError, match=f"process {first.pid} on .* and 1 more; stop it"):
+        # Which of them came first is told to the second.
+        with pytest.raises(InputError, match=f"process ({first.pid}|{second.pid}) on .* and 1 more; stop it"):
             begin(tmp_path)
         for process in (first, second):
             process.communicate("", timeout=60)
@@ -125,3 +126,29 @@ def test_a_process_touches_its_file_while_it_is_there(tmp_path: Path, monkeypatc
     with in_use(tmp_path, alone=False):
         monkeypatch.setattr(os, "utime", lambda _: touched.set())
         assert touched.wait(60)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this machine does not say when processes began")
+def test_a_process_says_when_it_began(tmp_path: Path) -> None:
+    with in_use(tmp_path, alone=False):
+        [own] = tmp_path.iterdir()
+        began = json.loads(own.read_text())["began"]
+    # The 22nd field, of which the second may hold spaces.
+    assert began == Path("/proc/self/stat").read_text().rpartition(")")[2].split()[22 - 3]
+
+
+@pytest.mark.processes
+def test_where_nobody_says_when_processes_began_one_that_ended_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_began", lambda _: None)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        path = _elsewhere(tmp_path, 0, machine=module._machine(), process=process.pid)
+        with pytest.raises(InputError, match=f"process {process.pid} on"):
+            begin(tmp_path)
+        process.communicate(b"\n")
+        # Asking whether it is there has not ended it.
+        assert process.returncode == 0
+    assert path.exists()
+    begin(tmp_path)
+    assert not path.exists()
