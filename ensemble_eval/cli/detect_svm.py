@@ -23,27 +23,14 @@ def detect_svm(dataset: Path, **options: Any) -> None:
     from rich.console import Console
 
     from ensemble_eval.cli.progress import progress_updates
-    from ensemble_eval.datasets.boxes import read_boxes
     from ensemble_eval.datasets.opening import open_dataset
-    from ensemble_eval.detection.proposals import StoredProposals
-    from ensemble_eval.detection.regions import object_classes
     from ensemble_eval.detection.svm import RegionSvm, save_svm, train_svm
     from ensemble_eval.members.manifest import open_ensemble
 
     settings = settings_from(SvmSettings, options)
     classifiers = open_ensemble(settings.ensemble)
     images = open_dataset(dataset, classifiers.classes, "none")
-    objects = read_boxes(settings.boxes, object_classes(classifiers), [item.id for item in images.items])
-    stored = StoredProposals(settings.proposals, images)
-    job = train_svm(
-        classifiers,
-        images,
-        objects,
-        stored,
-        regions_per_image=settings.regions,
-        seed=settings.seed,
-        device=settings.device,
-    )
+    job = train_svm(classifiers, images, settings)
     console = Console(stderr=True, markup=False)
     with contextlib.closing(job) as events, progress_updates(console, len(images.items)) as update:
         for event in events:

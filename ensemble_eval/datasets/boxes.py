@@ -296,8 +296,7 @@ def read_box_table(path: Path, images: Sequence[str]) -> dict[str, tuple[Boxes, 
 def _table_in(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
-    with refusing(f"the boxes {path} cannot be read", "check the path", OSError):
-        file = open_regular(path)
+    unreadable = refusing(f"the boxes {path} cannot be read", "check the path", OSError)
     # Each of pandas' readers has errors of its own.
-    with file, refusing(f"{path} is no table of boxes"):
+    with refusing(f"{path} is no table of boxes"), unreadable, open_regular(path) as file:
         return pd.read_parquet(file) if path.suffix == ".parquet" else pd.read_csv(file)

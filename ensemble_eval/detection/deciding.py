@@ -1,6 +1,6 @@
 """From the class scores of an image's regions to its detections, for every configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
-from ensemble_eval.detection.proposals import Proposals, all_regions, in_words, sets_of, united
+from ensemble_eval.detection.proposals import Proposals, all_regions, sets_of, united
 from ensemble_eval.detection.region_scores import RegionScores
 from ensemble_eval.detection.regions import suppress
 from ensemble_eval.scoring.average_precision import Detections
@@ -47,10 +47,10 @@ class Configuration:
             >>> Configuration(("doubled", "multibox"), 6).proposals
             'doubled + multibox'
         """
-        return in_words(self.sets)
+        return " + ".join(self.sets)
 
 
-def configurations(names: Sequence[str], members: int, *, with_svm: bool = False) -> list[Configuration]:
+def configurations(names: Collection[str], members: int, *, with_svm: bool = False) -> list[Configuration]:
     """The rows that some sets of proposals and a number of members allow, the smallest number of models first.
 
     SVMs come last.

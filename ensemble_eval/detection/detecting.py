@@ -64,9 +64,7 @@ class DetectJob(Job[DetectSettings, Written]):
         self._svm = None if settings.svm is None else load_svm(settings.svm)
         if self._svm is not None:
             require_fits(self._svm, ensemble)
-        rows = configurations(
-            list(proposals.keys_of_sets), len(ensemble.members), with_svm=settings.svm is not None
-        )
+        rows = configurations(proposals.keys_of_sets, len(ensemble.members), with_svm=self._svm is not None)
         self._sources = member_sources(ensemble, dataset, settings)
         sets = {name: key.to_json() for name, key in proposals.keys_of_sets.items()}
         key = DetectKey(

@@ -1,6 +1,6 @@
 """Proposals: boxes that may hold an object, by image and by the set that they are of; and their files."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,16 +147,6 @@ def sets_of(names: Iterable[str]) -> list[tuple[str, ...]]:
     if "multibox" in given:
         found.append(("doubled", "multibox") if "doubled" in given else ("multibox",))
     return found
-
-
-def in_words(sets: Sequence[str]) -> str:
-    """The union of some sets, for people.
-
-    Example:
-        >>> in_words(("doubled", "multibox"))
-        'doubled + multibox'
-    """
-    return " + ".join(sets)
 
 
 def _proposals_of(row: Mapping[str, Any]) -> Proposals:

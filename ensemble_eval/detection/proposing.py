@@ -22,7 +22,6 @@ from ensemble_eval.detection.proposals import (
     Proposals,
     failures_in,
     finished_sets,
-    in_words,
     row_of,
     sets_of,
     united,
@@ -49,7 +48,7 @@ from ensemble_eval.settings import FROM_FILE, ProposeSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
-from ensemble_eval.tables.table import Column, Table
+from ensemble_eval.tables.table import FilledColumn, Table, table_of
 
 _SETTINGS: Mapping[str, Setting] = {"rcnn": RCNN, "doubled": DOUBLED}
 _BATCH_SIZE = 16
@@ -57,11 +56,6 @@ UNREADABLE_FILE, COVERAGE_FILE = "unreadable.csv", "coverage.csv"
 _BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 10_000)
 # Sets without scores have no best boxes; these are drawn.
 _SEED = 0
-_PARTIAL_COLUMNS = (
-    Column("proposals", "proposals"),
-    Column("images", "images", "count"),
-    Column("boxes", "boxes an image", "number"),
-)
 
 
 @dataclass(frozen=True)
@@ -106,11 +100,9 @@ class ProposeJob(Job[ProposeSettings, Proposed]):
     def __init__(self, dataset: Dataset, settings: ProposeSettings) -> None:
         self.settings, self._dataset = settings, dataset
         self._methods = _methods(dataset, settings)
-        keys = {
-            name: ProposeKey(dataset=dataset.sha256, images=len(dataset.items), method=method.parameters).stored()
-            for name, method in self._methods.items()
-        }
-        self.folders = [Folder(Store(settings.out, PROPOSE[name], key), dataset) for name, key in keys.items()]
+        key = functools.partial(ProposeKey, dataset=dataset.sha256, images=len(dataset.items))
+        keys = {name: key(method=method.parameters).stored() for name, method in self._methods.items()}
+        self.folders = [Folder(Store(settings.out, PROPOSE[name], each), dataset) for name, each in keys.items()]
 
     def start(self, process: Process, stop: StopRequests) -> Worker:
         """Share the processors among the ranks."""
@@ -129,9 +121,13 @@ class ProposeJob(Job[ProposeSettings, Proposed]):
 
     def partial_table(self) -> Table:
         """The mean number of boxes of the images that are done, by set."""
+        columns: list[FilledColumn[Store[ProposeKey]]] = [
+            ("proposals", "proposals", "text", lambda store: store.folder.name),
+            ("images", "images", "count", lambda store: len(store.peek().done)),
+            ("boxes", "boxes an image", "number", _mean_boxes),
+        ]
         stores = [folder.store for folder in self.folders]
-        rows = tuple((store.folder.name, len(store.peek().done), _mean_boxes(store)) for store in stores)
-        return Table("partial", "Proposals of the images that are done", _PARTIAL_COLUMNS, rows)
+        return table_of("partial", "Proposals of the images that are done", stores, columns)
 
 
 class _ProposeWorker:
@@ -258,7 +254,7 @@ def coverage_of_sets(
         of_image = proposals[image]
         for sets, count in counts.items():
             count.add(shown, _ordered(united(of_image, sets), number))
-    return {in_words(sets): count.coverage() for sets, count in counts.items()}
+    return {" + ".join(sets): count.coverage() for sets, count in counts.items()}
 
 
 def write_coverage(out: Path, found: Mapping[str, Coverage]) -> Path:

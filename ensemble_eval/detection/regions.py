@@ -36,21 +36,6 @@ def knows_no_object(ensemble: Ensemble) -> bool:
     return names is not None and names[-1] == NO_OBJECT
 
 
-def widened(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
-    """The part of the image's plane that a region shows: a box and its context, in whole pixels, at least one.
-
-    Args:
-        box: left, top, right, bottom in pixels.
-
-    Example:
-        >>> widened((100, 100, 196, 148))
-        (92, 96, 204, 152)
-    """
-    left, right = _widened(box[0], box[2])
-    top, bottom = _widened(box[1], box[3])
-    return left, top, right, bottom
-
-
 def warp_regions(image: Tensor, boxes: Boxes, size: int = CROP_SIZE) -> Tensor:
     """Warp boxes of an image to the networks' input size.
 
@@ -64,14 +49,14 @@ def warp_regions(image: Tensor, boxes: Boxes, size: int = CROP_SIZE) -> Tensor:
     """
     regions = torch.empty((len(boxes), 3, size, size), dtype=torch.uint8)
     for region, (left, top, right, bottom) in zip(regions, boxes.tolist(), strict=True):
-        region[:] = resize(_cut(image, widened((left, top, right, bottom))), size, size)
+        (left, right), (top, bottom) = widened(left, right), widened(top, bottom)
+        region[:] = resize(_cut(image, left, top, right, bottom), size, size)
     return regions
 
 
-def _cut(image: Tensor, edges: tuple[int, int, int, int]) -> Tensor:
+def _cut(image: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
     """A part of the image's plane, filled where it lies beyond the image."""
     _, height, width = image.shape
-    left, top, right, bottom = edges
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
         return image[:, top:bottom, left:right]
     canvas = torch.empty((3, bottom - top, right - left), dtype=torch.uint8)
@@ -82,7 +67,20 @@ def _cut(image: Tensor, edges: tuple[int, int, int, int]) -> Tensor:
     return canvas
 
 
-def _widened(low: float, high: float) -> tuple[int, int]:
+def widened(low: float, high: float) -> tuple[int, int]:
+    """Add the context to a box along one axis, in whole pixels, at least one.
+
+    Args:
+        low: Left or top edge.
+        high: Right or bottom edge.
+
+    Returns:
+        The first pixel, and the one after the last.
+
+    Example:
+        >>> widened(100, 196)
+        (92, 204)
+    """
     half = (high - low) / 2 * CROP_SIZE / (CROP_SIZE - 2 * CONTEXT_PIXELS)
     centre = (low + high) / 2
     first = round(centre - half)

@@ -121,13 +121,13 @@ def _searchers(
 
     def connect() -> Connection:
         context = get_context("spawn")
-        of_thread.connection, theirs = context.Pipe()
+        ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, setting, search), daemon=True)
         process.start()
         theirs.close()
         processes.append(process)
-        connection: Connection = of_thread.connection
-        return connection
+        of_thread.connection = ours
+        return ours
 
     def ask(image: NDArray[np.uint8]) -> Boxes | str:
         connection = getattr(of_thread, "connection", None) or connect()

@@ -3,7 +3,7 @@
 They learn objects against regions that overlap none of their class, with hard negatives.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.crops import pixels
-from ensemble_eval.datasets.boxes import Boxes, Objects
+from ensemble_eval.datasets.boxes import Boxes, Objects, read_boxes
 from ensemble_eval.datasets.items import Dataset, Item
-from ensemble_eval.detection.proposals import Proposals, all_regions
+from ensemble_eval.detection.proposals import StoredProposals, all_regions
 from ensemble_eval.detection.regions import object_classes, warp_regions
 from ensemble_eval.errors import InputError, UnreadableImageError, needing_extra
 from ensemble_eval.jobs.devices import choose_device
@@ -29,6 +29,7 @@ from ensemble_eval.members.preprocessing import SharedPreprocessing
 from ensemble_eval.models.googlenet import GoogLeNet
 from ensemble_eval.models.layers import fold_batch_norm
 from ensemble_eval.scoring.average_precision import overlaps
+from ensemble_eval.settings import SvmSettings
 
 _KIND = "svm"
 _LAST_STAGE = "inception5b"
@@ -169,25 +170,14 @@ class _Regions(NamedTuple):
 
 
 def train_svm(
-    ensemble: Ensemble,
-    dataset: Dataset,
-    objects: Mapping[str, Objects],
-    proposals: Mapping[str, Mapping[str, Proposals]],
-    *,
-    regions_per_image: int = 64,
-    seed: int = 0,
-    device: str = "auto",
+    ensemble: Ensemble, dataset: Dataset, settings: SvmSettings
 ) -> Generator[int | RegionSvm, None, None]:
     """Train one SVM for each class, on features of the ensemble's first member.
 
     Args:
-        ensemble: region classifiers.
-        dataset: images to learn from.
-        objects: what they show.
-        proposals: by image, then by set.
-        regions_per_image: proposals of an image that may be negatives, drawn with `seed`.
-        seed: of the draws.
-        device: where features are computed: `auto`, `cpu`, `cuda` or `cuda:N`.
+        ensemble: Region classifiers.
+        dataset: Images to learn from.
+        settings: What the images show, their proposals, and how many of these are learnt from.
 
     Yields:
         How many images have given their features, and then the SVMs.
@@ -198,15 +188,18 @@ def train_svm(
     with needing_extra("detection", "training SVMs"):
         import sklearn  # noqa: F401 (only whether it is there)
     names = object_classes(ensemble)
-    features = Features(ensemble.members[0], ensemble.classes.count, choose_device(device))
+    objects = read_boxes(settings.boxes, names, [item.id for item in dataset.items])
+    proposals = StoredProposals(settings.proposals, dataset)
+    features = Features(ensemble.members[0], ensemble.classes.count, choose_device(settings.device))
     taken = []
     for number, item in enumerate(dataset.items):
-        rng = np.random.default_rng((seed, number))
-        boxes = _some(all_regions(proposals[item.id]), regions_per_image, rng)
-        taken.append(_of_image(item, objects[item.id], boxes, features, len(names)))
+        rng = np.random.default_rng((settings.seed, number))
+        boxes = all_regions(proposals[item.id])
+        some = boxes[np.sort(rng.permutation(len(boxes))[: settings.regions])]
+        taken.append(_of_image(item, objects[item.id], some, features, len(names)))
         yield number + 1
     regions = _Regions(*map(np.concatenate, zip(*taken, strict=True)))
-    weights, biases = _fit_all(regions, names, seed)
+    weights, biases = _fit_all(regions, names, settings.seed)
     yield RegionSvm(weights, biases, member_sha256(ensemble.members[0]), names)
 
 
@@ -229,10 +222,6 @@ def _fit_all(regions: _Regions, names: Sequence[str], seed: int) -> tuple[Tensor
         weights.append(svm.coef_[0] * scale)
         biases.append(float(svm.intercept_[0]))
     return torch.tensor(np.stack(weights), dtype=torch.float32), torch.tensor(biases, dtype=torch.float32)
-
-
-def _some(boxes: Boxes, most: int, rng: np.random.Generator) -> Boxes:
-    return boxes[np.sort(rng.permutation(len(boxes))[:most])]
 
 
 def _of_image(item: Item, shown: Objects, boxes: Boxes, features: Features, classes: int) -> _Regions:

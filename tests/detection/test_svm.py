@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,8 @@ from drawn_boxes import (
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ensemble_eval.datasets.boxes import Objects, read_boxes
 from ensemble_eval.detection.deciding import detections_of
 from ensemble_eval.detection.detecting import DetectJob
-from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.detection.svm import (
     Features,
@@ -40,7 +40,7 @@ from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
-from ensemble_eval.settings import DetectSettings
+from ensemble_eval.settings import DetectSettings, SvmSettings
 
 pytestmark = pytest.mark.slow
 
@@ -84,11 +84,9 @@ def trained(ensemble: Ensemble, drawn: Drawn, proposals: Path) -> RegionSvm:
 
 
 def _train(ensemble: Ensemble, drawn: Drawn, proposals: Path) -> RegionSvm:
-    objects = read_boxes(drawn.boxes, CLASSES, list(drawn.objects))
-    *taken, svm = train_svm(
-        ensemble, drawn.opened(), objects, StoredProposals(proposals, drawn.opened()), device="cpu"
-    )
-    assert len(taken) == len(drawn.objects)
+    settings = SvmSettings(proposals=proposals, boxes=drawn.boxes, device="cpu")
+    *taken, svm = train_svm(ensemble, drawn.opened(), settings)
+    assert taken == list(range(1, len(drawn.objects) + 1))
     assert isinstance(svm, RegionSvm)
     return svm
 
@@ -160,28 +158,28 @@ def test_svms_are_rows_of_their_own_and_leave_the_others_alone(
 
 
 def test_what_does_not_belong_together_is_refused(
-    ensemble: Ensemble, trained: RegionSvm, drawn: Drawn, proposals: Path
+    ensemble: Ensemble, trained: RegionSvm, drawn: Drawn, proposals: Path, tmp_path: Path
 ) -> None:
     other = RegionSvm(trained.weights, trained.biases, "0" * 64, CLASSES)
     with pytest.raises(InputError, match="the SVMs are of another member or of other classes than a of one"):
         require_fits(other, ensemble)
     require_fits(trained, ensemble)
     function = Ensemble([Member("f", predict=sees_colours(1.0), fingerprint="f")], NAMES)
-    objects = read_boxes(drawn.boxes, CLASSES, list(drawn.objects))
+    settings = SvmSettings(proposals=proposals, boxes=drawn.boxes, device="cpu")
     with pytest.raises(InputError, match="member f is a function, and SVMs need the features of a GoogLeNet"):
-        next(
-            train_svm(function, drawn.opened(), objects, StoredProposals(proposals, drawn.opened()), device="cpu")
-        )
+        next(train_svm(function, drawn.opened(), settings))
     foreign = Member("n", network=nn.Sequential(nn.Flatten(), nn.LazyLinear(4)), input=ensemble.members[0].input)
     with pytest.raises(InputError, match="member n"):
         Features(foreign, 4, CPU)
     more = Ensemble(ensemble.members, ("a", "b", "c", NO_OBJECT))
-    none = {
-        image: Objects(shown.boxes, np.zeros_like(shown.classes), shown.ignored, shown.crowd)
-        for image, shown in objects.items()
-    }
+    document = json.loads(drawn.boxes.read_text())
+    for category, name in zip(document["categories"], "abc", strict=True):
+        category["name"] = name
+    for annotation in document["annotations"]:
+        annotation["category_id"] = document["categories"][0]["id"]
+    (tmp_path / "boxes.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match="there is no object of b to learn from; give more images"):
-        list(train_svm(more, drawn.opened(), none, StoredProposals(proposals, drawn.opened()), device="cpu"))
+        list(train_svm(more, drawn.opened(), replace(settings, boxes=tmp_path / "boxes.json")))
     assert member_sha256(ensemble.members[0]) == trained.member
 
 
