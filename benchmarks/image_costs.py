@@ -19,8 +19,8 @@ import torch
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.folders import is_image
 from ensemble_eval.engine.full_scores import ImageScores
+from ensemble_eval.evaluation.job import rows_of
 from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
-from ensemble_eval.evaluation.rows import prediction_rows
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store
 
@@ -86,7 +86,7 @@ def print_part_costs(*, with_scores: bool, parts: int = 2) -> None:
         for part in range(parts):
             scores = list(image_scores(rng, part))
             began = time.process_time()
-            rows = [row for image in scores for row in prediction_rows(image, MEMBERS, with_scores=with_scores)]
+            rows = [row for image in scores for row in rows_of(image, key, [image.label])]
             store.write(Part(rows, [image.id for image in scores]))
             written += time.process_time() - began
         size = sum(path.stat().st_size for path in Path(name).rglob("part-*"))

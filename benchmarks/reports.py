@@ -17,8 +17,8 @@ import numpy as np
 from benchmarks.machine import machine_facts
 from ensemble_eval.crops.schemes import SCHEMES
 from ensemble_eval.engine.full_scores import ImageScores
+from ensemble_eval.evaluation.job import rows_of
 from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
-from ensemble_eval.evaluation.rows import prediction_rows
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store
 
@@ -77,7 +77,7 @@ def draw_run(out: Path, images: int, members: int, classes: int, seed: int) -> N
             _draw_image(rng, number, members, classes)
             for number in range(first, min(first + _PART_IMAGES, images))
         ]
-        rows = [row for each in some for row in prediction_rows(each, key.member_names, with_scores=True)]
+        rows = [row for each in some for row in rows_of(each, key, [each.label])]
         Store(out, RUN, key).write(
             Part(rows, [each.id for each in some], passes=len(some) * members * SCHEMES[-1])
         )

@@ -8,8 +8,8 @@ from builders import CLASS_NAMES, member_key, run_key
 
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.full_scores import ImageScores
+from ensemble_eval.evaluation.job import rows_of
 from ensemble_eval.evaluation.key import RUN
-from ensemble_eval.evaluation.rows import prediction_rows
 from ensemble_eval.reports.api import Results, read_results
 from ensemble_eval.scoring.metrics import counted_of
 from ensemble_eval.store.parts import Part
@@ -68,13 +68,7 @@ def stored_run(
         rows = [
             row
             for each in some
-            for row in prediction_rows(
-                each,
-                key.member_names,
-                with_scores=keeps_scores,
-                labels=known.get(each.id),
-                counted=counted_of(scope),
-            )
+            for row in rows_of(each, key, known.get(each.id, (each.label,)), counted_of(scope))
         ]
         Store(out, RUN, key).write(Part(rows, [each.id for each in some]))
     return read_results(out)

@@ -30,7 +30,7 @@ def check(**options: Any) -> None:
     folder.refuse_foreign()
     folder.refuse_unwritable()
     images = len(inputs.dataset.items)
-    for warning in (*inputs.warnings, *padding_warnings(settings.batch_size, settings.crops, images)):
+    for warning in (*inputs.warnings, *padding_warnings(settings, images)):
         warn(warning)
     say(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
     say(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
@@ -39,7 +39,7 @@ def check(**options: Any) -> None:
     for sentence in inputs.dataset.scope.sentences():
         say(f"counted   {sentence}")
     say(f"device    {inputs.device}, {inputs.backend}, {settings.precision}")
-    cost = estimate(inputs, settings.crops, settings.batch_size)
+    cost = estimate(inputs, settings)
     say(f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)")
     say(f"pace      {cost.passes_per_second:.0f} crops/s in one timed batch, so about {cost.duration}")
     say("everything that a run needs is there")

@@ -13,6 +13,7 @@ from ensemble_eval.engine.batches import batches_needed
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.opening import Inputs
+from ensemble_eval.settings import Settings
 
 # The last batches of any run are padded; below this fill ratio a warning is due.
 _WELL_FILLED = 0.75
@@ -42,18 +43,13 @@ class Cost:
         return timedelta(seconds=round(self.batches * self.seconds_per_batch))
 
 
-def estimate(inputs: Inputs, crops: int, batch_size: int | None = None) -> Cost:
+def estimate(inputs: Inputs, settings: Settings) -> Cost:
     """Time one batch through every member, after one that warms them up.
 
-    Args:
-        inputs: the ensemble, the data set and the device, open.
-        crops: of the largest scheme.
-        batch_size: crops per batch; None for what suits the device.
-
     Raises:
-        InputError: one crop alone does not fit into memory.
+        InputError: One crop alone does not fit into memory.
     """
-    size = batch_size or default_batch_size(inputs.device)
+    size = settings.batch_size or default_batch_size(inputs.device)
     while True:
         try:
             _seconds(inputs, size)
@@ -65,25 +61,25 @@ def estimate(inputs: Inputs, crops: int, batch_size: int | None = None) -> Cost:
                 raise InputError(f"{error} does not fit into memory; use fewer models") from error
             size //= 2
     members, images = len(inputs.members), len(inputs.dataset.items)
-    per_image = crops * members
+    per_image = settings.crops * members
     return Cost(
         per_image,
         per_image * images,
         size * members / seconds,
-        batches_needed(images, crops, size),
+        batches_needed(images, settings.crops, size),
         seconds,
     )
 
 
-def padding_warnings(batch_size: int | None, crops: int, images: int, processes: int = 1) -> list[str]:
-    """What to know of a batch size that is larger than the data set's crops fill.
+def padding_warnings(settings: Settings, images: int, processes: int = 1) -> list[str]:
+    """Warn of a batch size that is larger than the crops of the data set fill; a default is nobody's choice.
 
     Args:
-        batch_size: as given by the user; a default, None, is nobody's choice to be warned of.
-        crops: of the largest scheme.
-        images: of the data set.
-        processes: of the run.
+        settings: The settings of the run.
+        images: The number of images in the data set.
+        processes: The number of processes that share them.
     """
+    batch_size, crops = settings.batch_size, settings.crops
     if batch_size is None:
         return []
     shard = math.ceil(images / processes)

@@ -7,18 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ensemble_eval.backends.choice import default_batch_size
 from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
-from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import Forward, Predict
 from ensemble_eval.evaluation.cost import padding_warnings
 from ensemble_eval.evaluation.finishing import Outcome, finish_run, partial_table
-from ensemble_eval.evaluation.key import RunKey
+from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS, RunKey
 from ensemble_eval.evaluation.opening import Inputs, Sources, check_networks, open_folder, open_inputs
-from ensemble_eval.evaluation.rows import decision_rows, prediction_rows
 from ensemble_eval.files import sha256_of
 from ensemble_eval.jobs.cpu import loaders_beside
 from ensemble_eval.jobs.prefetch import load_images, waiting
@@ -26,7 +28,7 @@ from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.runner import ImageRows, Job
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.scoring.chance import ChanceWatch
-from ensemble_eval.scoring.metrics import counted_of
+from ensemble_eval.scoring.metrics import best_rank, counted_of, top_classes
 from ensemble_eval.settings import RunSettings, Settings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
@@ -67,7 +69,7 @@ class RunJob(Job[Settings, Outcome]):
         """Warn of the data set, the members, each of which is loaded, and the batch size."""
         yield from self.sources.warnings
         yield from check_networks(self.settings, self.sources)
-        yield from padding_of(self.settings, self.sources, ranks)
+        yield from padding_warnings(self.settings, len(self.sources.dataset.items), ranks)
 
     def start(self, process: Process, stop: StopRequests) -> "RunWorker":
         """Put the members on this process's device."""
@@ -135,16 +137,16 @@ class RunWorker(EngineWorker):
     """
 
     def __init__(self, settings: Settings, inputs: Inputs, process: Process, stop: StopRequests) -> None:
-        notices = [*inputs.warnings, *padding_of(settings, inputs, process.world_size)]
+        notices = [*inputs.warnings, *padding_warnings(settings, len(inputs.dataset.items), process.world_size)]
         super().__init__(engine_for(settings, inputs, stop), inputs, process, notices)
         self._settings, self._stop = settings, stop
         self._chance = ChanceWatch(list(inputs.members), inputs.ensemble.classes.count)
 
     def results(
-        self, folder: Folder[Any], positions: Sequence[int]
+        self, folder: Folder[RunKey], positions: Sequence[int]
     ) -> Generator[ImageRows | UnreadableImage, None, None]:
         """The rows of each image, as the engine finishes it."""
-        del folder  # there is one
+        dataset = self._inputs.dataset
         found = results_of(
             self._settings, self._inputs, positions, self._stop, self._engine, self._process.sharing
         )
@@ -153,28 +155,11 @@ class RunWorker(EngineWorker):
                 if isinstance(result, UnreadableImage):
                     yield result
                     continue
-                if self._inputs.dataset.scope.labelled:
+                if dataset.scope.labelled:
                     self._notices += self._chance.add(*_first_decisions(result))
-                rows = list(self._rows(result))
+                labels = dataset.labels_of(result.id, result.label)
+                rows = list(rows_of(result, folder.store.key, labels, counted_of(dataset.scope)))
                 yield ImageRows(result.id, rows, result.passes, result.all_passes)
-
-    def _rows(self, result: ImageScores | ImageDecisions) -> Iterator[dict[str, Any]]:
-        dataset, members = self._inputs.dataset, list(self._inputs.members)
-        labels = dataset.labels_of(result.id, result.label)
-        if isinstance(result, ImageDecisions):
-            return decision_rows(result, members, labels)
-        return prediction_rows(
-            result,
-            members,
-            with_scores=self._settings.with_scores,
-            labels=labels,
-            counted=counted_of(dataset.scope),
-        )
-
-
-def padding_of(settings: Settings, sources: Sources, ranks: int) -> list[str]:
-    """What to know of a batch size that a run's crops do not fill."""
-    return padding_warnings(settings.batch_size, settings.crops, len(sources.dataset.items), ranks)
 
 
 def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine[ImageScores | ImageDecisions]:
@@ -246,3 +231,59 @@ def _first_decisions(result: ImageScores | ImageDecisions) -> tuple[Sequence[boo
     scores = result.mean_softmax[min(result.mean_softmax)]
     best = scores.argmax(axis=1)
     return [int(index) == result.label for index in best], scores.max(axis=1).tolist()
+
+
+def rows_of(
+    result: ImageScores | ImageDecisions,
+    key: RunKey,
+    labels: Sequence[int],
+    counted: NDArray[np.intp] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Turn the result for one image into its rows in `predictions/`, in the columns of `schema`.
+
+    There is a row for each member and scheme, and with several members one for each scheme of the ensemble.
+
+    Args:
+        result: Scores, or decisions of a run that stops when they are certain.
+        key: The key of the run.
+        labels: All class indices that count as right; empty for an image without labels. The best-ranked label
+            has the rank.
+        counted: The class indices that ranks and top-5 are among, ascending; None for all.
+    """
+    shared = {"image": result.id, "label": labels[0] if labels else None, "labels": list(labels)}
+    if isinstance(result, ImageDecisions):
+        rows = _decision_rows(result, key)
+    else:
+        rows = _score_rows(result, key, labels, counted)
+    return ({**shared, **row} for row in rows)
+
+
+def _decision_rows(result: ImageDecisions, key: RunKey) -> Iterator[dict[str, Any]]:
+    """Decisions that are not known are None."""
+    unknown: Sequence[bool | None] = [None] * len(key.row_names)
+    for crops, decided in result.top_k.items():
+        for name, top5, top1 in zip(key.row_names, decided.get(5, unknown), decided.get(1, unknown), strict=True):
+            yield {"member": name, "crops": crops, "top5_correct": top5, "top1_correct": top1}
+
+
+def _score_rows(
+    result: ImageScores, key: RunKey, labels: Sequence[int], counted: NDArray[np.intp] | None
+) -> Iterator[dict[str, Any]]:
+    """Ranks and top 5 come from the float64 means, whatever is stored of them."""
+    last = (max(result.mean_softmax), key.row_names[-1])
+    for crops, by_member in result.mean_softmax.items():
+        for name, scores in zip(key.row_names, with_ensemble(by_member), strict=True):
+            best = top_classes(scores) if counted is None else counted[top_classes(scores[counted])]
+            row: dict[str, Any] = {
+                "member": name,
+                "crops": crops,
+                "rank": best_rank(scores, labels, counted) if labels else None,
+                "top5": best.astype(np.int32),
+                "top5_probability": scores[best].astype(np.float32),
+            }
+            if key.scores:
+                row["scores"] = scores.astype(np.float32)
+            if result.crop_ranks is not None and (crops, name) == last:
+                ranks = (result.crop_ranks.surface, result.crop_ranks.groups, result.crop_ranks.rules)
+                row |= {column: each.ravel() for column, each in zip(CROP_RANK_COLUMNS, ranks, strict=True)}
+            yield row

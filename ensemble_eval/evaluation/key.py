@@ -1,13 +1,11 @@
 """What the predictions of the job `run` depend on, and how they lie in its output folder."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.scope import Scope
-from ensemble_eval.members.ensemble import ENSEMBLE_ROWS, Ensemble
-from ensemble_eval.settings import Settings
+from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
 from ensemble_eval.store.key import Key
 from ensemble_eval.store.parts import Format
 
@@ -118,52 +116,6 @@ class RunKey(Key):
         fields["until_decided"] = tuple(flat["until_decided"])
         fields["scope"] = Scope.from_json(flat.get("scope", {}))
         return cls(**fields)
-
-
-def run_key(
-    settings: Settings,
-    ensemble: Ensemble,
-    dataset: Dataset,
-    *,
-    weights_sha256: Mapping[str, str],
-    backend: str,
-    device_type: str,
-) -> RunKey:
-    """The key of a run that is about to start.
-
-    Args:
-        settings: How the images are evaluated.
-        ensemble: The members that take part.
-        dataset: The images.
-        weights_sha256: A fingerprint of the weights, by member.
-        backend: What runs the networks.
-        device_type: `cpu` or `cuda`.
-    """
-    members = tuple(
-        MemberKey(
-            name=member.name,
-            weights=weights_sha256[member.name],
-            arch=member.arch,
-            options=dict(member.options),
-            input=asdict(member.input),
-        )
-        for member in ensemble.members
-    )
-    return RunKey(
-        crops=settings.crops,
-        precision=settings.precision,
-        backend=backend,
-        device_type=device_type,
-        scores=settings.with_scores,
-        surface=settings.surface,
-        until_decided=tuple(f"top-{k}" for k in settings.decides),
-        interpolation=ensemble.interpolation,
-        classes=ensemble.classes.count,
-        dataset=dataset.sha256,
-        images=len(dataset.items),
-        members=members,
-        scope=dataset.scope,
-    ).stored()
 
 
 def schema(key: RunKey) -> "pa.Schema":

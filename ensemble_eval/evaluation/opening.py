@@ -1,7 +1,7 @@
 """What a run is given, opened and found usable before any work starts; whatever is refused is refused here."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -12,7 +12,7 @@ from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import read_dataset
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, first_names
-from ensemble_eval.evaluation.key import RUN, RunKey, run_key
+from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
 from ensemble_eval.jobs.devices import choose_device, device_of_rank
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.members.ensemble import Ensemble
@@ -152,15 +152,33 @@ def open_folder(settings: Settings, sources: Sources) -> Folder[RunKey]:
     Raises:
         InputError: A predict function has no fingerprint.
     """
-    key = run_key(
-        settings,
-        sources.ensemble,
-        sources.dataset,
-        weights_sha256=sources.fingerprints(),
+    ensemble, dataset, weights = sources.ensemble, sources.dataset, sources.fingerprints()
+    members = (
+        MemberKey(
+            name=member.name,
+            weights=weights[member.name],
+            arch=member.arch,
+            options=dict(member.options),
+            input=asdict(member.input),
+        )
+        for member in ensemble.members
+    )
+    key = RunKey(
+        crops=settings.crops,
+        precision=settings.precision,
         backend=sources.backend,
         device_type=sources.device.type,
+        scores=settings.with_scores,
+        surface=settings.surface,
+        until_decided=tuple(f"top-{k}" for k in settings.decides),
+        interpolation=ensemble.interpolation,
+        classes=ensemble.classes.count,
+        dataset=dataset.sha256,
+        images=len(dataset.items),
+        members=tuple(members),
+        scope=dataset.scope,
     )
-    return Folder(Store(settings.out, RUN, key), sources.dataset)
+    return Folder(Store(settings.out, RUN, key.stored()), dataset)
 
 
 def _refuse_labels_beyond(num_classes: int, dataset: Dataset) -> None:

@@ -10,8 +10,8 @@ from builders import CLASS_NAMES, member_key, run_key
 from conftest import Cli
 
 from ensemble_eval.engine.full_scores import ImageScores
+from ensemble_eval.evaluation.job import rows_of
 from ensemble_eval.evaluation.key import RUN
-from ensemble_eval.evaluation.rows import prediction_rows
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store
 
@@ -29,7 +29,7 @@ def write_run(out: Path, *, of_images: int = IMAGES) -> Path:
         )
         for n in range(IMAGES)
     ]
-    rows = [row for each in scores for row in prediction_rows(each, key.member_names, with_scores=True)]
+    rows = [row for each in scores for row in rows_of(each, key, [each.label])]
     Store(out, RUN, key).write(Part(rows, [each.id for each in scores]))
     return out
 

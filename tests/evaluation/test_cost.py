@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ensemble_eval.backends.torch import TorchBackend
 from ensemble_eval.evaluation.cost import Cost, estimate, padding_warnings
-from ensemble_eval.settings import RunSettings
+from ensemble_eval.settings import RunSettings, Settings
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from ensemble_eval.settings import RunSettings
 def test_a_batch_size_beyond_what_the_data_set_fills_is_told(
     batch_size: int | None, crops: int, images: int, processes: int, filled: str | None
 ) -> None:
-    warnings = padding_warnings(batch_size, crops, images, processes)
+    warnings = padding_warnings(Settings(batch_size=batch_size, crops=crops), images, processes)
     assert warnings == (
         []
         if filled is None
@@ -58,7 +58,7 @@ def test_padding_counts_in_the_estimate(dataset: Path, ensemble: Path, monkeypat
     settings = RunSettings(
         dataset=dataset, ensemble=ensemble, crops=1, device="cpu", backend="torch", batch_size=512
     )
-    cost = estimate(opened(settings), settings.crops, settings.batch_size)
+    cost = estimate(opened(settings), settings)
     assert (cost.batches, cost.passes_at_most) == (1, 12)
     assert 2 <= cost.duration.total_seconds() <= 20  # two members
 

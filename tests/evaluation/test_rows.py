@@ -1,16 +1,21 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from builders import member_key, run_key
 
 from ensemble_eval.engine.full_scores import ImageScores
-from ensemble_eval.evaluation.rows import prediction_rows
+from ensemble_eval.evaluation.job import rows_of
 
 # Six classes, so that the top 5 leave one out. By hand: the mean of a and b is (0.25, 0.25, 0.2, 0.1, 0.1, 0.1).
 SCORES = np.array([[0.5, 0.1, 0.2, 0.1, 0.05, 0.05], [0.0, 0.4, 0.2, 0.1, 0.15, 0.15]])
 RESULT = ImageScores("ant/a.png", 1, {1: SCORES, 10: SCORES[::-1]}, 20)
+BOTH = run_key(members=(member_key("a"), member_key("b")), scores=True)
+ALONE = run_key(scores=True)
 
 
 def test_there_is_a_row_for_every_member_and_for_the_ensemble_in_every_scheme() -> None:
-    rows = list(prediction_rows(RESULT, ["a", "b"], with_scores=True))
+    rows = list(rows_of(RESULT, BOTH, [1]))
     assert [(row["member"], row["crops"], row["rank"]) for row in rows] == [
         ("a", 1, 2),
         ("b", 1, 0),
@@ -28,17 +33,17 @@ def test_there_is_a_row_for_every_member_and_for_the_ensemble_in_every_scheme() 
 
 def test_a_single_member_is_its_own_ensemble() -> None:
     result = ImageScores("a.png", 0, {1: SCORES[:1]}, 1)
-    assert [row["member"] for row in prediction_rows(result, ["a"], with_scores=True)] == ["a"]
+    assert [row["member"] for row in rows_of(result, ALONE, [0])] == ["a"]
 
 
 def test_scores_are_left_out_on_request() -> None:
-    for row in prediction_rows(RESULT, ["a", "b"], with_scores=False):
-        assert list(row) == ["image", "member", "crops", "label", "rank", "top5", "top5_probability"]
+    columns = {"image", "label", "labels", "member", "crops", "rank", "top5", "top5_probability"}
+    assert all(row.keys() == columns for row in rows_of(RESULT, replace(BOTH, scores=False), [1]))
 
 
 def test_ranks_come_from_the_double_precision_means() -> None:
     # These differ, but not in float32.
     scores = np.array([[0.5, 0.5 + 1e-12]])
-    [row] = prediction_rows(ImageScores("a.png", 0, {1: scores}, 1), ["a"], with_scores=True)
+    [row] = rows_of(ImageScores("a.png", 0, {1: scores}, 1), ALONE, [0])
     assert row["rank"] == 1
     assert row["scores"][0] == row["scores"][1]
