@@ -40,7 +40,7 @@ def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: 
     from ensemble_eval.demo_data.writing import draw_dataset
 
     with progress_updates(Console(stderr=True, markup=False), images, units="pictures") as update:
-        outcome = draw_dataset(directory, split, images, seed, workers, lambda done, _: update(done), boxes=boxes)
+        outcome = draw_dataset(directory, split, images, seed, workers, update, boxes=boxes)
     say(_outcome_sentence(directory, outcome))
 
 

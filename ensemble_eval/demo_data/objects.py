@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ensemble_eval.demo_data.scene import Difficulty, Placement
-from ensemble_eval.demo_data.shapes import SHAPES, Outline, Points
+from ensemble_eval.demo_data.shapes import SHAPES, Outline
 from ensemble_eval.demo_data.textures import TEXTURES, Field, Grid
 
 RGB = tuple[int, int, int]
@@ -76,37 +76,37 @@ class Layer:
 
 def object_stencil(placement: Placement, size: tuple[int, int], warp: float, rng: Generator) -> Stencil | None:
     """The stencil of an object of a class, its outline bent; None where nothing of it is in the picture."""
-    outline = SHAPES[placement.cues.shape]
-    wave = _draw_wave(warp, rng)
-    bent = Outline(*(tuple(_bend(ring, *wave) for ring in rings) for rings in (outline.solids, outline.holes)))
-    return outline_stencil(bent, to_picture(placement), placement.centre, size)
-
-
-def to_picture(placement: Placement) -> Matrix:
-    """From the object's own plane to offsets in pixels from its centre."""
-    cos, sin = np.cos(placement.rotation), np.sin(placement.rotation)
-    rotation = np.array([[cos, -sin], [sin, cos]])
+    directions, phases = rng.uniform(-3.0, 3.0, (2, 2)), rng.uniform(0.0, 2.0 * np.pi, 2)
+    amplitudes = rng.uniform(0.0, warp, 2)
+    bent = SHAPES[placement.cues.shape].moved(lambda ring: ring + amplitudes * np.sin(ring @ directions + phases))
     # The longer of the two axes keeps the diameter, so that no stretch outgrows the planned size.
     axes = np.array([placement.stretch, 1.0]) / max(placement.stretch, 1.0)
-    return 0.5 * placement.diameter * rotation * axes
+    to_pixels = 0.5 * placement.diameter * rotation(placement.rotation) * axes
+    return outline_stencil(bent, to_pixels, placement.centre, size)
+
+
+def rotation(angle: float) -> Matrix:
+    """The rotation by an angle in radians, clockwise in pictures."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.array([[cos, -sin], [sin, cos]])
 
 
 def outline_stencil(
     outline: Outline, to_pixels: Matrix, centre: tuple[float, float], size: tuple[int, int]
 ) -> Stencil | None:
     """Place an outline, fill it at a multiple of the resolution and reduce: antialiased coverage."""
-    solids, holes = (
-        [ring @ to_pixels.T + np.array(centre) for ring in rings] for rings in (outline.solids, outline.holes)
-    )
-    box = _clipped_box(np.concatenate(solids), size)
-    if box is None:
+    placed = outline.moved(lambda ring: ring @ to_pixels.T + np.array(centre))
+    points = np.concatenate(placed.solids)
+    left, top = np.maximum(np.floor(points.min(axis=0)), 0.0).astype(int).tolist()
+    right, bottom = np.minimum(np.ceil(points.max(axis=0)), size).astype(int).tolist()
+    if left >= right or top >= bottom:
         return None
-    left, top, right, bottom = box
     fine = Image.new("L", (_SUPERSAMPLING * (right - left), _SUPERSAMPLING * (bottom - top)))
     draw = ImageDraw.Draw(fine)
-    for rings, coverage in ((solids, 255), (holes, 0)):
+    for rings, coverage in ((placed.solids, 255), (placed.holes, 0)):
         for ring in rings:
             draw.polygon((_SUPERSAMPLING * (ring - np.array([left, top]))).ravel().tolist(), fill=coverage)
+    box = (left, top, right, bottom)
     return Stencil(box, fine.reduce(_SUPERSAMPLING), np.linalg.inv(to_pixels), centre)
 
 
@@ -174,18 +174,3 @@ def coloured(share: Field, colours: tuple[RGB, RGB]) -> Image.Image:
 def _mixed(first: RGB, second: RGB, share: float) -> RGB:
     red, green, blue = (round(a + share * (b - a)) for a, b in zip(first, second, strict=True))
     return red, green, blue
-
-
-def _draw_wave(amplitude: float, rng: Generator) -> tuple[Points, Points, Points]:
-    """Directions (2, 2), phases (2,) and amplitudes (2,) of a wave that moves x and y."""
-    return rng.uniform(-3.0, 3.0, (2, 2)), rng.uniform(0.0, 2.0 * np.pi, 2), rng.uniform(0.0, amplitude, 2)
-
-
-def _bend(ring: Points, directions: Points, phases: Points, amplitudes: Points) -> Points:
-    return ring + amplitudes * np.sin(ring @ directions + phases)
-
-
-def _clipped_box(points: Points, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    left, top = np.maximum(np.floor(points.min(axis=0)), 0.0).astype(int).tolist()
-    right, bottom = np.minimum(np.ceil(points.max(axis=0)), size).astype(int).tolist()
-    return (left, top, right, bottom) if left < right and top < bottom else None

@@ -11,7 +11,7 @@ from ensemble_eval.demo_data import objects
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.objects import Layer, Stencil, Surface
 from ensemble_eval.demo_data.scene import Difficulty, Placement, Scene, plan_scene
-from ensemble_eval.demo_data.shapes import Outline, Points
+from ensemble_eval.demo_data.shapes import Outline, Points, polar
 from ensemble_eval.demo_data.textures import TEXTURES
 
 Split = Literal["train", "val"]
@@ -29,7 +29,7 @@ _BACKGROUND_SCALE = 2
 
 _BLUR_REFERENCE_WIDTH = 500
 
-_LABEL_STREAM, _PIXEL_STREAM = 0, 1
+LABEL_STREAM, PIXEL_STREAM = 0, 1
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,24 @@ class Picture:
     layers: tuple[Layer, ...] = field(compare=False, repr=False)
 
 
+def generator_of(split: Split, seed: int, stream: int, number: int) -> Generator:
+    """The random numbers of one stream: of the labels of a block of pictures, or of one picture's pixels."""
+    words = (SPLITS.index(split), seed, stream, number)
+    if not all(0 <= word < SEED_LIMIT for word in words):
+        raise ValueError(f"seed {seed} and index {number} must lie between 0 and 2**32 - 1")
+    return Generator(np.random.PCG64(np.random.SeedSequence(words)))
+
+
 def label_of(split: Split, seed: int, index: int) -> int:
     """The label of a picture: each run of as many pictures as there are classes shows every class once."""
     block, position = divmod(index, len(CLASS_NAMES))
-    return int(_generator(split, seed, _LABEL_STREAM, block).permutation(len(CLASS_NAMES))[position])
-
-
-def scene_of(split: Split, seed: int, index: int, difficulty: Difficulty = DEFAULT_DIFFICULTY) -> Scene:
-    """What `draw_picture` paints."""
-    return plan_scene(label_of(split, seed, index), difficulty, _generator(split, seed, _PIXEL_STREAM, index))
+    return int(generator_of(split, seed, LABEL_STREAM, block).permutation(len(CLASS_NAMES))[position])
 
 
 def draw_picture(split: Split, seed: int, index: int, difficulty: Difficulty = DEFAULT_DIFFICULTY) -> Picture:
     """Draw picture `index` (0 <= index < 2**32) of a split: the same pixels whenever and wherever drawn."""
     label = label_of(split, seed, index)
-    rng = _generator(split, seed, _PIXEL_STREAM, index)
+    rng = generator_of(split, seed, PIXEL_STREAM, index)
     scene = plan_scene(label, difficulty, rng)
     canvas, layers = _paint_scene(scene, difficulty, rng)
     image = _photograph(canvas, scene.grey, difficulty, rng)
@@ -82,18 +85,10 @@ def _paint_scene(scene: Scene, difficulty: Difficulty, rng: Generator) -> tuple[
     return canvas, tuple(layers)
 
 
-def _generator(split: Split, seed: int, stream: int, number: int) -> Generator:
-    words = (SPLITS.index(split), seed, stream, number)
-    if not all(0 <= word < SEED_LIMIT for word in words):
-        raise ValueError(f"seed {seed} and index {number} must lie between 0 and 2**32 - 1")
-    return Generator(np.random.PCG64(np.random.SeedSequence(words)))
-
-
 def _background(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -> Image.Image:
     """An RGB image of `size` (width, height): clouds of colour, a faint texture, polygons and lines."""
     small = (-(-size[0] // _BACKGROUND_SCALE), -(-size[1] // _BACKGROUND_SCALE))
-    canvas = _clouds(small, rng)
-    canvas = Image.blend(canvas, _wallpaper(small, rng), rng.uniform(0.0, 0.6))
+    canvas = Image.blend(_clouds(small, rng), _wallpaper(small, rng), rng.uniform(0.0, 0.6))
     draw = ImageDraw.Draw(canvas)
     for _ in range(rng.integers(*difficulty.clutter_polygons, endpoint=True)):
         draw.polygon(_scrap(small, rng), fill=objects.draw_any_colour(rng))
@@ -104,11 +99,7 @@ def _background(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -
 
 
 def draw_occluders(
-    canvas: Image.Image,
-    subject: Placement,
-    stencil: Stencil,
-    difficulty: Difficulty,
-    rng: Generator,
+    canvas: Image.Image, subject: Placement, stencil: Stencil, difficulty: Difficulty, rng: Generator
 ) -> list[Stencil]:
     """Paint bars and blobs over the subject, none that would hide more of it than the limit.
 
@@ -143,8 +134,7 @@ def _clouds(size: tuple[int, int], rng: Generator) -> Image.Image:
 
 def _wallpaper(size: tuple[int, int], rng: Generator) -> Image.Image:
     angle = rng.uniform(0.0, 2.0 * np.pi)
-    cos, sin = np.cos(angle), np.sin(angle)
-    periods = rng.uniform(3.0, 14.0) / max(size) * np.array([[cos, sin], [-sin, cos]])
+    periods = rng.uniform(3.0, 14.0) / max(size) * objects.rotation(angle).T
     texture = _TEXTURE_NAMES[rng.integers(len(_TEXTURE_NAMES))]
     share = objects.texture_field(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5, periods, texture, rng)
     return objects.coloured(share, (objects.draw_any_colour(rng), objects.draw_any_colour(rng)))
@@ -154,8 +144,7 @@ def _scrap(size: tuple[int, int], rng: Generator) -> list[float]:
     corners = int(rng.integers(3, 7))
     angle = np.sort(rng.uniform(0.0, 2.0 * np.pi, corners))
     radius = min(size) * rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1.0, corners)
-    ring = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    coordinates: list[float] = (ring + rng.random(2) * size).ravel().tolist()
+    coordinates: list[float] = (polar(angle, radius) + rng.random(2) * size).ravel().tolist()
     return coordinates
 
 
@@ -165,8 +154,7 @@ def _occluder_stencil(
     width = subject.diameter * rng.uniform(*difficulty.occluder_width)
     around = rng.uniform(-0.4, 0.4, 2) * subject.diameter
     centre = (subject.centre[0] + around[0], subject.centre[1] + around[1])
-    angle = rng.uniform(0.0, np.pi)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    turn = objects.rotation(rng.uniform(0.0, np.pi))
     if rng.random() < 0.5:
         length = subject.diameter * rng.uniform(0.6, 1.6)
         return objects.outline_stencil(Outline((_BAR,)), 0.5 * turn * np.array([length, width]), centre, size)
@@ -182,7 +170,7 @@ def _blob(rng: Generator) -> Points:
     waves = np.arange(2, 6)
     heights = rng.uniform(-0.12, 0.12, 4)
     radius = 1.0 + (heights * np.sin(angle[:, None] * waves + rng.uniform(0.0, 2.0 * np.pi, 4))).sum(axis=1)
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return polar(angle, radius)
 
 
 def _any_surface(rng: Generator) -> Surface:
@@ -201,8 +189,10 @@ def _photograph(canvas: Image.Image, grey: bool, difficulty: Difficulty, rng: Ge
     if grey:
         canvas = canvas.convert("L")
     lit = ImageChops.multiply(canvas, _light(canvas.size, difficulty, rng).convert(canvas.mode))
-    focused = _focus(lit, difficulty, rng)
-    return _expose(focused, difficulty, rng)
+    radius = rng.uniform(*difficulty.blur_radius) * max(lit.size) / _BLUR_REFERENCE_WIDTH
+    if rng.random() < difficulty.blurred_share:
+        lit = lit.filter(ImageFilter.GaussianBlur(radius))
+    return _expose(lit, difficulty, rng)
 
 
 def _light(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -> Image.Image:
@@ -211,13 +201,6 @@ def _light(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -> Ima
     corners = (corners - corners.min()) / (corners.max() - corners.min())
     levels = np.rint(255.0 * (1.0 - fall * corners)).astype(np.uint8)
     return Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR)
-
-
-def _focus(image: Image.Image, difficulty: Difficulty, rng: Generator) -> Image.Image:
-    radius = rng.uniform(*difficulty.blur_radius) * max(image.size) / _BLUR_REFERENCE_WIDTH
-    if rng.random() >= difficulty.blurred_share:
-        return image
-    return image.filter(ImageFilter.GaussianBlur(radius))
 
 
 def _expose(image: Image.Image, difficulty: Difficulty, rng: Generator) -> Image.Image:

@@ -1,5 +1,6 @@
 """Outlines of the sixteen shapes: points on a plane, scaled to the unit circle."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,10 @@ class Outline:
 
     solids: tuple[Points, ...]
     holes: tuple[Points, ...] = ()
+
+    def moved(self, move: Callable[[Points], Points]) -> "Outline":
+        """The figure with each polygon moved, stretched or bent."""
+        return Outline(tuple(map(move, self.solids)), tuple(map(move, self.holes)))
 
 
 def _points(*xy: tuple[float, float]) -> Points:
@@ -46,7 +51,8 @@ def _mirrored(right_half: Points) -> Points:
     return np.concatenate([right_half, right_half[::-1] * np.array([-1.0, 1.0])])
 
 
-def _polar(angle: NDArray[np.floating[Any]], radius: NDArray[np.floating[Any]]) -> Points:
+def polar(angle: NDArray[np.floating[Any]], radius: NDArray[np.floating[Any]]) -> Points:
+    """Points at angles in radians and distances from the origin."""
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
 
 
@@ -55,7 +61,7 @@ def _gear() -> Outline:
     step = 2.0 * np.pi / (4 * teeth)
     angle = step * (np.arange(4 * teeth) + np.tile([0.15, -0.15, 0.0, 0.0], teeth))
     radius = np.tile([1.0, 1.0, 0.74, 0.74], teeth)
-    return Outline((_polar(angle, radius),), (_circle(0.34),))
+    return Outline((polar(angle, radius),), (_circle(0.34),))
 
 
 def _heart() -> Outline:
@@ -83,7 +89,7 @@ def _spiral() -> Outline:
     angle = np.linspace(0.0, 3.6 * np.pi, 90)
     middle = 0.12 + 0.75 * angle / angle[-1]
     half_width = 0.13
-    outer, inner = _polar(angle, middle + half_width), _polar(angle, middle - half_width * 0.95)
+    outer, inner = polar(angle, middle + half_width), polar(angle, middle - half_width * 0.95)
     return Outline((np.concatenate([outer, inner[::-1]]),))
 
 
@@ -138,7 +144,7 @@ _DRAWN = {
     "mushroom": _mushroom(),
     "ring": Outline((_circle(1.0),), (_circle(0.5),)),
     "spiral": _spiral(),
-    "star": Outline((_polar(np.arange(10) * np.pi / 5.0 - np.pi / 2.0, np.tile([1.0, 0.45], 5)),)),
+    "star": Outline((polar(np.arange(10) * np.pi / 5.0 - np.pi / 2.0, np.tile([1.0, 0.45], 5)),)),
 }
 
 
@@ -157,10 +163,7 @@ def _in_unit_circle(outline: Outline) -> Outline:
     extent = np.concatenate(outline.solids)
     centre = (extent.min(axis=0) + extent.max(axis=0)) / 2.0
     radius = np.linalg.norm(extent - centre, axis=1).max()
-    solids, holes = (
-        tuple(_densified((ring - centre) / radius) for ring in rings) for rings in (outline.solids, outline.holes)
-    )
-    return Outline(solids, holes)
+    return outline.moved(lambda ring: _densified((ring - centre) / radius))
 
 
 SHAPES: dict[str, Outline] = {name: _in_unit_circle(outline) for name, outline in _DRAWN.items()}

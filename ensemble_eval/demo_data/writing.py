@@ -1,6 +1,6 @@
-"""A data set on disk: `DIR/<class name>/<split>_<index:08d>.JPEG`, told apart by `DIR/demo-data.json`.
+"""A data set on disk: `DIR/<class name>/<split>_<index:08d>.JPEG`, described in `DIR/demo-data.json`.
 
-`DIR/boxes.json` holds the boxes of the objects where they were asked for.
+`DIR/boxes.json` holds the boxes of the objects, in COCO's format, if they were asked for.
 """
 
 import io
@@ -17,10 +17,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ensemble_eval.demo_data.boxes import VisibleObject, coco_json, visible_objects
+import numpy as np
+from PIL import Image
+
 from ensemble_eval.demo_data.classes import CLASS_NAMES
+from ensemble_eval.demo_data.objects import Layer
 from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, SEED_LIMIT, SPLITS, Split, draw_picture, label_of
-from ensemble_eval.demo_data.scene import Difficulty
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.files import write_atomically
 from ensemble_eval.jobs.signals import die_with
@@ -33,6 +35,36 @@ DESCRIPTION_NAME = "demo-data.json"
 BOXES_NAME = "boxes.json"
 
 _PICTURES_PER_TASK = 8
+# Antialiased borders belong to an object where it covers at least half of the pixel.
+_COVERED = 128
+# As a person who draws boxes would say "difficult" (PASCAL VOC): of the object too little is left to name it.
+_DIFFICULT_BELOW = 0.25
+
+
+@dataclass(frozen=True)
+class VisibleObject:
+    """An object, as far as a picture shows it.
+
+    Attributes:
+        class_name: Its class.
+        box: Left, top, right and bottom of its visible pixels; right and bottom are the first pixels beyond.
+        pixels: The number of its visible pixels.
+        visible_share: The share of its pixels in the picture that nothing else hides.
+    """
+
+    class_name: str
+    box: tuple[int, int, int, int]
+    pixels: int
+    visible_share: float
+
+    @property
+    def is_difficult(self) -> bool:
+        """Whether too little of it is visible for anyone to be expected to find it."""
+        return self.visible_share < _DIFFICULT_BELOW
+
+
+DrawnPicture = tuple[str, tuple[int, int], list[VisibleObject]]
+"""The picture's path below the data set, its (width, height), and the objects that it shows."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +81,25 @@ def draw_dataset(
     images: int,
     seed: int,
     workers: int | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
-    difficulty: Difficulty = DEFAULT_DIFFICULTY,
+    on_progress: Callable[[int], object] = lambda _: None,
     boxes: bool = False,
 ) -> DrawnDataset:
-    """Draw a labelled data set of `images` pictures into class folders, or complete a half-drawn one.
+    """Draw a labelled data set into class folders, or complete a half-drawn one.
 
-    `workers` processes draw (all processors where None; 1 draws in this process); the files do not depend on
-    their number. `on_progress` is told the number of pictures that are there and that there will be. With
-    `boxes`, the objects of every picture are written to `boxes.json` (see `boxes.coco_json`); pictures that are
-    there already are drawn again for it, and left as they are.
-    Raises InputError for impossible values, a directory that holds something else, or one that refuses files.
+    Args:
+        directory: The data set's folder.
+        split: What the pictures are for; the two splits share none.
+        images: How many pictures the data set has.
+        seed: The same seed draws the same pixels.
+        workers: Processes that draw, by default as many as there are processors; 1 draws in this process. The
+            files do not depend on it.
+        on_progress: Called with the number of pictures that are there, after each picture.
+        boxes: Also write the objects of every picture to `boxes.json`. Pictures that are there already are drawn
+            again for it, and their files stay as they are.
+
+    Raises:
+        InputError: A value is impossible, the directory holds something else, or it refuses files.
+        EnsembleEvalError: A process that drew was killed.
     """
     _check(split, images, seed, workers)
     # All that the pixels depend on: data sets of the same description are the same files.
@@ -68,20 +108,19 @@ def draw_dataset(
         "images": images,
         "seed": seed,
         "generator_version": GENERATOR_VERSION,
-        "difficulty": asdict(difficulty),
+        "difficulty": asdict(DEFAULT_DIFFICULTY),
     }
     try:
         _claim(directory, description)
         missing = [i for i in range(images) if not _picture_path(directory, split, seed, i).exists()]
         wants_boxes = boxes and not (directory / BOXES_NAME).exists()
         todo = range(images) if wants_boxes else missing
-        draw = partial(_write_picture, directory, split, seed, difficulty)
+        draw = partial(_write_picture, directory, split, seed)
         drawn: list[DrawnPicture] = []
         with _drawing(draw, todo, workers or os.cpu_count() or 1) as written:
             for picture in written:
                 drawn.append(picture)
-                if on_progress is not None:
-                    on_progress(images - len(todo) + len(drawn), images)
+                on_progress(images - len(todo) + len(drawn))
         if wants_boxes:
             write_atomically(directory / BOXES_NAME, coco_json(drawn).encode())
     except OSError as error:
@@ -139,10 +178,6 @@ def _check_same(path: Path, wanted: dict[str, Any]) -> None:
         )
 
 
-DrawnPicture = tuple[str, tuple[int, int], list[VisibleObject]]
-"""Path below the data set, (width, height), and what it shows."""
-
-
 @contextmanager
 def _drawing(
     draw: Callable[[int], DrawnPicture], indices: Sequence[int], workers: int
@@ -167,9 +202,9 @@ def _obey_the_caller(caller: int) -> None:
     die_with(caller)
 
 
-def _write_picture(directory: Path, split: Split, seed: int, difficulty: Difficulty, index: int) -> DrawnPicture:
+def _write_picture(directory: Path, split: Split, seed: int, index: int) -> DrawnPicture:
     """Write a picture that is not there yet."""
-    picture = draw_picture(split, seed, index, difficulty)
+    picture = draw_picture(split, seed, index)
     path = _picture_path(directory, split, seed, index)
     if not path.exists():
         jpeg = io.BytesIO()
@@ -181,3 +216,55 @@ def _write_picture(directory: Path, split: Split, seed: int, difficulty: Difficu
 
 def _picture_path(directory: Path, split: Split, seed: int, index: int) -> Path:
     return directory / CLASS_NAMES[label_of(split, seed, index)] / f"{split}_{index:08d}.JPEG"
+
+
+def visible_objects(layers: Sequence[Layer], size: tuple[int, int]) -> list[VisibleObject]:
+    """The objects of which at least one pixel is visible, in the order in which they were painted.
+
+    Args:
+        layers: What was painted, in this order: each layer hides what lies below it.
+        size: The width and the height of the picture.
+    """
+    hidden = np.zeros((size[1], size[0]), dtype=bool)
+    found = []
+    for layer in reversed(layers):
+        left, top, right, bottom = layer.stencil.box
+        covered = np.zeros_like(hidden)
+        covered[top:bottom, left:right] = np.asarray(layer.stencil.mask) >= _COVERED
+        visible = covered & ~hidden
+        box = Image.fromarray(visible).getbbox()
+        if layer.class_name is not None and box is not None:
+            pixels = int(np.count_nonzero(visible))
+            found.append(VisibleObject(layer.class_name, box, pixels, pixels / int(np.count_nonzero(covered))))
+        hidden |= covered
+    return found[::-1]
+
+
+def coco_json(pictures: Iterable[DrawnPicture]) -> str:
+    """The boxes of a data set in COCO's format for object detection.
+
+    Beside COCO's own keys, each annotation has `visible_share`, and `difficult` (0 or 1) as in PASCAL VOC.
+    Pictures, annotations and categories are numbered from 1, each in their order.
+    """
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (path, (width, height), objects) in enumerate(pictures, start=1):
+        entries.append({"id": number, "file_name": path, "width": width, "height": height})
+        for each in objects:
+            annotations.append(_annotation(each, len(annotations) + 1, number))
+    categories = [{"id": index, "name": name} for index, name in enumerate(CLASS_NAMES, start=1)]
+    return json.dumps({"images": entries, "annotations": annotations, "categories": categories}, indent=1) + "\n"
+
+
+def _annotation(each: VisibleObject, number: int, image: int) -> dict[str, Any]:
+    left, top, right, bottom = each.box
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": CLASS_NAMES.index(each.class_name) + 1,
+        "bbox": [left, top, right - left, bottom - top],
+        "area": each.pixels,
+        "iscrowd": 0,
+        "difficult": int(each.is_difficult),
+        "visible_share": round(each.visible_share, 4),
+    }

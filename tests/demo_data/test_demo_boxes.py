@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble_eval.demo_data.boxes import visible_objects
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.objects import Layer, Stencil
-from ensemble_eval.demo_data.pictures import draw_picture, scene_of
-from ensemble_eval.demo_data.writing import draw_dataset
+from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, PIXEL_STREAM, draw_picture, generator_of, label_of
+from ensemble_eval.demo_data.scene import plan_scene
+from ensemble_eval.demo_data.writing import draw_dataset, visible_objects
 
 
 def _square(left: int, top: int, side: int, class_name: str | None) -> Layer:
@@ -41,7 +41,8 @@ def test_pixels_that_an_object_covers_by_less_than_half_are_not_its_own() -> Non
 
 def test_a_picture_has_its_subject_and_no_more_objects_than_its_scene() -> None:
     for index in range(12):
-        picture, scene = draw_picture("val", 4, index), scene_of("val", 4, index)
+        picture, rng = draw_picture("val", 4, index), generator_of("val", 4, PIXEL_STREAM, index)
+        scene = plan_scene(label_of("val", 4, index), DEFAULT_DIFFICULTY, rng)
         found = visible_objects(picture.layers, picture.image.size)
         planned = [*(each.cues.name for each in scene.distractors), scene.subject.cues.name]
         names = [each.class_name for each in found]

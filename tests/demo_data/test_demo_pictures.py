@@ -7,15 +7,16 @@ from PIL import Image
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.objects import object_stencil
 from ensemble_eval.demo_data.pictures import (
+    PIXEL_STREAM,
     SEED_LIMIT,
     SPLITS,
     Split,
     draw_occluders,
     draw_picture,
+    generator_of,
     label_of,
-    scene_of,
 )
-from ensemble_eval.demo_data.scene import Difficulty, Placement, Scene
+from ensemble_eval.demo_data.scene import Difficulty, Placement, Scene, plan_scene
 
 _DIFFICULTY = Difficulty()
 _PINNED_DIFFICULTY = Difficulty(
@@ -42,7 +43,10 @@ _PINNED_DIFFICULTY = Difficulty(
     jpeg_quality=(40, 95),
     grey_share=0.02,
 )
-_SCENES = [scene_of("train", 7, index) for index in range(400)]
+_SCENES = [
+    plan_scene(label_of("train", 7, index), _DIFFICULTY, generator_of("train", 7, PIXEL_STREAM, index))
+    for index in range(400)
+]
 
 
 def _covered_pixels(placement: Placement, scene: Scene) -> float:
@@ -135,7 +139,7 @@ def test_subjects_have_every_size_between_the_planned_ones() -> None:
 
 @pytest.mark.parametrize("limit", [0.0, 0.2, 0.5])
 def test_occluders_hide_a_part_of_the_subject_but_no_more_than_the_limit(limit: float) -> None:
-    scene = scene_of("train", 7, 0)
+    scene = _SCENES[0]
     rng = np.random.Generator(np.random.PCG64(0))
     stencil = object_stencil(scene.subject, scene.size, warp=0.0, rng=rng)
     assert stencil is not None

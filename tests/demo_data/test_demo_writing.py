@@ -63,15 +63,15 @@ def test_a_half_drawn_data_set_is_completed(drawn: Path, tmp_path: Path) -> None
     files = sorted(tmp_path.glob("*/*.JPEG"))
     for path in files[:5]:
         path.unlink()
-    steps: list[tuple[int, int]] = []
-    outcome = draw_dataset(tmp_path, "val", 16, 4, workers=1, on_progress=lambda *step: steps.append(step))
+    steps: list[int] = []
+    outcome = draw_dataset(tmp_path, "val", 16, 4, workers=1, on_progress=steps.append)
     assert outcome == DrawnDataset(found=11, drawn=5)
-    assert steps == [(12, 16), (13, 16), (14, 16), (15, 16), (16, 16)]
+    assert steps == [12, 13, 14, 15, 16]
     assert _pictures(tmp_path) == _pictures(drawn)
 
 
 def test_an_interrupted_drawing_is_completed(drawn: Path, tmp_path: Path) -> None:
-    def interrupt(_finished: int, _images: int) -> None:
+    def interrupt(_finished: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -114,10 +114,17 @@ def test_a_full_disk_leaves_no_half_picture_and_the_same_command_goes_on(
     ],
 )
 def test_another_data_sets_directory_is_refused_with_the_difference(
-    drawn: Path, split: Split, images: int, seed: int, difficulty: Difficulty, difference: str
+    drawn: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    split: Split,
+    images: int,
+    seed: int,
+    difficulty: Difficulty,
+    difference: str,
 ) -> None:
+    monkeypatch.setattr(writing, "DEFAULT_DIFFICULTY", difficulty)
     with pytest.raises(InputError, match=difference):
-        draw_dataset(drawn, split, images, seed, difficulty=difficulty)
+        draw_dataset(drawn, split, images, seed)
 
 
 def test_a_data_set_of_another_generator_is_refused(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
