@@ -18,7 +18,7 @@ from ensemble_eval.files import csv_text, write_atomically
 from ensemble_eval.scoring.table3 import SHOWN, Gain, Row, gain, table3, table3_table
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import read_parts
-from ensemble_eval.store.store import Store, combine, read_rows
+from ensemble_eval.store.store import Store, read_rows, summarise
 from ensemble_eval.tables.formats import table_csv
 from ensemble_eval.tables.table import Table, marked, marks
 
@@ -116,7 +116,7 @@ def partial_table(out: Path) -> Table | None:
     from ensemble_eval.evaluation.decisions import read_decisions
 
     found = read_parts(out, RUN, whole=False)
-    progress, key = combine(found.by_name), found.key
+    progress, key = summarise(found.by_name), found.key
     if key is None or not key.scope.labelled or not progress.done:
         return None
     tables = functools.partial(read_rows, out / RUN.folder, found.by_name)

@@ -1,4 +1,4 @@
-"""The job `run`: a key, a function from images to rows of predictions, and the tables in the end."""
+"""The job `run`: it evaluates an ensemble on every image, stores the predictions, and writes Table 3."""
 
 import contextlib
 import math
@@ -34,7 +34,7 @@ from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.tables.table import Table
 
-# Enough to keep the workers busy while the engine is at one image, and the engine while it puts a batch together.
+# Enough that neither the loading threads nor the engine wait for each other.
 _IMAGES_AHEAD_PER_WORKER, _BATCHES_AHEAD = 2, 2
 _BYTES_AHEAD = 1 << 29
 
@@ -66,7 +66,7 @@ class RunJob(Job[Settings, Outcome]):
         )
 
     def check(self, ranks: int) -> Iterator[str]:
-        """Warn of the data set, the members, each of which is loaded, and the batch size."""
+        """Load every member once, and return warnings about the data set, the members and the batch size."""
         yield from self.sources.warnings
         yield from check_networks(self.settings, self.sources)
         yield from padding_warnings(self.settings, len(self.sources.dataset.items), ranks)
@@ -94,46 +94,46 @@ class RunJob(Job[Settings, Outcome]):
 
 
 class EngineWorker:
-    """What one process needs to run members over images, whatever becomes of their scores.
+    """A worker that runs members over images; what becomes of their scores is up to its subclass.
 
     Args:
         engine: The engine that runs the members.
-        inputs: The ensemble, the data set and the device, open.
-        process: This process among those of the job.
-        notices: Sentences for the user that came up on the way.
+        inputs: The open ensemble, data set and device.
+        process: This process of the job.
+        notices: Sentences for the user from the start.
     """
 
     def __init__(self, engine: Engine[Any], inputs: Inputs, process: Process, notices: Iterable[str]) -> None:
         self._engine, self._inputs, self._process = engine, inputs, process
         self.device = inputs.device
-        self._told_batch_size = self.batch_size
+        self._announced_batch_size = self.batch_size
         self._notices = [*notices]
 
     @property
     def batch_size(self) -> int:
-        """Crops per batch; halved when one did not fit into memory."""
+        """Crops per batch, halved whenever a batch does not fit into memory."""
         return self._engine.batch_size
 
     def notices(self) -> list[str]:
-        """What comes up about the members, all processes would say; rank 0 does."""
+        """Return new notices. Notices about members are the same in all processes, so only rank 0 returns them."""
         notices, self._notices = [*self._notices, *self._engine.new_remarks()], []
         said = notices if self._process.rank == 0 else []
-        if self.batch_size < self._told_batch_size:
-            # Every process says this of itself, because it can change a score's last bits.
-            self._told_batch_size = self.batch_size
+        if self.batch_size < self._announced_batch_size:
+            # Every process reports its own batch size, because it can change the last bits of a score.
+            self._announced_batch_size = self.batch_size
             who = f"rank {self._process.rank}: " if self._process.world_size > 1 else ""
             said.append(f"{who}a batch did not fit into memory; going on with {self.batch_size} crops in each")
         return said
 
 
 class RunWorker(EngineWorker):
-    """One process's part of a run.
+    """The part of a run in one process.
 
     Args:
-        settings: How images are evaluated.
-        inputs: The ensemble, the data set and the device, open.
-        process: This process among those of the run.
-        stop: What the user and the launcher ask for meanwhile.
+        settings: The settings of the run.
+        inputs: The open ensemble, data set and device.
+        process: This process of the run.
+        stop: Stop requests of the user or the launcher.
     """
 
     def __init__(self, settings: Settings, inputs: Inputs, process: Process, stop: StopRequests) -> None:
@@ -163,7 +163,7 @@ class RunWorker(EngineWorker):
 
 
 def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine[ImageScores | ImageDecisions]:
-    """The engine that runs the members over images of these inputs, for full scores or for decisions."""
+    """Create the engine that runs the members, for full scores or for decisions."""
     members, num_classes = len(inputs.members), inputs.ensemble.classes.count
     dataset = inputs.dataset
 
@@ -179,7 +179,7 @@ def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine
 
 
 def forward_of(members: Mapping[str, Predict], inputs: Inputs, stop: StopRequests) -> Forward | None:
-    """How the members of a batch run: on CUDA as one captured graph, elsewhere as is the engine's default."""
+    """Return how members run on a batch: one captured graph on CUDA, or None for the default of the engine."""
     if inputs.device.type == "cuda" and inputs.backend == "torch":
         return CapturedForward(members, stop.check, CudaGraphs(inputs.device))
     return None
@@ -193,15 +193,15 @@ def results_of(
     engine: Engine[ImageScores | ImageDecisions] | None = None,
     sharing: int = 1,
 ) -> Generator[Result, None, None]:
-    """Evaluate images of the data set in memory, yielding each as soon as it is known; nothing is written.
+    """Evaluate images of the data set in memory, and yield each result as soon as it is complete.
 
     Args:
-        settings: How images are evaluated.
-        inputs: The ensemble, the data set and the device, open.
-        positions: The images, by their index in the data set.
-        stop: What the user and the launcher ask for meanwhile; waiting for an image is cut short by it.
-        engine: The engine of `engine_for`, for a caller that looks at its batch size meanwhile.
-        sharing: Processes of the run, this one included, that share its processors.
+        settings: The settings of the evaluation.
+        inputs: The open ensemble, data set and device.
+        positions: The indices of the images in the data set.
+        stop: Stop requests, which also end the waiting for an image.
+        engine: The engine of `engine_for`, for a caller that watches its batch size.
+        sharing: The number of processes of the run, including this one, that share its processors.
 
     Raises:
         InputError: A member fails, or yields NaN or infinity.
@@ -225,7 +225,7 @@ def results_of(
 
 
 def _first_decisions(result: ImageScores | ImageDecisions) -> tuple[Sequence[bool | None], Sequence[float] | None]:
-    """Of every member, whether its top-1 decision with the fewest crops is right, and how sure it is of it."""
+    """Return whether the top-1 answer of each member is right with the fewest crops, and its probability."""
     if isinstance(result, ImageDecisions):
         return result.top_k[min(result.top_k)][1], None
     scores = result.mean_softmax[min(result.mean_softmax)]

@@ -1,4 +1,4 @@
-"""What a run is given, opened and found usable before any work starts; whatever is refused is refused here."""
+"""Opens and checks the inputs of an evaluation before any work starts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -26,15 +26,15 @@ from ensemble_eval.store.store import Store
 
 @dataclass(frozen=True)
 class Sources:
-    """What the results depend on; enough to say what is missing and to write the tables.
+    """The inputs that the results depend on, without loaded networks. They suffice to write the tables.
 
     Attributes:
-        ensemble: The members that take part.
+        ensemble: The members.
         dataset: The images.
-        backend: What runs the networks.
-        device: Where they run; with several processes, what these choose among.
-        weights_sha256: By member; a predict function without a fingerprint has none.
-        warnings: Sentences for the user; nothing that stops the job.
+        backend: The software that runs the networks.
+        device: The device that the settings name; with several processes, each chooses its own.
+        weights_sha256: The hash of each member's weights; a predict function without a fingerprint has none.
+        warnings: Sentences for the user.
     """
 
     ensemble: Ensemble
@@ -45,10 +45,10 @@ class Sources:
     warnings: tuple[str, ...]
 
     def fingerprints(self) -> dict[str, str]:
-        """What tells the members of a job that is stored from others, by member.
+        """The fingerprint of each member, for the key of a stored job.
 
         Raises:
-            InputError: A predict function has no fingerprint; predictions in memory need none.
+            InputError: A predict function has no fingerprint, which only stored results need.
         """
         return {
             member.name: self.weights_sha256.get(member.name) or member_sha256(member)
@@ -58,20 +58,20 @@ class Sources:
 
 @dataclass(frozen=True)
 class Inputs(Sources):
-    """Everything that the evaluation itself needs, `device` being this process's own.
+    """The inputs of the evaluation in one process; `device` is its own.
 
     Attributes:
-        members: Ready to predict, by name, in order.
+        members: The opened members by name, in the ensemble's order.
     """
 
     members: Mapping[str, Predict]
 
 
 def open_sources(settings: RunSettings) -> Sources:
-    """Open ensemble and data set where they lie, without loading a network.
+    """Open the ensemble and the data set of a command, without loading a network.
 
     Raises:
-        InputError: Whatever cannot be used, in one sentence with the remedy.
+        InputError: One of them cannot be used.
     """
     ensemble = open_ensemble(settings.ensemble, settings.models)
     dataset = read_dataset(settings.dataset, ensemble.classes, settings, leaving_out=settings.out)
@@ -81,10 +81,10 @@ def open_sources(settings: RunSettings) -> Sources:
 
 
 def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sources:
-    """What an evaluation depends on, of an ensemble and a data set that are open already.
+    """Check an ensemble and a data set against the settings of an evaluation.
 
     Raises:
-        InputError: Labels or settings do not fit, or as of `member_sources`.
+        InputError: The labels or the settings do not fit, or `member_sources` refuses them.
     """
     num_classes, scope = ensemble.classes.count, dataset.scope
     _refuse_labels_beyond(num_classes, dataset)
@@ -101,10 +101,10 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
 
 
 def member_sources(ensemble: Ensemble, dataset: Dataset, settings: MemberSettings) -> Sources:
-    """What any job of an ensemble on images depends on.
+    """Choose device and backend for any job of an ensemble, and hash its weights.
 
     Raises:
-        InputError: There is no such device or backend here, or a file of weights is not there.
+        InputError: The device, the backend or a weights file is missing.
     """
     device = choose_device(settings.device)
     backend = choose_backend(settings.backend, device)
@@ -122,10 +122,10 @@ def open_inputs(
     sources: Sources,
     process: Process = Process(),  # noqa: B008 (it is frozen)
 ) -> Inputs:
-    """Open the device of a process and the members on it.
+    """Open the device of a process, and the members on it.
 
     Raises:
-        InputError: Whatever cannot be used, in one sentence with the remedy.
+        InputError: One of them cannot be used.
     """
     device = device_of_rank(settings.device, process.local_rank, process.local_world_size)
     notes: list[str] = []
@@ -135,7 +135,7 @@ def open_inputs(
 
 
 def check_networks(settings: MemberSettings, sources: Sources) -> list[str]:
-    """Load every member once, for a process that leaves the work to others; return the warnings.
+    """Load every member once in a process that leaves the work to others, and return the warnings.
 
     Raises:
         InputError: A member cannot be used.
@@ -147,7 +147,7 @@ def check_networks(settings: MemberSettings, sources: Sources) -> list[str]:
 
 
 def open_folder(settings: Settings, sources: Sources) -> Folder[RunKey]:
-    """The output folder of a run of these settings over these sources; nothing is read or written yet.
+    """Create the output folder's object for a run; nothing is read or written yet.
 
     Raises:
         InputError: A predict function has no fingerprint.
@@ -213,7 +213,7 @@ def _warnings(dataset: Dataset) -> Iterator[str]:
 
 
 def _half_precision(settings: MemberSettings, device: torch.device) -> Iterator[str]:
-    """Until a GPU has shown what half precision changes, float32 is the default there; this says at what cost."""
+    """Suggest half precision on CUDA, where float32 is the default until a GPU has been measured."""
     if settings.precision == "float32" and device.type == "cuda":
         yield (
             'float32 is computed without TF32; `precision="float16"` should take about a third of the time on '
@@ -222,7 +222,7 @@ def _half_precision(settings: MemberSettings, device: torch.device) -> Iterator[
 
 
 def _missing_classes(ensemble: Ensemble, dataset: Dataset) -> Iterator[str]:
-    """ImageNet's class folders are known without a class list, so that a subset could pass for the whole."""
+    """Warn of a subset of ImageNet: its class folders need no class list, so a subset looks complete."""
     there = len({item.label for item in dataset.items})
     if ensemble.classes.names is None and there < ensemble.classes.count:
         ranked = (

@@ -1,7 +1,7 @@
-"""One process of a job: its rank, as its launcher says, its shard of the images, and its part of the machine.
+"""One process of a job: its rank, its shard of the images, and the processors that it shares with others.
 
-No process talks to another. The shards depend on nothing that a process could see earlier or later than the
-others, so all of them agree on them, and the output folder is all they share.
+Processes do not communicate; they share only the output folder. A shard depends on the rank, the number of ranks
+and the session, but not on the progress. So all processes agree on the shards without asking each other.
 """
 
 import enum
@@ -19,21 +19,21 @@ from ensemble_eval.jobs.cpu import bound_processors
 PARENT_VARIABLE = "ENSEMBLE_EVAL_PARENT"
 # As torchrun names them; a supervisor's workers are given the same.
 SESSION_VARIABLE = "TORCHELASTIC_RUN_ID"
-# Slurm numbers real job steps upwards from 0, and those of batch scripts and shells downwards from here.
-_FIRST_SPECIAL_STEP = 0xFFFFFFF0
+# Slurm numbers job steps from 0 upwards. The numbers from here on stand for batch scripts and shells.
+_FIRST_RESERVED_STEP = 0xFFFFFFF0
 
 
 class Role(enum.Enum):
     """What a process does for its job."""
 
     ALONE = enum.auto()
-    """It does all the work, unless it becomes the supervisor of workers that it starts."""
+    """It computes all images, or starts workers and becomes their supervisor."""
     SUPERVISOR = enum.auto()
     """It started the workers of this machine; it watches them and writes the tables."""
     WORKER = enum.auto()
-    """A supervisor started it; it does its shard and prints nothing."""
+    """A supervisor started it; it computes its shard and prints nothing."""
     RANK = enum.auto()
-    """torchrun or srun started it; rank 0 speaks for all and writes the tables."""
+    """torchrun or srun started it; rank 0 reports the progress and writes the tables."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Process:
         rank: Its rank, from 0.
         world_size: The number of processes that share the images.
         local_rank: Its number on its machine.
-        session: The same text for all processes of a start, and another one for the next start.
+        session: A text that identifies the start of the job, and seeds the shards.
         role: What it does for the job.
         parent: The process id of a worker's supervisor.
-        sharing: Processes of the job, this one included, that share the processors which it may use.
-        local_world_size: Processes of the job on its machine, itself included; as many as are known, if the
+        sharing: The number of processes of the job, including this one, that share its processors.
+        local_world_size: The number of processes of the job on its machine, or the least possible number if the
             launcher does not say.
     """
 
@@ -63,24 +63,24 @@ class Process:
 
     @property
     def launched(self) -> bool:
-        """Whether a launcher started it, so that it starts no processes of its own."""
+        """Whether a launcher started it; such a process starts no others."""
         return self.role in (Role.WORKER, Role.RANK)
 
     @property
     def reports(self) -> bool:
-        """Whether this process speaks for all and writes the tables."""
+        """Whether this process reports the progress and writes the tables."""
         return self.rank == 0 and self.role is not Role.WORKER
 
 
 def find_process(environment: Mapping[str, str] = os.environ, *, srun: bool = True) -> Process:
-    """This process, as torchrun or srun started it; without them it is alone.
+    """Describe this process from the variables of torchrun or srun; without them it is alone.
 
     Args:
-        environment: names and values.
-        srun: whether several tasks of srun are ranks of one run; for torch.distributed they are not.
+        environment: The environment variables.
+        srun: Whether the tasks of srun are ranks of one job. With torch.distributed they are not.
 
     Raises:
-        InputError: the launcher's variables are incomplete or no numbers.
+        InputError: The launcher's variables are incomplete or are not numbers.
     """
     remedy = f"start with {'torchrun or srun' if srun else 'torchrun'}, or unset them"
     with refusing("the launcher's variables are not usable", remedy, KeyError, ValueError):
@@ -93,15 +93,16 @@ def find_process(environment: Mapping[str, str] = os.environ, *, srun: bool = Tr
 
 
 def shard_positions(count: int, world_size: int, session: str, blocks: Sequence[int] = ()) -> list[list[int]]:
-    """Shard the positions 0 … count - 1 among ranks, none twice and none padded, each rank's ascending.
+    """Divide the positions 0 … count - 1 among ranks, each position once, and ascending within a rank.
 
-    They are shuffled first, differently in every session: what a dead rank left over is then sharded among all.
+    The positions are shuffled with the session as seed. So the next start divides the images that a dead rank left
+    over among all ranks.
 
     Args:
         count: The number of positions.
         world_size: The number of ranks.
-        session: The text that names this start.
-        blocks: Lengths of the runs of positions that go to one rank as a whole; empty to shard single positions.
+        session: A text that identifies this start.
+        blocks: Lengths of consecutive blocks that one rank gets as a whole; empty for single positions.
     """
     if blocks:
         ends = list(itertools.accumulate(blocks))
@@ -115,12 +116,12 @@ def shard_positions(count: int, world_size: int, session: str, blocks: Sequence[
 def _torchrun_process(environment: Mapping[str, str]) -> Process:
     parent = environment.get(PARENT_VARIABLE)
     local_rank = int(environment["LOCAL_RANK"])
-    return _checked(
+    return _validated(
         Process(
             rank=int(environment["RANK"]),
             world_size=int(environment["WORLD_SIZE"]),
             local_rank=local_rank,
-            # Not with the number of restarts, which every machine's agent counts by itself.
+            # Without the number of restarts, which the agent of each machine counts separately.
             session=environment.get(SESSION_VARIABLE, ""),
             role=Role.WORKER if parent else Role.RANK,
             parent=int(parent) if parent else None,
@@ -131,9 +132,9 @@ def _torchrun_process(environment: Mapping[str, str]) -> Process:
 
 
 def _require_alone(environment: Mapping[str, str]) -> None:
-    """Refuse one of torchrun's variables without the other: each of several processes would do all the work.
+    """Refuse one of torchrun's variables without the other, because each process would then compute all images.
 
-    Some platforms set them for single processes too, which is fine.
+    Some platforms set them for single processes too, which is accepted.
     """
     for name, alone in (("WORLD_SIZE", 1), ("RANK", 0)):
         if name in environment and int(environment[name]) != alone:
@@ -142,22 +143,22 @@ def _require_alone(environment: Mapping[str, str]) -> None:
 
 
 def _is_srun_step(environment: Mapping[str, str]) -> bool:
-    """A batch script has SLURM_PROCID and perhaps SLURM_NTASKS too, but is one process and no step's task."""
+    """Whether srun started this process. A batch script has some of the same variables, but is no task."""
     step = environment.get("SLURM_STEP_ID", "")
-    return "SLURM_STEP_NUM_TASKS" in environment and step.isdigit() and int(step) < _FIRST_SPECIAL_STEP
+    return "SLURM_STEP_NUM_TASKS" in environment and step.isdigit() and int(step) < _FIRST_RESERVED_STEP
 
 
 def _srun_process(environment: Mapping[str, str]) -> Process:
     world = int(environment["SLURM_STEP_NUM_TASKS"])
     local_rank, on_machine = int(environment["SLURM_LOCALID"]), _srun_tasks_here(environment)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    return _checked(
+    return _validated(
         Process(
             rank=int(environment["SLURM_PROCID"]),
             world_size=world,
             local_rank=local_rank,
             session="/".join(environment.get(name, "0") for name in names),
-            # One task may still have a machine full of devices to itself.
+            # A single task may have several devices, and then starts workers for them.
             role=Role.RANK if world > 1 else Role.ALONE,
             sharing=1 if _has_its_own_processors(environment) else on_machine or world,
             local_world_size=on_machine or local_rank + 1,
@@ -166,15 +167,15 @@ def _srun_process(environment: Mapping[str, str]) -> Process:
 
 
 def _has_its_own_processors(environment: Mapping[str, str]) -> bool:
-    """Whether srun gave this task some of the machine's processors, where it has not the whole machine."""
+    """Whether srun bound this task to some of the processors of the machine."""
     on_machine = environment.get("SLURM_CPUS_ON_NODE", "")
     return on_machine.isdigit() and bound_processors() < int(on_machine)
 
 
 def _srun_tasks_here(environment: Mapping[str, str]) -> int | None:
-    """The tasks on this machine, by its number among the step's; without that the most on any of them.
+    """The number of tasks on this machine, or the largest number on any machine if its own index is not known.
 
-    Machines may hold different numbers of tasks: `4(x2),1` is two machines with four, and one with one.
+    Machines may have different numbers of tasks: `4(x2),1` means two machines with four tasks and one with one.
     """
     found = re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
     counts = [int(tasks) for tasks, machines in found for _ in range(int(machines or 1))]
@@ -184,7 +185,7 @@ def _srun_tasks_here(environment: Mapping[str, str]) -> int | None:
     return max(counts, default=None)
 
 
-def _checked(process: Process) -> Process:
+def _validated(process: Process) -> Process:
     ranks_fit = 0 <= process.rank < process.world_size and process.local_rank >= 0
     if not ranks_fit or min(process.sharing, process.local_world_size) < 1:
         raise ValueError(f"rank {process.rank} of {process.world_size}")

@@ -1,6 +1,6 @@
-"""The one runner of every job: shards, resumption, time limits, progress, and who writes the tables.
+"""The runner of all jobs: sharding, resumption, time limits, progress, and the process that writes the tables.
 
-A job is a key with a store, a function from images to rows, and a function that finishes the tables.
+A job consists of a key with a store, a function from images to rows, and a function that writes the tables.
 """
 
 import contextlib
@@ -37,19 +37,19 @@ _LOOK_EVERY_SECONDS = 1.0
 _NAMED_IMAGES = 3
 _PARTIAL_FILES = ("partial.csv", "partial.md")
 _PARTIAL_EVERY_SECONDS = 60.0
-# Of the job's time, what looking at its parts for the partial table may take.
+# The share of the time that reading parts for the partial table may take.
 _MOST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class ImageRows:
-    """What a job found in one image.
+    """The result of a job for one image.
 
     Attributes:
         image: The image's id.
-        rows: Its rows, in the columns of the store's format.
-        passes: Crops that went through members.
-        all_passes: How many there would have been without early exit.
+        rows: Its rows, with the columns of the schema.
+        passes: Passes that it took.
+        all_passes: Passes that it would have taken without early exit.
     """
 
     image: str
@@ -59,11 +59,11 @@ class ImageRows:
 
 
 class Worker(Protocol):
-    """What one process needs for its shard, opened.
+    """The part of a job that computes rows in one process.
 
     Attributes:
-        device: Where it computes.
-        batch_size: Crops per batch at the moment.
+        device: The device that it computes on.
+        batch_size: The current number of crops per batch.
     """
 
     device: torch.device
@@ -74,24 +74,24 @@ class Worker(Protocol):
     def results(
         self, folder: Folder[Any], positions: Sequence[int]
     ) -> Generator[ImageRows | UnreadableImage, None, None]:
-        """The rows of some images, as they become known.
+        """Compute the rows of some images, and yield each image as it is finished.
 
         Args:
-            folder: One of the job's.
-            positions: The images, by their index in the data set.
+            folder: One of the job's folders.
+            positions: The indices of the images in the data set.
         """
 
     def notices(self) -> list[str]:
-        """Sentences that came up since the last call."""
+        """Return the sentences for the user that came up since the last call."""
 
 
 class Job(ABC, Generic[SettingsT, Outcome_co]):
-    """What one command computes for every image of a data set, and stores.
+    """A computation for every image of a data set, whose rows are stored.
 
     Attributes:
-        settings: How the job runs.
-        folders: Where the rows go, with their keys: one for most jobs, one for each set of proposals.
-        units: What is counted: an image in a folder.
+        settings: The settings of the job.
+        folders: Where its rows are stored: one folder for most jobs, and one for each set of proposals.
+        units: What the progress counts, in the plural.
     """
 
     units = "images"
@@ -100,7 +100,13 @@ class Job(ABC, Generic[SettingsT, Outcome_co]):
     folders: Sequence[Folder[Any]]
 
     def check(self, ranks: int) -> Iterable[str]:
-        """Refuse what every worker would refuse, for a process that starts `ranks` workers; notices for the user.
+        """Check the inputs in a supervisor, before it starts its workers.
+
+        Args:
+            ranks: The number of workers.
+
+        Returns:
+            Notices for the user.
 
         Raises:
             InputError: Something cannot be used.
@@ -110,7 +116,7 @@ class Job(ABC, Generic[SettingsT, Outcome_co]):
 
     @abstractmethod
     def start(self, process: Process, stop: StopRequests) -> Worker:
-        """Open what computes the rows; its first notices are those of the start.
+        """Open the worker of this process, whose first notices are those of the start.
 
         Raises:
             InputError: Something cannot be used.
@@ -118,21 +124,25 @@ class Job(ABC, Generic[SettingsT, Outcome_co]):
 
     @abstractmethod
     def describe(self, where: str) -> Iterable[str]:
-        """Lines that say what is about to be computed, and where."""
+        """Return lines that describe the computation.
+
+        Args:
+            where: The device or the number of ranks.
+        """
 
     @abstractmethod
     def finish(self) -> Outcome_co:
-        """Write the tables; every image is accounted for, once, in every folder.
+        """Write the tables, once every image is accounted for in every folder.
 
         Raises:
             InputError: The tables cannot be made or written.
         """
 
     def partial_table(self) -> Table | None:
-        """The table of the images that are stored so far; None where there is none.
+        """Return the table of the images that are stored so far, or None if there is none.
 
         Raises:
-            EnsembleEvalError: The folder changes meanwhile.
+            EnsembleEvalError: The folder was changed meanwhile.
         """
         return None
 
@@ -142,24 +152,23 @@ def run_job(
 ) -> Generator[Event[Outcome_co], None, None]:
     """Run a job to its end, alone or as one rank.
 
-    A process that is alone and has several devices becomes the supervisor of workers that it starts. Of several
-    ranks only rank 0 yields more than notices, and it alone writes the tables.
+    Without a launcher, a job that takes several processes starts workers and supervises them. With several ranks,
+    rank 0 reports the progress and writes the tables; the other ranks only yield notices.
 
     Args:
-        job: What to run.
-        process: This process, as its launcher says.
-        stop: What the user and the launcher ask for meanwhile.
+        job: The job.
+        process: This process, as described by its launcher.
+        stop: Stop requests of the user or the launcher.
         worker_arguments: The command line of each worker that a supervisor starts.
 
     Yields:
-        What happens, as it happens. However it ends, what was finished is kept; close the generator if you
-        leave it early.
+        Events. Finished images are kept however the job ends. Close the generator if you leave it early.
 
     Raises:
         InputError: Something cannot be used; one sentence with the remedy.
-        LateRanksError: Ranks have stored nothing for too long.
+        LateRanksError: A rank has stored nothing for too long.
         WorkerFailedError: A worker failed.
-        StopRequestedError: A signal came.
+        StopRequestedError: The process received a signal to stop.
     """
     settings = job.settings
     count = process.world_size if process.launched else devices_for_ranks(settings.device, settings.ranks)
@@ -175,9 +184,9 @@ def run_alone(
     process: Process = Process(),  # noqa: B008 (it is frozen)
     stop: StopRequests | None = None,
 ) -> Generator[Event[Outcome_co], None, None]:
-    """Do this process's shard in this process; rank 0 then waits for the others and writes the tables.
+    """Run the shard of this process without starting others.
 
-    See `run_job` for arguments and errors.
+    Rank 0 then waits for the other ranks and writes the tables. Arguments and errors are those of `run_job`.
     """
     settings, stop = job.settings, stop or StopRequests()
     if settings.fresh and process.world_size > 1:
@@ -192,33 +201,33 @@ def run_alone(
                 yield from (event for event in shard if isinstance(event, Notice))
             return
         where = str(worker.device) if process.world_size == 1 else f"{process.world_size} ranks"
-        yield from _opening(job, where, worker.notices())
+        yield from _opening_events(job, where, worker.notices())
         partial = PartialTable(job)
-        with contextlib.closing(_reported(job, worker, process, stop)) as events:
+        with contextlib.closing(_run_and_report(job, worker, process, stop)) as events:
             for event in events:
                 yield event
                 partial.write_if_due()
-        yield _finished(job, partial)
+        yield _finish(job, partial)
 
 
-def _reported(
+def _run_and_report(
     job: Job[Any, Any], worker: Worker, process: Process, stop: StopRequests
 ) -> Generator[Notice | Progress, None, None]:
-    """The shard of the process that speaks for all, and what it sees of the others."""
+    """Run the shard of the process that reports, and report the progress of all processes."""
     stored = _Stored(job.folders)
     with contextlib.closing(run_shard(job, worker, process, stop)) as shard:
         for event in shard:
             if isinstance(event, Notice) or process.world_size == 1:
                 yield event
-            # Of several, only this one looks at the shared folder while they work.
-            elif stored.is_old:
+            # Only this one of several processes reads the shared folder while they work.
+            elif stored.is_due:
                 yield stored.look()
     if process.world_size > 1:
-        yield from _others(stored, _watch(job, process), stop)
+        yield from _wait_for_others(stored, _watch(job, process), stop)
 
 
-def _others(stored: "_Stored", watch: "Watch", stop: StopRequests) -> Iterator[Progress]:
-    """Wait until the other ranks have stored their shards too."""
+def _wait_for_others(stored: "_Stored", watch: "Watch", stop: StopRequests) -> Iterator[Progress]:
+    """Wait until the other ranks have stored their shards."""
     while not watch.update(stored.accounted()):
         stop.check()
         time.sleep(_LOOK_EVERY_SECONDS)
@@ -228,16 +237,16 @@ def _others(stored: "_Stored", watch: "Watch", stop: StopRequests) -> Iterator[P
 def _supervise(
     job: Job[Any, Outcome_co], count: int, worker_arguments: Sequence[str]
 ) -> Generator[Event[Outcome_co], None, None]:
-    """Start the workers of this machine, tell what they store, and write the tables when all is done."""
-    # Only here: a process that is alone starts none.
+    """Start the workers of this machine, report their progress, and write the tables when all are done."""
+    # Imported here, because a process that is alone starts no workers.
     from ensemble_eval.jobs.workers import run_workers
 
     device = choose_device(job.settings.device)
     process = Process(world_size=count, session=uuid.uuid4().hex, role=Role.SUPERVISOR)
-    # Before anything is written: what is wrong with a member is said once, not by every worker.
-    notices = [*job.check(count), *(_crowded(count) if device.type == "cpu" else ())]
+    # Checked before anything is written, so that an error is reported once and not by every worker.
+    notices = [*job.check(count), *(_crowding_notices(count) if device.type == "cpu" else ())]
     with _opened_folders(job):
-        yield from _opening(job, f"{count} ranks on {device}", notices)
+        yield from _opening_events(job, f"{count} ranks on {device}", notices)
         partial = PartialTable(job)
         if not all(folder.is_complete for folder in job.folders):
             stored, watch = _Stored(job.folders), _watch(job, process)
@@ -247,16 +256,16 @@ def _supervise(
                     partial.write_if_due()
                     watch.update(stored.accounted(tried_again=True))
             yield stored.look()
-        yield _finished(job, partial)
+        yield _finish(job, partial)
 
 
 @contextlib.contextmanager
 def _opened_folders(job: Job[Any, Any], *, checked: bool = False) -> Iterator[None]:
-    """Read what is done, or forget it; see `Folder.open`. Within the block others see that this one is at work."""
+    """Open the folders of a job, and mark them as in use within the block."""
     out, fresh = job.settings.out, job.settings.fresh
     record.refuse_file(out)
     if not fresh:
-        # Before anything is written there.
+        # All folders are checked before anything is written.
         for folder in job.folders:
             folder.refuse_foreign()
     with in_use(out, alone=fresh):
@@ -265,7 +274,7 @@ def _opened_folders(job: Job[Any, Any], *, checked: bool = False) -> Iterator[No
         yield
 
 
-def _finished(job: Job[Any, Outcome_co], partial: "PartialTable") -> Finished[Outcome_co]:
+def _finish(job: Job[Any, Outcome_co], partial: "PartialTable") -> Finished[Outcome_co]:
     for folder in job.folders:
         folder.close()
     outcome = job.finish()
@@ -273,8 +282,8 @@ def _finished(job: Job[Any, Outcome_co], partial: "PartialTable") -> Finished[Ou
     return Finished(outcome)
 
 
-def _opening(job: Job[Any, Any], where: str, notices: Iterable[str]) -> Iterator[Notice | Opened]:
-    """What there is to say before the work."""
+def _opening_events(job: Job[Any, Any], where: str, notices: Iterable[str]) -> Iterator[Notice | Opened]:
+    """Report the notices of the start, the work that is left, and damaged parts."""
     yield from map(Notice, notices)
     done = sum(len(folder.progress.done) for folder in job.folders)
     images = sum(len(folder.images) for folder in job.folders)
@@ -287,7 +296,7 @@ def _opening(job: Job[Any, Any], where: str, notices: Iterable[str]) -> Iterator
 def run_shard(
     job: Job[Any, Any], worker: Worker, process: Process, stop: StopRequests
 ) -> Generator[Notice | Progress, None, None]:
-    """Compute and store this process's images that are missing, in folders that are open; it waits for nobody."""
+    """Compute and store the missing images of this process's shard, without waiting for other processes."""
     done = sum(len(folder.progress.done) for folder in job.folders)
     images = sum(len(folder.images) for folder in job.folders)
     passes = unreadable = 0
@@ -313,7 +322,7 @@ def run_shard(
 
 
 def _execution_of(worker: Worker, process: Process) -> Callable[[], Execution]:
-    """What runs a process's images at the moment."""
+    """Return a function that describes the current execution."""
     name, known_versions = device_name(worker.device), record.versions()
     return lambda: Execution(
         device=str(worker.device),
@@ -326,10 +335,10 @@ def _execution_of(worker: Worker, process: Process) -> Callable[[], Execution]:
 
 
 def missing_positions(folder: Folder[Any], process: Process) -> list[int]:
-    """Positions in the data set of the missing images of this process's shard.
+    """Return the positions of the missing images in this process's shard.
 
-    Images that could not be read before are tried again. Where nothing but what is stored tells that a process
-    has ended, that is the task of rank 0: it could not know of another that is still running.
+    Images that were unreadable at an earlier start are tried again. Under torchrun or srun only rank 0 does so. It
+    could not tell a rank that will try them later from one that has ended.
     """
     images, progress = folder.images, folder.progress
     blocks = folder.dataset.blocks
@@ -344,13 +353,13 @@ def missing_positions(folder: Folder[Any], process: Process) -> list[int]:
     ]
 
 
-def _unit(folder: Folder[Any], image: str, folders: Sequence[Folder[Any]]) -> str:
-    """The name of an image in one of a job's folders, as the user reads it."""
+def _image_name(folder: Folder[Any], image: str, folders: Sequence[Folder[Any]]) -> str:
+    """The name of an image for messages, with the folder if the job has several."""
     return image if len(folders) == 1 else f"{image} ({folder.store.folder.name})"
 
 
 class _Stored:
-    """What all processes of a job have stored, whatever this one did."""
+    """The images that all processes of a job have stored."""
 
     def __init__(self, folders: Sequence[Folder[Any]]) -> None:
         self._folders = folders
@@ -358,18 +367,18 @@ class _Stored:
         self._looked = time.monotonic()
 
     @property
-    def is_old(self) -> bool:
-        """Whether the last look is some time ago."""
+    def is_due(self) -> bool:
+        """Whether it is time to read the folders again."""
         return time.monotonic() - self._looked >= _LOOK_EVERY_SECONDS
 
     def accounted(self, *, tried_again: bool = False) -> set[str]:
-        """What needs no more work, as of the last look.
+        """The names of the images that needed no more work at the last look.
 
         Args:
-            tried_again: Of what an earlier start could not read, only what this start has tried again.
+            tried_again: Count an image that an earlier start could not read only if this start has tried it again.
         """
         return {
-            _unit(folder, image, self._folders)
+            _image_name(folder, image, self._folders)
             for folder in self._folders
             for image in (
                 folder.progress.done | folder.store.unreadable_since_opening()
@@ -379,7 +388,7 @@ class _Stored:
         }
 
     def look(self) -> Progress:
-        """Read what came since the last time."""
+        """Read the new parts, and return the progress."""
         for folder in self._folders:
             folder.store.peek()
         self._looked = time.monotonic()
@@ -395,11 +404,11 @@ class _Stored:
 
 
 class Watch:
-    """Remembers when each rank last stored something, and names those that are treated as hung.
+    """Remembers when each rank last stored an image, and reports ranks that are treated as hung.
 
     Args:
         shards: The images of each rank.
-        timeout: Seconds without anything new after which a rank is treated as hung.
+        timeout: Seconds without a new image after which a rank is treated as hung.
         clock: Seconds, monotonic.
     """
 
@@ -409,24 +418,24 @@ class Watch:
         self._missing = [set(shard) for shard in shards]
         self._timeout = timeout
         self._clock = clock
-        self._moved = [clock()] * len(shards)
+        self._last_stored = [clock()] * len(shards)
 
     def update(self, accounted: Collection[str]) -> bool:
-        """Take note of all images that are accounted for; tells whether these are all there are.
+        """Record which images are accounted for, and return whether all are.
 
         Raises:
-            LateRanksError: Ranks have stored nothing for too long; they and their images are named.
+            LateRanksError: Ranks have stored nothing for too long; the message names them and their images.
         """
         now = self._clock()
         for rank, missing in enumerate(self._missing):
             before = len(missing)
             missing.difference_update(accounted)
             if len(missing) < before:
-                self._moved[rank] = now
+                self._last_stored[rank] = now
         late = [
             rank
             for rank, missing in enumerate(self._missing)
-            if missing and now - self._moved[rank] > self._timeout
+            if missing and now - self._last_stored[rank] > self._timeout
         ]
         if late:
             raise LateRanksError("; ".join(self._sentence(rank) for rank in late))
@@ -447,16 +456,16 @@ def _watch(job: Job[Any, Any], process: Process) -> Watch:
         images = folder.images
         of_folder = shard_positions(len(images), process.world_size, process.session, folder.dataset.blocks)
         for shard, positions in zip(shards, of_folder, strict=True):
-            shard += [_unit(folder, images[position], job.folders) for position in positions]
+            shard += [_image_name(folder, images[position], job.folders) for position in positions]
     return Watch(shards, job.settings.timeout)
 
 
 class PartialTable:
-    """Writes a job's partial table beside the results, every minute or less often, at no more than 1% of the time.
+    """Writes the partial table of a job every minute, or less often to take no more than 1% of the time.
 
     Args:
-        job: The job whose settings ask for it, or not.
-        every_seconds: How often at most.
+        job: The job; its setting `live` switches the partial table on.
+        every_seconds: The least interval.
         clock: Seconds, monotonic.
     """
 
@@ -472,7 +481,7 @@ class PartialTable:
         self._due = clock() + self._every
 
     def write_if_due(self) -> None:
-        """Write `partial.csv` and `partial.md` if it is time, each wholly or not at all.
+        """Write `partial.csv` and `partial.md` if they are due, each as a whole or not at all.
 
         Raises:
             InputError: The folder cannot be written.
@@ -481,7 +490,7 @@ class PartialTable:
         if not self._job.settings.live or began < self._due:
             return
         table = None
-        # The folder may be changing; the job itself will say what is wrong, if anything is.
+        # The folder may be changing. The job itself reports what is wrong with it.
         with contextlib.suppress(EnsembleEvalError):
             table = self._job.partial_table()
         if table is not None:
@@ -490,13 +499,13 @@ class PartialTable:
         self._due = began + max(self._every, (self._clock() - began) / _MOST_SHARE)
 
     def remove(self) -> None:
-        """Remove what was written, once the table of all images is there."""
+        """Remove the partial table, once the complete one is written."""
         if self._job.settings.live:
             for name in _PARTIAL_FILES:
                 (self._job.settings.out / name).unlink(missing_ok=True)
 
 
-def _crowded(ranks: int) -> Iterator[str]:
+def _crowding_notices(ranks: int) -> Iterator[str]:
     processors = usable_processors()
     if ranks > processors:
         yield (

@@ -16,7 +16,7 @@ from ensemble_eval.evaluation.key import RUN, RunKey, columns_of
 from ensemble_eval.scoring.table3 import Decisions
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part, read_parts, require_key
-from ensemble_eval.store.store import combine, read_rows, sorted_frame
+from ensemble_eval.store.store import read_rows, sorted_frame, summarise
 
 
 def read_run(folder: str | Path) -> "StoredRun":
@@ -34,7 +34,7 @@ def read_run(folder: str | Path) -> "StoredRun":
     out = Path(folder)
     parts = read_parts(out, RUN)
     key = require_key(out, parts)
-    progress = combine(parts.by_name)
+    progress = summarise(parts.by_name)
     return StoredRun(
         folder=out,
         key=key,

@@ -98,7 +98,7 @@ class Folder(Generic[KeyT]):
         Raises:
             EnsembleEvalError: Images are missing, or others than the data set's are there.
         """
-        accounted = self.store.open_each_once().accounted
+        accounted = self.store.open_deduplicated().accounted
         missing = [image for image in self.images if image not in accounted]
         if missing:
             raise EnsembleEvalError(

@@ -60,7 +60,7 @@ def merge(
         set_aside = store.open().damaged
         for path in parts:
             write_atomically(store.folder / path.name, _bytes(path))
-        progress = store.open_each_once()
+        progress = store.open_deduplicated()
         damaged += tuple(store.folder / name for name in set_aside)
         # Where `out` is one of the folders, however it is spelt, its damaged parts were seen twice.
         named = {path.resolve(): path for path in damaged}

@@ -1,7 +1,7 @@
 """The parts of a store: Parquet files with rows, each named by the hash of its bytes.
 
-A file's metadata holds the key of the job, the images that the file accounts for, and what they cost, so that a
-reader who has nothing but the files knows where the job stands.
+The metadata of a file holds the key of the job, the images that the file accounts for, and their cost. The files
+alone are enough to tell how much of the job is done.
 """
 
 import hashlib
@@ -33,14 +33,14 @@ _METADATA_KEY = b"ensemble_eval"
 
 @dataclass(frozen=True)
 class Format(Generic[KeyT]):
-    """How the results of one kind of job lie in its output folder.
+    """The layout of the output folder of one kind of job.
 
     Attributes:
         folder: The folder of the parts, below the output folder.
         key: The class of the job's keys.
         schema: The columns of the rows, `image` among them, for a key.
-        by_image: Whether the rows of each image are a row group of their own, so that one image can be read alone.
-        record: The JSON file that says what repeats the job; empty if several jobs share the output folder.
+        by_image: Whether each image has a row group of its own, so that its rows can be read alone.
+        record: The JSON file with the arguments and versions of the job; empty if several jobs share the folder.
         outputs: The other files that a finished job writes, tables first.
     """
 
@@ -54,7 +54,7 @@ class Format(Generic[KeyT]):
 
 @dataclass(frozen=True)
 class Execution:
-    """What ran images: all of it that may differ between the starts of one job, or its processes.
+    """The hardware and software that computed some images; it may differ between starts or processes of one job.
 
     Attributes:
         device: The device, as torch names it.
@@ -75,17 +75,17 @@ class Execution:
 
 @dataclass
 class Part:
-    """What one part holds, while it is being filled and after it was read (without its rows).
+    """The content of one part: while it is filled, or as it was read, then without its rows.
 
     Attributes:
         rows: The rows, image by image.
-        images: Ids of the images that the rows are about, in the order of the rows.
+        images: Ids of the images with rows, in the order of the rows.
         unreadable: The reason by image id, for images without rows.
-        passes: Crops through members that were run for it.
+        passes: Passes that were run, one for each crop and member.
         all_passes: Passes that a run without early exit would have taken.
         seconds: Seconds of work.
         written: When it was written, in seconds since 1970.
-        executions: What ran it; several, if it began with batches that did not fit into memory.
+        executions: The executions that computed it; several if the batch size was halved on the way.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -100,13 +100,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts(Generic[KeyT]):
-    """What the parts of one folder say, all of one job.
+    """The parts of one folder, all of the same job, without their rows.
 
     Attributes:
         key: The key of the job; None where no part was read.
         by_name: The parts without their rows, by file name, ascending.
-        damaged: Files whose bytes are not those that were written.
-        unread: Files that the file system does not give at the moment, with its reason.
+        damaged: Files whose bytes have changed since they were written.
+        unread: Files that the file system cannot read at the moment, with its reason.
     """
 
     key: KeyT | None
@@ -144,7 +144,7 @@ def encode_table(rows: "pa.Table", part: Part, form: Format[KeyT], key: KeyT) ->
     del description["rows"]
     metadata = {_METADATA_KEY: json.dumps({"key": key.to_json(), **description}).encode()}
     rows, buffer = rows.replace_schema_metadata(metadata), pa.BufferOutputStream()
-    # Statistics of a row group of one image tell nothing, and take more space than the image.
+    # Statistics of a row group of one image are useless, and take more space than its rows.
     options = {"compression": "zstd", "write_statistics": not form.by_image, "write_page_checksum": form.by_image}
     with pq.ParquetWriter(buffer, rows.schema, **options) as writer:
         for group in _row_groups(rows) if form.by_image else [rows]:
@@ -154,7 +154,7 @@ def encode_table(rows: "pa.Table", part: Part, form: Format[KeyT], key: KeyT) ->
 
 
 def _row_groups(rows: "pa.Table") -> Iterator["pa.Table"]:
-    """The rows of one image after the other."""
+    """Split the rows into one table per image."""
     first = 0
     for _, of_image in itertools.groupby(rows[IMAGE].to_pylist()):
         count = len(list(of_image))
@@ -181,18 +181,18 @@ def read_parts(
     whole: bool = True,
     known: Container[str] = frozenset(),
 ) -> Parts[KeyT]:
-    """Read what the parts in an output folder say, without their rows, and check that they are of one job.
+    """Read the metadata of the parts in an output folder, and check that all are of one job.
 
-    Others may write, rewrite and set aside parts at the same time.
+    Other processes may write, rewrite and set aside parts at the same time.
 
     Args:
         out: The output folder.
         form: How the job's results lie in it.
-        key: The key that the parts must have; None for whichever key they share.
-        whole: Read every byte and compare it with the file's name, and refuse files that pandas would read along
-            with the parts and that no job of ours wrote. Otherwise only the ends of the files are read: cheap,
-            and nothing that cannot be read is an error.
-        known: Names of parts to pass over.
+        key: The key that the parts must have; None to accept any key that they all share.
+        whole: Read every byte and compare the hash with the file's name. Also refuse Parquet files that are no
+            parts, because pandas would read them along with the parts. Otherwise only the footers are read, which
+            is cheap, and unreadable files are reported instead of refused.
+        known: Names of parts to skip.
 
     Raises:
         InputError: A file cannot be read or was not written by this tool, or parts have another key; the
@@ -200,13 +200,13 @@ def read_parts(
     """
     folder = out / form.folder
     if whole:
-        _refuse_strangers(folder)
+        _refuse_foreign_files(folder)
     keys, parts, damaged, unread = dict[str, KeyT](), dict[str, Part](), list[Path](), dict[Path, str]()
     for path in part_paths(folder):
         if path.name in known:
             continue
         try:
-            described = _read_whole(path, form) if whole else _read_end(path, form)
+            described = _read_whole(path, form) if whole else _read_footer(path, form)
         except FileNotFoundError:
             # Another process has rewritten it, or set it aside.
             continue
@@ -219,22 +219,22 @@ def read_parts(
             keys[path.name], parts[path.name] = described
     found = Parts(_common_key(out, keys, key), parts, tuple(damaged), unread)
     if whole:
-        require_read(found)
+        refuse_unread(found)
     return found
 
 
-def require_read(parts: Parts[Any]) -> None:
-    """Refuse a folder of which the file system does not give a part.
+def refuse_unread(parts: Parts[Any]) -> None:
+    """Refuse a folder with a part that the file system cannot read.
 
     Raises:
-        InputError: The part is named.
+        InputError: The message names the part.
     """
     for path, reason in parts.unread.items():
-        raise InputError(f"{path} cannot be read ({reason}); mend it or choose another `out`")
+        raise InputError(f"{path} cannot be read ({reason}); repair it or choose another `out`")
 
 
 def require_key(out: Path, parts: Parts[KeyT]) -> KeyT:
-    """The key of the job that some parts are of.
+    """Return the key that the parts share.
 
     Raises:
         InputError: There is no part, or only damaged ones.
@@ -249,7 +249,7 @@ def require_key(out: Path, parts: Parts[KeyT]) -> KeyT:
 
 
 class _ForeignPartError(Exception):
-    """A file with a part's name does not say what it holds."""
+    """A file has the name of a part but not its metadata."""
 
 
 def _read_whole(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
@@ -263,7 +263,7 @@ def _read_whole(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
         raise InputError(f"{path} was not written by this tool, or is damaged; choose another `out`") from error
 
 
-def _read_end(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
+def _read_footer(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
     with path.open("rb") as file:
         try:
             return _describe(file, form)
@@ -272,19 +272,19 @@ def _read_end(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
 
 
 def _describe(file: BinaryIO, form: Format[KeyT]) -> tuple[KeyT, Part]:
-    # Only where there is a part: a job that begins has none, and this takes a quarter of a second to import.
+    # Imported only if there is a part, because the import takes a quarter of a second.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         description = json.loads(pq.read_schema(file).metadata[_METADATA_KEY])
-        # A part of an early version lacks this, and what it counts does not compare.
+        # Parts of early versions lack this, and their counts mean something else.
         _ = description["all_passes"]
         key = form.key.from_json(description.pop("key"))
         executions = [_execution(json.dumps(each)) for each in description.pop("executions")]
         return key, Part(rows=[], executions=executions, **description)
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
-        # pyarrow's own OSError says that the file's end cannot be parsed; the disk's has a number.
+        # pyarrow raises OSError for a footer that it cannot parse; only an error of the disk has a number.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise _ForeignPartError from error
@@ -292,15 +292,15 @@ def _describe(file: BinaryIO, form: Format[KeyT]) -> tuple[KeyT, Part]:
 
 @lru_cache(maxsize=256)
 def _execution(text: str) -> Execution:
-    """From JSON. A job has hundreds of thousands of parts and a handful of these, so equal ones are one object."""
+    """Parse an execution. A job has many thousands of parts and few executions, so equal ones are shared."""
     return Execution(**json.loads(text))
 
 
 def _common_key(out: Path, keys: Mapping[str, KeyT], expected: KeyT | None) -> KeyT | None:
-    """The key that all parts share.
+    """Return the key that all parts share.
 
     Raises:
-        InputError: They are of several jobs, or not of the one that was expected.
+        InputError: The parts are of several jobs, or not of the expected one.
     """
     common = expected or next(iter(keys.values()), None)
     for key in keys.values():
@@ -315,8 +315,8 @@ def _common_key(out: Path, keys: Mapping[str, KeyT], expected: KeyT | None) -> K
     return common
 
 
-def _refuse_strangers(folder: Path) -> None:
-    # One listing: between two, another process may add a part.
+def _refuse_foreign_files(folder: Path) -> None:
+    # A single listing, because another process may add a part between two.
     for path in sorted(folder.glob("*.parquet")):
         if not _PART_NAME.fullmatch(path.name) and not path.name.startswith((".", "_")):
             raise InputError(

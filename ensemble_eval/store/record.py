@@ -14,7 +14,7 @@ from ensemble_eval import files
 from ensemble_eval.errors import InputError
 from ensemble_eval.store.key import OtherKeyError
 from ensemble_eval.store.parts import Format, KeyT
-from ensemble_eval.store.store import LEFTOVER_SECONDS, Progress
+from ensemble_eval.store.store import ABANDONED_SECONDS, Progress
 
 # What a record holds, as JSON.
 Record = Mapping[str, Any]
@@ -148,7 +148,7 @@ def remove_leftovers(out: Path, form: Format[Any]) -> None:
     """Remove what a process left that was killed while it wrote one of the files beside the parts."""
     for name in filter(None, (form.record, *form.outputs)):
         path = out / name
-        files.remove_leftovers(path.parent, f"{path.name}.", time.time() - LEFTOVER_SECONDS)
+        files.remove_leftovers(path.parent, f"{path.name}.", time.time() - ABANDONED_SECONDS)
 
 
 def clear(out: Path, form: Format[Any]) -> None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ensemble_eval.store.parts import Format, Part, read_parts, require_key, require_read
-from ensemble_eval.store.store import combine
+from ensemble_eval.store.parts import Format, Part, read_parts, refuse_unread, require_key
+from ensemble_eval.store.store import summarise
 
 # The pace is that of the newest parts, so that a night in the queue does not count.
 _PACE_WINDOW_SECONDS = 600.0
@@ -54,9 +54,9 @@ def read_status(out: Path, form: Format[Any]) -> Status:
         InputError: There are no parts, only damaged ones, or those of several jobs.
     """
     found = read_parts(out, form, whole=False)
-    require_read(found)
+    refuse_unread(found)
     key, parts = require_key(out, found), found.by_name.values()
-    progress = combine(found.by_name)
+    progress = summarise(found.by_name)
     return Status(
         images=key.images,
         done=len(progress.done),

@@ -1,8 +1,8 @@
-"""Rows as they finish: a folder of parts that survives any interruption.
+"""A crash-safe store of rows: a folder of parts that many processes may read and write at once.
 
-A part is written under a temporary name, flushed and renamed to the hash of its own bytes, so a part that
-was cut short or changed is noticed and done again, and nothing is keyed by process. Any number of processes
-may write and read at once; only `clear` wants the folder to itself.
+A part is written under a temporary name, flushed, and renamed to the hash of its bytes. So a truncated or changed
+part is noticed, and its images are computed again. Names do not depend on the process that writes. Only
+`Store.clear` needs the folder to itself.
 """
 
 import contextlib
@@ -35,29 +35,29 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-# Parquet's readers pass over names that begin with an underscore.
+# Readers of Parquet folders skip names that begin with an underscore.
 _DAMAGED_PREFIX = "_damaged-"
-# Nobody is at one file for this long.
-LEFTOVER_SECONDS = 3600.0
-# A part is written when it holds this many images or has been open this long: what a crash can cost.
+# No process takes this long to write one file, so an older temporary file has been abandoned.
+ABANDONED_SECONDS = 3600.0
+# A part is written when it holds this many images, so that a crash costs no more.
 _PART_IMAGES = 256
-# The metadata of a part of row groups takes some hundred KiB.
+# The metadata of a part with a row group per image takes some hundred KiB.
 _MOST_OPEN_FILES = 16
 
 
 @dataclass(frozen=True)
 class Progress:
-    """All that the parts of a folder say together.
+    """The progress of a job, from all of its parts.
 
     Attributes:
-        done: Ids of images with rows.
+        done: Ids of the images with rows.
         unreadable: The reason by id, for images without rows.
-        passes: Passes run so far, those for images that were done twice included.
-        all_passes: Passes that the same images, as often, would have taken without early exit.
-        seconds: Seconds of work so far, the sum over all processes.
-        damaged: Names of parts that were set aside because their bytes had changed.
-        repeated: Ids of images with rows in more than one part.
-        executions: What ran them, each once, in the order in which their first parts were written.
+        passes: Passes run so far, including those for images that were computed twice.
+        all_passes: Passes that the same images would have taken without early exit.
+        seconds: Seconds of work so far, summed over all processes.
+        damaged: Names of the parts that were set aside because their bytes had changed.
+        repeated: Ids of the images with rows in more than one part.
+        executions: Each distinct execution, in the order of their first parts.
     """
 
     done: frozenset[str] = frozenset()
@@ -71,7 +71,7 @@ class Progress:
 
     @property
     def accounted(self) -> frozenset[str]:
-        """Ids of all images that need no more work: done or unreadable."""
+        """Ids of the images that need no more work, either done or unreadable."""
         return self.done | self.unreadable.keys()
 
 
@@ -81,11 +81,11 @@ class Store(Generic[KeyT]):
     Args:
         out: The job's output folder; it need not exist yet.
         form: How the job's results lie in it.
-        key: What the rows depend on, and which columns they have; parts of another key are refused.
+        key: The key of the job; parts with another key are refused.
         clock: Seconds since 1970.
 
     Attributes:
-        progress: What the parts said at the last reading.
+        progress: The progress at the last reading.
     """
 
     def __init__(
@@ -101,46 +101,46 @@ class Store(Generic[KeyT]):
         self._file = functools.lru_cache(_MOST_OPEN_FILES)(_opened_file)
 
     def open(self) -> Progress:
-        """Read all parts in full; those whose bytes changed are renamed away from the readers' sight.
+        """Read every byte of all parts, and set damaged parts aside under a name that readers skip.
 
         Raises:
-            InputError: The folder belongs to another job (the difference is named), or cannot be read or written.
+            InputError: The folder belongs to another job, or cannot be read or written.
         """
         require_writable(self.folder)
         parts = read_parts(self.out, self.form, self.key)
         self._known, damaged = dict(parts.by_name), []
         for path in parts.damaged:
-            # Another process that opens the folder may be the one that sets a part aside.
+            # Another process may have set the part aside already.
             with contextlib.suppress(FileNotFoundError):
                 path.replace(path.with_name(_DAMAGED_PREFIX + path.name))
                 damaged.append(path.name)
         self._opened_with = frozenset(self._known)
         self._positions.clear()
-        self.progress = replace(combine(self._known), damaged=tuple(damaged))
+        self.progress = replace(summarise(self._known), damaged=tuple(damaged))
         return self.progress
 
-    def open_each_once(self) -> Progress:
-        """As `open`, and keep images that stand in several parts in one only; see `keep_once`."""
-        # Again while another job in the same folder goes on to store what is there already.
+    def open_deduplicated(self) -> Progress:
+        """As `open`, and remove repeated images; see `deduplicate`."""
+        # Repeated, because another job may keep storing the same images in this folder.
         while self.open().repeated:
-            self.keep_once()
+            self.deduplicate()
         return self.progress
 
     def peek(self) -> Progress:
-        """Read what parts came since the last reading, only the ends of their files: cheap, while others write.
+        """Read the footers of the parts that were added since the last reading: cheap, even while others write.
 
-        What cannot be read now is looked at again, and `open` has the last word on it.
+        A part that cannot be read is tried again at the next reading; only `open` raises an error for it.
 
         Raises:
-            InputError: The folder belongs to another job (the difference is named).
+            InputError: The folder belongs to another job.
         """
         self._known |= read_parts(self.out, self.form, self.key, whole=False, known=self._known).by_name
         self._positions.clear()
-        self.progress = combine(self._known)
+        self.progress = summarise(self._known)
         return self.progress
 
     def write(self, part: Part) -> None:
-        """Add a part; it is either wholly there or not at all.
+        """Add a part, as a whole or not at all.
 
         Raises:
             InputError: The disk is full or the folder cannot be written.
@@ -149,41 +149,41 @@ class Store(Generic[KeyT]):
         write_atomically(self.folder / part_name(data), data)
 
     def clear(self) -> None:
-        """Remove all parts and what lies beside them, for a fresh start."""
+        """Remove all parts, damaged parts and listings, for a fresh start."""
         beside = [path for prefix in (_DAMAGED_PREFIX, LISTING_PREFIX) for path in self.folder.glob(f"{prefix}*")]
         for path in [*part_paths(self.folder), *beside]:
             path.unlink(missing_ok=True)
         self.remove_leftovers()
 
     def remove_leftovers(self) -> None:
-        """Remove the temporary files of writers that were killed; young ones may be in use."""
+        """Remove temporary files of killed writers; recent ones stay, because they may be in use."""
         for prefix in ("part-", LISTING_PREFIX):
-            remove_leftovers(self.folder, prefix, self._clock() - LEFTOVER_SECONDS)
+            remove_leftovers(self.folder, prefix, self._clock() - ABANDONED_SECONDS)
 
-    def keep_once(self) -> None:
-        """Rewrite parts so that each image stands in one only: the one that was written first.
+    def deduplicate(self) -> None:
+        """Rewrite parts so that each image is in one part only: the one that was written first.
 
-        Two jobs may have worked in one folder, or merged folders overlap. Others may do the same at the same time,
-        each with what it has seen of the folder. When a part was written does not change as it is rewritten, so
-        all of them keep the same, and a copy goes only where an earlier one was seen: none is lost.
+        Images repeat if two jobs worked in one folder, or if merged folders overlap. Several processes may
+        deduplicate at once, with different views of the folder. A rewritten part keeps its time of writing, so all
+        of them keep the same copy. A copy is removed only if an earlier one was seen, so none is lost.
         """
-        keepers = keepers_of(self._known)
+        keepers = first_parts(self._known)
         old, new = set[str](), set[str]()
         for name, part in self._known.items():
             kept = [image for image in part.images if keepers[image] == name]
             if len(kept) < len(part.images):
-                # Somebody else has just rewritten it.
+                # Another process may have rewritten it meanwhile.
                 with contextlib.suppress(FileNotFoundError):
                     new.add(self._rewrite(name, part, kept))
                     old.add(name)
-        # The old ones go when all new ones are there. In between images repeat, and none is lost; what is new may
-        # be, to the byte, a part that was there before.
+        # The old parts are removed once all new ones are written, so that no image is lost in between. A new part
+        # may equal an old one byte for byte.
         for name in old - new:
             (self.folder / name).unlink(missing_ok=True)
 
     def _rewrite(self, name: str, part: Part, kept: Sequence[str]) -> str:
-        """Write what is kept of a part beside it, and return its name."""
-        # Only where an image stands twice, which is rare: this takes a quarter of a second to import.
+        """Write a copy of a part with some of its images, and return its name."""
+        # Imported here because repeated images are rare, and the import takes a quarter of a second.
         import pyarrow as pa
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
@@ -195,27 +195,27 @@ class Store(Generic[KeyT]):
         return part_name(data)
 
     def frame(self, columns: Sequence[str]) -> "pd.DataFrame":
-        """Some columns of the parts of the last reading, sorted by image, in the parts' order within one.
+        """Read some columns of all parts, sorted by image; rows of one image keep their order.
 
         Raises:
-            EnsembleEvalError: A part is not there any more.
+            EnsembleEvalError: A part has been removed since the last reading.
         """
         return sorted_frame(self.tables(columns), columns)
 
     def tables(self, columns: Sequence[str]) -> "Iterator[pa.Table]":
-        """As `frame`, part by part and not sorted."""
+        """As `frame`, but part by part and not sorted."""
         return read_rows(self.folder, dict(sorted(self._known.items())), columns)
 
     def rows(self, image: str) -> list[dict[str, Any]]:
-        """The rows of an image that is done, in their order; lists are NumPy arrays. Its format is `by_image`.
+        """Read the rows of one image that is done; lists become NumPy arrays. The format must be `by_image`.
 
         Raises:
-            InputError: Its part has gone or changed since the last reading.
+            InputError: The part has been removed or changed since the last reading.
         """
         import pyarrow as pa
 
         if not self._positions:
-            keepers = keepers_of(self._known)
+            keepers = first_parts(self._known)
             self._positions = {
                 each: (name, self._known[name].images.index(each)) for each, name in keepers.items()
             }
@@ -230,13 +230,13 @@ class Store(Generic[KeyT]):
         return [{name: _value(column[row]) for name, column in columns.items()} for row in range(len(table))]
 
     def unreadable_since_opening(self) -> frozenset[str]:
-        """Ids of images that parts which came after `open` list as unreadable."""
+        """Ids of the images that were found unreadable after `open`."""
         later = (part for name, part in self._known.items() if name not in self._opened_with)
         return frozenset(image for part in later for image in part.unreadable)
 
 
-def keepers_of(parts: Mapping[str, Part]) -> dict[str, str]:
-    """The name of the part that keeps each image, by image."""
+def first_parts(parts: Mapping[str, Part]) -> dict[str, str]:
+    """The name of the earliest part of each image, by image."""
     keepers: dict[str, str] = {}
     for name, part in sorted(parts.items(), key=lambda item: (item[1].written, item[1].seconds, item[0])):
         for image in part.images:
@@ -245,19 +245,19 @@ def keepers_of(parts: Mapping[str, Part]) -> dict[str, str]:
 
 
 def read_rows(folder: Path, parts: Mapping[str, Part], columns: Sequence[str]) -> "Iterator[pa.Table]":
-    """Some columns of the rows of some parts, `image` among them; an image that several parts hold comes once.
+    """Read some columns of some parts, including `image`; repeated images come once.
 
     Raises:
-        EnsembleEvalError: A part is not there any more.
+        EnsembleEvalError: A part has been removed meanwhile.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    keepers = keepers_of(parts)
+    keepers = first_parts(parts)
     try:
         for name, part in parts.items():
-            # pyarrow takes a folder's name such as `crops=10` for a column of the files below it.
+            # Without this, pyarrow would turn a folder name such as `crops=10` into a column.
             table = pq.read_table(folder / name, columns=list(columns), partitioning=None)
             kept = [image for image in part.images if keepers[image] == name]
             if len(kept) < len(part.images):
@@ -270,7 +270,7 @@ def read_rows(folder: Path, parts: Mapping[str, Part], columns: Sequence[str]) -
 
 
 def sorted_frame(tables: "Iterable[pa.Table]", columns: Sequence[str]) -> "pd.DataFrame":
-    """The rows of some parts as one frame, sorted by image, in the parts' order within one."""
+    """Join tables to one frame, sorted by image; rows of one image keep their order."""
     import pandas as pd
     import pyarrow as pa
 
@@ -281,14 +281,14 @@ def sorted_frame(tables: "Iterable[pa.Table]", columns: Sequence[str]) -> "pd.Da
     return frame.sort_values(IMAGE, kind="stable", ignore_index=True)
 
 
-def combine(parts: Mapping[str, Part]) -> Progress:
-    """What parts say together."""
+def summarise(parts: Mapping[str, Part]) -> Progress:
+    """Summarise parts."""
     done: set[str] = set()
     repeated: set[str] = set()
     for part in parts.values():
         repeated |= done.intersection(part.images)
         done.update(part.images)
-    # An image that could not be read once may have been read later: a network drive comes back.
+    # An image that was unreadable at first may have been read later, for example from a network drive.
     unreadable = {
         image: reason for part in parts.values() for image, reason in part.unreadable.items() if image not in done
     }
@@ -307,16 +307,16 @@ def combine(parts: Mapping[str, Part]) -> Progress:
 
 
 class PartBuffer:
-    """Collects finished images and writes them to a store as parts, one at a time, in a thread of its own.
+    """Collects finished images and writes them to a store in a background thread, one part at a time.
 
-    The next part is not handed to that thread before the last is on the disk, so a crash costs the work of
-    `save_every` seconds and of the time that writing takes, as it would if nothing went on meanwhile.
+    A part is passed to the thread only when the previous one is on the disk. So a crash costs at most the work of
+    `save_every` seconds and of the time that writing takes.
 
     Args:
         store: Where the parts go.
-        execution: What runs the images at the moment.
+        execution: Returns the current execution.
         clock: Seconds, monotonic.
-        save_every: Seconds after which a part is written however small it is.
+        save_every: Seconds after which a part is written, however small it is.
     """
 
     def __init__(
@@ -335,7 +335,7 @@ class PartBuffer:
         self._writing = _done()
 
     def add(self, image: str, rows: Iterable[dict[str, Any]], passes: int, all_passes: int) -> None:
-        """Take one image's rows, with the passes that it took and would have taken without early exit."""
+        """Add the rows of an image, with its passes and those that it would have taken without early exit."""
         self._part.rows.extend(rows)
         self._part.images.append(image)
         if (execution := self._execution()) not in self._part.executions:
@@ -344,14 +344,14 @@ class PartBuffer:
         self._part.all_passes += all_passes
 
     def add_unreadable(self, image: str, reason: str) -> None:
-        """Take note of an image without a result."""
+        """Add an image without rows."""
         self._part.unreadable[image] = reason
 
     def write_if_due(self) -> None:
-        """Begin to write a part if it is large or old enough, and report what became of the last.
+        """Start to write the part if it is large or old enough.
 
         Raises:
-            InputError: The last one could not be written; see `Store.write`.
+            InputError: The previous part could not be written; see `Store.write`.
         """
         if self._writing.done():
             self._wait()
@@ -360,14 +360,14 @@ class PartBuffer:
             self._begin_writing()
 
     def write(self) -> None:
-        """Write what there is, and return when it is on the disk; see `Store.write` for errors."""
+        """Write the rest, and return when it is on the disk; see `Store.write` for errors."""
         try:
             self._begin_writing()
         finally:
             self._wait()
 
     def _begin_writing(self) -> None:
-        """Hand the part to the thread once the last one is written; that one's error comes from here."""
+        """Pass the part to the thread once the previous one is written, whose error is raised here."""
         part, self._part = self._part, Part()
         part.seconds, self._opened = self._clock() - self._opened, self._clock()
         try:
@@ -376,20 +376,20 @@ class PartBuffer:
             self._writing = _in_thread(self._store, part)
 
     def _wait(self) -> None:
-        """Wait for the part that is being written; what it fails with is raised once."""
+        """Wait for the part that is being written, and raise its error once."""
         writing, self._writing = self._writing, _done()
         writing.result()
 
 
 def _in_thread(store: Store[Any], part: Part) -> Future[None]:
-    """The writing of a part, begun; it is done at once where there is nothing in it."""
+    """Start to write a part; an empty part needs no writing."""
     if not part.images and not part.unreadable:
         return _done()
     executor = ThreadPoolExecutor(1, thread_name_prefix="write")
     try:
         return executor.submit(store.write, part)
     finally:
-        # The thread ends when it is through, which the end of the program waits for.
+        # The thread ends after this part. The interpreter waits for it at exit.
         executor.shutdown(wait=False)
 
 

@@ -40,7 +40,7 @@ def test_the_rows_of_an_image_come_back_alone_and_once(tmp_path: Path) -> None:
     _write(store, "c", "a")
     # As of two processes that both did it.
     _write(store, "b", "a")
-    assert store.open_each_once().done == {"a", "b", "c"}
+    assert store.open_deduplicated().done == {"a", "b", "c"}
     for image in "abc":
         assert _boxes(store, image) == [[float(ord(image)), 0.0], [float(ord(image)), 1.0]]
         assert {row["image"] for row in store.rows(image)} == {image}

@@ -56,7 +56,7 @@ def put_in_order(out: Path, of_passes: Callable[[int], tuple[Part, Part]], *, re
 def ranks_after_cleaning(out: Path) -> dict[str, int]:
     store = Store(out, RUN, KEY)
     assert store.open().repeated
-    store.keep_once()
+    store.deduplicate()
     assert not store.open().repeated
     frame = store.frame(["image", "rank"])
     assert frame["image"].is_unique
@@ -99,7 +99,7 @@ def test_of_copies_of_one_moment_all_processes_keep_the_same(tmp_path: Path) -> 
             put(out, part_of(images, rank))
         store = Store(out, RUN, KEY)
         store.open()
-        store.keep_once()
+        store.deduplicate()
         frame = pd.read_parquet(out / RUN.folder)
         assert sorted(frame["image"]) == ["a", "b", "c"]
         kept.add(int(frame.set_index("image")["rank"]["b"]))
@@ -137,7 +137,7 @@ def test_without_repeats_nothing_is_written(tmp_path: Path) -> None:
     before = files(tmp_path)
     store = Store(tmp_path, RUN, KEY)
     store.open()
-    store.keep_once()
+    store.deduplicate()
     assert files(tmp_path) == before
 
 
@@ -147,7 +147,7 @@ def test_a_part_that_another_process_removed_before_does_not_stop_the_others(tmp
     store = Store(tmp_path, RUN, KEY)
     store.open()
     gone.unlink()
-    store.keep_once()
+    store.deduplicate()
     assert not loser.exists()
     assert not store.open().repeated
     assert store.open().done == {"a", "b", "c", "e"}

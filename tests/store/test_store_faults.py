@@ -200,7 +200,7 @@ def test_an_image_in_two_parts_is_kept_once(tmp_path: Path) -> None:
     write(tmp_path, "b", "c")
     store = Store(tmp_path, RUN, KEY)
     assert store.open().repeated == {"b"}
-    store.keep_once()
+    store.deduplicate()
     after = store.open()
     assert after.repeated == set()
     assert after.done == {"a", "b", "c"}
@@ -226,7 +226,7 @@ def test_parts_that_another_run_writes_meanwhile_do_not_stop_the_end(tmp_path: P
     store = Store(tmp_path, RUN, KEY)
     assert store.open().repeated == {"b"}
     write(tmp_path, "d")
-    store.keep_once()
+    store.deduplicate()
     assert store.open().done == {"a", "b", "c", "d"}
     # Nor do they come into tables that were checked without them.
     write(tmp_path, "d", "a")
@@ -234,7 +234,7 @@ def test_parts_that_another_run_writes_meanwhile_do_not_stop_the_end(tmp_path: P
     assert store.open().repeated
     for path in (tmp_path / "predictions").glob("part-*"):
         path.unlink()
-    store.keep_once()
+    store.deduplicate()
     with pytest.raises(EnsembleEvalError, match="another process has changed"):
         store.frame(["image"])
 
@@ -267,9 +267,9 @@ def test_runs_that_clean_up_at_the_same_time_lose_no_image(data: st.DataObject) 
             if data.draw(st.booleans()):
                 run.open()
             else:
-                run.keep_once()
+                run.deduplicate()
             assert opened(out).done == expected
         last = Store(out, RUN, KEY)
         while last.open().repeated:
-            last.keep_once()
+            last.deduplicate()
         assert list(last.frame(["image"])["image"]) == sorted(expected)
