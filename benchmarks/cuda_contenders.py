@@ -16,7 +16,7 @@ from ensemble_eval.backends.choice import default_batch_size
 from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.engine.predict import Forward, OneAfterTheOther
+from ensemble_eval.engine.predict import Forward
 from ensemble_eval.evaluation.job import RunJob, RunWorker
 from ensemble_eval.evaluation.opening import Inputs, open_inputs, sources_of
 from ensemble_eval.jobs.cpu import loaders_beside
@@ -149,7 +149,7 @@ def _forward(scene: Scene, inputs: Inputs, models: int) -> Contender:
     forward: Forward = (
         CapturedForward(inputs.members, lambda: None, CudaGraphs(scene.device))
         if scene.device.type == "cuda"
-        else OneAfterTheOther(tuple(inputs.members.values()))
+        else Forward(tuple(inputs.members.values()))
     )
     members = tuple(range(models))
 

@@ -41,6 +41,8 @@ class MergedInception(nn.Module):
 
     def __init__(self, module: InceptionModule) -> None:
         super().__init__()
+        assert isinstance(module.branch2, nn.Sequential)
+        assert isinstance(module.branch3, nn.Sequential)
         units = (module.branch1, module.branch2[0], module.branch3[0])
         convolutions = [unit.conv for unit in units if isinstance(unit, ConvolutionUnit)]
         self.channels = [convolution.out_channels for convolution in convolutions]

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ensemble_eval.backends.graphs import Replay
+from ensemble_eval.backends.graphs import CudaGraphs, Replay
 
 
-class StandInGraphs:
+class StandInGraphs(CudaGraphs):
     """Graphs of the CPU.
 
     Args:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ensemble_eval.engine.runners import CudaQueue, CudaQueues
+
 POISON = 0x5A
 
 
@@ -22,7 +24,7 @@ class StandInEvent:
     steps: int
 
 
-class StandInQueue:
+class StandInQueue(CudaQueue):
     """See the module."""
 
     def __init__(self, *, late: bool) -> None:
@@ -63,7 +65,7 @@ class StandInQueue:
             self.advance(len(self._steps))
 
 
-class StandInQueues:
+class StandInQueues(CudaQueues):
     """Queues of the CPU.
 
     Args:
@@ -71,8 +73,8 @@ class StandInQueues:
     """
 
     def __init__(self, late: Sequence[str] = ()) -> None:
-        self.loading = StandInQueue(late="loading" in late)
-        self.computing = StandInQueue(late="computing" in late)
+        self.loading: StandInQueue = StandInQueue(late="loading" in late)
+        self.computing: StandInQueue = StandInQueue(late="computing" in late)
 
     @property
     def are_known_to_be_idle(self) -> bool:

@@ -1,31 +1,15 @@
-"""All members of a batch as one captured CUDA graph: one launch in the place of hundreds."""
+"""All members of a batch as one captured CUDA graph: one launch instead of hundreds."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ensemble_eval.engine.predict import OneAfterTheOther, Predict, memory_errors_of
+from ensemble_eval.engine.predict import Forward, Predict, memory_errors_of
 from ensemble_eval.errors import first_line, first_names
 
 # Does again what was captured, with what is in its inputs now; the same outputs each time, written over.
 Replay = Callable[[], Tensor]
-
-
-class Graphs(Protocol):
-    """What captures work on a device; tests put something else in its place."""
-
-    def capture(self, work: Callable[[], Tensor]) -> Replay:
-        """Capture what `work` asks of the device.
-
-        Raises:
-            RuntimeError: it cannot be captured, or there is no memory for it.
-        """
-        ...
-
-    def release(self) -> None:
-        """Wait for the device, and release everything that was captured, with its memory."""
 
 
 class CudaGraphs:
@@ -44,7 +28,11 @@ class CudaGraphs:
         self._stream: torch.cuda.Stream | None = None
 
     def capture(self, work: Callable[[], Tensor]) -> Replay:
-        """Warm up on a stream of its own, then capture what `work` asks of the device."""
+        """Warm up on a stream of its own, then capture what `work` asks of the device.
+
+        Raises:
+            RuntimeError: it cannot be captured, or there is no memory for it.
+        """
         computing = torch.cuda.current_stream(self._device)
         if self._stream is None:
             self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's stub
@@ -75,7 +63,7 @@ class CudaGraphs:
         self._graphs.clear()
 
 
-class CapturedForward:
+class CapturedForward(Forward):
     """Captures the members of a batch when it first sees them with an input, and replays that from then on.
 
     Members whose work cannot be known to be the same for every batch are called one after the other, together with
@@ -87,23 +75,28 @@ class CapturedForward:
         graphs: of the members' device.
     """
 
-    def __init__(self, members: Mapping[str, Predict], before_forward: Callable[[], None], graphs: Graphs) -> None:
-        self._one_after_the_other = OneAfterTheOther(tuple(members.values()), before_forward)
+    def __init__(
+        self, members: Mapping[str, Predict], before_forward: Callable[[], None], graphs: CudaGraphs
+    ) -> None:
+        super().__init__(members.values(), before_forward)
         # Nothing may end the run in the middle of a capture.
-        self._uninterrupted = OneAfterTheOther(tuple(members.values()))
-        self._before_forward = before_forward
+        self._uninterrupted = Forward(members.values())
         self._graphs = graphs
         others = [name for name, predict in members.items() if not getattr(predict, "capturable", False)]
-        self._capturable = [name not in others for name in members]
-        self._captures = True
+        self._capturable = {index for index, name in enumerate(members) if name not in others}
         # By the input's identity, which is its own as long as it is kept here too.
         self._replays: dict[tuple[int, tuple[int, ...]], tuple[Tensor, Replay]] = {}
-        self._remarks = [_not_captured(others)] if others else []
+        self._notices: list[str] = []
+        if others:
+            self._notices.append(
+                "members that are functions, or networks of somebody else's, are not captured as a CUDA graph, "
+                f"nor are those that share a batch with them; they run kernel by kernel: {first_names(others)}"
+            )
 
     def __call__(self, crop_batch: Tensor, members: Sequence[int], /) -> Tensor:
         """Probabilities of the members; captured at the first batch with this input, replayed after it."""
-        if not self._captures or not all(self._capturable[member] for member in members):
-            return self._one_after_the_other(crop_batch, members)
+        if not self._capturable.issuperset(members):
+            return super().__call__(crop_batch, members)
         self._before_forward()
         key = (id(crop_batch), tuple(members))
         if key not in self._replays:
@@ -111,8 +104,13 @@ class CapturedForward:
                 with memory_errors_of(f"a batch of {len(crop_batch)}"):
                     replay = self._graphs.capture(lambda: self._uninterrupted(crop_batch, members))
             except RuntimeError as error:
-                self._give_up(error)
-                return self._one_after_the_other(crop_batch, members)
+                self._capturable.clear()
+                self.release()
+                self._notices.append(
+                    f"the members could not be captured as a CUDA graph ({first_line(error)}); they run kernel by "
+                    "kernel, which gives the same results more slowly"
+                )
+                return super().__call__(crop_batch, members)
             self._replays[key] = (crop_batch, replay)
         _, replay = self._replays[key]
         return replay()
@@ -123,23 +121,7 @@ class CapturedForward:
         self._replays.clear()
         self._graphs.release()
 
-    def new_remarks(self) -> list[str]:
+    def new_notices(self) -> list[str]:
         """Sentences for the user since the last call."""
-        remarks, self._remarks = self._remarks, []
-        return remarks
-
-    def _give_up(self, error: RuntimeError) -> None:
-        """Capture no more, for this run."""
-        self._captures = False
-        self.release()
-        self._remarks.append(
-            f"the members could not be captured as a CUDA graph ({first_line(error)}); they run kernel by kernel, "
-            "which gives the same results more slowly"
-        )
-
-
-def _not_captured(names: Sequence[str]) -> str:
-    return (
-        "members that are functions, or networks of somebody else's, are not captured as a CUDA graph, nor are "
-        f"those that share a batch with them; they run kernel by kernel: {first_names(names)}"
-    )
+        notices, self._notices = self._notices, []
+        return notices

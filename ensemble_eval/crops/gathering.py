@@ -71,56 +71,11 @@ class Gatherer:
         torch.where(mirrored[..., None, None] == 1, crops.flip(2), crops, out=crops)
 
 
-class FreeList:
-    """Which parts of a run of bytes are free: the first gap that is long enough is taken.
-
-    Args:
-        size: of the run.
-        reserved: bytes at its beginning that are never given away.
-
-    Attributes:
-        size: of the run, a multiple of the alignment.
-    """
-
-    def __init__(self, size: int, reserved: int = 0) -> None:
-        self.size, start = _aligned(size), _aligned(reserved)
-        # By their beginnings, the gaps ascending and none beside another.
-        self._gaps = [(start, self.size - start)]
-        self._taken: dict[int, int] = {}
-
-    def take(self, length: int) -> int | None:
-        """Where `length` bytes may lie; None if they fit nowhere."""
-        needed = _aligned(max(1, length))
-        for index, (start, gap) in enumerate(self._gaps):
-            if gap >= needed:
-                self._gaps[index] = (start + needed, gap - needed)
-                self._taken[start] = needed
-                return start
-        return None
-
-    def give_back(self, start: int) -> None:
-        """Free what was taken at `start`."""
-        self._add_gap(start, self._taken.pop(start))
-
-    def double(self) -> None:
-        """Let the run be twice as long."""
-        self._add_gap(self.size, self.size)
-        self.size *= 2
-
-    def _add_gap(self, start: int, length: int) -> None:
-        joined: list[tuple[int, int]] = []
-        for gap in sorted([*self._gaps, (start, length)]):
-            if joined and sum(joined[-1]) == gap[0]:
-                joined[-1] = (joined[-1][0], joined[-1][1] + gap[1])
-            else:
-                joined.append(gap)
-        self._gaps = joined
-
-
 class PixelBuffer:
     """One tensor of bytes on a device, which begins with a row of black pixels and grows when it is full.
 
-    All that is done to it must be done in one order, that of the device's queue for loading.
+    The first gap that is long enough is taken. All that is done to the bytes must be done in one order, that of
+    the device's queue for loading.
 
     Args:
         device: where it is.
@@ -132,24 +87,41 @@ class PixelBuffer:
 
     def __init__(self, device: torch.device, first_bytes: int = _FIRST_BYTES) -> None:
         self.bytes = torch.empty(0, dtype=torch.uint8, device=device)
-        self._free_list = FreeList(max(first_bytes, ROW_BYTES), reserved=ROW_BYTES)
+        self._size, start = _aligned(max(first_bytes, ROW_BYTES)), _aligned(ROW_BYTES)
+        # Beginning and length of each gap, ascending, and none beside another.
+        self._gaps = [(start, self._size - start)]
+        self._taken: dict[int, int] = {}
 
     def take(self, length: int) -> int:
         """Where `length` bytes may be written; `grow` must follow before they are."""
-        while (start := self._free_list.take(length)) is None:
-            self._free_list.double()
+        needed = _aligned(max(1, length))
+        while (found := next((gap for gap in self._gaps if gap[1] >= needed), None)) is None:
+            self._add_gap(self._size, self._size)
+            self._size *= 2
+        start, gap = found
+        self._gaps[self._gaps.index(found)] = (start + needed, gap - needed)
+        self._taken[start] = needed
         return start
 
     def give_back(self, start: int) -> None:
         """Let others be written where something was taken at `start`."""
-        self._free_list.give_back(start)
+        self._add_gap(start, self._taken.pop(start))
 
     def grow(self) -> None:
         """Become as large as all that was taken; what lies in it stays where it is."""
-        if len(self.bytes) < self._free_list.size:
-            grown = torch.zeros(self._free_list.size, dtype=torch.uint8, device=self.bytes.device)
+        if len(self.bytes) < self._size:
+            grown = torch.zeros(self._size, dtype=torch.uint8, device=self.bytes.device)
             grown[: len(self.bytes)].copy_(self.bytes)
             self.bytes = grown
+
+    def _add_gap(self, start: int, length: int) -> None:
+        joined: list[tuple[int, int]] = []
+        for gap in sorted([*self._gaps, (start, length)]):
+            if joined and sum(joined[-1]) == gap[0]:
+                joined[-1] = (joined[-1][0], joined[-1][1] + gap[1])
+            else:
+                joined.append(gap)
+        self._gaps = joined
 
 
 def _aligned(length: int) -> int:

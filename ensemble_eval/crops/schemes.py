@@ -8,7 +8,7 @@ square at scale 256: the paper itself defines neither.
 import itertools
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.settings import CROP_SCHEMES
@@ -17,19 +17,12 @@ CROP_SIZE = 224
 SCALES = (256, 288, 320, 352)
 SCHEMES = CROP_SCHEMES
 
+# Centre first: schemes are prefixes of the order.
 Square = Literal["centre", "first", "last"]
 Position = Literal["centre", "top-left", "top-right", "bottom-left", "bottom-right", "whole"]
 
-# Centre first: schemes are prefixes of the order.
-SQUARES: tuple[Square, ...] = ("centre", "first", "last")
-POSITIONS: tuple[Position, ...] = (
-    "centre",
-    "top-left",
-    "top-right",
-    "bottom-left",
-    "bottom-right",
-    "whole",
-)
+SQUARES: tuple[Square, ...] = get_args(Square)
+POSITIONS: tuple[Position, ...] = get_args(Position)
 
 
 @dataclass(frozen=True)

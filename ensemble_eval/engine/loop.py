@@ -14,15 +14,8 @@ from numpy.typing import NDArray
 
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
-from ensemble_eval.engine.predict import (
-    Forward,
-    OneAfterTheOther,
-    OutOfDeviceMemoryError,
-    Predict,
-    memory_errors_of,
-)
-from ensemble_eval.engine.queues import CudaQueues, Queues
-from ensemble_eval.engine.runners import CuttingRunner, Outcome, QueuedRunner, Runner
+from ensemble_eval.engine.predict import Forward, OutOfDeviceMemoryError, Predict, memory_errors_of
+from ensemble_eval.engine.runners import CudaQueues, CuttingRunner, Outcome, QueuedRunner
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 
 Result = TypeVar("Result")
@@ -57,11 +50,11 @@ class Engine(Generic[Result]):
         before_forward: Callable[[], None] = lambda: None,
         batches_in_flight: int | None = None,
         forward: Forward | None = None,
-        queues: Queues | None = None,
+        queues: CudaQueues | None = None,
     ) -> None:
         self._names = tuple(members)
         self._all = tuple(range(len(members)))
-        self._forward = forward or OneAfterTheOther(tuple(members.values()), before_forward)
+        self._forward = forward or Forward(members.values(), before_forward)
         self._pool_image = pool_image
         self._device = device
         # In the order of arrival; as keys, because images leave from anywhere.
@@ -70,7 +63,7 @@ class Engine(Generic[Result]):
         # While a GPU is at one batch, the next is put together; a CPU has nothing to overlap.
         self._most_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
         queues = CudaQueues(device) if queues is None and device.type == "cuda" else queues
-        self._runner: Runner[Result] = (
+        self._runner: CuttingRunner[Result] | QueuedRunner[Result] = (
             QueuedRunner(self._forward, device, queues) if queues else CuttingRunner(self._forward, device)
         )
         self.batch_size = batch_size
@@ -104,9 +97,9 @@ class Engine(Generic[Result]):
             while self._in_flight and (len(self._in_flight) >= self._most_in_flight or not batch.passes):
                 yield from self._fold(*self._in_flight.popleft())
 
-    def new_remarks(self) -> list[str]:
+    def new_notices(self) -> list[str]:
         """Sentences for the user about how members run, since the last call."""
-        return self._forward.new_remarks()
+        return self._forward.new_notices()
 
     def _members_in_turn(self, more: bool) -> tuple[int, ...]:
         """All of them, unless one that goes on alone has enough to do for a batch, or nobody else has."""

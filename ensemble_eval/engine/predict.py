@@ -1,7 +1,7 @@
 """The interfaces between the engine and what runs networks: one member, and all members of a batch."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -36,15 +36,24 @@ class Predict(Protocol):
         ...
 
 
-class Forward(Protocol):
-    """Runs some members of an ensemble on a batch."""
+class Forward:
+    """Runs members of an ensemble on a batch, one after the other.
+
+    Args:
+        predicts: of the ensemble's members.
+        before_forward: called before each; what it raises ends the run there.
+    """
+
+    def __init__(self, predicts: Iterable[Predict], before_forward: Callable[[], None] = lambda: None) -> None:
+        self._predicts = tuple(predicts)
+        self._before_forward = before_forward
 
     def __call__(self, crop_batch: Tensor, members: Sequence[int], /) -> Tensor:
-        """Probabilities of every member.
+        """Probabilities of some members.
 
         Args:
             crop_batch: uint8 [B, 3, 224, 224] on the device; the same tensor comes again with other crops.
-            members: which, by their index in the ensemble.
+            members: indices into the ensemble.
 
         Returns:
             float32 [members, B, classes] on the device; the next call may write over it.
@@ -52,30 +61,6 @@ class Forward(Protocol):
         Raises:
             OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
         """
-        ...
-
-    def release(self) -> None:
-        """Give back what is kept for batches; the device has finished all that was asked of it."""
-
-    def new_remarks(self) -> list[str]:
-        """Sentences for the user that came up since the last call."""
-        ...
-
-
-class OneAfterTheOther:
-    """Calls the members in their order.
-
-    Args:
-        predicts: of the ensemble's members.
-        before_forward: called before each; what it raises ends the run there.
-    """
-
-    def __init__(self, predicts: Sequence[Predict], before_forward: Callable[[], None] = lambda: None) -> None:
-        self._predicts = tuple(predicts)
-        self._before_forward = before_forward
-
-    def __call__(self, crop_batch: Tensor, members: Sequence[int], /) -> Tensor:
-        """Probabilities of the members, float32 [members, B, classes]."""
         # Memory is used again, the tensor is a new one: what was made of the last batch is known by its tensor.
         crop_batch = crop_batch.view_as(crop_batch)
         outputs = []
@@ -85,10 +70,10 @@ class OneAfterTheOther:
         return torch.stack(outputs)
 
     def release(self) -> None:
-        """Nothing is kept."""
+        """Release what is kept for batches; the device has finished all that was asked of it."""
 
-    def new_remarks(self) -> list[str]:
-        """There is nothing to say."""
+    def new_notices(self) -> list[str]:
+        """Sentences for the user that came up since the last call."""
         return []
 
 

@@ -1,9 +1,9 @@
 """What the loop asks of a device: to hold images, and to run batches of their crops; for CPUs and for GPUs."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Forward
-from ensemble_eval.engine.queues import Event, Queues
 
 Result = TypeVar("Result")
 
@@ -24,37 +23,8 @@ Outcome = contextlib.AbstractContextManager[NDArray[np.float32]]
 are valid until it is left."""
 
 
-class Runner(Protocol[Result]):
-    """Where batches are put together and run."""
-
-    def admit(self, image: ReadyImage) -> ReadyImage:
-        """The image as its crops are taken from it from now on; `leave` must follow some day.
-
-        Raises:
-            RuntimeError: there is no memory for it; see `memory_errors_of`.
-        """
-        ...
-
-    def leave(self, image: ReadyImage) -> None:
-        """No batch that is launched from now on has crops of this image, as `admit` returned it."""
-
-    def launch(self, batch: Batch[Result]) -> Outcome:
-        """Start a batch.
-
-        Raises:
-            OutOfDeviceMemoryError: it does not fit; `release`, and try a smaller one.
-        """
-        ...
-
-    def release(self) -> None:
-        """Wait for what was launched, and give back all memory that is kept for batches."""
-
-    def clear(self) -> None:
-        """As `release`, and no image is held any more."""
-
-
 class CuttingRunner(Generic[Result]):
-    """Cuts one crop after the other, and has the outcome when it has launched: for a CPU, with nothing to overlap.
+    """Runs batches on a CPU, where nothing can overlap: a batch has its outcome when it is launched.
 
     Args:
         forward: runs the members.
@@ -67,18 +37,22 @@ class CuttingRunner(Generic[Result]):
         self._crops: Tensor | None = None
 
     def admit(self, image: ReadyImage) -> ReadyImage:
-        """The image as it is."""
+        """The image as its crops are taken from it from now on, until `leave`."""
         return image
 
     def leave(self, image: ReadyImage) -> None:
-        """Nothing to do."""
+        """No batch that is launched from now on has crops of this image, as `admit` returned it."""
 
     def launch(self, batch: Batch[Result]) -> Outcome:
-        """Run the batch."""
+        """Run a batch, whose crops are cut one by one.
+
+        Raises:
+            OutOfDeviceMemoryError: it does not fit; `release`, and try a smaller one.
+        """
         return contextlib.nullcontext(self._forward(self._crop_batch(batch), batch.members).numpy())
 
     def release(self) -> None:
-        """Give back the memory of the crops."""
+        """Release the memory that is kept for batches."""
         self._crops = None
         self._forward.release()
 
@@ -95,6 +69,70 @@ class CuttingRunner(Generic[Result]):
         if not batch.is_full:
             self._crops[[row for row in range(batch.size) if row not in batch.passes]] = 0
         return self._crops
+
+
+# Of whatever kind the queues make.
+Event = Any
+
+
+class CudaQueue:
+    """A CUDA stream: does what it is asked for in that order, beside other queues and beside this process.
+
+    Events order the work of several queues. Tests override this class by queues that do everything as late, or as
+    early, as the events allow.
+    """
+
+    def __init__(self, stream: torch.cuda.Stream) -> None:
+        self._stream = stream
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Ask for the tensor operations of `work`; the device may do them later."""
+        with torch.cuda.stream(self._stream):
+            work()
+
+    def record(self) -> Event:
+        """An event that comes when all that was asked for so far is done."""
+        # To wait for it blocks: the process would spin otherwise, and take a processor from its loaders.
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's stub
+        event.record(self._stream)
+        return event
+
+    def wait(self, event: Event) -> None:
+        """Begin nothing that is asked for from now on before the event."""
+        self._stream.wait_event(event)
+
+
+class CudaQueues:
+    """The two queues of a CUDA device.
+
+    Args:
+        device: with its index.
+
+    Attributes:
+        loading: copies pixels to the device and cuts crops, on a stream of its own.
+        computing: runs members and copies what they say to this machine, on the current stream.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.loading = CudaQueue(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]  # torch's stub
+        self.computing = CudaQueue(torch.cuda.current_stream(device))
+
+    def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+        """A tensor of this machine's memory that the device can copy from and to beside this process."""
+        return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
+
+    def wait_for(self, event: Event) -> None:
+        """Halt this process until the event has come."""
+        event.synchronize()
+
+    def wait_for_all(self) -> None:
+        """Halt this process until both queues are empty."""
+        torch.cuda.synchronize(self._device)
+
+    def trim(self) -> None:
+        """Release the device's memory that is kept for later and not in use."""
+        torch.cuda.empty_cache()
 
 
 @dataclass(eq=False)
@@ -131,13 +169,13 @@ class QueuedRunner(Generic[Result]):
         queues: of the device.
     """
 
-    def __init__(self, forward: Forward, device: torch.device, queues: Queues) -> None:
+    def __init__(self, forward: Forward, device: torch.device, queues: CudaQueues) -> None:
         self._forward = forward
         self._device = device
         self._queues = queues
         self._pixels = PixelBuffer(device)
         self._gather = Gatherer(device)
-        self._all_buffers: list[_BatchBuffers] = []
+        # Buffers that no batch uses. After `release` another list: those of earlier batches do not come back.
         self._free: list[_BatchBuffers] = []
 
     def admit(self, image: ReadyImage) -> ReadyImage:
@@ -177,13 +215,12 @@ class QueuedRunner(Generic[Result]):
         loading.run(load)
         computing.wait(loading.record())
         computing.run(compute)
-        return self._outcome(buffers, computing.record())
+        return self._outcome(buffers, computing.record(), self._free)
 
     def release(self) -> None:
         """Give back the memory of batches, once the device has done with it."""
         self._queues.wait_for_all()
-        self._all_buffers.clear()
-        self._free.clear()
+        self._free = []
         self._forward.release()
         self._queues.trim()
 
@@ -193,13 +230,13 @@ class QueuedRunner(Generic[Result]):
         self._pixels = PixelBuffer(self._device)
 
     @contextlib.contextmanager
-    def _outcome(self, buffers: _BatchBuffers, computed: Event) -> Iterator[NDArray[np.float32]]:
+    def _outcome(
+        self, buffers: _BatchBuffers, computed: Event, free: list[_BatchBuffers]
+    ) -> Iterator[NDArray[np.float32]]:
         self._queues.wait_for(computed)
         assert buffers.outcome is not None
         yield buffers.outcome.numpy()
-        # Unless memory was given back meanwhile.
-        if buffers in self._all_buffers:
-            self._free.append(buffers)
+        free.append(buffers)
 
     def _new_buffers(self, batch_size: int) -> _BatchBuffers:
         crops = torch.empty((batch_size, CROP_SIZE, CROP_SIZE, 3), dtype=torch.uint8, device=self._device)
@@ -208,7 +245,6 @@ class QueuedRunner(Generic[Result]):
         buffers = _BatchBuffers(host_addresses, addresses, crops, crops.permute(0, 3, 1, 2))
         # Its memory may have been another tensor's, which the members still use.
         self._queues.loading.wait(self._queues.computing.record())
-        self._all_buffers.append(buffers)
         return buffers
 
 

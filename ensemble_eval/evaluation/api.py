@@ -191,7 +191,7 @@ def scores(
     engine = engine_for(settings, inputs, stop)
     with contextlib.closing(results_of(settings, inputs, positions, stop, engine)) as results:
         for result in results:
-            for sentence in engine.new_remarks():
+            for sentence in engine.new_notices():
                 warnings.warn(sentence, UserWarning, stacklevel=2)
             if isinstance(result, UnreadableImage):
                 if on_unreadable is None:

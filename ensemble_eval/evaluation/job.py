@@ -116,7 +116,7 @@ class EngineWorker:
 
     def notices(self) -> list[str]:
         """Return new notices. Notices about members are the same in all processes, so only rank 0 returns them."""
-        notices, self._notices = [*self._notices, *self._engine.new_remarks()], []
+        notices, self._notices = [*self._notices, *self._engine.new_notices()], []
         said = notices if self._process.rank == 0 else []
         if self.batch_size < self._announced_batch_size:
             # Every process reports its own batch size, because it can change the last bits of a score.

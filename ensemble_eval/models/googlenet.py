@@ -1,49 +1,14 @@
 """GoogLeNet and its variants, assembled from the stage table (Table 1, Figures 2 and 3)."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ensemble_eval.models import layers, stages
-
-
-@dataclass(frozen=True)
-class Variant:
-    """What distinguishes one GoogLeNet from another; the stages and channel counts are the same.
-
-    The defaults are the paper's.
-
-    Attributes:
-        batch_norm: batch norm and no biases; otherwise biases and the paper's local response normalisation.
-        large_kernel: kernel of the branch that the paper calls 5×5.
-        last_pool_kernel: kernel of the pool before 5a (stride 2).
-        adaptive_auxiliary_pool: pool the auxiliary heads' input adaptively to 4×4, not 5×5 with stride 3.
-        reductions: Figure 2(b); without them Figure 2(a), the naive module.
-        same_padding: pad the first convolution as TensorFlow does.
-        ceil_mode: round the output sizes of max pools up.
-        linear: PaddleClas's form: no biases and no LRN, and ReLUs after the modules' concatenations alone.
-    """
-
-    batch_norm: bool = False
-    large_kernel: int = 5
-    last_pool_kernel: int = 3
-    adaptive_auxiliary_pool: bool = False
-    reductions: bool = True
-    same_padding: bool = False
-    ceil_mode: bool = True
-    linear: bool = False
-
-    def unit(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> layers.ConvolutionUnit:
-        """A convolution of the trunk."""
-        bias, same_padding = False if self.linear else None, self.same_padding and stride > 1
-        sizes = (in_channels, out_channels, kernel, stride)
-        return layers.ConvolutionUnit(
-            *sizes, self.batch_norm, bias=bias, same_padding=same_padding, activation=not self.linear
-        )
-
+from ensemble_eval.models.layers import Variant
 
 PAPER = Variant()
 NAIVE = Variant(reductions=False)
@@ -88,13 +53,8 @@ class GoogLeNet(nn.Module):
         for stage in stages.STAGES:
             channels = self._append(stage, channels, variant, width)
             if auxiliary_heads and stage.name in stages.AUXILIARY_HEADS:
-                pool = (
-                    nn.AdaptiveAvgPool2d(stages.AUXILIARY_POOLED_SIZE)
-                    if variant.adaptive_auxiliary_pool
-                    else nn.AvgPool2d(5, stride=3)
-                )
                 heads[stages.AUXILIARY_HEADS[stage.name]] = layers.AuxiliaryHead(
-                    channels, num_classes, width, variant.batch_norm, pool, auxiliary_dropout
+                    variant, channels, num_classes, width, auxiliary_dropout
                 )
         self._heads = dict(stages.AUXILIARY_HEADS) if auxiliary_heads else {}
         for name, head in heads.items():
@@ -135,19 +95,19 @@ class GoogLeNet(nn.Module):
 
     def _append(self, stage: stages.Stage, in_channels: int, variant: Variant, width: float) -> int:
         """Add one row of the table to the trunk and return its output channels."""
+        out_channels = in_channels
+        module: nn.Module
         match stage:
             case stages.MaxPool(name, kernel, stride):
                 kernel = variant.last_pool_kernel if name == "maxpool4" else kernel
-                self._append_module(name, nn.MaxPool2d(kernel, stride, ceil_mode=variant.ceil_mode))
-                out_channels = in_channels
+                module = nn.MaxPool2d(kernel, stride, ceil_mode=variant.ceil_mode)
             case stages.Convolution(name, kernel, stride, channels):
                 out_channels = stages.scaled(channels, width)
-                self._append_module(name, variant.unit(in_channels, out_channels, kernel, stride))
+                module = layers.ConvolutionUnit(variant, in_channels, out_channels, kernel, stride)
             case stages.Inception(name):
-                kind = layers.InceptionModule if variant.reductions else layers.NaiveInceptionModule
-                module = kind(variant.unit, in_channels, stage, width, variant.large_kernel, variant.linear)
-                self._append_module(name, module)
+                module = layers.InceptionModule(variant, in_channels, stage, width)
                 out_channels = module.out_channels
+        self._append_module(name, module)
         # Section 5's network normalises after the first pool and after the 3×3 convolution.
         if not (variant.batch_norm or variant.linear) and stage.name in ("maxpool1", "conv3"):
             lrn = layers.LocalResponseNorm(layers.LRN_SIZE, layers.LRN_ALPHA, layers.LRN_BETA, layers.LRN_K)

@@ -3,7 +3,8 @@
 Submodule names are torchvision's where it has the block, so that a state dict fits key for key.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -45,35 +46,54 @@ class SameConvolution(nn.Conv2d):
         return super().forward(functional.pad(input, sides))
 
 
+@dataclass(frozen=True)
+class Variant:
+    """What distinguishes one GoogLeNet from another; the stages and channel counts are the same.
+
+    The defaults are the paper's.
+
+    Attributes:
+        batch_norm: batch norm and no biases; otherwise biases and the paper's local response normalisation.
+        large_kernel: kernel of the branch that the paper calls 5×5.
+        last_pool_kernel: kernel of the pool before 5a (stride 2).
+        adaptive_auxiliary_pool: pool the auxiliary heads' input adaptively to 4×4, not 5×5 with stride 3.
+        reductions: Figure 2(b); without them Figure 2(a), the naive module.
+        same_padding: pad the first convolution as TensorFlow does.
+        ceil_mode: round the output sizes of max pools up.
+        linear: PaddleClas's form: no biases and no LRN, and ReLUs after the modules' concatenations alone.
+    """
+
+    batch_norm: bool = False
+    large_kernel: int = 5
+    last_pool_kernel: int = 3
+    adaptive_auxiliary_pool: bool = False
+    reductions: bool = True
+    same_padding: bool = False
+    ceil_mode: bool = True
+    linear: bool = False
+
+
 class ConvolutionUnit(nn.Module):
     """Convolution and ReLU: with batch norm between them and no bias, or with a bias as in the paper.
 
     Args:
+        variant: says what is there beside the convolution.
         in_channels, out_channels, kernel, stride: of the convolution.
-        batch_norm: between convolution and ReLU.
-        bias: of the convolution; None for one where there is no batch norm.
-        same_padding: pad as TensorFlow does, not equally on both sides.
-        activation: without it there is no ReLU.
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel: int,
-        stride: int,
-        batch_norm: bool,
-        *,
-        bias: bool | None = None,
-        same_padding: bool = False,
-        activation: bool = True,
+        self, variant: Variant, in_channels: int, out_channels: int, kernel: int, stride: int = 1
     ) -> None:
         super().__init__()
-        convolution = SameConvolution if same_padding else nn.Conv2d
-        padding, bias = 0 if same_padding else kernel // 2, not batch_norm if bias is None else bias
-        self.conv = convolution(in_channels, out_channels, kernel, stride, padding, bias=bias)
-        self.bn = nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS) if batch_norm else None
-        self._activation = activation
+        bias = not (variant.batch_norm or variant.linear)
+        sizes = (in_channels, out_channels, kernel, stride)
+        # With a stride of 1 TensorFlow pads equally on both sides too.
+        same_padding = variant.same_padding and stride > 1
+        self.conv = (
+            SameConvolution(*sizes, bias=bias) if same_padding else nn.Conv2d(*sizes, kernel // 2, bias=bias)
+        )
+        self.bn = nn.BatchNorm2d(out_channels, eps=BATCH_NORM_EPS) if variant.batch_norm else None
+        self._activation = not variant.linear
 
     def forward(self, x: Tensor) -> Tensor:
         """float [B, in, H, W] -> [B, out, ceil(H / stride), ceil(W / stride)]."""
@@ -87,77 +107,56 @@ class ConvolutionUnit(nn.Module):
         return "" if self._activation else "no activation"
 
 
-Unit = Callable[[int, int, int], ConvolutionUnit]
+class InceptionModule(nn.Module):
+    """Four branches of one input, concatenated along the channels: Figure 2(b), with 1×1 reductions.
 
-
-class _Branches(nn.Module):
-    """Four branches of one input, concatenated along the channels."""
-
-    linear: bool
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float [B, in, H, W] -> [B, out_channels, H, W]."""
-        x = torch.cat([self.get_submodule(f"branch{number}")(x) for number in range(1, 5)], dim=1)
-        return functional.relu(x, inplace=True) if self.linear else x
-
-
-class InceptionModule(_Branches):
-    """Figure 2(b): four branches with 1×1 reductions.
+    Without reductions it is Figure 2(a): 1×1, 3×3 and 5×5 on the whole input, and the pool's channels passed on
+    unprojected. That adds all input channels to the output, so stages grow from one to the next: the reason that
+    the paper gives for the reductions.
 
     Args:
-        unit: makes a convolution of inputs, outputs and kernel.
+        variant: of the network. In PaddleClas's form one ReLU follows the concatenation.
         in_channels: of the input.
         row: of Table 1.
         width: multiplies the row's channel counts.
-        large_kernel: of the branch that the paper calls 5×5.
-        linear: PaddleClas's form, where the units have no activation, and one ReLU follows the concatenation.
     """
 
-    def __init__(
-        self, unit: Unit, in_channels: int, row: stages.Inception, width: float, large_kernel: int, linear: bool
-    ) -> None:
+    def __init__(self, variant: Variant, in_channels: int, row: stages.Inception, width: float) -> None:
         super().__init__()
-        self.linear = linear
+        self._linear = variant.linear
         conv1x1, reduce3x3, conv3x3, reduce5x5, conv5x5, projection = row.scaled(width)
-        self.branch1 = unit(in_channels, conv1x1, 1)
-        self.branch2 = nn.Sequential(unit(in_channels, reduce3x3, 1), unit(reduce3x3, conv3x3, 3))
-        self.branch3 = nn.Sequential(unit(in_channels, reduce5x5, 1), unit(reduce5x5, conv5x5, large_kernel))
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), unit(in_channels, projection, 1))
-        self.out_channels = conv1x1 + conv3x3 + conv5x5 + projection
+        unit, large_kernel = partial(ConvolutionUnit, variant), variant.large_kernel
+        pool = nn.MaxPool2d(3, stride=1, padding=1)
+        branches: list[nn.Module] = [unit(in_channels, conv1x1, 1)]
+        if variant.reductions:
+            branches += [
+                nn.Sequential(unit(in_channels, reduce3x3, 1), unit(reduce3x3, conv3x3, 3)),
+                nn.Sequential(unit(in_channels, reduce5x5, 1), unit(reduce5x5, conv5x5, large_kernel)),
+                nn.Sequential(pool, unit(in_channels, projection, 1)),
+            ]
+        else:
+            branches += [unit(in_channels, conv3x3, 3), unit(in_channels, conv5x5, large_kernel), pool]
+        self.branch1, self.branch2, self.branch3, self.branch4 = branches
+        self.out_channels = conv1x1 + conv3x3 + conv5x5 + (projection if variant.reductions else in_channels)
 
-
-class NaiveInceptionModule(_Branches):
-    """Figure 2(a): 1×1, 3×3 and 5×5 on the whole input, and the pool's channels passed on unprojected.
-
-    The pool branch adds all input channels to the output, so stages grow from one to the next: the reason
-    that the paper gives for the reductions. Its arguments are those of `InceptionModule`.
-    """
-
-    def __init__(
-        self, unit: Unit, in_channels: int, row: stages.Inception, width: float, large_kernel: int, linear: bool
-    ) -> None:
-        super().__init__()
-        self.linear = linear
-        conv1x1, _, conv3x3, _, conv5x5, _ = row.scaled(width)
-        self.branch1 = unit(in_channels, conv1x1, 1)
-        self.branch2 = unit(in_channels, conv3x3, 3)
-        self.branch3 = unit(in_channels, conv5x5, large_kernel)
-        self.branch4 = nn.MaxPool2d(3, stride=1, padding=1)
-        self.out_channels = in_channels + conv1x1 + conv3x3 + conv5x5
+    def forward(self, x: Tensor) -> Tensor:
+        """float [B, in, H, W] -> [B, out_channels, H, W]."""
+        x = torch.cat([self.branch1(x), self.branch2(x), self.branch3(x), self.branch4(x)], dim=1)
+        return functional.relu(x, inplace=True) if self._linear else x
 
 
 class AuxiliaryHead(nn.Module):
     """Figure 3: pool to 4×4, 1×1 convolution, two fully connected layers; for training only."""
 
-    def __init__(
-        self, in_channels: int, num_classes: int, width: float, batch_norm: bool, pool: nn.Module, dropout: float
-    ) -> None:
+    def __init__(self, variant: Variant, in_channels: int, num_classes: int, width: float, dropout: float) -> None:
         super().__init__()
+        pooled = stages.AUXILIARY_POOLED_SIZE
         convolved = stages.scaled(stages.AUXILIARY_CONVOLUTION_CHANNELS, width)
         hidden = stages.scaled(stages.AUXILIARY_HIDDEN_UNITS, width)
-        self.pool = pool
-        self.conv = ConvolutionUnit(in_channels, convolved, 1, 1, batch_norm)
-        self.fc1 = nn.Linear(convolved * stages.AUXILIARY_POOLED_SIZE**2, hidden)
+        self.pool = nn.AdaptiveAvgPool2d(pooled) if variant.adaptive_auxiliary_pool else nn.AvgPool2d(5, stride=3)
+        # PaddleClas's heads have a bias and a ReLU.
+        self.conv = ConvolutionUnit(replace(variant, linear=False), in_channels, convolved, 1)
+        self.fc1 = nn.Linear(convolved * pooled**2, hidden)
         self.fc2 = nn.Linear(hidden, num_classes)
         self.dropout = nn.Dropout(dropout)
 

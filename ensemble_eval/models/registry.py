@@ -9,8 +9,9 @@ from torch import nn
 
 from ensemble_eval.errors import InputError, refusing
 from ensemble_eval.models import googlenet
+from ensemble_eval.models.layers import Variant
 
-ARCHITECTURES: dict[str, googlenet.Variant] = {
+ARCHITECTURES: dict[str, Variant] = {
     "googlenet": googlenet.TORCHVISION,
     "googlenet-paper": googlenet.PAPER,
     "googlenet-naive": googlenet.NAIVE,

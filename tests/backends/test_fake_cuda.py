@@ -25,7 +25,7 @@ from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.pool import ReadyImage
-from ensemble_eval.engine.predict import Forward, OneAfterTheOther, Predict
+from ensemble_eval.engine.predict import Forward, Predict
 from ensemble_eval.engine.runners import QueuedRunner
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
@@ -109,16 +109,14 @@ def _outcome(forward: Forward, members: tuple[int, ...], scheme: int, size: int)
     """What the members say of a batch, on the device, and the dtypes on the way there."""
     outcomes: list[Tensor] = []
 
-    class Watched:
+    class Watched(Forward):
         def __call__(self, crop_batch: Tensor, members: Any, /) -> Tensor:
             assert crop_batch.device == CUDA
             assert crop_batch.is_contiguous(memory_format=torch.channels_last)
             outcomes.append(forward(crop_batch, members))
             return outcomes[0]
 
-        release, new_remarks = forward.release, forward.new_remarks
-
-    runner: QueuedRunner[ImageScores] = QueuedRunner(Watched(), CUDA, StandInQueues())
+    runner: QueuedRunner[ImageScores] = QueuedRunner(Watched([]), CUDA, StandInQueues())
     with _dtypes() as seen:
         image = runner.admit(_image(scheme))
         batch: Batch[ImageScores] = Batch(size, members)
@@ -134,7 +132,7 @@ def test_a_batch_stays_on_the_device_in_every_precision(precision: Precision, ca
     members = {name: _predict(name, precision) for name in MEMBERS}
     graphs = StandInGraphs()
     forward: Forward = (
-        CapturedForward(members, lambda: None, graphs) if captured else OneAfterTheOther(tuple(members.values()))
+        CapturedForward(members, lambda: None, graphs) if captured else Forward(tuple(members.values()))
     )
     outcome, seen = _outcome(forward, (0, 1, 2), 10, 16)
     assert outcome.device == CUDA
@@ -188,4 +186,4 @@ def test_two_devices_in_one_operation_show() -> None:
         return crops[:, 0, 0, :COUNT].float() + torch.zeros(COUNT)
 
     with pytest.raises(RuntimeError, match="two devices, cuda:0 and cpu"):
-        _outcome(OneAfterTheOther([on_the_cpu]), (0,), 1, 4)
+        _outcome(Forward([on_the_cpu]), (0,), 1, 4)

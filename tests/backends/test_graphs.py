@@ -109,9 +109,9 @@ def test_a_function_keeps_those_beside_it_from_being_captured_and_is_named_once(
     engine = _engine(members, graphs)
     _assert_same(_by_id(engine), _by_id(_engine(members, None)))
     assert graphs.captures == 0
-    [remark] = engine.new_remarks()
-    assert remark.endswith("they run kernel by kernel: f")
-    assert engine.new_remarks() == []
+    [notice] = engine.new_notices()
+    assert notice.endswith("they run kernel by kernel: f")
+    assert engine.new_notices() == []
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
@@ -121,8 +121,8 @@ def test_a_capture_that_fails_is_said_once_and_changes_nothing(expected: dict[st
     engine = _engine(_networks(), graphs)
     _assert_same(_by_id(engine), expected)
     assert graphs.captures == fails_at
-    [remark] = engine.new_remarks()
-    assert "(CUDA error: operation not permitted when stream is capturing); they run kernel by kernel" in remark
+    [notice] = engine.new_notices()
+    assert "(CUDA error: operation not permitted when stream is capturing); they run kernel by kernel" in notice
     assert engine.batch_size == 8
 
 
@@ -150,7 +150,7 @@ def test_out_of_memory_frees_the_graphs_before_the_batch_is_halved(
     # Another batch size changes last bits.
     _assert_same(_by_id(engine), expected, atol=1e-5)
     assert engine.batch_size == 4
-    assert engine.new_remarks() == []
+    assert engine.new_notices() == []
     assert graphs.releases == 1
     # Two sets of buffers of the smaller batch, and those before.
     assert graphs.captures == fails_at + 2

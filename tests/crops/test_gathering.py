@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.gathering import BLACK, ROW_BYTES, Address, FreeList, Gatherer, PixelBuffer
+from ensemble_eval.crops.gathering import BLACK, ROW_BYTES, Address, Gatherer, PixelBuffer
 from ensemble_eval.crops.schemes import CROP_SIZE, plan
 
 CPU = torch.device("cpu")
@@ -69,26 +69,28 @@ def test_operations_do_not_grow_with_the_batch(rows: int) -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3000)), max_size=60))
 def test_nothing_that_was_taken_overlaps(steps: list[tuple[bool, int]]) -> None:
-    free_list, taken = FreeList(RUN, reserved=ROW_BYTES), dict[int, int]()
+    buffer, taken = PixelBuffer(CPU, RUN), dict[int, int]()
+    size = RUN
     for gives_back, number in steps:
         if gives_back and taken:
             start = sorted(taken)[number % len(taken)]
-            free_list.give_back(start)
+            buffer.give_back(start)
             del taken[start]
             continue
-        used = bytearray(RUN)
+        used = bytearray(size)
         used[:ROW_BYTES] = b"x" * ROW_BYTES
         for start, length in taken.items():
             used[start : start + length] = b"x" * length
-        place = free_list.take(number)
-        if place is None:
-            # At whole multiples of 256 nothing fits indeed.
-            needed = -(-max(1, number) // 256) * 256
-            assert not any(not any(used[at : at + needed]) for at in range(0, RUN - needed + 1, 256))
-        else:
-            assert place + number <= RUN
-            assert not any(used[place : place + number])
-            taken[place] = number
+        place = buffer.take(number)
+        # At whole multiples of 256.
+        needed = -(-max(1, number) // 256) * 256
+        fits = any(not any(used[at : at + needed]) for at in range(0, size - needed + 1, 256))
+        buffer.grow()
+        assert len(buffer.bytes) == (size if fits else 2 * size)
+        size = len(buffer.bytes)
+        assert place + number <= size
+        assert not any(used[place : place + number])
+        taken[place] = number
 
 
 def test_a_buffer_grows_and_keeps_what_it_holds() -> None:
@@ -110,4 +112,4 @@ def test_a_buffer_grows_and_keeps_what_it_holds() -> None:
 
 def test_what_was_not_taken_cannot_be_given_back() -> None:
     with pytest.raises(KeyError):
-        FreeList(RUN).give_back(0)
+        PixelBuffer(CPU).give_back(0)

@@ -25,7 +25,7 @@ from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
-from ensemble_eval.engine.predict import OneAfterTheOther, OutOfDeviceMemoryError, Predict
+from ensemble_eval.engine.predict import Forward, OutOfDeviceMemoryError, Predict
 from ensemble_eval.engine.runners import QueuedRunner
 
 pytestmark = pytest.mark.cuda_checks
@@ -193,7 +193,7 @@ def test_a_buffer_that_is_used_too_early_shows(late: list[str], monkeypatch: pyt
     assert _differs(_engine(StandInQueues(late), 16), images, expected)
 
 
-class _Releasing(OneAfterTheOther):
+class _Releasing(Forward):
     """Gives memory back, which a device that still uses it does not survive."""
 
     def __init__(self, predicts: Sequence[Predict], queues: StandInQueues) -> None:
@@ -245,9 +245,7 @@ def test_out_of_memory_frees_everything_once_the_device_is_done_and_changes_no_r
 @pytest.mark.parametrize("scheme", [1, 10, 144])
 def test_a_batch_takes_a_fixed_number_of_operations_beside_its_members(scheme: int) -> None:
     outcome = torch.full((288, COUNT), 1 / COUNT)
-    runner: QueuedRunner[ImageScores] = QueuedRunner(
-        OneAfterTheOther([lambda _crops: outcome]), CPU, StandInQueues()
-    )
+    runner: QueuedRunner[ImageScores] = QueuedRunner(Forward([lambda _crops: outcome]), CPU, StandInQueues())
     sources = [_source(scheme, index % 9) for index in range(288)]
     for launches in range(2):
         batch: Batch[ImageScores] = Batch(288, [0])

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from torchvision.models import GoogLeNetOutputs as TorchvisionOutputs
 
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
-from ensemble_eval.models.googlenet import PAPER, GoogLeNet, GoogLeNetOutputs
+from ensemble_eval.models.googlenet import NAIVE, PAPER, GoogLeNet, GoogLeNetOutputs
 from ensemble_eval.models.layers import (
     LRN_ALPHA,
     LRN_BETA,
@@ -19,7 +18,7 @@ from ensemble_eval.models.layers import (
     LRN_SIZE,
     InceptionModule,
     LocalResponseNorm,
-    NaiveInceptionModule,
+    Variant,
 )
 from ensemble_eval.models.registry import build
 from ensemble_eval.models.stages import Inception
@@ -195,14 +194,14 @@ def _reduced(x: Tensor, weights: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    ("module_class", "literal", "out_channels"),
+    ("variant", "literal", "out_channels"),
     # Figure 2(a): 4 + 6 + 5 and the 9 of the input; Figure 2(b): 4 + 6 + 5 + 7.
-    [(NaiveInceptionModule, _naive, 24), (InceptionModule, _reduced, 22)],
+    [(NAIVE, _naive, 24), (PAPER, _reduced, 22)],
 )
 def test_both_modules_of_figure_2_are_their_literal_computation(
-    module_class: Callable[..., Any], literal: Callable[[Tensor, dict[str, Tensor]], Tensor], out_channels: int
+    variant: Variant, literal: Callable[[Tensor, dict[str, Tensor]], Tensor], out_channels: int
 ) -> None:
-    module = randomise(module_class(PAPER.unit, 9, ROW, 1.0, 5, False), seed=3)
+    module = randomise(InceptionModule(variant, 9, ROW, 1.0), seed=3)
     x = torch.randn(2, 9, 11, 13, generator=torch.Generator().manual_seed(4))
     with torch.inference_mode():
         output = module(x)
