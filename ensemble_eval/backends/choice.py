@@ -134,7 +134,7 @@ class PredictMaker:
             )
         choose_backend("openvino", self._device)
         with PREPARING:
-            from ensemble_eval.backends.graph_files import GraphFile
+            from ensemble_eval.backends.openvino import GraphFile
 
             preprocess = SharedPreprocessing(member.input, self._device)
             return GraphFile(member, preprocess, self._num_classes, self._precision)

@@ -3,14 +3,16 @@
 import contextlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import Predict, errors_of_member, memory_errors_of
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.members.classes import OutputSelection
+from ensemble_eval.members.ensemble import Member, weights_of
 
 PREPARING = threading.RLock()
 """Held while a network is converted or compiled. The tracer of torch keeps state for the whole process, and so do
@@ -123,3 +125,52 @@ def in_batches_of(size: int | None, batch: Tensor, run: Callable[[Tensor], Tenso
         whole = torch.cat([part, part[-1:].expand(missing, *[-1] * (part.ndim - 1))]) if missing else part
         parts.append(run(whole).reshape(size, -1)[: len(part)])
     return torch.cat(parts)
+
+
+def chosen_output(member: Member, names: Collection[str], outputs: int) -> str | None:
+    """The name of the output that a member's options choose; None of the only one, where they choose none.
+
+    Args:
+        member: its weights are a graph; `options` may name an output as `output`, with or without its number.
+        names: of the graph's outputs.
+        outputs: their number; an output may have several names.
+
+    Raises:
+        InputError: there is no such output, or none is chosen of several.
+    """
+    place = f"member {member.name}: {weights_of(member)}"
+    wanted, listed = member.options.get("output"), first_names(sorted(names))
+    if wanted is None and outputs > 1:
+        raise InputError(
+            f"{place} has {outputs} outputs ({listed}); "
+            'name one in its options, as in options = { output = "…" }'
+        )
+    if wanted is None or wanted in names:
+        return wanted
+    stem = str(wanted).partition(":")[0]
+    found = next((name for name in names if name.partition(":")[0] == stem), None)
+    if found is None:
+        raise InputError(f"{place} has no output {wanted!r}; it has {listed}")
+    return found
+
+
+def channels_come_last(member: Member, inputs: int, sizes: Sequence[int], shape: object) -> bool:
+    """Whether a graph takes crops as [B, 224, 224, 3] and not as [B, 3, 224, 224].
+
+    Args:
+        member: its weights are the graph.
+        inputs: the number of the graph's inputs.
+        sizes: of the input's dimensions, 0 where any size will do.
+        shape: the same as the graph's library says it.
+
+    Raises:
+        InputError: it takes something else.
+    """
+    place = f"member {member.name}: {weights_of(member)}"
+    if inputs != 1:
+        raise InputError(f"{place} has {inputs} inputs, and a classifier of images has one")
+    last = sizes[1:2] != [3]
+    sides = sizes[1:3] if last else sizes[2:4]
+    if (last and sizes[3:4] != [3]) or any(side not in (0, CROP_SIZE) for side in sides):
+        raise InputError(f"{place} takes {shape}, and crops are {CROP_SIZE} by {CROP_SIZE} pixels of 3 channels")
+    return last

@@ -7,9 +7,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ensemble_eval import files
-from ensemble_eval.backends.network import in_batches_of
-from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.errors import InputError, first_names, needing_extra, refusing
+from ensemble_eval.backends.network import channels_come_last, chosen_output, in_batches_of
+from ensemble_eval.errors import InputError, needing_extra, refusing
 from ensemble_eval.members.ensemble import Member, weights_of
 
 # What may stand between a softmax and the output without changing a value.
@@ -112,18 +111,9 @@ def _leave_out_identities(graph: Any) -> None:
 
 def _keep_logits_alone(graph: Any, member: Member) -> None:
     """Let a graph end with what its softmax is applied to, or with its output where it has none."""
-    place = f"member {member.name}: {weights_of(member)}"
     names = [output.name for output in graph.output]
-    wanted = member.options.get("output")
-    if wanted is None and len(names) > 1:
-        raise InputError(
-            f"{place} has {len(names)} outputs ({first_names(sorted(names))}); "
-            'name one in its options, as in options = { output = "…" }'
-        )
-    if wanted is not None and wanted not in names:
-        raise InputError(f"{place} has no output {wanted!r}; it has {first_names(sorted(names))}")
     makers = {name: node for node in graph.node for name in node.output}
-    output = source = names[0] if wanted is None else wanted
+    output = source = chosen_output(member, names, len(names)) or names[0]
     while source in makers and makers[source].op_type in _RESHAPES:
         source = makers[source].input[0]
     if source in makers and makers[source].op_type in _SOFTMAX:
@@ -141,15 +131,8 @@ def _keep_logits_alone(graph: Any, member: Member) -> None:
 
 def _input_of(graph: Any, member: Member) -> tuple[bool, int | None]:
     """Whether the channels come last, and the batch size that the graph is written for."""
-    place = f"member {member.name}: {weights_of(member)}"
     stored = {tensor.name for tensor in graph.initializer}
-    inputs = [each for each in graph.input if each.name not in stored]
-    if len(inputs) != 1:
-        raise InputError(f"{place} has {len(inputs)} inputs, and a classifier of images has one")
+    shapes = [each.type.tensor_type.shape for each in graph.input if each.name not in stored]
     # 0 where the size is a name or left open.
-    sizes = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim]
-    channels_last = sizes[3:4] == [3] and sizes[1:2] != [3]
-    sides = sizes[1:3] if channels_last else sizes[2:4]
-    if (sizes[3:4] if channels_last else sizes[1:2]) != [3] or any(side not in (0, CROP_SIZE) for side in sides):
-        raise InputError(f"{place} takes {sizes}, and crops are {CROP_SIZE} by {CROP_SIZE} pixels of 3 channels")
-    return channels_last, sizes[0] or None
+    sizes = [dimension.dim_value for shape in shapes[:1] for dimension in shape.dim]
+    return channels_come_last(member, len(shapes), sizes, sizes), sizes[0] or None

@@ -14,9 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ensemble_eval.backends.network import PREPARING, NetworkPredict
+from ensemble_eval.backends.network import (
+    PREPARING,
+    NetworkPredict,
+    channels_come_last,
+    chosen_output,
+    in_batches_of,
+)
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, refusing
+from ensemble_eval.members.ensemble import Member, weights_of
 from ensemble_eval.settings import Precision
 
 _reporting = sys.modules.get("openvino_telemetry")
@@ -37,13 +44,12 @@ if _reporting is not None:
 # thread run meanwhile; one that asks too then waits for the first and keeps it from going on (seen with 2026.4.1).
 _ = openvino.op.Constant(np.zeros(1, np.float32)).data
 
-__all__ = ["OpenVino", "PrePostProcessor", "core", "openvino", "properties"]
+__all__ = ["GraphFile", "OpenVino", "PrePostProcessor", "core", "openvino", "properties"]
 
-_ELEMENT_TYPES = {
-    "float32": openvino.Type.f32,
-    "bfloat16": openvino.Type.bf16,
-    "float16": openvino.Type.f16,
-}
+_ELEMENT_TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16, "float16": openvino.Type.f16}
+# What may stand between a softmax and the output without changing a value.
+_RESHAPES = {"Reshape", "Squeeze", "Unsqueeze", "Convert"}
+_SOFTMAX = {"Softmax", "SoftMax", "LogSoftmax"}
 
 
 class OpenVino(NetworkPredict):
@@ -115,6 +121,59 @@ class OpenVino(NetworkPredict):
             f"this processor has no {self._precision}: OpenVINO {what_openvino_does}; "
             'use `precision="float32"`, or `backend="torch"`'
         )
+
+
+class GraphFile(OpenVino):
+    """Runs a classifier graph of ONNX, TFLite or TensorFlow as it is.
+
+    Args:
+        member: its weights are the graph; `options` may name one of several outputs as `output`.
+        preprocess: of `NetworkPredict`.
+        num_outputs: what the graph must return.
+        precision: of the convolutions.
+
+    Raises:
+        InputError: OpenVINO cannot read the graph, or it is no classifier of one image.
+    """
+
+    def __init__(
+        self, member: Member, preprocess: Callable[[Tensor], Tensor], num_outputs: int, precision: Precision
+    ) -> None:
+        # Each of OpenVINO's readers has errors of its own.
+        with refusing(f"the weights {weights_of(member)} cannot be read by OpenVINO"):
+            graph = core().read_model(str(weights_of(member)))
+        source, parameters = _logits_of(graph, member), graph.get_parameters()
+        shape = parameters[0].get_partial_shape() if parameters else openvino.PartialShape([])
+        sizes = [each.get_length() if each.is_static else 0 for each in shape] if shape.rank.is_static else []
+        last = channels_come_last(member, len(parameters), sizes, shape)
+        # A graph may be written for batches of one size.
+        self._own_batch = sizes[0] or None
+        steps = PrePostProcessor(openvino.Model([source], parameters))
+        steps.input().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(openvino.Type.f32)
+        steps.input().model().set_layout(openvino.Layout("NHWC" if last else "NCHW"))
+        steps.output().tensor().set_element_type(openvino.Type.f32)
+        super().__init__(member.name, steps.build(), preprocess, num_outputs, precision)
+
+    def _logits(self, normalised: Tensor) -> Tensor:
+        def run(whole: Tensor) -> Tensor:
+            return super(GraphFile, self)._logits(whole.contiguous(memory_format=torch.channels_last))
+
+        return in_batches_of(self._own_batch, normalised, run)
+
+
+def _logits_of(graph: openvino.Model, member: Member) -> openvino.Output:
+    """What a graph's softmax is applied to, or its output where it has none."""
+    outputs = {
+        output.get_node().get_friendly_name().partition("/sink_port")[0]: output for output in graph.outputs
+    }
+    outputs |= {name: output for output in graph.outputs for name in output.get_names()}
+    name = chosen_output(member, outputs, len(graph.outputs))
+    output = graph.outputs[0] if name is None else outputs[name]
+    source = output.get_node().input_value(0)
+    node = source.get_node()
+    while node.get_type_name() in _RESHAPES:
+        node = node.input_value(0).get_node()
+    return node.input_value(0) if node.get_type_name() in _SOFTMAX else source
 
 
 @lru_cache(maxsize=1)

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from builders import CLASS_NAMES, encoded
 from numpy.typing import NDArray
+from onnx import TensorProto, helper
 from onnx_files import CLASSIFIER_INPUT, onnx_runtime_probabilities, some_crops, write_classifier
 from PIL import Image
 
@@ -16,7 +18,7 @@ from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.imported import InputFormat
 
 pytest.importorskip("openvino")
-from ensemble_eval.backends.graph_files import GraphFile
+from ensemble_eval.backends.openvino import GraphFile
 from ensemble_eval.members.preprocessing import SharedPreprocessing
 
 FILES = Path(__file__).parents[1] / "interop" / "files"
@@ -54,6 +56,22 @@ def test_one_of_several_outputs_is_named(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         _ours(named, some_crops(2)), onnx_runtime_probabilities(path, some_crops(2)), atol=1e-5
     )
+
+
+def test_of_outputs_that_differ_in_their_number_the_one_that_is_named_is_taken(tmp_path: Path) -> None:
+    path = write_classifier(tmp_path / "a.onnx", heads=2)
+    model = onnx.load(path)
+    numbered = {"f": "scores:0", "probabilities": "scores:1"}
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [numbered.get(name, name) for name in names]
+    outputs = sorted(numbered.values())
+    del model.graph.output[:]
+    model.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs)
+    onnx.save(model, tmp_path / "numbered.onnx")
+    expected = onnx_runtime_probabilities(path, some_crops(2))
+    named = Member("a", weights=tmp_path / "numbered.onnx", input=CLASSIFIER_INPUT, options={"output": "scores:1"})
+    np.testing.assert_allclose(_ours(named, some_crops(2)), expected, atol=1e-5)
 
 
 def test_a_graph_needs_its_input_stated(tmp_path: Path) -> None:
