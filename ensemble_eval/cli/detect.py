@@ -44,9 +44,11 @@ def _job(dataset: Path, settings: DetectSettings) -> "DetectJob":
 
 
 def _show(written: "Written", settings: DetectSettings) -> int:
+    from ensemble_eval.detection.formats import DETECTION_TABLE
+
     for picture in written.pictures:
         say(f"drawn: {picture}")
-    if written.table is None:
+    if not written.rows:
         chosen = written.chosen
         say(
             f"written to {settings.out}: detections of {chosen.models} models on the proposals "
@@ -54,7 +56,7 @@ def _show(written: "Written", settings: DetectSettings) -> int:
         )
     else:
         _print_table(written, with_svm=settings.svm is not None)
-        say(f"written to {written.table}")
+        say(f"written to {settings.out / DETECTION_TABLE}")
     for image, reason in list(written.failed.items())[:3]:
         warn(f"{image} has no proposals of {reason}")
     if written.failed:

@@ -65,7 +65,7 @@ def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
 
     objects = read_boxes(boxes, class_names_in(boxes), [item.id for item in dataset.items])
     stored = StoredProposals(out, dataset)
-    found = coverage_of_sets(stored, objects, list(stored.keys_of_sets))
+    found = coverage_of_sets(stored, objects, list(stored.stores))
     for name, each in found.items():
         say(
             f"{name}: {each.boxes_per_image:.1f} proposals an image cover {100 * each.at_half[-1]:.1f}% of "

@@ -16,12 +16,12 @@ from ensemble_eval.scoring.average_precision import Detections
 
 Classifier = Literal["softmax", "svm"]
 
-# Of two boxes of a class. R-CNN's threshold is learnt; this is the one that its code ships.
+# Between two boxes of a class. R-CNN learns its threshold; its code ships this one.
 MOST_OVERLAP = 0.3
-# Of a class in an image; ILSVRC's images show some objects of a class, and rarely more.
+# For each class in an image; an image of ILSVRC rarely shows more than a few objects of a class.
 MOST_DETECTIONS = 100
-# Of a softmax, what is left out could only be found at the far end of the precision-recall curve. Beyond the
-# margin of an SVM lie the regions that were learnt to be none of the class.
+# A lower softmax changes only the far end of the precision-recall curve. Below a margin of -1 lie the regions that
+# the SVM learnt not to be of its class.
 LEAST_SCORES: Mapping[str, float] = {"softmax": 0.01, "svm": -1.0}
 
 
@@ -30,9 +30,9 @@ class Configuration:
     """A row of the table.
 
     Attributes:
-        sets: of proposals, whose union is classified.
-        models: how many of the first members are averaged.
-        classifier: the members' own, or R-CNN's on the features of the first.
+        sets: The sets of proposals whose union is classified.
+        models: How many of the first members are averaged.
+        classifier: The members' own softmax, or R-CNN's SVMs on the features of the first member.
     """
 
     sets: tuple[str, ...]
@@ -41,7 +41,7 @@ class Configuration:
 
     @property
     def proposals(self) -> str:
-        """The sets in words.
+        """The names of the sets in one text.
 
         Example:
             >>> Configuration(("doubled", "multibox"), 6).proposals
@@ -51,9 +51,9 @@ class Configuration:
 
 
 def configurations(names: Collection[str], members: int, *, with_svm: bool = False) -> list[Configuration]:
-    """The rows that some sets of proposals and a number of members allow, the smallest number of models first.
+    """The rows of the table for some sets of proposals and a number of members.
 
-    SVMs come last.
+    Rows of one model come first, and those of SVMs last.
 
     Example:
         >>> [str(each.models) + " " + each.proposals for each in configurations(["rcnn", "doubled"], 6)]
@@ -73,28 +73,28 @@ def decided(
     """The detections of an image, a row for every configuration.
 
     Args:
-        image: its id.
-        proposals: by set.
-        scores: of the regions of `all_regions`.
-        rows: the configurations.
-        num_classes: those of objects, which come first.
+        image: The image's id.
+        proposals: Its proposals by set.
+        scores: The scores of the regions of `all_regions`.
+        rows: The configurations.
+        num_classes: The number of classes of objects, which come before "no object".
     """
     index_of = {tuple(box): index for index, box in enumerate(all_regions(proposals).round().tolist())}
     found = []
     for row in rows:
         boxes = united(proposals, row.sets).boxes
         regions = [index_of[tuple(box)] for box in boxes.round().tolist()]
-        said = _scores_of(row, scores)[regions].astype(np.float64)
-        detections = _detections(boxes, said[:, :num_classes], LEAST_SCORES[row.classifier])
+        scores_of_row = _scores_of(row, scores)[regions, :num_classes].astype(np.float64)
+        kept, classes = _detections(boxes, scores_of_row, LEAST_SCORES[row.classifier])
         found.append(
             {
                 "image": image,
                 "proposals": row.proposals,
                 "models": row.models,
                 "classifier": row.classifier,
-                "boxes": detections.boxes.astype(np.float32).ravel(),
-                "classes": detections.classes.astype(np.int32),
-                "scores": detections.scores.astype(np.float32),
+                "boxes": boxes[kept].astype(np.float32).ravel(),
+                "classes": classes.astype(np.int32),
+                "scores": scores_of_row[kept, classes].astype(np.float32),
                 "regions": len(regions),
             }
         )
@@ -114,14 +114,14 @@ def detections_of(row: Mapping[str, Any]) -> Detections:
     return Detections(boxes, row["classes"].astype(np.int64), row["scores"].astype(np.float64))
 
 
-def _detections(boxes: Boxes, scores: NDArray[np.float64], least: float) -> Detections:
-    """Suppressed class by class, the classes ascending, the best of each first."""
-    kept_boxes, classes, kept_scores = [np.zeros((0, 4))], [np.zeros(0, np.int64)], [np.zeros(0)]
-    for index in range(scores.shape[1]):
-        candidates = np.flatnonzero(scores[:, index] >= least)
-        given = torch.from_numpy(boxes[candidates]), torch.from_numpy(scores[candidates, index])
-        kept = candidates[suppress(*given, MOST_OVERLAP).numpy()][:MOST_DETECTIONS]
-        kept_boxes.append(boxes[kept])
-        classes.append(np.full(len(kept), index, np.int64))
-        kept_scores.append(scores[kept, index])
-    return Detections(np.concatenate(kept_boxes), np.concatenate(classes), np.concatenate(kept_scores))
+def _detections(
+    boxes: Boxes, scores: NDArray[np.float64], least: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The regions that are detections, and their classes, ascending; the best of each class come first."""
+    kept = []
+    for of_class in scores.T:
+        candidates = np.flatnonzero(of_class >= least)
+        given = torch.from_numpy(boxes[candidates]), torch.from_numpy(of_class[candidates])
+        kept.append(candidates[suppress(*given, MOST_OVERLAP).numpy()][:MOST_DETECTIONS])
+    classes = np.repeat(np.arange(len(kept)), [len(each) for each in kept])
+    return np.concatenate([np.zeros(0, np.int64), *kept]), classes

@@ -4,11 +4,11 @@ import contextlib
 import functools
 import hashlib
 import json
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from ensemble_eval.backends.choice import default_batch_size
-from ensemble_eval.datasets.items import Dataset, Item
+from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.detection.deciding import (
     LEAST_SCORES,
     MOST_DETECTIONS,
@@ -19,10 +19,10 @@ from ensemble_eval.detection.deciding import (
 from ensemble_eval.detection.evaluating import partial_table
 from ensemble_eval.detection.formats import DETECT, DetectKey
 from ensemble_eval.detection.proposals import StoredProposals
-from ensemble_eval.detection.region_scores import ImageRegions, PooledRegions, RegionsEngine, score_regions
+from ensemble_eval.detection.region_scores import ImageRegions, PooledRegions, score_regions
 from ensemble_eval.detection.regions import knows_no_object, object_classes
-from ensemble_eval.detection.svm import RegionSvm, load_svm, require_fits, svm_predict
-from ensemble_eval.detection.writing import Annotations, Finding, Written, read_annotations, write_results
+from ensemble_eval.detection.svm import load_svm, require_fits, svm_predict
+from ensemble_eval.detection.writing import Finding, Written, write_results
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
@@ -61,21 +61,21 @@ class DetectJob(Job[DetectSettings, Written]):
             raise InputError(
                 f"`draw` names {strangers[0]}, which is not among the {len(images)} images; give its id"
             )
-        self._svm = None if settings.svm is None else load_svm(settings.svm)
-        if self._svm is not None:
-            require_fits(self._svm, ensemble)
-        rows = configurations(proposals.keys_of_sets, len(ensemble.members), with_svm=self._svm is not None)
-        self._sources = member_sources(ensemble, dataset, settings)
-        sets = {name: key.to_json() for name, key in proposals.keys_of_sets.items()}
+        self.svm = None if settings.svm is None else load_svm(settings.svm)
+        if self.svm is not None:
+            require_fits(self.svm, ensemble)
+        rows = configurations(proposals.stores, len(ensemble.members), with_svm=self.svm is not None)
+        self.sources = member_sources(ensemble, dataset, settings)
+        sets = {name: store.key.to_json() for name, store in proposals.stores.items()}
         key = DetectKey(
             dataset=dataset.sha256,
             images=len(dataset.items),
             proposals=hashlib.sha256(json.dumps(sets, sort_keys=True).encode()).hexdigest(),
-            members=self._sources.fingerprints(),
+            members=self.sources.fingerprints(),
             classes=hashlib.sha256("\n".join(class_names).encode()).hexdigest(),
             precision=settings.precision,
-            backend=self._sources.backend,
-            device_type=self._sources.device.type,
+            backend=self.sources.backend,
+            device_type=self.sources.device.type,
             svm=None if settings.svm is None else sha256_of(settings.svm),
             most_overlap=MOST_OVERLAP,
             least_scores=dict(LEAST_SCORES),
@@ -83,29 +83,27 @@ class DetectJob(Job[DetectSettings, Written]):
         )
         store = Store(settings.out, DETECT, key)
         self.folders = (Folder(store, dataset),)
-        self.finding = Finding(class_names, dataset, proposals, rows, store)
+        self.finding = Finding(settings, class_names, dataset, proposals, rows, store)
 
     def check(self, ranks: int) -> Iterator[str]:
         """Refuse annotations and networks that cannot be used."""
         del ranks
-        _ = self._annotations
-        yield from self._notices
-        yield from self._sources.warnings
-        yield from check_networks(self.settings, self._sources)
+        _ = self.finding.annotations
+        yield from self.notices
+        yield from self.sources.warnings
+        yield from check_networks(self.settings, self.sources)
 
     def start(self, process: Process, stop: StopRequests) -> "_DetectWorker":
         """Open the members; the process that writes the tables refuses annotations that cannot be used."""
         if process.reports:
-            _ = self._annotations
-        inputs = open_inputs(self.settings, self._sources, process)
-        engine = _opened_engine(self.settings, inputs, self._svm, stop)
-        return _DetectWorker(engine, inputs, process, [*self._notices, *inputs.warnings], self, stop)
+            _ = self.finding.annotations
+        return _DetectWorker(self, open_inputs(self.settings, self.sources, process), process, stop)
 
     def describe(self, where: str) -> tuple[str, ...]:
         """Say how many members see which images."""
         return (
             f"{len(self._ensemble.members)} models × the regions of {len(self.finding.dataset.items)} images on "
-            f"{where}, {self._sources.backend}, {self.settings.precision}",
+            f"{where}, {self.sources.backend}, {self.settings.precision}",
         )
 
     def finish(self) -> Written:
@@ -116,22 +114,17 @@ class DetectJob(Job[DetectSettings, Written]):
             **record.counts(self.finding.store.progress),
             "key": self.finding.store.key.to_json(),
         }
-        return write_results(self.settings, self.finding, self._annotations, facts)
+        return write_results(self.finding, facts)
 
     def partial_table(self) -> Table | None:
         """The table of the images that are done, without intervals; None without annotations."""
-        done, objects = self.finding.store.peek().done, self._annotations.objects
-        if objects is None or not done:
-            return None
-        images = len(self.finding.dataset.items)
-        return partial_table(self.finding.evaluated(objects, resamples=0), images - len(done), images)
-
-    @functools.cached_property
-    def _annotations(self) -> Annotations:
-        return read_annotations(self.settings.boxes, self.finding)
+        done, images = len(self.finding.store.peek().done), len(self.finding.dataset.items)
+        rows = self.finding.evaluated(resamples=0) if done else []
+        return partial_table(rows, images - done, images) if rows else None
 
     @property
-    def _notices(self) -> list[str]:
+    def notices(self) -> list[str]:
+        """What to know of the members, for the user."""
         if knows_no_object(self._ensemble):
             return []
         return [
@@ -141,44 +134,31 @@ class DetectJob(Job[DetectSettings, Written]):
 
 
 class _DetectWorker(EngineWorker):
-    def __init__(
-        self,
-        engine: RegionsEngine,
-        inputs: Inputs,
-        process: Process,
-        notices: Iterable[str],
-        job: DetectJob,
-        stop: StopRequests,
-    ) -> None:
-        super().__init__(engine, inputs, process, notices)
-        self._finding, self._with_svm, self._stop = job.finding, job.settings.svm is not None, stop
+    def __init__(self, job: DetectJob, inputs: Inputs, process: Process, stop: StopRequests) -> None:
+        predicts: dict[str, Predict] = dict(inputs.members)
+        if job.svm is not None:
+            # Behind the interface they are one more member, of a name that no other has.
+            name = "the SVMs" + "'" * sum(member.startswith("the SVMs") for member in predicts)
+            predicts[name] = svm_predict(job.svm, inputs.ensemble, inputs.device)
+        pool = functools.partial(PooledRegions, members=len(inputs.members))
+        batch_size = job.settings.batch_size or default_batch_size(inputs.device)
+        forward = forward_of(predicts, inputs, stop)
+        engine = Engine(predicts, pool, inputs.device, batch_size, stop.check, forward=forward)
+        super().__init__(engine, inputs, process, [*job.notices, *inputs.warnings])
+        self._finding, self._with_svm, self._stop = job.finding, job.svm is not None, stop
         self._loaders = job.settings.workers or loaders_beside(process.sharing)
 
     def results(self, folder: Folder[Any], positions: Sequence[int]) -> Generator[ImageRows, None, None]:
         """The detections of each image, once all of its regions are classified."""
-        images = (self._regions(position, folder.dataset.items[position]) for position in positions)
+        items, proposals = folder.dataset.items, self._finding.proposals
+        outputs, classes = self._inputs.ensemble.classes.count, len(self._finding.class_names)
+        images = (
+            ImageRegions(position, item, proposals[item.id], outputs, with_svm=self._with_svm)
+            for position, item in ((position, items[position]) for position in positions)
+        )
         scored = score_regions(images, self._engine, loaders=self._loaders, stop=self._stop)
-        classes = len(self._finding.class_names)
         with contextlib.closing(scored):
             for each in scored:
                 rows = decided(each.item.id, each.proposals, each.scores, self._finding.rows, classes)
                 passes = len(each.boxes) * len(self._inputs.members)
                 yield ImageRows(each.item.id, rows, passes, passes)
-
-    def _regions(self, position: int, item: Item) -> ImageRegions:
-        classes, proposals = self._inputs.ensemble.classes.count, self._finding.proposals[item.id]
-        return ImageRegions(position, item, proposals, classes, with_svm=self._with_svm)
-
-
-def _opened_engine(
-    settings: DetectSettings, inputs: Inputs, svm: RegionSvm | None, stop: StopRequests
-) -> RegionsEngine:
-    predicts: dict[str, Predict] = dict(inputs.members)
-    if svm is not None:
-        # Behind the interface they are one more member, of a name that no other has.
-        name = "the SVMs" + "'" * sum(member.startswith("the SVMs") for member in predicts)
-        predicts[name] = svm_predict(svm, inputs.ensemble, inputs.device)
-    pool = functools.partial(PooledRegions, members=len(inputs.members), with_svm=svm is not None)
-    batch_size = settings.batch_size or default_batch_size(inputs.device)
-    forward = forward_of(predicts, inputs, stop)
-    return Engine(predicts, pool, inputs.device, batch_size, stop.check, forward=forward)

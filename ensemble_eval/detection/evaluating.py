@@ -65,19 +65,8 @@ class DetectionRow:
     interval: tuple[float, float] | None = None
 
 
-@dataclass(frozen=True)
-class EvaluatedImage:
-    """An image with what is known of it.
-
-    Attributes:
-        shown: Its objects.
-        proposals: Its proposals by set.
-        stored: Its stored rows, one for each configuration, in their order.
-    """
-
-    shown: Objects
-    proposals: Mapping[str, Proposals]
-    stored: Sequence[Mapping[str, Any]]
+EvaluatedImage = tuple[Objects, Mapping[str, Proposals], Sequence[Mapping[str, Any]]]
+"""The objects of an image, its proposals by set, and its stored rows, one for each configuration."""
 
 
 def detection_rows(
@@ -86,46 +75,46 @@ def detection_rows(
     num_classes: int,
     resamples: int = RESAMPLES,
 ) -> list[DetectionRow]:
-    """The rows, the base first.
+    """The rows of the table of detection, in the order of the configurations.
 
     Args:
-        images: All of them, sorted; each is asked for once.
-        configurations: In the order of the rows.
-        num_classes: Without that of no object.
-        resamples: How many resamples of the images the intervals are from; 0 for rows without intervals.
+        images: All images, sorted; each is asked for once.
+        configurations: The configurations; the rows are compared to the first.
+        num_classes: The number of classes, without "no object".
+        resamples: The number of resamples of the images for the intervals; 0 for rows without intervals.
 
     Raises:
-        InputError: The images show no object that is to be found.
+        InputError: The images show no object of these classes.
     """
     matchings = [Matching(num_classes, (ILSVRC, VOC, COCO_50, *COCO)) for _ in configurations]
     covered = {each.sets: CoverageCount([_ALL]) for each in configurations}
     regions = np.zeros(len(configurations), np.int64)
-    for image in images:
-        for matching, row in zip(matchings, image.stored, strict=True):
-            matching.add(image.shown, detections_of(row))
+    for shown, proposals, stored in images:
+        for matching, row in zip(matchings, stored, strict=True):
+            matching.add(shown, detections_of(row))
         for sets, count in covered.items():
-            count.add(image.shown, united(image.proposals, sets).boxes)
-        regions += [row["regions"] for row in image.stored]
+            count.add(shown, united(proposals, sets).boxes)
+        regions += [row["regions"] for row in stored]
     if not matchings[0].matches(ILSVRC).objects.any():
         raise InputError("the images show no object that is to be found; check `boxes`")
     rows = [
         _row(configuration, matching, covered[configuration.sets].coverage(), int(count))
         for configuration, matching, count in zip(configurations, matchings, regions, strict=True)
     ]
-    resampled = [_resampled(matching.matches(ILSVRC), resamples) for matching in matchings]
+    base, *resampled = [_resampled(matching.matches(ILSVRC), resamples) for matching in matchings]
     compared = (
         replace(
             row,
             compared_to_base=row.map_percent - rows[0].map_percent,
-            interval=_interval(each - resampled[0]) if resamples else None,
+            interval=_interval(each - base) if resamples else None,
         )
-        for row, each in zip(rows[1:], resampled[1:], strict=True)
+        for row, each in zip(rows[1:], resampled, strict=True)
     )
     return [rows[0], *compared]
 
 
 def _row(configuration: Configuration, matching: Matching, covered: Coverage, regions: int) -> DetectionRow:
-    """A row that is compared to none."""
+    """A row before it is compared to the first."""
     matches = matching.matches(ILSVRC)
     by_class, images = 100 * average_precisions(matches, ILSVRC), len(matches.objects)
     return DetectionRow(
@@ -134,18 +123,17 @@ def _row(configuration: Configuration, matching: Matching, covered: Coverage, re
         coverage_percent=100 * float(covered.at_half[0]),
         map_percent=float(np.nanmean(by_class)),
         by_class_percent=by_class,
-        voc_percent=_mean(matching, (VOC,)),
-        coco_50_percent=_mean(matching, (COCO_50,)),
-        coco_percent=_mean(matching, COCO),
+        voc_percent=_mean(matching, VOC),
+        coco_50_percent=_mean(matching, COCO_50),
+        coco_percent=_mean(matching, *COCO),
         images=images,
         passes=regions * configuration.models,
     )
 
 
-def _mean(matching: Matching, rules: Sequence[Rule]) -> float:
+def _mean(matching: Matching, *rules: Rule) -> float:
     """Mean average precision in percent, over classes and rules."""
-    means = [np.nanmean(average_precisions(matching.matches(rule), rule)) for rule in rules]
-    return 100 * float(np.mean(means))
+    return 100 * float(np.mean([np.nanmean(average_precisions(matching.matches(rule), rule)) for rule in rules]))
 
 
 def _resampled(matches: Matches, resamples: int) -> NDArray[np.float64]:

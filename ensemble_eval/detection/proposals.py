@@ -1,4 +1,4 @@
-"""Proposals: boxes that may hold an object, by image and by the set that they are of; and their files."""
+"""Proposals: boxes that may hold an object, by image and by set, and how they are stored."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Proposals:
 
     Attributes:
         boxes: float64 [boxes, 4], left, top, right and bottom in pixels; right and bottom are beyond the box.
-        scores: float64 [boxes], the higher, the surer; all 0 where the method gives none.
-        reason: why there are none, where the method failed or the image could not be read.
+        scores: float64 [boxes], higher for surer proposals; all 0 if the method gives none.
+        reason: Why there are no boxes, if the method failed or the image could not be read.
     """
 
     boxes: Boxes
@@ -33,39 +33,33 @@ class Proposals:
 
 
 class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
-    """What `ensemble-eval propose` left in a folder for a data set: by image, then by set; read when asked for.
+    """What `ensemble-eval propose` has stored for a data set, by image and then by set; read on demand.
 
     Attributes:
-        keys_of_sets: what each set depends on, by its name.
+        stores: The stores of the sets, by name.
 
     Args:
-        folder: of `propose`.
-        dataset: the images.
+        folder: The output folder of `propose`.
+        dataset: The images.
 
     Raises:
-        InputError: the folder holds no proposals, not yet all of them, or those of other images.
+        InputError: The folder holds no proposals, not yet all of them, or those of other images.
     """
 
     def __init__(self, folder: Path, dataset: Dataset) -> None:
         finished = finished_sets(folder)
         if not finished:
             raise InputError(f"{folder} holds no finished proposals; run `ensemble-eval propose` to its end")
-        self._stores = {name: store for name, store in finished.items() if store.key.dataset == dataset.sha256}
-        if not self._stores:
+        self.stores = {name: store for name, store in finished.items() if store.key.dataset == dataset.sha256}
+        if not self.stores:
             raise InputError(f"the proposals {folder} are of other images; propose on this data set first")
         self._images = sorted(item.id for item in dataset.items)
-        if any(not store.progress.done.issuperset(self._images) for store in self._stores.values()):
+        if any(not store.progress.done.issuperset(self._images) for store in self.stores.values()):
             raise InputError(f"{folder} has lost some of its proposals; run `ensemble-eval propose` on it again")
-        self.keys_of_sets: Mapping[str, ProposeKey] = {name: store.key for name, store in self._stores.items()}
-
-    @property
-    def failures(self) -> list[tuple[str, str, str]]:
-        """The images that a set has no proposals for: their id, the set and the reason."""
-        return failures_in(self._stores)
 
     def __getitem__(self, image: str) -> Mapping[str, Proposals]:
         """The proposals of an image, by set."""
-        return {name: _proposals_of(*store.rows(image)) for name, store in self._stores.items()}
+        return {name: _proposals_of(*store.rows(image)) for name, store in self.stores.items()}
 
     def __iter__(self) -> Iterator[str]:
         """The images, sorted."""
@@ -91,12 +85,11 @@ def finished_sets(folder: Path) -> dict[str, Store[ProposeKey]]:
 
 
 def failures_in(stores: Mapping[str, Store[ProposeKey]]) -> list[tuple[str, str, str]]:
-    """The images that some sets have no proposals for: their id, the set and the reason."""
-    rows = ((name, store.frame(["image", "reason"]).dropna()) for name, store in stores.items())
+    """The images without proposals of some sets: their id, the set and the reason."""
     return [
         (image, name, reason)
-        for name, failed in rows
-        for image, reason in zip(failed["image"], failed["reason"], strict=True)
+        for name, store in stores.items()
+        for image, reason in store.frame(["image", "reason"]).dropna().itertuples(index=False)
     ]
 
 

@@ -1,6 +1,8 @@
 """The job `propose`: boxes that may hold an object, stored set by set, and how many objects they cover."""
 
+import contextlib
 import functools
+import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -58,25 +60,16 @@ _BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000
 _SEED = 0
 
 
-@dataclass(frozen=True)
-class _Method:
-    """How the boxes of one set are found.
-
-    Attributes:
-        parameters: What they depend on.
-        find: The boxes of some images, in so many processes.
-    """
-
-    parameters: Mapping[str, Any]
-    find: Callable[[Sequence[Item], int], Iterator[tuple[str, Proposals]]]
+_Find = Callable[[Sequence[Item], int], Iterator[tuple[str, Proposals]]]
+"""Finds the boxes of some images, in so many processes."""
 
 
 @dataclass(frozen=True)
 class Proposed:
-    """What is there in the end.
+    """What `propose` has stored.
 
     Attributes:
-        boxes: The mean number of boxes for an image, by set.
+        boxes: The mean number of boxes in an image, by set.
         failed: Images without proposals of a set: their id, the set and the reason.
     """
 
@@ -96,22 +89,24 @@ class ProposeJob(Job[ProposeSettings, Proposed]):
     """
 
     units = "searches"
+    folders: list[Folder[ProposeKey]]
 
     def __init__(self, dataset: Dataset, settings: ProposeSettings) -> None:
         self.settings, self._dataset = settings, dataset
-        self._methods = _methods(dataset, settings)
-        key = functools.partial(ProposeKey, dataset=dataset.sha256, images=len(dataset.items))
-        keys = {name: key(method=method.parameters).stored() for name, method in self._methods.items()}
-        self.folders = [Folder(Store(settings.out, PROPOSE[name], each), dataset) for name, each in keys.items()]
+        self.folders, self._finds = [], dict[str, _Find]()
+        for name, parameters, find in _methods(dataset, settings):
+            key = ProposeKey(dataset=dataset.sha256, images=len(dataset.items), method=parameters)
+            self.folders.append(Folder(Store(settings.out, PROPOSE[name], key.stored()), dataset))
+            self._finds[name] = find
 
     def start(self, process: Process, stop: StopRequests) -> Worker:
         """Share the processors among the ranks."""
         workers = self.settings.workers or max(1, usable_processors() // process.sharing)
-        return _ProposeWorker(self._dataset, self._methods, workers, stop)
+        return _ProposeWorker(self._finds, workers, stop)
 
     def describe(self, where: str) -> tuple[str, ...]:
         """Name the sets."""
-        return (f"{', '.join(self._methods)} on {len(self._dataset.items)} images, {where}",)
+        return (f"{', '.join(self._finds)} on {len(self._dataset.items)} images, {where}",)
 
     def finish(self) -> Proposed:
         """Record the sets; others of the same images that earlier commands finished count too."""
@@ -135,14 +130,13 @@ class _ProposeWorker:
     # Fixed, so that boxes do not depend on which images share a batch.
     batch_size = _BATCH_SIZE
 
-    def __init__(self, dataset: Dataset, methods: Mapping[str, _Method], workers: int, stop: StopRequests) -> None:
-        self._dataset, self._methods, self._workers, self._stop = dataset, methods, workers, stop
+    def __init__(self, finds: Mapping[str, _Find], workers: int, stop: StopRequests) -> None:
+        self._finds, self._workers, self._stop = finds, workers, stop
 
     def results(self, folder: Folder[Any], positions: Sequence[int]) -> Generator[ImageRows, None, None]:
         """The row of each image; without proposals it has the reason."""
         name = folder.store.folder.name
-        items = [self._dataset.items[position] for position in positions]
-        found = self._methods[name].find(items, self._workers)
+        found = self._finds[name]([folder.dataset.items[position] for position in positions], self._workers)
         for image, proposals in waiting(found, self._stop):
             yield ImageRows(image, [row_of(image, name, proposals)])
 
@@ -151,25 +145,24 @@ class _ProposeWorker:
         return []
 
 
-def _methods(dataset: Dataset, settings: ProposeSettings) -> dict[str, _Method]:
-    """What proposes each of the sets, opened, in the order of `PROPOSAL_SETS`."""
-    methods: dict[str, _Method] = {}
+def _methods(dataset: Dataset, settings: ProposeSettings) -> Iterator[tuple[str, Mapping[str, Any], _Find]]:
+    """The sets in the order of `PROPOSAL_SETS`, with what their boxes depend on and how they are found."""
     for name, setting in _SETTINGS.items():
         if name in settings.sets:
             require_opencv()
             parameters = asdict(setting) | {"opencv": _version("opencv-contrib-python-headless")}
-            methods[name] = _Method(parameters, functools.partial(_searched, setting=setting))
+            yield name, parameters, functools.partial(_searched, setting=setting)
     if "multibox" in settings.sets and settings.multibox is not None:
         network, most = load_multibox(settings.multibox), settings.multibox_boxes
         parameters = {"multibox": sha256_of(settings.multibox), "multibox_boxes": most}
-        methods["multibox"] = _Method(parameters, functools.partial(_by_network, network=network, most=most))
+        yield "multibox", parameters, functools.partial(_by_network, network=network, most=most)
     if settings.from_file is not None:
         by_image = read_box_table(settings.from_file, [item.id for item in dataset.items])
-        methods[FROM_FILE] = _Method(
+        yield (
+            FROM_FILE,
             {"file": sha256_of(settings.from_file)},
             lambda items, _: ((item.id, Proposals(*by_image[item.id])) for item in items),
         )
-    return methods
 
 
 def _searched(items: Sequence[Item], workers: int, setting: Setting) -> Iterator[tuple[str, Proposals]]:
@@ -179,22 +172,13 @@ def _searched(items: Sequence[Item], workers: int, setting: Setting) -> Iterator
     yield from ((image, _nothing(reason)) for image, reason in unreadable.items())
 
 
-def _decoded(items: Sequence[Item], unreadable: dict[str, str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Images uint8 [height, width, 3]; the reasons of those that cannot be read go into `unreadable`."""
-    for item in items:
-        try:
-            yield item.id, pixels.decode(item.read()).permute(1, 2, 0).numpy()
-        except UnreadableImageError as error:
-            unreadable[item.id] = str(error)
-
-
 def _by_network(
     items: Sequence[Item], _workers: int, network: MultiBox, most: int
 ) -> Iterator[tuple[str, Proposals]]:
     unreadable: dict[str, str] = {}
     images = _decoded(items, unreadable)
     preprocess = Preprocessing(InputFormat())
-    while batch := [each for _, each in zip(range(_BATCH_SIZE), images, strict=False)]:
+    while batch := list(itertools.islice(images, _BATCH_SIZE)):
         pictures = torch.zeros((_BATCH_SIZE, 3, CROP_SIZE, CROP_SIZE), dtype=torch.uint8)
         for row, (_, image) in enumerate(batch):
             pictures[row] = pixels.resize(torch.from_numpy(image).permute(2, 0, 1), CROP_SIZE, CROP_SIZE)
@@ -208,15 +192,23 @@ def _by_network(
     yield from ((image, _nothing(reason)) for image, reason in unreadable.items())
 
 
+def _decoded(items: Sequence[Item], unreadable: dict[str, str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
+    """Images uint8 [height, width, 3]; the reasons of those that cannot be read go into `unreadable`."""
+    for item in items:
+        try:
+            yield item.id, pixels.decode(item.read()).permute(1, 2, 0).numpy()
+        except UnreadableImageError as error:
+            unreadable[item.id] = str(error)
+
+
 def _nothing(reason: str) -> Proposals:
     return Proposals(np.zeros((0, 4)), np.zeros(0), reason)
 
 
 def _version(package: str) -> str | None:
-    try:
+    with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return None
 
 
 def _mean_boxes(store: Store[ProposeKey]) -> float:

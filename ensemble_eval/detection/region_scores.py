@@ -1,10 +1,9 @@
-"""Regions through the engine of classification: an image's regions are its crops, some of them at a time."""
+"""Scores of regions from the engine that classifies crops: the regions of an image take the part of its crops."""
 
 import contextlib
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,39 +30,32 @@ _CHUNKS_AHEAD, _CHUNKS_AHEAD_PER_LOADER, _BYTES_AHEAD = 4, 2, 1 << 29
 
 @dataclass(frozen=True)
 class RegionScores:
-    """What the members say of an image's regions.
+    """The class scores of an image's regions.
 
     Attributes:
-        first_model: float32 [regions, classes], softmax of the first member.
+        first_model: float32 [regions, classes], the softmax of the first member.
         mean_softmax: float64 [regions, classes], the mean over all members.
-        margins: float32 [regions, classes] of SVMs; None where there are none.
+        margins: float32 [regions, classes], the margins of the SVMs; None without SVMs.
     """
 
     first_model: NDArray[np.float32]
     mean_softmax: NDArray[np.float64]
     margins: NDArray[np.float32] | None
 
-    @classmethod
-    def unknown(cls, regions: int, classes: int, *, with_svm: bool) -> Self:
-        """Arrays to be filled."""
-        shape = (regions, classes)
-        margins = np.empty(shape, np.float32) if with_svm else None
-        return cls(np.empty(shape, np.float32), np.empty(shape, np.float64), margins)
-
 
 class ImageRegions:
-    """The regions of an image, and what the members say of them as it comes.
+    """The regions of an image, and their scores, which arrive one by one.
 
     Args:
-        position: Of the image in the data set; it decides which rows of a batch the regions may take.
+        position: The image's index in the data set; it decides which rows of a batch the regions may take.
         item: The image.
-        proposals: By set.
-        classes: Of the members.
+        proposals: Its proposals by set.
+        classes: The number of classes that the members know.
         with_svm: Whether SVMs follow the members.
 
     Attributes:
         boxes: float64 [regions, 4], those of `all_regions`.
-        scores: Of the regions, in their order.
+        scores: The scores of the regions, in their order.
         missing: How many regions have no scores yet.
     """
 
@@ -72,7 +64,9 @@ class ImageRegions:
     ) -> None:
         self.position, self.item, self.proposals = position, item, proposals
         self.boxes = all_regions(proposals)
-        self.scores = RegionScores.unknown(len(self.boxes), classes, with_svm=with_svm)
+        shape = (len(self.boxes), classes)
+        margins = np.empty(shape, np.float32) if with_svm else None
+        self.scores = RegionScores(np.empty(shape, np.float32), np.empty(shape, np.float64), margins)
         self.missing = self._not_warped = len(self.boxes)
         self._lock = threading.Lock()
         self._decoded: Tensor | None = None
@@ -104,19 +98,18 @@ class PooledRegions(PooledImage[_WarpedChunk]):
     """A chunk in the engine's pool.
 
     Args:
-        image: Warped.
-        members: How many.
-        with_svm: Whether SVMs follow the members.
+        image: The chunk.
+        members: The number of members, without the SVMs.
     """
 
-    def __init__(self, image: ReadyImage, members: int, *, with_svm: bool) -> None:
-        super().__init__(image, members + with_svm)
+    def __init__(self, image: ReadyImage, members: int) -> None:
         assert isinstance(image, _WarpedChunk)
+        super().__init__(image, members + (image.of.scores.margins is not None))
         self._chunk, self._members = image, members
         self._left = len(image.source.plan.views)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """Store the scores of a region; all members run together, in their order, and the SVMs after them."""
+        """Store the scores of a region; all members run together in their order, and then the SVMs."""
         del members
         scores, region = self._chunk.of.scores, self._chunk.first + view
         scores.first_model[region] = probabilities[0]
@@ -136,13 +129,13 @@ RegionsEngine = Engine[_WarpedChunk]
 def score_regions(
     images: Iterable[ImageRegions], engine: RegionsEngine, *, loaders: int, stop: StopRequests
 ) -> Generator[ImageRegions, None, None]:
-    """Images as the last of their regions has its scores.
+    """Score the regions of images, and yield each image once all of its regions have scores.
 
     Args:
-        images: Asked for as they are needed.
-        engine: Whose pool makes `PooledRegions`.
-        loaders: Threads that warp regions while the members run.
-        stop: Waiting for a region is cut short by a request to stop.
+        images: The images; each is asked for when it is needed.
+        engine: An engine whose pool makes `PooledRegions`.
+        loaders: The number of threads that warp regions while the members run.
+        stop: A request to stop ends the wait for a region.
 
     Raises:
         InputError: An image cannot be read, or a member fails.
@@ -169,7 +162,7 @@ def score_regions(
 def _chunks(
     images: Iterable[ImageRegions], without_regions: list[ImageRegions]
 ) -> Iterator[tuple[ImageRegions, int]]:
-    """Some regions at a time, by their first; images that have none go to `without_regions`."""
+    """The first region of each chunk; images without regions go to `without_regions`."""
     for each in images:
         for first in range(0, len(each.boxes), CHUNK_REGIONS):
             yield each, first

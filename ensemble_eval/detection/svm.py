@@ -3,10 +3,10 @@
 They learn objects against regions that overlap none of their class, with hard negatives.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -199,29 +199,9 @@ def train_svm(
         taken.append(_of_image(item, objects[item.id], some, features, len(names)))
         yield number + 1
     regions = _Regions(*map(np.concatenate, zip(*taken, strict=True)))
-    weights, biases = _fit_all(regions, names, settings.seed)
+    fitted = [_fit(regions, index, name, settings.seed) for index, name in enumerate(names)]
+    weights, biases = (torch.tensor(np.stack(each), dtype=torch.float32) for each in zip(*fitted, strict=True))
     yield RegionSvm(weights, biases, member_sha256(ensemble.members[0]), names)
-
-
-def _fit_all(regions: _Regions, names: Sequence[str], seed: int) -> tuple[Tensor, Tensor]:
-    """Weights float32 [classes, features] and biases float32 [classes]."""
-    from sklearn.svm import LinearSVC
-
-    scale = _MEAN_LENGTH / float(np.linalg.norm(regions.features, axis=1).mean())
-    weights, biases = [], []
-    for index, name in enumerate(names):
-        svm = LinearSVC(
-            C=_C,
-            class_weight={1: _POSITIVE_WEIGHT, 0: 1.0},
-            dual=False,
-            intercept_scaling=_BIAS_SCALE,
-            max_iter=10_000,
-            random_state=seed,
-        )
-        _fit(svm, regions, scale, index, name, np.random.default_rng((seed, index, 1)))
-        weights.append(svm.coef_[0] * scale)
-        biases.append(float(svm.intercept_[0]))
-    return torch.tensor(np.stack(weights), dtype=torch.float32), torch.tensor(biases, dtype=torch.float32)
 
 
 def _of_image(item: Item, shown: Objects, boxes: Boxes, features: Features, classes: int) -> _Regions:
@@ -238,28 +218,41 @@ def _of_image(item: Item, shown: Objects, boxes: Boxes, features: Features, clas
     ]
     by_class = np.zeros((len(every), classes), np.float32)
     # Ignored objects are no negatives either.
-    for box, index in zip(shown.boxes, shown.classes, strict=True):
-        by_class[:, index] = np.maximum(by_class[:, index], overlaps(every, box[None])[:, 0])
+    np.maximum.at(by_class.T, shown.classes, overlaps(shown.boxes, every).astype(np.float32))
     is_object = np.zeros((len(every), classes), bool)
     is_object[np.arange(len(known)), shown.classes[~shown.ignored]] = True
     joined = np.concatenate([np.empty((0, features.count), np.float32), *found])
     return _Regions(joined, by_class, is_object)
 
 
-def _fit(svm: Any, regions: _Regions, scale: float, index: int, name: str, rng: np.random.Generator) -> None:
-    """Fit to the objects of a class and some negatives, then again with those that it takes for objects."""
+def _fit(regions: _Regions, index: int, name: str, seed: int) -> tuple[NDArray[np.float64], float]:
+    """The weights and the bias of one class.
+
+    They are fitted to its objects and some negatives, then again with the negatives that they take for objects.
+    """
+    from sklearn.svm import LinearSVC
+
     positives = np.flatnonzero(regions.is_object[:, index])
     negatives = np.flatnonzero(regions.overlaps[:, index] < MOST_OVERLAP_OF_NEGATIVES)
     if not len(positives) or not len(negatives):
         lacking = "object" if not len(positives) else "region without one"
         raise InputError(f"there is no {lacking} of {name} to learn from; give more images")
-    chosen = np.sort(rng.permutation(negatives)[:_FIRST_NEGATIVES])
+    svm = LinearSVC(
+        C=_C,
+        class_weight={1: _POSITIVE_WEIGHT, 0: 1.0},
+        dual=False,
+        intercept_scaling=_BIAS_SCALE,
+        max_iter=10_000,
+        random_state=seed,
+    )
+    scale = _MEAN_LENGTH / float(np.linalg.norm(regions.features, axis=1).mean())
+    chosen = np.sort(np.random.default_rng((seed, index, 1)).permutation(negatives)[:_FIRST_NEGATIVES])
     for _ in range(_ROUNDS):
         rows = np.concatenate([positives, chosen])
-        labels = np.concatenate([np.ones(len(positives), int), np.zeros(len(chosen), int)])
-        svm.fit(regions.features[rows] * scale, labels)
+        svm.fit(regions.features[rows] * scale, (np.arange(len(rows)) < len(positives)).astype(int))
         margins = svm.decision_function(regions.features[negatives] * scale)
         hard = np.union1d(chosen, negatives[margins > -1.0])
         if len(hard) == len(chosen):
-            return
+            break
         chosen = hard
+    return svm.coef_[0] * scale, float(svm.intercept_[0])

@@ -1,11 +1,11 @@
-"""What `ensemble-eval detect` leaves beside its stored detections: tables, files for other tools, pictures."""
+"""What `detect` writes beside the detections that it stores: tables, files for other tools, and pictures."""
 
-import io
 import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from ensemble_eval.detection.deciding import Classifier, Configuration, detectio
 from ensemble_eval.detection.evaluating import (
     RESAMPLES,
     DetectionRow,
-    EvaluatedImage,
     class_table,
     detection_rows,
     detection_table,
@@ -28,7 +27,7 @@ from ensemble_eval.detection.evaluating import (
     rules_table,
 )
 from ensemble_eval.detection.formats import DETECT, DETECTION_TABLE, DetectKey
-from ensemble_eval.detection.proposals import StoredProposals
+from ensemble_eval.detection.proposals import StoredProposals, failures_in
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.files import atomic_path, write_atomically
 from ensemble_eval.scoring.average_precision import Detections
@@ -38,43 +37,12 @@ from ensemble_eval.store.store import Store
 from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
 
 DRAWINGS_FOLDER = "pictures"
-# Blue and orange are told apart by those who confuse red and green.
+# Whoever confuses red and green can tell blue from orange.
 _FOUND, _SHOWN, _INK = (31, 119, 180), (255, 140, 0), (255, 255, 255)
 MOST_DRAWN = 12
-# A softmax of a quarter; and a margin of 0, from where an SVM says that a region shows its class.
+# From a margin of 0 on, an SVM says that a region shows its class.
 DRAWN_ABOVE: Mapping[Classifier, float] = {"softmax": 0.25, "svm": 0.0}
 _LEAST_SIDE = 480
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What is looked for in which images, and where it is stored.
-
-    Attributes:
-        class_names: The classes of objects.
-        dataset: The images.
-        proposals: Their proposals.
-        rows: The configurations.
-        store: The detections.
-    """
-
-    class_names: Sequence[str]
-    dataset: Dataset
-    proposals: StoredProposals
-    rows: Sequence[Configuration]
-    store: Store[DetectKey]
-
-    def evaluated(self, objects: Mapping[str, Objects], resamples: int = RESAMPLES) -> list[DetectionRow]:
-        """The rows of the table, over the images that are done; see `detection_rows`."""
-        images = (
-            EvaluatedImage(objects[image], self.proposals[image], self.store.rows(image))
-            for image in sorted(self.store.progress.done)
-        )
-        return detection_rows(images, self.rows, len(self.class_names), resamples)
-
-    def found(self, image: str, row: Configuration) -> Detections:
-        """What a configuration found in an image."""
-        return detections_of(self.store.rows(image)[self.rows.index(row)])
 
 
 @dataclass(frozen=True)
@@ -82,9 +50,9 @@ class Annotations:
     """What is known of the images beforehand.
 
     Attributes:
-        objects: What each shows; None without annotations.
-        image_numbers: The number of each in COCO's results.
-        class_numbers: Those of the classes, in index order.
+        objects: The objects of each image; None without annotations.
+        image_numbers: The number of each image in COCO's results.
+        class_numbers: The numbers of the classes there, in index order.
     """
 
     objects: Mapping[str, Objects] | None
@@ -92,69 +60,101 @@ class Annotations:
     class_numbers: Sequence[int]
 
 
-def read_annotations(boxes: Path | None, job: Finding) -> Annotations:
-    """What the annotations say of the images of a job.
+@dataclass(frozen=True)
+class Finding:
+    """What `detect` looks for in which images, and what it has found.
 
-    Raises:
-        InputError: They cannot be used, or lack a class that may be found.
+    Attributes:
+        settings: Where the annotations are and the results go, and what is drawn.
+        class_names: The classes of objects.
+        dataset: The images.
+        proposals: Their proposals.
+        rows: The configurations.
+        store: The detections.
     """
-    images = [item.id for item in job.dataset.items]
-    objects = None if boxes is None else read_boxes(boxes, job.class_names, images)
-    image_numbers, categories = coco_ids(boxes, job.class_names, images)
-    if unknown := [name for name in job.class_names if name not in categories]:
-        raise InputError(f"{boxes} has no category {unknown[0]!r}, which may be found; add it to `categories`")
-    return Annotations(objects, image_numbers, [categories[name] for name in job.class_names])
+
+    settings: DetectSettings
+    class_names: Sequence[str]
+    dataset: Dataset
+    proposals: StoredProposals
+    rows: Sequence[Configuration]
+    store: Store[DetectKey]
+
+    @cached_property
+    def annotations(self) -> Annotations:
+        """The annotations of the images.
+
+        Raises:
+            InputError: They cannot be used, or lack a class of the members.
+        """
+        boxes, images = self.settings.boxes, [item.id for item in self.dataset.items]
+        objects = None if boxes is None else read_boxes(boxes, self.class_names, images)
+        image_numbers, categories = coco_ids(boxes, self.class_names, images)
+        if unknown := [name for name in self.class_names if name not in categories]:
+            raise InputError(f"{boxes} has no category {unknown[0]!r}, which may be found; add it to `categories`")
+        return Annotations(objects, image_numbers, [categories[name] for name in self.class_names])
+
+    def evaluated(self, resamples: int = RESAMPLES) -> list[DetectionRow]:
+        """The rows of the table, over the images that are done; none without annotations."""
+        objects = self.annotations.objects
+        if objects is None:
+            return []
+        images = (
+            (objects[image], self.proposals[image], self.store.rows(image))
+            for image in sorted(self.store.progress.done)
+        )
+        return detection_rows(images, self.rows, len(self.class_names), resamples)
+
+    def found(self, image: str, row: Configuration) -> Detections:
+        """The detections of a configuration in an image."""
+        return detections_of(self.store.rows(image)[self.rows.index(row)])
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """What `detect` has written.
 
     Attributes:
-        rows: of the table; empty without annotations.
-        table: its path; None without annotations.
-        chosen: the configuration whose detections are in the files and pictures.
-        pictures: paths of the drawn images.
-        failed: images that a set of proposals failed on, with the reason; they count, and have no detections.
+        rows: The rows of the table; empty without annotations.
+        chosen: The configuration whose detections are in the files and pictures.
+        pictures: The paths of the drawn images.
+        failed: Images without proposals of a set, with the reason; they count, and have no detections from it.
     """
 
     rows: list[DetectionRow]
-    table: Path | None
     chosen: Configuration
     pictures: list[Path]
     failed: Mapping[str, str]
 
 
-def write_results(settings: DetectSettings, job: Finding, known: Annotations, facts: Mapping[str, Any]) -> Written:
+def write_results(job: Finding, facts: Mapping[str, Any]) -> Written:
     """Write every table and file of a finished detection, `detection.csv` last.
 
     Files and pictures hold the detections of the row of the highest mAP. Without annotations there are no tables,
-    and the last row of softmax is chosen: all members, on the last proposals.
+    and they hold those of all members, by softmax, on the last proposals.
 
     Args:
-        settings: Where to, the annotations, and what is drawn.
-        job: What is stored, complete.
-        known: What is known of the images.
+        job: A detection that is complete.
         facts: Further facts for `detect.json`.
 
     Raises:
-        InputError: There is nothing to find, or the disk takes no more.
+        InputError: The images show no object to be found, or the disk takes no more.
     """
-    out, rows = settings.out, [] if known.objects is None else job.evaluated(known.objects)
+    out, rows = job.settings.out, job.evaluated()
     softmax = [row for row in job.rows if row.classifier == "softmax"]
     chosen = max(rows, key=lambda each: each.map_percent).configuration if rows else softmax[-1]
-    pictures = [_write_picture(settings, job, chosen, image, known) for image in sorted(set(settings.draw))]
-    _write_detections(out, job, chosen, known)
+    pictures = [_write_picture(job, chosen, image) for image in sorted(set(job.settings.draw))]
+    _write_detections(job, chosen)
     said = {"proposals": chosen.proposals, "models": chosen.models, "scores": chosen.classifier}
     record.write(out, DETECT, {**facts, "chosen": said})
-    table = _write_tables(out, job, rows) if rows else None
-    failed = {image: f"{name}: {reason}" for image, name, reason in job.proposals.failures}
-    return Written(rows, table, chosen, pictures, failed)
+    if rows:
+        _write_tables(job, rows)
+    failed = {image: f"{name}: {reason}" for image, name, reason in failures_in(job.proposals.stores)}
+    return Written(rows, chosen, pictures, failed)
 
 
-def _write_tables(out: Path, job: Finding, rows: Sequence[DetectionRow]) -> Path:
-    """Write the tables; return the path of the last."""
-    table = detection_table(rows)
+def _write_tables(job: Finding, rows: Sequence[DetectionRow]) -> None:
+    out, table = job.settings.out, detection_table(rows)
     others = [rules_table(rows), class_table(rows, job.class_names), *published_tables(rows, job.dataset.source)]
     for each in others:
         write_atomically(out / f"{each.name}.csv", table_csv(each).encode())
@@ -163,14 +163,14 @@ def _write_tables(out: Path, job: Finding, rows: Sequence[DetectionRow]) -> Path
     for each in (table.without("images"), *others[2:]):
         write_atomically(out / f"{each.name}.tex", table_latex(each).encode())
     write_atomically(out / DETECTION_TABLE, table_csv(table).encode())
-    return out / DETECTION_TABLE
 
 
-def _write_detections(out: Path, job: Finding, row: Configuration, known: Annotations) -> None:
-    """Write what one configuration found as COCO's results and as ILSVRC's submission.
+def _write_detections(job: Finding, row: Configuration) -> None:
+    """Write the detections of one configuration as COCO's results and as ILSVRC's submission.
 
-    Image by image: the detections of a whole data set can be larger than memory.
+    It writes image by image, because the detections of a whole data set may not fit into memory.
     """
+    out, known = job.settings.out, job.annotations
     with (
         atomic_path(out / "detections.json") as coco_path,
         atomic_path(out / "submission.txt") as ilsvrc_path,
@@ -221,23 +221,20 @@ def _each(found: Detections) -> Iterator[tuple[list[float], int, float]]:
     return zip(found.boxes.tolist(), found.classes, found.scores, strict=True)
 
 
-def _write_picture(
-    settings: DetectSettings, job: Finding, row: Configuration, image: str, known: Annotations
-) -> Path:
-    """Draw what was found in an image; return the path."""
+def _write_picture(job: Finding, row: Configuration, image: str) -> Path:
+    """Draw what a configuration found in an image; return the picture's path."""
     [(number, item)] = [(number, item) for number, item in enumerate(job.dataset.items) if item.id == image]
     try:
         decoded = pixels.decode(item.read())
     except UnreadableImageError as error:
         raise InputError(f"{image} was detected in and now {error}; restore the image") from error
-    shown = None if known.objects is None else known.objects[image]
-    found = job.found(image, row)
-    picture = draw_detections(decoded, found, shown, job.class_names, row.classifier, settings.draw_above)
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    # With its place, because two ids may differ in their slashes alone.
-    path = settings.out / DRAWINGS_FOLDER / f"{number:06}_{image.replace('/', '_')}.png"
-    write_atomically(path, buffer.getvalue())
+    objects, above = job.annotations.objects, job.settings.draw_above
+    shown = None if objects is None else objects[image]
+    picture = draw_detections(decoded, job.found(image, row), shown, job.class_names, row.classifier, above)
+    # Two ids may differ in their slashes alone, so the name begins with the image's number.
+    path = job.settings.out / DRAWINGS_FOLDER / f"{number:06}_{image.replace('/', '_')}.png"
+    with atomic_path(path) as temporary:
+        picture.save(temporary, "PNG")
     return path
 
 
@@ -255,11 +252,11 @@ def draw_detections(
 
     Args:
         image: uint8 [3, height, width].
-        detections: of which the `MOST_DRAWN` surest are drawn, and only those of a score of `above` or more.
-        objects: what it shows; None where that is not known.
-        class_names: in index order.
-        classifier: what the scores are: softmax is drawn as a percentage, the margin of an SVM as it is.
-        above: a score; None for that of `DRAWN_ABOVE`.
+        detections: The `MOST_DRAWN` surest of them are drawn, if their score is `above` or more.
+        objects: The objects of the image; None where they are not known.
+        class_names: The names of the classes, in index order.
+        classifier: What the scores are: a softmax is shown as a percentage, the margin of an SVM as it is.
+        above: The least score that is drawn; by default the one of `DRAWN_ABOVE`.
     """
     picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
     scale = max(1.0, _LEAST_SIDE / min(picture.size))

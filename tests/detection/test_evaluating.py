@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.detection.deciding import Configuration
-from ensemble_eval.detection.evaluating import DetectionRow, EvaluatedImage, detection_rows
+from ensemble_eval.detection.evaluating import DetectionRow, detection_rows
 from ensemble_eval.detection.proposals import Proposals
 
 IMAGES = ("0.png", "1.png", "2.png", "3.png")
@@ -66,7 +66,7 @@ def rows() -> dict[Configuration, DetectionRow]:
     ]
     configurations = (BASE, MORE, WORSE)
     images = (
-        EvaluatedImage(shown, of_image, [_stored(each, number) for each in configurations])
+        (shown, of_image, [_stored(each, number) for each in configurations])
         for number, of_image in enumerate(proposals)
     )
     found = detection_rows(images, configurations, num_classes=2)
