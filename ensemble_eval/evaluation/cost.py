@@ -1,4 +1,4 @@
-"""What a run would cost, from the number of passes and one timed batch."""
+"""Estimates the cost of a run from the number of passes and one timed batch."""
 
 import math
 import time
@@ -15,20 +15,20 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.opening import Inputs
 from ensemble_eval.settings import Settings
 
-# The last batches of any run are padded; below this fill ratio a warning is due.
+# The last batches of any run are padded. Below this fill ratio there is a warning.
 _WELL_FILLED = 0.75
 
 
 @dataclass(frozen=True)
 class Cost:
-    """An estimate.
+    """An estimated cost.
 
     Attributes:
-        passes_per_image: crops times members.
-        passes_at_most: of all images; crops that coincide in square images count as often as they occur.
-        passes_per_second: in the timed batch, all rows of which hold a crop.
-        batches: through all members, those included that are padded.
-        seconds_per_batch: through all members, as timed; padding takes as long as crops do.
+        passes_per_image: The number of crops times the number of members.
+        passes_at_most: The passes of all images, if no crops coincide, as they do in square images.
+        passes_per_second: The pace of the timed batch, which is full.
+        batches: The number of batches, including padded ones.
+        seconds_per_batch: The time for a batch through all members. Padding takes as long as crops.
     """
 
     passes_per_image: int
@@ -39,7 +39,7 @@ class Cost:
 
     @property
     def duration(self) -> timedelta:
-        """Time for all batches, in whole seconds."""
+        """The time for all batches, in whole seconds."""
         return timedelta(seconds=round(self.batches * self.seconds_per_batch))
 
 
@@ -56,7 +56,7 @@ def estimate(inputs: Inputs, settings: Settings) -> Cost:
             seconds = _seconds(inputs, size)
             break
         except OutOfDeviceMemoryError as error:
-            # As a run does: half the batch.
+            # A run halves its batch size too.
             if size == 1:
                 raise InputError(f"{error} does not fit into memory; use fewer models") from error
             size //= 2
@@ -94,10 +94,10 @@ def padding_warnings(settings: Settings, images: int, processes: int = 1) -> lis
 
 
 def _seconds(inputs: Inputs, size: int) -> float:
-    """Of one batch of black crops through all members."""
+    """Time one batch of black crops through all members."""
     began = time.perf_counter()
     with memory_errors_of(f"a batch of {size}"):
         crop_batch = torch.zeros(size, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=inputs.device)
         for predict in inputs.members.values():
-            predict(crop_batch).cpu()  # waits for a device that works in the background
+            predict(crop_batch).cpu()  # waits for a device that works asynchronously
     return time.perf_counter() - began

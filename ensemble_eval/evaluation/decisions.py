@@ -1,4 +1,4 @@
-"""The stored rows of a run as arrays: a block of images at a time, or the decisions about all of them."""
+"""Reads the stored rows of a run as arrays, in blocks of images or as the decisions about all images."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from ensemble_eval.evaluation.key import RunKey
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Decisions
 
 Tables = Callable[[Sequence[str]], Iterable[pa.Table]]
-"""Some columns of a run's rows, part by part: `Store.tables`, or `StoredRun.tables`."""
+"""A function that reads some columns part by part: `Store.tables` or `StoredRun.tables`."""
 
-# Parts are joined until they hold as many: a run that saved after every image has one part for each.
+# Parts are joined to blocks of this size, because a run may have stored one part for each image.
 _BLOCK_IMAGES = 256
 _PLACE = ("image", "member", "crops")
 
@@ -26,9 +26,9 @@ class Block:
     """The rows of some images.
 
     Attributes:
-        images: [images], positions among the ids of all images, sorted.
-        rows: [names, schemes, images], where in the table the row of each is.
-        table: the columns that were asked for.
+        images: Positions among the sorted ids of all images, int [images].
+        rows: Positions of the rows in the table, int [names, schemes, images].
+        table: The requested columns.
     """
 
     images: NDArray[np.intp]
@@ -37,37 +37,37 @@ class Block:
 
     @property
     def labels(self) -> list[list[int]]:
-        """Every label of each image; the column `label` or `labels` was asked for."""
+        """All labels of each image, from the column `label` or `labels`."""
         name = "labels" if "labels" in self.table.column_names else "label"
         found = self.table[name].take(self.rows[0, 0]).to_pylist()
         return [each if isinstance(each, list) else [each] for each in found]
 
     def column(self, name: str) -> NDArray[np.generic]:
-        """A column with one value a row, by name, scheme and image: [names, schemes, images]."""
+        """Return a column with one value per row as an array [names, schemes, images]."""
         values: NDArray[np.generic] = self.table[name].to_numpy()
         return values[self.rows]
 
     def matrix(self, name: str) -> NDArray[np.generic]:
-        """A column of vectors, as it is stored: [rows, length]."""
+        """Return a column of vectors as an array [rows, length]."""
         flat: NDArray[np.generic] = self.table[name].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(self.table), -1)
 
     def float_matrix(self, name: str) -> NDArray[np.float32]:
-        """As `matrix`, of a column of float32."""
+        """As `matrix`, for a column of float32."""
         return self.matrix(name).astype(np.float32, copy=False)
 
 
 def blocks(tables: Tables, key: RunKey, images: Sequence[str], columns: Sequence[str]) -> Iterator[Block]:
-    """All images with predictions, some at a time, in the order of the parts.
+    """Yield all images with predictions in blocks, in the order of the parts.
 
     Args:
-        tables: the rows of any run, finished or not.
-        key: of the run.
-        images: ids of the images with predictions, sorted.
-        columns: further ones than image, member and crops.
+        tables: Reads the rows of a run, which need not be finished.
+        key: The key of the run.
+        images: The sorted ids of the images with predictions.
+        columns: Columns to read beside image, member and crops.
 
     Raises:
-        EnsembleEvalError: rows of an image are missing, or stand there twice.
+        EnsembleEvalError: Rows of an image are missing or repeated.
     """
     waiting, left = list[pa.Table](), len(images)
     rows_of_image = len(key.row_names) * len(schemes_up_to(key.crops))
@@ -102,7 +102,7 @@ def _not_once(images: Sequence[str]) -> EnsembleEvalError:
 
 
 def _positions(column: pa.ChunkedArray, values: Sequence[str] | Sequence[int]) -> NDArray[np.intp]:
-    """Where among the values each entry of a column is."""
+    """Return the position of each entry of a column among some values."""
     found = pc.index_in(column, value_set=pa.array(values, column.type))
     if found.null_count:
         raise EnsembleEvalError(
@@ -113,14 +113,14 @@ def _positions(column: pa.ChunkedArray, values: Sequence[str] | Sequence[int]) -
 
 
 def read_decisions(tables: Tables, key: RunKey, images: Sequence[str], *, with_answers: bool = True) -> Decisions:
-    """The decisions of a run, finished or not, about the images that it has done.
+    """Read the decisions of a run about the images that are done.
 
     Args:
-        tables, key, images: as of `blocks`.
-        with_answers: whether to read best classes and their scores, where they are stored.
+        tables, key, images: As in `blocks`.
+        with_answers: Whether to read the best classes and their scores, if they are stored.
 
     Raises:
-        EnsembleEvalError: rows are missing, or the run has rewritten a part since the folder was read.
+        EnsembleEvalError: Rows are missing, or the run has rewritten a part since the folder was read.
     """
     decided, schemes = bool(key.until_decided), tuple(schemes_up_to(key.crops))
     shape = (len(key.row_names), len(schemes), len(images))
@@ -164,7 +164,7 @@ def read_decisions(tables: Tables, key: RunKey, images: Sequence[str], *, with_a
 
 
 def _decided_wrong(block: Block, k: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Whether each row has each image wrong, and whether each row knows it of all these images."""
+    """Return which rows classify which images wrongly, and which rows have decided all of these images."""
     correct = block.table[f"top{k}_correct"]
     known = correct.is_valid().to_numpy()[block.rows]
     return ~correct.fill_null(False).to_numpy()[block.rows], known.all(axis=2)

@@ -1,4 +1,4 @@
-"""What a run writes once every image is done: Table 3, or a submission, and the record that repeats the run."""
+"""Writes the results of a finished run: Table 3 or a submission, the record, and the list of unreadable images."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -22,24 +22,24 @@ from ensemble_eval.store.store import Store, read_rows, summarise
 from ensemble_eval.tables.formats import table_csv
 from ensemble_eval.tables.table import Table, marked, marks
 
-# In a submission, for an image that could not be read. A line that was left out would move all that follow.
+# The line of an unreadable image in a submission. Without it, all lines that follow would move.
 _NO_ANSWER = "-1 -1 -1 -1 -1"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a finished run found. As text it is one line about the last row of its table.
+    """The results of a finished run. Converted to text, they are one line about the last row of Table 3.
 
     Attributes:
         rows: Rows of Table 3, models ascending, then crops; none for images without labels.
-        gain: How the last row's top-5 error compares to the first's; None where there is but one row.
-        one_model_member: The member whose rows stand for one model; empty for images without labels.
-        unreadable: The images that could not be read, and why. They are not counted.
-        passes: How many crops went through members.
-        passes_saved: How many more there would have been in a run that does not stop when decided.
-        table: The path of `table3.csv`, or of `submission.txt` for images without labels; the other results lie
+        gain: The difference between the top-5 errors of the last and the first row; None for a single row.
+        one_model_member: The member that the rows of one model show; empty for images without labels.
+        unreadable: The reason for each image that could not be read. Such images are not counted.
+        passes: The number of passes.
+        passes_saved: The number of passes that early exit saved.
+        table: The path of `table3.csv`, or of `submission.txt` for images without labels. The other files are
             beside it.
-        counted: What the errors are counted over, in one phrase each where that is not the usual.
+        counted: A phrase for each deviation from the usual images and classes; see `RunKey.counted`.
     """
 
     rows: list[Row]
@@ -63,14 +63,14 @@ class Outcome:
 
 
 def finish_run(store: Store[RunKey], start: record.Record) -> Outcome:
-    """Write the three files that a run leaves beside its parts.
+    """Write the files of a finished run beside its parts.
 
     Args:
-        store: The parts, each image once, as of the last reading.
-        start: What only the start of the run knows; see `record.of_start`.
+        store: The store, with each image in one part only.
+        start: The entries of the record from the start of the run; see `record.of_start`.
 
     Raises:
-        InputError: Not one image could be read, or the folder takes no files.
+        InputError: No image could be read, or the folder cannot be written.
         EnsembleEvalError: The parts do not hold each image once.
     """
     key, out, progress = store.key, store.out, store.progress
@@ -81,7 +81,7 @@ def finish_run(store: Store[RunKey], start: record.Record) -> Outcome:
     if not progress.done:
         raise InputError(f"none of the images could be read; {out / UNREADABLE_FILE} says why")
     saved = progress.all_passes - progress.passes
-    # Only at the end of a run: it takes a while to import what reads the rows.
+    # Imported only at the end of a run, because the import takes a while.
     from ensemble_eval.evaluation.decisions import read_decisions
 
     images, facts = sorted(progress.done), {**_facts(key, start), **record.counts(progress), "key": key.to_json()}
@@ -93,19 +93,19 @@ def finish_run(store: Store[RunKey], start: record.Record) -> Outcome:
     decisions = read_decisions(store.tables, key, images, with_answers=False)
     rows, best = table3(decisions), decisions.one_model_member
     counted = key.counted(len(set(decisions.labels.tolist())))
-    # A single row has nothing to be compared to but itself.
+    # A single row has nothing to be compared with.
     improvement = gain(decisions) if len(rows) > 1 else None
     compared = None if improvement is None else gain_record(improvement, rows)
-    # The record first: a table that nobody can attribute would be refused by the next start.
+    # The record comes first, because the next start would refuse a table without one.
     record.write(out, RUN, {**facts, "counted": counted, "one_model_member": best, "gain": compared})
     write_atomically(out / TABLE_FILE, table_csv(table3_table(rows)).encode())
     return Outcome(rows, improvement, best, unreadable, progress.passes, saved, out / TABLE_FILE, counted)
 
 
 def partial_table(out: Path) -> Table | None:
-    """Table 3 of the images that are stored so far; None while there are none, and where they have no labels.
+    """Compute Table 3 of the images that are stored so far; None without images or without labels.
 
-    Only the ends of the parts and the columns of the ranks are read, so parts may be added meanwhile.
+    It reads only the footers of the parts and the columns of the ranks, and parts may be added meanwhile.
 
     Raises:
         InputError: The folder holds parts of several runs.
@@ -123,7 +123,7 @@ def partial_table(out: Path) -> Table | None:
     try:
         decisions = read_decisions(tables, key, sorted(progress.done), with_answers=False)
     except (pa.ArrowException, OSError) as error:
-        # The end of a part may be whole and its rows not. The next start of the run finds out which it is.
+        # The footer may be intact and the rows damaged. The next start of the run finds out.
         raise EnsembleEvalError(f"a part in {out} is damaged; the next start does its images again") from error
     missing = key.images - len(progress.accounted)
     counted = key.counted(None if missing else len(set(decisions.labels.tolist())))
@@ -132,7 +132,7 @@ def partial_table(out: Path) -> Table | None:
 
 
 def _facts(key: RunKey, start: record.Record) -> record.Record:
-    """Of `run.json`: everything needed to repeat the run."""
+    """Return the entries of `run.json` that are needed to repeat the run."""
     return {
         **start,
         "versions": record.versions(),
@@ -144,10 +144,10 @@ def _facts(key: RunKey, start: record.Record) -> record.Record:
 
 
 def _submission(store: Store[RunKey], images: Sequence[str]) -> str:
-    """What an ensemble answers for images without labels: five classes, best first, a line for each image by id.
+    """Return a line for each image, sorted by id, with the indices of its five best classes, the best first.
 
-    Classes are indices from 0 in the order of the ensemble's classes, which for imagenet-1k is that of the sorted
-    WNIDs. They are not the ids of ILSVRC's development kit.
+    Indices are from 0, in the order of the ensemble's classes. For imagenet-1k that is the order of the sorted
+    WNIDs, not that of the ids in ILSVRC's development kit.
     """
     from ensemble_eval.evaluation.decisions import blocks
 
@@ -161,11 +161,11 @@ def _submission(store: Store[RunKey], images: Sequence[str]) -> str:
 
 
 def gain_record(gain: Gain, rows: Sequence[Row]) -> dict[str, Any]:
-    """A gain for `run.json`: differences and bounds in percentage points of top-5 error, negative when better.
+    """Convert a gain for `run.json`: differences in percentage points of the top-5 error, negative if better.
 
     Args:
-        gain: of the last row over the first.
-        rows: of Table 3.
+        gain: The gain of the last row over the first.
+        rows: The rows of Table 3.
     """
     return {
         "base": {"models": rows[0].models, "crops": rows[0].crops},

@@ -1,4 +1,4 @@
-"""What the predictions of the job `run` depend on, and how they lie in its output folder."""
+"""The key of the job `run`, and the layout of its output folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TABLE_FILE, SUBMISSION_FILE, UNREADABLE_FILE = "table3.csv", "submission.txt", "unreadable.csv"
-# Of an image, in the last of its rows; null in the others.
+# Only the last row of an image has these; they are null in the others.
 CROP_RANK_COLUMNS = ("surface_ranks", "group_ranks", "rule_ranks")
-# Null where a decision was not asked for and did not show by itself.
+# Null if the decision was neither requested nor known by the way.
 _DECISION_COLUMNS = ("top5_correct", "top1_correct")
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemberKey:
-    """What the scores of one member depend on.
+    """Everything that the scores of one member depend on.
 
     Attributes:
         name: The name under which its rows are stored.
-        weights: A fingerprint of its weights.
-        arch: Its architecture, as the manifest names it.
-        options: Arguments of the architecture.
-        input: Its input format, field by field.
+        weights: The fingerprint of its weights.
+        arch: The name of its architecture.
+        options: The arguments of the architecture.
+        input: The fields of its input format.
     """
 
     name: str
@@ -45,15 +45,15 @@ class RunKey(Key):
     Attributes:
         crops: The largest crop scheme.
         precision: The precision of the convolutions.
-        backend: What ran the networks.
-        device_type: `cpu` or `cuda`, because scores of the two differ in their last bits.
+        backend: The software that ran the networks.
+        device_type: `cpu` or `cuda`, whose scores differ in the last bits.
         scores: Whether mean softmax vectors are stored.
-        until_decided: The errors that a run with early exit was asked for; empty for a run of full scores.
-        interpolation: How images are resized.
+        until_decided: The errors that a run with early exit decides; empty for a run of full scores.
+        interpolation: The interpolation with which images are resized.
         classes: The number of classes.
         members: The members, in the ensemble's order.
-        surface: Whether the label's ranks in other means over the same crops and members are stored.
-        scope: What errors are counted over; it also says which columns of labels are stored.
+        surface: Whether the label's ranks for other means over the same crops and members are stored.
+        scope: The images and classes that the errors are counted over.
     """
 
     crops: int
@@ -75,7 +75,7 @@ class RunKey(Key):
 
     @property
     def row_names(self) -> tuple[str, ...]:
-        """The names in the column `member`: the members, and with several of them "ensemble"."""
+        """The names in the column `member`: the members and, if there are several, "ensemble"."""
         return (*self.member_names, ENSEMBLE_ROWS) if len(self.members) > 1 else self.member_names
 
     @property
@@ -84,23 +84,23 @@ class RunKey(Key):
         return TABLE_FILE if self.scope.labelled else SUBMISSION_FILE
 
     def counted(self, label_classes: int | None = None) -> tuple[str, ...]:
-        """What the errors are counted over, in one phrase each where that is not the usual.
+        """Describe what the errors are counted over, with one phrase for each deviation from the usual.
 
         Args:
-            label_classes: How many classes the labels of all images are of; None while that is not known.
+            label_classes: The number of classes with labelled images; None if it is not known yet.
         """
         scope = self.scope
         unusual = scope.part or scope.several_labels or scope.counted_classes is not None or not scope.labelled
         if unusual or label_classes is None or label_classes >= self.classes:
             return tuple(scope.sentences())
-        # The images are all there are, and yet the errors are not those of all classes.
+        # The data set is complete, but has no images of some classes.
         among_all = f"labels are of {label_classes} classes, and are ranked among all {self.classes}"
         return (*scope.sentences(), among_all)
 
     def to_json(self) -> dict[str, Any]:
-        """The key as parts and `run.json` hold it: flat, with an entry `member NAME` for each member."""
+        """Convert the key to its flat form, with an entry `member NAME` for each member."""
         flat = {**vars(self), "until_decided": list(self.until_decided), "members": list(self.member_names)}
-        # What is usual is not said, as earlier versions knew nothing else.
+        # The usual scope is left out, so that keys of earlier versions stay valid.
         flat["scope"] = self.scope.to_json()
         if not flat["scope"]:
             del flat["scope"]
@@ -110,7 +110,7 @@ class RunKey(Key):
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Self:
-        """The key that `to_json` gave."""
+        """Convert back from `to_json`."""
         fields = dict(flat)
         fields["members"] = tuple(MemberKey(name=name, **fields.pop(f"member {name}")) for name in flat["members"])
         fields["until_decided"] = tuple(flat["until_decided"])
@@ -119,12 +119,12 @@ class RunKey(Key):
 
 
 def schema(key: RunKey) -> "pa.Schema":
-    """The columns of the predictions of a run."""
+    """Return the columns of the predictions of a run."""
     import pyarrow as pa
 
     columns = [("image", pa.string()), ("member", pa.string()), ("crops", pa.int32()), ("label", pa.int32())]
     if key.scope.several_labels:
-        # `label` is the first of them.
+        # The column `label` holds the first of them.
         columns.append(("labels", pa.list_(pa.int32())))
     if key.until_decided:
         return pa.schema(columns + [(name, pa.bool_()) for name in _DECISION_COLUMNS])
@@ -140,10 +140,10 @@ def schema(key: RunKey) -> "pa.Schema":
 RUN = Format(
     "predictions", RunKey, schema, record="run.json", outputs=(TABLE_FILE, UNREADABLE_FILE, SUBMISSION_FILE)
 )
-"""How the results of the job `run` lie in its output folder."""
+"""The layout of the output folder of the job `run`."""
 
 
 def columns_of(key: RunKey) -> list[str]:
-    """The columns of the predictions of a run, by name."""
+    """Return the names of the columns of the predictions of a run."""
     names: list[str] = schema(key).names
     return names

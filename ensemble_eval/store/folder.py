@@ -1,4 +1,4 @@
-"""The output folder of a job on a data set: opened for more work, and complete or not."""
+"""The output folder of a job on a data set: opening, completeness and closing."""
 
 import contextlib
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ class Folder(Generic[KeyT]):
     """The output folder of one job.
 
     Args:
-        store: Its parts.
-        dataset: The images.
+        store: The parts in the folder.
+        dataset: The images of the job.
 
     Attributes:
-        images: Ids of the images, in the data set's order.
+        images: Ids of the images, in the order of the data set.
     """
 
     def __init__(self, store: Store[KeyT], dataset: Dataset) -> None:
@@ -37,15 +37,15 @@ class Folder(Generic[KeyT]):
 
     @property
     def progress(self) -> Progress:
-        """As of the last reading of the parts."""
+        """The progress at the last reading of the parts."""
         return self.store.progress
 
     def open(self, *, fresh: bool, checked: bool = False) -> None:
-        """Read what is done, or forget it.
+        """Read the parts that are there, or remove them.
 
         Args:
-            fresh: Forget it.
-            checked: The process that started this one has just read every byte of the parts.
+            fresh: Remove them.
+            checked: Read only footers, because the supervisor has just read every byte.
 
         Raises:
             InputError: The folder belongs to another job, or takes no files.
@@ -60,25 +60,25 @@ class Folder(Generic[KeyT]):
         write_listing(self.store.folder, self.dataset)
 
     def refuse_foreign(self) -> None:
-        """Refuse a folder that holds the tables of another job, or that is none; nothing is written.
+        """Refuse a folder with the results of another job, and a path that is not a folder. Nothing is written.
 
         Raises:
-            InputError: The difference is named.
+            InputError: The message names the difference.
         """
         with self._naming_changed_images():
             record.refuse_foreign(self.out, self.store.form, self.store.key)
 
     def refuse_unwritable(self) -> None:
-        """Refuse a folder that takes no files; nothing is left behind, not even the folder.
+        """Refuse a folder that cannot be written, and leave nothing behind, not even the folder.
 
         Raises:
-            InputError: It is read-only, full, or could not be made.
+            InputError: It is read-only or full, or cannot be created.
         """
         require_could_be_written(self.store.folder)
 
     @contextlib.contextmanager
     def _naming_changed_images(self) -> Iterator[None]:
-        """Of a data set that changed since the folder's job, say some of the images rather than its hash."""
+        """If the data set has changed since the folder's job, name some of its images in the error."""
         try:
             yield
         except OtherKeyError as error:
@@ -89,14 +89,14 @@ class Folder(Generic[KeyT]):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every image is done; one that was unreadable is tried again."""
+        """Whether every image is done. Unreadable images are not, because they are tried again."""
         return self.progress.done.issuperset(self.images)
 
     def close(self) -> Progress:
-        """Read the parts a last time, every byte, each image once, before tables are made of them.
+        """Read every byte of the parts once more, and remove repeated images, before the tables are written.
 
         Raises:
-            EnsembleEvalError: Images are missing, or others than the data set's are there.
+            EnsembleEvalError: Images are missing, or do not belong to the data set.
         """
         accounted = self.store.open_deduplicated().accounted
         missing = [image for image in self.images if image not in accounted]

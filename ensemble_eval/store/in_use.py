@@ -1,7 +1,7 @@
-"""Which processes are at work in a folder, so that none discards what another one is writing.
+"""Registers the processes that use an output folder, so that none discards what another one is writing.
 
-Each process has a file of its own there and touches it as long as it lives. Locks of files would say the same, but
-many clusters mount their shared folders without them.
+Each process has a file in the folder, and touches it while it runs. File locks would do the same, but many
+clusters mount their shared folders without them.
 """
 
 import contextlib
@@ -20,20 +20,20 @@ from ensemble_eval.files import atomic_path, open_regular, require_writable
 
 _PREFIX = ".in-use-"
 _TOUCH_EVERY_SECONDS = 20.0
-# Of a process on another machine: when it was killed, this is how long it seems to be alive.
+# A killed process on another machine counts as running for this long.
 _SILENT_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
 class _Holder:
-    """A process at work.
+    """A process that uses the folder.
 
     Attributes:
-        host: the name of its machine.
-        machine: tells machines, their starts and their containers apart; process ids count within it.
-        process: its id.
-        began: when it was started, as `_began`.
-        since: when it came to the folder, for people.
+        host: The name of its machine.
+        machine: Identifies the machine, its boot and its container, within which process ids are unique.
+        process: Its process id.
+        began: The start of the process; see `_began`.
+        since: The time at which it opened the folder, for people.
     """
 
     host: str
@@ -43,9 +43,9 @@ class _Holder:
     since: str
 
     def is_alive(self, silent_seconds: float) -> bool:
-        """Whether it still runs: what the machine says where it is this one, otherwise by its last touch."""
+        """Whether it still runs, which is known on the same machine, and follows from its last touch elsewhere."""
         if self.machine == _machine():
-            # Stopped for a while is not ended, and an id may have been given to another process.
+            # A suspended process has not ended, and the id of an ended one may have been reused.
             if (began := _began(self.process)) is not None:
                 return began == self.began
             if not _exists(self.process):
@@ -55,14 +55,14 @@ class _Holder:
 
 @contextlib.contextmanager
 def in_use(folder: Path, *, alone: bool) -> Iterator[None]:
-    """Within the block other processes can tell that this one is at work in a folder, which is made if need be.
+    """Register this process as a user of a folder within the block. The folder is created if it does not exist.
 
     Args:
-        folder: shared by any number of processes, threads and machines.
-        alone: refuse to begin while another one is at work. Two that begin at the same moment are both refused.
+        folder: A folder that any number of processes, threads and machines may share.
+        alone: Refuse to start if another process uses it. Two that start at the same moment are both refused.
 
     Raises:
-        InputError: another process is at work; or the folder takes no files.
+        InputError: Another process uses the folder, or the folder cannot be written.
     """
     require_writable(folder)
     own = folder / f"{_PREFIX}{uuid.uuid4().hex}.json"
@@ -70,7 +70,7 @@ def in_use(folder: Path, *, alone: bool) -> Iterator[None]:
     with atomic_path(own, durable=False) as temporary:
         temporary.write_text(json.dumps(asdict(_this_process())))
     try:
-        # Only now: of two that looked first, none would see the other.
+        # Checked only now, because two processes that check before they register would not see each other.
         others = _others(own)
         if alone and others:
             raise InputError(_sentence(folder, others))
@@ -84,21 +84,21 @@ def in_use(folder: Path, *, alone: bool) -> Iterator[None]:
 
 def _touch(own: Path, ended: threading.Event) -> None:
     while not ended.wait(_TOUCH_EVERY_SECONDS):
-        # A file system may be away for a while, or somebody has removed the folder.
+        # The file system may be unavailable for a while, or the folder may have been removed.
         with contextlib.suppress(OSError):
             os.utime(own)
 
 
 def _others(own: Path) -> list[_Holder]:
-    """The other processes at work, the longest first; the files of those that have ended are removed."""
-    # The time of the file system, which is that of all of its files.
+    """Return the other processes, the earliest first, and remove the files of those that have ended."""
+    # The clock of the file system, which may differ from that of this machine.
     os.utime(own)
     now = own.stat().st_mtime
     alive = []
     for path in own.parent.glob(f"{_PREFIX}*.json"):
-        # One may end just now; what is no such file says nothing.
+        # A process may end at this moment, and other files with such a name are skipped.
         with contextlib.suppress(OSError, ValueError, TypeError):
-            # Opened, so that a network file system asks its server anew.
+            # Opening the file makes a network file system ask its server again.
             with open_regular(path) as file:
                 holder, touched = _Holder(**json.load(file)), os.fstat(file.fileno()).st_mtime
             if path != own and holder.is_alive(now - touched):
@@ -128,7 +128,7 @@ def _this_process() -> _Holder:
 
 def _machine() -> str:
     parts = [socket.gethostname()]
-    # Where there is no /proc, the name has to do.
+    # Without /proc, the host name is all there is.
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
@@ -136,9 +136,9 @@ def _machine() -> str:
 
 
 def _began(process: int) -> str | None:
-    """When a process of this machine was started, in ticks after the machine; `ended` for a zombie.
+    """Return when a process of this machine was started, in ticks since boot, or `ended` for a zombie.
 
-    None where there is no such process, or where the machine does not say.
+    None if there is no such process, or without /proc.
     """
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()

@@ -1,4 +1,4 @@
-"""What the rows of a job depend on, and how two keys differ."""
+"""The key of a job, which holds everything that its rows depend on, and the differences between two keys."""
 
 import contextlib
 import json
@@ -12,13 +12,13 @@ from ensemble_eval.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """Everything that the stored rows of a job depend on; two jobs of equal keys continue each other.
+    """Everything that the stored rows of a job depend on. A job continues the work of any job with an equal key.
 
     Each job has a subclass with further fields.
 
     Attributes:
         dataset: A fingerprint of the data set.
-        images: How many images the data set has.
+        images: The number of images in the data set.
     """
 
     dataset: str
@@ -26,32 +26,32 @@ class Key:
 
     @property
     def last_file(self) -> str:
-        """The file that a job of this key writes at its very end, in its output folder; empty for its record."""
+        """The name of the file that the job writes last; empty for its record."""
         return ""
 
     def to_json(self) -> dict[str, Any]:
-        """The key as parts and records hold it: flat, so that each difference has a name."""
+        """Convert the key to the flat form that parts and records store; each of its entries has a name."""
         return dict(vars(self))
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Self:
-        """The key that `to_json` gave.
+        """Convert back from `to_json`.
 
         Raises:
-            KeyError, TypeError: This is no key of this job.
+            KeyError, TypeError: It is not a key of this job.
         """
         return cls(**flat)
 
     def stored(self) -> Self:
-        """This key as it will be read back, with JSON's lists in place of tuples."""
+        """Return this key as it will be read back, because JSON turns tuples into lists."""
         return self.from_json(json.loads(json.dumps(self.to_json())))
 
     def difference(self, other: "Key", clearer: Mapping[str, str] | None = None) -> str:
-        """Where this key and a newer one differ, as a phrase; empty where they do not.
+        """Describe how this key and a newer one differ; empty if they are equal.
 
         Args:
             other: The newer key.
-            clearer: Phrases for fields whose values tell little, such as hashes.
+            clearer: Phrases that replace the values of some fields, such as hashes.
         """
         theirs, ours = self.to_json(), other.to_json()
         names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
@@ -62,7 +62,7 @@ class Key:
 
 
 class OtherKeyError(InputError):
-    """An output folder holds the results of a job with another key."""
+    """The output folder holds the results of a job with another key."""
 
     def __init__(self, out: Path, theirs: Key, ours: Key, clearer: Mapping[str, str] | None = None) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Results of one job from several folders, brought together in one."""
+"""Merges several output folders of one job."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ Outcome = TypeVar("Outcome")
 
 @dataclass(frozen=True)
 class Merged(Generic[Outcome]):
-    """What came together.
+    """The outcome of a merge.
 
     Attributes:
-        images: Images of the data set.
-        progress: What the merged folder holds.
+        images: The number of images in the data set.
+        progress: The progress of the merged folder.
         damaged: Parts that were left out because their bytes had changed.
-        outcome: The tables; None while images are missing.
+        outcome: The outcome of the job; None while images are missing.
     """
 
     images: int
@@ -38,19 +38,19 @@ def merge(
     form: Format[KeyT],
     finish: Callable[[Store[KeyT], record.Record], Outcome],
 ) -> Merged[Outcome]:
-    """Copy the parts of all folders to `out`, each image once, and write the tables if all images are there.
+    """Copy the parts of all folders to `out`, each image once, and write the tables if no image is missing.
 
-    The record is that of a job. What only the start of a job knows, its arguments, comes from the record in
-    `out`, or from the first of the folders that has one.
+    The record is that of a job. The arguments of its start come from the record in `out`, or from the first folder
+    that has a record.
 
     Args:
         folders: Output folders of the same job on different file systems; they are not changed.
-        out: The folder for the results; it may be one of them.
-        form: How the job's results lie in a folder.
-        finish: Writes the tables of a complete store; it is given what the record is to hold besides.
+        out: The folder for the results; it may be one of the folders.
+        form: The layout of the folders.
+        finish: Writes the tables of a complete store; its second argument has further entries for the record.
 
     Raises:
-        InputError: A folder has no parts, or is of another job; the difference is named.
+        InputError: A folder has no parts, or is of another job; the message names the difference.
     """
     key, parts, damaged = _read_all(folders, form)
     record.refuse_foreign(out, form, key)
@@ -62,7 +62,7 @@ def merge(
             write_atomically(store.folder / path.name, _bytes(path))
         progress = store.open_deduplicated()
         damaged += tuple(store.folder / name for name in set_aside)
-        # Where `out` is one of the folders, however it is spelt, its damaged parts were seen twice.
+        # If `out` is one of the folders, its damaged parts were seen twice.
         named = {path.resolve(): path for path in damaged}
         merged = {"merged": [str(folder) for folder in folders], **start}
         outcome = finish(store, merged) if len(progress.accounted) >= key.images else None
@@ -70,7 +70,7 @@ def merge(
 
 
 def _read_all(folders: Sequence[Path], form: Format[KeyT]) -> tuple[KeyT, list[Path], tuple[Path, ...]]:
-    """The key that all parts share, the parts, and those whose bytes have changed."""
+    """Return the key that all parts share, the parts, and the damaged parts."""
     key: KeyT | None = None
     paths, damaged = list[Path](), list[Path]()
     for folder in folders:

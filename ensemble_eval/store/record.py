@@ -1,4 +1,4 @@
-"""The record of a finished job: what repeats it, and whose output folder it is."""
+"""The record of a finished job: its key, its arguments, its versions and its cost."""
 
 import contextlib
 import json
@@ -16,14 +16,14 @@ from ensemble_eval.store.key import OtherKeyError
 from ensemble_eval.store.parts import Format, KeyT
 from ensemble_eval.store.store import ABANDONED_SECONDS, Progress
 
-# What a record holds, as JSON.
+# The JSON object in the file of a record.
 Record = Mapping[str, Any]
 _PACKAGES = ("ensemble-eval", "torch", "torchvision", "pillow", "numpy", "pandas", "pyarrow", "openvino")
 _START = ("arguments", "manifest_sha256", "ignored_files", "layout")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers come from, as far as they are installed."""
+    """Return the versions of Python and of the installed packages that the results depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -34,13 +34,13 @@ def versions() -> dict[str, str]:
 def of_start(
     *, arguments: Mapping[str, Any], manifest_sha256: str | None, ignored_files: Sequence[str], layout: str
 ) -> Record:
-    """The part of a record that only the start of a job knows; its stored parts do not hold it.
+    """Return the entries of a record that are known only at the start of a job, and are not in its parts.
 
     Args:
-        arguments: The command's arguments, by name.
-        manifest_sha256: The hash of the manifest; None if the ensemble is a folder of checkpoints.
-        ignored_files: Files below the data set that took no part.
-        layout: What the data set was recognised as.
+        arguments: The arguments of the command, by name.
+        manifest_sha256: The hash of the manifest; None for a folder of checkpoints.
+        ignored_files: Files in the data set that are ignored.
+        layout: The recognised layout of the data set.
     """
     return {
         "arguments": as_json(arguments),
@@ -51,18 +51,18 @@ def of_start(
 
 
 def as_json(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as a record holds them: paths as text."""
+    """Convert paths among some arguments to text."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
 
 
 def start_in(records: Iterable[Record]) -> Record:
-    """What `of_start` said in the first of some records that has it; null, field by field, if none has."""
+    """Return the entries of `of_start` from the first record that has them, or None for each of them."""
     known = next((record for record in records if record.get("arguments") is not None), {})
     return {name: known.get(name) for name in _START}
 
 
 def counts(progress: Progress) -> dict[str, Any]:
-    """What a job did and cost, and what ran it, over all its restarts and processes."""
+    """Return the counts, the cost and the executions of a job, over all its starts and processes."""
     return {
         "images": len(progress.done),
         "unreadable_images": len(progress.unreadable),
@@ -74,10 +74,10 @@ def counts(progress: Progress) -> dict[str, Any]:
 
 
 def read(out: Path, form: Format[Any]) -> Record | None:
-    """The record that a finished job left in its folder; None if there is none.
+    """Read the record of a finished job; None if there is none.
 
     Raises:
-        InputError: There is one that cannot be read.
+        InputError: It cannot be read.
     """
     path = out / form.record
     if not form.record or not path.is_file():
@@ -95,7 +95,7 @@ def read(out: Path, form: Format[Any]) -> Record | None:
 
 
 def read_of_key(out: Path, form: Format[KeyT], key: KeyT) -> Record | None:
-    """As `read`, in a folder whose parts have a key.
+    """As `read`, but refuse a record whose key is not that of the parts in the folder.
 
     Raises:
         InputError: The record cannot be read, or has another key.
@@ -110,20 +110,20 @@ def read_of_key(out: Path, form: Format[KeyT], key: KeyT) -> Record | None:
 
 
 def stored_key(record: Record, form: Format[KeyT]) -> KeyT:
-    """The key of the job that left a record."""
+    """Return the key in a record."""
     return form.key.from_json(record["key"])
 
 
 def write(out: Path, form: Format[Any], record: Record) -> None:
-    """Write a record, whole or not at all."""
+    """Write a record, as a whole or not at all."""
     files.write_atomically(out / form.record, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def refuse_foreign(out: Path, form: Format[KeyT], key: KeyT) -> None:
-    """Refuse an output folder whose tables were written by another job, or by something else.
+    """Refuse an output folder whose tables do not belong to a job with this key.
 
     Raises:
-        InputError: What is there does not belong to this key.
+        InputError: The message names the difference.
     """
     refuse_file(out)
     record = read(out, form)
@@ -139,19 +139,19 @@ def refuse_foreign(out: Path, form: Format[KeyT], key: KeyT) -> None:
 
 
 def refuse_file(out: Path) -> None:
-    """Refuse an output folder that is no folder."""
+    """Refuse an output path that is not a folder."""
     if out.exists() and not out.is_dir():
         raise InputError(f"`out` {out} is a file; choose a folder")
 
 
 def remove_leftovers(out: Path, form: Format[Any]) -> None:
-    """Remove what a process left that was killed while it wrote one of the files beside the parts."""
+    """Remove temporary files of processes that were killed while they wrote a table or the record."""
     for name in filter(None, (form.record, *form.outputs)):
         path = out / name
         files.remove_leftovers(path.parent, f"{path.name}.", time.time() - ABANDONED_SECONDS)
 
 
 def clear(out: Path, form: Format[Any]) -> None:
-    """Remove the files that a job writes at its end."""
+    """Remove the record and the tables of a job."""
     for name in filter(None, (form.record, *form.outputs)):
         (out / name).unlink(missing_ok=True)

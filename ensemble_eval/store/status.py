@@ -1,4 +1,4 @@
-"""Where a job stands, from its parts alone: any reader of the folder can tell while the job runs."""
+"""The progress of a job, from the parts in its folder, also while it runs on another machine."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from typing import Any
 from ensemble_eval.store.parts import Format, Part, read_parts, refuse_unread, require_key
 from ensemble_eval.store.store import summarise
 
-# The pace is that of the newest parts, so that a night in the queue does not count.
+# The pace is computed from the newest parts, so that time in the queue does not count.
 _PACE_WINDOW_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class Status:
-    """How far a job is.
+    """The progress of a job.
 
     Attributes:
-        images: Images of the data set.
-        done: Images with rows.
-        unreadable: Images that could not be read.
-        passes: Passes run so far.
+        images: The number of images in the data set.
+        done: The number of images with rows.
+        unreadable: The number of images that could not be read.
+        passes: The number of passes so far.
         images_per_second: The pace in the ten minutes before the newest part.
         newest: When the newest part was written, in seconds since 1970.
-        damaged: Names of parts that do not say what they hold; the next start does their images again.
-        last_file: The file that the job writes at its very end.
+        damaged: Names of the damaged parts, whose images the next start computes again.
+        last_file: The file that the job writes last.
     """
 
     images: int
@@ -38,20 +38,20 @@ class Status:
 
     @property
     def missing(self) -> int:
-        """Images that are not accounted for."""
+        """The number of images that are not accounted for."""
         return self.images - self.done - self.unreadable
 
     @property
     def seconds_left(self) -> float:
-        """At the newest pace."""
+        """The remaining time at the current pace."""
         return self.missing / self.images_per_second
 
 
 def read_status(out: Path, form: Format[Any]) -> Status:
-    """Read the ends of all parts below `out`.
+    """Read the footers of all parts in an output folder.
 
     Raises:
-        InputError: There are no parts, only damaged ones, or those of several jobs.
+        InputError: There are no parts, all are damaged, or they are of several jobs.
     """
     found = read_parts(out, form, whole=False)
     refuse_unread(found)
@@ -70,7 +70,7 @@ def read_status(out: Path, form: Format[Any]) -> Status:
 
 
 def _images_per_second(parts: Iterable[Part]) -> float:
-    # After a merge there are parts whose images all stand in others; they say nothing of the pace.
+    # After a merge, some parts hold no images, because all of them are in other parts. They have no pace.
     parts = [part for part in parts if part.images or part.unreadable]
     newest = max(part.written for part in parts)
     recent = [part for part in parts if part.written >= newest - _PACE_WINDOW_SECONDS]
