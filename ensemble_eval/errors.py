@@ -1,13 +1,13 @@
 """The exception tree. Every message is one sentence that says what is wrong and what to do.
 
-EnsembleEvalError            a fault of ours                              exit code 1
+EnsembleEvalError            any other error                              exit code 1
 ├── InputError               bad input or usage                           exit code 2
 │   ├── NonFiniteScoresError a member yields NaN or infinity              exit code 2
 │   ├── MissingExtraError    a package of an extra is not installed       exit code 2
-│   └── UnavailableError     a run did not store what an analysis needs   exit code 2
-├── LateRanksError           processes of a run came to a halt            exit code 1
-├── WorkerFailedError        a process of a run ended badly               its exit code
-├── UnreadableImageError     one image cannot be evaluated; listed, never replaced
+│   └── UnavailableError     the run did not store what an analysis needs   exit code 2
+├── LateRanksError           ranks of a job are treated as hung            exit code 1
+├── WorkerFailedError        a worker of a job failed                     its exit code
+├── UnreadableImageError     an image cannot be read; it is listed, never replaced
 └── InterruptedRunError      stopped by a signal; carries the signal      exit code 128 + signal
 """
 
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 
 class EnsembleEvalError(Exception):
-    """Root of all errors that this package raises on purpose."""
+    """The base class of all errors that this package raises on purpose."""
 
     exit_code = 1
 
@@ -28,16 +28,16 @@ class InputError(EnsembleEvalError):
 
 
 class NonFiniteScoresError(InputError):
-    """A member's scores hold NaN or infinity, so no rank of the label is defined."""
+    """The scores of a member hold NaN or infinity, so the rank of the label is undefined."""
 
 
 class MissingExtraError(InputError):
-    """What was asked for needs a package of an extra that is not installed; it says how to install it.
+    """A package of an extra is not installed; the message says how to install it.
 
     Args:
-        problem: what is missing, as a main clause.
-        extra: the extra of this package that installs it.
-        otherwise: what to do instead.
+        problem: What is missing, as a main clause.
+        extra: The extra that installs the package.
+        otherwise: An alternative, to follow the command.
     """
 
     def __init__(self, problem: str, extra: str, otherwise: str = "") -> None:
@@ -45,15 +45,15 @@ class MissingExtraError(InputError):
 
 
 class UnavailableError(InputError):
-    """An analysis cannot be had of a run; it says why, and which argument would have kept what it needs."""
+    """An analysis is not available for a run; the message says why, and which argument of the run it needs."""
 
 
 class LateRanksError(EnsembleEvalError):
-    """Some processes of a run have stored nothing for longer than the run allows."""
+    """Some ranks of a job have stored nothing for longer than the time limit."""
 
 
 class WorkerFailedError(EnsembleEvalError):
-    """A process that the run started ended badly; it has said why, if it could."""
+    """A worker that the job started failed; it has printed the reason itself, if it could."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -61,11 +61,11 @@ class WorkerFailedError(EnsembleEvalError):
 
 
 class UnreadableImageError(EnsembleEvalError):
-    """One image cannot be decoded or is unreasonably large; the run lists it and goes on."""
+    """An image cannot be decoded or is unreasonably large; the job lists it and continues."""
 
 
 class InterruptedRunError(EnsembleEvalError):
-    """The run was told to stop by a signal and has written what was finished."""
+    """A signal stopped the job, which has written its finished images."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -73,7 +73,7 @@ class InterruptedRunError(EnsembleEvalError):
 
 
 def first_names(names: Sequence[str], at_most: int = 3) -> str:
-    """The first of some names, for a sentence that must not grow with their number.
+    """Join the first of some names for a sentence, which must not grow with their number.
 
     Example:
         >>> first_names(["ant", "bee", "cat", "dog"])
@@ -83,13 +83,13 @@ def first_names(names: Sequence[str], at_most: int = 3) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of somebody else's says, in one line; its type's name where it says nothing."""
+    """Return the first line of a foreign error's message, or the name of its type if it has none."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 @contextmanager
 def located(place: str) -> Iterator[None]:
-    """Say where: an `InputError` from inside begins with `place`."""
+    """Prefix the message of any `InputError` in the block with `place`."""
     try:
         yield
     except InputError as error:
@@ -97,21 +97,21 @@ def located(place: str) -> Iterator[None]:
 
 
 def reason_of(error: Exception) -> str:
-    """What an error of somebody else's says, in one line, without the system's number and path."""
+    """Return the message of a foreign error in one line, without error number and path."""
     return getattr(error, "strerror", None) or first_line(error)
 
 
 @contextmanager
 def refusing(problem: str, remedy: str = "", *errors: type[Exception]) -> Iterator[None]:
-    """Turn what somebody else's code makes of bad input into one sentence.
+    """Convert errors of other packages about bad input to an `InputError` with one sentence.
 
     Args:
-        problem: as a main clause; what the error says follows in parentheses.
-        remedy: what to do; empty where the error says it.
-        errors: to turn; none for any, where it is not documented what damage may raise.
+        problem: The problem as a main clause; the message of the error follows in parentheses.
+        remedy: What to do; empty if the error says it.
+        errors: The errors to convert; none for all, where it is not documented what bad input may raise.
 
     Raises:
-        InputError: there was such an error, or an `InputError`, which stays as it is.
+        InputError: There was such an error. An `InputError` from the block is raised unchanged.
 
     Example:
         >>> with refusing("it is no number", "mend it", ValueError):
@@ -130,14 +130,14 @@ def refusing(problem: str, remedy: str = "", *errors: type[Exception]) -> Iterat
 
 @contextmanager
 def needing_extra(extra: str, purpose: str = "") -> Iterator[None]:
-    """Say how to install what an import inside does not find.
+    """Convert an import error in the block to an error that says how to install the package.
 
     Args:
-        extra: the extra of this package that installs it.
-        purpose: what needs it, as the subject of a sentence.
+        extra: The extra that installs the package.
+        purpose: What needs the package, as the subject of a sentence.
 
     Raises:
-        MissingExtraError: a package is missing or broken.
+        MissingExtraError: The package is missing or broken.
 
     Example:
         >>> with needing_extra("report"):

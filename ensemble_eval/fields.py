@@ -1,4 +1,4 @@
-"""Fields that are declared once, with their type, limits and help, and values checked against them."""
+"""Declares dataclass fields with type, limits and help, and checks values against them."""
 
 import dataclasses
 import functools
@@ -17,27 +17,27 @@ from ensemble_eval.errors import InputError
 
 Value = TypeVar("Value")
 _RULE = "rule"
-# Longer values are cut in messages; the bytes of an image are none to print.
+# Longer values, such as the bytes of an image, are cut in messages.
 _SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What a field takes beside what its type says, and how the command line presents it.
+    """The limits of a field's values beyond its type, and its presentation on the command line.
 
     Attributes:
-        low: the least number.
-        high: the greatest number.
-        above_low: whether `low` itself is excluded.
-        below_high: whether `high` itself is excluded.
-        choices: the known values, where the type does not list them.
-        pattern: a regular expression that a text matches as a whole.
-        words: what the field is, as a phrase for messages; None for what its type is called.
-        help: of the option; other fields of the same class are in backticks.
-        group: the section of a command's help that the option stands in; empty for the first.
-        in_environment: whether a variable of the environment may set the option.
-        spelling: of the option, where it is not named as the field.
-        metavar: what the option's value is called in `--help`, where that is not its type.
+        low: The least number.
+        high: The greatest number.
+        above_low: Whether `low` itself is excluded.
+        below_high: Whether `high` itself is excluded.
+        choices: The valid values, if the type does not list them.
+        pattern: A regular expression that a text must match as a whole.
+        words: A phrase for messages that says what the field is; None for a phrase for its type.
+        help: The help text of the option, with other fields of the same class in backticks.
+        group: The section of the help; empty for the first.
+        in_environment: Whether an environment variable may set the option.
+        spelling: The name of the option, if it is not that of the field.
+        metavar: The name of the option's value in the help, if it is not that of its type.
     """
 
     low: float = -math.inf
@@ -54,12 +54,12 @@ class Rule:
     metavar: str | None = None
 
     def holds(self, number: float) -> bool:
-        """Whether a number is within the limits."""
+        """Return whether a number is within the limits."""
         low_holds = number > self.low if self.above_low else number >= self.low
         return low_holds and (number < self.high if self.below_high else number <= self.high)
 
     def limits(self) -> str:
-        """The limits, to follow the words for a number."""
+        """Return the limits as text, to follow the phrase for the number."""
         if (self.low, self.high) == (-math.inf, math.inf):
             return ""
         low = f" above {self.low}" if self.above_low else f" of at least {self.low}"
@@ -68,51 +68,51 @@ class Rule:
 
 
 def bounds(low: float, high: float = math.inf, **rule: Any) -> Mapping[str, Rule]:
-    """A dataclass field's metadata: the numbers it may hold, and further attributes of `Rule`."""
+    """Return the metadata of a dataclass field with limits and further attributes of `Rule`."""
     return {_RULE: Rule(low=low, high=high, **rule)}
 
 
 def described(words: str, **rule: Any) -> Mapping[str, Rule]:
-    """A dataclass field's metadata: what it is, as a phrase for messages, and further attributes of `Rule`."""
+    """Return the metadata of a dataclass field with a phrase for messages and further attributes of `Rule`."""
     return {_RULE: Rule(words=words, **rule)}
 
 
 def option(default: Value, help: str = "", group: str = "", **rule: Any) -> Value:  # noqa: A002 (as in click)
-    """A dataclass field that is an option of the command line too, if it has a help text.
+    """Declare a dataclass field that is also an option of the command line if it has a help text.
 
     Args:
-        default: of the field and of the option.
-        help: what `--help` says; the default that is None stands in it.
-        group: the section of `--help`.
-        rule: further attributes of `Rule`.
+        default: The default of the field and the option.
+        help: The help text, which explains a default of None.
+        group: The section of the help.
+        rule: Further attributes of `Rule`.
     """
     metadata = {_RULE: Rule(help=help, group=group, **rule)}
-    # As `dataclasses.field`, which says too that it returns the default.
+    # The return type is that of the default, as for `dataclasses.field`.
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def required_option(help: str) -> Any:  # noqa: A002 (as in click)
-    """As `option`, for a field without a default."""
+    """Declare an option without a default."""
     return dataclasses.field(metadata={_RULE: Rule(help=help)})
 
 
 @functools.cache
 def rules_of(row_class: Any) -> Mapping[str, Rule]:
-    """The rules of a dataclass's fields by name, in their order."""
+    """Return the rules of the fields of a dataclass by name, in their order."""
     return {field.name: field.metadata.get(_RULE, Rule()) for field in dataclasses.fields(row_class)}
 
 
 @functools.cache
 def types_of(row_class: type) -> Mapping[str, Any]:
-    """The types of a dataclass's fields by name."""
+    """Return the types of the fields of a dataclass by name."""
     return get_type_hints(row_class)
 
 
 class CheckedFields:
-    """A frozen dataclass whose fields are of their types and within their rules, from wherever they come.
+    """A base class of frozen dataclasses that checks all fields when an instance is made.
 
     Raises:
-        InputError: one is not; the sentence names it as an argument, and says what it takes.
+        InputError: A value is invalid; the message names the field as an argument, and says what it takes.
     """
 
     def __post_init__(self) -> None:
@@ -122,26 +122,26 @@ class CheckedFields:
 
 
 def checked_field(row_class: type, name: str, value: Any) -> Any:
-    """A value for a dataclass's field, as the field's type.
+    """Check a value for a field of a dataclass, and return it with the field's type.
 
     Raises:
-        InputError: it is none.
+        InputError: It is invalid.
     """
     return checked_value(types_of(row_class)[name], f"`{name}`", value, rules_of(row_class)[name])
 
 
 def checked_value(expected: Any, name: str, value: Any, rule: Rule = Rule()) -> Any:
-    """A value as the type that it is declared to be.
+    """Check a value, and return it with the expected type.
 
     Args:
         expected: `bool`, `int`, `float`, `str`, `bytes`, `Path`, `Callable`, a `Literal`, a tuple or list of
             these, a mapping or another class; or one of them or None.
-        name: what the message begins with.
-        value: to check.
-        rule: what it must meet beside its type.
+        name: The start of the message.
+        value: The value.
+        rule: The limits of the value.
 
     Raises:
-        InputError: it is no such value; the sentence says what is.
+        InputError: The value is invalid; the message says what is valid.
 
     Example:
         >>> checked_value(int | None, "`workers`", 0, Rule(low=1))
@@ -165,20 +165,20 @@ def checked_value(expected: Any, name: str, value: Any, rule: Rule = Rule()) -> 
 
 
 def shown(value: Any) -> str:
-    """A value as a message names it: in one line, and not at length."""
+    """Format a value for a message, in one line of limited length."""
     line = " ".join(repr(value).split())
     return line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
 
 
 def _plain(value: Any) -> Any:
-    """A device, a precision or a whole number of torch or NumPy as Python and TOML write it."""
+    """Convert a device, a precision or an integer of torch or NumPy to the type that Python and TOML use."""
     if type(value).__module__ == "torch" and type(value).__name__ in ("device", "dtype"):
         return str(value).removeprefix("torch.")
     return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
 
 
 def _choice(name: str, choices: tuple[Any, ...], value: Any) -> Any:
-    # To Python True is 1, and so is 1.0.
+    # In Python True and 1.0 are equal to 1.
     if not any(type(each) is type(value) and each == value for each in choices):
         raise InputError(f"{name} is one of {', '.join(map(repr, choices))}, not {shown(value)}")
     return value
@@ -194,7 +194,7 @@ def _tuple(name: str, items: tuple[Any, ...], value: Any, rule: Rule) -> tuple[A
 
 
 def _number(name: str, expected: type, value: Any, rule: Rule) -> float:
-    # A TOML boolean is an int to Python, and a whole number serves where a fraction may stand.
+    # In Python a boolean is an int. An int is valid where a float is expected.
     accepted = Integral if expected is int else Real
     kind = rule.words or ("a whole number" if expected is int else "a number")
     try:
@@ -226,7 +226,7 @@ def _in_utf8(name: str, text: str, encode: Callable[[str], bytes] = str.encode) 
 
 
 def not_utf8() -> str:
-    """What is wrong with a name that Python cannot write, and what to do, to follow the name."""
+    """Return a phrase, to follow a name, that says why Python cannot write it and what to do."""
     if (encoding := sys.getfilesystemencoding()) == "utf-8":
         return "is not UTF-8; give it another name"
     return f"cannot be written in this locale ({encoding}); set PYTHONUTF8=1"
@@ -237,7 +237,7 @@ def _other(name: str, kind: Any, value: Any, rule: Rule) -> Any:
         text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
         if not isinstance(text, str) or not text:
             raise InputError(f"{name} is {rule.words or 'a path'}, not {shown(value)}")
-        # The system's encoding may lack what a manifest holds.
+        # The encoding of the file system may lack characters of a manifest.
         return Path(_in_utf8(name, _in_utf8(name, text), os.fsencode))
     if kind is list:
         if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):

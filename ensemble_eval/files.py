@@ -1,4 +1,4 @@
-"""Reading files without hanging, hashing them, and writing them so that a reader never sees half of one."""
+"""Reads files without hanging, hashes them, and writes them so that no reader sees a half-written file."""
 
 import contextlib
 import csv
@@ -27,10 +27,10 @@ _KINDS = {
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """The text of a UTF-8 file of at most `max_bytes`, without a byte-order mark; see `read_unpacked`.
+    """Read a UTF-8 file of at most `max_bytes`, plain or gzipped, without its byte-order mark.
 
     Raises:
-        InputError: missing, unreadable, larger, or not UTF-8.
+        InputError: It is missing, unreadable, too large, or not UTF-8.
     """
     data = read_unpacked(path, max_bytes + 1)
     if len(data) > max_bytes:
@@ -42,10 +42,10 @@ def read_text(path: Path, max_bytes: int) -> str:
 
 
 def read_unpacked(path: Path, at_most: int) -> bytes:
-    """The first bytes of a file, unpacked if it is gzipped.
+    """Read the first bytes of a file, decompressed if it is gzipped.
 
     Raises:
-        InputError: missing, unreadable, or damaged.
+        InputError: It is missing, unreadable, or damaged.
     """
     damage = refusing(f"{path} is damaged", "get it again", gzip.BadGzipFile, EOFError, zlib.error)
     with refusing(f"{path} cannot be read", "check the path", OSError), damage, open_regular(path) as file:
@@ -55,7 +55,7 @@ def read_unpacked(path: Path, at_most: int) -> bytes:
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """CSV with a header line, quoted where needed, lines ending in a line feed.
+    """Format CSV with a header line, minimal quoting, and line feeds as line ends.
 
     Example:
         >>> csv_text(["image", "reason"], [["a.png", "empty, or cut"]])
@@ -66,22 +66,22 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _csv_line(cells: Sequence[str]) -> str:
     text = io.StringIO(newline="")
-    # With this end of lines a lone carriage return in a name is quoted, where readers would end the line.
+    # With this line end, the writer quotes a lone carriage return in a name, which would otherwise end the line.
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes `path` when the block ends well, and vanishes if not.
+    """Yield a temporary path that is renamed to `path` when the block succeeds, and removed when it fails.
 
     Args:
-        path: the file to be.
-        durable: flush the data to the disk before the rename, so that even a crash of the machine leaves the
-            old file or the new one.
+        path: The final path.
+        durable: Flush the data to the disk before the rename, so that even a crash of the machine leaves either
+            the old or the new file.
 
     Raises:
-        InputError: the folder or disk does not take the file (missing, read-only, full).
+        InputError: The file cannot be written.
     """
     with refusing(f"{path} cannot be written", _ANOTHER_FOLDER, OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,31 +96,31 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write `data` to `path` as a whole or not at all; see `atomic_path`."""
+    """Write `data` to `path`, as a whole or not at all; see `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def remove_leftovers(folder: Path, prefix: str, before: float) -> None:
-    """Remove the temporary files that killed writers of files `prefix…` left.
+    """Remove temporary files of killed processes.
 
     Args:
-        folder: of the files.
-        prefix: of their names.
-        before: seconds since 1970; what was changed later may be in work.
+        folder: The folder of the files.
+        prefix: The prefix of the names of the final files.
+        before: Seconds since 1970. Files that were changed later may still be in use.
     """
     for path in folder.glob(f".{prefix}*.tmp"):
-        # Its writer may end well just now.
+        # Its writer may rename it at this moment.
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < before:
                 path.unlink()
 
 
 def require_writable(folder: Path) -> None:
-    """Refuse, before any work is done, a folder that takes no files; it is made if need be.
+    """Create a folder if it does not exist, and check that it can be written.
 
     Raises:
-        InputError: it is read-only, full, or cannot be made.
+        InputError: It is read-only or full, or cannot be created.
     """
     with refusing(f"{folder} takes no files", _ANOTHER_FOLDER, OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,10 +129,10 @@ def require_writable(folder: Path) -> None:
 
 
 def require_could_be_written(folder: Path) -> None:
-    """As `require_writable`, but nothing is left behind: a folder that is not there yet stays away.
+    """As `require_writable`, but leave nothing behind: a missing folder is not created.
 
     Raises:
-        InputError: the folder is read-only, full, or could not be made.
+        InputError: The folder is read-only or full, or could not be created.
     """
     with refusing(f"{folder} takes no files", _ANOTHER_FOLDER, OSError), contextlib.ExitStack() as removed_again:
         there = _nearest_existing(folder)
@@ -143,14 +143,14 @@ def require_could_be_written(folder: Path) -> None:
 
 
 def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
-    """Open a file for reading; links are followed, `buffering` is that of `open`.
+    """Open a regular file for reading, following links; `buffering` is that of `open`.
 
     Raises:
-        OSError: it cannot be opened, or is a named pipe, a socket or a device: reading one may never end, and
-            opening one may already do something. `strerror` says which.
+        OSError: The file cannot be opened, or is a named pipe, a socket or a device. Reading one of these may
+            never end, and opening one may have effects. `strerror` names the kind.
     """
     _require_regular(path.stat().st_mode)
-    # What was a file may be a pipe by now, and opening a pipe would wait for a writer.
+    # The file may have been replaced by a pipe, and opening a pipe would wait for a writer.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         _require_regular(os.fstat(handle).st_mode)
@@ -161,7 +161,7 @@ def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
 
 
 def read_regular(path: Path) -> bytes:
-    """All bytes of a file; see `open_regular` for errors."""
+    """Read all bytes of a file; see `open_regular` for errors."""
     with open_regular(path) as file:
         return file.read()
 
@@ -174,13 +174,13 @@ def _require_regular(mode: int) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's bytes in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _nearest_existing(path: Path) -> Path:
-    """`path` itself, or the first of its parents that is there, be it no folder."""
+    """Return `path` or its nearest parent that exists, even if that is not a folder."""
     for each in (path, *path.parents):
         with contextlib.suppress(FileNotFoundError):
             each.lstat()
@@ -189,7 +189,7 @@ def _nearest_existing(path: Path) -> Path:
 
 
 def _publish(temporary: Path, path: Path, *, durable: bool) -> None:
-    # mkstemp makes files private; a result is for whoever may read the folder.
+    # mkstemp makes files private, but results are for all who may read the folder.
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o666 & ~umask)

@@ -1,6 +1,6 @@
-"""TOML tables into frozen dataclasses: every field known, present, of its type and within its bounds.
+"""Reads TOML tables into frozen dataclasses, and checks that every field is known, present and valid.
 
-A field that is a dataclass itself is a table within the table.
+A field whose type is a dataclass is a table within the table.
 """
 
 import tomllib
@@ -21,7 +21,7 @@ def read(path: Path) -> dict[str, Any]:
     """Parse a TOML file.
 
     Raises:
-        InputError: missing, unreadable, larger than a MiB, or not TOML.
+        InputError: It is missing, unreadable, larger than a MiB, or not TOML.
     """
     try:
         return tomllib.loads(read_text(path, _MAX_BYTES))
@@ -32,16 +32,16 @@ def read(path: Path) -> dict[str, Any]:
 def fill(
     row_class: type[Row], table: Mapping[str, Any], place: str, *, required: Collection[str] = frozenset()
 ) -> Row:
-    """An instance of a dataclass from a table.
+    """Create an instance of a dataclass from a table.
 
     Args:
-        row_class: the dataclass.
-        table: its fields by name.
-        place: where the table stands, for the messages.
-        required: fields that the table must have although the dataclass has a default for them.
+        row_class: The dataclass.
+        table: Its fields by name.
+        place: The location of the table, for messages.
+        required: Fields that the table must have although they have a default.
 
     Raises:
-        InputError: an unknown, missing or impossible field.
+        InputError: A field is unknown, missing or invalid.
     """
     values = checked(row_class, table, place, required)
     with located(place):
@@ -51,7 +51,7 @@ def fill(
 def checked(
     row_class: type, table: Mapping[str, Any], place: str, required: Collection[str] = frozenset()
 ) -> dict[str, Any]:
-    """The fields of a dataclass from a table, each of its type and within its bounds; see `fill`."""
+    """Check the fields of a dataclass in a table, and return them with their types; see `fill`."""
     known = {field.name: field for field in fields(row_class)}
     for name, field in known.items():
         optional = field.default is not MISSING or field.default_factory is not MISSING

@@ -1,4 +1,4 @@
-"""The two ways of the public API to evaluate an ensemble: into a folder, and in memory."""
+"""The functions of the public API that evaluate an ensemble, into a folder or in memory."""
 
 import contextlib
 import warnings
@@ -46,44 +46,43 @@ def evaluate(
     save_every: float = Settings.save_every,
     fresh: bool = Settings.fresh,
 ) -> Outcome:
-    """Evaluate an ensemble on labelled images, and write Table 3 and every prediction to a folder.
+    """Evaluate an ensemble on labelled images, and write Table 3 and all predictions to a folder.
 
-    This is `ensemble-eval run` in this process: the same files in the same folder. The same call continues a run
-    that was interrupted, whether by an exception, by Ctrl-C or by the end of the process. What the command would
-    print as warnings comes as `UserWarning`.
+    It writes the same files as `ensemble-eval run`, and runs in this process. The same call continues a run that
+    was interrupted by an exception, by Ctrl-C or by the end of the process. Warnings are issued as `UserWarning`.
 
     Args:
-        ensemble: opened by `open_ensemble`, or put together from members in memory; or what `open_ensemble` opens.
-        dataset: opened by `open_dataset`, or triples of id, label (class index) and the bytes of an image file; or
-            the path of a data set that `open_dataset` opens without further arguments.
-        crops: the largest crop scheme, 1, 10 or 144; the smaller ones come along.
-        out: folder for the results; made if it is not there.
-        progress: called after every image with where the evaluation stands.
-        until_decided: run each image only until its top-5 outcome is certain in every row of the table. The
-            table is the same; scores are not known then.
-        top1: with `until_decided`, decide the top-1 columns too.
-        store_scores: store mean softmax vectors beside ranks; tables of any subset of members need them.
-        surface: store the label's rank for every number of models and crops, for groups of crops and for other
-            averages too: two bytes for each. `Results.surface` and the other tables of crops need them.
+        ensemble: An ensemble, or a path for `open_ensemble`.
+        dataset: A data set, triples of id, label (class index) and the bytes of an image file, or a path for
+            `open_dataset`.
+        crops: The largest crop scheme: 1, 10 or 144. Smaller schemes are included.
+        out: The folder for the results, which is created if it does not exist.
+        progress: A function that is called with the progress after every image.
+        until_decided: Run each image only until its top-5 outcome is certain in every row of the table. The
+            table is the same, but scores are not known.
+        top1: With `until_decided`, decide the top-1 columns too.
+        store_scores: Store mean softmax vectors beside ranks. Tables of subsets of the members need them.
+        surface: Store the label's rank for every number of models and crops, for groups of crops and for other
+            averages, with two bytes for each. `Results.surface` and the other tables of crops need them.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        precision: of the convolutions; softmax and sums are never in half precision.
-        backend: what runs the networks: `auto`, `torch`, `compiled` or `openvino`.
-        batch_size: crops per batch; None for what suits the device.
-        workers: threads that decode and resize; None for as many as processors may be used, less one.
-        trust_python: allow members of the form `python:…` to import and run installed code.
-        cache: keep converted networks, without their weights, in the user's folder of caches for the next start;
+        precision: The precision of the convolutions. Softmax and sums are never in half precision.
+        backend: The software that runs the networks: `auto`, `torch`, `compiled` or `openvino`.
+        batch_size: Crops per batch; None for a default that depends on the device.
+        workers: Threads that decode and resize; None for one less than the usable processors.
+        trust_python: Allow members of the form `python:…` to import and run installed code.
+        cache: Keep converted networks, without their weights, in the user's cache folder for the next start.
             `ENSEMBLE_EVAL_CACHE` names another folder.
-        save_every: seconds of work that a crash may cost.
-        fresh: discard what an earlier run left in `out`.
+        save_every: Seconds of work that a crash may cost.
+        fresh: Discard the results of an earlier run in `out`.
 
     Returns:
-        Rows of Table 3, unreadable images and costs.
+        The rows of Table 3, the unreadable images, and the cost.
 
     Raises:
-        InputError: an argument, a member or the data set cannot be used, or `out` belongs to another run.
+        InputError: An argument, a member or the data set cannot be used, or `out` belongs to another run.
 
     Example:
-        A network that never saw an image, on one grey picture:
+        An untrained network on one grey picture:
 
         >>> import io, tempfile, torch
         >>> from PIL import Image
@@ -149,16 +148,16 @@ def scores(
     Args:
         ensemble, dataset, crops, device, precision, backend, batch_size, workers, trust_python, cache: As those of
             `evaluate`.
-        on_unreadable: Called with each image that cannot be read, which is then left out; without it such an
-            image ends the evaluation.
+        on_unreadable: A function that is called with each image that cannot be read. Without it, such an image
+            ends the evaluation.
 
     Yields:
-        Each image's id, label and mean softmax, float64 [members, classes] for each crop scheme, as it becomes
-        known, which need not be the order of the data set.
+        The id, the label and the mean softmax of each image, float64 [members, classes] for each crop scheme. The
+        order need not be that of the data set.
 
     Raises:
-        InputError: an argument, a member or the data set cannot be used.
-        UnreadableImageError: an image cannot be read, and there is no `on_unreadable`.
+        InputError: An argument, a member or the data set cannot be used.
+        UnreadableImageError: An image cannot be read, and there is no `on_unreadable`.
 
     Example:
         >>> import io, torch

@@ -1,4 +1,4 @@
-"""A rank's part of its machine: it ends with its supervisor, and is bound to the processors beside its GPU."""
+"""Binds a rank to the processors beside its GPU, and a worker to the life of its supervisor."""
 
 import os
 import sys
@@ -20,14 +20,14 @@ def bind(process: Process, device: str) -> Process:
     """Tie a worker to its supervisor, and bind a rank to its part of the machine.
 
     Args:
-        process: This process, as its launcher says.
-        device: See `choose_device`.
+        process: This process, as described by its launcher.
+        device: The device; see `choose_device`.
 
     Returns:
-        The process, with as many as share the processors that are left to it.
+        The process, with the number of ranks that share the processors left to it.
 
     Raises:
-        InputError: There is no such device here, or there are fewer than processes.
+        InputError: There is no such device, or there are fewer devices than processes.
     """
     if process.parent is not None:
         die_with(process.parent)
@@ -37,26 +37,25 @@ def bind(process: Process, device: str) -> Process:
 
 
 def bind_rank(process: Process, device: torch.device) -> Process:
-    """Bind a rank beside its GPU, and limit the compile workers that it starts, where its machine has several."""
+    """If a machine has several ranks, bind this one beside its GPU and limit its compiler processes."""
     if process.local_world_size == 1:
         return process
     before = usable_processors()
     bind_beside(device)
-    # The ranks of the other memory nodes do not share any more: of eight on two nodes, four are left.
+    # Ranks on other memory nodes no longer share: of eight ranks on two nodes, four remain.
     sharing = max(1, round(process.sharing * usable_processors() / before))
     limit_compile_workers(sharing)
     return replace(process, sharing=sharing)
 
 
 def bind_beside(device: torch.device) -> frozenset[int]:
-    """Bind this thread, and those that it starts from now on, to the processors beside a GPU.
+    """Bind this thread, and the threads that it starts later, to the processors beside a GPU.
 
-    Pinned memory that they write first then lies beside the GPU too. Processors that the process may not use
-    stay out; where nothing would be left, or nothing would change, nothing is done. So it is on a CPU, on
-    machines with one memory node, and where the machine does not say which is the GPU's.
+    Pinned memory is then allocated beside the GPU too. Processors that the process may not use stay excluded.
+    Nothing changes on a CPU, on machines with one memory node, or if the memory node of the GPU is not known.
 
     Args:
-        device: the one that this process works with, of several of them.
+        device: The device of this process.
 
     Returns:
         The processors that it may use now.
@@ -74,18 +73,18 @@ def bind_beside(device: torch.device) -> frozenset[int]:
 
 
 def pci_address(device: torch.device) -> str:
-    """A CUDA device's address on the bus, as Linux writes it: `0000:3b:00.0`."""
+    """Return the address of a CUDA device on the PCI bus, as Linux writes it: `0000:3b:00.0`."""
     there: Any = torch.cuda.get_device_properties(device)  # torch's stubs lack these
     return f"{there.pci_domain_id:04x}:{there.pci_bus_id:02x}:{there.pci_device_id:02x}.0"
 
 
 def processors_beside(address: str, pci_devices: Path = _PCI_DEVICES, nodes: Path = _NODES) -> frozenset[int]:
-    """The processors of the memory node that a device is at; none where there is one node, or that is not said.
+    """Return the processors of a device's memory node; none if there is only one node or if it is not known.
 
     Args:
-        address: of the device on the bus, `0000:3b:00.0`.
-        pci_devices: where Linux's sysfs has a folder for each device (Documentation/ABI/testing/sysfs-bus-pci).
-        nodes: where it has a folder for each memory node (Documentation/ABI/stable/sysfs-devices-node).
+        address: The address on the PCI bus, such as `0000:3b:00.0`.
+        pci_devices: The folder in sysfs with a folder for each device (Documentation/ABI/testing/sysfs-bus-pci).
+        nodes: The folder with a folder for each memory node (Documentation/ABI/stable/sysfs-devices-node).
     """
     try:
         node = int((pci_devices / address / "numa_node").read_text())
@@ -97,7 +96,7 @@ def processors_beside(address: str, pci_devices: Path = _PCI_DEVICES, nodes: Pat
 
 
 def processor_list(text: str) -> frozenset[int]:
-    """Linux's list of processors as numbers.
+    """Parse a list of processors as Linux writes it.
 
     Example:
         >>> sorted(processor_list("0-2,8"))

@@ -1,4 +1,4 @@
-"""The processors that a process may use, and two settings of one that does its work on them."""
+"""The processors that a process may use, and two settings for a process that computes on them."""
 
 import contextlib
 import math
@@ -14,38 +14,38 @@ _ONE_GIB = 1 << 30
 
 
 def usable_processors() -> int:
-    """How many processors this process may use: a job's or container's, not all of the machine.
+    """Return the number of processors that this process may use, within the limits of its batch job or container.
 
-    A container's quota of processor time counts as the processors that it would keep busy, at least one.
+    A quota of processor time counts as the number of processors that it would keep busy, at least one.
     """
     quota = quota_processors()
     return bound_processors() if quota == math.inf else max(1, min(bound_processors(), int(quota)))
 
 
 def bound_processors() -> int:
-    """How many processors this process is bound to, by the kernel's word."""
+    """Return the number of processors that the kernel has bound this process to."""
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def limit_compile_workers(ranks: int) -> None:
-    """Limit the worker processes of torch's compiler to a rank's part of the processors, before it is loaded.
+    """Limit the worker processes of torch's compiler to a rank's share of the processors, before it is loaded.
 
-    By itself it starts one for each processor, up to 32, in each rank. What `TORCHINDUCTOR_COMPILE_THREADS` says
-    already stays.
+    By default it starts one for each processor, up to 32, in each rank. A value that the user has set in
+    `TORCHINDUCTOR_COMPILE_THREADS` is kept.
 
     Args:
-        ranks: processes of the run that share the processors which this one may use.
+        ranks: The number of ranks that share the processors of this process.
     """
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, min(32, usable_processors() // ranks))))
 
 
 def loaders_beside(ranks: int) -> int:
-    """How many threads load images by default: the processors' share of each rank, less one for the rank itself.
+    """Return the default number of loading threads: a rank's share of the processors, less one.
 
     Args:
-        ranks: processes of the run that share the processors which this one may use.
+        ranks: The number of ranks that share the processors of this process.
 
     Example:
         >>> loaders_beside(1) == max(1, usable_processors() - 1)
@@ -57,11 +57,11 @@ def loaders_beside(ranks: int) -> int:
 def quota_processors(
     memberships: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")
 ) -> float:
-    """The processors' worth of time that Linux's control groups allow this process; infinite without a limit.
+    """Return the processor time per second that Linux's control groups allow; infinite without a limit.
 
     Args:
-        memberships: the groups that the process is in, a line each.
-        mounted: where the groups are files, of version 2 or 1.
+        memberships: The file with the groups of the process, one per line.
+        mounted: The folder where the groups of version 1 or 2 are mounted.
     """
     try:
         lines = memberships.read_text().splitlines()
@@ -70,16 +70,16 @@ def quota_processors(
     limits = [math.inf]
     for line in lines:
         _, controllers, group = line.split(":", 2)
-        # Version 2 has one hierarchy without a name, version 1 one for each set of controllers.
+        # Version 2 has one hierarchy without a name; version 1 has one for each set of controllers.
         if not controllers or "cpu" in controllers.split(","):
             folder = mounted / controllers / group.lstrip("/")
-            # A group has no more than those around it. A container may see its own as the outermost.
+            # The limits of the parent groups apply too. A container may see its own group as the outermost.
             limits += [_limit(each) for each in (folder, *folder.parents) if each.is_relative_to(mounted)]
     return min(limits)
 
 
 def _limit(folder: Path) -> float:
-    """What one control group allows by itself."""
+    """Return the limit of a single control group."""
     with contextlib.suppress(OSError, ValueError):
         quota, period = (folder / "cpu.max").read_text().split()
         return math.inf if quota == "max" else int(quota) / int(period)
@@ -90,25 +90,25 @@ def _limit(folder: Path) -> float:
 
 
 def wait_without_spinning() -> None:
-    """Let OpenMP's threads sleep soon after their work; torch must not be loaded yet.
+    """Let OpenMP's threads sleep soon after their work. Call it before torch is loaded.
 
-    By default they spin for milliseconds: beside loaders, or anything else that wants a processor, they then
-    take it from the very thread they wait for. Measured with two busy processes beside it on two cores: 3 to
-    7 times the images a second in training.
+    By default the threads spin for milliseconds. Beside loading threads or other busy processes, they then take
+    processor time from the thread that they wait for. With two busy processes on two cores, training ran 3 to
+    7 times as many images per second without spinning.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def keep_freed_memory() -> None:
-    """Keep memory that torch frees, so that the next batch need not fault it in again.
+    """Keep memory that torch frees, so that the next batch can use it without page faults.
 
-    glibc hands blocks above 32 MiB back to the kernel on every free. Activations of a batch are that large,
-    and zeroing their pages anew cost two thirds of the forward pass when measured (EfficientNet-lite0, batch
-    48, 2 cores: 31 against 89 crops per second). Does nothing where the C library is not glibc.
+    glibc returns freed blocks above 32 MiB to the kernel. The activations of a batch are that large, and zeroing
+    new pages took two thirds of the forward pass (EfficientNet-lite0, batch 48, 2 cores: 31 instead of 89 crops
+    per second). Without glibc it does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return
-    # Only here: it takes some milliseconds, which help need not.
+    # Imported here, because the import takes milliseconds that `--help` need not wait for.
     import ctypes
 
     libc = ctypes.CDLL(None)

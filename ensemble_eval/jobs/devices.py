@@ -1,4 +1,4 @@
-"""Choosing the device that `device` names, and the processes that it takes."""
+"""Chooses the device of a process, and the number of processes that a machine takes."""
 
 import os
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ import torch
 
 from ensemble_eval.errors import InputError
 
-# CUDA's own: numbers or UUIDs of the devices that a process may see. It numbers them anew from 0.
+# CUDA's variable with the numbers or UUIDs of the visible devices, which CUDA renumbers from 0.
 VISIBLE_DEVICES = "CUDA_VISIBLE_DEVICES"
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`: `auto`, `cpu`, `cuda` or `cuda:N`.
+    """Return the device called `name`: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        InputError: no such device here.
+        InputError: This machine has no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -26,14 +26,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def devices_for_ranks(name: str, ranks: int | None) -> int:
-    """How many processes a run on this machine takes: one per device, or on the CPU as many as asked for.
+    """Return the number of processes on this machine: one per device, or on the CPU the requested number.
 
     Args:
-        name: see `choose_device`.
-        ranks: processes asked for; None for one for each device.
+        name: The device; see `choose_device`.
+        ranks: The requested number; None for one per device.
 
     Raises:
-        InputError: more ranks than devices, or no rank at all.
+        InputError: There are more ranks than devices, or no rank at all.
     """
     if ranks is not None and ranks < 1:
         raise InputError(f"`ranks` is at least 1, not {ranks}")
@@ -49,24 +49,24 @@ def devices_for_ranks(name: str, ranks: int | None) -> int:
 def device_of_rank(
     name: str, local_rank: int, on_machine: int = 1, environment: Mapping[str, str] = os.environ
 ) -> torch.device:
-    """`choose_device` for a rank; with CUDA each rank of a machine takes a device of its own.
+    """As `choose_device`, for a rank; with CUDA each rank of a machine takes another device.
 
-    A launcher lets each of them see all devices, or one that is its own.
+    Launchers either let each rank see all devices, or only its own.
 
     Args:
-        name: see `choose_device`. Processes that are given the same `cuda:N` share it.
-        local_rank: the process's number on its machine.
-        on_machine: how many they are there.
-        environment: names and values.
+        name: The device; see `choose_device`. Processes with the same `cuda:N` share it.
+        local_rank: The number of the process on its machine.
+        on_machine: The number of processes on the machine.
+        environment: The environment variables.
 
     Raises:
-        InputError: no such device here, or fewer than processes.
+        InputError: There is no such device, or there are fewer devices than processes.
     """
     device = choose_device(name)
     if device.type != "cuda" or device.index is not None:
         return device
     visible = torch.cuda.device_count()
-    # A launcher that gives each process one device says so in this variable.
+    # A launcher that gives each process one device sets this variable.
     its_own = visible == 1 and VISIBLE_DEVICES in environment
     if on_machine > visible and not its_own:
         raise InputError(
@@ -77,7 +77,7 @@ def device_of_rank(
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is, for the run's record."""
+    """Return the name of the hardware, for the record of a job."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
@@ -94,16 +94,16 @@ def _require_cuda(device: torch.device) -> None:
 
 
 def _hidden() -> str:
-    """What hides devices from this process, if anything does."""
+    """Return a phrase about the variable that hides devices from this process, if it is set."""
     visible = os.environ.get(VISIBLE_DEVICES)
     return "" if visible is None else f' that {VISIBLE_DEVICES}="{visible}" lets it see'
 
 
 def use_one_thread() -> None:
-    """On the CPU a rank has one thread unless OMP_NUM_THREADS says more.
+    """Use one thread on the CPU unless OMP_NUM_THREADS is set.
 
-    The last bits of a convolution depend on the number of threads, so it must not follow from how many ranks
-    share a machine.
+    The last bits of a convolution depend on the number of threads. So this number must not depend on how many
+    ranks share a machine.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""What a job reports as it goes."""
+"""The events that a job reports."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -8,7 +8,7 @@ Outcome_co = TypeVar("Outcome_co", covariant=True)
 
 @dataclass(frozen=True)
 class Notice:
-    """A sentence for the user about something that stops nothing and that the user should know."""
+    """A warning for the user, as a sentence."""
 
     sentence: str
 
@@ -18,10 +18,10 @@ class Opened:
     """The inputs are open, and the work begins.
 
     Attributes:
-        lines: What is about to be computed, on what, where.
-        done: Images that an earlier start had done.
-        images: Images in all.
-        units: What is counted, where it is not images.
+        lines: A description of the job.
+        done: The number of images that an earlier start had done.
+        images: The number of all images.
+        units: What is counted, in the plural.
     """
 
     lines: tuple[str, ...]
@@ -32,13 +32,13 @@ class Opened:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a job stands, as far as the process that tells it knows.
+    """The progress of a job.
 
     Attributes:
-        images_done: Images that are done, in the whole data set.
-        images: Images in the whole data set.
-        passes: Crops that went through members since the start.
-        unreadable: Images that could not be read.
+        images_done: The number of images in the whole data set that are done.
+        images: The number of images in the whole data set.
+        passes: The number of passes since the start.
+        unreadable: The number of images that could not be read.
     """
 
     images_done: int

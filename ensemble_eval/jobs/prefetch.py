@@ -1,4 +1,4 @@
-"""Images decoded and resized in threads ahead of the engine, in order and bounded; and the threads themselves."""
+"""Decodes and resizes images in threads ahead of the engine, in order and within limits."""
 
 import contextlib
 import itertools
@@ -19,7 +19,7 @@ from ensemble_eval.jobs.signals import StopRequests
 Thing = TypeVar("Thing")
 Outcome = TypeVar("Outcome")
 
-# How soon threads that wait to begin notice that the program ends, if nobody told them to stop.
+# How often waiting threads check whether the program has ended without stopping them.
 _LOOK_UP_SECONDS = 1.0
 _SILENCES = itertools.count()
 
@@ -34,16 +34,16 @@ def load_images(
     ahead_bytes: float = math.inf,
     pinned: bool = False,
 ) -> Generator[ReadyImage | UnreadableImage, None, None]:
-    """Yield every item in order, ready to be cut or as unreadable with its reason.
+    """Load every item in order, and yield it ready to be cut or as unreadable.
 
     Args:
-        items: what to load, each with its position in the whole data set.
-        scheme: the largest crop scheme that is needed.
-        bicubic: resample bicubically.
-        workers: threads; Pillow and torch release the interpreter's lock while they work (docs/speed.md).
-        ahead: images that may be ready or under way before they are asked for.
-        ahead_bytes: when the pixels of ready images take this much, no more are begun than one for each thread.
-        pinned: put pixels where a GPU can copy them from while it computes, as long as it can be pinned.
+        items: The items, each with its position in the data set.
+        scheme: The largest crop scheme that is needed.
+        bicubic: Resample bicubically.
+        workers: The number of threads. Pillow and torch release the interpreter lock (docs/speed.md).
+        ahead: The number of images that may be ready or in progress before they are requested.
+        ahead_bytes: When the pixels of ready images take this much memory, each thread starts at most one more.
+        pinned: Put pixels into pinned memory, from which a GPU copies while it computes, if it is available.
     """
 
     def load(item: tuple[int, Item]) -> ReadyImage | UnreadableImage:
@@ -55,12 +55,12 @@ def load_images(
 
 
 def pixel_bytes(image: ReadyImage | UnreadableImage) -> int:
-    """Memory that the pixels of a loaded image take."""
+    """Return the size of the pixels of a loaded image."""
     return image.source.pixels.nbytes if isinstance(image, ReadyImage) else 0
 
 
 def waiting(arriving: Iterator[Thing], stop: StopRequests) -> Iterator[Thing]:
-    """Things as they arrive; waiting for one is cut short by a request to stop, in a `deferred` block too."""
+    """Yield things as they arrive. A stop request interrupts the waiting, even in a `deferred` block."""
     while True:
         with stop.at_once():
             thing = next(arriving, None)
@@ -101,7 +101,7 @@ def load_image(
 
 
 def _pinned(source: pixels.CropSource, image: str) -> pixels.CropSource:
-    """Where the machine has no more memory to pin, the same source: copied more slowly, to the same pixels."""
+    """Pin the source, or return it unchanged if no memory can be pinned, which makes only copying slower."""
     try:
         with memory_errors_of(image):
             return source.pinned()
@@ -118,18 +118,18 @@ def prefetched(
     ahead_bytes: float = math.inf,
     bytes_of: Callable[[Outcome], int] = lambda _: 0,
 ) -> Generator[Outcome, None, None]:
-    """Yield what a function makes of each thing, in order, from threads that work ahead by themselves.
+    """Apply a function to each thing in threads that work ahead, and yield the outcomes in order.
 
     Args:
-        function: what the threads do.
-        things: what they do it to; asked for one at a time, from the threads.
-        threads: how many.
-        ahead: outcomes that may be ready or under way beyond the one that was asked for last.
-        ahead_bytes: when ready outcomes take this much, nothing more is begun but what each thread has begun.
-        bytes_of: what an outcome takes.
+        function: The function; it is called from the threads.
+        things: Its arguments; they are taken one at a time, from the threads.
+        threads: The number of threads.
+        ahead: The number of outcomes that may be ready or in progress beyond the last requested one.
+        ahead_bytes: When ready outcomes take this much memory, threads complete what they have started and wait.
+        bytes_of: Returns the size of an outcome.
 
     Raises:
-        Exception: whatever the function or the things raise, instead of that outcome.
+        Exception: Whatever the function or the iterator of things raises, in place of that outcome.
 
     Example:
         >>> list(prefetched(str.upper, "abc", threads=2, ahead=2))
@@ -145,12 +145,12 @@ def prefetched(
             except StopIteration:
                 return
     finally:
-        # Without waiting: a run that is told to stop has seconds, and a slow drive may take longer.
+        # Threads are not joined: a run that is told to stop has seconds, and a slow drive may take longer.
         work.stop()
 
 
 class _Work(Generic[Thing, Outcome]):
-    """The state that the threads and the consumer share."""
+    """The state shared by the threads and the consumer."""
 
     def __init__(
         self,
@@ -165,27 +165,27 @@ class _Work(Generic[Thing, Outcome]):
         self._things = iter(things)
         self._threads, self._ahead, self._ahead_bytes = threads, ahead, ahead_bytes
         self._lock = threading.Lock()
-        # Threads wait for the one, the consumer for the other.
+        # Threads wait for the first condition, the consumer for the second.
         self._may_begin, self._arrived = threading.Condition(self._lock), threading.Condition(self._lock)
         self._outcomes: dict[int, Outcome | BaseException] = {}
         self._ready_bytes = 0
         self._begun, self._asked, self._ends = 0, -1, False
 
     def run(self) -> None:
-        """What each thread does until there is no more to do."""
+        """Run one thread until there are no more things."""
         while (begun := self._begin()) is not None:
             index, thing = begun
             try:
                 outcome: Outcome | BaseException = self._function(thing)
-            except BaseException as error:  # whoever asks for it shall have it
+            except BaseException as error:  # raised where the outcome is requested
                 outcome = error
             self._keep(index, outcome)
 
     def next_outcome(self) -> Outcome:
-        """Wait for the next one.
+        """Wait for the next outcome.
 
         Raises:
-            StopIteration: there is none.
+            StopIteration: There are no more outcomes.
         """
         with self._lock:
             self._asked += 1
@@ -202,7 +202,7 @@ class _Work(Generic[Thing, Outcome]):
             return outcome
 
     def stop(self) -> None:
-        """Begin nothing more."""
+        """Start nothing more."""
         with self._lock:
             self._ends = True
             self._outcomes.clear()
@@ -212,7 +212,7 @@ class _Work(Generic[Thing, Outcome]):
         with self._lock:
             while not self._ends and not self._within_limits():
                 self._may_begin.wait(_LOOK_UP_SECONDS)
-                # Where the consumer was forgotten, the end of the program must not wait for more.
+                # If the consumer was abandoned, the end of the program must not wait for more.
                 self._ends = self._ends or not threading.main_thread().is_alive()
             index = self._begun
             try:

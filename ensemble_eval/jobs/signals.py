@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as an exception, at once or where the code says that it is ready for it."""
+"""Turns SIGINT and SIGTERM into an exception, either at once or where the code checks for it."""
 
 import contextlib
 import ctypes
@@ -25,10 +25,10 @@ class StopRequestedError(BaseException):
 
 
 class StopRequests:
-    """What SIGINT and SIGTERM have asked for. A request raises at once, except in a `deferred` block.
+    """Requests to stop by SIGINT and SIGTERM. A request raises at once, except in a `deferred` block.
 
     Attributes:
-        signal_number: of the first request; None while there is none.
+        signal_number: The signal of the first request; None if there is none.
     """
 
     def __init__(self) -> None:
@@ -42,13 +42,13 @@ class StopRequests:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
-        """Within the block a request waits for `check`, so that what belongs together is finished together."""
+        """Within the block, a request waits for `check`, so that steps that belong together are completed."""
         with self._deferring(True):
             yield
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within a deferred block: a part that only waits, and that a request may cut short."""
+        """Within a deferred block, let a request interrupt code that only waits."""
         with self._deferring(False):
             self.check()
             yield
@@ -62,9 +62,9 @@ class StopRequests:
             self._deferred = before
 
     def handle(self, signal_number: int, _frame: FrameType | None) -> None:
-        """The signals' handler. A second SIGINT ends the process here; written files are never torn by that."""
+        """Handle a signal. A second SIGINT ends the process at once, which leaves no file half-written."""
         if self.signal_number is not None:
-            # Launchers repeat SIGTERM, so only an impatient person's second SIGINT counts.
+            # Launchers repeat SIGTERM, so only a second SIGINT, which comes from a person, counts.
             if signal_number == signal.SIGINT:
                 os._exit(128 + signal_number)
             return
@@ -75,7 +75,7 @@ class StopRequests:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequests]:
-    """Within the block SIGINT and SIGTERM are stop requests; outside the main thread there are none."""
+    """Within the block, treat SIGINT and SIGTERM as stop requests. Outside the main thread it does nothing."""
     requests = StopRequests()
     if threading.current_thread() is not threading.main_thread():
         yield requests
@@ -90,23 +90,23 @@ def stop_requests() -> Iterator[StopRequests]:
 
 @contextlib.contextmanager
 def ends_within(seconds: float, last_words: str) -> Iterator[None]:
-    """Within the block a process that was told to stop is through with it in so many seconds, or ends there.
+    """End the process if it does not leave the block within some seconds after SIGINT or SIGTERM.
 
-    A handler of a signal runs when the main thread is back in Python. In a collective operation, whose partners
-    may be gone, that is when the operation times out: long after the launcher has lost its patience. What
-    files hold is whole in any case. Outside the main thread the block changes nothing. A process that is forked
-    in it, and handles signals, calls `handles_its_own_signals` first.
+    Python runs a signal handler only when the main thread is back in Python code. In a collective operation whose
+    partners are gone, that is when the operation times out, which may be after the launcher kills the process.
+    Files are never half-written. Outside the main thread the block does nothing. A forked process that handles
+    signals itself must call `handles_its_own_signals` first.
 
     Args:
-        seconds: from the signal on.
-        last_words: a sentence for standard error, if the process has to be ended.
+        seconds: The time limit after the signal.
+        last_words: A sentence for standard error if the process has to be ended.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     here, told = socket.socketpair()
     told.setblocking(False)
-    # The interpreter writes a signal's number there at once, whatever the main thread is doing.
+    # The interpreter writes the number of a signal there at once, whatever the main thread is doing.
     before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     watcher = threading.Thread(target=_end_late, args=(here, seconds, last_words), name="ends_within", daemon=True)
     watcher.start()
@@ -114,7 +114,7 @@ def ends_within(seconds: float, last_words: str) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        # Not by closing it alone: processes that were forked meanwhile hold it open.
+        # Closing is not enough, because processes that were forked meanwhile keep it open.
         told.shutdown(socket.SHUT_RDWR)
         told.close()
         watcher.join()
@@ -122,12 +122,12 @@ def ends_within(seconds: float, last_words: str) -> Iterator[None]:
 
 
 def handles_its_own_signals() -> None:
-    """In a process that was forked: its signals are no longer taken for those of the one that it came from."""
+    """In a forked process, stop reporting its signals to the process that it was forked from."""
     signal.set_wakeup_fd(-1)
 
 
 def _end_late(told: socket.socket, seconds: float, last_words: str) -> None:
-    """Read signals until the other end is closed; end the process if that is not soon after one to stop."""
+    """Read signals until the other end is closed; end the process if that takes too long after a stop signal."""
     stopped_by, deadline = 0, float("inf")
     while True:
         left = None if deadline == float("inf") else max(0.0, deadline - time.monotonic())
@@ -143,9 +143,9 @@ def _end_late(told: socket.socket, seconds: float, last_words: str) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Tie this worker to its launcher: it is killed when the launcher is, so that no orphan writes on.
+    """Kill this worker when its supervisor ends, so that no orphan writes to the folder of the next start.
 
-    A new start in the same folder would otherwise share images with it. Does nothing where it is not Linux.
+    It does nothing on systems other than Linux.
     """
     if sys.platform != "linux":
         return

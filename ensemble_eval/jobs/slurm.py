@@ -1,4 +1,4 @@
-"""The batch script of an evaluation under Slurm, as text that a person can read and change."""
+"""Writes the batch script of an evaluation for Slurm, which people can read and change."""
 
 import re
 import shlex
@@ -12,9 +12,9 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.fields import CheckedFields, option
 from ensemble_eval.settings import UNLABELLED
 
-# Ahead of the time limit: enough to write, and for the queue to take the job back.
+# Time before the limit at which Slurm signals the job: enough to write results and to requeue.
 _SIGNAL_SECONDS = 120
-# With less, a job is told to stop while it starts, and goes back to the queue for ever.
+# A job with a shorter limit would be told to stop while it starts, and would be requeued for ever.
 _LEAST_SECONDS = 300
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})", re.ASCII)
 _NO_LIMIT = {"-1", "INFINITE", "UNLIMITED"}
@@ -22,10 +22,10 @@ _NO_LIMIT = {"-1", "INFINITE", "UNLIMITED"}
 
 @dataclass(frozen=True, kw_only=True)
 class Job(CheckedFields):
-    """What a job asks of Slurm.
+    """The resources and options of a Slurm job.
 
     Attributes:
-        ranks: processes on each node of a job on CPUs; None for one.
+        ranks: The number of processes on each node of a job on CPUs; None for one.
     """
 
     nodes: int = option(1, "Machines.", low=1)
@@ -45,24 +45,24 @@ class Job(CheckedFields):
 
     @property
     def ranks_per_node(self) -> int:
-        """Processes on each machine."""
+        """The number of processes on each machine."""
         return self.gpus_per_node or self.ranks or 1
 
     def log(self, out: Path) -> Path:
-        """Pattern of the log file below the folder for results, as Slurm writes it."""
+        """Return the pattern of the log file in the output folder, with Slurm's placeholders."""
         return out / f"{self.job_name}-{'%A-%a' if self.array else '%j'}.log"
 
     def log_glob(self, out: Path, said: str) -> str:
-        """The log of the job that sbatch has just numbered, as a word for the shell; of an array all logs."""
+        """Return the path of the log for the shell, from the output of sbatch; a pattern for an array."""
         number = re.search(r"\d+", said)
         start = shlex.quote(str(out / self.job_name))
         return f"{start}-{number[0] if number else '*'}{'-*' if self.array else ''}.log"
 
     def tasks(self, ensemble: Path, out: Path) -> list[tuple[Path, Path]]:
-        """The ensemble of each task, with its folder for results: `out`, or one below it for each of an array.
+        """Return the ensemble and the output folder of each task: `out`, or a folder in it for an array.
 
         Raises:
-            InputError: two of them would write to one folder.
+            InputError: Two tasks would write to the same folder.
         """
         if not self.array:
             return [(ensemble, out)]
@@ -75,16 +75,16 @@ class Job(CheckedFields):
 
 
 def batch_script(job: Job, command: Sequence[str], ensemble: Path, out: Path) -> str:
-    """The script.
+    """Return the text of the batch script.
 
     Args:
-        job: what it asks for.
-        command: of each rank, without its ensemble and its folder for results.
-        ensemble: of the job, or of the first task of a job array.
-        out: folder for the log and the results.
+        job: The resources and options.
+        command: The command of each rank, without its ensemble and its output folder.
+        ensemble: The ensemble of the job, or of the first task of a job array.
+        out: The folder for the log and the results.
 
     Raises:
-        InputError: two tasks would write to one folder.
+        InputError: Two tasks would write to the same folder.
     """
     tasks = job.tasks(ensemble, out)
     lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(job, len(tasks), job.log(out)))]
@@ -105,14 +105,14 @@ def batch_script(job: Job, command: Sequence[str], ensemble: Path, out: Path) ->
 
 
 def require_time_to_work(limit: str) -> None:
-    """Refuse a time limit that sbatch would not read, or that is over before anything can be done.
+    """Refuse a time limit that sbatch could not parse, or that is too short to do any work.
 
     Args:
-        limit: as sbatch takes it: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
+        limit: In one of the forms of sbatch: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
             days-hours:minutes, days-hours:minutes:seconds, or no limit: 0, -1, UNLIMITED or INFINITE.
 
     Raises:
-        InputError: it is no time, or too short.
+        InputError: It is not a time limit, or too short.
     """
     if limit.upper() in _NO_LIMIT:
         return
@@ -123,7 +123,7 @@ def require_time_to_work(limit: str) -> None:
             "1:30:00 or 1-12, or UNLIMITED"
         )
     fields = [int(field) for field in match["fields"].split(":")]
-    # After days the first field is hours; without them one or two fields begin with minutes.
+    # After days the first field is hours. Otherwise, one or two fields start with minutes.
     units = (3600, 60, 1) if match["days"] or len(fields) == 3 else (60, 1)
     seconds = 86400 * int(match["days"] or 0) + sum(
         unit * field for unit, field in zip(units, fields, strict=False)
@@ -136,12 +136,12 @@ def require_time_to_work(limit: str) -> None:
 
 
 def require_inputs(dataset: Path, ensembles: Iterable[Path], labels: Path | None) -> None:
-    """Refuse what a job would find missing only after its time in the queue.
+    """Check that the inputs of a job exist, because the job would find out only after its time in the queue.
 
     Raises:
-        InputError: it names the first path that does not exist.
+        InputError: The message names the first path that does not exist.
     """
-    # Only here: the command line's help needs no reader of data sets.
+    # Imported here, because `--help` does not need the readers of data sets.
     from ensemble_eval.datasets.recognition import expanded
 
     datasets = expanded(dataset)
@@ -153,10 +153,10 @@ def require_inputs(dataset: Path, ensembles: Iterable[Path], labels: Path | None
 
 
 def submit(script: str) -> str:
-    """Hand a script to `sbatch`, and return what it says.
+    """Submit a script with `sbatch`, and return its output.
 
     Raises:
-        InputError: there is no sbatch here, or it refuses; its reason is passed on.
+        InputError: There is no sbatch, or it refuses the script; the message contains its reason.
     """
     try:
         done = subprocess.run(["sbatch"], input=script, capture_output=True, text=True, check=False)
@@ -185,7 +185,7 @@ def _options(job: Job, tasks: int, log: Path) -> list[str]:
         "signal": f"B:USR1@{_SIGNAL_SECONDS}" if job.requeue else f"B:TERM@{_SIGNAL_SECONDS}",
     }
     for name, value in options.items():
-        # Whatever follows it would be a line of the script.
+        # Text after a line break would become a line of the script.
         if value is not None and any(unicodedata.category(each) == "Cc" for each in str(value)):
             argument = "out" if name == "output" else name.replace("-", "_")
             raise InputError(f"`{argument}` holds a line break or another control character; give it one line")
@@ -198,7 +198,7 @@ def _task_lines(tasks: Sequence[tuple[Path, Path]]) -> list[str]:
         [(ensemble, out)] = tasks
         return [f"ensemble={shlex.quote(str(ensemble))}", f"out={shlex.quote(str(out))}", "job=$SLURM_JOB_ID"]
     return [
-        # The number alone may stand for all tasks of the array.
+        # The job number alone could mean all tasks of the array.
         "job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
         f"ensembles=({shlex.join(str(ensemble) for ensemble, _ in tasks)})",
         f"outs=({shlex.join(str(out) for _, out in tasks)})",

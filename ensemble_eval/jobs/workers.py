@@ -1,4 +1,4 @@
-"""Starting the workers of one machine as processes of their own, and making sure that they end with it."""
+"""Starts the workers of one machine as processes, and stops them when the job ends."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ from ensemble_eval.errors import WorkerFailedError
 from ensemble_eval.jobs.process import PARENT_VARIABLE, SESSION_VARIABLE
 from ensemble_eval.jobs.signals import StopRequestedError
 
-# Workers that were told to stop finish a batch and write. What takes longer is killed and done again later.
-# torch's compiler gives processes of its own ten seconds to end, and must not be killed while it waits for them.
+# A worker that is told to stop finishes a batch and writes. If it takes longer, it is killed. The limit exceeds
+# the ten seconds that torch's compiler gives its own processes to end, because it must not be killed meanwhile.
 _STOPPING_SECONDS = 12.0
 _POLL_SECONDS, _LOOK_EVERY_SECONDS = 0.1, 1.0
 _STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
@@ -21,16 +21,15 @@ _STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.S
 def run_workers(arguments: Sequence[str], count: int, session: str) -> Generator[None]:
     """Run `ensemble-eval` with `arguments` as that many ranks on this machine, until all have ended.
 
-    Yields once a second meanwhile. Whatever ends it earlier, an exception in the caller included once the
-    generator is closed, stops the workers: they write what they have.
+    It yields once a second. Closing the generator stops the workers, which write their finished images.
 
     Args:
-        arguments: The arguments of every worker's command line.
+        arguments: The arguments of the command line of every worker.
         count: The number of workers.
-        session: Names this start; see `shard_positions`.
+        session: A text that identifies this start; see `shard_positions`.
 
     Raises:
-        WorkerFailedError: A worker failed; the others were told to stop.
+        WorkerFailedError: A worker failed, and the others were told to stop.
         StopRequestedError: The workers were told to stop by a signal.
     """
     workers: list[subprocess.Popen[bytes]] = []
@@ -49,11 +48,11 @@ def run_workers(arguments: Sequence[str], count: int, session: str) -> Generator
         failed = [rank for rank, worker in enumerate(workers) if worker.poll()]
         _stop(workers)
     if failed:
-        raise _meaning(failed, [worker.returncode for worker in workers])
+        raise _error_of(failed, [worker.returncode for worker in workers])
 
 
 def _environment(rank: int, count: int, session: str) -> dict[str, str]:
-    """What torchrun would tell a rank, and one thread for each unless the user says otherwise."""
+    """Return the variables that torchrun would set for a rank, and one thread by default."""
     return {
         "OMP_NUM_THREADS": "1",
         **os.environ,
@@ -67,7 +66,7 @@ def _environment(rank: int, count: int, session: str) -> dict[str, str]:
 
 
 def _stop(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Tell workers to stop if there are any left, and return when they have ended."""
+    """Tell the workers to stop, and return when they have ended."""
     for worker in workers:
         worker.terminate()
     deadline = time.monotonic() + _STOPPING_SECONDS
@@ -79,8 +78,8 @@ def _stop(workers: Sequence["subprocess.Popen[bytes]"]) -> None:
             worker.wait()
 
 
-def _meaning(failed: Sequence[int], codes: Sequence[int]) -> BaseException:
-    """What the end of the workers means to the user: the first that was not merely told to stop counts."""
+def _error_of(failed: Sequence[int], codes: Sequence[int]) -> BaseException:
+    """Return the error for workers that ended badly: that of the first one that was not told to stop."""
     rank = min(failed, key=lambda each: (codes[each] in _STOPPED, each))
     code = codes[rank]
     if code in _STOPPED:
