@@ -1,14 +1,14 @@
 """The exception tree. Every message is one sentence that says what is wrong and what to do.
 
-EnsembleEvalError            any other error                              exit code 1
-├── InputError               bad input or usage                           exit code 2
-│   ├── NonFiniteScoresError a member yields NaN or infinity              exit code 2
-│   ├── MissingExtraError    a package of an extra is not installed       exit code 2
+EnsembleEvalError            any other error                                exit code 1
+├── InputError               bad input or usage                             exit code 2
+│   ├── NonFiniteScoresError a member yields NaN or infinity                exit code 2
+│   ├── MissingExtraError    a package of an extra is not installed         exit code 2
 │   └── UnavailableError     the run did not store what an analysis needs   exit code 2
-├── LateRanksError           ranks of a job are treated as hung            exit code 1
-├── WorkerFailedError        a worker of a job failed                     its exit code
+├── LateRanksError           ranks of a job are treated as hung             exit code 1
+├── WorkerFailedError        a worker of a job failed                       its exit code
 ├── UnreadableImageError     an image cannot be read; it is listed, never replaced
-└── InterruptedRunError      stopped by a signal; carries the signal      exit code 128 + signal
+└── InterruptedRunError      stopped by a signal                            exit code 128 + signal
 """
 
 from collections.abc import Iterator, Sequence
