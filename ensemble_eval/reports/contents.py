@@ -229,7 +229,7 @@ def claim(found: PairedDifference, base: Configuration, other: Configuration) ->
         return f"{other} is {found.verdict} than {base}{small}: {measured}."
     if found.is_equal_within_margin:
         return f"{other} and {base} are {found.verdict_text}: {measured}."
-    return f"{other} and {base} are not told apart, which does not make them equal: {measured}."
+    return f"{other} and {base} cannot be told apart, which does not mean that they are equal: {measured}."
 
 
 def _what_it_rests_on(found: Analyses, comparisons: int) -> str:

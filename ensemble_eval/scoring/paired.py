@@ -24,7 +24,7 @@ BOOTSTRAP_NEEDS_IMAGES = 10
 # What one batch of resamples may take; an image of one resample takes an index of eight bytes.
 _BATCH_BYTES = 64 << 20
 
-Verdict = Literal["better", "worse", "equal", "not told apart"]
+Verdict = Literal["better", "worse", "equal", "cannot be told apart"]
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class PairedDifference:
         """What may be claimed: a difference before equality, and neither where no test shows it."""
         if self.is_different:
             return "better" if self.difference_points < 0 else "worse"
-        return "equal" if self.is_equal_within_margin else "not told apart"
+        return "equal" if self.is_equal_within_margin else "cannot be told apart"
 
     @property
     def verdict_text(self) -> str:

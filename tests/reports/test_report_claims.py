@@ -30,7 +30,7 @@ def test_better_and_worse_are_said_where_a_test_says_so() -> None:
 
 def test_equal_is_said_within_a_margin_only() -> None:
     assert said(20, 20, 10_000) == "7×144 and 1×1 are equal within 0.5 points"
-    assert said(3, 2, 100) == "7×144 and 1×1 are not told apart, which does not make them equal"
+    assert said(3, 2, 100) == "7×144 and 1×1 cannot be told apart, which does not mean that they are equal"
 
 
 @pytest.mark.slow

@@ -165,7 +165,7 @@ def test_the_command_prints_a_row_for_each_member_and_scheme_and_the_sums(
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in compared.out.splitlines() if "│" in line]
     errors, decisions = rows[:4], rows[4:]
     assert [row[:3] for row in errors] == [["2", models, crops] for models in "12" for crops in ("1", "10")]
-    assert {row[-1] for row in errors} == {"not told apart"}
+    assert {row[-1] for row in errors} == {"cannot be told apart"}
     assert [row[:2] for row in decisions] == [[name, n] for name in ("a", "b", "ensemble") for n in ("1", "10")]
     assert {row[-1] for row in decisions} == {"–"}
     assert "2 runs over the same 6 images" in compared.out

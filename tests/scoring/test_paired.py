@@ -119,9 +119,9 @@ def test_the_score_statistic_where_nothing_tells_two_rows_apart() -> None:
         ((0, 5, 30, 965), "worse", "worse"),
         ((10, 2, 1, 9987), "equal", "equal within 0.5 points"),
         ((10, 40, 0, 49950), "better", "better, by less than 0.5 points"),
-        ((10, 6, 3, 200), "not told apart", "not told apart"),
+        ((10, 6, 3, 200), "cannot be told apart", "cannot be told apart"),
         # The exact test gives 2 × (1 + 11 + 55) / 2**11 = 0.065.
-        ((0, 9, 2, 89), "not told apart", "not told apart"),
+        ((0, 9, 2, 89), "cannot be told apart", "cannot be told apart"),
     ],
 )
 def test_a_verdict_says_no_more_than_its_tests(counts: tuple[int, ...], verdict: str, text: str) -> None:
@@ -147,7 +147,7 @@ def test_comparing_several_at_once_is_adjusted_for_by_holm() -> None:
     [alone] = paired_differences(outcomes(0, 9, 1, 990), [(0, 1)], resamples=0)
     unrelated = np.tile(outcomes(0, 9, 1, 990), (5, 1))
     among = paired_differences(unrelated, [(0, 1), *[(0, 2)] * 9], resamples=0)[0]
-    assert (alone.verdict, among.verdict) == ("better", "not told apart")
+    assert (alone.verdict, among.verdict) == ("better", "cannot be told apart")
 
 
 def test_holm_is_statsmodels() -> None:
