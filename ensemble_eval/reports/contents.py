@@ -6,8 +6,8 @@ from pathlib import PurePath
 from typing import Any
 
 from ensemble_eval.evaluation.key import RunKey
-from ensemble_eval.reports.figures import calibration_plots, class_plots, member_plots, row_plots
 from ensemble_eval.reports.html import GalleryImage, Page, Section, sections_with_content
+from ensemble_eval.reports.plots import calibration_plots, class_plots, member_plots, row_plots
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.class_tables import ClassNames, calibration_tables, class_tables
 from ensemble_eval.results.crop_study import CropStudy

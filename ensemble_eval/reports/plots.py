@@ -1,205 +1,217 @@
-"""The plots of a report: pure functions of numbers, the same bytes for the same numbers."""
+"""The plots of a report, from the analyses of a run: the same bytes for the same numbers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_eval.paper.published import TABLE_3
+from ensemble_eval.results.analyses import Analyses, ClassAnalysis
+from ensemble_eval.results.class_tables import reliability_curves
+from ensemble_eval.results.crop_study import CropStudy
+from ensemble_eval.results.row_tables import NOT_COMPARABLE
+from ensemble_eval.scoring.calibration import Reliability
 from ensemble_eval.scoring.coverage import Coverage
+from ensemble_eval.scoring.subsets import GreedySelection, SizeSummary
+from ensemble_eval.scoring.table3 import TOP_5, Row, table3
 from ensemble_eval.tables.drawing import PALETTE, Plot, axes, finished
 
 _COLOURS = [PALETTE[f"series-{number}"].light for number in (1, 2, 3)]
 _MARKERS = ["o", "s", "^"]
 _QUIET = PALETTE["quiet"].light
 _ROW_INCHES = 0.34
-# Cells with their numbers in them; beyond, colours alone.
+# Cells of larger matrices are too small for numbers.
 _MOST_NUMBERED = 12
 
 
-@dataclass(frozen=True)
-class ErrorPoint:
-    """One row of Table 3 to draw.
+def row_plots(found: Analyses, study: CropStudy | None, *, with_paper: bool) -> list[Plot]:
+    """Plots of the rows of Table 3, with their intervals and against their cost.
 
-    Attributes:
-        label: models × crops.
-        cost: models times crops.
-        error_percent: its top-5 error.
-        low_percent, high_percent: its interval at 95%.
-        paper_percent: what the paper prints; None where it has no such row.
+    Args:
+        found: The analyses of a run.
+        study: Of the same run, if it stored every label rank, for every number of models and crops.
+        with_paper: Draw the paper's errors.
     """
+    rows = table3(found.decisions)
+    the_paper = f"the paper, {NOT_COMPARABLE}" if found.counted else "the paper"
+    plots = [rows_plot(rows, the_paper if with_paper else None)]
+    if study is None:
+        return [*plots, cost_plot(rows)]
+    errors = study.surface(TOP_5)["error_percent"].to_numpy(np.float64).reshape(len(study.members), study.crops)
+    return [*plots, cost_plot(rows, errors), surface_plot(errors, rows)]
 
-    label: str
-    cost: int
-    error_percent: float
-    low_percent: float
-    high_percent: float
-    paper_percent: float | None = None
+
+def member_plots(found: Analyses) -> list[Plot]:
+    """Plots of the ensembles of each size and of the correlations of errors, with the largest scheme."""
+    crops = found.decisions.crops[-1]
+    plots = []
+    if (ensembles := found.ensembles.get((TOP_5, crops))) and len(ensembles.sizes) > 1:
+        plots.append(sizes_plot(ensembles.sizes, ensembles.greedy, crops))
+    if len(names := found.decisions.members) > 1:
+        matrix = np.full((len(names), len(names)), np.nan)
+        for pair in found.members[TOP_5, crops].diversity:
+            if pair.error_correlation is not None:
+                matrix[pair.one, pair.other] = matrix[pair.other, pair.one] = pair.error_correlation
+        plots.append(diversity_plot(names, matrix, crops))
+    return plots
 
 
-def rows_plot(points: Sequence[ErrorPoint], the_paper: str | None = "the paper") -> Plot:
+def calibration_plots(found: Analyses) -> list[Plot]:
+    """The reliability diagram of the first and the last row, and of the last row after its temperature."""
+    last = found.configurations[-1]
+    curves = {
+        str(row) if fit is None else f"{row}, T = {fit.temperature:.2f}": reliability
+        for row, fit, reliability in reliability_curves(found)
+        if row == last or (row == found.configurations[0] and fit is None)
+    }
+    return [reliability_plot(curves)] if curves else []
+
+
+def class_plots(found: Analyses) -> list[Plot]:
+    """The error of each class in the first and in the last row."""
+    classes = found.classes
+    return [classes_plot(classes)] if TOP_5 in classes.errors and classes.first != classes.last else []
+
+
+def rows_plot(rows: Sequence[Row], the_paper: str | None = "the paper") -> Plot:
     """The rows of Table 3 with their intervals, and the paper's errors beside them.
 
     Args:
-        points: at least one.
-        the_paper: what the legend calls the paper's errors; None to leave them out.
+        rows: At least one.
+        the_paper: The name of the paper's errors in the legend; None to leave them out.
     """
-    with axes(0.9 + _ROW_INCHES * len(points)) as (figure, plot):
-        places = np.arange(len(points))
-        errors = [each.error_percent for each in points]
-        plot.errorbar(errors, places, xerr=_reach(points), fmt="o", color=_COLOURS[0], capsize=3, label="this run")
-        known = [
-            (each.paper_percent, place) for place, each in enumerate(points) if each.paper_percent is not None
-        ]
+    with axes(0.9 + _ROW_INCHES * len(rows)) as (figure, plot):
+        errors, places = [row.top5_error for row in rows], np.arange(len(rows))
+        plot.errorbar(errors, places, xerr=_reach(rows), fmt="o", color=_COLOURS[0], capsize=3, label="this run")
+        published = [TABLE_3.get((row.models, row.crops)) for row in rows]
+        known = [(error, place) for place, error in enumerate(published) if error is not None]
         if known and the_paper:
             plot.plot(*zip(*known, strict=True), "D", color=_COLOURS[1], fillstyle="none", label=the_paper)
             figure.legend(loc="outside upper right", ncols=2)
-        plot.set_yticks(places, [each.label for each in points])
-        plot.set_ylim(len(points) - 0.5, -0.5)
+        plot.set_yticks(places, [str(row) for row in rows])
+        plot.set(axisbelow=True, xlabel="top-5 error, percent, with its 95% interval", ylabel="models × crops")
         plot.grid(axis="x")
-        plot.set_axisbelow(True)
         plot.set_xlim(left=0)
-        plot.set_xlabel("top-5 error, percent, with its 95% interval")
-        plot.set_ylabel("models × crops")
-        said = "; ".join(f"{each.label} {each.error_percent:.2f}%" for each in points)
+        plot.set_ylim(len(rows) - 0.5, -0.5)
+        said = "; ".join(f"{row} {row.top5_error:.2f}%" for row in rows)
         alternative = f"Top-5 errors of the rows of Table 3 with their intervals: {said}."
         return finished(figure, "rows", "Errors of the rows of Table 3", alternative, "table3")
 
 
-def cost_plot(
-    points: Sequence[ErrorPoint], curves: Mapping[int, Sequence[tuple[int, float]]] | None = None
-) -> Plot:
-    """Error against cost, the rows of Table 3 marked.
+def cost_plot(rows: Sequence[Row], surface: NDArray[np.float64] | None = None) -> Plot:
+    """The errors of the rows of Table 3 against their cost.
 
     Args:
-        points: the rows.
-        curves: by number of models, pairs of cost and error in percent for every number of crops; None where a
-            run kept no ranks.
+        rows: Of Table 3.
+        surface: The errors of `surface_plot`, for a line for each number of models; None if they are not known.
     """
     with axes(3.6) as (figure, plot):
-        shades = np.linspace(0.25, 1, max(1, len(curves or {})))
-        for shade, curve in zip(shades, (curves or {}).values(), strict=False):
-            plot.plot(*zip(*curve, strict=True), color=_COLOURS[2], alpha=float(shade), linewidth=0.9)
-        costs, errors = [each.cost for each in points], [each.error_percent for each in points]
-        plot.errorbar(costs, errors, yerr=_reach(points), fmt="o", color=_COLOURS[0], capsize=3)
-        for each in points:
-            at = (each.cost, each.error_percent)
-            # One model above its mark and several below: rows of like cost do not write over each other.
-            beside = (5, 5) if each.label.startswith("1×") else (5, -13)
-            plot.annotate(each.label, at, beside, textcoords="offset points", fontsize=9)
+        lines = [] if surface is None else list(surface)
+        for number, (line, shade) in enumerate(zip(lines, np.linspace(0.25, 1, len(lines)), strict=True), 1):
+            plot.plot(
+                number * np.arange(1, len(line) + 1), line, color=_COLOURS[2], alpha=float(shade), linewidth=0.9
+            )
+        row_costs, errors = [row.cost for row in rows], [row.top5_error for row in rows]
+        plot.errorbar(row_costs, errors, yerr=_reach(rows), fmt="o", color=_COLOURS[0], capsize=3)
+        for row in rows:
+            # One model above its mark and several below, so that labels of similar costs do not overlap.
+            beside = (5, 5) if row.models == 1 else (5, -13)
+            at = (row.cost, row.top5_error)
+            plot.annotate(str(row), at, beside, textcoords="offset points", fontsize=9)
         plot.set_xscale("log")
-        plot.set_xticks(costs, [str(cost) for cost in costs])
+        plot.set_xticks(row_costs, list(map(str, row_costs)))
         plot.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
         plot.set_ylim(bottom=0)
         plot.margins(x=0.12)
         plot.grid(axis="y")
-        plot.set_axisbelow(True)
-        plot.set_xlabel("cost: passes of one crop through one model")
-        plot.set_ylabel("top-5 error, percent")
-        first, last, title = points[0], points[-1], "Error against cost"
-        alternative = (
-            f"Top-5 error falls or rises with cost from {first.error_percent:.2f}% at {first.cost} passes "
-            f"({first.label}) to {last.error_percent:.2f}% at {last.cost} ({last.label})."
+        plot.set(
+            axisbelow=True, xlabel="cost: passes of one crop through one model", ylabel="top-5 error, percent"
         )
-        if curves:
-            alternative += f" A line for each number of models from 1 to {max(curves)} passes through every crop."
-            title = f"Error against cost: a line for each of the first 1 to {max(curves)} models, darker with more"
-        return finished(figure, "cost", title, alternative, "surface" if curves else "table3")
+        first, last, title = rows[0], rows[-1], "Error against cost"
+        alternative = (
+            f"Top-5 error falls or rises with cost from {first.top5_error:.2f}% at {first.cost} passes "
+            f"({first}) to {last.top5_error:.2f}% at {last.cost} ({last})."
+        )
+        if lines:
+            alternative += f" A line for each number of models from 1 to {len(lines)} passes through every crop."
+            title = f"Error against cost: a line for each of the first 1 to {len(lines)} models, darker with more"
+        return finished(figure, "cost", title, alternative, "surface" if lines else "table3")
 
 
-@dataclass(frozen=True)
-class SizeCurve:
-    """The ensembles of each size, with one scheme.
-
-    Attributes:
-        sizes: members, ascending.
-        mean_percent, best_percent, worst_percent: errors of the ensembles of each size.
-        greedy_percent: cross-validated error of greedy selection at each size; None if there is none.
-    """
-
-    sizes: Sequence[int]
-    mean_percent: Sequence[float]
-    best_percent: Sequence[float]
-    worst_percent: Sequence[float]
-    greedy_percent: Sequence[float] | None
-
-
-def sizes_plot(curve: SizeCurve, crops: int) -> Plot:
-    """Error of the ensembles of each size: the mean, from best to worst, and greedy selection cross-validated.
+def sizes_plot(sizes: Sequence[SizeSummary], greedy: GreedySelection | None, crops: int) -> Plot:
+    """The mean error of the ensembles of each size, from best to worst, and that of greedy selection.
 
     Args:
-        curve: of one scheme.
-        crops: the scheme.
+        sizes: The ensembles with one scheme.
+        greedy: Selection among the same ensembles, for its cross-validated errors; None if there is none.
+        crops: The scheme.
     """
     with axes() as (figure, plot):
-        low, high = (
-            np.subtract(curve.mean_percent, curve.best_percent),
-            np.subtract(curve.worst_percent, curve.mean_percent),
-        )
-        reach = np.maximum([low, high], 0)
+        members, mean = [each.size for each in sizes], np.array([each.mean_error_percent for each in sizes])
+        reach = [
+            mean - [each.best_error_percent for each in sizes],
+            [each.worst_error_percent for each in sizes] - mean,
+        ]
         label = "mean, from best to worst"
-        plot.errorbar(
-            curve.sizes, curve.mean_percent, yerr=reach, fmt="o-", color=_COLOURS[0], capsize=3, label=label
-        )
-        if curve.greedy_percent is not None:
-            label = "greedy selection, cross-validated"
-            plot.plot(curve.sizes, curve.greedy_percent, "s--", color=_COLOURS[1], fillstyle="none", label=label)
-        plot.set_xticks(list(curve.sizes))
+        yerr = np.maximum(reach, 0)
+        plot.errorbar(members, mean, yerr=yerr, fmt="o-", color=_COLOURS[0], capsize=3, label=label)
+        if greedy is not None:
+            label, errors = "greedy selection, cross-validated", greedy.cross_validated_error_percent
+            plot.plot(members, errors, "s--", color=_COLOURS[1], fillstyle="none", label=label)
+        plot.set_xticks(members)
         plot.grid(axis="y")
-        plot.set_axisbelow(True)
-        plot.set_xlabel(f"members, {crops} crops each")
-        plot.set_ylabel("top-5 error, percent")
+        plot.set(axisbelow=True, xlabel=f"members, {crops} crops each", ylabel="top-5 error, percent")
         plot.legend(loc="best")
-        said = "; ".join(
-            f"{size}: {mean:.2f}%" for size, mean in zip(curve.sizes, curve.mean_percent, strict=True)
-        )
+        said = "; ".join(f"{each.size}: {each.mean_error_percent:.2f}%" for each in sizes)
         alternative = f"Mean top-5 error of the ensembles of each number of members: {said}."
         return finished(figure, "sizes", "What each further member brings", alternative, "sizes")
 
 
-def matrix_plot(
-    names: Sequence[str], matrix: NDArray[np.float64], *, name: str, title: str, alternative: str, table: str
-) -> Plot:
-    """A symmetric matrix of members as colours, with numbers where they fit.
+def diversity_plot(names: Sequence[str], correlations: NDArray[np.float64], crops: int) -> Plot:
+    """The correlations of the members' errors as colours, with numbers where they fit.
 
     Args:
-        names: of the members.
-        matrix: float64 [members, members]; NaN where a value is not known.
-        name, title, alternative, table: see `Plot`.
+        names: Of the members.
+        correlations: float64 [members, members]; NaN where a value is not known.
+        crops: The scheme.
     """
     with axes(1.2 + 0.36 * len(names)) as (figure, plot):
-        picture = plot.imshow(matrix, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
+        picture = plot.imshow(correlations, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
         if len(names) <= _MOST_NUMBERED:
-            for row, column in np.argwhere(~np.isnan(matrix)):
-                value = matrix[row, column]
+            for row, column in np.argwhere(~np.isnan(correlations)):
+                value = correlations[row, column]
                 ink = "#000000" if value > 0.55 else "#fefefe"
                 plot.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=8)
-        plot.set_xticks(
-            range(len(names)), [_short(each) for each in names], rotation=90 if _are_long(names) else 0
-        )
-        plot.set_yticks(range(len(names)), [_short(each) for each in names])
+        short = [name if len(name) <= 14 else f"{name[:13]}…" for name in names]
+        plot.set_xticks(range(len(names)), short, rotation=90 if max(map(len, names)) > 3 else 0)
+        plot.set_yticks(range(len(names)), short)
         plot.spines[:].set_visible(False)
         figure.colorbar(picture, ax=plot)
-        return finished(figure, name, title, alternative, table)
+        known = correlations[~np.isnan(correlations)]
+        said = (
+            f"from {known.min():.2f} to {known.max():.2f}" if len(known) else "not known: a member has no errors"
+        )
+        title = f"Correlation of the members' top-5 errors, {crops} crops"
+        alternative = f"Correlations of the top-5 errors of each two members, {said}."
+        return finished(figure, "diversity", title, alternative, "diversity")
 
 
-def surface_plot(error_percent: NDArray[np.float64], marked: Sequence[tuple[int, int]]) -> Plot:
-    """The error for the first so many models and crops as colours.
+def surface_plot(error_percent: NDArray[np.float64], rows: Sequence[Row]) -> Plot:
+    """The errors of the first models with the first crops as colours.
 
     Args:
-        error_percent: float64 [models, crops], of the first models and crops.
-        marked: models and crops of the rows of Table 3.
+        error_percent: float64 [models, crops], for every number of both from 1.
+        rows: Of Table 3, which are marked.
     """
     models, crops = error_percent.shape
     with axes(1.3 + 0.28 * models) as (figure, plot):
         extent = (0.5, crops + 0.5, models + 0.5, 0.5)
         picture = plot.imshow(error_percent, cmap="cividis", aspect="auto", interpolation="nearest", extent=extent)
-        places = [(c, m) for m, c in marked if m <= models and c <= crops]
-        if places:
-            plot.plot(*zip(*places, strict=True), "o", color="#fefefe", markeredgecolor="#000000", clip_on=False)
+        marked = [(row.crops, row.models) for row in rows if row.models <= models and row.crops <= crops]
+        if marked:
+            plot.plot(*zip(*marked, strict=True), "o", color="#fefefe", markeredgecolor="#000000", clip_on=False)
         plot.set_yticks(range(1, models + 1))
-        plot.set_xlabel("the first crops")
-        plot.set_ylabel("the first models")
+        plot.set(xlabel="the first crops", ylabel="the first models")
         figure.colorbar(picture, ax=plot, label="top-5 error, percent")
         best = np.unravel_index(int(error_percent.argmin()), error_percent.shape)
         alternative = (
@@ -210,81 +222,58 @@ def surface_plot(error_percent: NDArray[np.float64], marked: Sequence[tuple[int,
         return finished(figure, "surface", "Error for every number of models and crops", alternative, "surface")
 
 
-@dataclass(frozen=True)
-class ReliabilityCurve:
-    """One line of a reliability diagram.
-
-    Attributes:
-        label: what it is of.
-        confidence, accuracy: of the bins that hold images.
-    """
-
-    label: str
-    confidence: Sequence[float]
-    accuracy: Sequence[float]
-
-
-def reliability_plot(curves: Sequence[ReliabilityCurve], errors: Mapping[str, float]) -> Plot:
-    """Accuracy against confidence: below the diagonal a row is too sure of itself.
-
-    Args:
-        curves: at most three.
-        errors: expected calibration error by label.
-    """
+def reliability_plot(curves: Mapping[str, Reliability]) -> Plot:
+    """Accuracy against confidence, at most three curves by label; below the diagonal a row is overconfident."""
     with axes(4.2) as (figure, plot):
         plot.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", label="calibrated")
-        for curve, colour, marker in zip(curves, _COLOURS, _MARKERS, strict=False):
-            plot.plot(
-                curve.confidence, curve.accuracy, f"{marker}-", color=colour, markersize=4, label=curve.label
-            )
-        plot.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean confidence of the bin", ylabel="top-1 accuracy of the bin")
+        for (label, curve), colour, marker in zip(curves.items(), _COLOURS, _MARKERS, strict=False):
+            filled = [(each.mean_confidence, each.accuracy) for each in curve.bins if each.images]
+            plot.plot(*zip(*filled, strict=True), f"{marker}-", color=colour, markersize=4, label=label)
+        plot.set(
+            axisbelow=True,
+            xlim=(0, 1),
+            ylim=(0, 1),
+            xlabel="mean confidence of the bin",
+            ylabel="top-1 accuracy of the bin",
+        )
         plot.set_box_aspect(1)
         plot.grid()
-        plot.set_axisbelow(True)
         plot.legend(loc="upper left")
-        said = "; ".join(f"{label} {error:.3f}" for label, error in errors.items())
+        said = "; ".join(f"{label} {each.expected_calibration_error:.3f}" for label, each in curves.items())
         alternative = f"Accuracy against confidence by bins. Expected calibration errors: {said}."
         return finished(figure, "reliability", "Reliability diagram", alternative, "reliability")
 
 
-def classes_plot(
-    first_percent: Sequence[float], last_percent: Sequence[float], first: str, last: str, table: str
-) -> Plot:
-    """The error of each class in two rows: below the diagonal the last row has fewer errors.
-
-    Args:
-        first_percent, last_percent: [classes], errors.
-        first, last: the rows' names.
-        table: with the same numbers.
-    """
-    pairs, counts = np.unique(np.stack([first_percent, last_percent], axis=1).round(4), axis=0, return_counts=True)
+def classes_plot(classes: ClassAnalysis) -> Plot:
+    """The top-5 error of each class in two rows: below the diagonal the last row has fewer errors."""
+    errors = [(each.first_error_percent, each.last_error_percent) for each in classes.errors[TOP_5]]
+    pairs, counts = np.unique(np.round(errors, 4), axis=0, return_counts=True)
     with axes(4.2) as (figure, plot):
         highest = max(1.0, float(pairs.max()) * 1.05)
         plot.plot([0, highest], [0, highest], color=_QUIET, linestyle=":")
         sizes = 16 + 4 * np.minimum(counts, 60)
         plot.scatter(pairs[:, 0], pairs[:, 1], s=sizes, color=_COLOURS[0], alpha=0.6, linewidths=0)
-        plot.set(xlim=(-0.03 * highest, highest), ylim=(-0.03 * highest, highest))
-        plot.set(xlabel=f"top-5 error with {first}, percent", ylabel=f"with {last}, percent")
+        plot.set(axisbelow=True, xlim=(-0.03 * highest, highest), ylim=(-0.03 * highest, highest))
+        plot.set(xlabel=f"top-5 error with {classes.first}, percent", ylabel=f"with {classes.last}, percent")
         plot.set_box_aspect(1)
         plot.grid()
-        plot.set_axisbelow(True)
         better, worse = (int((np.sign(pairs[:, 1] - pairs[:, 0]) == sign) @ counts) for sign in (-1, 1))
         alternative = (
-            f"Top-5 error of each of {len(first_percent)} classes with {first} and with {last}: it falls in "
-            f"{better} classes, rises in {worse}, and stays in {len(first_percent) - better - worse}."
+            f"Top-5 error of each of {len(errors)} classes with {classes.first} and with {classes.last}: it falls "
+            f"in {better} classes, rises in {worse}, and stays in {len(errors) - better - worse}."
         )
-        return finished(figure, "classes", "Error of each class", alternative, table)
+        return finished(figure, "classes", "Error of each class", alternative, f"classes_top{TOP_5}")
 
 
 def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
-    """A line for each set of proposals: objects found at an overlap of one half, by proposals of each image.
+    """The objects that each set of proposals covers by half, against the number of proposals of an image.
 
     Args:
         found: The coverage of each set, by its name.
     """
     with axes(3.6) as (figure, plot):
         for place, (name, each) in enumerate(found.items()):
-            # Beyond all of its proposals a curve would only go on level.
+            # Beyond the number of proposals a curve would only stay level.
             reached = [budget for budget in each.boxes.tolist() if budget < 1.5 * each.boxes_per_image]
             plot.plot(
                 reached,
@@ -297,9 +286,7 @@ def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
         plot.set_xscale("log")
         plot.set_ylim(0, 100)
         plot.grid()
-        plot.set_axisbelow(True)
-        plot.set_xlabel("proposals of each image")
-        plot.set_ylabel("coverage at an overlap of 0.5, percent")
+        plot.set(axisbelow=True, xlabel="proposals of each image", ylabel="coverage at an overlap of 0.5, percent")
         plot.legend(loc="lower right")
         said = "; ".join(
             f"{name} {100 * each.at_half[-1]:.1f}% with {each.boxes_per_image:.0f} an image"
@@ -309,16 +296,8 @@ def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
         return finished(figure, "coverage", "Coverage by number of proposals", alternative, "coverage")
 
 
-def _reach(points: Sequence[ErrorPoint]) -> NDArray[np.float64]:
-    """How far the intervals reach down and up: float64 [2, points]."""
-    down = [each.error_percent - each.low_percent for each in points]
-    up = [each.high_percent - each.error_percent for each in points]
-    return np.maximum([down, up], 0)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 14 else f"{name[:13]}…"
-
-
-def _are_long(names: Sequence[str]) -> bool:
-    return any(len(name) > 3 for name in names)
+def _reach(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """The lengths of the intervals' arms: float64 [2, rows], down and up."""
+    arms = [(row.top5_error - row.top5_low, row.top5_high - row.top5_error) for row in rows]
+    reach: NDArray[np.float64] = np.maximum(np.transpose(arms), 0)
+    return reach

@@ -1,6 +1,7 @@
 """Errors per class and per image, and how far confidence is from accuracy."""
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +105,21 @@ def _label_note(found: Analyses) -> Iterator[str]:
         yield "An image with several labels stands under each of them."
 
 
+def reliability_curves(found: Analyses) -> Iterator[tuple[Configuration, TemperatureFit | None, Reliability]]:
+    """Each row of Table 3 with its reliability, and those with a temperature again with the cross-fitted one.
+
+    The first and the last row come first, because the reliability diagram shows them.
+    """
+    rows = list(found.reliabilities)
+    for row in dict.fromkeys((*rows[:1], *rows[-1:])):
+        yield row, None, found.reliabilities[row]
+    for row, fit in list(found.temperatures.items())[::-1]:
+        if fit.cross_fitted is not None:
+            yield row, fit, fit.cross_fitted
+    for row in rows[1:-1]:
+        yield row, None, found.reliabilities[row]
+
+
 def _calibration_table(found: Analyses) -> Table:
     fitted: list[FilledColumn[TemperatureFit]] = [
         ("temperature", "temperature", "number", lambda fit: fit.temperature),
@@ -112,20 +128,16 @@ def _calibration_table(found: Analyses) -> Table:
         ("nll_before", "NLL", "number", lambda fit: fit.nll_before),
         ("nll_cross_fitted", "NLL after it, cross-fitted", "number", lambda fit: fit.nll_cross_fitted),
     ]
-
-    def fit_of(at: tuple[Configuration, Reliability]) -> TemperatureFit | None:
-        return found.temperatures.get(at[0])
-
     return table_of(
         "calibration",
         "Calibration: confidence in the best class against accuracy",
-        found.reliabilities.items(),
+        [(row, each, found.temperatures.get(row)) for row, each in found.reliabilities.items()],
         [
             ("row", "row", "text", lambda at: str(at[0])),
             ("accuracy", "top-1 accuracy", "fraction", lambda at: at[1].accuracy),
             ("mean_confidence", "mean confidence", "fraction", lambda at: at[1].mean_confidence),
             ("ece", "expected calibration error", "fraction", lambda at: _error_of(at[1])),
-            *filled_from(fit_of, fitted),
+            *filled_from(itemgetter(2), fitted),
         ],
         (
             f"The error is over {BINS} bins of equal width from 0 to 1. A temperature above 1 means too sure. "
@@ -138,22 +150,11 @@ def _error_of(found: Reliability | None) -> float | None:
     return None if found is None else found.expected_calibration_error
 
 
-def _reliabilities(found: Analyses) -> Iterator[tuple[Configuration, str, Reliability]]:
-    """What the diagram shows first: the ends as stored, the last after its temperature; then the others."""
-    rows = list(found.reliabilities)
-    fitted = [(row, each.cross_fitted) for row, each in list(found.temperatures.items())[::-1]]
-    for row in dict.fromkeys((rows[0], rows[-1])):
-        yield row, "as stored", found.reliabilities[row]
-    for row, reliability in fitted:
-        if reliability is not None:
-            yield row, "cross-fitted", reliability
-    for row in rows[1:-1]:
-        yield row, "as stored", found.reliabilities[row]
-
-
 def _bins_table(found: Analyses) -> Table:
     bins = [
-        (str(row), what, each) for row, what, reliability in _reliabilities(found) for each in reliability.bins
+        (str(row), "as stored" if fit is None else "cross-fitted", each)
+        for row, fit, reliability in reliability_curves(found)
+        for each in reliability.bins
     ]
     return table_of(
         "reliability",

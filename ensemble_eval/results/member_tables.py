@@ -1,8 +1,8 @@
 """Which members carry the ensemble: every subset, greedy selection, leave-one-out, diversity, and one model."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from operator import itemgetter
+from typing import TypeVar
 
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.row_tables import DIFFERENCE_COLUMNS, tests_note
@@ -31,21 +31,12 @@ def member_tables(found: Analyses) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-@dataclass(frozen=True)
-class _At(Generic[_EachT]):
-    """What was found with one scheme, in the top-k error."""
-
-    k: int
-    crops: int
-    each: _EachT
-
-
 def _one_model_table(found: Analyses) -> Table:
     names = found.decisions.members
     return _table(
         "one_model",
         "What one model may mean",
-        [_At(*where, members.one_model) for where, members in _largest_first(found.members)],
+        [(*where, members.one_model) for where, members in _largest_first(found.members)],
         [
             ("chosen", "paper's rule", "text", lambda each: names[each.chosen]),
             ("chosen_error", "rule's error", "percent", lambda each: each.chosen_error_percent),
@@ -65,7 +56,7 @@ def _diversity_table(found: Analyses) -> Table:
     return _table(
         "diversity",
         "How differently two members err",
-        [_At(*where, pair) for where, members in _largest_first(found.members) for pair in members.diversity],
+        [(*where, pair) for where, members in _largest_first(found.members) for pair in members.diversity],
         [
             ("one", "member", "text", lambda pair: names[pair.one]),
             ("other", "other member", "text", lambda pair: names[pair.other]),
@@ -81,7 +72,7 @@ def _sizes_table(found: Analyses) -> Table:
     return _table(
         "sizes",
         "Ensembles by their number of members",
-        [_At(*where, size) for where, ensembles in _largest_first(found.ensembles) for size in ensembles.sizes],
+        [(*where, size) for where, ensembles in _largest_first(found.ensembles) for size in ensembles.sizes],
         [
             ("size", "members", "count", lambda size: size.size),
             ("subsets", "ensembles", "count", lambda size: size.subsets),
@@ -102,7 +93,7 @@ def _subsets_table(found: Analyses) -> Table:
         "subsets",
         "Every ensemble of some of the members",
         [
-            _At(*where, (subset, int(wrong)))
+            (*where, (subset, int(wrong)))
             for where, ensembles in _largest_first(found.ensembles)
             for subset, wrong in zip(ensembles.subsets, ensembles.wrong, strict=True)
         ],
@@ -123,7 +114,7 @@ def _greedy_table(found: Analyses) -> Table:
         "greedy",
         "Members in the order of greedy selection",
         [
-            _At(*where, step)
+            (*where, step)
             for where, ensembles in _largest_first(found.ensembles)
             if ensembles.greedy is not None
             for step in ensembles.greedy.steps
@@ -144,7 +135,7 @@ def _left_out_table(found: Analyses) -> Table:
     return _table(
         "leave_one_out",
         "The ensemble without one of its members",
-        [_At(*where, each) for where, of in _largest_first(found.ensembles) for each in of.leave_one_out],
+        [(*where, each) for where, of in _largest_first(found.ensembles) for each in of.leave_one_out],
         [("left_out", "left out", "text", lambda each: names[each.other - 1]), *DIFFERENCE_COLUMNS],
         "The difference is the error without the member minus that of the whole ensemble: above 0, the member "
         "carries its weight.",
@@ -153,18 +144,24 @@ def _left_out_table(found: Analyses) -> Table:
 
 
 def _table(
-    name: str, title: str, rows: Iterable[_At[_EachT]], columns: list[FilledColumn[_EachT]], *notes: str
+    name: str,
+    title: str,
+    rows: Iterable[tuple[int, int, _EachT]],
+    columns: list[FilledColumn[_EachT]],
+    *notes: str,
 ) -> Table:
-    """A table whose first columns say which error and scheme a row is about."""
-
-    def each_of(at: _At[_EachT]) -> _EachT:
-        return at.each
-
-    where: list[FilledColumn[_At[_EachT]]] = [
-        ("error_of", "error of", "text", lambda at: f"top-{at.k}"),
-        ("crops", "crops", "count", lambda at: at.crops),
-    ]
-    return table_of(name, title, rows, [*where, *filled_from(each_of, columns)], notes)
+    """A table whose rows are about an error and a scheme, and whose other columns show the third entry."""
+    return table_of(
+        name,
+        title,
+        rows,
+        [
+            ("error_of", "error of", "text", lambda row: f"top-{row[0]}"),
+            ("crops", "crops", "count", lambda row: row[1]),
+            *filled_from(itemgetter(2), columns),
+        ],
+        notes,
+    )
 
 
 def _largest_first(found: Mapping[tuple[int, int], _FoundT]) -> list[tuple[tuple[int, int], _FoundT]]:

@@ -171,6 +171,10 @@ class Row:
     top5_low: float
     top5_high: float
 
+    def __str__(self) -> str:
+        """Models × crops, as the paper names a row."""
+        return f"{self.models}×{self.crops}"
+
 
 def table3(decisions: Decisions, configurations: Iterable[Configuration] | None = None) -> list[Row]:
     """Rows of Table 3: those of the paper, or of other configurations; all are compared to the paper's first.

@@ -10,35 +10,43 @@ import numpy as np
 import pytest
 
 from ensemble_eval.reports.plots import (
-    ErrorPoint,
-    ReliabilityCurve,
-    SizeCurve,
     classes_plot,
     cost_plot,
-    matrix_plot,
+    diversity_plot,
     reliability_plot,
     rows_plot,
     sizes_plot,
     surface_plot,
 )
+from ensemble_eval.results.analyses import ClassAnalysis
+from ensemble_eval.scoring.calibration import reliability
+from ensemble_eval.scoring.classes import ClassErrors
+from ensemble_eval.scoring.subsets import greedy_selection, size_summaries
+from ensemble_eval.scoring.table3 import Configuration, Row
 from ensemble_eval.tables.drawing import Plot
 
 pytestmark = pytest.mark.slow
-POINTS = [ErrorPoint("1×1", 1, 10.0, 9.0, 11.2, 10.07), ErrorPoint("7×144", 1008, 6.5, 5.9, 7.4)]
+ROWS = [
+    Row(1, 1, 1, 10.0, 0.0, None, 100, None, 1000, 9.0, 11.2),
+    Row(7, 144, 1008, 6.5, -3.5, None, 65, None, 1000, 5.9, 7.4),
+]
 NAMES = ["<b>$x^2$</b>", "中文 & кот", "a\nb"]
 
 
 def every_plot() -> list[Plot]:
-    matrix = np.array([[np.nan, 0.2, 0.9], [0.2, np.nan, 0.4], [0.9, 0.4, np.nan]])
+    correlations = np.array([[np.nan, 0.2, 0.9], [0.2, np.nan, 0.4], [0.9, 0.4, np.nan]])
     surface = 10 - np.add.outer(np.arange(2.0), np.linspace(0, 3, 10))
+    wrong, subsets = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]], bool), [(0,), (1,), (0, 1)]
+    errors = (ClassErrors(0, 4, 0, 0, 0, 0), *(ClassErrors(index, 4, 2, 1, 1, 0) for index in (1, 2)))
+    ends = Configuration(1, 1, "a"), Configuration(7, 144, "ensemble")
     return [
-        rows_plot(POINTS),
-        cost_plot(POINTS, {1: [(1, 10.0), (2, 9.0)], 2: [(2, 9.5), (4, 8.0)]}),
-        sizes_plot(SizeCurve([1, 2], [10.0, 8.0], [9.0, 8.0], [12.0, 8.0], [9.5, 8.1]), 10),
-        matrix_plot(NAMES, matrix, name="matrix", title="A matrix", alternative="Numbers.", table="diversity"),
-        surface_plot(surface, [(1, 1), (2, 10), (7, 144)]),
-        reliability_plot([ReliabilityCurve("1×1", [0.2, 0.9], [0.1, 1.0])], {"1×1": 0.12}),
-        classes_plot([0.0, 50.0, 50.0], [0.0, 25.0, 25.0], "1×1", "7×144", "classes_top5"),
+        rows_plot(ROWS),
+        cost_plot(ROWS, surface),
+        sizes_plot(size_summaries(wrong, subsets), greedy_selection(wrong, subsets, folds=2), 10),
+        diversity_plot(NAMES, correlations, 10),
+        surface_plot(surface, ROWS),
+        reliability_plot({"1×1": reliability(np.array([0.2, 0.9]), np.array([False, True]))}),
+        classes_plot(ClassAnalysis(*ends, {5: errors}, {}, None)),
     ]
 
 
@@ -61,7 +69,7 @@ def test_pictures_are_files_of_their_format_without_a_date(plots: dict[str, Plot
 
 def test_names_are_words_and_not_formulas(plots: dict[str, Plot]) -> None:
     words = {
-        element.text for element in ET.fromstring(plots["matrix"].svg).iter("{http://www.w3.org/2000/svg}text")
+        element.text for element in ET.fromstring(plots["diversity"].svg).iter("{http://www.w3.org/2000/svg}text")
     }
     assert {"<b>$x^2$</b>", "中文 & кот", "0.90"} <= words
 
@@ -77,8 +85,8 @@ def test_alternatives_say_the_numbers(plots: dict[str, Plot]) -> None:
 def test_matplotlib_leaves_home_folder_and_environment_as_they_were(tmp_path: Path) -> None:
     code = (
         "import os; before = dict(os.environ)\n"
-        "from ensemble_eval.reports.plots import ErrorPoint, rows_plot\n"
-        "rows_plot([ErrorPoint('1×1', 1, 10.0, 9.0, 11.2)])\n"
+        "from ensemble_eval.reports.plots import rows_plot; from ensemble_eval.scoring.table3 import Row\n"
+        "rows_plot([Row(1, 1, 1, 10.0, 0.0, None, 100, None, 1000, 9.0, 11.2)])\n"
         "assert dict(os.environ) == before\n"
         "import sys; assert 'matplotlib.pyplot' not in sys.modules\n"
     )
