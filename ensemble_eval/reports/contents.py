@@ -1,12 +1,12 @@
-"""All of a report, before any of it is written: its tables, its plots, and the page that holds both."""
+"""The contents of a report: its sections with their tables and plots, and the sentences on its first page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from ensemble_eval.evaluation.key import RunKey
-from ensemble_eval.reports.html import GalleryImage, Page, Section, sections_with_content
+from ensemble_eval.reports.html import GalleryImage, Page, Section
 from ensemble_eval.reports.plots import calibration_plots, class_plots, member_plots, row_plots
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.class_tables import ClassNames, calibration_tables, class_tables
@@ -17,75 +17,43 @@ from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.row_tables import comparison_tables, table2_table, table3_table
 from ensemble_eval.scoring.paired import PairedDifference
 from ensemble_eval.scoring.table3 import TOP_5, Configuration
-from ensemble_eval.tables.drawing import Plot, with_notes
-from ensemble_eval.tables.table import Column, Table, counted_sentence, marked, marks, shown
-
-# Of long tables the page has the beginning; their files have all.
-_ROWS_IN_PAGE = 30
-# As many as the plot beside them shows, or as a reader looks at.
-_ROWS_OF = {"diversity": 66, "reliability": 45, "confused": 20}
-# Of the surface.
-_CROPS_IN_PAGE = frozenset({1, 2, 5, 10, 24, 48, 72, 96, 120, 144})
+from ensemble_eval.tables.drawing import with_notes
+from ensemble_eval.tables.table import Column, counted_sentence, marked, marks, shown
 
 _POINTS = Column("difference", "difference", "points")
 _INTERVAL = Column("difference", "95% interval", "points interval")
 _P = Column("p", "p", "p")
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What a report holds.
-
-    Attributes:
-        tables: every table, whole.
-        plots: every plot.
-        page: with the beginnings of long tables.
-    """
-
-    tables: tuple[Table, ...]
-    plots: tuple[Plot, ...]
-    page: Page
-
-
-def contents(
+def report_page(
     results: StoredRun,
     found: Analyses,
     study: CropStudy | None,
     names: ClassNames,
-    gallery: Sequence[GalleryImage],
+    pictures: Sequence[GalleryImage],
     left_out: Sequence[str],
     *,
     with_paper: bool,
-) -> Contents:
-    """Everything that a report says of a run.
+) -> Page:
+    """The contents of a report, with every table as a whole.
 
     Args:
-        results: of the run.
-        found: its analyses.
-        study: of the run, if it kept every rank.
-        names: of the classes; None for their indices.
-        gallery: pictures of the hardest images.
-        left_out: sentences on what is not there.
-        with_paper: put what the paper prints beside it.
+        results: Of the run.
+        found: Its analyses.
+        study: The same run's, if it stored every label rank.
+        names: Of the classes; None for their indices.
+        pictures: The hardest images.
+        left_out: Sentences on what is missing from the report.
+        with_paper: Put the paper's figures beside those of the run.
     """
-    parts = [
-        _marked(each, results, found)
-        for each in _parts(results, found, study, names, gallery, with_paper=with_paper)
-    ]
-    sections = sections_with_content([replace(part, tables=tuple(map(_in_page, part.tables))) for part in parts])
-    not_there = [_sentence(why) for why in dict.fromkeys(found.unavailable.values())]
-    page = Page(
+    parts = _parts(results, found, study, names, pictures, with_paper=with_paper)
+    return Page(
         f"Report of {results.folder.resolve().name}",
         tuple(_facts(results, found)),
         _warning(results),
         tuple(claims(found)),
-        sections,
-        (*not_there, *left_out),
-    )
-    return Contents(
-        tuple(table for part in parts for table in part.tables),
-        tuple(plot for part in parts for plot in part.plots),
-        page,
+        tuple(_marked(each, results, found) for each in parts if each.has_content),
+        (*(sentence(why) for why in dict.fromkeys(found.unavailable.values())), *left_out),
     )
 
 
@@ -113,30 +81,25 @@ def _parts(
     with_paper: bool,
 ) -> list[Section]:
     data = data_text(results.record, results.key, len(results.images))
-    entries = [table2_table(found, data)] if with_paper else []
-    rows = row_plots(found, study, with_paper=with_paper), [table3_table(found, with_paper=with_paper)]
+    crops = Section("crops", "Crops, views and averages")
+    if study is not None:
+        tables = crop_tables(study, found.margin_points)
+        crops = replace(crops, paragraphs=[enough_sentence(study)], tables=tables)
     return [
-        _section("table-3", "Table 3", *rows),
-        _section("rows", "Rows against each other", [], comparison_tables(found)),
-        _crop_section(found, study),
-        _section("members", "Members and their ensembles", member_plots(found), member_tables(found)),
-        _section("calibration", "Calibration", calibration_plots(found), calibration_tables(found)),
-        _section("classes", "Classes and images", class_plots(found), class_tables(found, names)),
-        _section("table-2", "Table 2", [], entries),
-        Section("hardest", "The hardest images", _gallery_words(found, gallery), gallery=tuple(gallery)),
+        Section(
+            "table-3",
+            "Table 3",
+            plots=row_plots(found, study, with_paper=with_paper),
+            tables=[table3_table(found, with_paper=with_paper)],
+        ),
+        Section("rows", "Rows against each other", tables=comparison_tables(found)),
+        crops,
+        Section("members", "Members and their ensembles", plots=member_plots(found), tables=member_tables(found)),
+        Section("calibration", "Calibration", plots=calibration_plots(found), tables=calibration_tables(found)),
+        Section("classes", "Classes and images", plots=class_plots(found), tables=class_tables(found, names)),
+        Section("table-2", "Table 2", tables=[table2_table(found, data)] if with_paper else []),
+        Section("hardest", "The hardest images", _gallery_words(found, gallery), gallery=gallery),
     ]
-
-
-def _section(anchor: str, title: str, plots: Sequence[Plot], tables: Sequence[Table]) -> Section:
-    return Section(anchor, title, (), tuple(plots), tuple(tables))
-
-
-def _crop_section(found: Analyses, study: CropStudy | None) -> Section:
-    section = Section("crops", "Crops, views and averages")
-    if study is None:
-        return section
-    tables = tuple(crop_tables(study, found.margin_points))
-    return replace(section, paragraphs=(enough_sentence(study),), tables=tables)
 
 
 def _gallery_words(found: Analyses, gallery: Sequence[GalleryImage]) -> tuple[str, ...]:
@@ -149,22 +112,12 @@ def _gallery_words(found: Analyses, gallery: Sequence[GalleryImage]) -> tuple[st
     )
 
 
-def _in_page(table: Table) -> Table:
-    """What the page has of a table; a note says where the rest is."""
-    if table.name != "surface":
-        return table.first(_ROWS_OF.get(table.name, _ROWS_IN_PAGE), "rows")
-    crops = [column.key for column in table.columns].index("crops")
-    some = tuple(row for row in table.rows if row[crops] in _CROPS_IN_PAGE)
-    note = f"{len(some)} of {len(table.rows)} rows; {table.name}.csv has all."
-    return replace(table, rows=some, notes=(*table.notes, note))
-
-
 def _marked(part: Section, results: StoredRun, found: Analyses) -> Section:
     """The section with every table and plot saying what is missing and counted, where that is not the usual."""
     known = marks(found.missing, results.key.images, found.counted)
     notes = [mark.note for mark in known]
-    plots = tuple(with_notes(each, notes) for each in part.plots)
-    return replace(part, plots=plots, tables=tuple(marked(each, known) for each in part.tables))
+    plots = [with_notes(each, notes) for each in part.plots]
+    return replace(part, plots=plots, tables=[marked(each, known) for each in part.tables])
 
 
 def _warning(results: StoredRun) -> str | None:
@@ -189,7 +142,9 @@ def _facts(results: StoredRun, found: Analyses) -> list[tuple[str, str]]:
     ]
 
 
-def _sentence(text: str) -> str:
+def sentence(reason: object) -> str:
+    """A reason as a sentence: with a capital letter and a full stop."""
+    text = str(reason)
     return f"{text[:1].upper()}{text[1:]}."
 
 

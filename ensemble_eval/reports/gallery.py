@@ -17,7 +17,7 @@ from ensemble_eval.datasets.listing import is_as_listed
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnavailableError, UnreadableImageError
 from ensemble_eval.evaluation.key import RUN
-from ensemble_eval.reports.html import Answer, GalleryImage
+from ensemble_eval.reports.html import GalleryImage
 from ensemble_eval.results.class_tables import ClassNames, class_name
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.scoring.table3 import Configuration
@@ -206,10 +206,7 @@ def _gallery_image(
         hard.image,
         tuple(class_name(names, label) for label in hard.labels),
         hard.rank,
-        tuple(
-            Answer(class_name(names, index), probability, index in hard.labels)
-            for index, probability in hard.answers
-        ),
+        tuple((class_name(names, index), score, index in hard.labels) for index, score in hard.answers),
         _jpeg(picture),
         _jpeg(crops),
         shown,

@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ensemble_eval.errors import needing_extra
@@ -14,33 +14,23 @@ _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 _DRAWING = re.compile(r"<svg\b.*</svg>", re.DOTALL)
 _NOT_NEEDED = re.compile(r"\s*<metadata>.*?</metadata>|\s*<style type=\"text/css\">.*?</style>", re.DOTALL)
 _ANCHOR = re.compile(r'(\bid="|"#|url\(#)')
+# The page shows the beginning of long tables; their files have all rows.
+_ROWS_IN_PAGE = 30
+# Some show as many rows as the plot beside them, or as a reader looks at.
+_ROWS_OF = {"diversity": 66, "reliability": 45, "confused": 20}
+_SURFACE_CROPS_IN_PAGE = frozenset({1, 2, 5, 10, 24, 48, 72, 96, 120, 144})
 _SIZE = re.compile(r' (?:width|height)="[^"]*pt"')
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One of the five best classes of an image.
-
-    Attributes:
-        name: of the class.
-        probability: its mean softmax.
-        is_label: whether it is the image's label.
-    """
-
-    name: str
-    probability: float
-    is_label: bool
-
-
-@dataclass(frozen=True)
 class GalleryImage:
-    """A picture with its crops and what was answered.
+    """A picture with its crops and its best classes.
 
     Attributes:
         image: its id.
         labels: the names of its classes.
         rank: of the best-ranked label among the classes, from 0.
-        answers: the five best classes, best first.
+        answers: the five best classes, best first, with their mean softmax, and whether each is a label.
         picture: a JPEG file.
         crops: a JPEG file of some crops side by side.
         crops_shown: how many.
@@ -49,7 +39,7 @@ class GalleryImage:
     image: str
     labels: tuple[str, ...]
     rank: int
-    answers: tuple[Answer, ...]
+    answers: tuple[tuple[str, float, bool], ...]
     picture: bytes
     crops: bytes
     crops_shown: int
@@ -70,10 +60,15 @@ class Section:
 
     anchor: str
     title: str
-    paragraphs: tuple[str, ...] = ()
-    plots: tuple[Plot, ...] = ()
-    tables: tuple[Table, ...] = ()
-    gallery: tuple[GalleryImage, ...] = ()
+    paragraphs: Sequence[str] = ()
+    plots: Sequence[Plot] = ()
+    tables: Sequence[Table] = ()
+    gallery: Sequence[GalleryImage] = ()
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is anything below the heading."""
+        return bool(self.paragraphs or self.plots or self.tables or self.gallery)
 
 
 @dataclass(frozen=True)
@@ -107,14 +102,15 @@ def page_html(page: Page) -> str:
         from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["data_uri"] = jpeg_uri
+    environment.filters["data_uri"] = _jpeg_uri
+    environment.filters["in_page"] = _in_page
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
     return template.render(
-        page=page, light=css_variables(dark=False), dark=css_variables(dark=True), svg=inline_svg
+        page=page, light=css_variables(dark=False), dark=css_variables(dark=True), svg=_inline_svg
     )
 
 
-def inline_svg(plot: Plot) -> str:
+def _inline_svg(plot: Plot) -> str:
     """A plot as an element of the page: in the page's colours, with ids that no other plot has.
 
     Args:
@@ -132,11 +128,16 @@ def inline_svg(plot: Plot) -> str:
     return Markup(f'{_SIZE.sub("", head)} role="img" aria-label="{label}">{rest}')
 
 
-def jpeg_uri(data: bytes) -> str:
+def _jpeg_uri(data: bytes) -> str:
     """A JPEG file as an address that holds the file itself."""
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
-def sections_with_content(sections: Sequence[Section]) -> tuple[Section, ...]:
-    """The sections that have something to say."""
-    return tuple(each for each in sections if each.tables or each.plots or each.gallery or each.paragraphs)
+def _in_page(table: Table) -> Table:
+    """What the page has of a table; a note says where the rest is."""
+    if table.name != "surface":
+        return table.first(_ROWS_OF.get(table.name, _ROWS_IN_PAGE), "rows")
+    crops = [column.key for column in table.columns].index("crops")
+    some = tuple(row for row in table.rows if row[crops] in _SURFACE_CROPS_IN_PAGE)
+    note = f"{len(some)} of {len(table.rows)} rows; {table.name}.csv has all."
+    return replace(table, rows=some, notes=(*table.notes, note))

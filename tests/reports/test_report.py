@@ -19,9 +19,8 @@ from ensemble_eval.datasets.listing import write_listing
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError
 from ensemble_eval.paper.published import TABLE_2
-from ensemble_eval.reports.api import Results, read_results
+from ensemble_eval.reports.api import Report, Results, read_results
 from ensemble_eval.reports.gallery import HardImage, gallery, hardest_images
-from ensemble_eval.reports.writing import Report
 from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.class_tables import class_names
 from ensemble_eval.results.row_tables import table2_table
