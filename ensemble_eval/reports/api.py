@@ -17,7 +17,7 @@ from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.class_tables import ClassNames, class_names
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study
 from ensemble_eval.results.reading import StoredRun, read_run
-from ensemble_eval.results.subset_rows import computed_ranks, schemes_of, selections_of
+from ensemble_eval.results.scores import computed_ranks, schemes_of, selections_of
 from ensemble_eval.scoring.table3 import Configuration, table3, table3_table
 from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
 from ensemble_eval.tables.table import Table, marked

@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.paper.published import TABLE_3
-from ensemble_eval.results.analyses import Analyses, ClassAnalysis
+from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.class_tables import reliability_curves
 from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.results.row_tables import NOT_COMPARABLE
 from ensemble_eval.scoring.calibration import Reliability
+from ensemble_eval.scoring.classes import ClassAnalysis
 from ensemble_eval.scoring.coverage import Coverage
 from ensemble_eval.scoring.subsets import GreedySelection, SizeSummary
 from ensemble_eval.scoring.table3 import TOP_5, Row, table3

@@ -1,4 +1,4 @@
-"""Everything that a report says of a run, from its stored predictions: what cannot be had is said in words."""
+"""The statistics of a report, from the stored predictions of a run; it lists unavailable ones, with the reason."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -7,26 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble_eval.errors import UnavailableError
-from ensemble_eval.results.ensembles import (
-    EnsembleErrors,
-    MemberErrors,
-    ScorePass,
-    ensemble_errors,
-    member_errors,
-    read_scores,
-    require_scores,
-    require_subsets,
-)
 from ensemble_eval.results.reading import StoredRun
+from ensemble_eval.results.scores import ScorePass, read_scores, require_scores
 from ensemble_eval.scoring.calibration import Reliability, TemperatureFit, fit_temperature, reliability
-from ensemble_eval.scoring.classes import (
-    ClassErrors,
-    ConfusedPair,
-    Moved,
-    confused_pairs,
-    errors_by_class,
-    moved_images,
-)
+from ensemble_eval.scoring.classes import ClassAnalysis, class_analysis
 from ensemble_eval.scoring.paired import (
     MARGIN_POINTS,
     PairedDifference,
@@ -36,9 +20,9 @@ from ensemble_eval.scoring.paired import (
     require_margin,
     require_packages,
 )
+from ensemble_eval.scoring.subset_ranks import all_subsets
+from ensemble_eval.scoring.subsets import EnsembleErrors, MemberErrors, ensemble_errors, member_errors
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Configuration, Decisions
-
-ERRORS = (TOP_5, TOP_1)
 
 
 @dataclass(frozen=True)
@@ -52,24 +36,6 @@ class RowComparisons:
 
     against_base: tuple[PairedDifference, ...]
     between: tuple[PairedDifference, ...]
-
-
-@dataclass(frozen=True)
-class ClassAnalysis:
-    """Per class and per image: the last row of Table 3 against its first.
-
-    Attributes:
-        first, last: the two rows.
-        errors: by k, errors of each class, classes ascending.
-        moved: by k, the images that the last row fixes and breaks.
-        confused: of the last row, every confused pair; None where best classes are not stored.
-    """
-
-    first: Configuration
-    last: Configuration
-    errors: Mapping[int, tuple[ClassErrors, ...]]
-    moved: Mapping[int, Moved]
-    confused: tuple[ConfusedPair, ...] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +84,7 @@ def analyse(
 ) -> Analyses:
     """Compute everything that a report says, reading the stored scores once.
 
-    What cannot be had of this run is named in `unavailable`. Asked for by itself, by the functions below, it
-    raises an error with the same sentence.
+    `unavailable` lists what this run cannot provide.
 
     Args:
         results: of a run.
@@ -138,65 +103,57 @@ def analyse(
     require_packages()
     results.require_table(partial=partial)
     decisions = results.decisions()
-    unavailable: dict[str, str] = {}
-    with_subsets = _is_available("ensembles", unavailable, lambda: require_subsets(results))
-    with_temperatures = _is_available("temperatures", unavailable, lambda: require_scores(results, "temperatures"))
-    with_answers = _is_available("calibration", unavailable, lambda: require_answers(decisions))
-    known = [
-        k for k in ERRORS if _is_available(f"top-{k}", unavailable, functools.partial(decisions.require_known, k))
-    ]
-    ends = (decisions.configurations[0], decisions.configurations[-1])
-    found = (
-        read_scores(results, decisions, ends if with_temperatures else (), with_subsets=with_subsets)
-        if with_subsets or with_temperatures
-        else None
-    )
+    unavailable = _unavailable(results, decisions)
+    known = [k for k in (TOP_5, TOP_1) if f"top-{k}" not in unavailable]
+    with_subsets = "ensembles" not in unavailable
+    ends = () if "temperatures" in unavailable else (decisions.configurations[0], decisions.configurations[-1])
+    scores = read_scores(results, decisions, ends, with_subsets=with_subsets) if with_subsets or ends else None
+    members = slice(len(decisions.members))
+    chosen = decisions.members.index(decisions.one_model_member)
+    cells = [(k, crops, scheme) for k in known for scheme, crops in enumerate(decisions.crops)]
     return Analyses(
         decisions,
         results.missing,
         results.key.counted(None if results.missing else len(np.unique(decisions.labels))),
         margin_points,
         decisions.configurations,
-        {k: compare_rows(decisions, k, margin_points=margin_points, seed=seed) for k in known},
-        {(k, crops): member_errors(decisions, k, crops) for k in known for crops in decisions.crops},
+        {k: _compare_rows(decisions, k, margin_points=margin_points, seed=seed) for k in known},
+        {(k, crops): member_errors(decisions.wrong[k][members, at], chosen) for k, crops, at in cells},
         {
-            (k, crops): ensemble_errors(found, decisions, k, crops, margin_points=margin_points, seed=seed)
-            for k in known
-            for crops in decisions.crops
-            if found and with_subsets
+            (k, crops): ensemble_errors(scores.ranks[at] >= k, scores.subsets, margin_points, seed)
+            for k, crops, at in cells
+            if scores and with_subsets
         },
-        reliabilities(decisions) if with_answers else {},
-        temperatures(found, decisions, seed=seed) if found else {},
+        _reliabilities(decisions),
+        _temperatures(scores, decisions, seed) if scores else {},
         class_analysis(decisions),
         unavailable,
     )
 
 
-def compare_rows(
-    decisions: Decisions, k: int, *, margin_points: float = MARGIN_POINTS, seed: int = 0
-) -> RowComparisons:
-    """The rows of Table 3 against each other, image by image.
-
-    Args:
-        decisions: of a run.
-        k: 5 or 1.
-        margin_points: within which two errors count as equal, in percentage points.
-        seed: of the bootstrap.
-
-    Raises:
-        UnavailableError: the run stopped before it knew these decisions.
-    """
-    wrong = decisions.wrong_by_configuration(k)
-    between = paired_differences(wrong, all_pairs(len(wrong)), margin_points=margin_points, seed=seed)
-    return RowComparisons(tuple(readjusted([each for each in between if each.base == 0])), tuple(between))
+def _unavailable(results: StoredRun, decisions: Decisions) -> dict[str, str]:
+    """The analyses that the run cannot provide, each with the reason."""
+    requirements: dict[str, Callable[[], object]] = {
+        "ensembles": functools.partial(_require_subsets, results),
+        "temperatures": functools.partial(require_scores, results, "temperatures"),
+        "calibration": functools.partial(_require_answers, decisions),
+        **{f"top-{k}": functools.partial(decisions.require_known, k) for k in (TOP_5, TOP_1)},
+    }
+    unavailable = {}
+    for name, require in requirements.items():
+        try:
+            require()
+        except UnavailableError as error:
+            unavailable[name] = str(error)
+    return unavailable
 
 
-def require_answers(decisions: Decisions) -> None:
-    """Refuse a run that knows decisions and neither best classes nor how sure it was of them.
+def _require_subsets(results: StoredRun) -> None:
+    all_subsets(len(results.members))
+    require_scores(results, "ensembles of some of the members")
 
-    Raises:
-        UnavailableError: it says how to evaluate instead.
-    """
+
+def _require_answers(decisions: Decisions) -> None:
     if decisions.answered is None:
         raise UnavailableError(
             "calibration and confused classes need the best class and its score, and a run that stops when "
@@ -204,71 +161,22 @@ def require_answers(decisions: Decisions) -> None:
         )
 
 
-def reliabilities(decisions: Decisions) -> dict[Configuration, Reliability]:
-    """How far confidence is from accuracy, for each row of Table 3.
-
-    Raises:
-        UnavailableError: the run knows decisions only.
-    """
-    require_answers(decisions)
-    assert decisions.confidence is not None
-    return {
-        each: reliability(decisions.confidence[place], ~decisions.wrong[TOP_1][place])
-        for each in decisions.configurations
-        for place in [decisions.place(each)]
-    }
+def _compare_rows(decisions: Decisions, k: int, *, margin_points: float, seed: int) -> RowComparisons:
+    wrong = decisions.wrong_by_configuration(k)
+    between = paired_differences(wrong, all_pairs(len(wrong)), margin_points=margin_points, seed=seed)
+    return RowComparisons(tuple(readjusted([each for each in between if each.base == 0])), tuple(between))
 
 
-def temperatures(scores: ScorePass, decisions: Decisions, *, seed: int = 0) -> dict[Configuration, TemperatureFit]:
-    """The temperature of each configuration whose score vectors a pass has kept.
+def _reliabilities(decisions: Decisions) -> dict[Configuration, Reliability]:
+    if decisions.confidence is None:
+        return {}
+    places = {each: decisions.place(each) for each in decisions.configurations}
+    is_right = ~decisions.wrong[TOP_1]
+    return {each: reliability(decisions.confidence[at], is_right[at]) for each, at in places.items()}
 
-    Args:
-        scores: of a pass that kept configurations: `read_scores(results, decisions, configurations)`.
-        decisions: of the same run.
-        seed: of the split into folds.
-    """
+
+def _temperatures(scores: ScorePass, decisions: Decisions, seed: int) -> dict[Configuration, TemperatureFit]:
     return {
         each: fit_temperature(vectors, decisions.labels, ~decisions.wrong[TOP_1][decisions.place(each)], seed=seed)
         for each, vectors in scores.scores.items()
     }
-
-
-def class_analysis(decisions: Decisions) -> ClassAnalysis:
-    """Per class and per image, the last row of Table 3 against its first.
-
-    An image with several labels is one of each of its classes.
-    """
-    first, last = decisions.configurations[0], decisions.configurations[-1]
-    images, labels = decisions.each_label
-    wrong = {
-        k: (decisions.wrong[k][decisions.place(first)], decisions.wrong[k][decisions.place(last)])
-        for k in ERRORS
-        if all(decisions.is_known[k][decisions.place(each)] for each in (first, last))
-    }
-    return ClassAnalysis(
-        first,
-        last,
-        {
-            k: tuple(errors_by_class(labels, of_first[images], of_last[images]))
-            for k, (of_first, of_last) in wrong.items()
-        },
-        {k: moved_images(decisions.images, *both) for k, both in wrong.items()},
-        _confused(decisions, last),
-    )
-
-
-def _confused(decisions: Decisions, row: Configuration) -> tuple[ConfusedPair, ...] | None:
-    if decisions.answered is None:
-        return None
-    (images, labels), place = decisions.each_label, decisions.place(row)
-    return tuple(confused_pairs(labels, decisions.answered[place][images], decisions.wrong[TOP_1][place][images]))
-
-
-def _is_available(name: str, unavailable: dict[str, str], require: Callable[[], None]) -> bool:
-    """Whether something can be had; if not, what is said of it is kept."""
-    try:
-        require()
-    except UnavailableError as error:
-        unavailable[name] = str(error)
-        return False
-    return True

@@ -1,6 +1,8 @@
 """What a run that kept every rank says of fewer models and crops, of groups of crops, and of other averages."""
 
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,12 +13,64 @@ from numpy.typing import NDArray
 from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
 from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
 from ensemble_eval.results.reading import StoredRun
+from ensemble_eval.results.row_tables import tests_note
 from ensemble_eval.scoring.crop_ranks import RULES, groups_of
 from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
+from ensemble_eval.scoring.table3 import TOP_1, TOP_5
+from ensemble_eval.tables.table import Column, Kind, Table, Value, shown
 
 _SOFTMAX_MEAN, _GEOMETRIC_MEAN = "softmax mean", "geometric mean"
 _LOGIT_MEAN, _FIRST_CROP = "logit mean", "mean over models, first crop only"
+# Columns of `CropStudy.averaging`, and the attributes of a paired difference that they hold.
+_OF_DIFFERENCES = {
+    **{name: name for name in ("fixed", "broken", "difference_points")},
+    **{f"difference_{name}": name for name in ("low_points", "high_points")},
+    **{name: name for name in ("mcnemar_p", "adjusted_p")},
+    "verdict": "verdict_text",
+}
+_PAIRED = "paired 95% interval"
+# Of each table, by its name: a key, a title and a kind for each column, and the one or two columns of its frame.
+_COLUMNS: Mapping[str, Sequence[tuple[str, str, Kind, str] | tuple[str, str, Kind, str, str]]] = {
+    "enough_crops": [
+        ("error_of", "error of", "text", "error_of"),
+        ("crops", "crops", "count", "crops"),
+        ("error", "error with so many", "percent", "error_percent"),
+        ("difference", "all crops change it by", "points", "difference_points"),
+        ("difference", _PAIRED, "points interval", "low_points", "high_points"),
+    ],
+    "averaging": [
+        ("error_of", "error of", "text", "error_of"),
+        ("rule", "rule", "text", "rule"),
+        ("error", "error", "percent", "error_percent"),
+        ("error", "95% interval", "percent interval", "low_percent", "high_percent"),
+        ("fixed", "fixed", "count", "fixed"),
+        ("broken", "broken", "count", "broken"),
+        ("difference", "difference", "points", "difference_points"),
+        ("difference", _PAIRED, "points interval", "difference_low_points", "difference_high_points"),
+        ("adjusted_p", "adjusted p", "p", "adjusted_p"),
+        ("verdict", "against the first", "text", "verdict"),
+    ],
+    "views": [
+        ("error_of", "error of", "text", "error_of"),
+        ("kind", "crops by", "text", "kind"),
+        ("name", "group", "text", "name"),
+        ("crops", "crops", "count", "crops"),
+        ("error_alone", "error with these alone", "percent", "error_alone_percent"),
+        ("error_without", "without these", "percent", "error_without_percent"),
+        ("without", "leaving them out costs", "points", "without_points"),
+        ("without", _PAIRED, "points interval", "low_points", "high_points"),
+    ],
+    "surface": [
+        ("models", "models", "count", "models"),
+        ("crops", "crops", "count", "crops"),
+        ("cost", "cost", "count", "cost"),
+        ("top5_error", "top-5 error", "percent", "error_percent"),
+        ("top5", "95% interval", "percent interval", "low_percent", "high_percent"),
+        ("top1_error", "top-1 error", "percent", "error_percent_1"),
+        ("top1", "95% interval", "percent interval", "low_percent_1", "high_percent_1"),
+    ],
+}
 
 
 @dataclass(frozen=True)
@@ -124,26 +178,20 @@ class CropStudy:
             wrong_without, error_without_percent, without_points, low_points, high_points`. The last three are how
             much more is wrong without the group than with all crops, and its paired interval at 95%.
         """
-        groups = groups_of(self.crops)
+        groups = [(group.kind, group.name, len(group.crops)) for group in groups_of(self.crops)]
         wrong = self.group_ranks[:, -1] >= _checked(top)
-        whole = self.surface_ranks[:, -1, -1] >= top
-        without = wrong[:, :, 1]
-        fixed, broken = (whole[:, None] & ~without).sum(axis=0), (without & ~whole[:, None]).sum(axis=0)
+        whole, without = self.surface_ranks[:, -1, -1, None] >= top, wrong[:, :, 1]
+        fixed, broken = (whole & ~without).sum(axis=0), (without & ~whole).sum(axis=0)
         low, high = score_interval(fixed, broken, self.images)
         alone_wrong, without_wrong = wrong.sum(axis=0).T
-        return pd.DataFrame(
-            {
-                "kind": [group.kind for group in groups],
-                "name": [group.name for group in groups],
-                "crops": [len(group.crops) for group in groups],
-                "wrong_alone": alone_wrong,
-                "error_alone_percent": 100 * alone_wrong / self.images,
-                "wrong_without": without_wrong,
-                "error_without_percent": 100 * without_wrong / self.images,
-                "without_points": 100 * (broken - fixed) / self.images,
-                "low_points": 100 * low,
-                "high_points": 100 * high,
-            }
+        return pd.DataFrame(groups, columns=["kind", "name", "crops"]).assign(
+            wrong_alone=alone_wrong,
+            error_alone_percent=100 * alone_wrong / self.images,
+            wrong_without=without_wrong,
+            error_without_percent=100 * without_wrong / self.images,
+            without_points=100 * (broken - fixed) / self.images,
+            low_points=100 * low,
+            high_points=100 * high,
         )
 
     def averaging(
@@ -175,19 +223,12 @@ class CropStudy:
             rules[_FIRST_CROP] = self.rule_ranks[:, place, list(RULES).index(_SOFTMAX_MEAN), 0]
         wrong = np.stack([each >= _checked(top) for each in rules.values()])
         frame = _with_errors(pd.DataFrame({"rule": list(rules)}), wrong.sum(axis=1), self.images)
-        found = [None, *paired_differences(wrong, pairs_with_first(len(wrong)), margin_points=margin)]
-        for column, name in {
-            "fixed": "fixed",
-            "broken": "broken",
-            "difference_points": "difference_points",
-            "difference_low_points": "low_points",
-            "difference_high_points": "high_points",
-            "mcnemar_p": "mcnemar_p",
-            "adjusted_p": "adjusted_p",
-            "verdict": "verdict_text",
-        }.items():
-            frame[column] = [None if each is None else getattr(each, name) for each in found]
-        return frame
+        found = paired_differences(wrong, pairs_with_first(len(wrong)), margin_points=margin)
+        differences = pd.DataFrame(
+            {column: [getattr(each, name) for each in found] for column, name in _OF_DIFFERENCES.items()},
+            index=range(1, len(wrong)),
+        )
+        return frame.join(differences)
 
 
 def read_crop_study(results: StoredRun) -> CropStudy:
@@ -222,6 +263,86 @@ def read_crop_study(results: StoredRun) -> CropStudy:
         raise EnsembleEvalError(f"{results.folder} lacks ranks of some images, or holds them twice")
     ranks = {name: np.concatenate(arrays)[order] for name, arrays in found.items()}
     return CropStudy(results.members, results.key.row_names, results.crops, **ranks)
+
+
+def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:
+    """The surface, where more crops stop paying, the views that pay, and the averages.
+
+    Args:
+        study: of a run.
+        margin_points: within which two errors count as equal.
+    """
+    enough = _by_error(lambda k: pd.DataFrame([study.enough_crops(k)]))
+    averaging = _by_error(lambda k: study.averaging(k, margin=margin_points)).fillna({"verdict": "the paper's"})
+    top5, top1 = study.surface(TOP_5), study.surface(TOP_1)
+    return [
+        _table_of_frame(
+            "enough_crops",
+            "Where more crops stop paying, all models",
+            enough,
+            "This is the smallest number after which no larger one is better by its paired interval at 95%. The "
+            "intervals are not adjusted for how many are compared, so it is rather too large than too small.",
+        ),
+        _table_of_frame(
+            "averaging",
+            f"Ways to average, all models with {study.crops} crops",
+            averaging,
+            "Every rule is compared with the mean of softmax outputs, image by image. The mean of logits decides "
+            "as the geometric mean does.",
+            tests_note(averaging["rule"].nunique() - 1, margin_points),
+        ),
+        _table_of_frame(
+            "views",
+            "Which views pay, all models",
+            _by_error(study.views),
+            "A group pays where its interval lies above 0. Groups overlap, and the intervals are not adjusted.",
+        ),
+        _table_of_frame(
+            "surface",
+            "Every number of models and crops",
+            top5.join(top1.add_suffix("_1")),
+            "The first members of the ensemble with the first crops in the crop order. A row of Table 3 for one "
+            "model has the member that the paper's rule names, which may be another than the first.",
+        ),
+    ]
+
+
+def _by_error(frame_of: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
+    """The frames of both errors below each other, with a column that names the error."""
+    return pd.concat({f"top-{k}": frame_of(k) for k in (TOP_5, TOP_1)}, names=["error_of"]).reset_index(level=0)
+
+
+def enough_sentence(study: CropStudy) -> str:
+    """Where more crops stop paying, as a sentence with its interval.
+
+    Args:
+        study: of a run.
+    """
+    found = study.enough_crops(TOP_5)
+    if found.crops == study.crops:
+        return f"Up to the last of {study.crops} crops, more of them lower the top-5 error of all models."
+    interval = shown((found.low_points, found.high_points), "points interval")
+    return (
+        f"After the first {found.crops} crops no larger number of them is better for all models: all "
+        f"{study.crops} change the top-5 error by {found.difference_points:+.2f} points, "
+        f"paired 95% interval {interval}."
+    )
+
+
+def _table_of_frame(name: str, title: str, frame: pd.DataFrame, *notes: str) -> Table:
+    def cell(row: Mapping[Hashable, Any], kind: Kind, *names: str) -> Value:
+        low, *high = (row[name] for name in names)
+        if pd.isna(low):
+            return None
+        return (low, *high) if high else int(low) if kind == "count" else low
+
+    return Table(
+        name,
+        title,
+        tuple(Column(*column[:3]) for column in _COLUMNS[name]),
+        tuple(tuple(cell(row, *column[2:]) for column in _COLUMNS[name]) for row in frame.to_dict("records")),
+        notes,
+    )
 
 
 def _array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> NDArray[np.uint16]:

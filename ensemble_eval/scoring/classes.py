@@ -1,10 +1,12 @@
 """Which classes a row of the table has wrong, and which images another row mends or breaks. Pure numpy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Configuration, Decisions
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,44 @@ class Moved:
 
     fixed: tuple[str, ...]
     broken: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassAnalysis:
+    """Classes and images of the last row of Table 3, compared with its first.
+
+    Attributes:
+        first, last: The two rows.
+        errors: By k, the errors of each class, classes ascending; only for errors that both rows know.
+        moved: By k, the images that the last row fixes and breaks.
+        confused: The confused pairs of the last row; None if the run stored no best classes.
+    """
+
+    first: Configuration
+    last: Configuration
+    errors: Mapping[int, tuple[ClassErrors, ...]]
+    moved: Mapping[int, Moved]
+    confused: tuple[ConfusedPair, ...] | None
+
+
+def class_analysis(decisions: Decisions) -> ClassAnalysis:
+    """Compare the last row of Table 3 with its first by class and by image.
+
+    An image with several labels counts under each of its classes.
+    """
+    first, last = decisions.configurations[0], decisions.configurations[-1]
+    at_first, at_last = decisions.place(first), decisions.place(last)
+    images, labels = decisions.each_label
+    errors, moved, confused = {}, {}, None
+    for k in (TOP_5, TOP_1):
+        if decisions.is_known[k][at_first] and decisions.is_known[k][at_last]:
+            wrong = decisions.wrong[k][at_first], decisions.wrong[k][at_last]
+            errors[k] = tuple(errors_by_class(labels, wrong[0][images], wrong[1][images]))
+            moved[k] = moved_images(decisions.images, *wrong)
+    if decisions.answered is not None:
+        best, is_wrong = decisions.answered[at_last], decisions.wrong[TOP_1][at_last]
+        confused = tuple(confused_pairs(labels, best[images], is_wrong[images]))
+    return ClassAnalysis(first, last, errors, moved, confused)
 
 
 def errors_by_class(

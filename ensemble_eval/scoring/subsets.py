@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.scoring.paired import PairedDifference, paired_differences, pairs_with_first
 from ensemble_eval.scoring.subset_ranks import Subset
 
 FOLDS = 5
@@ -112,6 +113,73 @@ class OneModel:
     def range_percent(self) -> tuple[float, float]:
         """The lowest and the highest error of the members."""
         return self.low_error_percent, self.high_error_percent
+
+
+@dataclass(frozen=True, eq=False)
+class MemberErrors:
+    """What single members are worth, with one scheme and in one error.
+
+    Attributes:
+        wrong: int64 [members], the number of images that each has wrong.
+        one_model: What "one model" may mean.
+        diversity: How differently each two members err.
+    """
+
+    wrong: NDArray[np.int64]
+    one_model: OneModel
+    diversity: tuple[MemberPair, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class EnsembleErrors:
+    """What all ensembles of the members are worth, with one scheme and in one error.
+
+    Attributes:
+        subsets: Positions of members, in the order of `all_subsets`.
+        wrong: int64 [subsets], the number of images that each has wrong.
+        sizes: Mean, spread, best and worst of each size.
+        greedy: The order of greedy selection; None if there are fewer images than folds.
+        leave_one_out: The ensemble without each member, in their order, compared with the whole; `other` is 1 +
+            the position of the member. Adjusted among each other, without a bootstrap; empty for one member.
+    """
+
+    subsets: tuple[Subset, ...]
+    wrong: NDArray[np.int64]
+    sizes: tuple[SizeSummary, ...]
+    greedy: GreedySelection | None
+    leave_one_out: tuple[PairedDifference, ...]
+
+
+def member_errors(wrong: NDArray[np.bool_], chosen: int) -> MemberErrors:
+    """What single members are worth.
+
+    Args:
+        wrong: [members, images], whether a member has an image wrong.
+        chosen: The position of the member that the paper's rule names.
+    """
+    return MemberErrors(wrong.sum(axis=1), one_model(wrong, chosen), tuple(diversity(wrong)))
+
+
+def ensemble_errors(
+    wrong: NDArray[np.bool_], subsets: tuple[Subset, ...], margin_points: float, seed: int
+) -> EnsembleErrors:
+    """What all ensembles of the members are worth.
+
+    Args:
+        wrong: [subsets, images], whether an ensemble has an image wrong.
+        subsets: Positions of the members of each: all subsets.
+        margin_points: Smaller differences count as equal, in percentage points.
+        seed: Of the split into folds.
+    """
+    left = without_one(wrong, subsets) if len(subsets) > 1 else wrong
+    pairs = pairs_with_first(len(left))
+    return EnsembleErrors(
+        subsets,
+        wrong.sum(axis=1),
+        tuple(size_summaries(wrong, subsets)),
+        greedy_selection(wrong, subsets, seed=seed) if wrong.shape[1] >= FOLDS else None,
+        tuple(paired_differences(left, pairs, margin_points=margin_points, resamples=0)),
+    )
 
 
 def size_summaries(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> list[SizeSummary]:

@@ -85,7 +85,8 @@ class Table:
 
     def cells(self) -> list[list[str]]:
         """What people read, row by row."""
-        return [[shown(*cell) for cell in zip(row, self.columns, strict=True)] for row in self.rows]
+        kinds = [column.kind for column in self.columns]
+        return [[shown(*cell) for cell in zip(row, kinds, strict=True)] for row in self.rows]
 
     def only(self, *keys: str) -> "Table":
         """The same table with these columns, in this order.
@@ -188,27 +189,27 @@ def marked(table: Table, marks: Sequence[Mark]) -> Table:
     )
 
 
-def shown(value: Value, column: Column) -> str:
+def shown(value: Value, kind: Kind) -> str:
     """A cell as people read it.
 
     Example:
-        >>> shown(6.6712, Column("error", "error", "percent")), shown(-0.001, Column("gain", "gain", "points"))
+        >>> shown(6.6712, "percent"), shown(-0.001, "points")
         ('6.67%', '0.00')
-        >>> shown((-3.61, -3.19), Column("to_base", "95% interval", "points interval"))
+        >>> shown((-3.61, -3.19), "points interval")
         '-3.61 to -3.19'
     """
     if value is None:
         return NOTHING
     if isinstance(value, tuple):
         low, high = value
-        if column.kind == "points interval":
+        if kind == "points interval":
             return f"{_signed(low)} to {_signed(high)}"
         return f"{low:.1f} to {high:.1f}%"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str | int):
         return str(value)
-    match column.kind:
+    match kind:
         case "percent":
             return f"{value:.2f}%"
         case "points":

@@ -18,9 +18,8 @@ from ensemble_eval.reports.plots import (
     sizes_plot,
     surface_plot,
 )
-from ensemble_eval.results.analyses import ClassAnalysis
 from ensemble_eval.scoring.calibration import reliability
-from ensemble_eval.scoring.classes import ClassErrors
+from ensemble_eval.scoring.classes import ClassAnalysis, ClassErrors
 from ensemble_eval.scoring.subsets import greedy_selection, size_summaries
 from ensemble_eval.scoring.table3 import Configuration, Row
 from ensemble_eval.tables.drawing import Plot

@@ -17,10 +17,9 @@ from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import EnsembleEvalError, InputError, MissingExtraError, UnavailableError
 from ensemble_eval.evaluation import decisions as decisions_module
 from ensemble_eval.reports.api import Results
-from ensemble_eval.results.analyses import Analyses, analyse, compare_rows
+from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.compare import compare
-from ensemble_eval.results.ensembles import read_scores
-from ensemble_eval.results.subset_rows import Selection, computed_ranks
+from ensemble_eval.results.scores import Selection, computed_ranks, read_scores
 from ensemble_eval.scoring.subset_ranks import all_subsets
 from ensemble_eval.scoring.table3 import Configuration
 
@@ -175,7 +174,7 @@ def test_of_a_decided_run_decisions_are_all_there_is(tmp_path: Path, results: Re
     assert other.classes.confused is None
     assert set(other.classes.errors) == {5}
     with pytest.raises(UnavailableError, match="top-1"):
-        compare_rows(other.decisions, 1)
+        other.decisions.wrong_by_configuration(1)
     both = analyse(decided_run(tmp_path / "both", results, knows_top1=True), margin_points=5, seed=3)
     assert both.comparisons == found.comparisons
 

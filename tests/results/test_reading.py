@@ -15,7 +15,7 @@ from builders import member_key, run_key, started, write_ensemble
 from ensemble_eval.errors import EnsembleEvalError, InputError
 from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.reports.api import read_results
-from ensemble_eval.results.subset_rows import Selection, computed_ranks
+from ensemble_eval.results.scores import Selection, computed_ranks
 from ensemble_eval.settings import RunSettings
 from ensemble_eval.store.parts import Part, part_paths
 from ensemble_eval.store.store import Store
