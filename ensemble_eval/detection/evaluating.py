@@ -1,7 +1,7 @@
 """From stored detections to mean average precision and its tables, a row for every configuration."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -252,6 +252,6 @@ def _among(
     *notes: str,
 ) -> Table:
     """A table of the paper, with our row where its mean average precision puts it."""
-    rows: list[tuple[Value, ...]] = [(*astuple(each), "the paper") for each in published]
+    rows: list[tuple[Value, ...]] = [(*each, "the paper") for each in published]
     rows.insert(sum(each.map_percent < row.map_percent for each in published), ours)
     return Table(name, title, columns, tuple(rows), ("Figures on other images cannot be compared.", *notes))

@@ -1,7 +1,6 @@
 """What the paper prints (Szegedy et al., CVPR 2015): its tables and two claims, to compare with."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ensemble_eval.tables.table import FilledColumn
 
@@ -9,8 +8,7 @@ if TYPE_CHECKING:
     from ensemble_eval.scoring.table3 import Row
 
 
-@dataclass(frozen=True)
-class PublishedEntry:
+class PublishedEntry(NamedTuple):
     """A row of Table 2: an entry of ILSVRC's classification challenge."""
 
     team: str
@@ -20,8 +18,7 @@ class PublishedEntry:
     external_data: str
 
 
-@dataclass(frozen=True)
-class PublishedDetection:
+class PublishedDetection(NamedTuple):
     """A row of Table 4: an entry of ILSVRC's detection challenge; a question mark is the paper's."""
 
     team: str
@@ -32,8 +29,7 @@ class PublishedDetection:
     models: str
 
 
-@dataclass(frozen=True)
-class PublishedSingleModel:
+class PublishedSingleModel(NamedTuple):
     """A row of Table 5: detection with a single model; a question mark is the paper's."""
 
     team: str

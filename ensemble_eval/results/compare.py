@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,11 +74,21 @@ def compare(one: StoredRun, other: StoredRun) -> list[Comparison]:
             len(ours.images),
             _differing_decisions(ours, theirs, TOP_5, cell),
             _differing_decisions(ours, theirs, TOP_1, cell),
-            _differing_ranks(ours, theirs, cell),
+            None if ours.ranks is None or theirs.ranks is None else _count(ours.ranks[cell] != theirs.ranks[cell]),
             None if distances is None else float(distances[cell]),
         )
         for cell in np.ndindex(len(ours.names), len(ours.crops))
     ]
+
+
+def _differing_decisions(ours: Decisions, theirs: Decisions, k: int, cell: tuple[int, ...]) -> int | None:
+    """The images that only one of two runs has wrong, for one member and scheme; None if one does not know."""
+    is_known = ours.is_known[k][cell] and theirs.is_known[k][cell]
+    return _count(ours.wrong[k][cell] != theirs.wrong[k][cell]) if is_known else None
+
+
+def _count(differs: NDArray[np.bool_]) -> int:
+    return int(np.count_nonzero(differs))
 
 
 def decisions_table(rows: Sequence[Comparison], title: str) -> Table:
@@ -163,65 +174,26 @@ def _refuse_others(
         raise InputError(f"the runs differ in their {what}: {'; '.join(only)}; compare runs over the same {what}")
 
 
-def _differing_decisions(ours: Decisions, theirs: Decisions, k: int, cell: tuple[int, ...]) -> int | None:
-    """Images that only one of two runs has wrong, of one member and scheme; None where one does not know."""
-    if not (ours.is_known[k][cell] and theirs.is_known[k][cell]):
-        return None
-    return int(np.count_nonzero(ours.wrong[k][cell] != theirs.wrong[k][cell]))
-
-
-def _differing_ranks(ours: Decisions, theirs: Decisions, cell: tuple[int, ...]) -> int | None:
-    if ours.ranks is None or theirs.ranks is None:
-        return None
-    return int(np.count_nonzero(ours.ranks[cell] != theirs.ranks[cell]))
-
-
 def _largest_score_differences(one: StoredRun, other: StoredRun) -> NDArray[np.float64]:
-    """Of each member and scheme, the largest difference between two scores of one class: [names, schemes].
+    """The largest difference between two scores of one class, for each member and scheme: [names, schemes].
 
-    Scores of both runs do not fit into memory at once, and their parts hold other images. So of as many members
-    and schemes as fit, one run's are kept and the other's are read past them.
+    The scores of both runs do not fit into memory at once, and their parts hold different images. So the scores of
+    one run are kept for as many members and schemes as fit, and those of the other run are read past them.
     """
-    shape = (len(one.key.row_names), len(one.crops))
-    cells = list(np.ndindex(shape))
-    size = len(one.images) * one.key.classes * np.dtype(np.float32).itemsize
-    at_once = max(1, _SCORE_BYTES // size)
-    differences = np.zeros(shape)
-    for start in range(0, len(cells), at_once):
-        for cell, farthest in _differences_of(one, other, cells[start : start + at_once]).items():
-            differences[cell] = farthest
+    differences = np.zeros((len(one.key.row_names), len(one.crops)))
+    images, classes = len(one.images), one.key.classes
+    at_once = max(1, _SCORE_BYTES // (images * classes * np.dtype(np.float32).itemsize))
+    cells = np.indices(differences.shape).reshape(2, -1)
+    for start in range(0, differences.size, at_once):
+        some = tuple(cells[:, start : start + at_once])
+        kept = np.empty((len(some[0]), images, classes), np.float32)
+        for block in one.blocks(["scores"]):
+            kept[:, block.images] = block.float_matrix("scores")[block.rows[some]]
+        for block in other.blocks(["scores"]):
+            distances = np.abs(kept[:, block.images] - block.float_matrix("scores")[block.rows[some]])
+            differences[some] = np.maximum(differences[some], distances.max(axis=(1, 2)))
+        del kept
     return differences
-
-
-def _differences_of(
-    one: StoredRun, other: StoredRun, cells: Sequence[tuple[int, ...]]
-) -> dict[tuple[int, ...], float]:
-    """The largest difference of each of some members and schemes, given by position.
-
-    What is kept of one run is given back when this returns, before the next ones are read.
-    """
-    kept = _kept_scores(one, cells)
-    largest = dict.fromkeys(cells, 0.0)
-    for block in other.blocks(["scores"]):
-        scores = block.float_matrix("scores")
-        for cell in cells:
-            farthest = float(np.abs(kept[cell][block.images] - scores[block.rows[cell]]).max())
-            largest[cell] = max(largest[cell], farthest)
-    return largest
-
-
-def _kept_scores(
-    results: StoredRun, cells: Sequence[tuple[int, ...]]
-) -> dict[tuple[int, ...], NDArray[np.float32]]:
-    """Of some members and schemes, given by position, the scores of all images: float32 [images, classes]."""
-    kept = dict[tuple[int, ...], NDArray[np.float32]]()
-    for block in results.blocks(["scores"]):
-        scores = block.float_matrix("scores")
-        for cell in cells:
-            if cell not in kept:
-                kept[cell] = np.empty((len(results.images), scores.shape[1]), np.float32)
-            kept[cell][block.images] = scores[block.rows[cell]]
-    return kept
 
 
 @dataclass(frozen=True)
@@ -294,9 +266,8 @@ def compare_errors(
     for results, decisions in zip(runs[1:], decided[1:], strict=True):
         require_same_labels(runs[0], decided[0], results, decisions)
     crops = [each for each in runs[0].crops if all(each in results.crops for results in runs)]
-    rows = [
-        _rows(decisions, crops, with_all=any(len(each.members) > 1 for each in decided)) for decisions in decided
-    ]
+    with_all = any(len(each.members) > 1 for each in decided)
+    rows = [_rows(decisions, crops, with_all=with_all) for decisions in decided]
     known = [k for k in (TOP_5, TOP_1) if all(each.is_known[k].all() for each in decided)]
     return RunsComparison(
         len(runs[0].images),
@@ -308,10 +279,6 @@ def compare_errors(
 
 def run_differences_table(k: int, found: Sequence[RunDifference], margin_points: float) -> Table:
     """The differences of several runs from the first, in one error; runs are counted from 1."""
-
-    def paired_of(each: RunDifference) -> PairedDifference:
-        return each.paired
-
     return table_of(
         f"runs_top{k}",
         f"top-{k} error against run 1, in percentage points:",
@@ -320,7 +287,7 @@ def run_differences_table(k: int, found: Sequence[RunDifference], margin_points:
             ("run", "run", "count", lambda each: each.run + 1),
             ("models", "models", "count", lambda each: each.models),
             ("crops", "crops", "count", lambda each: each.base.crops),
-            *filled_from(paired_of, DIFFERENCE_COLUMNS),
+            *filled_from(attrgetter("paired"), DIFFERENCE_COLUMNS),
         ],
         (
             "The 95% intervals of differences are Tango's score intervals, paired by image.",
@@ -344,16 +311,13 @@ def _differences(
     margin_points: float,
     seed: int,
 ) -> tuple[RunDifference, ...]:
-    wrong: list[NDArray[np.bool_]] = [
-        decisions.wrong[k][decisions.place(row)]
-        for decisions, of_run in zip(decided, rows, strict=True)
-        for row in of_run
-    ]
+    """The rows of every run but the first compared with those of the first, adjusted among each other."""
+    both = zip(decided, rows, strict=True)
+    wrong = np.stack([each.wrong[k][each.place(row)] for each, of_run in both for row in of_run])
     count = len(rows[0])
-    places = [(run, row) for run in range(1, len(decided)) for row in range(count)]
-    pairs = [(row, run * count + row) for run, row in places]
-    found = paired_differences(np.stack(wrong), pairs, margin_points=margin_points, seed=seed)
-    return tuple(
-        RunDifference(run, rows[0][row], rows[run][row], replace(difference, base=0, other=run))
-        for (run, row), difference in zip(places, found, strict=True)
-    )
+    pairs = [(position % count, position) for position in range(count, len(wrong))]
+    found = []
+    for difference in paired_differences(wrong, pairs, margin_points=margin_points, seed=seed):
+        run, row = divmod(difference.other, count)
+        found.append(RunDifference(run, rows[0][row], rows[run][row], replace(difference, base=0, other=run)))
+    return tuple(found)

@@ -1,11 +1,11 @@
 """Table 3 with what may be claimed of its rows, and Table 2 with this run among the published entries."""
 
-from collections.abc import Sequence
+from operator import itemgetter
 
 from ensemble_eval.paper.published import TABLE_2, TABLE_3_COLUMNS
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.scoring.paired import PairedDifference
-from ensemble_eval.scoring.table3 import COLUMNS, TOP_5, Row, table3
+from ensemble_eval.scoring.table3 import COLUMNS, TOP_5, table3
 from ensemble_eval.tables.table import Column, FilledColumn, Table, Value, filled_from, table_of
 
 DIFFERENCE_COLUMNS: tuple[FilledColumn[PairedDifference], ...] = (
@@ -23,11 +23,8 @@ DIFFERENCE_COLUMNS: tuple[FilledColumn[PairedDifference], ...] = (
 )
 _PAIRED_COLUMNS: tuple[FilledColumn[PairedDifference], ...] = (
     ("paired", "paired 95% interval", "points interval", lambda each: (each.low_points, each.high_points)),
-    ("fixed", "fixed", "count", lambda each: each.fixed),
-    ("broken", "broken", "count", lambda each: each.broken),
-    ("adjusted_p", "adjusted p", "p", lambda each: each.adjusted_p),
+    *(column for column in DIFFERENCE_COLUMNS if column[0] in ("fixed", "broken", "adjusted_p")),
 )
-_Compared = tuple[Row, PairedDifference | None]
 _SHOWN = (
     *("models", "crops", "cost", "top5_error", "top5", "compared_to_base"),
     *("paired", "fixed", "broken", "adjusted_p", "verdict", "top1_error"),
@@ -56,8 +53,8 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
         f"Table 3: errors on {len(found.decisions.images)} images",
         rows,
         [
-            *filled_from(_row_of, [*COLUMNS, *papers]),
-            *filled_from(_difference_of, _PAIRED_COLUMNS),
+            *filled_from(itemgetter(0), [*COLUMNS, *papers]),
+            *filled_from(itemgetter(1), _PAIRED_COLUMNS),
             ("verdict", "against base", "text", lambda at: at[1].verdict_text if at[1] else "base"),
         ],
         (
@@ -72,15 +69,27 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
 
 def comparison_tables(found: Analyses) -> list[Table]:
     """Rows of Table 3 against the first, and against each other, for each error that is known."""
-    tables = []
-    for k, comparisons in found.comparisons.items():
+    rows = found.configurations
+    note = "Rows are models × crops. The difference is the other's error minus the row's; negative is better."
+    return [
+        table_of(
+            f"{name}_top{k}",
+            f"Top-{k} error, {title}",
+            pairs,
+            [
+                ("base", "row", "text", lambda each: str(rows[each.base])),
+                ("other", "other row", "text", lambda each: str(rows[each.other])),
+                *DIFFERENCE_COLUMNS,
+            ],
+            (note, tests_note(len(pairs), found.margin_points)),
+        )
+        for k, comparisons in found.comparisons.items()
         for name, title, pairs in (
             ("against_base", "every row against the first", comparisons.against_base),
             ("between_rows", "every row against every later one", comparisons.between),
-        ):
-            if pairs:
-                tables.append(_comparison_table(f"{name}_top{k}", f"Top-{k} error, {title}", pairs, found))
-    return tables
+        )
+        if pairs
+    ]
 
 
 def table2_table(found: Analyses, data: str) -> Table:
@@ -94,19 +103,10 @@ def table2_table(found: Analyses, data: str) -> Table:
     source = f"measured here, {NOT_COMPARABLE}" if found.counted else "measured here"
     interval = (row.top5_low, row.top5_high)
     here = (f"this run, {row.models} × {row.crops}", "", "", row.top5_error, interval, "", source, data)
-    place = sum(each.top5_error_percent > row.top5_error for each in TABLE_2)
+    worse = sum(each.top5_error_percent > row.top5_error for each in TABLE_2)
     entries: list[tuple[Value, ...]] = [
-        (
-            each.team,
-            str(each.year),
-            each.place,
-            each.top5_error_percent,
-            None,
-            each.external_data,
-            "published",
-            "ILSVRC",
-        )
-        for each in TABLE_2
+        (team, str(year), place, error, None, external_data, "published", "ILSVRC")
+        for team, year, place, error, external_data in TABLE_2
     ]
     return Table(
         "table2",
@@ -121,7 +121,7 @@ def table2_table(found: Analyses, data: str) -> Table:
             Column("source", "source"),
             Column("data", "images"),
         ),
-        (*entries[:place], here, *entries[place:]),
+        (*entries[:worse], here, *entries[worse:]),
         (
             *([_NOT_THE_PAPERS] if found.counted else []),
             f"The entries were measured on ILSVRC's images, and this run on {data}. On images other than theirs, "
@@ -143,29 +143,3 @@ def tests_note(tests: int, margin_points: float) -> str:
         f"p is the exact McNemar test's{adjusted}. Errors are better or worse where it is at most 5%, and equal "
         f"within {margin_points:g} points where two one-sided tests{alike} say so at 5%."
     )
-
-
-def _comparison_table(name: str, title: str, pairs: Sequence[PairedDifference], found: Analyses) -> Table:
-    rows = found.configurations
-    return table_of(
-        name,
-        title,
-        pairs,
-        [
-            ("base", "row", "text", lambda each: str(rows[each.base])),
-            ("other", "other row", "text", lambda each: str(rows[each.other])),
-            *DIFFERENCE_COLUMNS,
-        ],
-        (
-            "Rows are models × crops. The difference is the other's error minus the row's; negative is better.",
-            tests_note(len(pairs), found.margin_points),
-        ),
-    )
-
-
-def _row_of(compared: _Compared) -> Row:
-    return compared[0]
-
-
-def _difference_of(compared: _Compared) -> PairedDifference | None:
-    return compared[1]

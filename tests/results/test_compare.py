@@ -22,7 +22,7 @@ from ensemble_eval.results.compare import Comparison, compare
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store
 
-KEY = run_key(images=3, scores=True)
+KEY = replace(run_key(images=3, scores=True), classes=2)
 RANKS = {"x": 0, "y": 4, "z": 9}
 SCORES = {"x": [0.5, 0.5], "y": [0.25, 0.75], "z": [0.0, 1.0]}
 
@@ -130,7 +130,7 @@ MANY = {f"{number}.png": 0 for number in range(6)}
         ({"ranks": {"x": 0, "y": 4}, "unreadable": ["z"]}, "images: only {one} has z; compare"),
         ({"members": (member_key("b"),)}, "members: only {one} has a; only {other} has b; compare"),
         ({"crops": 10}, "crop schemes: only {other} has 10; compare"),
-        ({"classes": 9}, "{one} has 7 classes and {other} 9; compare runs of the same classes"),
+        ({"classes": 9}, "{one} has 2 classes and {other} 9; compare runs of the same classes"),
         ({"label": 1}, "{one} and {other} have other labels for x, y, z; compare runs with the same labels"),
     ],
 )
