@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. Heavy imports are inside the commands, so that --help is instant."""
+"""The command line. Heavy imports are inside the commands, so that --help is instant."""
 
 import atexit
 import os
@@ -37,12 +37,12 @@ _STOPPED = tuple(128 + number for number in _STOPS)
 
 
 class _Commands(click.Group):
-    """The commands, whose errors become one sentence if they were raised on purpose."""
+    """The group of the commands; errors that are raised on purpose become one sentence."""
 
     context_class = Context
 
     def invoke(self, context: click.Context) -> Any:
-        """The exit code."""
+        """Run a command, and return its exit code."""
         try:
             return super().invoke(context)
         except EnsembleEvalError as error:
@@ -55,7 +55,7 @@ class _Commands(click.Group):
     context_settings={
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
-        # A job's environment may set any option: ENSEMBLE_EVAL_RUN_BACKEND=torch.
+        # The environment of a job can set any option, as in ENSEMBLE_EVAL_RUN_BACKEND=torch.
         "auto_envvar_prefix": PREFIX,
     },
 )
@@ -97,27 +97,27 @@ def main() -> NoReturn:
     if code in _STOPPED:
         sys.stdout.flush()
         sys.stderr.flush()
-        # Without waiting for threads, one of which may read from a drive that does not answer.
+        # Do not wait for threads, one of which may be reading from a drive that does not answer.
         os._exit(code)
     _shield_the_end(code)
     sys.exit(code)
 
 
 def _shield_the_end(code: int) -> None:
-    """Let SIGINT and SIGTERM not change the exit code from here on: the command is done, nothing is left to stop.
+    """Keep SIGINT and SIGTERM from changing the exit code, because the command is done.
 
-    Python needs some tenths of a second to end after torch was imported. A batch system whose signal came in that
-    time would otherwise take a finished run for a stopped one.
+    Python needs some tenths of a second to exit after torch was imported. A batch system that sent a signal in
+    that time would otherwise take a finished run for a stopped one.
     """
     sys.stdout.flush()
     sys.stderr.flush()
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        # Without waiting for threads; see `main`.
+        # Do not wait for threads; see `main`.
         os._exit(code)
 
     def ignore() -> None:
-        # The last part of Python's end gives handlers of ours up for the system's, but leaves signals ignored.
+        # At the very end Python restores the default handlers, but keeps ignored signals ignored.
         for number in _STOPS:
             signal.signal(number, signal.SIG_IGN)
 
@@ -127,7 +127,7 @@ def _shield_the_end(code: int) -> None:
 
 
 def run_command_line() -> int:
-    """The exit code of the command line in `sys.argv`; errors that are raised on purpose become one sentence."""
+    """Run the command line in `sys.argv`, and return its exit code."""
     print_in_any_encoding()
     try:
         code: int | None = cli.main(prog_name="ensemble-eval", standalone_mode=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ensemble_eval.results.reading import StoredRun
 
-# The first to go; run, models, crops, the difference with its interval, and the verdict stay.
+# Columns in the order in which they are left out; the difference, its interval and the verdict stay.
 _ERRORS_DISPENSABLE = (
     "bootstrap",
     "adjusted_equivalence_p",
@@ -22,7 +22,7 @@ _ERRORS_DISPENSABLE = (
     ("fixed", "broken"),
     "adjusted_p",
 )
-# As above; member, crops and the top-5 stay.
+# As above; member, crops and top-5 stay.
 _DECISIONS_DISPENSABLE = ("rank", "top1", "scores")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ensemble_eval.detection.detecting import DetectJob
     from ensemble_eval.detection.writing import Written
 
-# The first to go first where they do not fit; the configuration and its mAP stay.
+# Columns in the order in which they are left out; the configuration and its mAP stay.
 _DISPENSABLE = ("images", "passes", "proposals_per_image", "coverage", "interval", "compared_to_base")
 
 
@@ -73,6 +73,6 @@ def _print_table(written: "Written", *, with_svm: bool) -> None:
     from ensemble_eval.detection.evaluating import detection_table
 
     table = detection_table(written.rows)
-    # Where all rows have the same classifier, its column goes first.
+    # If all rows have the same classifier, its column is left out first.
     keys = _DISPENSABLE if with_svm else ("scores", *_DISPENSABLE)
     print_table(Console(markup=False, emoji=False), replace(table, notes=()), keys)

@@ -1,4 +1,4 @@
-"""Events of a job and of a training on a terminal: lines, and below them a bar."""
+"""Shows the events of a job or a training as lines, with a bar below them."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ _READ_EVERY_SECONDS = 0.5
 
 
 def draw_job(events: Iterable[Event[Outcome]]) -> Finished[Outcome] | None:
-    """Show the events of a job, and give what it found; None for a process that leaves that to another."""
+    """Show the events of a job, and return the last; None if another process reports the outcome."""
     console = Console(stderr=True, markup=False)
     with contextlib.ExitStack() as bars:
         for event in events:
@@ -41,11 +41,11 @@ def draw_job(events: Iterable[Event[Outcome]]) -> Finished[Outcome] | None:
 
 
 def draw_training(events: Iterable[records.Event], *, speaks: bool) -> records.RunFinished:
-    """Show the events of a training, and give the last of them.
+    """Show the events of a training, and return the last.
 
     Args:
-        events: as they happen.
-        speaks: whether this process speaks for all ranks.
+        events: The events.
+        speaks: Whether this process reports for all ranks.
     """
     console = Console(stderr=True, markup=False, quiet=not speaks)
     finished = records.RunFinished(None, 0)
@@ -60,7 +60,7 @@ def draw_training(events: Iterable[records.Event], *, speaks: bool) -> records.R
                     progress.reset(task, total=steps, completed=step, description=member, visible=True)
                 case records.StepDone(step):
                     progress.update(task, completed=step)
-                    # Reading a loss waits for the device, so not at every step; the bar is drawn as rarely.
+                    # Reading the loss waits for the device, so it is read no more often than the bar is drawn.
                     if speaks and time.monotonic() - read >= _READ_EVERY_SECONDS:
                         progress.update(task, loss=event.loss)
                         read = time.monotonic()

@@ -1,4 +1,4 @@
-"""Options that come from the environment, and the variables that were meant to be one of them."""
+"""Warns of environment variables that look like an option and are not."""
 
 from collections.abc import Iterator, Mapping
 
@@ -12,13 +12,13 @@ PREFIX = "ENSEMBLE_EVAL"
 
 
 def unknown_variables(group: click.Group, environment: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each variable that looks like one of ours and that nothing reads.
+    """Yield a sentence for each variable with our prefix that is not an option.
 
-    Of several processes only the one that speaks for all has anything to say.
+    Only the process that reports for all ranks yields any.
 
     Args:
-        group: the command line, with its commands.
-        environment: names and values.
+        group: The command line with its commands.
+        environment: The environment variables.
     """
     if not _speaks(environment):
         return
@@ -41,7 +41,7 @@ def unknown_variables(group: click.Group, environment: Mapping[str, str]) -> Ite
 
 
 def _options(group: click.Group) -> Iterator[tuple[str, click.Option]]:
-    """Every option by the variable that click would read it from."""
+    """Yield every option with the name of its environment variable in click."""
     top = click.Context(group, auto_envvar_prefix=PREFIX)
     commands = [click.Context(command, top, info_name=name) for name, command in group.commands.items()]
     for context in (top, *commands):

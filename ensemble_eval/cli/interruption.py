@@ -1,4 +1,4 @@
-"""How a command runs a job, alone or as a rank, and what it says when it is stopped."""
+"""Runs the job of a command, and says how to continue when it is stopped."""
 
 import contextlib
 import shlex
@@ -23,16 +23,16 @@ def perform(open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome
     """Run a command's job and return the exit code.
 
     Args:
-        open_job: Makes the job; called when a signal may come, because its imports take seconds.
-        show: Prints what was found, and returns the exit code.
+        open_job: Creates the job. Signals are handled already, because the imports take seconds.
+        show: Prints the outcome, and returns the exit code.
 
     Raises:
-        EnsembleEvalError: The job fails, where this process is the one to say it.
+        EnsembleEvalError: The job failed, and this process is the one that reports it.
     """
     wait_without_spinning()
     keep_freed_memory()
     process = find_process()
-    return _as_one_of(process, lambda: _perform(process, open_job, show))
+    return _reporting_once(process, lambda: _perform(process, open_job, show))
 
 
 def _perform(process: Process, open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome], int]) -> int:
@@ -47,21 +47,21 @@ def _perform(process: Process, open_job: "Callable[[], Job[Any, Outcome]]", show
 
 
 def continuing_words() -> list[str]:
-    """The words of this command line that continue it: all but --fresh, which would discard what is done."""
+    """Return the words of this command line without --fresh, which would discard what is done."""
     return [word for word in sys.argv[1:] if word != "--fresh"]
 
 
 def continuing_command() -> str:
-    """The command that continues this one, as a line for the shell."""
+    """Return the command that continues this one, as a line for the shell."""
     return shlex.join(["ensemble-eval", *continuing_words()])
 
 
 @contextmanager
 def stoppable(how_to_go_on: str) -> "Iterator[StopRequests]":
-    """Within the block SIGINT and SIGTERM are stop requests, and such a request ends it with an error.
+    """Within the block, treat SIGINT and SIGTERM as stop requests, which end it with an error.
 
     Raises:
-        InterruptedRunError: there was a request; a note of the error's says how to go on.
+        InterruptedRunError: There was a request; a note of the error says how to continue.
     """
     from ensemble_eval.jobs.signals import StopRequestedError, stop_requests
 
@@ -76,14 +76,14 @@ def stoppable(how_to_go_on: str) -> "Iterator[StopRequests]":
 
 @contextmanager
 def _continuable(process: Process) -> "Iterator[StopRequests]":
-    """As `stoppable`, for a command that keeps what was finished and may be a rank.
+    """As `stoppable`, for a command that stores what is finished and may be a rank.
 
     Raises:
-        InterruptedRunError: there was a request; a note of the error's says how to go on.
+        InterruptedRunError: There was a request; a note of the error says how to continue.
     """
     go_on = f"continue with: {continuing_command()}"
     if process.launched:
-        # The command is not this process's own: it would be one process more.
+        # The command line is that of a rank; alone it would start another process.
         go_on = "start the same job again to continue, unless it goes back to the queue by itself"
     go_on = f"what was finished is kept, {go_on}"
     try:
@@ -95,17 +95,17 @@ def _continuable(process: Process) -> "Iterator[StopRequests]":
         raise
 
 
-def _as_one_of(process: Process, work: Callable[[], int]) -> int:
-    """Do a command's work and return its exit code.
+def _reporting_once(process: Process, work: Callable[[], int]) -> int:
+    """Do the work of a command, and return its exit code.
 
-    Where several processes share a terminal, one speaks; of the others only their errors are seen.
+    If several processes share a terminal, one of them reports, and the others print only errors.
 
     Args:
-        process: This process among those of the command.
+        process: This process of the command.
         work: Returns the exit code.
 
     Raises:
-        EnsembleEvalError: whatever the work raises, where this process is the one to say it.
+        EnsembleEvalError: The work failed, and this process is the one that reports it.
     """
     try:
         return work()

@@ -1,4 +1,4 @@
-"""The options of the commands, made of what the settings declare, and how `--help` shows them."""
+"""Creates the options of the commands from the settings, and formats `--help`."""
 
 import dataclasses
 import re
@@ -20,12 +20,12 @@ Option = Callable[[Decorated], Decorated]
 SettingsT = TypeVar("SettingsT", bound=CheckedFields)
 
 _FIELD = re.compile(r"`(\w+)`")
-# What everybody needs, in this order, before the sections.
+# The options that everybody needs come first, in this order.
 _FIRST = ("proposals", "ensemble", "crops", "out", "boxes")
 
 
 class Command(click.Command):
-    """A command whose help has its options in sections, and an example, the `epilog`, as it is."""
+    """A command whose help shows its options in sections, and its `epilog` as an example."""
 
     context_class = Context
 
@@ -48,12 +48,12 @@ class Command(click.Command):
 
 
 def command(example: str, name: str | None = None) -> Callable[[Callable[..., Any]], Command]:
-    """As `click.command`, with an example for the help: lines that a shell can run."""
+    """As `click.command`, with an example for the help, in lines for the shell."""
     return click.command(name, cls=Command, epilog=example)
 
 
 class _SectionedOption(click.Option):
-    """An option of a section of the help."""
+    """An option in a section of the help."""
 
     def __init__(self, *words: Any, section: str, **attributes: Any) -> None:
         super().__init__(*words, **attributes)
@@ -61,7 +61,7 @@ class _SectionedOption(click.Option):
 
 
 class _PathType(click.Path):
-    """A path that every format can write: not empty, and UTF-8."""
+    """A path that is not empty and can be written as UTF-8 in every output file."""
 
     def convert(self, value: Any, parameter: click.Parameter | None, _context: click.Context | None) -> Any:
         return checked_value(Path, f"`{parameter.name if parameter else 'path'}`", value)
@@ -71,14 +71,14 @@ PATH = _PathType()
 
 
 def options_of(settings: type, section: str = "Options", *, leaving_out: Container[str] = ()) -> Option[Any]:
-    """An option for each field of settings that has a help text, in the sections of the help.
+    """Return a decorator that adds an option for each field with a help text.
 
-    What is given is checked as the field is, so that `submit` refuses what its job would.
+    The values are checked like the fields, so that `submit` refuses what its job would refuse.
 
     Args:
-        settings: the dataclass.
-        section: of the options that name none.
-        leaving_out: sections.
+        settings: The dataclass of the settings.
+        section: The section of options that name none.
+        leaving_out: Sections to leave out.
     """
     rules = rules_of(settings)
     names = [name for name, rule in rules.items() if rule.help and rule.group not in leaving_out]
@@ -93,13 +93,13 @@ def options_of(settings: type, section: str = "Options", *, leaving_out: Contain
 
 
 def _place_in_help(name: str, group: str) -> tuple[int, int]:
-    """The section, and in the first one what is needed most."""
+    """Return a sort key: the section and, in the first section, the position in `_FIRST`."""
     place = ("", *GROUPS).index(group)
     return place, _FIRST.index(name) if not place and name in _FIRST else len(_FIRST)
 
 
 def _option_of(settings: type, name: str, section: str) -> Option[Any]:
-    """The option for one field, with the field's name, type, default and help."""
+    """Create the option for one field, with its name, type, default and help."""
     attributes: dict[str, Any] = {"cls": _SectionedOption, "section": section}
     if name in _SPELT:
         words, own = _SPELT[name]
@@ -124,7 +124,7 @@ def _checked_as(settings: type) -> Callable[[click.Context, click.Parameter, Any
             value = [each.strip() for each in value.split(",") if each.strip()]
         checked = checked_field(settings, name, value)
         is_default = context.get_parameter_source(name) is ParameterSource.DEFAULT
-        # The default manifests are only in a clone.
+        # The default manifests exist only in a clone.
         if name == "ensemble" and is_default and not checked.exists() and not context.resilient_parsing:
             raise InputError(
                 f"there is no {checked} in this folder (it is part of a clone of the repository); "
@@ -140,13 +140,13 @@ def _spelling(name: str) -> str:
 
 
 def _help_of(settings: type, name: str) -> str:
-    """A field's help, with the options of other fields for these."""
+    """Return the help of a field, in which options replace the names of other fields."""
     text = rules_of(settings)[name].help
     return _FIELD.sub(lambda match: _spelling(match[1]) if hasattr(settings, match[1]) else match[0], text)
 
 
 def _type_of(expected: Any, default: Any) -> dict[str, Any]:
-    """How click parses what is declared as a type, or as this type or None."""
+    """Return the attributes of an option for a type, or for this type or None."""
     kinds = [kind for kind in get_args(expected) if kind not in (NoneType, ...)]
     if expected is bool:
         return {"is_flag": True}
@@ -161,10 +161,10 @@ def _type_of(expected: Any, default: Any) -> dict[str, Any]:
 
 
 def settings_from(kind: type[SettingsT], options: dict[str, Any]) -> SettingsT:
-    """The settings that `options_of` them parsed.
+    """Create settings from the options of a command.
 
     Raises:
-        InputError: options that exclude each other.
+        InputError: The options exclude each other.
     """
     if "scores" in options:
         scores = options.pop("scores")
@@ -177,7 +177,7 @@ def settings_from(kind: type[SettingsT], options: dict[str, Any]) -> SettingsT:
 
 
 def words_given(context: click.Context, leaving_out: Container[str]) -> Iterator[str]:
-    """What was given, also in the environment, as words of a command line, but what is to be left out."""
+    """Yield the given arguments and options, also those from the environment, as words of a command line."""
     for parameter in context.command.params:
         name, value = parameter.name or "", context.params.get(parameter.name or "")
         given = context.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
@@ -188,7 +188,7 @@ def words_given(context: click.Context, leaving_out: Container[str]) -> Iterator
         elif isinstance(parameter, click.Option) and not parameter.is_flag:
             yield from (parameter.opts[0], str(value))
         elif value:
-            # In the environment a flag may also be said to be off.
+            # An environment variable may also switch a flag off.
             yield parameter.opts[0]
 
 
@@ -200,7 +200,7 @@ MARGIN = click.option(
     help="Errors that differ by less count as equal (percentage points).",
 )
 
-# Fields whose options are not named and spelt as they are.
+# Fields whose options have other names and values.
 _SPELT: dict[str, tuple[str, dict[str, Any]]] = {
     "store_scores": (
         "--scores",

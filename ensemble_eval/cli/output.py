@@ -1,4 +1,4 @@
-"""What the commands print, on any terminal: whatever characters its encoding has, and however narrow it is."""
+"""Prints on any terminal, whatever its encoding and width."""
 
 import codecs
 import io
@@ -15,16 +15,16 @@ from ensemble_eval.errors import EnsembleEvalError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Of the characters that we print ourselves; anything else, as in the name of a member, is escaped.
+# Replacements for characters in our own messages. Others, such as those in the name of a member, are escaped.
 _PLAIN = {"×": "x", "–": "-", "…": "...", "≠": "!="}
 _PLAIN_CHARACTERS = "ensemble-eval-plain-characters"
-# What stands for one quantity stays on one line.
+# The bounds of an interval stay on one line.
 _INTERVAL = re.compile(r"(?<=[\d%]) to (?=[-+\d])")
 _GLUE = "\N{NO-BREAK SPACE}"
 
 
 class Context(click.Context):
-    """A command's context, whose help text any terminal can show."""
+    """The context of a command, whose help can be shown in any encoding."""
 
     class _Formatter(click.HelpFormatter):
         def getvalue(self) -> str:
@@ -34,7 +34,7 @@ class Context(click.Context):
 
 
 def print_in_any_encoding() -> None:
-    """Let stdout and stderr replace the characters that their encoding lacks, in place of raising an error."""
+    """Let stdout and stderr replace characters that their encoding lacks, instead of raising an error."""
     codecs.register_error(_PLAIN_CHARACTERS, _plain_characters)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -42,14 +42,14 @@ def print_in_any_encoding() -> None:
 
 
 def encodable(text: str, encoding: str) -> str:
-    """`text` as it will look in an encoding, so that it can be measured before it is printed."""
+    """Return `text` as it will be printed in an encoding, so that its width can be measured."""
     codecs.register_error(_PLAIN_CHARACTERS, _plain_characters)
     return text.encode(encoding, _PLAIN_CHARACTERS).decode(encoding)
 
 
 def say(text: str) -> None:
     """Print a line to stdout."""
-    # With the stream named: left to itself, click writes UTF-8 to a terminal whose encoding is ASCII.
+    # The stream is given, because click would otherwise write UTF-8 to a terminal whose encoding is ASCII.
     click.echo(text, file=sys.stdout)
 
 
@@ -59,11 +59,11 @@ def complain(text: str) -> None:
 
 
 def warn(sentence: str, console: "Console | None" = None) -> None:
-    """Print to stderr what stops nothing and should be known.
+    """Print a warning to stderr.
 
     Args:
-        sentence: it may be the library's, and speak of arguments.
-        console: of a bar that may be there meanwhile.
+        sentence: The warning, which may come from the library and name arguments.
+        console: The console of a progress bar that is shown at the same time.
     """
     from rich.console import Console
 
@@ -72,13 +72,13 @@ def warn(sentence: str, console: "Console | None" = None) -> None:
 
 
 def complain_of(error: EnsembleEvalError, who: str = "") -> None:
-    """Print an error and its notes to stderr, as one sentence."""
+    """Print an error with its notes to stderr, as one sentence."""
     notes = getattr(error, "__notes__", ())
     complain(f"error: {who}{'; '.join([spoken(str(error)), *notes])}")
 
 
 def print_sentence(console: "Console", text: str) -> None:
-    """Print a sentence without cutting a number or an interval; into a file or pipe it goes as one line."""
+    """Print a sentence, wrapped between words on a terminal, and as one line into a file or pipe."""
     if console.is_terminal:
         glued = _INTERVAL.sub(f"{_GLUE}to{_GLUE}", text)
         lines = textwrap.wrap(glued, console.width, break_long_words=False, break_on_hyphens=False)

@@ -1,4 +1,4 @@
-"""Progress on a terminal as a bar, elsewhere as plain lines."""
+"""Shows progress as a bar on a terminal, and as plain lines elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,27 +9,27 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
-# One line in this many seconds keeps a log short and its last line recent.
+# The interval of the lines: the log stays short and its last line recent.
 PLAIN_LINE_SECONDS = 10.0
 
 
 class Update(Protocol):
-    """Tells that `done` units are done, with `passes` crops through members since the start."""
+    """A function that shows that `done` units are done, after `passes` passes since the start."""
 
     def __call__(self, done: int, passes: int = 0) -> None: ...  # noqa: D102 (see the class)
 
 
 @dataclass
 class Pace:
-    """How fast the work goes, and how long the rest will take: from what is done and how old that is.
+    """The pace of a job, and the time that is left.
 
-    What several processes do is seen only once it is stored, many images at a time. So the pace is that up to
-    the last such moment, and the time since then counts for the rest.
+    The work of other processes becomes visible only when it is stored, many images at a time. So the pace is that
+    up to the last update, and the time since then is subtracted from the time left.
 
     Attributes:
-        total: images of the whole run.
-        start: images that an earlier run had done; they do not count for the pace.
-        began: when the work began, in seconds of a monotonic clock.
+        total: The number of images of the job.
+        start: The number of images that an earlier start had done. They do not count for the pace.
+        began: The start of the work, in seconds of a monotonic clock.
     """
 
     total: int
@@ -43,26 +43,26 @@ class Pace:
         self._done, self._moved = self.start, self.began
 
     def update(self, done: int, passes: int, now: float) -> None:
-        """Take note that `done` images are done, with `passes` crops through members since the start."""
+        """Record that `done` images are done, after `passes` passes since the start."""
         if done > self._done:
             self._done, self._passes, self._moved = done, passes, now
 
     @property
     def is_known(self) -> bool:
-        """Whether anything was done since the start."""
+        """Whether any image was done since the start."""
         return self._done > self.start
 
     @property
     def passes_per_second(self) -> float:
-        """Crops through members; 0 where nothing was done yet."""
+        """The number of passes per second; 0 if nothing is done yet."""
         return self._passes / self._seconds
 
     def age(self, now: float) -> float:
-        """Seconds since anything was done."""
+        """Return the seconds since the last update."""
         return now - self._moved
 
     def seconds_left(self, now: float) -> float | None:
-        """Time for the rest; None while nothing is done, and when more should have come long ago."""
+        """Return the time left; None if nothing is done yet, or if an update is overdue."""
         if self._done >= self.total:
             return 0.0
         if not self.is_known:
@@ -77,14 +77,14 @@ class Pace:
 
 @dataclass
 class PlainLines:
-    """Prints `done/total`, the pace and the time left, now and then, and once when all is done.
+    """Prints `done/total`, the pace and the time left at intervals, and once at the end.
 
     Attributes:
-        console: where the lines go.
-        total: units of the whole job.
-        start: those that an earlier start had done; they do not count for the pace.
-        units: what is counted.
-        clock: seconds, monotonic.
+        console: The console for the lines.
+        total: The number of units of the job.
+        start: The number of units that an earlier start had done. They do not count for the pace.
+        units: What is counted, in the plural.
+        clock: Returns seconds, monotonic.
     """
 
     console: Console
@@ -101,7 +101,7 @@ class PlainLines:
         self._pace = Pace(self.total, self.start, self._printed)
 
     def update(self, done: int, passes: int = 0) -> None:
-        """Print a line if it is time."""
+        """Print a line if it is due."""
         now = self.clock()
         self._pace.update(done, passes, now)
         if self._ended or (now - self._printed < PLAIN_LINE_SECONDS and done < self.total):
@@ -114,14 +114,14 @@ class PlainLines:
             return "time left not known yet"
         left = self._pace.seconds_left(now)
         rest = f"nothing new for {duration(self._pace.age(now))}" if left is None else f"{duration(left)} left"
-        # A job without members runs no crops.
+        # A job without members runs no passes.
         pace = self._pace.passes_per_second
         return f"{pace:.0f} crops/s, {rest}" if pace else rest
 
 
 @contextmanager
 def progress_updates(console: Console, total: int, start: int = 0, units: str = "images") -> Iterator[Update]:
-    """Give a function to call with what is done; it draws a bar where there is a terminal, else plain lines."""
+    """Yield a function that shows progress, as a bar on a terminal and as plain lines elsewhere."""
     if not console.is_terminal:
         yield PlainLines(console, total, start, units).update
         return
@@ -144,13 +144,13 @@ def progress_updates(console: Console, total: int, start: int = 0, units: str = 
 
 
 def bar(console: Console, *columns: ProgressColumn) -> Progress:
-    """A bar with its task's description, the count and further columns; none where there is no terminal."""
+    """Return a bar with the description, the count and further columns; it is hidden without a terminal."""
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *columns)
     return Progress(*shown, console=console, disable=not console.is_terminal)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as `h:mm:ss`."""
+    """Format seconds as `h:mm:ss`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -12,7 +12,7 @@ from ensemble_eval.errors import EnsembleEvalError
 if TYPE_CHECKING:
     from ensemble_eval.store.status import Status
 
-# Parts come every half minute; after this long without one it is fair to ask.
+# Parts are written every half minute. After this time without one, the status says so.
 _SILENT_SECONDS = 120.0
 
 
@@ -71,5 +71,5 @@ def _print_table(out: Path) -> None:
         return
     if table is None:
         return
-    # Models, crops, the top-5 error and its interval stay.
+    # Models, crops, the top-5 error and its interval are always shown.
     print_table(Console(markup=False, emoji=False), table, ["cost", "top1_error", "compared_to_base"])

@@ -14,7 +14,7 @@ from ensemble_eval.jobs import slurm
 from ensemble_eval.settings import RunSettings
 
 _JOB = tuple(field.name for field in dataclasses.fields(slurm.Job))
-# Of the job and not of the command of its ranks, which is given the ensemble and the folder of its task.
+# Options that the command of the ranks does not get. The script sets the ensemble and the folder of each task.
 _NOT_OF_RANKS = {*_JOB, "dry_run", "ensemble", "out"}
 _OF_JOB = {*_JOB, "dry_run"} - {"ranks"}
 
@@ -40,10 +40,10 @@ def submit(context: click.Context, /, **options: Any) -> None:
     command = [sys.executable, "-m", "ensemble_eval", "run", *words_given(context, _NOT_OF_RANKS)]
     script = slurm.batch_script(job, command, ensemble, out)
     if options["dry_run"]:
-        # As it is, in UTF-8 where the terminal has only ASCII: an escaped path would be another one.
+        # In UTF-8 even on an ASCII terminal, because an escaped path would be another path.
         click.echo(script, nl=False)
         return
-    # Slurm does not make the folder of a log.
+    # Slurm does not create the folder of a log.
     out.mkdir(parents=True, exist_ok=True)
     said = slurm.submit(script)
     say(said)

@@ -1,4 +1,4 @@
-"""Tables on a terminal, for the commands that print one: no cell is ever cut or broken."""
+"""Prints tables on a terminal without cutting or breaking any cell."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from ensemble_eval.evaluation.finishing import Outcome
     from ensemble_eval.scoring.table3 import Gain
 
-# Of Table 3, the first to go first; models, crops and the top-5 error stay.
+# Columns of Table 3 in the order in which they are left out; models, crops and the top-5 error stay.
 _TABLE3_DISPENSABLE = ("cost", "paper_top5_error", "compared_to_base", "top1_error", "top5")
 
 
 def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
-    """Print the rows and where they were written; to stdout, unless another console is given."""
+    """Print Table 3 and its path, to stdout by default."""
     from rich.console import Console
 
     console = console or Console(markup=False, emoji=False)
@@ -33,7 +33,7 @@ def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
 
 
 def table3_for_people(outcome: "Outcome") -> Table:
-    """Table 3 with the paper's errors beside it, and titles that fit on a terminal."""
+    """Return Table 3 with the errors of the paper beside it, and with short titles for a terminal."""
     from ensemble_eval.paper.published import TABLE_3_COLUMNS
     from ensemble_eval.scoring.table3 import COLUMNS, SHOWN
 
@@ -50,7 +50,7 @@ def table3_for_people(outcome: "Outcome") -> Table:
 
 
 def gain_text(gain: "Gain") -> str:
-    """One sentence on the largest configuration against the base."""
+    """Return a sentence that compares the largest configuration with the base."""
     relative = "" if gain.relative is None else f" ({gain.relative:+.0f}% of the base's error)"
     return (
         f"last row against the first: {gain.difference:+.2f} points of top-5 error{relative}; "
@@ -59,18 +59,19 @@ def gain_text(gain: "Gain") -> str:
 
 
 def saved_text(passes: int, saved: int) -> str:
-    """One sentence on the passes that were not needed."""
+    """Return a sentence on the passes that early exit saved."""
     full = passes + saved
     return f"{passes} passes decided the table; in full they would have been {full} ({100 * passes / full:.1f}%)"
 
 
 def print_table(console: "Console", table: Table, dispensable: Sequence[str | Sequence[str]] = ()) -> None:
-    """Print a table with its title and notes, with as many columns as fit, or as stacked lines where too few do.
+    """Print a table with its title and notes: as many columns as fit, or stacked lines if too few fit.
 
     Args:
-        console: where to.
-        table: each line of its title is a sentence.
-        dispensable: keys of columns, or groups of them, that are left out when there is no room, the first first.
+        console: The console.
+        table: The table; each line of its title is a sentence.
+        dispensable: Keys of columns, or groups of keys, in the order in which they are left out if they do not
+            fit.
     """
     for sentence in table.title.splitlines():
         print_sentence(console, sentence)
@@ -106,14 +107,14 @@ def _print_grid(console: "Console", table: Table, dispensable: Sequence[Sequence
 def fitting_columns(
     widths: Sequence[int], dispensable: Sequence[Sequence[int]], width: int
 ) -> tuple[list[int], int] | None:
-    """The columns to show and the blanks at both sides of a cell; None if not even the last ones fit.
+    """Return the columns to show and the padding of cells; None if not even the last columns fit.
 
-    Blanks go before columns do.
+    Padding is dropped before columns are.
 
     Args:
-        widths: of the columns, in characters.
-        dispensable: groups of columns, the first to go first.
-        width: characters in a line of the terminal.
+        widths: The widths of the columns in characters.
+        dispensable: Groups of columns, in the order in which they are left out.
+        width: The width of the terminal in characters.
     """
     columns = set(range(len(widths)))
     for group in ((), *dispensable):
@@ -125,7 +126,7 @@ def fitting_columns(
 
 
 def stacked(header: Sequence[str], line: Sequence[str], width: int) -> Iterator[str]:
-    """A table's line as lines of their own, title and cell on two of them where one does not hold both."""
+    """Yield the cells of a row as lines with their titles, or as two lines each if one is too short."""
     for title, cell in zip(header, line, strict=True):
         if not cell:
             continue

@@ -11,7 +11,7 @@ from ensemble_eval.cli.output import say, warn
 from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.settings import TrainingSettings
 
-# Less than launchers wait before they kill: torchrun and Slurm, by default, 30 seconds.
+# Less than the 30 seconds that torchrun and Slurm wait by default before they kill a process.
 _STOPPING_SECONDS = 5.0
 
 

@@ -1,18 +1,18 @@
-"""What the library says of arguments, said as options of the command line."""
+"""Translates arguments in messages of the library to options of the command line."""
 
 import re
 
 import click
 
 _QUOTED = re.compile(r"`([^`]+)`")
-# As Python would write them; anything else in backticks is no argument.
+# An argument as Python would write it. Anything else in backticks is kept.
 _ARGUMENT = re.compile(r"(\w+)(?:=(.*))?")
-# Options that are not named as their argument is.
+# Options with another name than their argument.
 _OPTIONS = {"store_scores": "--scores", "store_scores=True": "--scores all", "store_scores=False": "--scores none"}
 
 
 def spoken(text: str) -> str:
-    """`in_options` for the command that runs, whose messages may be of `run`'s options too."""
+    """As `in_options`, for the running command; its messages may also name options of `run`."""
     context = click.get_current_context(silent=True)
     if context is None:
         return in_options(text)
@@ -23,7 +23,7 @@ def spoken(text: str) -> str:
 
 
 def in_options(text: str, *commands: click.Command) -> str:
-    """A message with its arguments in backticks replaced by the options that stand for them.
+    """Replace the arguments in backticks in a message by their options.
 
     >>> options = [click.Option(["--batch-size"]), click.Option(["--fresh"], is_flag=True)]
     >>> run = click.Command("run", params=options)
@@ -31,8 +31,8 @@ def in_options(text: str, *commands: click.Command) -> str:
     'choose --batch-size 8, or start over with --fresh; rank is no option'
 
     Args:
-        text: of the library.
-        commands: the first of them that has an option or argument of a name decides how it is said.
+        text: The message.
+        commands: The first command that has an option or argument of a name determines its spelling.
     """
     parameters = {each.name: each for command in reversed(commands) for each in command.params}
 
