@@ -28,7 +28,7 @@ from ensemble_eval.detection.proposing import ProposeJob
 from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
 from ensemble_eval.evaluation.opening import member_sources, open_inputs
-from ensemble_eval.jobs.events import Finished, Opened, Progress
+from ensemble_eval.jobs.job import Finished, Opened, Progress
 from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.manifest import open_ensemble

@@ -21,7 +21,7 @@ from ensemble_eval.evaluation.finishing import Outcome
 from ensemble_eval.evaluation.job import RunJob, RunWorker
 from ensemble_eval.evaluation.key import MemberKey, RunKey
 from ensemble_eval.evaluation.opening import Inputs, open_inputs, open_sources
-from ensemble_eval.jobs.events import Event, Notice, Progress
+from ensemble_eval.jobs.job import Event, Notice, Progress
 from ensemble_eval.jobs.process import Process, Role
 from ensemble_eval.jobs.runner import run_job, run_shard
 from ensemble_eval.jobs.signals import StopRequests

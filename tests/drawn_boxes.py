@@ -19,9 +19,9 @@ from ensemble_eval.detection.formats import PROPOSE, ProposeKey
 from ensemble_eval.detection.proposals import Proposals, row_of
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.engine.predict import Predict
-from ensemble_eval.jobs.events import Finished
+from ensemble_eval.jobs.job import Finished, Job
 from ensemble_eval.jobs.process import Process
-from ensemble_eval.jobs.runner import Job, run_alone
+from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part

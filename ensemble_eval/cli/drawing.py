@@ -11,7 +11,7 @@ from rich.progress import TextColumn, TimeRemainingColumn
 
 from ensemble_eval.cli.output import warn
 from ensemble_eval.cli.progress import bar, progress_updates
-from ensemble_eval.jobs.events import Event, Finished, Notice, Opened, Progress
+from ensemble_eval.jobs.job import Event, Finished, Notice, Opened, Progress
 from ensemble_eval.training import records
 
 Outcome = TypeVar("Outcome")

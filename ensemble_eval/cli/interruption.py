@@ -13,7 +13,7 @@ from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.jobs.process import Process, find_process
 
 if TYPE_CHECKING:
-    from ensemble_eval.jobs.runner import Job
+    from ensemble_eval.jobs.job import Job
     from ensemble_eval.jobs.signals import StopRequests
 
 Outcome = TypeVar("Outcome")

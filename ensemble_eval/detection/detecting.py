@@ -30,8 +30,8 @@ from ensemble_eval.evaluation.job import EngineWorker, forward_of
 from ensemble_eval.evaluation.opening import Inputs, check_networks, member_sources, open_inputs
 from ensemble_eval.files import sha256_of
 from ensemble_eval.jobs.cpu import loaders_beside
+from ensemble_eval.jobs.job import ImageRows, Job
 from ensemble_eval.jobs.process import Process
-from ensemble_eval.jobs.runner import ImageRows, Job
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.settings import DetectSettings

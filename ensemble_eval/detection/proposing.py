@@ -38,9 +38,9 @@ from ensemble_eval.detection.selective_search import (
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
 from ensemble_eval.jobs.cpu import usable_processors
+from ensemble_eval.jobs.job import ImageRows, Job, Worker
 from ensemble_eval.jobs.prefetch import waiting
 from ensemble_eval.jobs.process import Process
-from ensemble_eval.jobs.runner import ImageRows, Job, Worker
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing

@@ -14,7 +14,7 @@ from ensemble_eval.evaluation.finishing import Outcome
 from ensemble_eval.evaluation.job import RunJob, engine_for, results_of
 from ensemble_eval.evaluation.opening import Sources, open_inputs, sources_of
 from ensemble_eval.fields import Rule, checked_value
-from ensemble_eval.jobs.events import Finished, Notice, Progress
+from ensemble_eval.jobs.job import Finished, Notice, Progress
 from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble

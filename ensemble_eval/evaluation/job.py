@@ -23,9 +23,9 @@ from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS, RunKey
 from ensemble_eval.evaluation.opening import Inputs, Sources, check_networks, open_folder, open_inputs
 from ensemble_eval.files import sha256_of
 from ensemble_eval.jobs.cpu import loaders_beside
+from ensemble_eval.jobs.job import ImageRows, Job
 from ensemble_eval.jobs.prefetch import load_images, waiting
 from ensemble_eval.jobs.process import Process
-from ensemble_eval.jobs.runner import ImageRows, Job
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.scoring.chance import ChanceWatch
 from ensemble_eval.scoring.metrics import best_rank, counted_of, top_classes

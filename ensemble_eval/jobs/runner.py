@@ -1,15 +1,10 @@
-"""The runner of all jobs: sharding, resumption, time limits, progress, and the process that writes the tables.
-
-A job consists of a key with a store, a function from images to rows, and a function that writes the tables.
-"""
+"""The runner of all jobs: sharding, resumption, time limits, progress, and the process that writes the tables."""
 
 import contextlib
 import time
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import torch
 
@@ -19,19 +14,15 @@ from ensemble_eval.files import write_atomically
 from ensemble_eval.jobs.binding import bind
 from ensemble_eval.jobs.cpu import usable_processors
 from ensemble_eval.jobs.devices import choose_device, device_name, devices_for_ranks, use_one_thread
-from ensemble_eval.jobs.events import Event, Finished, Notice, Opened, Outcome_co, Progress
+from ensemble_eval.jobs.job import Event, Finished, Job, Notice, Opened, Outcome_co, Progress, Worker
 from ensemble_eval.jobs.process import Process, Role, shard_positions
 from ensemble_eval.jobs.signals import StopRequests
-from ensemble_eval.settings import JobSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.in_use import in_use
 from ensemble_eval.store.parts import Execution
 from ensemble_eval.store.store import PartBuffer
 from ensemble_eval.tables.formats import table_csv, table_markdown
-from ensemble_eval.tables.table import Table
-
-SettingsT = TypeVar("SettingsT", bound=JobSettings)
 
 _LOOK_EVERY_SECONDS = 1.0
 _NAMED_IMAGES = 3
@@ -39,112 +30,6 @@ _PARTIAL_FILES = ("partial.csv", "partial.md")
 _PARTIAL_EVERY_SECONDS = 60.0
 # The share of the time that reading parts for the partial table may take.
 _MOST_SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class ImageRows:
-    """The result of a job for one image.
-
-    Attributes:
-        image: The image's id.
-        rows: Its rows, with the columns of the schema.
-        passes: Passes that it took.
-        all_passes: Passes that it would have taken without early exit.
-    """
-
-    image: str
-    rows: Sequence[dict[str, Any]]
-    passes: int = 0
-    all_passes: int = 0
-
-
-class Worker(Protocol):
-    """The part of a job that computes rows in one process.
-
-    Attributes:
-        device: The device that it computes on.
-        batch_size: The current number of crops per batch.
-    """
-
-    device: torch.device
-
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102 (see the class)
-
-    def results(
-        self, folder: Folder[Any], positions: Sequence[int]
-    ) -> Generator[ImageRows | UnreadableImage, None, None]:
-        """Compute the rows of some images, and yield each image as it is finished.
-
-        Args:
-            folder: One of the job's folders.
-            positions: The indices of the images in the data set.
-        """
-
-    def notices(self) -> list[str]:
-        """Return the sentences for the user that came up since the last call."""
-
-
-class Job(ABC, Generic[SettingsT, Outcome_co]):
-    """A computation for every image of a data set, whose rows are stored.
-
-    Attributes:
-        settings: The settings of the job.
-        folders: Where its rows are stored: one folder for most jobs, and one for each set of proposals.
-        units: What the progress counts, in the plural.
-    """
-
-    units = "images"
-
-    settings: SettingsT
-    folders: Sequence[Folder[Any]]
-
-    def check(self, ranks: int) -> Iterable[str]:
-        """Check the inputs in a supervisor, before it starts its workers.
-
-        Args:
-            ranks: The number of workers.
-
-        Returns:
-            Notices for the user.
-
-        Raises:
-            InputError: Something cannot be used.
-        """
-        del ranks
-        return ()
-
-    @abstractmethod
-    def start(self, process: Process, stop: StopRequests) -> Worker:
-        """Open the worker of this process, whose first notices are those of the start.
-
-        Raises:
-            InputError: Something cannot be used.
-        """
-
-    @abstractmethod
-    def describe(self, where: str) -> Iterable[str]:
-        """Return lines that describe the computation.
-
-        Args:
-            where: The device or the number of ranks.
-        """
-
-    @abstractmethod
-    def finish(self) -> Outcome_co:
-        """Write the tables, once every image is accounted for in every folder.
-
-        Raises:
-            InputError: The tables cannot be made or written.
-        """
-
-    def partial_table(self) -> Table | None:
-        """Return the table of the images that are stored so far, or None if there is none.
-
-        Raises:
-            EnsembleEvalError: The folder was changed meanwhile.
-        """
-        return None
 
 
 def run_job(

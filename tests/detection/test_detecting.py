@@ -35,7 +35,7 @@ from ensemble_eval.detection.regions import NO_OBJECT, warp_regions
 from ensemble_eval.detection.writing import Written
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError
-from ensemble_eval.jobs.events import Finished, Notice, Opened
+from ensemble_eval.jobs.job import Finished, Notice, Opened
 from ensemble_eval.jobs.process import Process, Role
 from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.classes import ClassList

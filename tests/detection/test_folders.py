@@ -13,7 +13,7 @@ from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.formats import DETECT
 from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.proposing import ProposeJob
-from ensemble_eval.jobs.events import Notice
+from ensemble_eval.jobs.job import Notice
 from ensemble_eval.jobs.process import Process, Role
 from ensemble_eval.jobs.runner import PartialTable, run_shard
 from ensemble_eval.jobs.signals import StopRequests

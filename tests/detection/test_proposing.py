@@ -19,7 +19,7 @@ from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.proposing import Proposed, ProposeJob
 from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
 from ensemble_eval.errors import InputError
-from ensemble_eval.jobs.events import Finished
+from ensemble_eval.jobs.job import Finished
 from ensemble_eval.jobs.process import Process, Role
 from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.models.multibox import MultiBox

@@ -10,7 +10,7 @@ from builders import run_events
 from faults import Setup, children
 from outcome import outcome_bytes
 
-from ensemble_eval.jobs.events import Finished, Notice, Opened, Progress
+from ensemble_eval.jobs.job import Finished, Notice, Opened, Progress
 from ensemble_eval.settings import RunSettings
 
 pytestmark = pytest.mark.processes

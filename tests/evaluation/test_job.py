@@ -10,7 +10,7 @@ from builders import PICTURE_SIZES, run_events
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.finishing import Outcome
-from ensemble_eval.jobs.events import Event, Finished, Notice, Opened, Progress
+from ensemble_eval.jobs.job import Event, Finished, Notice, Opened, Progress
 from ensemble_eval.jobs.process import Process, Role
 from ensemble_eval.settings import RunSettings
 

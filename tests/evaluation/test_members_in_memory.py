@@ -14,7 +14,7 @@ from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.job import RunJob
 from ensemble_eval.evaluation.opening import open_folder, open_inputs, sources_of
-from ensemble_eval.jobs.events import Progress
+from ensemble_eval.jobs.job import Progress
 from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.imported import InputFormat

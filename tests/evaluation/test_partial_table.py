@@ -16,8 +16,8 @@ from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
 
 from ensemble_eval.evaluation.finishing import partial_table
 from ensemble_eval.jobs import runner
-from ensemble_eval.jobs.events import Progress
-from ensemble_eval.jobs.runner import Job, PartialTable
+from ensemble_eval.jobs.job import Job, Progress
+from ensemble_eval.jobs.runner import PartialTable
 from ensemble_eval.settings import RunSettings
 from ensemble_eval.tables.table import Table
 

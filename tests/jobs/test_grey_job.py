@@ -14,9 +14,9 @@ from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.engine.pool import UnreadableImage
 from ensemble_eval.errors import LateRanksError, UnreadableImageError
-from ensemble_eval.jobs.events import Finished
+from ensemble_eval.jobs.job import Finished, ImageRows, Job
 from ensemble_eval.jobs.process import Process, Role
-from ensemble_eval.jobs.runner import ImageRows, Job, run_alone
+from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.settings import DistributedSettings
 from ensemble_eval.store.folder import Folder
