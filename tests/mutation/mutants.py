@@ -68,20 +68,25 @@ class Tests:
         seconds: of each test that passed, by its id.
         runners: of each file and line, the ids of the tests that run it.
         shared: files and lines that are run outside a single test as well: on import, in a fixture, by a process.
+        noticed: how many mutants each test was the first to notice.
     """
 
     seconds: dict[str, float]
     runners: Mapping[tuple[str, int], set[str]]
     shared: set[tuple[str, int]]
+    noticed: Counter[str] = field(default_factory=Counter)
 
     def for_mutant(self, mutant: Mutant) -> list[str]:
-        """The ids of the tests that may notice it, those first that run its line, the quickest first."""
+        """The ids of the tests that may notice it: those that run its line, then others; the likeliest first."""
         lines = [(str(mutant.module), line) for line in range(mutant.lines[0], mutant.lines[1] + 1)]
         runners = set[str]().union(*(self.runners.get(line, set()) for line in lines))
         files = {each.partition("::")[0] for each in runners}
         is_shared = any(line in self.shared for line in lines)
         chosen = [each for each in self.seconds if is_shared or each.partition("::")[0] in files]
-        return sorted(chosen, key=lambda each: (each not in runners, self.seconds[each]))
+        return sorted(
+            chosen,
+            key=lambda each: (each not in runners, -self.noticed[each] / self.seconds[each], self.seconds[each]),
+        )
 
 
 @dataclass
@@ -199,7 +204,7 @@ def is_noticed(mutant: Mutant, tests: Tests, copy: Path) -> bool:
     """Whether a test fails or hangs on the mutant. The module is as it was afterwards."""
     chosen = tests.for_mutant(mutant)
     # The quick ones in a run of their own: a mutant that hangs them is noticed after seconds.
-    quick = [test for test in chosen if tests.seconds[test] < _QUICK_SECONDS]
+    quick = [test for test in chosen if tests.seconds[test] < _QUICK_SECONDS or test in tests.noticed]
     original = mutant.module.read_bytes()
     mutant.module.write_text(mutant.source)
     try:
@@ -216,7 +221,12 @@ def _fails(chosen: Sequence[str], tests: Tests, copy: Path) -> bool:
     """Whether one of some tests fails or takes too long."""
     slowest = max(tests.seconds[test] for test in chosen)
     limit = 60 + 5 * sum(tests.seconds[test] for test in chosen)
-    return run_tests(copy, ["-x", f"--timeout={20 + 10 * slowest:.0f}", *chosen], limit) != 0
+    if run_tests(copy, ["-x", f"--timeout={20 + 10 * slowest:.0f}", *chosen], limit) == 0:
+        return False
+    lines = (copy.parent / "log").read_text(errors="replace").splitlines()
+    failed = (line.removeprefix("FAILED ").partition(" - ")[0] for line in lines if line.startswith("FAILED "))
+    tests.noticed.update(test for test in failed if test in tests.seconds)
+    return True
 
 
 def examine(package: str, copy: Path, known: Mapping[str, str], count: int, seed: int, only: str) -> Outcome:
