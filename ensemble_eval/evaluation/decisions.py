@@ -112,7 +112,7 @@ def _positions(column: pa.ChunkedArray, values: Sequence[str] | Sequence[int]) -
     return positions
 
 
-def read_decisions(tables: Tables, key: RunKey, images: Sequence[str], *, with_answers: bool = True) -> Decisions:
+def read_decisions(tables: Tables, key: RunKey, images: Sequence[str], *, with_answers: bool) -> Decisions:
     """Read the decisions of a run about the images that are done.
 
     Args:

@@ -9,6 +9,7 @@ from conftest import Cli
 from torch import Tensor
 
 from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.cost import Cost, estimate, padding_warnings
 from ensemble_eval.settings import RunSettings, Settings
 
@@ -22,6 +23,7 @@ from ensemble_eval.settings import RunSettings, Settings
         (1024, 1, 1000, 2, "500 crops of each process fill 49%"),
         (1024, 1, 1000, 1, None),
         (288, 10, 100, 1, None),
+        (4, 1, 3, 1, None),
         (None, 1, 6, 1, None),
     ],
 )
@@ -61,6 +63,26 @@ def test_padding_counts_in_the_estimate(dataset: Path, ensemble: Path, monkeypat
     cost = estimate(opened(settings), settings)
     assert (cost.batches, cost.passes_at_most) == (1, 12)
     assert 2 <= cost.duration.total_seconds() <= 20  # two members
+    assert cost.passes_per_second == pytest.approx(2 * 512 / cost.seconds_per_batch)
+
+
+def test_a_crop_that_does_not_fit_into_memory_is_refused(
+    dataset: Path, ensemble: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def overflowing(_: TorchBackend, crops: Tensor) -> Tensor:
+        sizes.append(len(crops))
+        raise torch.OutOfMemoryError("out of memory")
+
+    settings = RunSettings(
+        dataset=dataset, ensemble=ensemble, crops=1, device="cpu", backend="torch", batch_size=4
+    )
+    inputs = opened(settings)
+    monkeypatch.setattr(TorchBackend, "__call__", overflowing)
+    with pytest.raises(InputError, match="a batch of 1 does not fit into memory; use fewer models"):
+        estimate(inputs, settings)
+    assert sizes == [4, 2, 1]
 
 
 @pytest.mark.parametrize("command", ["check", "run"])
