@@ -63,5 +63,5 @@ def test_an_error_is_known_if_the_decision_about_every_image_is(tmp_path: Path) 
     store.open()
     decisions = read_decisions(store.tables, key, ["a.png", "b.png"], with_answers=True)
     assert decisions.wrong[TOP_5].tolist() == [[[False, True]]]
-    assert (decisions.known[TOP_5].tolist(), decisions.known[TOP_1].tolist()) == ([[True]], [[False]])
+    assert (decisions.is_known[TOP_5].tolist(), decisions.is_known[TOP_1].tolist()) == ([[True]], [[False]])
     assert (decisions.ranks, decisions.answered) == (None, None)
