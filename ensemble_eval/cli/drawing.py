@@ -71,16 +71,12 @@ def draw_training(events: Iterable[records.Event], *, speaks: bool) -> records.R
 
 def _training_lines(event: records.Event, member: str) -> Iterable[str]:
     match event:
-        case records.ImagesDecoded(images, seconds):
-            yield f"{images} images decoded in {seconds:.0f} s"
-        case records.MemberSkipped(name):
-            yield f"{name}: already trained"
+        case records.Line(text):
+            yield text
         case records.MemberStarted(name, step, steps, epochs):
             yield f"{name}: {epochs} epochs, {steps} steps" + (f", continued from {step}" if step else "")
         case records.EpochDone(record=record):
             yield f"{member}: {_epoch_line(record)}"
-        case records.MemberFinished(name, weights):
-            yield f"{name}: written to {weights}"
 
 
 def _epoch_line(record: records.EpochRecord) -> str:

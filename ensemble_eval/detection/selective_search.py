@@ -6,9 +6,7 @@ extra modules (opencv-contrib), which ends its process on some images. Other imp
 
 import contextlib
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.errors import MissingExtraError, first_line
 
-# One waits in each process's queue while the others are searched.
+# While each process searches one image, another one waits.
 _AHEAD_PER_WORKER = 2
 
 
@@ -29,9 +27,10 @@ class Setting:
     """The fast mode of selective search: colour space HSV and Lab, all four similarities and size with fill.
 
     Attributes:
-        superpixel_size: of the smallest segments, in pixels of Felzenszwalb's k; the larger, the fewer proposals.
-        increment: by which it grows for the next segmentation.
-        sigma: of the blur before, in pixels.
+        superpixel_size: The size of the smallest segments, Felzenszwalb's k in pixels; larger ones give fewer
+            proposals.
+        increment: By how much the size grows for the next segmentation.
+        sigma: The blur before the segmentation, in pixels.
     """
 
     superpixel_size: int
@@ -48,10 +47,10 @@ Search = Callable[[NDArray[np.uint8], Setting], Boxes]
 
 
 def require_opencv() -> None:
-    """Refuse to go on without OpenCV's extra modules.
+    """Check that OpenCV's extra modules are installed.
 
     Raises:
-        MissingExtraError: they are not installed.
+        MissingExtraError: They are not.
     """
     try:
         import cv2.ximgproc.segmentation  # noqa: F401  (plain OpenCV lacks it)
@@ -61,14 +60,14 @@ def require_opencv() -> None:
 
 
 def selective_search(image: NDArray[np.uint8], setting: Setting) -> Boxes:
-    """Propose boxes.
+    """The boxes that selective search proposes in an image.
 
     Args:
         image: uint8 [height, width, 3], RGB.
-        setting: how fine the smallest segments are.
+        setting: How fine the smallest segments are.
 
     Returns:
-        float64 [boxes, 4], each once, sorted: OpenCV's own order is drawn at random.
+        float64 [boxes, 4], each once and sorted, because OpenCV draws its order at random.
     """
     import cv2
 
@@ -85,75 +84,71 @@ def search_images(
     setting: Setting,
     workers: int,
     search: Search = selective_search,
-) -> Iterator[tuple[str, Boxes | str]]:
+) -> Generator[tuple[str, Boxes | str]]:
     """Search several images at once, each in one of `workers` processes; results keep the order.
 
     A process that dies is replaced, and its image has no proposals.
 
     Args:
-        images: id and uint8 [height, width, 3], RGB, of each.
-        setting: how fine the smallest segments are.
-        workers: processes.
-        search: what the processes do; a function that can be pickled.
+        images: The id and the pixels of each image, uint8 [height, width, 3], RGB.
+        setting: How fine the smallest segments are.
+        workers: The number of processes.
+        search: What the processes do; a function that can be pickled.
 
     Yields:
         The id of each image with its boxes, or with the reason why its search failed.
     """
-    arriving = iter(images)
-    pending: deque[tuple[str, Future[Boxes | str]]] = deque()
-    with _searchers(setting, workers, search) as submit:
-        while True:
-            while len(pending) < _AHEAD_PER_WORKER * workers and (each := next(arriving, None)) is not None:
-                pending.append((each[0], submit(each[1])))
-            if not pending:
-                return
-            image, found = pending.popleft()
-            yield image, found.result()
+    # Only here: it imports torch, which would slow the start of the processes.
+    from ensemble_eval.jobs.prefetch import prefetched
+
+    with _processes_of_threads(setting, search) as ask:
+        yield from prefetched(ask, images, threads=workers, ahead=_AHEAD_PER_WORKER * workers)
 
 
 @contextlib.contextmanager
-def _searchers(
-    setting: Setting, workers: int, search: Search
-) -> Iterator[Callable[[NDArray[np.uint8]], Future[Boxes | str]]]:
-    """Threads that each have a process of their own to talk to: how to submit an image to them."""
-    threads = ThreadPoolExecutor(workers, thread_name_prefix="search")
+def _processes_of_threads(
+    setting: Setting, search: Search
+) -> Iterator[Callable[[tuple[str, NDArray[np.uint8]]], tuple[str, Boxes | str]]]:
+    """A function that searches an image in a process that belongs to the calling thread alone."""
     of_thread, processes = threading.local(), list[BaseProcess]()
+    starting, ended = threading.Lock(), threading.Event()
 
     def connect() -> Connection:
         context = get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, setting, search), daemon=True)
-        process.start()
+        with starting:
+            if ended.is_set():
+                raise EOFError
+            process.start()
+            processes.append(process)
         theirs.close()
-        processes.append(process)
         of_thread.connection = ours
         return ours
 
-    def ask(image: NDArray[np.uint8]) -> Boxes | str:
-        connection = getattr(of_thread, "connection", None) or connect()
+    def ask(image: tuple[str, NDArray[np.uint8]]) -> tuple[str, Boxes | str]:
+        name, pixels = image
         try:
-            connection.send(image)
-            answer: Boxes | str = connection.recv()
+            connection = getattr(of_thread, "connection", None) or connect()
+            connection.send(pixels)
+            return name, connection.recv()
         except (EOFError, OSError):
             of_thread.connection = None
-            return "the process that searched it died"
-        return answer
+            return name, "the process that searched it died"
 
     try:
-        yield lambda image: threads.submit(ask, image)
+        yield ask
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.kill()
-        # Whoever waited for an answer has none now. A process that was only just started ends with its pipe.
-        threads.shutdown()
-        for process in processes:
-            process.kill()
-            process.join()
+        ended.set()
+        # Whoever waits for an answer gets none now.
+        with starting:
+            for process in processes:
+                process.kill()
+                process.join()
 
 
 def _serve(connection: Connection, setting: Setting, search: Search) -> None:
-    """In a process of its own: search what comes, until nobody is there any more."""
+    """In a process of its own: search each image that arrives, until the pipe closes."""
     while True:
         try:
             image = connection.recv()

@@ -1,6 +1,6 @@
-"""The recipe of `ensemble-eval train` as data: TOML to frozen dataclasses, checked strictly (no torch here).
+"""The recipe of `ensemble-eval train` as data: from TOML to frozen dataclasses, checked strictly, without torch.
 
-The defaults are the paper's where it states a value (section 6), and say so where they are not.
+The defaults are the paper's where it states a value (section 6); where they are not, the field says so.
 """
 
 import re
@@ -20,12 +20,12 @@ _MAX_SEED = 2**62
 
 @dataclass(frozen=True)
 class Data:
-    """Folders of class folders.
+    """The images: folders of class folders.
 
     Attributes:
-        train: images to learn from; its class folders are the classes.
-        val: images for the errors in the log; no weight ever depends on them.
-        cache_decoded: keep all decoded images in shared memory, for sets that fit.
+        train: Images to learn from; the class folders are the classes.
+        val: Images for the errors in the log; no weight depends on them.
+        cache_decoded: Keep all decoded images in shared memory; they must fit.
     """
 
     train: Path
@@ -35,11 +35,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Annotations:
-    """What images show.
+    """The annotations of the images.
 
     Attributes:
-        boxes: the annotations' name in both folders of images: COCO's JSON, or a folder of VOC's or ILSVRC's XML.
-        classes: a text file with a class of objects on each line; without it class folders are the classes.
+        boxes: The name of the annotations in both folders of images: COCO's JSON, or a folder of VOC's or
+            ILSVRC's XML.
+        classes: A text file with one class of objects per line; without it, the class folders are the classes.
     """
 
     boxes: str = "boxes.json"
@@ -48,12 +49,12 @@ class Annotations:
 
 @dataclass(frozen=True)
 class Regions(Annotations):
-    """Regions of the images, for region classifiers; without it whole images are learnt.
+    """Trains region classifiers, on regions of the images; without it, members learn whole images.
 
     Attributes:
-        objects: regions with an object, for each image.
-        backgrounds: regions without one, for each image.
-        seed: of the boxes; the same for all members.
+        objects: The number of regions with an object in each image.
+        backgrounds: The number of regions without one.
+        seed: The seed of the boxes, the same for all members.
     """
 
     objects: int = field(default=6, metadata=bounds(1, 1000))
@@ -63,11 +64,11 @@ class Regions(Annotations):
 
 @dataclass(frozen=True)
 class Boxes(Annotations):
-    """Boxes to propose, whatever their class, for a MultiBox; without it something is classified.
+    """Trains a MultiBox, which proposes boxes of any class; without it, members are classifiers.
 
     Attributes:
-        shapes: different shapes of priors, half of them for each of the two feature maps.
-        location_weight: of the loss of where an object is, against that of whether it is one (alpha in the paper).
+        shapes: The number of shapes of priors, half of them for each of the two feature maps.
+        location_weight: The weight of the loss of locations beside that of confidences (alpha in the paper).
     """
 
     shapes: int = field(default=6, metadata=bounds(2, 100))
@@ -76,14 +77,15 @@ class Boxes(Annotations):
 
 @dataclass(frozen=True)
 class Network:
-    """What all members share but the width.
+    """The network, which all members share but for their width.
 
     Attributes:
-        arch: a name of the registry.
-        init_seed: of the initial weights: the same for all members, as in the paper (by oversight, it says).
-        crop_size: side of the training patches after resizing, pixels.
-        initial: a folder of trained members, of which each member begins with the weights of the one of its name,
-            but for the last layer; or a `.safetensors` file for all of them. Without it weights are fresh.
+        arch: The architecture's name in the registry.
+        init_seed: The seed of the initial weights: the same for all members, as in the paper (by oversight, it
+            says).
+        crop_size: The side of the training patches after resizing, in pixels.
+        initial: A folder of trained members: each member begins with the weights of the one of its name, but for
+            the last layer. Or a `.safetensors` file for all members. Without it, weights are drawn anew.
     """
 
     arch: str = "googlenet"
@@ -99,16 +101,16 @@ class Schedule:
     """Stochastic gradient descent as in section 6; the same for all members.
 
     Attributes:
-        epochs: passes over the training images.
-        batch_size: images per step, over all processes together.
-        learning_rate: of the first epoch after the warm-up.
-        lr_decay_period_epochs: the learning rate falls this often, a fraction of an epoch if need be.
-        lr_decay_factor: by this factor; 0.96 is the paper's 4%.
-        warmup_epochs: the learning rate rises linearly over these; the paper has none.
-        averaging_start_epoch: Polyak averaging takes in the iterates from this epoch on, counted from 0.
-        averaging_every_steps: every so many steps.
-        batch_norm_images: images from which the averaged model's batch-norm statistics are taken anew.
-        auxiliary_weight: of each auxiliary head's loss; 0 trains without heads.
+        epochs: Passes over the training images.
+        batch_size: Images per step, over all processes together.
+        learning_rate: The rate of the first epoch after the warm-up.
+        lr_decay_period_epochs: The epochs, or the fraction of one, after which the learning rate falls.
+        lr_decay_factor: The factor by which it falls; 0.96 is the paper's 4%.
+        warmup_epochs: The epochs over which the learning rate rises linearly; the paper has none.
+        averaging_start_epoch: The epoch, from 0, from which Polyak averaging takes in the iterates.
+        averaging_every_steps: The steps from one iterate in the average to the next.
+        batch_norm_images: Images that give the averaged model new batch-norm statistics.
+        auxiliary_weight: The weight of each auxiliary head's loss; 0 trains without heads.
     """
 
     epochs: int = field(metadata=bounds(1, 100_000))
@@ -140,12 +142,12 @@ class Sampling:
     """How a training patch is taken from an image; members may differ in it.
 
     Attributes:
-        patch_area: fraction of the image's area, uniform between the two.
-        patch_aspect: width over height, log-uniform between the two.
-        brightness, contrast, saturation: factors uniform in 1 ± this, in random order (Howard, arXiv 1312.5402).
-        lighting: standard deviation of the colour noise along ImageNet's principal colour axes.
-        random_interpolation_from_epoch: from then on bilinear, area, nearest or bicubic, equally likely;
-            bilinear before.
+        patch_area: The fraction of the image's area, uniform between the two.
+        patch_aspect: Width over height, log-uniform between the two.
+        brightness, contrast, saturation: Factors uniform in 1 ± this, in random order (Howard, arXiv 1312.5402).
+        lighting: The standard deviation of the colour noise along ImageNet's principal colour axes.
+        random_interpolation_from_epoch: From this epoch on, patches are resized by bilinear, area, nearest or
+            bicubic interpolation, equally likely; before, by bilinear.
     """
 
     patch_area: tuple[float, float] = field(default=(0.08, 1.0), metadata=bounds(0, 1, above_low=True))
@@ -196,18 +198,18 @@ class Recipe(_Shared):
     """A whole training configuration.
 
     Attributes:
-        precision: of the convolutions; outputs, loss, weights and their average are float32 in any case.
-        validate_every_epochs: how often the log gets errors; the last epoch always does.
-        save_every_steps: how often the state for resuming is saved between the ends of epochs.
-        regions: what regions of the images are learnt; None for whole images.
-        multibox: what boxes are learnt to be proposed; None for a classifier.
+        precision: The precision of the convolutions; outputs, loss, weights and their average are always float32.
+        validate_every_epochs: The epochs from one validation to the next; the last epoch is always validated.
+        save_every_steps: The steps after which the state for resuming is saved, beside the ends of epochs.
+        regions: What region classifiers learn; None for whole images.
+        multibox: What a MultiBox learns; None for a classifier.
     """
 
     members: tuple[MemberPlan, ...]
 
     @property
     def annotations(self) -> Annotations | None:
-        """What images show, from a file of annotations; None where their folders say it."""
+        """Where the annotations are; None if the class folders say what images show."""
         return self.regions or self.multibox
 
     def member(self, name: str) -> MemberPlan:
@@ -223,11 +225,11 @@ class Recipe(_Shared):
         raise InputError(f"the recipe has no member {name!r}; its members are {known}")
 
     def with_data(self, train: Path | None, val: Path | None) -> "Recipe":
-        """The same recipe on other images, where they are given."""
+        """The same recipe with other folders of images, as far as they are given."""
         return replace(self, data=replace(self.data, train=train or self.data.train, val=val or self.data.val))
 
     def initial_weights(self, plan: MemberPlan) -> Path | None:
-        """The file of the weights that a member begins with; None where they are fresh."""
+        """The file of the weights that a member begins with; None if they are drawn anew."""
         initial = self.network.initial
         if initial is None or initial.suffix == ".safetensors":
             return initial
@@ -235,22 +237,16 @@ class Recipe(_Shared):
 
     def what_decides_the_weights(self, plan: MemberPlan) -> dict[str, Any]:
         """Every field that the weights of one member depend on, flat, as JSON values: what resuming compares."""
-        network = asdict(self.network)
-        # The weights that lie there decide, and not where they lie.
-        del network["initial"]
-        parts = {
-            "network": network,
-            "schedule": asdict(self.schedule),
-            "sampling": asdict(plan.sampling),
-            "regions": {} if self.regions is None else asdict(self.regions),
+        tables = {**vars(self), "sampling": plan.sampling}
+        flat = {
+            f"{name}.{field}": list(value) if isinstance(value, tuple) else value
+            for name in ("network", "schedule", "sampling", "regions", "multibox")
+            if tables[name] is not None
+            for field, value in vars(tables[name]).items()
+            # What these files hold decides, and not where they lie.
+            if field not in ("initial", "classes")
         }
-        if self.multibox is not None:
-            parts["multibox"] = asdict(self.multibox)
-        for part in ("regions", "multibox"):
-            parts.get(part, {}).pop("classes", None)
-        flat = {f"{part}.{name}": value for part, row in parts.items() for name, value in row.items()}
-        flat |= {"precision": self.precision, "member.seed": plan.seed, "member.width": plan.width}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
+        return flat | {"precision": self.precision, "member.seed": plan.seed, "member.width": plan.width}
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -263,12 +259,12 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Recipe:
-    """The recipe that a parsed TOML document describes; its relative paths start at `folder`.
+    """The recipe that a parsed TOML document describes.
 
     Args:
-        table: the document.
-        place: begins every message.
-        folder: of the document.
+        table: The document.
+        place: Where the document is; every message begins with it.
+        folder: Where the document's relative paths start.
     """
     document = toml_tables.fill(_Document, table, place)
     members = tuple(

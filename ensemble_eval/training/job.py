@@ -1,4 +1,4 @@
-"""The whole command: members one after the other, each resumed, trained and written to the output folder.
+"""The command `train`: it trains one member after the other, or continues it, and writes it to the output folder.
 
 The folder has each member's state, log, record and weights, and the ensemble's manifest. Every file is written
 as a whole or not at all.
@@ -26,7 +26,7 @@ from ensemble_eval.datasets.folders import open_class_folders, open_files
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.detection.regions import NO_OBJECT
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
 from ensemble_eval.jobs.binding import bind_beside
 from ensemble_eval.jobs.cpu import loaders_beside, usable_processors
@@ -53,8 +53,8 @@ def train(recipe: Recipe, settings: TrainingSettings, processes: Processes) -> G
         What happens, as it happens; everything an event tells of is written before it is yielded.
 
     Raises:
-        InputError: data, recipe or disk do not allow it, a training here was another recipe's, or the
-            loss became NaN.
+        InputError: The data, the recipe or the disk cannot be used, the folder holds the training of another
+            recipe, or the loss became NaN.
     """
     plans = [recipe.member(name) for name in settings.members] or list(recipe.members)
     run = _Run(recipe, settings, processes)
@@ -69,10 +69,10 @@ class MemberFiles:
     """The files of one member in the output folder.
 
     Attributes:
-        weights: the averaged weights, once the member is finished.
-        log: a row for each epoch.
-        record: how the finished weights came about.
-        state: what an interrupted training continues from; gone once the member is finished.
+        weights: The averaged weights, once the member is finished.
+        log: A row for each epoch.
+        record: How the finished weights came about.
+        state: What an interrupted training continues from; gone once the member is finished.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -87,8 +87,8 @@ class MemberFiles:
         return self.weights.exists() and self.record.exists()
 
     def remove(self) -> None:
-        """Forget everything about the member."""
-        for path in (self.weights, self.log, self.record, self.state):
+        """Remove all files of the member."""
+        for path in vars(self).values():
             path.unlink(missing_ok=True)
 
 
@@ -100,24 +100,8 @@ class _Run:
         self._class_names = names if recipe.regions is None else (*names, NO_OBJECT)
         self._classes = ClassList(str(self._out / "classes.txt"), len(self._class_names), self._class_names)
 
-    def train(self, plans: Sequence[MemberPlan]) -> Iterator[records.Event]:
-        if self._processes.first:
-            lines = "".join(f"{name}\n" for name in self._class_names)
-            write_atomically(self._out / "classes.txt", lines.encode())
-        # As the first sees the disk: another might see a file of the first's later, and wait for it forever.
-        names = self._processes.from_first(lambda: [plan.name for plan in plans if not self.files(plan).finished])
-        waiting = [plan for plan in plans if plan.name in names]
-        yield from (records.MemberSkipped(plan.name) for plan in plans if plan not in waiting)
-        if waiting:
-            started = time.perf_counter()
-            data, site = self._prepare()
-            if self._recipe.data.cache_decoded:
-                images = len(self._train_set.items) + len(self._val_set.items)
-                yield records.ImagesDecoded(images, time.perf_counter() - started)
-            task = Task if self._recipe.multibox is None else MultiBoxTask
-            for plan in waiting:
-                yield from self._train_member(task(self._recipe, plan, data, site))
-        yield self._finish()
+    def files(self, plan: MemberPlan) -> MemberFiles:
+        return MemberFiles(self._out, plan.name)
 
     def refuse_other_recipes(self) -> None:
         for plan in self._recipe.members:
@@ -138,8 +122,23 @@ class _Run:
                     "it, choose another `out`, or start over with `fresh=True`"
                 )
 
-    def files(self, plan: MemberPlan) -> MemberFiles:
-        return MemberFiles(self._out, plan.name)
+    def train(self, plans: Sequence[MemberPlan]) -> Iterator[records.Event]:
+        if self._processes.first:
+            lines = "".join(f"{name}\n" for name in self._class_names)
+            write_atomically(self._out / "classes.txt", lines.encode())
+        # As the first sees the disk: another might see a file of the first's later, and wait for it forever.
+        finished = self._processes.from_first(lambda: [plan for plan in plans if self.files(plan).finished])
+        yield from (records.Line(f"{plan.name}: already trained") for plan in finished)
+        if waiting := [plan for plan in plans if plan not in finished]:
+            started = time.perf_counter()
+            data, site = self._prepare()
+            if self._recipe.data.cache_decoded:
+                images = len(self._train_set.items) + len(self._val_set.items)
+                yield records.Line(f"{images} images decoded in {time.perf_counter() - started:.0f} s")
+            task = Task if self._recipe.multibox is None else MultiBoxTask
+            for plan in waiting:
+                yield from self._train_member(task(self._recipe, plan, data, site))
+        yield self._finish()
 
     def _train_member(self, task: Task) -> Iterator[records.Event]:
         files = self.files(task.plan)
@@ -159,13 +158,13 @@ class _Run:
         if self._processes.first:
             self._export(trainer, task, network)
         self._processes.wait()
-        yield records.MemberFinished(task.plan.name, files.weights, trainer.history[-1])
+        yield records.Line(f"{task.plan.name}: written to {files.weights}")
 
     def _save(self, trainer: Trainer, plan: MemberPlan) -> None:
-        state = {"decides_the_weights": self._decides(plan), "trainer": trainer.state_dict()}
+        state = {"step": trainer.step, "decides_the_weights": self._decides(plan)}
         # Through memory: torch reports a full disk as a RuntimeError that says nothing of it.
         buffer = io.BytesIO()
-        torch.save({"step": trainer.step, **state}, buffer)
+        torch.save({**state, "trainer": trainer.state_dict()}, buffer)
         write_atomically(self.files(plan).state, buffer.getvalue())
         _write_log(self.files(plan).log, trainer.history)
 
@@ -232,28 +231,28 @@ class _Run:
 
     def _prepare(self) -> tuple[TrainingData, Site]:
         processes, name, workers = self._processes, self._settings.device, self._settings.workers
-        device = device_of_rank(name, processes.local_rank, processes.on_machine)
-        shared = device.type == "cuda" and ":" in name and processes.on_machine > 1
+        here = processes.local_world_size
+        device = device_of_rank(name, processes.local_rank, here)
         # Gradients go between devices: processes that share one would wait for each other forever.
-        if shared and torch.cuda.device_count() > 1:
+        if device.type == "cuda" and ":" in name and here > 1 and torch.cuda.device_count() > 1:
             raise InputError(
-                f'{processes.on_machine} processes train on this machine, and `device="{name}"` gives all of them '
-                'the same device; choose `device="cuda"`, which gives each its own'
+                f'{here} processes train on this machine, and `device="{name}"` gives all of them the same '
+                'device; choose `device="cuda"`, which gives each its own'
             )
         # Both are shares of the machine, and so they are counted before this process is bound to a part of it.
-        threads = max(1, usable_processors() // processes.on_machine)
+        threads = max(1, usable_processors() // here)
         if workers is not None:
             loaders = processes.loaders(workers)
         else:
             # One beside a CPU that is busy with the network anyway; for a GPU its share of the processors.
-            loaders = 1 if device.type == "cpu" else min(16, loaders_beside(processes.on_machine))
+            loaders = 1 if device.type == "cpu" else min(16, loaders_beside(here))
         if device.type == "cuda":
             torch.cuda.set_device(device)
-            if processes.on_machine > 1:
+            if here > 1:
                 bind_beside(device)
-        train_source = self._source(self._train_set, self._recipe.data.train, threads)
-        val_source = self._source(self._val_set, self._recipe.data.val, threads)
-        return TrainingData(train_source, val_source, len(self._class_names)), Site(device, processes, loaders)
+        train = self._source(self._train_set, self._recipe.data.train, threads)
+        val = self._source(self._val_set, self._recipe.data.val, threads)
+        return TrainingData(train, val, len(self._class_names)), Site(device, processes, loaders)
 
     def _source(self, dataset: Dataset, folder: Path, threads: int) -> ImageSource:
         recipe, items = self._recipe, dataset.items
@@ -268,7 +267,7 @@ class _Run:
 
     def _decides(self, plan: MemberPlan) -> dict[str, Any]:
         """What a state or finished weights must agree with: recipe, data and the number of processes."""
-        here: dict[str, Any] = {"training images": self._train_set.sha256, "processes": self._processes.world}
+        here: dict[str, Any] = {"training images": self._train_set.sha256, "processes": self._processes.world_size}
         if (initial := self._recipe.initial_weights(plan)) is not None:
             here["initial weights"] = sha256_of(initial) if initial.is_file() else None
         if self._recipe.annotations is not None:
@@ -325,10 +324,9 @@ def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:
     names = train_set.class_names or ()
     shown = {item.label for item in train_set.items}
     if empty := [name for label, name in enumerate(names) if label not in shown]:
-        first = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
         raise InputError(
-            f"{recipe.data.train}: {len(empty)} of {len(names)} classes have no images ({first}); add images or "
-            "remove their folders"
+            f"{recipe.data.train}: {len(empty)} of {len(names)} classes have no images ({first_names(empty)}); "
+            "add images or remove their folders"
         )
     return train_set, open_class_folders(recipe.data.val, names)
 

@@ -1,8 +1,7 @@
-"""The training of a MultiBox: which priors stand for an object, and where that is (Erhan et al., CVPR 2014)."""
+"""The training of a MultiBox: its loss, its pictures and its task (Erhan et al., CVPR 2014)."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +11,6 @@ from torchvision.ops import box_iou
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.boxes import Objects
-from ensemble_eval.datasets.items import Item
 from ensemble_eval.detection.multibox import best_boxes
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.models.multibox import MultiBox, MultiBoxOutputs, offsets_of, priors_of
@@ -21,11 +19,11 @@ from ensemble_eval.training.samples import ImageSource, LabelledBatch, Sample, S
 from ensemble_eval.training.seeds import derived_seed, seeded
 from ensemble_eval.training.task import Task
 
-# Errors in the log: objects that none of so many best boxes finds.
+# The errors in the log count the objects that none of so many best boxes finds.
 FEW_BOXES, MANY_BOXES = 10, 100
 
-# Priors that overlap an object so much stand for it too. In the paper each object has one box alone, which takes a
-# hundred times the images.
+# Priors that overlap an object so much stand for it too. In the paper each object has a single prior, and learning
+# takes a hundred times as many images.
 _LEAST_OVERLAP = 0.5
 NOTHING = -1
 
@@ -33,15 +31,15 @@ NOTHING = -1
 def match(priors: Tensor, objects: Tensor) -> Tensor:
     """Which object each prior stands for.
 
-    Pairs of most overlap come first, and each object has a prior of its own, where there are as many priors.
-    Priors that overlap an object by half or more stand for the one that they overlap most.
+    Each object has one prior of its own, as long as there are enough priors; pairs of larger overlap are matched
+    first. A prior that overlaps objects by half or more stands for the object that it overlaps most.
 
     Args:
         priors: float [priors, 4].
         objects: float [objects, 4].
 
     Returns:
-        int64 [priors]: the object's index; `NOTHING` for most.
+        int64 [priors], the index of the object, or `NOTHING` for most priors.
     """
     matched = torch.full((len(priors),), NOTHING)
     if not len(objects):
@@ -52,7 +50,7 @@ def match(priors: Tensor, objects: Tensor) -> Tensor:
     matched[near] = which[near]
     left = overlaps.clone()
     for _ in range(min(len(objects), len(priors))):
-        # The first of equal ones, so that the outcome does not depend on the device.
+        # The first of equal ones, so that the result does not depend on the device.
         prior, each = divmod(int((left == left.max()).flatten().nonzero()[0]), len(objects))
         matched[prior] = each
         left[prior], left[:, each] = -1.0, -1.0
@@ -62,26 +60,22 @@ def match(priors: Tensor, objects: Tensor) -> Tensor:
 def multibox_loss(
     outputs: MultiBoxOutputs, priors: Tensor, objects: list[Tensor], location_weight: float
 ) -> Tensor:
-    """The loss of a batch, a float32 scalar: of confidences, plus of locations with a weight.
+    """The loss of a batch, a float32 scalar: the loss of confidences plus the weighted loss of locations.
 
-    The confidences' is the logistic loss over all priors, the locations' half the squared distance of the offsets
-    over the priors that stand for an object; both are divided by the number of these.
+    The first is the logistic loss over all priors. The second is half the squared distance of the offsets over the
+    priors that stand for an object. Both are divided by the number of these priors.
 
     Args:
-        outputs: of the network, on any device.
+        outputs: The outputs of the network, on any device.
         priors: float [priors, 4], on the CPU.
-        objects: for each image float [objects, 4], as fractions of the image, on the CPU: so nothing waits for a
-            device.
-        location_weight: alpha in the paper.
+        objects: For each image float [objects, 4], as fractions of the image, on the CPU, so that nothing waits
+            for a device.
+        location_weight: Alpha in the paper.
     """
     matched = torch.stack([match(priors, each) for each in objects])
     is_object = matched != NOTHING
-    targets = torch.cat(
-        [
-            offsets_of(each[row[row != NOTHING]], priors[row != NOTHING])
-            for each, row in zip(objects, matched, strict=True)
-        ]
-    )
+    of_images = zip(objects, matched, is_object, strict=True)
+    targets = torch.cat([offsets_of(each[row[found]], priors[found]) for each, row, found in of_images])
     rows, device = is_object.flatten().nonzero()[:, 0], outputs.logits.device
     wanted = is_object.to(outputs.logits.dtype).to(device, non_blocking=True)
     confidence = nn.functional.binary_cross_entropy_with_logits(outputs.logits, wanted, reduction="sum")
@@ -91,19 +85,19 @@ def multibox_loss(
 
 
 def cluster_shapes(sides: Tensor, clusters: int, seed: int) -> list[tuple[float, float]]:
-    """Widths and heights that many boxes have, smallest area first: k-means over the logarithms of their sides.
+    """Typical widths and heights of boxes, smallest area first, by k-means over the logarithms of their sides.
 
     Args:
         sides: float [boxes, 2].
-        clusters: how many; at most the number of different boxes.
-        seed: of the first centre; each further one begins farthest from those before it.
+        clusters: The number of clusters, at most the number of different boxes.
+        seed: The seed of the first centre; each further centre begins farthest from those before it.
     """
     points = sides.double().log()
     distinct = torch.unique(points, dim=0)
     generator = torch.Generator().manual_seed(seed)
     centres = distinct[torch.randint(len(distinct), (1,), generator=generator)]
     while len(centres) < clusters:
-        # The one farthest from all others: drawn at random, two may begin in one cluster and never leave it.
+        # Not drawn at random: two centres might then begin in one cluster and never leave it.
         farthest = int(torch.cdist(distinct, centres).min(dim=1).values.argmax())
         centres = torch.cat([centres, distinct[farthest : farthest + 1]])
     for _ in range(100):
@@ -121,28 +115,23 @@ def cluster_shapes(sides: Tensor, clusters: int, seed: int) -> list[tuple[float,
     return [(float(width), float(height)) for width, height in shapes]
 
 
-@dataclass(frozen=True)
 class AnnotatedPictures(ImageSource):
     """Pictures warped to a square, with the boxes of their objects as fractions, float32 [objects, 4].
 
-    Ignored objects are left out. Pictures to learn from are mirrored and have other colours at random.
+    Ignored objects are left out. Training pictures are mirrored at random, and their colours are distorted.
 
-    Attributes:
-        pictures: without boxes.
-        objects: what each picture shows, by its id.
+    Args:
+        pictures: The pictures without boxes.
+        objects: The objects of each picture, by its id.
     """
 
-    pictures: ImageSource
-    objects: Mapping[str, Objects]
-
-    @property
-    def items(self) -> Sequence[Item]:  # type: ignore[override]  # read only
-        """What the indices stand for."""
-        return self.pictures.items
+    def __init__(self, pictures: ImageSource, objects: Mapping[str, Objects]) -> None:
+        self.items = pictures.items
+        self._pictures, self._objects = pictures, objects
 
     def decode(self, index: int) -> Tensor:
         """The whole picture as uint8 [3, H, W]."""
-        return self.pictures.decode(index)
+        return self._pictures.decode(index)
 
     def training_sample(self, key: SampleKey, augmentation: Augmentation, seed: int) -> Sample:
         """A warped picture, perhaps mirrored, and its boxes."""
@@ -157,19 +146,16 @@ class AnnotatedPictures(ImageSource):
         """A warped picture and its boxes."""
         return Sample(*self._warped(index, size))
 
-    def boxes(self, index: int) -> Tensor:
-        """The boxes of a picture's objects, without the warped picture."""
-        return self._fractions(index, self.decode(index))
-
-    def _warped(self, index: int, size: int) -> tuple[Tensor, Tensor]:
-        image = self.decode(index)
-        return pixels.resize(image, size, size), self._fractions(index, image)
-
-    def _fractions(self, index: int, image: Tensor) -> Tensor:
-        objects = self.objects[self.items[index].id]
+    def boxes(self, index: int, image: Tensor) -> Tensor:
+        """The boxes of a decoded picture's objects."""
+        objects = self._objects[self.items[index].id]
         _, height, width = image.shape
         boxes = torch.from_numpy(objects.boxes[~objects.ignored])
         return (boxes / torch.tensor([width, height, width, height])).float().clamp(0, 1)
+
+    def _warped(self, index: int, size: int) -> tuple[Tensor, Tensor]:
+        image = self.decode(index)
+        return pixels.resize(image, size, size), self.boxes(index, image)
 
 
 class MultiBoxTask(Task):
@@ -192,9 +178,9 @@ class MultiBoxTask(Task):
         return multibox_loss(outputs, self._priors, objects, self.recipe.multibox.location_weight)
 
     def count_errors(self, network: nn.Module, outputs: Any, labels: Tensor) -> Tensor:
-        """Objects of a batch, those that the ten best boxes all miss, and those that the hundred best miss.
+        """The objects of a batch, those that the ten best boxes miss, and those that the hundred best miss.
 
-        They stand in the places of images and of the top-1 and the top-5 errors.
+        They take the places of the images and of the top-1 and top-5 errors.
         """
         assert isinstance(network, MultiBox)
         counts = torch.zeros(3, dtype=torch.long)
@@ -211,14 +197,14 @@ class MultiBoxTask(Task):
 
     @cached_property
     def _shapes(self) -> list[list[tuple[float, float]]]:
-        """The larger half of the clustered shapes for the coarser map."""
+        """The shapes of the priors by map; the larger half is for the coarser map."""
         pictures, multibox = self.data.train, self.recipe.multibox
         assert multibox is not None
         assert isinstance(pictures, AnnotatedPictures)
         sides = []
         for index in range(len(pictures.items)):
             with contextlib.suppress(UnreadableImageError):
-                boxes = pictures.boxes(index)
+                boxes = pictures.boxes(index, pictures.decode(index))
                 sides.append(boxes[:, 2:] - boxes[:, :2])
         count = multibox.shapes
         if len(all_sides := torch.cat(sides)) < count:
@@ -231,5 +217,5 @@ class MultiBoxTask(Task):
 
 
 def _known(boxes: Tensor) -> Tensor:
-    """Without the rows that only fill the batch."""
+    """The boxes without the rows of NaN that fill the batch."""
     return boxes[~boxes.isnan().any(dim=1)]

@@ -12,7 +12,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.jobs.process import find_process
+from ensemble_eval.jobs.process import Process, find_process
 
 Value = TypeVar("Value")
 
@@ -21,45 +21,40 @@ _PATIENCE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
-class Processes:
-    """This process among all of a training: `rank` of `world`, `local_rank` of `on_machine` on its machine."""
-
-    rank: int = 0
-    world: int = 1
-    local_rank: int = 0
-    on_machine: int = 1
+class Processes(Process):
+    """This process among those that train together, and how they exchange values."""
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that reads and writes the output folder."""
+        """Whether this process reads and writes the output folder."""
         return self.rank == 0
 
     def loaders(self, on_machine: int) -> int:
-        """This process's share of its machine's loading processes: none if there are none, else at least one."""
-        share, over = divmod(on_machine, self.on_machine)
+        """This process's share of the loading processes on its machine: at least one, unless there are none."""
+        share, over = divmod(on_machine, self.local_world_size)
         return max(min(on_machine, 1), share + (self.local_rank < over))
 
     def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
-        """`network` with gradients averaged over the processes; itself where there is but one."""
-        if self.world == 1:
+        """A network with gradients averaged over the processes; the network itself in a single process."""
+        if self.world_size == 1:
             return network
         return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
     def gather(self, value: Value) -> list[Value]:
-        """The value of every process, in order of rank. All of them must call."""
-        if self.world == 1:
+        """The value of every process, in order of rank. All processes must call this."""
+        if self.world_size == 1:
             return [value]
-        values: list[Value | None] = [None] * self.world
+        values: list[Value | None] = [None] * self.world_size
         distributed.all_gather_object(values, value)
         return values  # type: ignore[return-value]  # every place is filled
 
     def from_first(self, make: Callable[[], Value]) -> Value:
-        """What `make` gives in the first process, the only one where it is called. All of them must call this.
+        """What `make` returns in the first process, where alone it is called. All processes must call this.
 
         Raises:
-            InputError: it did so there.
+            InputError: It was raised in the first process.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return make()
         outcome: list[tuple[Value | None, str | None]] = [(None, None)]
         if self.first:
@@ -74,31 +69,30 @@ class Processes:
         return value  # type: ignore[return-value]  # the first's, which is a Value
 
     def take_buffers_of_first(self, network: nn.Module) -> None:
-        """Give a network the first process's buffers; its parameters are the same in all. All must call this."""
-        if self.world > 1:
+        """Give a network the first process's buffers. All processes must call this."""
+        if self.world_size > 1:
             for buffer in network.buffers():
                 distributed.broadcast(buffer, src=0)
 
     def wait(self) -> None:
-        """Return when every process has come here."""
-        if self.world > 1:
+        """Wait until all processes have called this."""
+        if self.world_size > 1:
             distributed.barrier()
 
 
 @contextmanager
 def joined_processes(environment: Mapping[str, str] = os.environ, device_type: str = "cpu") -> Iterator[Processes]:
-    """Join the processes that the launcher's environment speaks of; without one there is this alone.
+    """Join the processes that torchrun started; without torchrun this process is alone.
 
     Args:
-        environment: names and values.
-        device_type: where they train, `cpu` or `cuda`.
+        environment: The variables of the environment.
+        device_type: `cpu` or `cuda`.
 
     Raises:
-        InputError: the environment is not what torchrun sets.
+        InputError: The environment is not what torchrun sets.
     """
-    process = find_process(environment, srun=False)
-    processes = Processes(process.rank, process.world_size, process.local_rank, process.local_world_size)
-    if processes.world == 1:
+    processes = Processes(**vars(find_process(environment, srun=False)))
+    if processes.world_size == 1:
         yield processes
         return
     backends = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}

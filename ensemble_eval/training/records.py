@@ -8,18 +8,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One row of a member's log; errors in percent, on centre crops.
+    """One row of a member's log; errors are in percent, on centre crops.
 
     Attributes:
-        epoch: from 0.
-        steps: taken so far.
-        learning_rate: of the epoch's last step.
-        train_loss: mean over the epoch, auxiliary heads included.
-        averaged_iterates: how many steps' weights are in the average; 0 before it begins.
-        val_top1_error, val_top5_error: of the averaged weights, or of the last ones while there is no average.
-        last_top1_error, last_top5_error: of the last weights.
-        images_per_second: while training, over all processes.
-        seconds: spent training in this epoch, validation not included.
+        epoch: The epoch, from 0.
+        steps: The steps taken so far.
+        learning_rate: The rate of the epoch's last step.
+        train_loss: The mean over the epoch, auxiliary heads included.
+        averaged_iterates: How many steps' weights are in the average; 0 before it begins.
+        val_top1_error, val_top5_error: The errors of the averaged weights, or of the last weights before there is
+            an average.
+        last_top1_error, last_top5_error: The errors of the last weights.
+        images_per_second: The images trained on per second, over all processes.
+        seconds: The time spent on training in this epoch, without validation.
     """
 
     epoch: int
@@ -35,13 +36,30 @@ class EpochRecord:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line for the user about what was done."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class MemberStarted:
+    """A member is trained from `step` (0: from the beginning) to `steps`."""
+
+    name: str
+    step: int
+    steps: int
+    epochs: int
+
+
 @dataclass(frozen=True, eq=False)
 class StepDone:
-    """One step that does not end an epoch.
+    """A step that does not end an epoch.
 
     Attributes:
-        step: its number, from 1.
-        loss_on_device: its loss, a scalar where it was computed.
+        step: The step's number, from 1.
+        loss_on_device: The step's loss, a scalar on the device that computed it.
     """
 
     step: int
@@ -49,7 +67,7 @@ class StepDone:
 
     @property
     def loss(self) -> float:
-        """Its loss; reading it waits for the device, so not every step's is read."""
+        """The step's loss; reading it waits for the device, so read it only now and then."""
         return float(self.loss_on_device)
 
 
@@ -61,45 +79,11 @@ class EpochDone(StepDone):
 
 
 @dataclass(frozen=True)
-class ImagesDecoded:
-    """All images are in memory."""
-
-    images: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class MemberSkipped:
-    """The member's weights are already there."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class MemberStarted:
-    """The member is trained from `step` (0: from the beginning) to `steps`."""
-
-    name: str
-    step: int
-    steps: int
-    epochs: int
-
-
-@dataclass(frozen=True)
-class MemberFinished:
-    """The member's weights are written."""
-
-    name: str
-    weights: Path
-    last_epoch: EpochRecord
-
-
-@dataclass(frozen=True)
 class RunFinished:
-    """Everything asked for is done; `unreadable` images were left out and are listed in a file."""
+    """Everything is done; `unreadable` images were left out and are listed in a file."""
 
     manifest: Path | None
     unreadable: int
 
 
-Event = ImagesDecoded | MemberSkipped | MemberStarted | StepDone | EpochDone | MemberFinished | RunFinished
+Event = Line | MemberStarted | StepDone | EpochDone | RunFinished

@@ -1,10 +1,11 @@
-"""Regions of pictures to learn from: objects, and what only looks like one (R-CNN, sections 2.3 and appendix B).
+"""Regions of images to learn from: objects, and boxes that only look like one (R-CNN, section 2.3 and appendix B).
 
-A region is a box around an object, moved and stretched a little, with the object's class, or a box that overlaps
-no object enough to be it, with the class of no object. Which boxes they are follows from the seed and the image.
+A region is either a box around an object, moved and stretched a little, with the object's class, or a box that
+overlaps every object too little, with the class "no object". The seed and the image decide which boxes these are.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +21,13 @@ from ensemble_eval.training.config import Regions
 from ensemble_eval.training.samples import ImageSource, Sample
 from ensemble_eval.training.seeds import derived_seed
 
-# As in R-CNN's fine-tuning: at least half of the union is an object's.
+# As in R-CNN's fine-tuning: intersection over union with an object.
 LEAST_OVERLAP = 0.5
-# Draws for one region; where none fits, the image has fewer.
+# Draws for one region; if none of them fits, the image has one region less.
 _DRAWS = 60
 
-_Box = tuple[float, float, float, float]
+_Box = tuple[float, ...]
+_Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class RegionItem:
     """A region of an image, an `Item` whose bytes are the image's.
 
     Attributes:
-        image: index of the image in its source.
-        box: left, top, right, bottom in pixels.
+        image: The image's index in its source.
+        box: Left, top, right and bottom in pixels.
+        of: The image.
     """
 
     id: str
@@ -56,9 +59,9 @@ class RegionSource(ImageSource):
     """Warped regions of the images of a source.
 
     Args:
-        images: the pictures.
-        items: their regions.
-        size: side of the warped regions, pixels.
+        images: The images.
+        items: Their regions.
+        size: The side of the warped regions, in pixels.
     """
 
     def __init__(self, images: ImageSource, items: Sequence[RegionItem], size: int) -> None:
@@ -79,40 +82,33 @@ class RegionSource(ImageSource):
 def open_regions(
     images: ImageSource, boxes: Path, classes: Sequence[str], plan: Regions, size: int
 ) -> RegionSource:
-    """The regions of the images of a source, by their annotations.
-
-    Images that cannot be read have none.
+    """The regions of the images of a source, by their annotations; images that cannot be read have none.
 
     Args:
-        images: the pictures.
-        boxes: the file or folder of their annotations.
-        classes: of the objects.
-        plan: how many regions an image has.
-        size: side of the warped regions, pixels.
+        images: The images.
+        boxes: The file or folder of their annotations.
+        classes: The classes of the objects.
+        plan: How many regions an image has.
+        size: The side of the warped regions, in pixels.
 
     Raises:
-        InputError: the annotations cannot be used, or there is not one region.
+        InputError: The annotations cannot be used, or there is no region at all.
     """
     objects = read_boxes(boxes, classes, [item.id for item in images.items])
-    sizes = [_size(images, index) for index in range(len(images.items))]
+    sizes = dict[int, _Size]()
+    for index in range(len(images.items)):
+        with contextlib.suppress(UnreadableImageError):
+            _, height, width = images.decode(index).shape
+            sizes[index] = (width, height)
     items = region_items(images.items, sizes, objects, plan, len(classes))
     if not items:
         raise InputError(f"{boxes} leaves no regions to learn from; the images show no objects")
     return RegionSource(images, items, size)
 
 
-def _size(images: ImageSource, index: int) -> tuple[int, int] | None:
-    """Width and height; None where the image cannot be read."""
-    try:
-        _, height, width = images.decode(index).shape
-    except UnreadableImageError:
-        return None
-    return width, height
-
-
 def region_items(
     images: Sequence[Item],
-    sizes: Sequence[tuple[int, int] | None],
+    sizes: Mapping[int, _Size],
     objects: Mapping[str, Objects],
     plan: Regions,
     num_classes: int,
@@ -120,33 +116,29 @@ def region_items(
     """The regions of some images, in their order.
 
     Args:
-        images: of the data set.
-        sizes: width and height of each image in pixels; None for one that has no regions.
-        objects: what each image shows, by its id.
-        plan: how many regions an image has.
-        num_classes: of the objects; the next index is that of no object.
+        images: The images of the data set.
+        sizes: The width and height in pixels of each image that has regions, by the image's index.
+        objects: The objects of each image, by its id.
+        plan: How many regions an image has.
+        num_classes: The number of classes of objects, which is the index of "no object".
     """
     found = []
-    for index, (image, size) in enumerate(zip(images, sizes, strict=True)):
-        if size is None:
-            continue
-        rng = np.random.default_rng(derived_seed("regions", plan.seed, index))
-        shown = objects[image.id]
-        for number, (box, label) in enumerate(_regions(shown, size, plan, num_classes, rng)):
-            found.append(RegionItem(f"{image.id}#{number}", label, index, box, image))
+    for index, size in sizes.items():
+        image, rng = images[index], np.random.default_rng(derived_seed("regions", plan.seed, index))
+        for number, (box, label) in enumerate(_regions(objects[image.id], size, plan, num_classes, rng)):
+            found.append(RegionItem(f"{image.id}#{number}", label, index, tuple(box.tolist()), image))
     return found
 
 
 def _regions(
-    shown: Objects, size: tuple[int, int], plan: Regions, num_classes: int, rng: np.random.Generator
-) -> list[tuple[_Box, int]]:
+    shown: Objects, size: _Size, plan: Regions, num_classes: int, rng: np.random.Generator
+) -> Iterator[tuple[Boxes, int]]:
     """Boxes with their classes."""
-    known = ~shown.ignored
-    found: list[tuple[_Box, int]] = []
-    for number in range(plan.objects if known.any() else 0):
-        each = np.flatnonzero(known)[number % int(known.sum())]
+    known = np.flatnonzero(~shown.ignored)
+    for number in range(plan.objects if len(known) else 0):
+        each = known[number % len(known)]
         if (box := _near(shown.boxes[each], size, (LEAST_OVERLAP, 1.0), 0.25, rng)) is not None:
-            found.append((box, int(shown.classes[each])))
+            yield box, int(shown.classes[each])
     for number in range(plan.backgrounds):
         # A detector's hardest regions are parts of an object, and those that hold one among other things.
         near = number % 2 == 0 and len(shown.boxes) > 0
@@ -155,44 +147,35 @@ def _regions(
             if near
             else _anywhere(size, rng)
         )
-        if box is not None and (overlaps(np.array([box]), shown.boxes) < LEAST_OVERLAP).all():
-            found.append((box, num_classes))
-    return found
+        if box is not None and (overlaps(box[None], shown.boxes) < LEAST_OVERLAP).all():
+            yield box, num_classes
 
 
 def _near(
-    box: Boxes, size: tuple[int, int], overlap: tuple[float, float], spread: float, rng: np.random.Generator
-) -> _Box | None:
+    box: Boxes, size: _Size, overlap: tuple[float, float], spread: float, rng: np.random.Generator
+) -> Boxes | None:
     """A box moved by up to `spread` of its sides and stretched as much, of an overlap between two bounds."""
     sides = box[2:] - box[:2]
     for _ in range(_DRAWS):
         centre = (box[:2] + box[2:]) / 2 + rng.uniform(-spread, spread, 2) * sides / 2
         drawn = sides * np.exp(rng.uniform(-spread, spread, 2))
-        moved = _inside(np.concatenate([centre - drawn / 2, centre + drawn / 2]), size)
+        moved = _inside(centre - drawn / 2, centre + drawn / 2, size)
         if overlap[0] <= float(overlaps(moved[None], box[None])[0, 0]) < overlap[1] or (
             overlap[1] == 1.0 and np.array_equal(moved, box)
         ):
-            return _as_tuple(moved)
+            return moved
     return None
 
 
-def _anywhere(size: tuple[int, int], rng: np.random.Generator) -> _Box:
+def _anywhere(size: _Size, rng: np.random.Generator) -> Boxes:
     """A box with sides from a twentieth of the image's to all of them, uniform in their logarithms."""
     limits = np.array(size, np.float64)
-    sides = np.maximum(limits * np.exp(rng.uniform(np.log(0.05), 0.0, 2)), 8.0)
-    sides = np.minimum(sides, limits)
+    sides = np.minimum(np.maximum(limits * np.exp(rng.uniform(np.log(0.05), 0.0, 2)), 8.0), limits)
     corner = rng.uniform(0.0, 1.0, 2) * (limits - sides)
-    return _as_tuple(_inside(np.concatenate([corner, corner + sides]), size))
+    return _inside(corner, corner + sides, size)
 
 
-def _inside(box: Boxes, size: tuple[int, int]) -> Boxes:
-    """In whole pixels of the image, at least one in each direction."""
-    width, height = size
-    left, top, right, bottom = np.round(box)
-    left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
-    return np.array([left, top, min(max(right, left + 1), width), min(max(bottom, top + 1), height)], np.float64)
-
-
-def _as_tuple(box: Boxes) -> _Box:
-    left, top, right, bottom = box.tolist()
-    return left, top, right, bottom
+def _inside(upper_left: Boxes, lower_right: Boxes, size: _Size) -> Boxes:
+    """A box in whole pixels of the image, at least one in each direction."""
+    first = np.clip(np.round(upper_left), 0, np.array(size) - 1)
+    return np.concatenate([first, np.clip(np.round(lower_right), first + 1, size)])

@@ -1,6 +1,6 @@
-"""What is learnt from an image, what errors are counted on, and batches of both.
+"""Samples of images for training and validation, and their batches.
 
-An image is decoded from its file each time, or all of them once into shared memory.
+Images are decoded from their files each time, or all of them once into shared memory.
 """
 
 import os
@@ -28,7 +28,7 @@ _PREFETCHED = 4
 
 
 class SampleKey(NamedTuple):
-    """Which patch: everything random about it follows from these two and the member's seed."""
+    """A training patch: everything random about it follows from these two and the member's seed."""
 
     epoch: int
     image: int
@@ -42,7 +42,7 @@ class Unreadable(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What is learnt from an image: a patch uint8 [3, S, S], and its class index, or boxes float [objects, 4]."""
+    """A patch uint8 [3, S, S], and its label: a class index, or boxes float [objects, 4]."""
 
     image: Tensor
     label: int | Tensor
@@ -51,8 +51,8 @@ class Sample(NamedTuple):
 class LabelledBatch(NamedTuple):
     """uint8 images [B, 3, S, S], channels last, and labels; unreadable images are left out, never replaced.
 
-    Labels are class indices [B], or the boxes that images show, float [B, most objects, 4], where rows that no
-    object has are NaN.
+    Labels are class indices [B], or the boxes of the objects, float [B, most objects, 4], with rows of NaN for
+    images with fewer objects.
     """
 
     images: Tensor
@@ -64,7 +64,7 @@ class ImageSource(ABC):
     """Labelled images that can be decoded any number of times, from several processes.
 
     Attributes:
-        items: what the indices stand for.
+        items: The images, by index.
     """
 
     items: Sequence[Item]
@@ -74,22 +74,22 @@ class ImageSource(ABC):
         """The image as uint8 [3, H, W].
 
         Raises:
-            UnreadableImageError: it cannot be decoded.
+            UnreadableImageError: It cannot be decoded.
         """
 
     def training_sample(self, key: SampleKey, augmentation: Augmentation, seed: int) -> Sample:
-        """What is learnt from an image in an epoch: a random patch."""
+        """What members learn from an image in an epoch: a random patch."""
         patch = augmentation(self.decode(key.image), key.epoch, derived_seed("patch", seed, *key))
         return Sample(patch, self.items[key.image].label)
 
     def validation_sample(self, index: int, size: int) -> Sample:
-        """What errors are counted on: the crop of the 1-crop scheme."""
+        """What validation sees of an image: the crop of the 1-crop scheme."""
         return Sample(centre_crop(self.decode(index), size), self.items[index].label)
 
 
 @dataclass(frozen=True)
 class ImageFiles(ImageSource):
-    """Decodes from the file at each call."""
+    """Decodes an image from its file at each call."""
 
     items: Sequence[Item]
 
@@ -106,31 +106,30 @@ class _Place(NamedTuple):
 
 
 class DecodedImages(ImageSource):
-    """Decodes everything once, in threads, into a few large tensors that loading processes share.
+    """Decodes all images once, in threads, into a few large tensors that loading processes share.
 
     Args:
-        items: the images.
-        threads: Pillow releases the interpreter's lock while it decodes.
+        items: The images.
+        threads: The number of threads; Pillow releases the interpreter's lock while it decodes.
 
     Raises:
-        InputError: the shared memory does not hold them.
+        InputError: The images do not fit into shared memory.
     """
 
     def __init__(self, items: Sequence[Item], threads: int) -> None:
         self.items = items
         self._chunks: list[Tensor] = []
         self._used = 0
-        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as executor:
+        executor = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        try:
             # An image that cannot be decoded keeps its reason, so that both sources behave alike.
-            try:
-                self._places = [
-                    outcome if isinstance(outcome, str) else self._store(outcome)
-                    for outcome in executor.map(_decode_or_reason, items)
-                ]
-            except BaseException:
-                # Told to stop: not after the thousands that are still waiting.
-                executor.shutdown(wait=False, cancel_futures=True)
-                raise
+            self._places = [
+                outcome if isinstance(outcome, str) else self._store(outcome)
+                for outcome in executor.map(_decode_or_reason, items)
+            ]
+        finally:
+            # A request to stop does not wait for the thousands of images that are left.
+            executor.shutdown(wait=False, cancel_futures=True)
 
     def decode(self, index: int) -> Tensor:
         """The image as uint8 [3, H, W], a view of the shared memory: do not write to it."""
@@ -189,7 +188,7 @@ class Samples(Dataset[Sample | Unreadable]):
     seed: int
 
     def __getitem__(self, key: SampleKey | int) -> Sample | Unreadable:
-        """The sample, or why there is none."""
+        """The sample, or the reason why there is none."""
         try:
             if isinstance(key, int):
                 return self.source.validation_sample(key, self.augmentation.size)
@@ -201,10 +200,10 @@ class Samples(Dataset[Sample | Unreadable]):
 def step_batches(
     images: int, batch_size: int, seed: int, epochs: int, first_step: int = 0, rank: int = 0, world: int = 1
 ) -> Iterator[list[SampleKey]]:
-    """The keys of every step from `first_step` on, for one process of several, which take turns in each batch.
+    """The keys of every step from `first_step` on, for one rank of several, which share each batch.
 
-    Each epoch has its own order, drawn from (seed, epoch). An incomplete batch at its end is dropped, so
-    that all steps are alike; the order being new each time, that falls on other images in each epoch.
+    Each epoch has its own order, drawn from (seed, epoch). An incomplete batch at its end is dropped, so that all
+    steps are alike; in each epoch this leaves out other images.
     """
     steps = images // batch_size
     for epoch in range(first_step // steps, epochs):
@@ -239,7 +238,7 @@ def load(
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """An interrupt reaches all processes of a group; the trainer says what there is to say.
+    """Ignore the signals that reach all processes of a group; the trainer tells the user.
 
     A loader that died of a signal would be reported as a fault, so it ends with 0.
     """

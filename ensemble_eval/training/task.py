@@ -1,4 +1,4 @@
-"""One member's task: what of its training does not change while it runs, and its networks, batches and errors."""
+"""The task of training one member: its networks, batches, loss and errors, and what stays the same throughout."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ INFERENCE_BATCH_SIZE = 100
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What members learn from and are judged by."""
+    """The images that members learn from, and those that validate them."""
 
     train: samples.ImageSource
     val: samples.ImageSource
@@ -40,7 +40,7 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Site:
-    """Where training runs: the device, the processes, and how many loaders each of them starts."""
+    """Where training runs: the device, the processes, and the loading processes that each of these starts."""
 
     device: torch.device
     processes: Processes
@@ -48,13 +48,13 @@ class Site:
 
     @property
     def reading_is_free(self) -> bool:
-        """Whether a tensor's value can be read without waiting for what was asked of the device before."""
+        """Whether a tensor's value can be read without waiting for earlier work of the device."""
         return self.device.type == "cpu"
 
 
 @dataclass(frozen=True)
 class ValidationErrors:
-    """Counts of images: seen, and decided wrongly; and the images that could not be seen."""
+    """Counts of images: all that were seen, and those decided wrongly; and the images that could not be read."""
 
     images: int
     top1_wrong: int
@@ -62,19 +62,16 @@ class ValidationErrors:
     unreadable: tuple[samples.Unreadable, ...] = ()
 
     @property
-    def top1_error(self) -> float:
-        """In percent; NaN where no image was seen."""
-        return 100 * self.top1_wrong / self.images if self.images else math.nan
-
-    @property
-    def top5_error(self) -> float:
-        """In percent; NaN where no image was seen."""
-        return 100 * self.top5_wrong / self.images if self.images else math.nan
+    def percent(self) -> tuple[float, float]:
+        """The top-1 and the top-5 error in percent; NaN if no image was seen."""
+        if not self.images:
+            return math.nan, math.nan
+        return 100 * self.top1_wrong / self.images, 100 * self.top5_wrong / self.images
 
 
 @dataclass(frozen=True)
 class Task:
-    """Everything about one member's training that does not change while it runs; here, of a classifier."""
+    """Everything about the training of one classifier that does not change while it runs."""
 
     recipe: Recipe
     plan: MemberPlan
@@ -82,7 +79,7 @@ class Task:
     site: Site
 
     def __post_init__(self) -> None:
-        images, world = len(self.data.train.items), self.site.processes.world
+        images, world = len(self.data.train.items), self.site.processes.world_size
         batch_size = self.recipe.schedule.batch_size
         if batch_size > images:
             raise InputError(
@@ -96,12 +93,12 @@ class Task:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch; the incomplete one at its end is dropped."""
+        """The number of whole batches in an epoch; the incomplete batch at its end is dropped."""
         return len(self.data.train.items) // self.recipe.schedule.batch_size
 
     @property
     def steps(self) -> int:
-        """Steps of the whole schedule."""
+        """The number of steps of the whole schedule."""
         return self.recipe.schedule.epochs * self.steps_per_epoch
 
     def normalised(self, images: Tensor) -> Tensor:
@@ -112,9 +109,9 @@ class Task:
     def training_batches(self, first_step: int) -> Iterable[samples.LabelledBatch]:
         """This process's share of every batch from `first_step` on."""
         schedule, processes = self.recipe.schedule, self.site.processes
-        images, rank, world = len(self.data.train.items), processes.rank, processes.world
+        images, shard = len(self.data.train.items), (processes.rank, processes.world_size)
         keys = samples.step_batches(
-            images, schedule.batch_size, self.plan.seed, schedule.epochs, first_step, rank, world
+            images, schedule.batch_size, self.plan.seed, schedule.epochs, first_step, *shard
         )
         return self._load(self.data.train, keys)
 
@@ -137,11 +134,11 @@ class Task:
     def initial_network(self) -> nn.Module:
         """The network before training, with auxiliary heads if their loss counts.
 
-        The weights follow from the recipe's `init_seed`, so members of one width start from the same; where the
-        recipe names a folder of trained members, all but the last layer's are those of the member there.
+        The weights follow from the recipe's `init_seed`, so members of one width start from the same weights. If
+        the recipe names trained members to begin with, all weights but those of the last layer are theirs.
 
         Raises:
-            InputError: the folder has no such member, or one of another width.
+            InputError: There is no such trained member, or it has another width.
         """
         with seeded(derived_seed("initial weights", self.recipe.network.init_seed)):
             network = self.new_network(auxiliary_heads=self.recipe.schedule.auxiliary_weight > 0)
@@ -153,9 +150,9 @@ class Task:
         """The network for inference with the weights of `trained`, in eval mode. All processes must call this.
 
         Args:
-            trained: with or without auxiliary heads.
-            averaged: whether its batch-norm statistics need to be taken anew.
-            epoch: whose patches they are taken from.
+            trained: A network with or without auxiliary heads.
+            averaged: Whether its weights are averages, which need new batch-norm statistics.
+            epoch: The epoch whose patches give these statistics.
         """
         with seeded(0):
             network = self.new_network(auxiliary_heads=False)
@@ -169,9 +166,9 @@ class Task:
         return network
 
     def judge(self, network: nn.Module) -> ValidationErrors:
-        """The errors of a network on the validation images, of which each process takes its share.
+        """The errors of a network on the validation images, which the processes share.
 
-        All processes must call this, with networks that are equal.
+        All processes must call this with equal networks.
         """
         network.eval()
         keys = list(BatchSampler(range(len(self.data.val.items)), INFERENCE_BATCH_SIZE, drop_last=False))
@@ -185,15 +182,14 @@ class Task:
                     counts.append(self.count_errors(network, outputs, batch.labels))
         mine = torch.stack(counts).sum(0).tolist() if counts else [0, 0, 0]
         parts = self.site.processes.gather((mine, unreadable))
-        images, top1_wrong, top5_wrong = (sum(column) for column in zip(*(part for part, _ in parts), strict=True))
-        return ValidationErrors(
-            images, top1_wrong, top5_wrong, tuple(sorted(image for _, part in parts for image in part))
-        )
+        images, top1_wrong, top5_wrong = map(sum, zip(*(part for part, _ in parts), strict=True))
+        every_unreadable = tuple(sorted(image for _, part in parts for image in part))
+        return ValidationErrors(images, top1_wrong, top5_wrong, every_unreadable)
 
     def count_errors(self, network: nn.Module, outputs: Any, labels: Tensor) -> Tensor:  # noqa: ARG002 (others need it)
-        """Images of a batch, those of them whose top-1 decision is wrong, and those whose top-5 one is: int64 [3].
+        """Counts int64 [3]: the images of a batch, and those whose top-1 and whose top-5 decision is wrong.
 
-        They are counted where the outputs are: reading a count would wait for them.
+        They stay on the device of the outputs, because reading a count would wait for them.
         """
         ranks = label_ranks(outputs.float(), labels.to(outputs.device, non_blocking=True))
         return torch.stack([(ranks >= least).sum() for least in (0, 1, 5)])
@@ -207,7 +203,7 @@ class Task:
         return training_loss(outputs, labels, schedule.auxiliary_weight, schedule.label_smoothing)
 
     def _statistics_images(self, epoch: int) -> Iterable[Tensor]:
-        """This process's share of patches as in training, in whole batches: each counts alike in the mean."""
+        """This process's share of patches as in training, in whole batches, so that each counts alike."""
         order = samples.epoch_order(len(self.data.train.items), self.plan.seed, epoch)
         chosen = order[: self.recipe.schedule.batch_norm_images]
         batches = list(BatchSampler(chosen, min(INFERENCE_BATCH_SIZE, len(chosen)), drop_last=True))
@@ -217,8 +213,8 @@ class Task:
                 yield self.normalised(batch.images)
 
     def _share(self, batches: Sequence[list[int]]) -> Sequence[list[int]]:
-        """Whole batches, so that each is the same whatever the number of processes."""
-        return batches[self.site.processes.rank :: self.site.processes.world]
+        """This process's batches; each is the same whatever the number of processes."""
+        return batches[self.site.processes.rank :: self.site.processes.world_size]
 
     def _load(
         self, source: samples.ImageSource, keys: Iterable[Sequence[object]]
@@ -240,10 +236,10 @@ class Task:
 
 
 def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """`metrics.label_rank` for a batch: scores [B, classes] and labels [B] -> label ranks [B].
+    """The label rank of each image of a batch: scores [B, classes] and labels [B] -> label ranks [B].
 
-    Classes scored higher stand before the label, and equal ones of a lower index; a row with NaN gets the
-    class count, which is never right.
+    It counts the classes with a higher score than the label, and those of an equal score and a lower index. A row
+    with NaN has the number of classes, which is never right.
     """
     own = scores.gather(1, labels[:, None])
     lower = torch.arange(scores.shape[1], device=scores.device) < labels[:, None]
@@ -257,36 +253,33 @@ def training_loss(
     """Cross-entropy of the main output plus, weighted, of each auxiliary head (section 5), in float32.
 
     Args:
-        outputs: logits [B, classes], alone or with the heads'.
-        labels: class indices [B].
+        outputs: Logits [B, classes], alone or with those of the heads.
+        labels: Class indices [B].
         auxiliary_weight: 0.3 in the paper.
         label_smoothing: 0 in the paper.
     """
-
-    def cross_entropy(logits: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
-
-    if isinstance(outputs, Tensor):
-        return cross_entropy(outputs)
-    auxiliary = cross_entropy(outputs.aux1) + cross_entropy(outputs.aux2)
-    return cross_entropy(outputs.logits) + auxiliary_weight * auxiliary
+    heads = (outputs,) if isinstance(outputs, Tensor) else outputs
+    losses = [
+        nn.functional.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing) for logits in heads
+    ]
+    return losses[0] + auxiliary_weight * sum(losses[1:])
 
 
 def refresh_batch_norm(network: nn.Module, images: Iterable[Tensor]) -> None:
-    """Take the batch-norm statistics anew, as the equal mean over the batches of `images`.
+    """Compute the batch-norm statistics anew, as the mean over batches that count alike.
 
-    Averaged weights have other activations than any iterate, so statistics gathered in training do not fit
-    them. Images are normalised floats [B, 3, S, S]; a network without batch norm is left as it is.
+    Averaged weights have other activations than any iterate, so the statistics of training do not fit them.
+    Images are normalised floats [B, 3, S, S]. A network without batch norm stays as it is.
     """
     update_bn(images, network)
     network.eval()
 
 
 def _share_batch_norm(network: nn.Module, processes: Processes) -> None:
-    """Give a network the statistics over the batches of all processes. All of them must call this."""
+    """Give a network the statistics over the batches of all processes. All processes must call this."""
     # As Any, because torch's annotations have the statistics perhaps missing.
     layers: list[Any] = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    if processes.world == 1:
+    if processes.world_size == 1:
         return
     sums = []
     for layer in layers:
@@ -302,10 +295,10 @@ def _share_batch_norm(network: nn.Module, processes: Processes) -> None:
 
 
 def _begin_with(network: nn.Module, given: Mapping[str, Tensor], path: Path, plan: MemberPlan) -> None:
-    """Take the weights of a trained network, but for its heads and its last layer: they answered something else.
+    """Take over the weights of a trained network, without its heads and its last layer, which fit other classes.
 
     Raises:
-        InputError: a tensor is missing, or of another shape.
+        InputError: A tensor is missing, or has another shape.
     """
     fresh = network.state_dict()
     needed = [name for name in without_auxiliary_heads(fresh) if not name.startswith("fc.")]

@@ -21,14 +21,14 @@ from ensemble_eval.training.task import Task
 
 
 class IterateMean(AveragedModel):
-    """torch's `AveragedModel`, on a CPU bit for bit, whose count stays on the CPU.
+    """torch's `AveragedModel`, with the same bits on a CPU, but with a count that stays on the CPU.
 
-    torch's own copies its count to the device and reads it back at every step: each time the CPU waits until the
-    device has done all that it was given.
+    torch's own class copies its count to the device and reads it back at every step, and each time the CPU waits
+    for the device.
 
     Attributes:
-        module: a copy of the network; its parameters are the mean, its buffers those of the last iterate.
-        n_averaged: how many iterates are in it, an int64 scalar on the CPU.
+        module: A copy of the network; its parameters are the mean, its buffers those of the last iterate.
+        n_averaged: The number of iterates in the mean, an int64 scalar on the CPU.
 
     Example:
         >>> network = torch.nn.Linear(1, 1, bias=False)
@@ -42,7 +42,7 @@ class IterateMean(AveragedModel):
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Take the network's present parameters into the mean."""
+        """Add the network's present parameters to the mean."""
         mean, current = (cast(list[Tensor], list(each.parameters())) for each in (self.module, model))
         if self.n_averaged == 0:
             torch._foreach_copy_(mean, current)
@@ -56,13 +56,13 @@ class IterateMean(AveragedModel):
 
 
 class RunningLoss:
-    """The sum of losses on their device, and the first of them that was no finite number.
+    """The sum of losses on their device, and the first step whose loss was not finite.
 
-    Adding never waits for the device; reading does. So what reads it may do so now and then, not at every step.
+    Adding never waits for the device. Reading does, so do it now and then, not at every step.
 
     Args:
-        device: where the losses are.
-        total: what is in the sum already.
+        device: The device of the losses.
+        total: The sum so far.
 
     Example:
         >>> losses = RunningLoss(torch.device("cpu"))
@@ -77,12 +77,7 @@ class RunningLoss:
         self._first_not_finite = torch.zeros((), dtype=torch.int64, device=device)
 
     def add(self, loss: Tensor, step: int) -> None:
-        """Add a step's loss.
-
-        Args:
-            loss: a scalar.
-            step: its number, from 1.
-        """
+        """Add the loss of a step, a scalar; steps are numbered from 1."""
         loss = loss.detach()
         self._total += loss.double()
         news = ~loss.isfinite() & (self._first_not_finite == 0)
@@ -100,10 +95,10 @@ class RunningLoss:
 
 
 def learning_rate_schedule(optimizer: Optimizer, schedule: Schedule, steps_per_epoch: int) -> ChainedScheduler:
-    """Section 6's fixed schedule, to be stepped once after every step of the optimizer.
+    """The fixed schedule of section 6, to be stepped once after every step of the optimizer.
 
-    The rate is multiplied by the factor at the end of every period (the paper: 4% lower every 8 epochs),
-    and rises linearly over the warm-up, if there is one, from its first step's share on.
+    After every period the rate is multiplied by the factor (in the paper it falls by 4% every 8 epochs). If there
+    is a warm-up, the rate rises linearly over it.
     """
     period = max(1, round(schedule.lr_decay_period_epochs * steps_per_epoch))
     parts: list[LRScheduler] = [StepLR(optimizer, step_size=period, gamma=schedule.lr_decay_factor)]
@@ -113,7 +108,7 @@ def learning_rate_schedule(optimizer: Optimizer, schedule: Schedule, steps_per_e
 
 
 def is_averaged(schedule: Schedule, steps_per_epoch: int, step: int) -> bool:
-    """Whether the weights after `step` steps belong to the average."""
+    """Whether the weights after so many steps belong to the average."""
     since = step - schedule.averaging_start_epoch * steps_per_epoch
     return since > 0 and since % schedule.averaging_every_steps == 0
 
@@ -122,12 +117,12 @@ class Trainer:
     """Trains one member from its current state to the end of its schedule.
 
     Attributes:
-        network: in training, with its heads.
-        averaged: the equal mean of its iterates.
-        step: steps taken.
-        history: a row for each epoch that ended.
-        unreadable: training images that were left out, with the reason.
-        unreadable_validation: the same of the validation images, at the last validation.
+        network: The network in training, with its heads.
+        averaged: The mean of its iterates.
+        step: The number of steps taken.
+        history: A row for each epoch that ended.
+        unreadable: Training images that were left out, with the reason.
+        unreadable_validation: Validation images that were left out in the last validation, with the reason.
     """
 
     def __init__(self, task: Task) -> None:
@@ -152,14 +147,14 @@ class Trainer:
         self._epoch_seconds = 0.0
 
     def run(self) -> Iterator[StepDone | EpochDone]:
-        """Take the remaining steps; the state is whole whenever a record is yielded.
+        """Take the remaining steps; the state is complete whenever a record is yielded.
 
-        Dropout draws from torch's global generators, which are seeded anew for every step. No step waits for a
-        device but the last of an epoch.
+        Dropout draws from torch's global generators, which are seeded anew for every step. Only the last step of
+        an epoch waits for the device.
 
         Raises:
-            InputError: the loss became NaN or infinite, or no image of a batch could be read. On a CPU the loss
-                is looked at before the weights are touched; elsewhere by `state_dict` and at the epoch's end.
+            InputError: The loss became NaN or infinite, or no image of a batch could be read. On a CPU the loss is
+                checked before the weights change; elsewhere by `state_dict` and at the end of the epoch.
         """
         parallel = self._task.site.processes.parallel(self.network, self._task.site.device)
         parallel.train()
@@ -168,7 +163,7 @@ class Trainer:
             learning_rate = float(self._optimizer.param_groups[0]["lr"])
             loss = self._take_step(parallel, batch)
             ends_epoch = self.step % self._task.steps_per_epoch == 0
-            # What the device has still to do of an epoch belongs to its time, so its end is waited for here.
+            # The epoch's time includes all work of the device, so wait for its end here.
             total = self._losses.total if ends_epoch else 0.0
             self._epoch_seconds += time.perf_counter() - started
             if ends_epoch:
@@ -180,20 +175,20 @@ class Trainer:
             started = time.perf_counter()
 
     def inference_network(self) -> nn.Module:
-        """The averaged weights without heads and with fresh batch-norm statistics, in eval mode.
+        """The averaged weights without heads and with new batch-norm statistics, in eval mode.
 
-        All processes must call this, and take in turns the images that the statistics are of.
-        Before the averaging begins, the last weights with the statistics of training.
+        Before the averaging begins, these are the last weights with the statistics of training. All processes must
+        call this; they share the images for the statistics.
         """
         averaged = int(self.averaged.n_averaged) > 0
         trained = self.averaged.module if averaged else self.network
         return self._task.inference_network(trained, averaged=averaged, epoch=self._epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the coming steps depend on, as tensors and plain values.
+        """Everything that the coming steps depend on, as tensors and plain values.
 
         Raises:
-            InputError: the loss or a weight became NaN or infinite: a state not worth keeping.
+            InputError: The loss or a weight became NaN or infinite.
         """
         started = time.perf_counter()
         self._require_finite()
@@ -214,7 +209,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave, under the same recipe and data."""
+        """Continue from a state of `state_dict`, with the same recipe and data."""
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -251,13 +246,14 @@ class Trainer:
         return loss.detach()
 
     def _finish_epoch(self, learning_rate: float, total_loss: float) -> None:
-        """Append the epoch's row to the history and begin the next one's sums."""
+        """Append the epoch's row to the history, and start the sums of the next epoch."""
         task, processes = self._task, self._task.site.processes
         losses = processes.gather(total_loss / task.steps_per_epoch)
         self._require_finite()
         for unreadable in processes.gather(self.unreadable):
             self.unreadable |= unreadable
-        errors = self._errors() if self._validates() else (None,) * 4
+        validates = (self._epoch + 1) % task.recipe.validate_every_epochs == 0 or self.step == task.steps
+        errors = self._errors() if validates else (None,) * 4
         images = task.steps_per_epoch * task.recipe.schedule.batch_size
         record = EpochRecord(
             self._epoch,
@@ -272,18 +268,14 @@ class Trainer:
         self.history.append(record)
         self._losses, self._epoch_seconds = RunningLoss(task.site.device), 0.0
 
-    def _validates(self) -> bool:
-        recipe = self._task.recipe
-        return (self._epoch + 1) % recipe.validate_every_epochs == 0 or self.step == self._task.steps
-
     def _errors(self) -> tuple[float | None, float | None, float | None, float | None]:
         """Top-1 and top-5 errors of the network for inference, then of the last weights."""
-        # In training each process has gathered its own batch-norm statistics since the last step began.
+        # Since the last step began, each process has gathered batch-norm statistics of its own.
         self._task.site.processes.take_buffers_of_first(self.network)
         last = self._task.judge(self.network)
         averaged = self._task.judge(self.inference_network()) if self.averaged.n_averaged > 0 else last
         self.unreadable_validation = dict(last.unreadable)
-        return averaged.top1_error, averaged.top5_error, last.top1_error, last.top5_error
+        return *averaged.percent, *last.percent
 
     def _require_images(self, batch: LabelledBatch) -> None:
         self.unreadable |= dict(batch.unreadable)

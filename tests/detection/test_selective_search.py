@@ -58,7 +58,7 @@ def test_an_image_that_kills_its_process_is_named_and_the_others_go_on() -> None
 def test_a_search_that_is_left_early_leaves_no_process() -> None:
     found = search_images(((f"{n}", plain(0, 9)) for n in range(10**9)), RCNN, 1, search_or_die)
     assert next(found)[0] == "0"
-    found.close()  # type: ignore[attr-defined]  # it is a generator
+    found.close()
     assert multiprocessing.active_children() == []
 
 

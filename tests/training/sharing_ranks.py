@@ -12,7 +12,7 @@ from ensemble_eval.settings import TrainingSettings
 from ensemble_eval.training import job, task
 from ensemble_eval.training.config import read_recipe
 from ensemble_eval.training.processes import Processes, joined_processes
-from ensemble_eval.training.records import MemberFinished, MemberStarted, StepDone
+from ensemble_eval.training.records import Line, MemberStarted, StepDone
 from ensemble_eval.training.task import Site, Task
 
 STOPPED_AFTER = 3
@@ -83,5 +83,6 @@ def _resumed(data: Path, out: Path, processes: Processes) -> int:
     begun.close()
     again = list(job.train(recipe, settings, processes))
     started = [event.step for event in again if isinstance(event, MemberStarted)]
-    assert len([event for event in again if isinstance(event, MemberFinished)]) == 1
+    lines = [event.text for event in again if isinstance(event, Line)]
+    assert lines == [f"a: written to {out / 'a.safetensors'}"]
     return started[0]

@@ -40,7 +40,7 @@ IMAGES = [BytesItem(name, 0, encoded(picture(*SIZE, seed))) for seed, name in en
 
 
 def _items(plan: Regions = PLAN) -> list[RegionItem]:
-    return region_items(IMAGES, [SIZE] * 3, SHOWN, plan, 3)
+    return region_items(IMAGES, dict.fromkeys(range(3), SIZE), SHOWN, plan, 3)
 
 
 def _most_overlap(item: RegionItem) -> tuple[float, int]:
@@ -79,7 +79,7 @@ def test_regions_with_an_object_overlap_it_and_others_overlap_none() -> None:
 def test_regions_follow_from_the_seed_and_the_image_alone() -> None:
     assert _items() == _items()
     assert _items(Regions(objects=5, backgrounds=7, seed=4)) != _items()
-    unreadable_first = region_items(IMAGES, [None, SIZE, SIZE], SHOWN, PLAN, 3)
+    unreadable_first = region_items(IMAGES, {1: SIZE, 2: SIZE}, SHOWN, PLAN, 3)
     assert unreadable_first == [item for item in _items() if item.image > 0]
 
 

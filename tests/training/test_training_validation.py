@@ -36,13 +36,11 @@ def test_errors_count_every_image_once_and_name_the_unreadable() -> None:
     task = dataclasses.replace(task, data=dataclasses.replace(task.data, val=val))
     errors = task.judge(_OwnScores())
     assert (errors.images, errors.top1_wrong, errors.top5_wrong) == (5, 4, 2)
-    assert errors.top1_error == pytest.approx(80)
-    assert errors.top5_error == pytest.approx(40)
+    assert errors.percent == pytest.approx((80, 40))
     assert errors.unreadable == (Unreadable("x.png", "not an image of a known format"),)
 
 
 def test_no_image_at_all_has_no_error() -> None:
     errors = bare_task(tiny_recipe()).judge(_OwnScores())
     assert errors.images == 0
-    assert math.isnan(errors.top1_error)
-    assert math.isnan(errors.top5_error)
+    assert all(map(math.isnan, errors.percent))
