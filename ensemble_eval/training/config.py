@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ensemble_eval import toml_tables
+from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import bounds
 
@@ -275,6 +276,11 @@ def recipe_from_table(table: Mapping[str, Any], place: str, folder: Path) -> Rec
     recipe = Recipe(**shared | {"name": document.name or Path(place).stem, "members": members})
     if recipe.regions is not None and recipe.multibox is not None:
         raise InputError(f"{place}: [regions] and [multibox] exclude each other; write a recipe for each")
+    if recipe.multibox is not None and recipe.network.crop_size != CROP_SIZE:
+        raise InputError(
+            f"{place}: a [multibox] sees pictures of {CROP_SIZE} pixels, so crop_size cannot be "
+            f"{recipe.network.crop_size}; leave it out"
+        )
     _check_names(recipe, place)
     return recipe
 

@@ -149,6 +149,8 @@ def test_boxes_of_one_place_are_learnt(cli: Cli, tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\[regions\] and \[multibox\] exclude each other"):
         tiny_recipe(tmp_path, regions={}, multibox={})
+    with pytest.raises(InputError, match=r"\[multibox\] sees pictures of 224 pixels, so crop_size cannot be 32"):
+        tiny_recipe(tmp_path, multibox={}, network={"crop_size": 32})
     for content in (b"", b"x" * 100):
         (tmp_path / "a.safetensors").write_bytes(content)
         with pytest.raises(InputError, match=r"the MultiBox .*a\.safetensors cannot be read"):
