@@ -1,7 +1,16 @@
+import json
 from pathlib import Path
 
-from ensemble_eval.evaluation.finishing import Outcome, gain_record
+import numpy as np
+from builders import CLASS_NAMES, run_key
+
+from ensemble_eval.engine.full_scores import ImageScores
+from ensemble_eval.evaluation.finishing import Outcome, finish_run, gain_record
+from ensemble_eval.evaluation.job import rows_of
+from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.scoring.table3 import Gain, Row
+from ensemble_eval.store.parts import Part
+from ensemble_eval.store.store import Store
 
 ROWS = [
     Row(1, 1, 1, 10.07, 0.0, 30.5, 5035, 15250, 50000, 9.809, 10.337),
@@ -19,6 +28,17 @@ def test_the_record_says_what_was_compared_and_in_which_unit() -> None:
         "top5_difference_high": -3.19,
         "top5_difference_percent_of_base": None,
     }
+
+
+def test_a_single_row_is_compared_with_nothing(tmp_path: Path) -> None:
+    key = run_key(images=1, scores=True)
+    store = Store(tmp_path, RUN, key)
+    scores = ImageScores("a.png", 0, {1: np.full((1, len(CLASS_NAMES)), 1 / len(CLASS_NAMES))}, passes=1)
+    store.write(Part(list(rows_of(scores, key, [0])), ["a.png"]))
+    store.open()
+    outcome = finish_run(store, {})
+    assert (len(outcome.rows), outcome.gain) == (1, None)
+    assert json.loads((tmp_path / "run.json").read_text())["gain"] is None
 
 
 def test_an_outcome_is_one_readable_line() -> None:

@@ -55,6 +55,19 @@ def test_the_rows_are_those_of_the_images_that_are_done(out: Path) -> None:
     )
 
 
+def test_a_table_of_all_images_names_the_classes_that_have_none(out: Path) -> None:
+    """While images are missing, it is not known which classes have none."""
+    scores = simulated_scores(2, members=2)
+    stored_run(out / "whole", scores)
+    stored_run(out / "part", scores, of_images=3)
+    found = {name: partial_table(out / name) for name in ("whole", "part")}
+    counted = {name: [note for note in table.notes if "Counted" in note] for name, table in found.items() if table}
+    labels = len({each.label for each in scores})
+    classes = len(scores[0].mean_softmax[1][0])
+    assert counted["whole"] == [f"Counted: labels are of {labels} classes, and are ranked among all {classes}."]
+    assert counted["part"] == []
+
+
 def test_an_image_that_stands_in_two_parts_counts_once(out: Path) -> None:
     before = partial_table(out)
     stored_run(out, simulated_scores(IMAGES, members=3), of_images=OF_IMAGES, part_images=3)

@@ -9,7 +9,7 @@ from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.errors import EnsembleEvalError
 from ensemble_eval.evaluation.decisions import read_decisions
 from ensemble_eval.evaluation.job import rows_of
-from ensemble_eval.evaluation.key import RUN
+from ensemble_eval.evaluation.key import RUN, RunKey
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store
@@ -19,7 +19,7 @@ SCORES = {"a.png": [0.1, 0.5, 0.2, 0.1, 0.05, 0.05], "b.png": [0.3, 0.2, 0.2, 0.
 LABELS = {"a.png": [2, 1], "b.png": [5]}
 
 
-def _stored(out: Path, images: list[str]) -> Store:
+def _stored(out: Path, images: list[str]) -> Store[RunKey]:
     store = Store(out, RUN, run_key(images=2, classes=6, scope=Scope(several_labels=True)))
     for image in images:
         scores = ImageScores(image, LABELS[image][0], {1: np.array([SCORES[image]])}, passes=1)
