@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.engine.full_scores import CropProbabilities, with_ensemble
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
-from ensemble_eval.scoring.decisions import any_decided_top_k
-from ensemble_eval.scoring.metrics import best_rank
+from ensemble_eval.scoring.metrics import any_decided_top_k, best_rank
 
 # An image has one crop in each batch, so that none is run after the deciding one; on a GPU, whose batches are
 # large, a share of the batch, so that the pool fits into its memory.

@@ -3,7 +3,7 @@
 Boxes are those of `datasets.boxes`: right and bottom lie beyond the last pixel, so widths are plain differences.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,13 +37,13 @@ class Rule:
     """What counts as a hit, and how precision and recall become one number.
 
     Attributes:
-        matching: `ilsvrc`: the free object of most overlap, and less overlap is asked for small objects. `voc`:
-            the object of most overlap, whether it is free or not. `coco`: the free object of most overlap,
-            ignored objects only where no other will do.
-        least_overlap: intersection over union.
-        area: `exact` under the curve of the greatest precision at that recall or more; `101` its mean at 101
-            recalls, as COCO's.
-        most_detections: an image and class, the best ones; None for all.
+        matching: `ilsvrc`: the free object of most overlap, and small objects need less overlap. `voc`: the object
+            of most overlap, whether it is free or not. `coco`: the free object of most overlap, and an ignored
+            object only if no other fits.
+        least_overlap: The least intersection over union of a hit.
+        area: `exact`: the area under the curve of the greatest precision at that recall or more. `101`: the mean
+            of that precision at 101 recalls, as for COCO.
+        most_detections: The number of detections of an image and class that count, the best ones; None for all.
     """
 
     matching: Literal["ilsvrc", "voc", "coco"]
@@ -126,7 +126,7 @@ class Matching:
         outcomes = np.full((len(self._rules), len(mine)), _IGNORED, np.int8)
         for row, rule in zip(outcomes, self._rules, strict=True):
             best = (with_crowds if rule.matching == "coco" else overlap)[: rule.most_detections]
-            row[: len(best)] = _MATCHERS[rule.matching](best, of_class, rule.least_overlap)
+            row[: len(best)] = _outcomes(best, of_class, rule)
         return _OfClass(len(self._objects), class_index, detections.scores[mine], outcomes)
 
 
@@ -175,62 +175,49 @@ class _OfClass:
     outcomes: NDArray[np.int8]
 
 
-_Matcher = Callable[[NDArray[np.float64], Objects, float], list[int]]
-"""From overlaps [detections, objects] to an outcome for each detection."""
-
-
-def _match_ilsvrc(overlap: NDArray[np.float64], shown: Objects, least: float) -> list[int]:
-    """The devkit's rule (ILSVRC 2014): an object that was found is no longer there for the others."""
-    widened = np.prod(shown.boxes[:, 2:] - shown.boxes[:, :2] + _TOLERANCE_PIXELS, axis=1)
-    enough = overlap >= np.minimum(least, _areas(shown.boxes) / widened)
+def _outcomes(overlap: NDArray[np.float64], shown: Objects, rule: Rule) -> list[int]:
+    """An outcome for each detection of one class, best first, from their overlaps [detections, objects]."""
     free = np.ones(len(shown.boxes), bool)
     outcomes = []
-    for of_detection, fits in zip(overlap, enough, strict=True):
-        possible = np.flatnonzero(fits & free)
-        if not len(possible):
+    for of_detection, fits in zip(overlap, overlap >= _least_overlaps(shown, rule), strict=True):
+        candidates = _CANDIDATES[rule.matching](fits, free, shown)
+        if not len(candidates):
             outcomes.append(_MISS)
             continue
-        best = possible[np.argmax(of_detection[possible])]
+        best = candidates[np.argmax(of_detection[candidates])]
+        outcomes.append(_IGNORED if shown.ignored[best] else _HIT if free[best] else _MISS)
         free[best] = False
-        outcomes.append(_IGNORED if shown.ignored[best] else _HIT)
     return outcomes
 
 
-def _match_voc(overlap: NDArray[np.float64], shown: Objects, least: float) -> list[int]:
-    """The devkit's rule (VOC 2012): a second detection of one object is a miss, even if another lies near."""
-    free = np.ones(len(shown.boxes), bool)
-    outcomes = []
-    for of_detection in overlap:
-        best = int(np.argmax(of_detection)) if len(shown.boxes) else -1
-        if best < 0 or of_detection[best] < least:
-            outcomes.append(_MISS)
-        elif shown.ignored[best]:
-            outcomes.append(_IGNORED)
-        else:
-            outcomes.append(_HIT if free[best] else _MISS)
-            free[best] = False
-    return outcomes
+def _least_overlaps(shown: Objects, rule: Rule) -> NDArray[np.float64]:
+    """The least overlap with each object: float64 [objects]."""
+    if rule.matching == "ilsvrc":
+        widened = np.prod(shown.boxes[:, 2:] - shown.boxes[:, :2] + _TOLERANCE_PIXELS, axis=1)
+        least: NDArray[np.float64] = np.minimum(rule.least_overlap, _areas(shown.boxes) / widened)
+        return least
+    return np.full(len(shown.boxes), min(rule.least_overlap, 1 - 1e-10))
 
 
-def _match_coco(overlap: NDArray[np.float64], shown: Objects, least: float) -> list[int]:
-    """COCO's rule: of equal overlaps the last object; a crowd takes any number of detections that lie in it."""
-    free = np.ones(len(shown.boxes), bool)
-    outcomes = []
-    for of_detection in overlap:
-        fits = (of_detection >= min(least, 1 - 1e-10)) & (free | shown.crowd)
-        possible = np.flatnonzero(fits & ~shown.ignored)
-        if not len(possible):
-            possible = np.flatnonzero(fits)
-        if not len(possible):
-            outcomes.append(_MISS)
-            continue
-        best = possible[len(possible) - 1 - np.argmax(of_detection[possible][::-1])]
-        free[best] = False
-        outcomes.append(_IGNORED if shown.ignored[best] else _HIT)
-    return outcomes
+def _ilsvrc_candidates(fits: NDArray[np.bool_], free: NDArray[np.bool_], _: Objects) -> NDArray[np.intp]:
+    """By the development kit (ILSVRC 2014): the others do not see an object that was found."""
+    return np.flatnonzero(fits & free)
 
 
-_MATCHERS: dict[str, _Matcher] = {"ilsvrc": _match_ilsvrc, "voc": _match_voc, "coco": _match_coco}
+def _voc_candidates(fits: NDArray[np.bool_], _free: NDArray[np.bool_], _: Objects) -> NDArray[np.intp]:
+    """By the development kit (VOC 2012): a second detection of one object is a miss, even near another object."""
+    return np.flatnonzero(fits)
+
+
+def _coco_candidates(fits: NDArray[np.bool_], free: NDArray[np.bool_], shown: Objects) -> NDArray[np.intp]:
+    """By COCO: of equal overlaps the last object; a crowd takes any number of detections that lie in it."""
+    fits = fits & (free | shown.crowd)
+    counting = fits & ~shown.ignored
+    return np.flatnonzero(counting if counting.any() else fits)[::-1]
+
+
+_CANDIDATES = {"ilsvrc": _ilsvrc_candidates, "voc": _voc_candidates, "coco": _coco_candidates}
+"""The objects that a detection may be a hit of, in the order in which equal overlaps are preferred."""
 
 
 def _with_crowds(overlap: NDArray[np.float64], found: Boxes, shown: Objects) -> NDArray[np.float64]:

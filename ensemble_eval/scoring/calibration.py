@@ -1,6 +1,6 @@
-"""How far confidences are from frequencies, and the temperature that would mend it.
+"""The calibration of confidences, and the temperature that would correct it.
 
-Pure numpy; SciPy (the extra `[report]`) is imported when a temperature is sought.
+Pure numpy; SciPy (the extra `[report]`) is imported when a temperature is fitted.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from ensemble_eval.errors import InputError, needing_extra
 
 BINS = 15
 FOLDS = 2
-# Temperatures between which is searched.
+# The range of the search for a temperature.
 _COLDEST, _HOTTEST = 0.02, 50.0
-# Stored softmax may hold zeros, whose logarithm is none; this is the smallest normal float32.
+# Stored softmax may contain zeros, which have no logarithm; this is the smallest normal float32.
 _SMALLEST = np.float32(np.finfo(np.float32).tiny)
-# Rows whose powers are in memory at once.
+# The number of rows whose powers are in memory at once.
 _ROWS = 256
 
 
@@ -25,11 +25,11 @@ class ReliabilityBin:
     """The images whose confidence lies between two edges.
 
     Attributes:
-        low: lower edge, inclusive.
-        high: upper edge, exclusive but for the last bin's 1.
-        images: how many.
-        mean_confidence: of these images; None where there are none.
-        accuracy: the share whose best class is the label; None where there are none.
+        low: The lower edge, inclusive.
+        high: The upper edge, exclusive; the last bin includes 1.
+        images: The number of images.
+        mean_confidence: The mean confidence of these images; None if there are none.
+        accuracy: The share of these images whose best class is the label; None if there are none.
     """
 
     low: float
@@ -41,15 +41,15 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy of one configuration, top-1.
+    """Top-1 confidence against accuracy.
 
     Attributes:
-        bins: of equal width from 0 to 1, ascending.
-        images: in all bins.
-        accuracy: the share of images whose best class is the label.
-        mean_confidence: the mean of the best class's score.
-        expected_calibration_error: the mean over images of the distance between a bin's accuracy and its mean
-            confidence, as a fraction (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
+        bins: Bins of equal width from 0 to 1, ascending.
+        images: The number of images in all bins.
+        accuracy: The share of images whose best class is the label.
+        mean_confidence: The mean score of the best class.
+        expected_calibration_error: The mean over images of the distance between the accuracy of their bin and its
+            mean confidence, as a fraction (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
     """
 
     bins: tuple[ReliabilityBin, ...]
@@ -61,22 +61,23 @@ class Reliability:
 
 @dataclass(frozen=True)
 class TemperatureFit:
-    """What one temperature for all images makes of the confidences of a configuration.
+    """One temperature for the scores of all images, and the calibration after it.
 
-    The scores are mean softmax vectors p: after it they are p^(1/T), divided by their sum. The order of classes
-    stays, and so do the errors.
+    A temperature T turns a mean softmax vector p into p^(1/T), divided by its sum. The order of classes does not
+    change, and so the errors do not either.
 
     Attributes:
-        temperature: T with the least negative log likelihood of the labels over all images, sought from 0.02 to
-            50; above 1 where the configuration is too sure of itself.
-        nll_before: mean negative log likelihood of the labels, in nats.
-        nll_in_sample: the same after `temperature`, on the images that it was fitted to.
-        nll_cross_fitted: the same after temperatures each of which was fitted to the other images; None with fewer
-            images than folds.
-        fold_temperatures: those temperatures.
-        before: reliability of the scores as stored.
-        in_sample: reliability after `temperature`, on the images that it was fitted to: it flatters.
-        cross_fitted: reliability after the temperatures of the other images; None as above.
+        temperature: The T from 0.02 to 50 with the least negative log likelihood of the labels over all images;
+            above 1 if the scores are overconfident.
+        nll_before: The mean negative log likelihood of the labels, in nats.
+        nll_in_sample: The same after `temperature`, on the images that it was fitted to.
+        nll_cross_fitted: The same after the temperatures of the folds, each on the images that it was not fitted
+            to; None if there are fewer images than folds.
+        fold_temperatures: For each fold, the temperature that was fitted to the images of the other folds.
+        before: The reliability of the scores as stored.
+        in_sample: The reliability after `temperature`, on the images that it was fitted to, which is optimistic.
+        cross_fitted: The reliability after the temperatures of the folds; None if there are fewer images than
+            folds.
     """
 
     temperature: float
@@ -97,10 +98,10 @@ def reliability(confidence: NDArray[np.floating], is_right: NDArray[np.bool_], b
     Args:
         confidence: [images], the score of the best class, from 0 to 1.
         is_right: [images], whether the best class is the label.
-        bins: how many.
+        bins: The number of bins.
 
     Raises:
-        InputError: no images, or fewer than one bin.
+        InputError: There are no images, or fewer than one bin.
 
     Example:
         >>> import numpy as np
@@ -147,21 +148,21 @@ def fit_temperature(
     folds: int = FOLDS,
     seed: int = 0,
 ) -> TemperatureFit:
-    """Find the temperature that makes stored scores likeliest, in sample and cross-fitted.
+    """Find the temperature with the greatest likelihood of the labels, in sample and cross-fitted.
 
     Args:
         scores: float32 [images, classes], mean softmax.
         labels: [images].
         is_right: [images], whether the best class is the label.
-        bins: of the reliabilities.
-        folds: into how many the images are split for the cross-fitted temperatures.
-        seed: of the split.
+        bins: The number of bins of the reliabilities.
+        folds: The number of folds into which images are split for the cross-fitted temperatures.
+        seed: The seed of the split.
 
     Raises:
-        InputError: no images, or SciPy is not installed.
+        InputError: There are no images, or SciPy is not installed.
 
     Example:
-        Sure of itself nine times in ten, and right seven times in ten:
+        Scores of 0.9 that are right seven times in ten:
 
         >>> import numpy as np
         >>> scores = np.tile(np.array([0.9, 0.1], np.float32), (100, 1))
@@ -193,7 +194,7 @@ def fit_temperature(
 def _cross_fitted(
     logs: NDArray[np.float32], own: NDArray[np.float32], folds: int, seed: int
 ) -> tuple[tuple[float, ...], NDArray[np.float64], NDArray[np.float64]]:
-    """A temperature for each fold, fitted to the others, and what it makes of the fold: likelihood, confidence."""
+    """The temperatures of the folds, and after them the negative log likelihood and confidence of each image."""
     fold_of = np.random.default_rng(seed).permutation(len(logs)) % folds
     temperatures, nll, confidence = list[float](), np.empty(len(logs)), np.empty(len(logs))
     for fold in range(folds):
@@ -215,7 +216,7 @@ def _likeliest_temperature(logs: NDArray[np.float32], own: NDArray[np.float32], 
 
 
 def _relative_logs(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logarithms of scores over the best of their row: 0 for that one, negative for others."""
+    """Logarithms of scores relative to the best score of their row: 0 for the best, negative for others."""
     logs = np.log(np.maximum(scores, _SMALLEST))
     logs -= logs.max(axis=1, keepdims=True)
     return logs
@@ -224,7 +225,7 @@ def _relative_logs(scores: NDArray[np.float32]) -> NDArray[np.float32]:
 def _tempered(
     logs: NDArray[np.float32], own: NDArray[np.float32], rows: NDArray[np.intp], temperature: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of some rows, each label's negative log likelihood and the best class's score after a temperature."""
+    """The negative log likelihoods of labels and the scores of best classes after a temperature, for some rows."""
     sums = np.empty(len(rows))
     for start in range(0, len(rows), _ROWS):
         block = rows[start : start + _ROWS]

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 IMAGES = 300
 _AT_CHANCE_ABOVE = 1e-3
 _BETTER_BELOW = 1e-9
-# Between what wrongly fed networks and wrongly ordered ones are sure of.
+# The confidence of networks with wrong input is lower, and that of networks with wrongly ordered classes is
+# higher.
 _SURE = 0.3
 
 
@@ -15,8 +16,8 @@ class ChanceWatch:
     """Counts members' first decisions and names those at chance, once, when there are enough images.
 
     Args:
-        names: of the members.
-        num_classes: what chance is one of.
+        names: Of the members.
+        num_classes: Chance is right on one image in so many.
 
     Example:
         >>> watch = ChanceWatch(["good", "shuffled"], 10)
@@ -36,8 +37,8 @@ class ChanceWatch:
         """Count one image.
 
         Args:
-            right: of every member, whether its highest score is the label's.
-            sureness: of every member, its highest probability; None where that is not known.
+            right: For each member, whether its highest score is that of the label.
+            sureness: The highest probability of each member; None if it is not known.
 
         Yields:
             A sentence about each member at chance, after image number `IMAGES`.
@@ -83,16 +84,5 @@ def chance_of_as_many(right: int, images: int, rate: float) -> float:
         >>> round(chance_of_as_many(1, 2, 0.5), 2)
         0.75
     """
-    if rate >= 1:
-        return 1.0
-    terms = (
-        math.exp(
-            math.lgamma(images + 1)
-            - math.lgamma(count + 1)
-            - math.lgamma(images - count + 1)
-            + count * math.log(rate)
-            + (images - count) * math.log1p(-rate)
-        )
-        for count in range(right, images + 1)
-    )
-    return min(1.0, math.fsum(terms))
+    counts = range(right, images + 1)
+    return min(1.0, math.fsum(math.comb(images, n) * rate**n * (1 - rate) ** (images - n) for n in counts))

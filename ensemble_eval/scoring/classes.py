@@ -1,4 +1,4 @@
-"""Which classes a row of the table has wrong, and which images another row mends or breaks. Pure numpy."""
+"""The errors of each class, confused classes, and images that a row of the table fixes and breaks. Pure numpy."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Configuration, Decisions
 
 @dataclass(frozen=True)
 class ClassErrors:
-    """Errors on the images of one class, of two configurations.
+    """The errors of two rows on the images of one class.
 
     Attributes:
-        class_index: the label of these images.
-        images: how many; classes without images are left out.
-        first_wrong, last_wrong: how many of them each configuration has wrong.
-        fixed: images that the first has wrong and the last right.
-        broken: images that the first has right and the last wrong.
+        class_index: The label of these images.
+        images: The number of images, at least one.
+        first_wrong, last_wrong: The number of images that each row has wrong.
+        fixed: The number of images that the first row has wrong and the last right.
+        broken: The number of images that the first row has right and the last wrong.
     """
 
     class_index: int
@@ -30,17 +30,17 @@ class ClassErrors:
 
     @property
     def first_error_percent(self) -> float:
-        """The first configuration's error on this class."""
+        """The error of the first row on this class."""
         return 100 * self.first_wrong / self.images
 
     @property
     def last_error_percent(self) -> float:
-        """The last configuration's error on this class."""
+        """The error of the last row on this class."""
         return 100 * self.last_wrong / self.images
 
     @property
     def moved_points(self) -> float:
-        """By how many percentage points the error moves from the first to the last; negative is better."""
+        """The error of the last row minus that of the first, in percentage points; negative is better."""
         return 100 * (self.last_wrong - self.first_wrong) / self.images
 
 
@@ -49,10 +49,10 @@ class ConfusedPair:
     """Images of one class whose best class is another.
 
     Attributes:
-        label: the images' class.
-        answered: the class that was scored best.
-        images: how many.
-        images_of_label: how many images the class has in all.
+        label: The class of the images.
+        answered: The class with the best score.
+        images: The number of these images.
+        images_of_label: The number of all images of the class.
     """
 
     label: int
@@ -63,11 +63,11 @@ class ConfusedPair:
 
 @dataclass(frozen=True)
 class Moved:
-    """The images that one configuration mends or breaks against another, by id, sorted.
+    """The ids of the images that the last row fixes and breaks, sorted.
 
     Attributes:
-        fixed: the first has them wrong and the last right.
-        broken: the first has them right and the last wrong.
+        fixed: The first row has these images wrong, and the last has them right.
+        broken: The first row has these images right, and the last has them wrong.
     """
 
     fixed: tuple[str, ...]
@@ -115,11 +115,11 @@ def class_analysis(decisions: Decisions) -> ClassAnalysis:
 def errors_by_class(
     labels: NDArray[np.integer], first_wrong: NDArray[np.bool_], last_wrong: NDArray[np.bool_]
 ) -> list[ClassErrors]:
-    """Errors per class and how they move from one configuration to another, classes ascending.
+    """The errors of two rows for each class that has images, classes ascending.
 
     Args:
-        labels: [images]; an image with several labels stands here once for each of them.
-        first_wrong, last_wrong: [images], whether each configuration has an image wrong.
+        labels: [images]; an image with several labels occurs once for each of them.
+        first_wrong, last_wrong: [images], whether each row has an image wrong.
 
     Example:
         >>> import numpy as np
@@ -142,8 +142,8 @@ def confused_pairs(
     """The pairs of label and best class of the wrong images, those of most images first, then by label and class.
 
     Args:
-        labels: [images]; an image with several labels stands here once for each of them.
-        answered: [images], the class that was scored best.
+        labels: [images]; an image with several labels occurs once for each of them.
+        answered: [images], the class with the best score.
         is_wrong: [images], whether that class is none of the image's labels.
 
     Example:
@@ -162,11 +162,11 @@ def confused_pairs(
 
 
 def moved_images(images: Sequence[str], first_wrong: NDArray[np.bool_], last_wrong: NDArray[np.bool_]) -> Moved:
-    """The ids of the images that the last configuration fixes and breaks against the first.
+    """The images that the last row fixes and breaks.
 
     Args:
-        images: ids, sorted.
-        first_wrong, last_wrong: [images], in the same order.
+        images: Ids, sorted.
+        first_wrong, last_wrong: [images], whether each row has an image wrong, in the same order.
     """
     return Moved(
         tuple(images[int(each)] for each in np.flatnonzero(first_wrong & ~last_wrong)),

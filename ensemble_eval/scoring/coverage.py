@@ -10,19 +10,19 @@ from ensemble_eval.datasets.boxes import Boxes, Objects
 from ensemble_eval.scoring.average_precision import overlaps
 
 OVERLAPS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""Those that `Coverage.mean` is the mean over, as COCO's average recall."""
+"""`Coverage.mean` is the mean over these overlaps, as the average recall of COCO is."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """The share of objects that some of the first proposals of their image find.
+    """The shares of objects that the first proposals of their image find.
 
     Attributes:
-        boxes: int64 [budgets], how many of the first proposals of each image count.
-        at_half: float64 [budgets], the share that one of them overlaps by half or more.
-        mean: float64 [budgets], the mean of these shares over `OVERLAPS`.
-        objects: how many are to be found; shares are NaN where there are none.
-        boxes_per_image: the mean number of proposals, all of them.
+        boxes: int64 [budgets], the number of first proposals of each image that count.
+        at_half: float64 [budgets], the share of objects that one of these proposals overlaps by half or more.
+        mean: float64 [budgets], the mean share over all of `OVERLAPS`.
+        objects: The number of objects; shares are NaN if there are none.
+        boxes_per_image: The mean number of all proposals of an image.
     """
 
     boxes: NDArray[np.int64]
@@ -33,10 +33,10 @@ class Coverage:
 
 
 class CoverageCount:
-    """Counts image by image the objects that proposals find. Ignored objects need not be found.
+    """Counts the objects that proposals find, image by image, without ignored objects.
 
     Args:
-        budgets: How many of the first proposals of an image may count, at least 1.
+        budgets: Numbers of first proposals of an image that count, each at least 1.
     """
 
     def __init__(self, budgets: Sequence[int]) -> None:

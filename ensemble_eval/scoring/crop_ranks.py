@@ -1,7 +1,6 @@
-"""What other means over the same passes would have decided: fewer models and crops, other crops, other averages.
+"""Label ranks in other means over the same passes: of fewer models and crops, of other crops, and other averages.
 
-All of it is the label's rank, as in `metrics.label_rank`, so that errors and their paired tests follow without
-another pass.
+Ranks are those of `metrics.label_rank`. Errors and their paired tests follow from them without another pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,17 +16,17 @@ Ranks = NDArray[np.uint16]
 Probabilities = NDArray[np.float64]
 
 MOST_CLASSES = int(np.iinfo(np.uint16).max)
-"""A rank is below the number of classes, and is stored in two bytes."""
+"""Ranks, which are below the number of classes, are stored in two bytes."""
 
 
 @dataclass(frozen=True)
 class CropGroup:
-    """Crops that have something in common.
+    """Crops with one scale, square, position or mirroring.
 
     Attributes:
         kind: `scale`, `square`, `position` or `mirror`.
-        name: which of its kind.
-        crops: positions in the crop order.
+        name: The scale, square, position or mirroring.
+        crops: Positions in the crop order.
     """
 
     kind: str
@@ -37,12 +36,13 @@ class CropGroup:
 
 @dataclass(frozen=True)
 class CropRanks:
-    """Ranks of one image's label. A row is a member, in the ensemble's order, and with several last the ensemble.
+    """Ranks of the label of one image. Rows are the members, in order, and with several members the ensemble.
 
     Attributes:
-        surface: uint16 [members, crops], in the mean over the first so many members and the first so many crops.
-        groups: uint16 [rows, groups, 2], for each group of `groups_of` in the mean over its crops alone, and in
-            that over all others.
+        surface: uint16 [members, crops], in the mean over the first members and the first crops, for every number
+            of both.
+        groups: uint16 [rows, groups, 2], for each group of `groups_of`: in the mean over its crops, and in the
+            mean over all other crops.
         rules: uint16 [rows, rules, schemes], for each of `RULES` and each scheme.
     """
 
@@ -52,13 +52,14 @@ class CropRanks:
 
 
 def crop_ranks(by_crop: NDArray[np.float32], means: Mapping[int, Probabilities], label: int) -> CropRanks:
-    """The ranks of one image's label.
+    """The ranks of the label of one image.
 
     Args:
-        by_crop: softmax outputs float32 [crops, members, classes], in the crop order.
-        means: for each scheme, float64 [members, classes], the mean over its crops as the run has it. A square
-            image counts a view three times instead of adding it up thrice, which may differ in the last bit.
-        label: class index.
+        by_crop: Softmax outputs float32 [crops, members, classes], in the crop order.
+        means: For each scheme, float64 [members, classes], the mean over its crops as the run computes it. For a
+            square image the run multiplies a view by three instead of adding it three times, which may differ in
+            the last bit.
+        label: A class index.
     """
     probabilities = by_crop.astype(np.float64)
     return CropRanks(
@@ -70,7 +71,7 @@ def crop_ranks(by_crop: NDArray[np.float32], means: Mapping[int, Probabilities],
 
 @lru_cache
 def groups_of(crops: int) -> tuple[CropGroup, ...]:
-    """The groups that the first `crops` crops fall into, without those that hold all of them.
+    """The groups of the first `crops` crops, without groups of all of them.
 
     Example:
         >>> [(group.kind, group.name, len(group.crops)) for group in groups_of(10)][:2]
@@ -92,11 +93,11 @@ def groups_of(crops: int) -> tuple[CropGroup, ...]:
 
 
 def ranks_of(scores: Probabilities, label: int) -> Ranks:
-    """The label's rank in each of several score vectors, as `metrics.label_rank` counts it.
+    """The rank of the label in each of several score vectors, as `metrics.label_rank` defines it.
 
     Args:
-        scores: float64 [..., classes], none of them NaN.
-        label: class index.
+        scores: float64 [..., classes], without NaN.
+        label: A class index.
 
     Returns:
         uint16 [...].
@@ -146,7 +147,7 @@ def _softmax_mean(_: Probabilities, means: Probabilities, label: int) -> Ranks:
 
 
 def _geometric_mean(probabilities: Probabilities, _: Probabilities, label: int) -> Ranks:
-    # In logarithms: the product of 144 probabilities is nought in double precision.
+    # In logarithms, because the product of 144 probabilities is zero in double precision.
     with np.errstate(divide="ignore"):
         return ranks_of(_with_mean(np.log(probabilities).mean(axis=0)), label)
 
@@ -161,7 +162,7 @@ def _members_then_greatest(probabilities: Probabilities, _: Probabilities, label
 
 
 def _majority_vote(probabilities: Probabilities, means: Probabilities, label: int) -> Ranks:
-    """Classes by votes, those with as many by their mean probability, then by index."""
+    """Classes by votes; with equal votes by their mean probability, then by index."""
     classes = probabilities.shape[2]
     best = probabilities.argmax(axis=2)
     by_member = [np.bincount(column, minlength=classes) for column in best.T]
@@ -181,11 +182,11 @@ RULES: Mapping[str, Callable[[Probabilities, Probabilities, int], Ranks]] = {
     "mean over models, greatest over crops": _members_then_greatest,
     "majority vote": _majority_vote,
 }
-"""Ways to make one score vector of all crops and models; the first is the paper's."""
+"""Ways to combine all crops and models into one score vector; the first is the paper's."""
 
 
 def _with_mean(by_member: Probabilities) -> Probabilities:
-    """Members' scores [members, classes] and, with several, their mean as one more row."""
+    """The scores of members [members, classes] and, with several members, their mean as one more row."""
     if len(by_member) == 1:
         return by_member
     return np.concatenate([by_member, by_member.mean(axis=0, keepdims=True)])

@@ -1,8 +1,8 @@
 """Intervals at 95%: Wilson's for an error rate, Tango's for the difference of two on the same images. Pure numpy.
 
 T. Tango, "Equivalence test and confidence interval for the difference in proportions for the paired-sample
-design", Statistics in Medicine 17 (1998). Its intervals at 95% cover 93 to 97% also where only a handful of images
-tell two rows apart, and adjusted Wald intervals cover 98.7%, or 86%.
+design", Statistics in Medicine 17 (1998). These intervals cover the difference in 93 to 97% of cases even if only
+a handful of images are fixed or broken; adjusted Wald intervals then cover it in 86 to 98.7%.
 """
 
 import math
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 # The 97.5% quantile of the normal distribution: two-sided intervals at 95%.
 _Z95 = 1.959963984540054
-# Halvings of an interval of at most 2: beyond them float64 has no values between.
+# After so many halvings of an interval of length 2, float64 has no values between its ends.
 _HALVINGS = 60
 
 Counts = NDArray[np.integer] | int
@@ -22,8 +22,8 @@ def error_interval_percent(wrong: int, images: int) -> tuple[float, float]:
     """Wilson's 95% score interval of an error rate, in percent (E. B. Wilson, JASA 22, 1927).
 
     Args:
-        wrong: images decided wrongly.
-        images: all images, at least one.
+        wrong: The number of images that are wrong.
+        images: The number of all images, at least one.
 
     Example:
         >>> low, high = error_interval_percent(wrong=10, images=100)
@@ -34,7 +34,7 @@ def error_interval_percent(wrong: int, images: int) -> tuple[float, float]:
     spread = _Z95 * math.sqrt(rate * (1 - rate) / images + (_Z95 / (2 * images)) ** 2)
     scale = 1 + _Z95**2 / images
     centre = rate + _Z95**2 / (2 * images)
-    # At the ends the bounds are exact, and rounding must not move them.
+    # At 0 and 100% the bounds are exact, and rounding must not move them.
     low = 0.0 if wrong == 0 else 100 * (centre - spread) / scale
     high = 100.0 if wrong == images else 100 * (centre + spread) / scale
     return low, high
@@ -43,16 +43,16 @@ def error_interval_percent(wrong: int, images: int) -> tuple[float, float]:
 def score_statistic(
     fixed: Counts, broken: Counts, images: int, difference: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """How far counts lie from a supposed difference of two paired error rates, in standard errors.
+    """The distance of counts from a supposed difference of two paired error rates, in standard errors.
 
-    The standard error is that under the supposed difference, with the maximum likelihood of all else. At a
+    The standard error is that under the supposed difference, with maximum likelihood estimates of all else. For a
     difference of 0 this is the square root of McNemar's statistic.
 
     Args:
-        fixed: images that the base has wrong and the other right.
-        broken: images that the base has right and the other wrong.
-        images: all images, at least one.
-        difference: the other's error rate minus the base's, as a fraction.
+        fixed: The number of images that the base has wrong and the other row right.
+        broken: The number of images that the base has right and the other row wrong.
+        images: The number of all images, at least one.
+        difference: The supposed error rate of the other row minus that of the base, as a fraction.
 
     Example:
         >>> round(float(score_statistic(fixed=2, broken=11, images=100, difference=0.0)), 4)
@@ -60,7 +60,8 @@ def score_statistic(
     """
     lost, won = np.asarray(broken, np.float64), np.asarray(fixed, np.float64)
     supposed = np.asarray(difference, np.float64)
-    # The likeliest share of fixed images, given the difference: the larger root of a x² + b x + c.
+    # The maximum likelihood estimate of the share of fixed images, given the difference: the larger root of
+    # a x² + b x + c.
     a = 2.0 * images
     b = (2 * images - lost + won) * supposed - lost - won
     c = -won * supposed * (1 - supposed)
@@ -76,14 +77,14 @@ def score_statistic(
 def score_interval(
     fixed: Counts, broken: Counts, images: int, z: float = _Z95
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The differences that `score_statistic` places within z standard errors, as fractions; 95% by default.
+    """Tango's interval: the differences within z standard errors of the counts, as fractions; 95% by default.
 
     Args:
-        fixed, broken, images: see `score_statistic`; arrays of counts give arrays of bounds.
-        z: quantile of the normal distribution.
+        fixed, broken, images: As of `score_statistic`; arrays of counts give arrays of bounds.
+        z: The quantile of the normal distribution.
 
     Example:
-        Of 44 images one tells the two apart:
+        One of 44 images is fixed, and none is broken:
 
         >>> [round(float(bound), 3) for bound in score_interval(fixed=1, broken=0, images=44)]
         [-0.118, 0.059]
@@ -103,7 +104,7 @@ def _bound(
     inside: NDArray[np.float64],
     target: float,
 ) -> NDArray[np.float64]:
-    """Where the statistic, which falls as the supposed difference grows, passes the target."""
+    """The supposed difference at which the statistic, which falls as the difference grows, passes the target."""
     for _ in range(_HALVINGS):
         middle = (outside + inside) / 2
         beyond = np.abs(score_statistic(fixed, broken, images, middle)) > abs(target)

@@ -1,13 +1,13 @@
-"""Two error rates over the same images: how much they differ, and what may be claimed of it.
+"""The difference of two error rates over the same images, with its interval, its tests and a verdict.
 
-One model underlies interval and tests, that of matched pairs: of every image it counts only whether the one, the
-other, both or neither have it wrong. SciPy and statsmodels (the extra `[report]`) are imported when they are used.
+The interval and the tests rest on one model, that of matched pairs: it counts the images that the first row, the
+second, both or neither classify wrongly. SciPy and statsmodels (the extra `[report]`) are imported when they are
+used.
 """
 
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -19,9 +19,10 @@ from ensemble_eval.scoring.intervals import score_interval, score_statistic
 MARGIN_POINTS = 0.5
 SIGNIFICANCE = 0.05
 BOOTSTRAP_RESAMPLES = 2000
-# Fewer that tell two rows apart are too little to draw from: intervals at 95% would cover less than 93%.
+# With fewer images that are fixed or broken, bootstrap intervals at 95% would cover the difference in less than
+# 93%.
 BOOTSTRAP_NEEDS_IMAGES = 10
-# What one batch of resamples may take; an image of one resample takes an index of eight bytes.
+# The memory of one batch of resamples; each image of a resample has an index of eight bytes.
 _BATCH_BYTES = 64 << 20
 
 Verdict = Literal["better", "worse", "equal", "cannot be told apart"]
@@ -29,23 +30,26 @@ Verdict = Literal["better", "worse", "equal", "cannot be told apart"]
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """How the error rate of one row differs from that of another over the same images.
+    """The difference between the error rates of two rows over the same images.
 
     Attributes:
-        base, other: the two rows, as positions among those that were compared.
-        images: how many both have decided.
-        base_wrong, other_wrong: images that each has wrong.
-        fixed: images that the base has wrong and the other right.
-        broken: images that the base has right and the other wrong.
-        difference_points: the other's error minus the base's, in percentage points; negative is better.
-        low_points, high_points: its interval at 95%, in percentage points: Tango's score interval.
-        bootstrap_low_points, bootstrap_high_points: percentile interval at 95% from resampled images; None where
-            fewer than `BOOTSTRAP_NEEDS_IMAGES` images tell the two apart, because it covers too little there.
-        mcnemar_p: of the exact McNemar test that fixed and broken images are equally likely.
-        adjusted_p: the same after Holm's adjustment over all that was compared at once.
-        margin_points: within which two errors count as equal.
-        equivalence_p: of two one-sided score tests that the difference is no less than the margin, the larger.
-        adjusted_equivalence_p: the same after Holm's adjustment.
+        base, other: The two rows, as positions among the rows that were compared.
+        images: The number of images.
+        base_wrong, other_wrong: The number of images that each row has wrong.
+        fixed: The number of images that the base has wrong and the other row right.
+        broken: The number of images that the base has right and the other row wrong.
+        difference_points: The error of the other row minus that of the base, in percentage points; negative is
+            better.
+        low_points, high_points: Tango's score interval of the difference at 95%, in percentage points.
+        bootstrap_low_points, bootstrap_high_points: The percentile interval at 95% of resampled images; None if
+            fewer than `BOOTSTRAP_NEEDS_IMAGES` images are fixed or broken, because it would be too narrow.
+        mcnemar_p: The p-value of the exact McNemar test, whose null hypothesis is that fixed and broken images are
+            equally likely.
+        adjusted_p: `mcnemar_p` after Holm's adjustment over all rows that were compared at once.
+        margin_points: Two errors that differ by less count as equal.
+        equivalence_p: The larger p-value of two one-sided score tests, whose null hypothesis is that the
+            difference is at least the margin.
+        adjusted_equivalence_p: `equivalence_p` after Holm's adjustment.
     """
 
     base: int
@@ -68,7 +72,7 @@ class PairedDifference:
 
     @property
     def bootstrap_points(self) -> tuple[float, float] | None:
-        """The interval from resampled images; None where it covers too little."""
+        """The bootstrap interval; None if it would be too narrow."""
         if self.bootstrap_low_points is None or self.bootstrap_high_points is None:
             return None
         return self.bootstrap_low_points, self.bootstrap_high_points
@@ -85,14 +89,14 @@ class PairedDifference:
 
     @property
     def verdict(self) -> Verdict:
-        """What may be claimed: a difference before equality, and neither where no test shows it."""
+        """The conclusion that the tests support; a difference comes before equality."""
         if self.is_different:
             return "better" if self.difference_points < 0 else "worse"
         return "equal" if self.is_equal_within_margin else "cannot be told apart"
 
     @property
     def verdict_text(self) -> str:
-        """The verdict as a phrase, with the margin where it plays a part."""
+        """The verdict as a phrase, with the margin if it matters."""
         if self.is_different:
             small = f", by less than {self.margin_points:g} points" if self.is_equal_within_margin else ""
             return f"{self.verdict}{small}"
@@ -100,23 +104,13 @@ class PairedDifference:
 
 
 def pairs_with_first(rows: int) -> list[tuple[int, int]]:
-    """Every row but the first, with the first as its base.
+    """The pairs of the first row, as the base, with every other row.
 
     Example:
         >>> pairs_with_first(3)
         [(0, 1), (0, 2)]
     """
     return [(0, row) for row in range(1, rows)]
-
-
-def all_pairs(rows: int) -> list[tuple[int, int]]:
-    """Every row with every later one, the earlier as the base.
-
-    Example:
-        >>> all_pairs(3)
-        [(0, 1), (0, 2), (1, 2)]
-    """
-    return list(combinations(range(rows), 2))
 
 
 def paired_differences(
@@ -129,22 +123,22 @@ def paired_differences(
 ) -> list[PairedDifference]:
     """Compare rows of decisions over the same images, two at a time, and adjust for comparing several.
 
-    The difference has Tango's score interval (T. Tango, Statistics in Medicine 17, 1998), and equality within
-    the margin two one-sided tests of the same statistic. Difference is tested by the exact McNemar test. Each
-    of the two families of p-values is adjusted by Holm's method over all `pairs`.
+    The difference has Tango's score interval (T. Tango, Statistics in Medicine 17, 1998). Two one-sided tests of
+    the same statistic test equality within the margin, and the exact McNemar test tests a difference. Holm's
+    method adjusts the p-values of each kind over all `pairs`.
 
     Args:
         wrong: [rows, images], whether a row has an image wrong.
-        pairs: base and other, as positions of rows.
-        margin_points: differences below it count as equal, in percentage points.
-        seed: of the bootstrap; the same seed gives the same interval.
-        resamples: of the bootstrap; 0 for none.
+        pairs: The base and the other row of each comparison, as positions.
+        margin_points: Smaller differences count as equal, in percentage points.
+        seed: The seed of the bootstrap; the same seed gives the same interval.
+        resamples: The number of resamples of the bootstrap; 0 for no bootstrap.
 
     Raises:
-        InputError: no images, a margin that is none, or a package of the extra `[report]` is not installed.
+        InputError: There are no images, the margin is not valid, or a package of the extra `[report]` is missing.
 
     Example:
-        A second row that mends nine of a hundred images and breaks none:
+        A second row that fixes nine of a hundred images and breaks none:
 
         >>> import numpy as np
         >>> wrong = np.zeros((2, 100), bool)
@@ -153,7 +147,7 @@ def paired_differences(
         >>> found.fixed, found.broken, found.difference_points, round(found.mcnemar_p, 4), found.verdict
         (9, 0, -9.0, 0.0039, 'better')
     """
-    require_margin(margin_points)
+    validate_margin(margin_points)
     if not wrong.shape[1]:
         raise InputError("there are no images to compare")
     if not pairs:
@@ -191,7 +185,7 @@ def paired_differences(
 
 
 def readjusted(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
-    """The same comparisons, adjusted for testing these at once and no others.
+    """The same comparisons with p-values that are adjusted over these comparisons only.
 
     Example:
         `readjusted([each for each in between if each.base == 0])`
@@ -204,29 +198,21 @@ def readjusted(differences: Sequence[PairedDifference]) -> list[PairedDifference
     ]
 
 
-def require_margin(margin_points: float) -> None:
-    """Refuse a margin that no difference, or every difference, would lie within.
-
-    Raises:
-        InputError: it says what a margin is.
-    """
+def validate_margin(margin_points: float) -> None:
+    """Refuse a margin that no difference, or every difference, would lie within."""
     if not 0 < margin_points < 100:
         raise InputError(f"`margin` is more than 0 and less than 100 percentage points, not {margin_points:g}")
 
 
 def require_packages() -> None:
-    """Refuse to begin where a package that the tests need is not installed.
-
-    Raises:
-        MissingExtraError: it names the package and the extra.
-    """
+    """Refuse to begin without a package that the tests need; the error names the package and the extra."""
     with needing_extra("report"):
         for module in ("scipy.optimize", "scipy.stats", "statsmodels.stats.contingency_tables"):
             importlib.import_module(module)
 
 
 def exact_mcnemar_p(fixed: int, broken: int) -> float:
-    """The two-sided p of the exact McNemar test: 1 where no image tells the two apart.
+    """The two-sided p-value of the exact McNemar test; 1 if no image is fixed or broken.
 
     Example:
         >>> exact_mcnemar_p(1, 5)
@@ -241,14 +227,14 @@ def exact_mcnemar_p(fixed: int, broken: int) -> float:
 def equivalence_p_values(
     fixed: NDArray[np.integer], broken: NDArray[np.integer], images: int, margin_points: float
 ) -> NDArray[np.float64]:
-    """The p of two one-sided score tests that a difference is not within the margin: the larger of the two.
+    """The larger p-value of two one-sided score tests, whose null hypothesis is a difference outside the margin.
 
-    It is below 5% exactly where Tango's score interval at 90% lies within the margin.
+    It is below 5% exactly if Tango's score interval at 90% lies within the margin.
 
     Args:
-        fixed, broken: [pairs].
-        images: of each pair.
-        margin_points: in percentage points.
+        fixed, broken: [pairs], the number of images.
+        images: The number of all images of each pair.
+        margin_points: In percentage points.
     """
     with needing_extra("report"):
         from scipy.stats import norm
@@ -266,7 +252,7 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> list[float]:
         >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """
-    # statsmodels has it, and collects the garbage of the whole process at each call: 0.2 seconds.
+    # The function of statsmodels collects the garbage of the whole process at each call, which takes 0.2 seconds.
     values = np.asarray(p_values, np.float64)
     order = values.argsort(kind="stable")
     adjusted = np.empty_like(values)
@@ -283,14 +269,12 @@ def bootstrap_intervals(
 ) -> NDArray[np.float64]:
     """Percentile intervals at 95% of differences of error rates, from images that are drawn with replacement.
 
-    An image is drawn with the outcomes of all rows, so that all pairs share their resamples. Memory stays below
-    some 100 MB whatever the number of images.
+    Each image is drawn with the outcomes of all rows, so that all pairs share their resamples. Memory stays below
+    some 100 MB for any number of images.
 
     Args:
-        wrong: [rows, images], whether a row has an image wrong.
-        pairs: base and other, as positions of rows.
-        seed: of the draws.
-        resamples: how many; 0 gives NaN.
+        wrong, pairs, seed: As of `paired_differences`.
+        resamples: The number of resamples; 0 gives NaN.
 
     Returns:
         float64 [pairs, 2], low and high as fractions.
@@ -303,7 +287,8 @@ def bootstrap_intervals(
     with needing_extra("report"):
         from scipy.stats import bootstrap
 
-    # Only the error rates are taken from SciPy: the pairs are more than the rows, and their differences are cheap.
+    # SciPy resamples the error rates of rows only: there are more pairs than rows, and their differences are
+    # cheap.
     errors = bootstrap(
         (wrong.astype(np.int8),),
         lambda sample, axis: sample.mean(axis=axis, dtype=np.float64),

@@ -1,8 +1,8 @@
-"""The label's rank in the mean of every subset of the members, from one block of images at a time. Pure numpy.
+"""The label ranks in the mean scores of every subset of the members, a block of images at a time. Pure numpy.
 
-127 subsets of seven members by 1,000 classes are too many means to form for each image. But a class that no
-member scores as high as the label beats it in no subset, and one that all score higher beats it in every subset.
-Between the two there are few classes, and only their means are formed.
+The means of 127 subsets of seven members over 1,000 classes take too long for every image. But a class that every
+member scores below the label is ahead of it in no subset, and a class that every member scores above the label is
+ahead of it in every subset. Only the means of the few other classes are computed.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ Subset = tuple[int, ...]
 
 
 def all_subsets(members: int) -> tuple[Subset, ...]:
-    """All subsets of the members but the empty one: by size, then by the members' positions.
+    """All subsets of the members but the empty one, by size, then by the positions of the members.
 
     Raises:
-        UnavailableError: there are more members than `MOST_MEMBERS`.
+        UnavailableError: There are more members than `MOST_MEMBERS`.
 
     Example:
         >>> all_subsets(3)
@@ -39,20 +39,20 @@ def all_subsets(members: int) -> tuple[Subset, ...]:
 
 
 def subset_ranks(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> NDArray[np.int32]:
-    """The label's rank in the mean scores of every subset, as `label_rank` counts it.
+    """The label ranks in the mean scores of every subset, as `label_rank` defines them.
 
-    The mean is that of float32 scores in float64, added up in the members' order: the one from which
-    `Results.table3` makes rows for some of the members.
+    Float32 scores are added in float64, in the order of the members, as for the rows of `Results.table3` for some
+    of the members.
 
     Args:
-        scores: float32 [members, images, classes], softmax or means of it; none is NaN.
+        scores: float32 [members, images, classes], softmax or means of it, without NaN.
         labels: [images].
 
     Returns:
         int32 [subsets, images], subsets in the order of `all_subsets`.
 
     Raises:
-        UnavailableError: there are more members than `MOST_MEMBERS`.
+        UnavailableError: There are more members than `MOST_MEMBERS`.
 
     Example:
         >>> import numpy as np
@@ -71,16 +71,16 @@ def subset_ranks(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> ND
 
 @dataclass(frozen=True, eq=False)
 class _Rivals:
-    """The classes that beat the label in some subsets, one after the other, sorted by image.
+    """The rivals of the labels, sorted by image: the classes that may be ahead of the label in some subsets only.
 
     Attributes:
-        always_ahead: int32 [images], how many classes beat the label in every subset.
-        images: [open images], positions of those that have rivals.
+        always_ahead: int32 [images], the number of classes that are ahead of the label in every subset.
+        images: [open images], the positions of the images that have rivals.
         starts: [open images], where the rivals of each begin.
-        image_of: [rivals], position among the open images.
+        image_of: [rivals], the position of the rival's image among the open images.
         is_lower: [rivals], whether the class has a lower index than the label, and so wins a tie.
         scores: float32 [members, rivals].
-        own: float32 [members, open images], the label's.
+        own: float32 [members, open images], the scores of the labels.
     """
 
     always_ahead: NDArray[np.int32]
@@ -97,7 +97,7 @@ def _rivals_of(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> _Riv
     own = scores[:, images, labels]
     some, every = np.zeros(scores.shape[1:], bool), np.ones(scores.shape[1:], bool)
     for of_member, own_of_member in zip(scores, own, strict=True):
-        # Where every member scores one class higher, so does every mean: no rounding makes a tie of it, because
+        # A class that every member scores higher is higher in every mean. Rounding makes no tie of it, because
         # float32 scores differ in their 24th bit at least, and float64 has 53.
         some |= of_member >= own_of_member[:, None]
         every &= of_member > own_of_member[:, None]
@@ -117,13 +117,14 @@ def _rivals_of(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> _Riv
 
 
 def _counts_ahead(rivals: _Rivals) -> Iterator[tuple[Subset, NDArray[np.int32]]]:
-    """Each subset, and how many of its rivals are ahead of the label of each open image.
+    """Each subset, and the number of rivals that are ahead of the label of each open image.
 
-    Each sum is that of the subset without its last member and one more term: they are added up in order.
+    Each sum is the sum of the subset without its last member and one more term, so that members are added in
+    order.
     """
     members = len(rivals.scores)
     nothing = np.zeros(rivals.scores.shape[1]), np.zeros(rivals.own.shape[1])
-    # The deepest last, so that only one sum for each size is in memory.
+    # The largest subset is taken first, so that few sums are in memory.
     waiting: list[tuple[Subset, NDArray[np.float64], NDArray[np.float64]]] = [((), *nothing)]
     while waiting:
         subset, scores, own = waiting.pop()

@@ -1,6 +1,6 @@
-"""Which members carry an ensemble: every subset, the order of greedy selection, leave-one-out, and diversity.
+"""What members contribute to an ensemble: all subsets, greedy selection, leave-one-out and diversity. Pure numpy.
 
-Pure numpy, on decisions about the same images; `subset_ranks` says where they come from.
+All functions take decisions about the same images; `scoring.subset_ranks` computes those of subsets.
 """
 
 import math
@@ -22,14 +22,14 @@ class SizeSummary:
     """The errors of all ensembles of one size.
 
     Attributes:
-        size: members in each.
-        subsets: how many ensembles there are of this size.
-        mean_error_percent: over them.
-        spread_points: the population standard deviation of their errors, in percentage points; 0 for a single
-            one. They share members and images, so this is no standard error.
-        best, worst: positions of members; of equal ones the first. Chosen after the fact from all subsets on
-            the same images, so exploration: the best flatters itself.
-        best_error_percent, worst_error_percent: of these two.
+        size: The number of members in each.
+        subsets: The number of ensembles of this size.
+        mean_error_percent: Their mean error.
+        spread_points: The population standard deviation of their errors, in percentage points; 0 for a single one.
+            The ensembles share members and images, so this is not a standard error.
+        best, worst: The positions of the members of the best and the worst ensemble, the first of equal ones. They
+            are chosen on the images that they are evaluated on, so the error of the best one is optimistic.
+        best_error_percent, worst_error_percent: The errors of these two.
     """
 
     size: int
@@ -44,15 +44,15 @@ class SizeSummary:
 
 @dataclass(frozen=True)
 class GreedySelection:
-    """The order in which greedy forward selection adds members, and what it is worth on other images.
+    """The order in which greedy forward selection adds members, and the errors of the selected members.
 
     Attributes:
-        order: positions of members, as selected on all images.
-        in_sample_error_percent: for each size, the error of the first members of `order` on the images that
-            selected them: it flatters.
-        fold_orders: as `order`, for each fold, as selected on the images of the other folds.
-        cross_validated_error_percent: for each size, over all images, the error of the members that the other
-            folds selected.
+        order: The positions of the members, as selected on all images.
+        in_sample_error_percent: For each size, the error of the first members of `order` on the images that they
+            were selected on, which is optimistic.
+        fold_orders: For each fold, the order that the images of the other folds select.
+        cross_validated_error_percent: For each size, the error over all images, where the images of each fold are
+            evaluated with the members that the other folds select.
     """
 
     order: Subset
@@ -72,12 +72,12 @@ class MemberPair:
     """How differently two members err.
 
     Attributes:
-        one, other: positions of members.
-        disagreement_percent: images that exactly one of them has wrong (Kuncheva and Whitaker, "Measures of
-            diversity in classifier ensembles", Machine Learning 51, 2003).
-        both_wrong_percent: images that both have wrong.
-        error_correlation: Pearson's correlation of being wrong (the phi coefficient); None where a member has
-            no image, or every image, wrong.
+        one, other: The positions of the members.
+        disagreement_percent: The share of images that exactly one of them has wrong (Kuncheva and Whitaker,
+            "Measures of diversity in classifier ensembles", Machine Learning 51, 2003).
+        both_wrong_percent: The share of images that both have wrong.
+        error_correlation: Pearson's correlation of being wrong (the phi coefficient); None if a member has no
+            image, or every image, wrong.
     """
 
     one: int
@@ -89,16 +89,16 @@ class MemberPair:
 
 @dataclass(frozen=True)
 class OneModel:
-    """What "one model" may mean, side by side: errors in percent.
+    """The error of "one model" under several definitions.
 
     Attributes:
-        chosen: position of the member with the lowest one-crop top-1 error: the paper's rule.
-        chosen_error_percent: its error.
-        first_error_percent: the first member's.
-        mean_error_percent: the mean over the members, which no choice flatters.
-        spread_points: the population standard deviation over the members, in percentage points; 0 for
-            a single one.
-        low_error_percent, high_error_percent: the lowest and the highest of the members.
+        chosen: The position of the member that the paper's rule names: the lowest one-crop top-1 error.
+        chosen_error_percent: The error of that member.
+        first_error_percent: The error of the first member.
+        mean_error_percent: The mean error of the members, which no choice makes optimistic.
+        spread_points: The population standard deviation of the members' errors, in percentage points; 0 for a
+            single one.
+        low_error_percent, high_error_percent: The lowest and the highest error of the members.
     """
 
     chosen: int
@@ -187,7 +187,7 @@ def size_summaries(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> list[
 
     Args:
         wrong: [subsets, images], whether an ensemble has an image wrong.
-        subsets: positions of the members of each.
+        subsets: The positions of the members of each.
 
     Example:
         >>> import numpy as np
@@ -204,19 +204,19 @@ def size_summaries(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> list[
 def greedy_selection(
     wrong: NDArray[np.bool_], subsets: Sequence[Subset], *, folds: int = FOLDS, seed: int = 0
 ) -> GreedySelection:
-    """Add the member that lowers the error most, again and again; of equal ones the first.
+    """Add the member that lowers the error most, again and again; of equal members the first.
 
-    Selected on the images that it is scored on, an order flatters itself. So the images are split into folds: each
-    fold is scored with the members that were selected on the other folds.
+    The error of an order on the images that it was selected on is optimistic. So the images are split into folds,
+    and each fold is evaluated with the members that the other folds select.
 
     Args:
         wrong: [subsets, images], whether an ensemble has an image wrong.
-        subsets: positions of the members of each: all subsets.
-        folds: at least 2.
-        seed: of the split.
+        subsets: The positions of the members of each; all subsets.
+        folds: At least 2.
+        seed: The seed of the split.
 
     Raises:
-        InputError: there are fewer images than folds, or fewer than two folds.
+        InputError: There are fewer images than folds, or fewer than two folds.
     """
     images = wrong.shape[1]
     if not 2 <= folds <= images:
@@ -240,14 +240,12 @@ def greedy_selection(
 def without_one(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> NDArray[np.bool_]:
     """The decisions of the whole ensemble, then of the ensemble without each member: bool [1 + members, images].
 
-    `paired.paired_differences` with `pairs_with_first` tells what leaving each member out costs.
-
     Args:
         wrong: [subsets, images].
-        subsets: positions of the members of each: all subsets of at least two members.
+        subsets: The positions of the members of each; all subsets of at least two members.
 
     Raises:
-        InputError: there is one member only.
+        InputError: There is only one member.
     """
     place = {subset: row for row, subset in enumerate(subsets)}
     everyone = max(subsets, key=len)
@@ -258,7 +256,7 @@ def without_one(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> NDArray[
 
 
 def diversity(wrong: NDArray[np.bool_]) -> list[MemberPair]:
-    """How differently each two members err, pairs in the members' order.
+    """How differently each two members err, in the order of the members.
 
     Args:
         wrong: [members, images], whether a member has an image wrong.
@@ -286,11 +284,11 @@ def diversity(wrong: NDArray[np.bool_]) -> list[MemberPair]:
 
 
 def one_model(wrong: NDArray[np.bool_], chosen: int) -> OneModel:
-    """The error of one model by the paper's rule, of the first member, and of all members on average.
+    """The error of one model under several definitions.
 
     Args:
         wrong: [members, images], whether a member has an image wrong.
-        chosen: position of the member that the paper's rule names.
+        chosen: The position of the member that the paper's rule names.
 
     Example:
         >>> import numpy as np
@@ -315,7 +313,7 @@ def _error_percent(wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _spread(error_percent: NDArray[np.float64]) -> float:
-    """The population standard deviation: these are all members, or all their ensembles, and no sample of them."""
+    """The population standard deviation: these are all members, or all their ensembles, and not a sample."""
     return float(error_percent.std(ddof=0))
 
 

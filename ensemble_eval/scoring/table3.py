@@ -1,4 +1,4 @@
-"""Table 3: what was decided about every image, and the rows of numbers that follow from it."""
+"""Table 3: the decisions about every image, and the rows that follow from them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,9 +23,9 @@ COLUMNS: tuple[FilledColumn["Row"], ...] = (
     ("images", "images", "count", lambda row: row.images),
     ("top5", "95% interval", "percent interval", lambda row: (row.top5_low, row.top5_high)),
 )
-"""Of Table 3, as `table3.csv` has them."""
+"""The columns of `table3.csv`."""
 SHOWN = ("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "top1_error")
-"""The columns that people read, in their order."""
+"""The columns of Table 3 on a terminal, in their order."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Configuration:
     """A row of Table 3: some models with some crops.
 
     Attributes:
-        models: how many.
-        crops: the scheme.
-        name: the member that stands for one model, or "ensemble".
+        models: The number of models.
+        crops: The scheme.
+        name: The member that stands for one model, or "ensemble".
     """
 
     models: int
@@ -52,18 +52,18 @@ class Decisions:
     """Which images each member and the ensemble have wrong, with each scheme.
 
     Attributes:
-        images: ids, sorted.
+        images: Ids, sorted.
         labels: int32 [images].
-        members: names, in the ensemble's order.
-        names: the members, and with several of them "ensemble".
-        crops: the schemes, ascending.
-        wrong: by k, bool [names, schemes, images], whether the label is not among the k best classes; k is 5 or 1.
-        is_known: by k, bool [names, schemes], whether that is known for every image; where it is not, what
-            `wrong` has means nothing.
-        answered: int32 [names, schemes, images], the best class; None where it was not stored or not read.
-        confidence: float32 [names, schemes, images], that class's mean softmax; None as above.
-        ranks: int32 [names, schemes, images], the label's; None of a run that stops when decided.
-        several_labels: every label of each image, of which any is right; None where images have one each.
+        members: Names, in the order of the ensemble.
+        names: The members, and with several of them "ensemble".
+        crops: The schemes, ascending.
+        wrong: By k, bool [names, schemes, images], whether the label is not among the k best classes; k is 5 or 1.
+        is_known: By k, bool [names, schemes], whether the run knows that for every image; if not, `wrong` means
+            nothing.
+        answered: int32 [names, schemes, images], the best class; None if it was not stored or not read.
+        confidence: float32 [names, schemes, images], the mean softmax of the best class; None as above.
+        ranks: int32 [names, schemes, images], the label rank; None for a run that stops when decided.
+        several_labels: Every label of each image, of which any is right; None if images have one label each.
     """
 
     images: tuple[str, ...]
@@ -80,7 +80,7 @@ class Decisions:
 
     @property
     def each_label(self) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-        """Every label of every image: the image's position in `images`, and the class."""
+        """Every label of every image: the position of the image in `images`, and the class."""
         if self.several_labels is None:
             return np.arange(len(self.images)), self.labels
         counts = [len(labels) for labels in self.several_labels]
@@ -88,7 +88,7 @@ class Decisions:
 
     @property
     def one_model_member(self) -> str:
-        """The member with the lowest one-crop top-1 error, ties to the first: the paper's rule for one model."""
+        """The paper's rule for one model: the first member with the lowest one-crop top-1 error."""
         if not self.is_known[TOP_1][: len(self.members), 0].all():
             raise EnsembleEvalError("some one-crop top-1 decisions are missing; the predictions are incomplete")
         wrong = self.wrong[TOP_1][: len(self.members), 0].sum(axis=1)
@@ -107,10 +107,10 @@ class Decisions:
         return tuple(Configuration(count, crops, name) for count, name in models.items() for crops in self.crops)
 
     def require_known(self, k: int) -> None:
-        """Refuse a run that stopped before it knew all its rows' top-k decisions.
+        """Refuse a run that stopped before it knew all top-k decisions of its rows.
 
         Raises:
-            UnavailableError: it says which option decides them.
+            UnavailableError: It says which option decides them.
         """
         if not self.is_known[k].all():
             raise UnavailableError(
@@ -122,7 +122,7 @@ class Decisions:
         """Whether each row of Table 3 has an image wrong: bool [configurations, images].
 
         Raises:
-            UnavailableError: the run stopped before it knew these decisions.
+            UnavailableError: The run stopped before it knew these decisions.
         """
         self.require_known(k)
         return np.stack([self.wrong[k][self.place(each)] for each in self.configurations])
@@ -131,7 +131,7 @@ class Decisions:
         """Whether a configuration has each image wrong.
 
         Raises:
-            EnsembleEvalError: that is not known of every image.
+            EnsembleEvalError: The run does not know it for every image.
         """
         place = self.place(configuration)
         if not self.is_known[k][place]:
@@ -140,11 +140,11 @@ class Decisions:
         return wrong
 
     def place(self, configuration: Configuration) -> tuple[int, int]:
-        """Where among names and schemes a configuration is."""
+        """The position of a configuration among names and schemes."""
         return self.names.index(configuration.name), self.crops.index(configuration.crops)
 
     def with_rows(self, name: str, ranks: NDArray[np.int32]) -> "Decisions":
-        """These decisions and those of one more ensemble of the members, whose ranks are [schemes, images]."""
+        """These decisions and those of one more ensemble of the members, from its ranks [schemes, images]."""
         more = {k: np.concatenate([self.wrong[k], [ranks >= k]]) for k in self.wrong}
         known = {k: np.concatenate([self.is_known[k], np.ones((1, len(self.crops)), bool)]) for k in self.wrong}
         return replace(self, names=(*self.names, name), wrong=more, is_known=known)
@@ -177,10 +177,10 @@ class Row:
 
 
 def table3(decisions: Decisions, configurations: Iterable[Configuration] | None = None) -> list[Row]:
-    """Rows of Table 3: those of the paper, or of other configurations; all are compared to the paper's first.
+    """Rows of Table 3, by default those of the paper; all are compared with the first row of the paper.
 
     Raises:
-        EnsembleEvalError: some top-5 decisions are missing.
+        EnsembleEvalError: Some top-5 decisions are missing.
     """
     base = decisions.configurations[0]
     return [_row(decisions, each, base) for each in configurations or decisions.configurations]
@@ -194,12 +194,12 @@ def table3_table(rows: Sequence[Row], name: str = "table3", notes: Sequence[str]
 
 @dataclass(frozen=True)
 class Gain:
-    """How the largest configuration's top-5 error compares to the base's, on the same images.
+    """The top-5 error of the last row of Table 3 compared with the first, the base, on the same images.
 
     Attributes:
-        difference: in percentage points, negative when better.
-        low, high: its paired interval at 95%.
-        relative: the difference as a share of the base's error, in percent; None if the base makes none.
+        difference: In percentage points; negative is better.
+        low, high: The paired interval of the difference at 95%.
+        relative: The difference as a share of the error of the base, in percent; None if the base has no error.
     """
 
     difference: float

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from nasty_scores import KINDS, softmax_row
 from numpy.typing import NDArray
 
-from ensemble_eval.scoring.decisions import any_decided_top_k, decided_top_k
-from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.scoring.metrics import any_decided_top_k, decided_top_k, label_rank
 
 
 def _decided(sums: list[float], label: int, remaining: float, k: int) -> bool | None:
