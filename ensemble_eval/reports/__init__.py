@@ -1,1 +1,1 @@
-"""The report of a run: its contents, its plots, its page, and the folder that they are written to."""
+"""The report of a run: its contents, plots and page, and the results of `read_results`."""

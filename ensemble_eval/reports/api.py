@@ -1,4 +1,4 @@
-"""What `read_results` of the public API gives: the results of a run, with their tables and their report."""
+"""`read_results` of the public API: the results of a run, with their tables and their report."""
 
 import io
 import json
@@ -23,9 +23,9 @@ from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
 from ensemble_eval.tables.table import Table, marked
 
 _PAGE_FILE = "report.html"
-# Names the files, so that the next report can remove what it does not write any more.
+# Lists the files, so that the next report can remove those that it does not write.
 _FILES_FILE = "report.json"
-# What of Table 3 fits into a column of text.
+# These columns of Table 3 fit into a column of text.
 _LATEX_COLUMNS = ("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "paired", "adjusted_p")
 _LATEX_PAPER_COLUMNS = ("paper_top5_error", "paper_compared_to_base")
 
@@ -35,12 +35,12 @@ class Report:
     """A report that was written.
 
     Attributes:
-        folder: where.
-        page: its page, `report.html`.
-        files: all files, relative to the folder.
-        claims: sentences on what the numbers allow to say.
-        left_out: sentences on what is not there, and why.
-        is_partial: whether images are missing.
+        folder: Its folder.
+        page: Its page, `report.html`.
+        files: All files, relative to the folder.
+        claims: Sentences with the conclusions that the numbers allow.
+        left_out: Sentences on missing contents, with the reason.
+        is_partial: Whether images are missing.
     """
 
     folder: Path
@@ -54,17 +54,17 @@ class Report:
 def read_results(folder: str | Path) -> "Results":
     """Read the results of a run, finished or not, from its output folder.
 
-    Every byte of the stored parts is compared with what was written. Nothing in the folder is changed, and the
-    run may be at work in it.
+    Every byte of the stored parts is compared with its checksum. Nothing in the folder changes, and the run may be
+    working in it.
 
     Args:
-        folder: the output folder of a run.
+        folder: The output folder of a run.
 
     Raises:
-        InputError: it holds no results, or files that are not of one run.
+        InputError: The folder has no results, or its files do not belong to one run.
 
     Example:
-        Three members that tell colours apart, the last of them the wrong way round, on two pictures:
+        Three members that classify colours, the last one the wrong way round, on two pictures:
 
         >>> import io, tempfile, torch, ensemble_eval as ee
         >>> from PIL import Image
@@ -80,7 +80,7 @@ def read_results(folder: str | Path) -> "Results":
         >>> out = tempfile.mkdtemp()
         >>> outcome = ee.evaluate(ensemble, images, crops=10, out=out, device="cpu")
 
-        What was found, read back by whoever has the folder:
+        Read the results from the folder:
 
         >>> results = ee.read_results(out)
         >>> results.complete, results.members, results.crops, results.images
@@ -99,7 +99,7 @@ def read_results(folder: str | Path) -> "Results":
 
 @dataclass(frozen=True, kw_only=True)
 class Results(StoredRun):
-    """The results of a run, as they were when `read_results` read its folder."""
+    """The results of a run at the time when `read_results` read its folder."""
 
     def table3(
         self,
@@ -111,23 +111,24 @@ class Results(StoredRun):
         """Table 3 for any members and schemes: the columns of `table3.csv`, numbers rounded as there.
 
         Without arguments the rows are those of `table3.csv`. A row for one model uses the member with the lowest
-        one-crop top-1 error of all, and every row is compared to that member with one crop. Rows for some of the
-        members only are computed from the stored scores. Those are float32, so that two classes whose mean scores
-        are equal to seven digits may change places against what a run of these members alone would store.
+        one-crop top-1 error, and every row is compared with that member with one crop. Rows for some of the
+        members are computed from the stored scores. These are float32, so two classes whose mean scores agree to
+        seven digits may have another order than in a run of these members alone.
 
         Args:
-            models: how many members: 1, all, or the first so many in the ensemble's order; or several numbers. In
-                place of a number, the names of any members; then a column `members` names those of each row.
-            crops: which schemes; None for all.
-            partial: of an unfinished run, make the table of the images that are done. A column `partial` and
-                `attrs["partial"]` of the frame say whether images are missing.
+            models: A number of members: 1, all, or the first ones in the order of the ensemble; or several
+                numbers. Instead of a number, the names of any members; then a column `members` names those of each
+                row.
+            crops: The schemes; None for all.
+            partial: Accept an unfinished run. A column `partial` and `attrs["partial"]` of the frame say whether
+                images are missing.
 
         Returns:
-            Rows with models ascending, then as they were asked for, then crops ascending.
+            Rows with models ascending, then in the order of `models`, then crops ascending.
 
         Raises:
-            InputError: images are missing, no image could be read, there is no such member or scheme, or scores
-                would be needed that are not stored.
+            InputError: Images are missing, no image could be read, there is no such member or scheme, or the run
+                stored no scores for the rows of some of the members.
 
         Example:
             `table3(models=[1, 3, 7])`, `table3(models=7, crops=144)`, `table3(models=[["a", "c"], ["b", "c"]])`
@@ -140,7 +141,7 @@ class Results(StoredRun):
             for each, ranks in zip(computed, computed_ranks(self, computed), strict=True):
                 decisions = decisions.with_rows(each.label, ranks)
         asked = [Configuration(len(each.members), scheme, each.label) for each in selections for scheme in schemes]
-        # As anyone reads it from `table3.csv`, number for number.
+        # The numbers are those that anyone reads from `table3.csv`.
         frame = pd.read_csv(io.StringIO(table_csv(table3_table(table3(decisions, asked)))))
         if any(each.by_name for each in selections):
             frame["members"] = [each.members for each in selections for _ in schemes]
@@ -149,10 +150,10 @@ class Results(StoredRun):
         return frame
 
     def crop_study(self) -> CropStudy:
-        """What other numbers of models and crops, other crops and other averages would have decided.
+        """The decisions with other numbers of models and crops, other crops and other averages.
 
         Raises:
-            InputError: the run kept no ranks for it.
+            InputError: The run stored no ranks for them.
 
         Example:
             `results.crop_study().surface()`
@@ -177,18 +178,18 @@ class Results(StoredRun):
         everything; every further table is a CSV file, and every plot an SVG and a PNG file below `plots/`.
 
         Args:
-            out: folder for the report; None for `report` in the run's folder.
-            margin: within which two errors count as equal, in percentage points.
-            partial: of an unfinished run, report on the images that are done. Every table is marked.
-            data: the data set that was evaluated, for a gallery of the hardest images.
-            classes: "imagenet-1k", the names of the classes in index order, or a text file of them; None for
-                the names of class folders, where the images lie in such.
-            gallery: whether there is to be a gallery.
-            paper: whether to put what the paper prints beside the run, and to place it in Table 2.
-            seed: of the bootstrap, and of the split of images into folds.
+            out: The folder for the report; None for `report` in the folder of the run.
+            margin: Two errors that differ by less count as equal, in percentage points.
+            partial: Accept an unfinished run, and mark every table.
+            data: The data set that was evaluated, for a gallery of the hardest images.
+            classes: "imagenet-1k", the names of the classes in index order, or a text file of them. None for the
+                names of the class folders of the images, if there are any.
+            gallery: Whether to add a gallery.
+            paper: Whether to show the figures of the paper beside the run, and its place in Table 2.
+            seed: The seed of the bootstrap, and of the split of images into folds.
 
         Raises:
-            InputError: images are missing, there are none, `data` or `classes` are not those of the run, or a
+            InputError: Images are missing, there are none, `data` or `classes` are not those of the run, or a
                 package of the extra `[report]` is not installed.
 
         Example:
@@ -220,7 +221,7 @@ def _table3_files(found: Analyses, table: Table, *, with_paper: bool) -> Iterato
 
 
 def _files(page: Page, found: Analyses, *, with_paper: bool) -> Iterator[tuple[str, bytes]]:
-    """Every file's name and content, the page last: where it is, the others are too."""
+    """The name and content of every file. The page is last, so that all files exist if the page does."""
     for table in (table for section in page.sections for table in section.tables):
         if table.name == "table3":
             yield from _table3_files(found, table, with_paper=with_paper)
@@ -239,7 +240,7 @@ def _analysed(results: StoredRun, *, margin: float, partial: bool, seed: int) ->
     try:
         results.require_table(partial=partial)
     except InputError as error:
-        # Where there is no table of what is there either, that would be no advice.
+        # Without images or labels, `partial=True` would not help.
         if not results.images or not results.key.scope.labelled:
             raise
         raise InputError(f"{error}, or report on what is there with `partial=True`") from error
@@ -247,7 +248,7 @@ def _analysed(results: StoredRun, *, margin: float, partial: bool, seed: int) ->
 
 
 def _crop_study(results: StoredRun) -> tuple[CropStudy | None, list[str]]:
-    """What a run that kept every rank says of other crops, or why there is none."""
+    """The study of other crops, or a sentence that says why the run has none."""
     try:
         return read_crop_study(results), []
     except UnavailableError as error:
@@ -257,7 +258,7 @@ def _crop_study(results: StoredRun) -> tuple[CropStudy | None, list[str]]:
 def _pictures(
     results: StoredRun, found: Analyses, names: ClassNames, data: str | Path | None, *, with_gallery: bool
 ) -> tuple[list[GalleryImage], list[str]]:
-    """The gallery, and sentences on what it lacks."""
+    """The gallery, and sentences on missing pictures."""
     if not with_gallery:
         return [], ["The gallery of the hardest images was not asked for."]
     try:
@@ -279,7 +280,7 @@ def _refuse_folder(results: StoredRun, out: Path) -> None:
 
 
 def _remove_earlier(out: Path, files: Mapping[str, bytes]) -> None:
-    """Remove what an earlier report wrote here and this one does not."""
+    """Remove files of an earlier report that this one does not write."""
     try:
         earlier = json.loads((out / _FILES_FILE).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):

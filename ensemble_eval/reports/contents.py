@@ -97,7 +97,7 @@ def _parts(
 
 
 def _marked(part: Section, results: StoredRun, found: Analyses) -> Section:
-    """The section with every table and plot saying what is missing and counted, where that is not the usual."""
+    """The section with remarks in every table and plot, if its numbers do not cover all images and classes."""
     known = marks(found.missing, results.key.images, found.counted)
     notes = [mark.note for mark in known]
     plots = [with_notes(each, notes) for each in part.plots]
@@ -162,8 +162,8 @@ def claim(found: PairedDifference, base: Configuration, other: Configuration) ->
     """One sentence on two rows.
 
     Args:
-        found: how they differ.
-        base, other: the rows.
+        found: Their difference.
+        base, other: The rows.
     """
     difference = shown(found.difference_points, "points")
     interval = shown((found.low_points, found.high_points), "points interval")

@@ -1,11 +1,10 @@
-"""The hardest images of a run with their crops and the five best classes: what a number of errors looks like."""
+"""The hardest images of a run, with their crops and five best classes."""
 
 import io
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,11 +26,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MOST_IMAGES = 24
-# Base64 makes a third more of it: with the plots and the tables a page stays below 10 MB.
+# Base64 adds a third; with plots and tables the page stays below 10 MB.
 MOST_BYTES = 5 << 20
 _PICTURE_PIXELS, _CROP_PIXELS, _CROPS_IN_A_ROW = 300, 56, 5
 _STRIP_CROPS = 10
-# Between crops, on light and dark pages alike.
+# The gap between crops has a colour that is visible on light and dark pages.
 _GAP_PIXELS, _GAP_COLOUR = 4, "#8b939c"
 _QUALITY = 78
 
@@ -41,10 +40,10 @@ class HardImage:
     """An image that a row of Table 3 has wrong.
 
     Attributes:
-        image: its id.
-        labels: class indices.
-        rank: of the best-ranked label among the classes, from 0.
-        answers: the five best classes with their mean softmax, best first.
+        image: Its id.
+        labels: Class indices.
+        rank: The rank of the best-ranked label, from 0.
+        answers: The five best classes with their mean softmax, best first.
     """
 
     image: str
@@ -54,14 +53,14 @@ class HardImage:
 
 
 class EvaluatedImages:
-    """Reads images of a run by their ids, if they are what was evaluated.
+    """Reads images of a run by their ids, and checks that they are the evaluated ones.
 
     Args:
-        results: of the run.
-        root: the data set: a folder, an archive, or a pattern of shards or Parquet files.
+        results: The results of the run.
+        root: The data set: a folder, an archive, or a pattern of shards or Parquet files.
 
     Raises:
-        InputError: there is nothing of that name.
+        InputError: There is no such data set.
     """
 
     def __init__(self, results: StoredRun, root: Path) -> None:
@@ -77,7 +76,7 @@ class EvaluatedImages:
         """The bytes of an image.
 
         Raises:
-            UnreadableImageError: it is not there, or not as it was evaluated.
+            UnreadableImageError: The image is missing, or it is not the one that was evaluated.
         """
         item = self._item(image)
         data = item.read()
@@ -90,20 +89,20 @@ class EvaluatedImages:
         path = self._root / image
         if self._root.is_dir() and self._root.resolve() not in path.resolve().parents:
             raise UnreadableImageError("lies outside the data set")
-        # Of a folder of files only those that are shown are looked for.
+        # In a folder of files only the images of the gallery are looked up.
         if path.is_file() or not self._archives:
             return FileItem(image, 0, path)
         if (item := self._by_id.get(image)) is not None:
             return item
-        # Without their labels, class folders in an archive are not told from a folder that holds them all.
-        longer = [each for each in self._by_name[PurePosixPath(image).name] if each.id.endswith(f"/{image}")]
+        # An archive may have a folder above its class folders, which its ids without labels include.
+        longer = [each for each in self._by_id.values() if each.id.endswith(f"/{image}")]
         if len(longer) != 1:
             raise UnreadableImageError("is not in the data set")
         return longer[0]
 
     @property
     def _archives(self) -> bool:
-        """Whether images lie in archives or tables, and not in files of their own."""
+        """Whether images are in archives or tables, and not in files of their own."""
         return not self._root.is_dir() or any(
             path.suffix.lower() in (".tar", ".parquet") for path in self._root.iterdir()
         )
@@ -113,23 +112,16 @@ class EvaluatedImages:
         names = [f"class {index}" for index in range(self._results.key.classes)]
         return {item.id: item for item in open_dataset(self._root, names, UNLABELLED).items}
 
-    @cached_property
-    def _by_name(self) -> dict[str, Sequence[Item]]:
-        found = defaultdict[str, list[Item]](list)
-        for item in self._by_id.values():
-            found[PurePosixPath(item.id).name].append(item)
-        return defaultdict(list, found)
-
 
 def hardest_images(results: StoredRun, configuration: Configuration) -> list[HardImage]:
-    """The images that a row has wrong in top-5, those with the lowest label first.
+    """The images that a row has wrong in top-5, those with the worst label rank first.
 
     Args:
-        results: of a run.
-        configuration: the row.
+        results: The results of a run.
+        configuration: The row.
 
     Raises:
-        UnavailableError: the run knows decisions only.
+        UnavailableError: The run stores decisions, not ranks.
     """
     if results.key.until_decided:
         raise UnavailableError(
@@ -140,23 +132,23 @@ def hardest_images(results: StoredRun, configuration: Configuration) -> list[Har
     columns += ["labels"] if results.key.scope.several_labels else []
     place = results.key.row_names.index(configuration.name), results.crops.index(configuration.crops)
     found = [each for block in results.blocks(columns) for each in _wrong_of(block.table.take(block.rows[place]))]
-    # Of equal ranks the one that was surest of something else.
+    # Of equal ranks, the image with the greatest confidence in another class comes first.
     return sorted(found, key=lambda each: (-each.rank, -each.answers[0][1], each.image))
 
 
 def gallery(
     results: StoredRun, hardest: Sequence[HardImage], root: Path, names: ClassNames
 ) -> tuple[list[GalleryImage], list[str]]:
-    """Pictures of the hardest images, as many as a page can take, and sentences on those that are not shown.
+    """Pictures of the hardest images, up to the size limit of the page, and sentences on images without a picture.
 
     Args:
-        results: of the run.
-        hardest: of `hardest_images`.
-        root: the data set.
-        names: of the classes; None for their indices.
+        results: The results of the run.
+        hardest: The images, from `hardest_images`.
+        root: The data set.
+        names: The names of the classes; None for their indices.
 
     Raises:
-        InputError: no such data set, or none of the images is in it as it was evaluated.
+        InputError: There is no such data set, or it has none of the images as they were evaluated.
     """
     images = EvaluatedImages(results, root)
     shown, others, size = list[GalleryImage](), list[str](), 0
@@ -167,7 +159,7 @@ def gallery(
             each = _gallery_image(results, hard, images, names)
         except UnreadableImageError as error:
             others.append(f"{hard.image} {error}")
-            # A folder of other images must not be searched to its end.
+            # Do not search a data set of other images to its end.
             if len(others) == MOST_IMAGES and not shown:
                 break
             continue
@@ -214,8 +206,8 @@ def _gallery_image(
 
 
 def _pictures(results: StoredRun, data: bytes) -> tuple[Image.Image, Image.Image, int]:
-    """The picture, made small, and its first crops side by side."""
-    # Here, because it takes torch a second to come.
+    """A small version of the picture, its first crops side by side, and the number of crops."""
+    # Imported here, because importing torch takes a second.
     from ensemble_eval.crops.pixels import decode, prepare
     from ensemble_eval.crops.schemes import plan, schemes_up_to, views_of
 

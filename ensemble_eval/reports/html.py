@@ -27,13 +27,13 @@ class GalleryImage:
     """A picture with its crops and its best classes.
 
     Attributes:
-        image: its id.
-        labels: the names of its classes.
-        rank: of the best-ranked label among the classes, from 0.
-        answers: the five best classes, best first, with their mean softmax, and whether each is a label.
-        picture: a JPEG file.
-        crops: a JPEG file of some crops side by side.
-        crops_shown: how many.
+        image: Its id.
+        labels: The names of its classes.
+        rank: The rank of the best-ranked label, from 0.
+        answers: The five best classes, best first, with their mean softmax, and whether each is a label.
+        picture: A JPEG file.
+        crops: A JPEG file of some crops side by side.
+        crops_shown: The number of these crops.
     """
 
     image: str
@@ -50,12 +50,12 @@ class Section:
     """A part of the page under a heading.
 
     Attributes:
-        anchor: its id in the page.
-        title: the heading.
-        paragraphs: sentences below it.
-        plots: pictures of numbers.
-        tables: numbers.
-        gallery: pictures of images.
+        anchor: Its id in the page.
+        title: The heading.
+        paragraphs: Sentences below the heading.
+        plots: The plots.
+        tables: The tables, as a whole.
+        gallery: Pictures of images.
     """
 
     anchor: str
@@ -76,12 +76,12 @@ class Page:
     """A whole report.
 
     Attributes:
-        title: of the page.
-        facts: what was evaluated on what, pairs of a term and what is said of it.
-        warning: what must be seen first; None if there is nothing.
-        claims: sentences on what the numbers allow to say.
-        sections: in their order.
-        left_out: sentences on what is not there, and why.
+        title: The title of the page.
+        facts: Pairs of a term and its description: the members, the images, and more.
+        warning: A sentence that stands out at the top; None for none.
+        claims: Sentences with the conclusions that the numbers allow.
+        sections: The sections, in their order.
+        left_out: Sentences on missing contents, with the reason.
     """
 
     title: str
@@ -93,7 +93,7 @@ class Page:
 
 
 def page_html(page: Page) -> str:
-    """The text of the page: no script, no request to anywhere, the same bytes for the same page.
+    """The text of the page, without scripts and requests; the same page has the same bytes.
 
     Raises:
         InputError: Jinja2 (the extra `[report]`) is not installed.
@@ -111,11 +111,7 @@ def page_html(page: Page) -> str:
 
 
 def _inline_svg(plot: Plot) -> str:
-    """A plot as an element of the page: in the page's colours, with ids that no other plot has.
-
-    Args:
-        plot: drawn by `reports.plots`, so that its names are escaped already.
-    """
+    """A plot as an element of the page, in its colours, with unique ids. Matplotlib has escaped its names."""
     with needing_extra("report"):
         from markupsafe import Markup, escape
 
@@ -134,9 +130,9 @@ def _jpeg_uri(data: bytes) -> str:
 
 
 def _in_page(table: Table) -> Table:
-    """What the page has of a table; a note says where the rest is."""
+    """The rows of a table that the page shows; a note says where the rest is."""
     if table.name != "surface":
-        return table.first(_ROWS_OF.get(table.name, _ROWS_IN_PAGE), "rows")
+        return table.first(_ROWS_OF.get(table.name, _ROWS_IN_PAGE))
     crops = [column.key for column in table.columns].index("crops")
     some = tuple(row for row in table.rows if row[crops] in _SURFACE_CROPS_IN_PAGE)
     note = f"{len(some)} of {len(table.rows)} rows; {table.name}.csv has all."

@@ -1,6 +1,7 @@
 """The statistics of a report, from the stored predictions of a run; it lists unavailable ones, with the reason."""
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -14,11 +15,10 @@ from ensemble_eval.scoring.classes import ClassAnalysis, class_analysis
 from ensemble_eval.scoring.paired import (
     MARGIN_POINTS,
     PairedDifference,
-    all_pairs,
     paired_differences,
     readjusted,
-    require_margin,
     require_packages,
+    validate_margin,
 )
 from ensemble_eval.scoring.subset_ranks import all_subsets
 from ensemble_eval.scoring.subsets import EnsembleErrors, MemberErrors, ensemble_errors, member_errors
@@ -27,11 +27,11 @@ from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Configuration, Decisions
 
 @dataclass(frozen=True)
 class RowComparisons:
-    """Rows of Table 3 against each other, in one error; positions are those of `Analyses.configurations`.
+    """Comparisons of the rows of Table 3, in one error; rows are positions in `Analyses.configurations`.
 
     Attributes:
-        against_base: every row against the first, adjusted among each other.
-        between: every row against every later one, adjusted among all of these.
+        against_base: Every row compared with the first, adjusted among each other.
+        between: Every row compared with every later one, adjusted among all of these.
     """
 
     against_base: tuple[PairedDifference, ...]
@@ -40,24 +40,28 @@ class RowComparisons:
 
 @dataclass(frozen=True, eq=False)
 class Analyses:
-    """What the stored predictions of a run allow to say.
+    """The statistics that the stored predictions of a run allow.
 
-    Where a field goes by k, that is 5 and 1, of the top-k error; 1 is not there where a run does not know it.
+    Some mappings are by k, which is 5 or 1, for the top-k error; k = 1 is missing if the run does not know that
+    error.
 
     Attributes:
-        decisions: wrong or right, for every image and row.
-        missing: images of the data set that are neither evaluated nor unreadable; above 0, all is partial.
-        counted: what the errors are counted over, in one phrase each where that is not the usual.
-        margin_points: within which two errors count as equal.
-        configurations: the rows of Table 3.
-        comparisons: by k, rows against each other.
-        members: by k and scheme.
-        ensembles: by k and scheme; empty where no scores are stored, or of more than 12 members.
-        reliabilities: of each row of Table 3, as it is stored; empty where a run knows decisions only.
-        temperatures: of the first and the last row of Table 3; empty where no scores are stored.
-        classes: per class and per image.
-        unavailable: by what is not there, a sentence that says why, and which argument of `evaluate` would have
-            kept it.
+        decisions: Whether each row has each image wrong.
+        missing: The number of images that are neither evaluated nor unreadable. Above 0, all statistics are
+            partial.
+        counted: Phrases that state which images and classes the errors cover, if these are not all.
+        margin_points: Two errors that differ by less count as equal.
+        configurations: The rows of Table 3.
+        comparisons: Comparisons of rows, by k.
+        members: The errors of single members, by k and scheme.
+        ensembles: The errors of all ensembles, by k and scheme; empty without stored scores or with more than 12
+            members.
+        reliabilities: The calibration of each row of Table 3; empty if the run stores decisions, not scores.
+        temperatures: The fitted temperatures of the first and the last row of Table 3; empty without stored
+            scores.
+        classes: Errors by class, and the images that the last row fixes and breaks.
+        unavailable: The names of unavailable analyses, each with a sentence that gives the reason and the argument
+            of `evaluate` that would have stored what they need.
     """
 
     decisions: Decisions
@@ -82,24 +86,24 @@ class Analyses:
 def analyse(
     results: StoredRun, *, partial: bool = False, margin_points: float = MARGIN_POINTS, seed: int = 0
 ) -> Analyses:
-    """Compute everything that a report says, reading the stored scores once.
+    """Compute all statistics of a report, reading the stored scores once.
 
     `unavailable` lists what this run cannot provide.
 
     Args:
-        results: of a run.
-        partial: images may be missing.
-        margin_points: within which two errors count as equal, in percentage points.
-        seed: of the bootstrap, and of the split into folds.
+        results: The results of a run.
+        partial: Accept an unfinished run.
+        margin_points: Two errors that differ by less count as equal, in percentage points.
+        seed: The seed of the bootstrap, and of the split into folds.
 
     Raises:
-        InputError: images are missing, there are none, or a package of the extra `[report]` is not installed.
-        EnsembleEvalError: rows are missing, or the run has rewritten a part meanwhile.
+        InputError: Images are missing, there are none, or a package of the extra `[report]` is not installed.
+        EnsembleEvalError: Rows are missing, or the run has rewritten a part meanwhile.
 
     Example:
         `analyse(ee.read_results("results")).comparisons[5].against_base[-1].verdict_text`
     """
-    require_margin(margin_points)
+    validate_margin(margin_points)
     require_packages()
     results.require_table(partial=partial)
     decisions = results.decisions()
@@ -163,7 +167,8 @@ def _require_answers(decisions: Decisions) -> None:
 
 def _compare_rows(decisions: Decisions, k: int, *, margin_points: float, seed: int) -> RowComparisons:
     wrong = decisions.wrong_by_configuration(k)
-    between = paired_differences(wrong, all_pairs(len(wrong)), margin_points=margin_points, seed=seed)
+    pairs = list(itertools.combinations(range(len(wrong)), 2))
+    between = paired_differences(wrong, pairs, margin_points=margin_points, seed=seed)
     return RowComparisons(tuple(readjusted([each for each in between if each.base == 0])), tuple(between))
 
 

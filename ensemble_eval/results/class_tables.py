@@ -1,4 +1,4 @@
-"""Errors per class and per image, and how far confidence is from accuracy."""
+"""Tables of errors by class, of confused classes and moved images, and of calibration."""
 
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
@@ -18,11 +18,11 @@ ClassNames = Sequence[str] | None
 
 
 def class_tables(found: Analyses, names: ClassNames) -> list[Table]:
-    """Errors per class, confused classes, and the images that the last row fixes and breaks.
+    """Errors by class, confused classes, and the images that the last row fixes and breaks.
 
     Args:
-        found: of a run.
-        names: of the classes; None for their indices.
+        found: The analyses of a run.
+        names: The names of the classes; None for their indices.
     """
     classes = found.classes
     tables = []
@@ -34,14 +34,14 @@ def class_tables(found: Analyses, names: ClassNames) -> list[Table]:
 
 
 def calibration_tables(found: Analyses) -> list[Table]:
-    """Expected calibration errors with the temperatures that would mend them, and the bins behind them."""
+    """Expected calibration errors with the temperatures that would correct them, and the bins of the diagrams."""
     if not found.reliabilities:
         return []
     return [_calibration_table(found), _bins_table(found)]
 
 
 def class_name(names: ClassNames, index: int) -> str:
-    """A class for people: its name, or its index where names are not known.
+    """The name of a class, or its index if names are not known.
 
     Example:
         >>> class_name(["ant", "bee"], 1), class_name(None, 1)
@@ -175,17 +175,17 @@ def _bins_table(found: Analyses) -> Table:
 def class_names(
     classes: str | Path | Sequence[str] | None, images: Sequence[str], labels: NDArray[np.integer], count: int
 ) -> list[str] | None:
-    """A name for every class, or None where they have only indices.
+    """A name for every class, or None if only indices are known.
 
     Args:
-        classes: "imagenet-1k", their names in index order, or a text file of them; None for the names of the
-            class folders that the images lie in, where each folder has one label and each label one folder.
-        images: ids; an image with several labels stands here once for each of them.
+        classes: "imagenet-1k", the names in index order, or a text file of them. None for the names of the class
+            folders of the images, if each folder has one label and each label one folder.
+        images: Ids; an image with several labels occurs once for each of them.
         labels: [images].
-        count: of the run's classes.
+        count: The number of classes of the run.
 
     Raises:
-        InputError: there are not as many classes as the run has.
+        InputError: The number of names is not the number of classes of the run.
 
     Example:
         >>> class_names(None, ["ant/1.png", "bee/1.png"], np.array([0, 2]), 3)

@@ -1,4 +1,4 @@
-"""Runs over the same images: where decisions and scores of two differ, and whether errors of several do."""
+"""Comparisons of runs over the same images: single decisions and scores of two runs, and errors of several."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,28 +16,30 @@ from ensemble_eval.scoring.paired import (
     MARGIN_POINTS,
     PairedDifference,
     paired_differences,
-    require_margin,
     require_packages,
+    validate_margin,
 )
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Configuration, Decisions
 from ensemble_eval.tables.table import Table, filled_from, table_of
 
-# Of one run's scores that are in memory at once.
+# The size of the scores of one run that are in memory at once.
 _SCORE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two runs differ in the rows of one member and scheme.
+    """The differences of two runs, for one member and scheme.
 
     Attributes:
-        member: its name, or "ensemble".
-        crops: the scheme.
-        images: how many, the same in both runs.
-        top5_differs: images whose label is among the five best classes in one run only.
-        top1_differs: images whose label is the best class in one run only; None where a run does not know.
-        rank_differs: images whose label has another rank; None where a run does not know.
-        largest_score_difference: between two scores of one class; None where a run stored none.
+        member: The name of the member, or "ensemble".
+        crops: The scheme.
+        images: The number of images, the same in both runs.
+        top5_differs: The number of images whose label is among the five best classes in one run only; None if a
+            run does not know it for every image.
+        top1_differs: The number of images whose label is the best class in one run only; None as above.
+        rank_differs: The number of images with different label ranks; None if a run does not know ranks.
+        largest_score_difference: The largest difference of two scores of one class; None if a run stored no
+            scores.
     """
 
     member: str
@@ -55,8 +57,8 @@ def compare(one: StoredRun, other: StoredRun) -> list[Comparison]:
     The runs may differ in precision, backend, device, weights, and in whether scores are stored.
 
     Raises:
-        InputError: a run is unfinished or has no images, or they are not about the same images, labels, classes,
-            members and schemes; it names what only one has.
+        InputError: A run is unfinished or has no images, or the runs differ in images, labels, classes, members or
+            schemes; the error names what only one run has.
 
     Example:
         `compare(read_results("float32"), read_results("bfloat16"))`
@@ -92,7 +94,7 @@ def _count(differs: NDArray[np.bool_]) -> int:
 
 
 def decisions_table(rows: Sequence[Comparison], title: str) -> Table:
-    """In how many decisions, label ranks and scores two runs differ."""
+    """A table of the decisions, label ranks and scores that differ between two runs."""
     return table_of(
         "decisions",
         title,
@@ -109,11 +111,7 @@ def decisions_table(rows: Sequence[Comparison], title: str) -> Table:
 
 
 def require_same_images(one: StoredRun, other: StoredRun) -> None:
-    """Refuse two runs that are not about the same images and classes, or are not finished.
-
-    Raises:
-        InputError: it names what only one of them has.
-    """
+    """Refuse two runs with different images or classes, or that are not finished."""
     for results in (one, other):
         results.require_table()
     _refuse_others("images", one, other, one.images, other.images)
@@ -131,28 +129,20 @@ def require_same_images(one: StoredRun, other: StoredRun) -> None:
 
 
 def _counted(scope: Scope) -> str:
-    """By which labels an image is right, and among which classes."""
+    """The labels that make an image right, and the classes among which they are ranked."""
     labels = "the best of several labels" if scope.several_labels else "one label"
     among = "all classes" if scope.counted_classes is None else f"{len(scope.counted_classes)} of the classes"
     return f"{labels} of an image among {among}"
 
 
 def require_same_rows(one: StoredRun, other: StoredRun) -> None:
-    """Refuse two runs that do not have the same members and schemes.
-
-    Raises:
-        InputError: it names what only one of them has.
-    """
+    """Refuse two runs that do not have the same members and schemes; the error names what only one run has."""
     _refuse_others("members", one, other, one.members, other.members)
     _refuse_others("crop schemes", one, other, map(str, one.crops), map(str, other.crops))
 
 
 def require_same_labels(one: StoredRun, ours: Decisions, other: StoredRun, theirs: Decisions) -> None:
-    """Refuse two runs over the same images that have other labels for some of them.
-
-    Raises:
-        InputError: it names the first of these images.
-    """
+    """Refuse two runs over the same images with different labels; the error names the first of these images."""
     mine, others = (set(zip(*each.each_label, strict=True)) for each in (ours, theirs))
     if images := sorted({ours.images[image] for image, _ in mine ^ others}):
         raise InputError(
@@ -198,13 +188,13 @@ def _largest_score_differences(one: StoredRun, other: StoredRun) -> NDArray[np.f
 
 @dataclass(frozen=True)
 class RunDifference:
-    """One run against the first, in one configuration.
+    """One row of a run compared with the corresponding row of the first run.
 
     Attributes:
-        run: position of the other run among those that were compared; the first is 0.
-        base: the first run's configuration.
-        other: the other run's: also one model, or also all, with as many crops.
-        paired: how their errors differ; its own positions are those of the two runs.
+        run: The position of the run; the first is 0.
+        base: The row of the first run.
+        other: The row of the other run: also one model, or also all models, with as many crops.
+        paired: The difference of their errors; its `base` and `other` are the positions of the two runs.
     """
 
     run: int
@@ -214,20 +204,20 @@ class RunDifference:
 
     @property
     def models(self) -> str:
-        """How many models both runs have in it, or each of them."""
+        """The number of models in both rows, or in each of them."""
         return " and ".join(str(count) for count in dict.fromkeys((self.base.models, self.other.models)))
 
 
 @dataclass(frozen=True)
 class RunsComparison:
-    """Several runs against the first of them.
+    """Several runs compared with the first of them.
 
     Attributes:
-        images: how many, the same in all runs.
-        one_model_members: for each run, the member that stands for one model.
-        differences: by k, 5 and where all runs know it 1: of the top-k error, runs ascending, then one model and
-            all models, then crops ascending. All of one k are adjusted among each other.
-        left_out_crops: schemes that not all runs have.
+        images: The number of images, the same in all runs.
+        one_model_members: For each run, the member that stands for one model.
+        differences: For each k, which is 5, and 1 if all runs know it: the differences of the top-k error, runs
+            ascending, then one model and all models, then crops ascending. They are adjusted among each other.
+        left_out_crops: The schemes that not all runs have.
     """
 
     images: int
@@ -241,22 +231,22 @@ def compare_errors(
 ) -> RunsComparison:
     """Compare the rows of Table 3 of several runs with those of the first, image by image.
 
-    The runs may have other members, and other numbers of them: one model is compared with one model, by the
-    paper's rule in each run, and all models with all models.
+    The runs may have different members, and different numbers of them: one model is compared with one model, by
+    the paper's rule in each run, and all models with all models.
 
     Args:
-        runs: two or more, finished.
-        margin_points: within which two errors count as equal, in percentage points.
-        seed: of the bootstrap.
+        runs: Two or more finished runs.
+        margin_points: Two errors that differ by less count as equal, in percentage points.
+        seed: The seed of the bootstrap.
 
     Raises:
-        InputError: fewer than two runs, an unfinished one, or other images, labels or classes; it names what only
-            one has. Or a package of the extra `[report]` is not installed.
+        InputError: There are fewer than two runs, one is unfinished, or they differ in images, labels or classes;
+            the error names what only one run has. Or a package of the extra `[report]` is not installed.
 
     Example:
         `compare_errors([read_results("a"), read_results("b")]).differences[5][0].paired.verdict_text`
     """
-    require_margin(margin_points)
+    validate_margin(margin_points)
     if len(runs) < 2:
         raise InputError("`runs` has two or more output folders, the first of which the others are compared with")
     for other in runs[1:]:
@@ -278,7 +268,7 @@ def compare_errors(
 
 
 def run_differences_table(k: int, found: Sequence[RunDifference], margin_points: float) -> Table:
-    """The differences of several runs from the first, in one error; runs are counted from 1."""
+    """A table of the differences of several runs from the first, in one error; runs are counted from 1."""
     return table_of(
         f"runs_top{k}",
         f"top-{k} error against run 1, in percentage points:",
@@ -297,7 +287,7 @@ def run_differences_table(k: int, found: Sequence[RunDifference], margin_points:
 
 
 def _rows(decisions: Decisions, crops: Sequence[int], *, with_all: bool) -> list[Configuration]:
-    """One model, and where some run has several, all models, with each of some schemes."""
+    """The rows of one model, and if some run has several models also of all models, with some schemes."""
     models = [(1, decisions.one_model_member)]
     if with_all:
         models.append((len(decisions.members), decisions.names[-1]))

@@ -1,4 +1,4 @@
-"""What a run that kept every rank says of fewer models and crops, of groups of crops, and of other averages."""
+"""Other numbers of models and crops, groups of crops, and other averages, for a run that stored every rank."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,14 +75,14 @@ _COLUMNS: Mapping[str, Sequence[tuple[str, str, Kind, str] | tuple[str, str, Kin
 
 @dataclass(frozen=True)
 class EnoughCrops:
-    """Where more crops stop paying.
+    """The number of crops after which more crops do not help.
 
     Attributes:
-        crops: the smallest number after which no larger one is better, by the paired interval at 95%.
-        models: of all rows compared.
-        error_percent: with that many crops.
-        difference_points: the error with all crops minus that with `crops`, in percentage points.
-        low_points, high_points: its paired interval at 95%.
+        crops: The smallest number such that no larger number is better, by the paired interval at 95%.
+        models: The number of models.
+        error_percent: The error with `crops`.
+        difference_points: The error with all crops minus that with `crops`, in percentage points.
+        low_points, high_points: The paired interval of the difference at 95%.
     """
 
     crops: int
@@ -95,12 +95,12 @@ class EnoughCrops:
 
 @dataclass(frozen=True)
 class CropStudy:
-    """The label's ranks in other means over the same passes; see `scoring.crop_ranks.CropRanks` for each.
+    """The label ranks in other means over the same passes, as `scoring.crop_ranks.CropRanks` defines them.
 
     Attributes:
-        members: names, in the ensemble's order.
-        rows: the members, and with several of them "ensemble".
-        schemes: ascending.
+        members: Names, in the order of the ensemble.
+        rows: The members, and with several of them "ensemble".
+        schemes: Numbers of crops, ascending.
         surface_ranks: uint16 [images, members, crops], images sorted as in `StoredRun.images`.
         group_ranks: uint16 [images, rows, groups, 2].
         rule_ranks: uint16 [images, rows, rules, schemes].
@@ -115,7 +115,7 @@ class CropStudy:
 
     @property
     def images(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self.surface_ranks)
 
     @property
@@ -127,7 +127,7 @@ class CropStudy:
         """The error of the first models with the first crops, for every number of both.
 
         Args:
-            top: an image is right if its label is among so many best classes.
+            top: An image is right if its label is among so many best classes.
 
         Returns:
             Columns `models, crops, cost, images, wrong, error_percent, low_percent, high_percent`; models
@@ -142,13 +142,13 @@ class CropStudy:
         return _with_errors(frame, wrong.ravel(), self.images)
 
     def enough_crops(self, top: int = 5) -> EnoughCrops:
-        """Where more crops stop paying for all models together.
+        """The number of crops after which more crops do not help all models together.
 
-        Every number of crops is compared with every larger one, each by itself: with many comparisons some larger
-        number is better by chance, so the true answer is rather smaller than larger.
+        Every number of crops is compared with every larger one, without adjustment. With so many comparisons some
+        larger number is better by chance, so the result is rather too large than too small.
 
         Args:
-            top: see `surface`.
+            top: As of `surface`.
         """
         wrong = self.surface_ranks[:, -1] >= _checked(top)
         both = wrong.T.astype(np.float64) @ wrong
@@ -156,7 +156,7 @@ class CropStudy:
         fixed, broken = (alone[:, None] - both).astype(int), (alone[None, :] - both).astype(int)
         low, high = score_interval(fixed, broken, self.images)
         better = np.triu(high < 0, k=1)
-        # Numbers of crops after which something better comes; the answer comes after the last of them.
+        # The result is the number after the last one that has a better number after it.
         enough = int(np.flatnonzero(better.any(axis=1)).max(initial=-1)) + 1
         return EnoughCrops(
             crops=enough + 1,
@@ -168,15 +168,15 @@ class CropStudy:
         )
 
     def views(self, top: int = 5) -> pd.DataFrame:
-        """Which crops pay: errors with the crops of one group alone, and with all but them.
+        """The errors with the crops of each group alone, and with all crops but them.
 
         Args:
-            top: see `surface`.
+            top: As of `surface`.
 
         Returns:
             A row for each group, for all models: columns `kind, name, crops, wrong_alone, error_alone_percent,
-            wrong_without, error_without_percent, without_points, low_points, high_points`. The last three are how
-            much more is wrong without the group than with all crops, and its paired interval at 95%.
+            wrong_without, error_without_percent, without_points, low_points, high_points`. The last three are the
+            error without the group minus that with all crops, and the paired interval at 95%.
         """
         groups = [(group.kind, group.name, len(group.crops)) for group in groups_of(self.crops)]
         wrong = self.group_ranks[:, -1] >= _checked(top)
@@ -197,23 +197,23 @@ class CropStudy:
     def averaging(
         self, top: int = 5, crops: int | None = None, row: str | None = None, margin: float = MARGIN_POINTS
     ) -> pd.DataFrame:
-        """Ways to average compared, each with the paper's mean of softmax outputs over the same images.
+        """Other ways to average, each compared with the paper's mean of softmax outputs over the same images.
 
-        The logits' mean decides as the geometric mean of the probabilities does: logits are logarithms of
-        probabilities, but for a constant of each pass. Its row says so by repeating the other's numbers.
+        The mean of logits decides like the geometric mean of probabilities, because logits are logarithms of
+        probabilities plus a constant of each pass. So the rows of both have the same numbers.
 
         Args:
-            top: see `surface`.
-            crops: a scheme; None for the largest.
-            row: a member's name; None for all models.
-            margin: errors that differ by less count as equal, in percentage points.
+            top: As of `surface`.
+            crops: A scheme; None for the largest.
+            row: The name of a member; None for all models.
+            margin: Errors that differ by less count as equal, in percentage points.
 
         Returns:
             A row for each rule: `rule, images, wrong, error_percent, low_percent, high_percent, fixed, broken,
             difference_points, difference_low_points, difference_high_points, mcnemar_p, adjusted_p, verdict`.
 
         Raises:
-            InputError: there is no such scheme or row, or a package of the extra `[report]` is not installed.
+            InputError: There is no such scheme or row, or a package of the extra `[report]` is not installed.
         """
         scheme = _position(self.schemes, self.crops if crops is None else crops, "crops")
         place = len(self.rows) - 1 if row is None else _position(self.rows, row, "row")
@@ -232,11 +232,11 @@ class CropStudy:
 
 
 def read_crop_study(results: StoredRun) -> CropStudy:
-    """Read what a run with `surface=True` kept, finished or not, about the images that it has done.
+    """Read the label ranks that a run with `surface=True` stored, whether it is finished or not.
 
     Raises:
-        InputError: the run kept nothing of it, or has no image yet.
-        EnsembleEvalError: the run has rewritten a part since the folder was read.
+        InputError: The run stored no such ranks, or has no image yet.
+        EnsembleEvalError: The run has rewritten a part since the folder was read.
     """
     if not results.key.surface:
         raise UnavailableError(
@@ -266,11 +266,11 @@ def read_crop_study(results: StoredRun) -> CropStudy:
 
 
 def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:
-    """The surface, where more crops stop paying, the views that pay, and the averages.
+    """Tables of the number of crops that is enough, of averages, of groups of crops, and of the surface.
 
     Args:
-        study: of a run.
-        margin_points: within which two errors count as equal.
+        study: The study of a run.
+        margin_points: Two errors that differ by less count as equal.
     """
     enough = _by_error(lambda k: pd.DataFrame([study.enough_crops(k)]))
     averaging = _by_error(lambda k: study.averaging(k, margin=margin_points)).fillna({"verdict": "the paper's"})
@@ -313,11 +313,7 @@ def _by_error(frame_of: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
 
 
 def enough_sentence(study: CropStudy) -> str:
-    """Where more crops stop paying, as a sentence with its interval.
-
-    Args:
-        study: of a run.
-    """
+    """A sentence on the number of crops after which more crops do not help."""
     found = study.enough_crops(TOP_5)
     if found.crops == study.crops:
         return f"Up to the last of {study.crops} crops, more of them lower the top-5 error of all models."

@@ -1,4 +1,4 @@
-"""Which members carry the ensemble: every subset, greedy selection, leave-one-out, diversity, and one model."""
+"""Tables of members and their ensembles: one model, diversity, all subsets, greedy selection and leave-one-out."""
 
 from collections.abc import Iterable, Mapping
 from operator import itemgetter
@@ -13,7 +13,7 @@ from ensemble_eval.tables.table import FilledColumn, Table, filled_from, table_o
 
 _FoundT = TypeVar("_FoundT")
 _EachT = TypeVar("_EachT")
-# Of all members, or of all their ensembles of a size; both tables have the same for one member at a time.
+# The spread of all members, and of all their ensembles of one size; both tables agree about single members.
 _SPREAD = "population standard deviation"
 _CHOSEN_AFTERWARDS = (
     "Best and worst are chosen after the fact, on the images that they are scored on: exploration, and the best "
@@ -22,7 +22,7 @@ _CHOSEN_AFTERWARDS = (
 
 
 def member_tables(found: Analyses) -> list[Table]:
-    """All tables about members and their ensembles that a run allows; what cannot be had is in `unavailable`."""
+    """All tables about members and their ensembles that the analyses of a run provide."""
     tables = [_one_model_table(found)]
     if len(found.decisions.members) > 1:
         tables.append(_diversity_table(found))
@@ -165,7 +165,7 @@ def _table(
 
 
 def _largest_first(found: Mapping[tuple[int, int], _FoundT]) -> list[tuple[tuple[int, int], _FoundT]]:
-    """Top-5 before top-1, and more crops before fewer: what the plots show comes first."""
+    """Top-5 before top-1, and more crops before fewer, so that the numbers of the plots come first."""
     return sorted(found.items(), key=lambda item: item[0], reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""What a run has stored, read from its output folder; neither weights nor the data set are needed for it."""
+"""The results of a run, read from its output folder. This needs neither weights nor the data set."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,14 +22,14 @@ from ensemble_eval.store.store import read_rows, sorted_frame, summarise
 def read_run(folder: str | Path) -> "StoredRun":
     """Read the results of a run, finished or not, from its output folder.
 
-    Every byte of the stored parts is compared with what was written. Nothing in the folder is changed, and the
-    run may be at work in it.
+    Every byte of the stored parts is compared with its checksum. Nothing in the folder changes, and the run may be
+    working in it.
 
     Args:
-        folder: the output folder of a run.
+        folder: The output folder of a run.
 
     Raises:
-        InputError: it holds no results, or files that are not of one run.
+        InputError: The folder has no results, or its files do not belong to one run.
     """
     out = Path(folder)
     parts = read_parts(out, RUN)
@@ -48,16 +48,16 @@ def read_run(folder: str | Path) -> "StoredRun":
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """What a run has stored, as it was when its folder was read.
+    """The results of a run at the time when its folder was read.
 
     Attributes:
-        folder: the output folder.
-        key: everything that the predictions depend on.
-        record: what `run.json` says; None until the run is finished.
-        images: ids of the images with predictions, sorted.
-        unreadable: the images without, and why.
-        damaged: names of parts that are left out because their bytes have changed since they were written. The
-            next start of the run does their images again.
+        folder: The output folder.
+        key: Everything that the predictions depend on.
+        record: The content of `run.json`; None until the run is finished.
+        images: The ids of the images with predictions, sorted.
+        unreadable: The images without predictions, with the reason.
+        damaged: The names of parts that are left out because their bytes have changed since they were written. The
+            next start of the run evaluates their images again.
     """
 
     folder: Path
@@ -80,12 +80,12 @@ class StoredRun:
 
     @property
     def missing(self) -> int:
-        """How many images of the data set are neither evaluated nor listed as unreadable."""
+        """The number of images of the data set that are neither evaluated nor listed as unreadable."""
         return self.key.images - len(self.images) - len(self.unreadable)
 
     @property
     def missing_images(self) -> tuple[str, ...] | None:
-        """Ids of the missing images; None where the folder has no list of the data set's images."""
+        """The ids of the missing images; None if the folder has no list of the images of the data set."""
         listed = listed_images(self.folder / RUN.folder, self.key.dataset)
         accounted = {*self.images, *self.unreadable}
         return None if listed is None else tuple(image for image in listed if image not in accounted)
@@ -96,13 +96,13 @@ class StoredRun:
         return self.missing == 0
 
     def require_table(self, *, partial: bool = False) -> None:
-        """Refuse the results of an unfinished run, or of one that could read no image or had no labels.
+        """Refuse the results of a run that is unfinished, could read no image, or had no labels.
 
         Args:
-            partial: images may be missing.
+            partial: Accept an unfinished run.
 
         Raises:
-            InputError: it says how many images are missing, and names the first of them.
+            InputError: It says how many images are missing, and names the first of them.
         """
         if not self.key.scope.labelled:
             raise InputError(f"the images in {self.folder} have no labels, so there is no table of errors")
@@ -121,13 +121,13 @@ class StoredRun:
         """The stored predictions, sorted by image: one row per image, member and scheme.
 
         Args:
-            columns: which of `image, member, crops, label, rank, top5, top5_probability, scores` to read; of a run
-                that stops when decided, of `image, member, crops, label, top5_correct, top1_correct`. None for all
-                that are stored. The `scores` of 1000 classes take 4 kB a row.
+            columns: Names from `image, member, crops, label, rank, top5, top5_probability, scores`; for a run that
+                stops when decided, from `image, member, crops, label, top5_correct, top1_correct`. None for all
+                columns that are stored. The `scores` of 1000 classes take 4 kB a row.
 
         Raises:
-            InputError: a column is not stored.
-            EnsembleEvalError: the run has rewritten a part since the folder was read.
+            InputError: A column is not stored.
+            EnsembleEvalError: The run has rewritten a part since the folder was read.
         """
         stored = columns_of(self.key)
         columns = stored if columns is None else list(columns)
@@ -137,17 +137,17 @@ class StoredRun:
         return sorted_frame(self.tables(read), read)[columns]
 
     def tables(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """As `predictions`, one part after the other, for what does not fit into memory at once; not sorted.
+        """The rows of `predictions`, part by part and not sorted, for results that do not fit into memory at once.
 
         Args:
-            columns: as of `predictions`, `image` among them.
+            columns: As of `predictions`; `image` is among them.
         """
         return read_rows(self.folder / RUN.folder, self._parts, columns)
 
     def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
-        """All images with predictions, some at a time; see `evaluation.decisions.blocks`."""
+        """The rows of all images with predictions, as `evaluation.decisions.blocks` joins them."""
         return blocks(self.tables, self.key, self.images, columns)
 
     def decisions(self, *, with_answers: bool = True) -> Decisions:
-        """What was decided about the images that are done; see `evaluation.decisions.read_decisions`."""
+        """The decisions about all images with predictions, as `evaluation.decisions.read_decisions` reads them."""
         return read_decisions(self.tables, self.key, self.images, with_answers=with_answers)

@@ -1,4 +1,4 @@
-"""Table 3 with what may be claimed of its rows, and Table 2 with this run among the published entries."""
+"""Table 3 with comparisons of its rows, and Table 2 with this run among the published entries."""
 
 from operator import itemgetter
 
@@ -36,11 +36,11 @@ _NOT_THE_PAPERS = (
 
 
 def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
-    """Table 3 with what may be claimed of each row against the first, and the paper's figures beside it.
+    """Table 3 with a verdict for each row compared with the first, and the figures of the paper beside them.
 
     Args:
-        found: of a run.
-        with_paper: add what the paper prints, with its differences computed from its errors.
+        found: The analyses of a run.
+        with_paper: Add the figures of the paper, with differences that are computed from its errors.
     """
     rows = list(zip(table3(found.decisions), (None, *found.comparisons[TOP_5].against_base), strict=True))
     papers = [
@@ -68,7 +68,7 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
 
 
 def comparison_tables(found: Analyses) -> list[Table]:
-    """Rows of Table 3 against the first, and against each other, for each error that is known."""
+    """Rows of Table 3 compared with the first, and with each other, for each error that the run knows."""
     rows = found.configurations
     note = "Rows are models × crops. The difference is the other's error minus the row's; negative is better."
     return [
@@ -96,8 +96,8 @@ def table2_table(found: Analyses, data: str) -> Table:
     """Table 2: the published entries, and this run's last row among them by its error.
 
     Args:
-        found: of a run.
-        data: what the run was evaluated on, as a phrase.
+        found: The analyses of a run.
+        data: The evaluated images, as a phrase.
     """
     row = table3(found.decisions)[-1]
     source = f"measured here, {NOT_COMPARABLE}" if found.counted else "measured here"
@@ -131,11 +131,11 @@ def table2_table(found: Analyses, data: str) -> Table:
 
 
 def tests_note(tests: int, margin_points: float) -> str:
-    """One sentence on what p values and verdicts are.
+    """A note that defines p-values and verdicts.
 
     Args:
-        tests: that are adjusted for each other.
-        margin_points: within which errors count as equal.
+        tests: The number of comparisons that are adjusted among each other.
+        margin_points: Two errors that differ by less count as equal.
     """
     adjusted = f", adjusted by Holm's method over {tests} comparisons" if tests > 1 else ""
     alike = ", adjusted alike," if tests > 1 else ""

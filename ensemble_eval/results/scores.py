@@ -14,7 +14,7 @@ from ensemble_eval.scoring.metrics import best_rank, counted_of
 from ensemble_eval.scoring.subset_ranks import Subset, all_subsets, subset_ranks
 from ensemble_eval.scoring.table3 import Configuration, Decisions
 
-# Ranks are kept in a byte; one that is no top-5 rank is as good as another.
+# Ranks are kept in a byte; ranks beyond the top 5 need not be exact.
 _HIGHEST_RANK = np.iinfo(np.uint8).max
 # No member's name contains it.
 _AND = "\0"
@@ -22,12 +22,12 @@ _AND = "\0"
 
 @dataclass(frozen=True, eq=False)
 class ScorePass:
-    """What one pass over the stored scores gave.
+    """The results of one pass over the stored scores.
 
     Attributes:
-        subsets: positions of members, in the order of `all_subsets`; empty where ranks were not asked for.
-        ranks: uint8 [schemes, subsets, images], the label's rank in the mean of each subset, 255 for that or more.
-        scores: float32 [images, classes] of each configuration that was asked for.
+        subsets: The positions of members, in the order of `all_subsets`; empty if ranks were not requested.
+        ranks: uint8 [schemes, subsets, images], the label rank in the mean of each subset, at most 255.
+        scores: float32 [images, classes] of each configuration that was requested.
     """
 
     subsets: tuple[Subset, ...]
@@ -36,14 +36,14 @@ class ScorePass:
 
 
 def require_scores(results: StoredRun, what: str) -> None:
-    """Refuse a run that did not store what an analysis needs.
+    """Refuse a run that did not store the scores that an analysis needs.
 
     Args:
-        results: of the run.
-        what: needs them, as the subject of a sentence in the plural.
+        results: The results of the run.
+        what: The analysis, as the subject of a sentence in the plural.
 
     Raises:
-        UnavailableError: it says which option keeps the scores.
+        UnavailableError: It says which option stores the scores.
     """
     scope = results.key.scope
     if scope.several_labels or scope.counted_classes is not None:
@@ -76,17 +76,17 @@ def read_scores(
 ) -> ScorePass:
     """Read all stored scores once, a block of images at a time.
 
-    Single members and the whole ensemble have the ranks that the run stored, so that they agree with Table 3.
-    Those of other subsets are computed from float32 scores, as `Results.table3` does.
+    Single members and the whole ensemble have the ranks that the run stored, so that they agree with Table 3. The
+    ranks of other subsets are computed from float32 scores, as in `Results.table3`.
 
     Args:
-        results: of a run that stored scores.
-        decisions: of the same run.
-        configurations: whose score vectors are kept in memory: 200 MB each for 50,000 images of 1,000 classes.
-        with_subsets: whether to rank the label in the means of all subsets.
+        results: The results of a run that stored scores.
+        decisions: The decisions of the same run.
+        configurations: Rows whose scores are kept in memory: 200 MB each for 50,000 images and 1,000 classes.
+        with_subsets: Rank the label in the means of all subsets.
 
     Raises:
-        UnavailableError: no scores are stored, or there are too many members for all their subsets.
+        UnavailableError: No scores are stored, or there are too many members for all their subsets.
     """
     require_scores(results, "means of some of the members")
     members, images = range(len(results.members)), len(results.images)
@@ -112,9 +112,9 @@ class Selection:
     """The members of some rows.
 
     Attributes:
-        members: names, in the ensemble's order.
-        is_all: whether they are all members.
-        by_name: whether they were asked for by name.
+        members: Names, in the order of the ensemble.
+        is_all: Whether they are all members.
+        by_name: Whether they were requested by name.
     """
 
     members: tuple[str, ...]
@@ -123,29 +123,29 @@ class Selection:
 
     @property
     def label(self) -> str:
-        """What stands for them in the column `member` of predictions."""
+        """Their name in the column `member` of predictions."""
         if len(self.members) == 1:
             return self.members[0]
         return ENSEMBLE_ROWS if self.is_all else _AND.join(self.members)
 
     @property
     def is_computed(self) -> bool:
-        """Whether a run stores no rows for them."""
+        """Whether their ranks have to be computed, because a run stores no rows for them."""
         return _AND in self.label
 
 
 def selections_of(
     models: int | Sequence[int | Sequence[str]] | None, members: Sequence[str], one_model: str
 ) -> list[Selection]:
-    """What was asked for, in ascending number of members, nothing twice.
+    """The members of the requested rows, without repetitions, in ascending number of members.
 
     Args:
-        models: as of `Results.table3`.
-        members: of the run, in order.
-        one_model: the member that stands for a single model.
+        models: As of `Results.table3`.
+        members: All members of the run, in order.
+        one_model: The member that stands for a single model.
 
     Raises:
-        InputError: more members than there are, an unknown name, or one that stands twice.
+        InputError: More members than there are, an unknown name, or a repeated one.
     """
     if models is None:
         models = [1, len(members)]
@@ -161,10 +161,10 @@ def selections_of(
 
 
 def schemes_of(crops: int | Sequence[int] | None, stored: Sequence[int]) -> tuple[int, ...]:
-    """The schemes that were asked for, ascending.
+    """The requested schemes, ascending.
 
     Raises:
-        InputError: one is not stored.
+        InputError: A scheme is not stored.
     """
     if crops is None:
         return tuple(stored)
@@ -175,10 +175,10 @@ def schemes_of(crops: int | Sequence[int] | None, stored: Sequence[int]) -> tupl
 
 
 def computed_ranks(run: StoredRun, selections: Sequence[Selection]) -> NDArray[np.int32]:
-    """Label ranks in the means of members that are not stored: [selections, schemes, images].
+    """Label ranks in the mean scores of members, for means that are not stored: [selections, schemes, images].
 
     Raises:
-        InputError: the run stored no scores; it says which argument keeps them.
+        InputError: The run stored no scores; the error names the argument that stores them.
     """
     if why := _why_no_scores(run, "stores none"):
         names = ", ".join(selections[0].members)

@@ -1,1 +1,1 @@
-"""What a table is, and how it becomes text or a picture: for every job and every report."""
+"""Tables as text, and the style of plots, for every job and every report."""

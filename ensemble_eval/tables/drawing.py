@@ -1,4 +1,4 @@
-"""Matplotlib as this package uses it: no window, nothing in the home folder, the same bytes every time."""
+"""The style of plots. Matplotlib opens no window, leaves the home folder alone, and draws reproducible bytes."""
 
 import contextlib
 import io
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Colour(NamedTuple):
-    """One role's colour on a light page, as in files of plots, and on a dark one; `#rrggbb`."""
+    """The colour of one role on a light page, which files of plots use, and on a dark page; `#rrggbb`."""
 
     light: str
     dark: str
 
 
-# Roles of text are checked for a contrast of 4.5 in the tests, those of marks for 3 (WCAG 2.2, 1.4.3 and 1.4.11).
-# The series are Okabe and Ito's blue, vermilion and green, made darker or lighter for the page's ground.
+# Tests check that text has a contrast of 4.5, and marks of 3 (WCAG 2.2, 1.4.3 and 1.4.11). The series are the
+# blue, vermilion and green of Okabe and Ito, made darker or lighter for the background of the page.
 PALETTE = {
     "ground": Colour("#ffffff", "#14171b"),
     "panel": Colour("#f4f6f8", "#1d2227"),
@@ -42,7 +42,7 @@ PALETTE = {
 
 WIDTH_INCHES = 4.8
 _PNG_DPI = 200
-# What fits below a plot in small print.
+# The length of a line of small print below a plot.
 _NOTE_CHARACTERS = 85
 _LIGHT = {role: colour.light for role, colour in PALETTE.items()}
 _SETTINGS: dict[str, Any] = {
@@ -68,17 +68,17 @@ _importing = threading.Lock()
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of numbers that some table holds too.
+    """A picture of numbers that a table contains too.
 
     Attributes:
-        name: the stem of its files.
-        title: what stands below it, a phrase.
-        alternative: what it shows, in sentences, for those who do not see it.
-        svg: the text of an SVG file, in the light colours.
-        png: the bytes of a PNG file.
-        table: the name of the table with the same numbers.
-        figure: what was drawn.
-        notes: sentences that stand below it.
+        name: The stem of its files.
+        title: A phrase below it.
+        alternative: A description in sentences, for readers who cannot see it.
+        svg: The text of an SVG file, in the light colours.
+        png: The bytes of a PNG file.
+        table: The name of the table with the same numbers.
+        figure: Matplotlib's figure.
+        notes: Sentences below it.
     """
 
     name: str
@@ -93,7 +93,7 @@ class Plot:
 
 @contextlib.contextmanager
 def axes(height_inches: float = 3.2) -> Iterator[tuple["Figure", "Axes"]]:
-    """A figure with one pair of axes, drawn in this package's style whatever the caller's settings are."""
+    """A figure with one pair of axes, in the style of this package; settings of the caller have no effect."""
     with _style():
         from matplotlib.figure import Figure
 
@@ -102,17 +102,12 @@ def axes(height_inches: float = 3.2) -> Iterator[tuple["Figure", "Axes"]]:
 
 
 def finished(figure: "Figure", name: str, title: str, alternative: str, table: str) -> Plot:
-    """The files of a figure; call it within `axes`.
-
-    Args:
-        figure: drawn.
-        name, title, alternative, table: see `Plot`.
-    """
+    """The plot of a figure that was drawn within `axes`; arguments are the attributes of `Plot`."""
     return Plot(name, title, alternative, *_files(figure), table, figure)
 
 
 def with_notes(plot: Plot, notes: Sequence[str]) -> Plot:
-    """The same plot with sentences below it, in its files too."""
+    """The same plot with sentences below it, also in its files."""
     if not notes:
         return plot
     lines = [line for note in notes for line in textwrap.wrap(note, _NOTE_CHARACTERS)]
@@ -124,16 +119,12 @@ def with_notes(plot: Plot, notes: Sequence[str]) -> Plot:
 
 
 def css_variables(*, dark: bool) -> str:
-    """The palette as declarations of CSS, `--ink: #1b1f24; …`.
-
-    Args:
-        dark: those of the dark page.
-    """
+    """The palette of the light or the dark page as declarations of CSS, `--ink: #1b1f24; …`."""
     return " ".join(f"--{role}: {colour.dark if dark else colour.light};" for role, colour in PALETTE.items())
 
 
 def with_variables(svg: str) -> str:
-    """A plot drawn in the light colours, with the page's variables in their place.
+    """A plot with the variables of the page in place of the light colours.
 
     Example:
         >>> with_variables('<path style="fill: #0072b1"/>')
@@ -155,7 +146,7 @@ def _files(figure: "Figure") -> tuple[str, bytes]:
 def _style() -> Iterator[None]:
     matplotlib = _matplotlib()
     with warnings.catch_warnings(), matplotlib.rc_context():
-        # A name in another script: the SVG leaves it to the reader's fonts, the PNG shows a box.
+        # For a name in another script, an SVG uses the fonts of the reader, and a PNG shows a box.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
@@ -163,9 +154,9 @@ def _style() -> Iterator[None]:
 
 
 def _matplotlib() -> Any:
-    """Matplotlib. Its list of fonts, which it writes when it is imported, goes into a folder that is removed.
+    """Matplotlib. It writes a list of fonts when it is imported, here into a folder that is removed.
 
-    Who has imported it before, or set MPLCONFIGDIR, has said where its files belong.
+    A caller who has imported it before, or has set MPLCONFIGDIR, has chosen another folder.
     """
     with needing_extra("report"), _importing, tempfile.TemporaryDirectory(prefix="ensemble-eval-") as folder:
         is_set = "MPLCONFIGDIR" in os.environ

@@ -1,6 +1,7 @@
-"""A table as CSV, which pandas opens in one line, as GitHub's Markdown, and as LaTeX with booktabs.
+"""Tables as CSV, as GitHub's Markdown, and as LaTeX with booktabs.
 
-All formats have the cells of `Table.cells`, but CSV has more digits. Names are escaped: none becomes markup.
+All formats show the cells of `Table.cells`; only CSV has more digits. Names are escaped, so that none becomes
+markup.
 """
 
 import re
@@ -11,7 +12,7 @@ from ensemble_eval.tables.table import Column, Table, stored
 
 
 def table_csv(table: Table) -> str:
-    """A header and one line per row; the table's marks are last columns with the same in every line.
+    """A header and one line per row; marks are the last columns, with the same value in every line.
 
     Example:
         >>> from ensemble_eval.tables.table import Column
@@ -20,17 +21,18 @@ def table_csv(table: Table) -> str:
         'size,error\\n1,10.0700\\n7,\\n'
     """
     keys = [key for column in table.columns for key in column.keys]
+    kinds = [column.kind for column in table.columns]
     values = [mark.value for mark in table.marks]
     return csv_text(
         [*keys, *(mark.column for mark in table.marks)],
         (
-            [*(text for cell in zip(row, table.columns, strict=True) for text in stored(*cell)), *values]
+            [*(text for cell in zip(row, kinds, strict=True) for text in stored(*cell)), *values]
             for row in table.rows
         ),
     )
 
 
-# All of ASCII's punctuation may be escaped (CommonMark 0.31, 2.4); these begin something in a cell.
+# Any ASCII punctuation may be escaped (CommonMark 0.31, 2.4); these characters begin markup in a cell.
 _MARKUP = re.compile(r"([\\\x60*_{}\[\]<>&#|~!$@]|:(?=\S)|(?<=w)\.(?=\w)|(?<=^)[-+=](?=\s|$))")
 
 
@@ -58,7 +60,7 @@ def table_markdown(table: Table) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is, on one line.
+    """Text that Markdown shows unchanged, on one line.
 
     Example:
         >>> markdown_text("a*b <i>c</i>")
@@ -69,7 +71,7 @@ def markdown_text(text: str) -> str:
 
 _ESCAPES = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    # After the end of a row these would be an argument of it.
+    # After the end of a row these would be its argument.
     "[": "{[}",
     "*": "{*}",
     "\\": r"\textbackslash{}",
@@ -89,21 +91,21 @@ _ESCAPES = {
     "…": r"\dots{}",
     "’": "'",
 }
-# Stands where two characters must not become a ligature; no text holds it.
+# Separates two characters that must not become a ligature; no text contains it.
 _BREAK = "\0"
 _ESCAPES[_BREAK] = "{}"
-# In the fonts that every pdfTeX begins with.
+# The default fonts of pdfTeX have these.
 _LATIN = frozenset("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿß")
-# Ligatures would join these to other characters than were meant.
+# TeX would join these characters to others by ligatures.
 _LIGATURES = re.compile(r"(?<=[`',?!-])(?=[`',?!-])")
 _NUMBER = re.compile(r"(?<![\w.])-(?=\d)")
 
 
 def table_latex(table: Table) -> str:
-    """A `table` with a caption, a label and booktabs' rules, to be put into a document with `\\input`.
+    """A `table` environment with a caption, a label and booktabs' rules, for `\\input` in a document.
 
-    Characters that the usual fonts of pdfTeX lack, such as those of other scripts, are written as their code
-    point: `[U+4E2D]`.
+    Characters that the usual fonts of pdfTeX lack, such as those of other scripts, become their code point:
+    `[U+4E2D]`.
 
     Example:
         >>> from ensemble_eval.tables.table import Column
@@ -148,7 +150,7 @@ def table_latex(table: Table) -> str:
 
 
 def _heading(column: Column) -> str:
-    """A title on as many lines as it has words, because numbers are narrow."""
+    """A title with one word per line, because numbers are narrow."""
     words = [latex_text(word) for word in column.title.split()]
     if len(words) == 1:
         return words[0]
@@ -157,12 +159,12 @@ def _heading(column: Column) -> str:
 
 
 def _cell(text: str, column: Column) -> str:
-    # Typeset with a dash, an interval of errors is narrower; one of differences may have minus signs.
+    # A dash makes intervals of errors narrower; intervals of differences may have minus signs.
     return latex_text(text.replace(" to ", "–") if column.kind == "percent interval" else text)
 
 
 def latex_text(text: str) -> str:
-    """Text that TeX typesets as it is, on one line; a hyphen before a digit becomes a minus sign.
+    """Text that TeX typesets unchanged, on one line; a hyphen before a digit becomes a minus sign.
 
     Example:
         >>> print(latex_text("50% of #1_a"), latex_text("-3.40 to +1"), latex_text("中"))

@@ -1,10 +1,10 @@
-"""A table of any subject, before it becomes text: what its columns mean, and how their cells are said."""
+"""The class of all tables: typed columns, marks, and the text of their cells."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
-# A pair is an interval, low and high.
+# A pair is an interval from low to high.
 Value = str | int | float | bool | tuple[float, float] | None
 Kind = Literal[
     "text", "count", "percent", "points", "fraction", "number", "p", "percent interval", "points interval"
@@ -13,10 +13,10 @@ Kind = Literal[
 ItemT = TypeVar("ItemT")
 PartT = TypeVar("PartT")
 FilledColumn = tuple[str, str, Kind, Callable[[ItemT], Value]]
-"""A column's key, title and kind, and what it shows of an item: a row of a table is an item."""
+"""The key, title and kind of a column, and a function from the item of a row to the value of its cell."""
 
 NOTHING = "–"
-# Spreadsheets take a cell for a formula by its first character.
+# Spreadsheets recognise a formula by its first character.
 _FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -25,10 +25,10 @@ class Column:
     """One column of a table.
 
     Attributes:
-        key: its name in CSV; an interval becomes `KEY_low` and `KEY_high`.
-        title: its heading for people.
-        kind: what its cells are. `percent` is an error, `points` a difference of two in percentage points, `p` a
-            p-value, `fraction` a share from 0 to 1, `number` anything else that is measured.
+        key: Its name in CSV; an interval becomes `KEY_low` and `KEY_high`.
+        title: Its heading in all other formats.
+        kind: The kind of its cells. `percent` is an error, `points` the difference of two errors in percentage
+            points, `p` a p-value, `fraction` a share from 0 to 1, `number` any other measurement.
     """
 
     key: str
@@ -37,24 +37,24 @@ class Column:
 
     @property
     def is_text(self) -> bool:
-        """Whether cells are words, which stand at the left; numbers stand at the right."""
+        """Whether cells are text, which is left-aligned; numbers are right-aligned."""
         return self.kind == "text"
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns that it takes in CSV."""
+        """Its columns in CSV."""
         return (f"{self.key}_low", f"{self.key}_high") if self.kind.endswith("interval") else (self.key,)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What every format of a table says, and every plot, because the numbers are not the usual ones.
+    """A remark in every format of a table, and in every plot, if the numbers do not cover all images and classes.
 
     Attributes:
-        column: its name in CSV.
-        value: what that column has in every line.
-        note: a sentence.
-        before_title: what stands before the title.
+        column: The name of a column in CSV.
+        value: The value of that column in every line.
+        note: A sentence.
+        before_title: Text before the title.
     """
 
     column: str
@@ -68,12 +68,12 @@ class Table:
     """A table, ready for any format.
 
     Attributes:
-        name: the stem of its files, and its anchor in a page.
-        title: what stands above it, a phrase.
-        columns: of it.
-        rows: cells, as many as columns; None where a cell is not known.
-        notes: sentences that stand below it.
-        marks: what `marked` has marked it with.
+        name: The stem of its files, and its anchor in a page.
+        title: A phrase above it.
+        columns: Its columns.
+        rows: The values of its cells; None for an unknown value.
+        notes: Sentences below it.
+        marks: Remarks that `marked` has added.
     """
 
     name: str
@@ -84,16 +84,12 @@ class Table:
     marks: tuple[Mark, ...] = ()
 
     def cells(self) -> list[list[str]]:
-        """What people read, row by row."""
+        """The text of all cells, row by row."""
         kinds = [column.kind for column in self.columns]
         return [[shown(*cell) for cell in zip(row, kinds, strict=True)] for row in self.rows]
 
     def only(self, *keys: str) -> "Table":
-        """The same table with these columns, in this order.
-
-        Args:
-            keys: of columns.
-        """
+        """The same table with the columns of these keys, in this order."""
         places = [[column.key for column in self.columns].index(key) for key in keys]
         return replace(
             self,
@@ -102,7 +98,7 @@ class Table:
         )
 
     def titled(self, **titles: str) -> "Table":
-        """The same table with other titles of some columns, by their key."""
+        """The same table with new titles for some columns, by their key."""
         columns = tuple(replace(each, title=titles.get(each.key, each.title)) for each in self.columns)
         return replace(self, columns=columns)
 
@@ -110,16 +106,11 @@ class Table:
         """The same table without these columns."""
         return self.only(*(column.key for column in self.columns if column.key not in keys))
 
-    def first(self, rows: int, what: str) -> "Table":
-        """The same table with its first rows; a note says how many there are.
-
-        Args:
-            rows: to keep at most.
-            what: the rows are, in the plural.
-        """
+    def first(self, rows: int) -> "Table":
+        """The same table with at most so many rows; a note says how many there are."""
         if len(self.rows) <= rows:
             return self
-        note = f"The first {rows} of {len(self.rows)} {what}; {self.name}.csv has all."
+        note = f"The first {rows} of {len(self.rows)} rows; {self.name}.csv has all."
         return replace(self, rows=self.rows[:rows], notes=(*self.notes, note))
 
 
@@ -149,7 +140,7 @@ def table_of(
 def filled_from(
     part_of: Callable[[ItemT], PartT | None], columns: Iterable[FilledColumn[PartT]]
 ) -> list[FilledColumn[ItemT]]:
-    """Columns that show something of a part of each item, and nothing where an item lacks it."""
+    """Columns about a part of each item; their cells are empty for items without that part."""
 
     def of_part(value: Callable[[PartT], Value]) -> Callable[[ItemT], Value]:
         return lambda item: None if (part := part_of(item)) is None else value(part)
@@ -158,12 +149,12 @@ def filled_from(
 
 
 def marks(missing: int, images: int, counted: Sequence[str] = ()) -> tuple[Mark, ...]:
-    """How the tables of a run are marked: none where it is finished and counts as usual.
+    """The marks for the tables of a run; none if its errors cover all images and classes.
 
     Args:
-        missing: images that are neither evaluated nor unreadable.
-        images: of the whole data set.
-        counted: what the errors are counted over, in one phrase each; none for the usual.
+        missing: The number of images that are neither evaluated nor unreadable.
+        images: The number of images of the whole data set.
+        counted: Phrases that state which images and classes the errors cover, if these are not all.
     """
     found = []
     if missing:
@@ -175,12 +166,12 @@ def marks(missing: int, images: int, counted: Sequence[str] = ()) -> tuple[Mark,
 
 
 def counted_sentence(counted: Sequence[str]) -> str:
-    """What the errors of a run are counted over, as every table, plot and page says it."""
+    """A sentence that states which images and classes the errors of a run cover."""
     return f"Counted: {'; '.join(counted)}."
 
 
 def marked(table: Table, marks: Sequence[Mark]) -> Table:
-    """The same table with these marks."""
+    """The same table with some marks."""
     return replace(
         table,
         title="".join([*(mark.before_title for mark in marks), table.title]),
@@ -190,7 +181,7 @@ def marked(table: Table, marks: Sequence[Mark]) -> Table:
 
 
 def shown(value: Value, kind: Kind) -> str:
-    """A cell as people read it.
+    """The text of a cell for people.
 
     Example:
         >>> shown(6.6712, "percent"), shown(-0.001, "points")
@@ -222,26 +213,26 @@ def shown(value: Value, kind: Kind) -> str:
             return f"{value:.4g}"
 
 
-def stored(value: Value, column: Column) -> list[str]:
-    """A cell as CSV has it: percentages and points with four decimals, fractions with six; empty if not known.
+def stored(value: Value, kind: Kind) -> list[str]:
+    """The text of a cell in CSV: percentages and points with four decimals, fractions with six; empty if unknown.
 
-    An apostrophe stands before words that a spreadsheet would run as a formula, as `=cmd()`.
+    An apostrophe precedes text that a spreadsheet would run as a formula, such as `=cmd()`.
 
     Example:
-        >>> stored("=1+1", Column("class", "class")), stored(-1.5, Column("moved", "moved by", "points"))
+        >>> stored("=1+1", "text"), stored(-1.5, "points")
         (["'=1+1"], ['-1.5000'])
     """
     if value is None:
-        return [""] * len(column.keys)
+        return ["", ""] if kind.endswith("interval") else [""]
     if isinstance(value, tuple):
         return [_decimals(bound, 4) for bound in value]
     if isinstance(value, str):
         return [f"'{value}" if value.startswith(_FORMULA_BEGINNINGS) else value]
     if isinstance(value, int):
         return [str(value)]
-    if column.kind in ("percent", "points"):
+    if kind in ("percent", "points"):
         return [_decimals(value, 4)]
-    return [_decimals(value, 6) if column.kind == "fraction" else f"{value:.6g}"]
+    return [_decimals(value, 6) if kind == "fraction" else f"{value:.6g}"]
 
 
 def _signed(points: float) -> str:
@@ -251,5 +242,5 @@ def _signed(points: float) -> str:
 
 def _decimals(value: float, decimals: int) -> str:
     text = f"{value:.{decimals}f}"
-    # What rounds to zero from below must not read "-0.0000".
+    # A negative number that rounds to zero must not become "-0.0000".
     return text.removeprefix("-") if not float(text) else text

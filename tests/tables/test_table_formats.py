@@ -84,15 +84,15 @@ def test_cells_for_people_round_and_sign() -> None:
     assert TABLE.cells()[0] == [
         *("a", "50000", "10.07%", "9.8 to 10.3%", "0.00", "-0.20 to +0.21", "0.042", "0.500", "1.235", "yes"),
     ]
-    assert shown(1.0, Column("p", "p", "p")) == "1"
-    assert stored(-0.00001, Column("d", "d", "points")) == ["0.0000"]
+    assert shown(1.0, "p") == "1"
+    assert stored(-0.00001, "points") == ["0.0000"]
 
 
 def test_a_long_table_says_where_the_rest_is() -> None:
-    assert TABLE.first(3, "members") is TABLE
-    short = TABLE.first(1, "members")
+    assert TABLE.first(3) is TABLE
+    short = TABLE.first(1)
     assert len(short.rows) == 1
-    assert short.notes[-1] == "The first 1 of 3 members; members.csv has all."
+    assert short.notes[-1] == "The first 1 of 3 rows; members.csv has all."
 
 
 def test_partial_tables_say_so_in_every_format() -> None:
