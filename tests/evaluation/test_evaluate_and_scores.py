@@ -1,12 +1,13 @@
 """The library's own evaluation, with networks and images in memory, against the command on files."""
 
+import io
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import pytest
 import torch
 from builders import CLASS_NAMES, TINY, colour_classifier, tiny_network
 from conftest import Cli
+from PIL import Image
 from torch import nn
 
 import ensemble_eval as ee
@@ -280,6 +282,30 @@ def test_paths_are_opened_and_devices_and_precisions_may_be_torchs(
         outcome = ee.evaluate(*paths, crops=10, out=tmp_path / out, backend="torch", **as_torch)
         assert outcome.table.read_bytes() == expected
     assert len(list(ee.scores(ensemble, dataset, crops=1, device="cpu", backend="torch"))) == len(images)
+
+
+@pytest.mark.parametrize(
+    ("interpolation", "resampling"),
+    [("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)],
+)
+def test_images_are_resized_by_the_interpolation_of_the_ensemble(
+    interpolation: Literal["bilinear", "bicubic"], resampling: Image.Resampling
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    def predict(crops: torch.Tensor) -> torch.Tensor:
+        seen.append(crops[0].clone())
+        return torch.full((len(crops), 2), 0.5)
+
+    noise = np.random.default_rng(0).integers(256, size=(512, 512, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    ensemble = ee.Ensemble([ee.Member("m", predict=predict)], ["cat", "dog"], interpolation=interpolation)
+    list(ee.scores(ensemble, [("a.png", 0, file.getvalue())], crops=1, device="cpu"))
+    resized = np.asarray(Image.fromarray(noise).resize((256, 256), resampling).crop((16, 16, 240, 240)))
+    difference = np.abs(seen[-1].permute(1, 2, 0).numpy().astype(int) - resized.astype(int))
+    # Libraries round the last bit of a pixel in their own ways; the two interpolations differ by 6 on average.
+    assert difference.mean() < 1
 
 
 def test_what_a_run_would_warn_of_comes_as_a_warning_of_python(images: Images) -> None:

@@ -6,6 +6,8 @@ from builders import member_key, run_key
 
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.job import rows_of
+from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
+from ensemble_eval.scoring.crop_ranks import CropRanks
 
 # Six classes, so that the top 5 leave one out. By hand: the mean of a and b is (0.25, 0.25, 0.2, 0.1, 0.1, 0.1).
 SCORES = np.array([[0.5, 0.1, 0.2, 0.1, 0.05, 0.05], [0.0, 0.4, 0.2, 0.1, 0.15, 0.15]])
@@ -47,3 +49,16 @@ def test_ranks_come_from_the_double_precision_means() -> None:
     [row] = rows_of(ImageScores("a.png", 0, {1: scores}, 1), ALONE, [0])
     assert row["rank"] == 1
     assert row["scores"][0] == row["scores"][1]
+
+
+def test_the_last_row_of_an_image_has_the_ranks_in_other_means() -> None:
+    surface, groups, rules = (np.arange(size, dtype=np.uint16) for size in (6, 24, 18))
+    ranks = CropRanks(surface.reshape(2, 3), groups.reshape(3, 4, 2), rules.reshape(3, 3, 2))
+    *others, last = rows_of(replace(RESULT, crop_ranks=ranks), replace(BOTH, surface=True), [1])
+    assert (last["member"], last["crops"]) == ("ensemble", 10)
+    assert [last[column].tolist() for column in CROP_RANK_COLUMNS] == [
+        surface.tolist(),
+        groups.tolist(),
+        rules.tolist(),
+    ]
+    assert not any(column in row for row in others for column in CROP_RANK_COLUMNS)
