@@ -1,13 +1,17 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ensemble_eval.backends.opening import same_weights
-from ensemble_eval.evaluation.opening import open_sources
+from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.scope import Scope
+from ensemble_eval.errors import InputError
+from ensemble_eval.evaluation.opening import open_sources, sources_of
 from ensemble_eval.members.classes import WNIDS
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import write_manifest
-from ensemble_eval.settings import RunSettings
+from ensemble_eval.settings import RunSettings, Settings
 
 
 @pytest.fixture
@@ -58,6 +62,20 @@ def test_hidden_images_and_other_files_are_counted_and_named(tmp_path: Path, ima
         f"{WNIDS[0]}/._a.JPEG, {WNIDS[0]}/._b.JPEG",
         f"1 files are no labelled images by their place or suffix and take no part: {WNIDS[0]}/notes.txt",
     )
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [Scope(several_labels=True), Scope(counted_classes=(0, 1)), Scope(labelled=False)],
+    ids=["several labels", "some classes", "no labels"],
+)
+def test_ranks_in_other_means_need_one_label_among_all_classes(scope: Scope) -> None:
+    ensemble = Ensemble([Member("a", predict=lambda crops: crops, fingerprint="a")], ["cat", "dog"])
+    dataset = replace(Dataset.of([("a.png", 0, b"")]), scope=scope)
+    with pytest.raises(
+        InputError, match="^`surface` ranks one label of each image among all classes; leave it out"
+    ):
+        sources_of(ensemble, dataset, Settings(surface=True, device="cpu"))
 
 
 def test_only_members_with_the_same_weights_are_warned_of() -> None:

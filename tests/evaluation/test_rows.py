@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from builders import member_key, run_key
 
+from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.job import rows_of
-from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
+from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS, columns_of
 from ensemble_eval.scoring.crop_ranks import CropRanks
 
 # Six classes, so that the top 5 leave one out. By hand: the mean of a and b is (0.25, 0.25, 0.2, 0.1, 0.1, 0.1).
@@ -62,3 +63,11 @@ def test_the_last_row_of_an_image_has_the_ranks_in_other_means() -> None:
         rules.tolist(),
     ]
     assert not any(column in row for row in others for column in CROP_RANK_COLUMNS)
+
+
+def test_rows_have_the_columns_of_the_schema() -> None:
+    key = replace(BOTH, scope=Scope(several_labels=True), surface=True)
+    ranks = CropRanks(*(np.zeros((1, 1, 1), np.uint16) for _ in range(3)))
+    *_, last = rows_of(replace(RESULT, crop_ranks=ranks), key, [1])
+    assert set(last) == set(columns_of(key))
+    assert set(columns_of(key)) - set(columns_of(BOTH)) == {"labels", *CROP_RANK_COLUMNS}
