@@ -73,7 +73,7 @@ def test_ranks_in_other_means_need_one_label_among_all_classes(scope: Scope) -> 
     ensemble = Ensemble([Member("a", predict=lambda crops: crops, fingerprint="a")], ["cat", "dog"])
     dataset = replace(Dataset.of([("a.png", 0, b"")]), scope=scope)
     with pytest.raises(
-        InputError, match="^`surface` ranks one label of each image among all classes; leave it out"
+        InputError, match="`surface` ranks one label of each image among all classes; leave it out"
     ):
         sources_of(ensemble, dataset, Settings(surface=True, device="cpu"))
 
