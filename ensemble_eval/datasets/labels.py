@@ -14,11 +14,10 @@ from ensemble_eval.datasets.folders import is_hidden
 from ensemble_eval.datasets.ilsvrc import ground_truth, is_archive, refuse_unnumbered, validation_number
 from ensemble_eval.datasets.items import Dataset, without
 from ensemble_eval.errors import InputError, first_names
-from ensemble_eval.files import read_text, read_unpacked
+from ensemble_eval.files import read_text
 
 _TABLE = ("file", "label")
 _KAGGLE = ("imageid", "predictionstring")
-_BEGINNING_BYTES = 4096
 _MAX_BYTES = 1 << 30
 _MAX_DIGITS = 9
 _NAMED_AT_MOST = 5
@@ -55,24 +54,25 @@ def read_label_file(path: Path, class_names: Sequence[str]) -> Labels:
     Raises:
         InputError: it cannot be read, is of no known kind, or names a class that the ensemble does not have.
     """
-    beginning = "" if path.is_dir() else read_unpacked(path, _BEGINNING_BYTES).decode("utf-8-sig", "replace")
-    line = next(iter(beginning.splitlines()), "").strip()
+    is_kit = path.is_dir() or is_archive(path)
+    text = "" if is_kit else read_text(path, _MAX_BYTES)
+    line = next(iter(text.splitlines()), "").strip()
     words = line.split()
     is_list = bool(words) and words[-1].isdigit() and "," not in line
-    if path.is_dir() or is_archive(path) or (is_list and len(words) == 1):
+    if is_kit or (is_list and len(words) == 1):
         kind, indices = "the development kit's ground truth", ground_truth(path, class_names)
         return Labels(str(path), kind, _one_each(indices), validation_number)
     if line.startswith("["):
-        kind, lists = "several labels for an image", _several(path, len(class_names))
+        kind, lists = "several labels for an image", _several(path, text, len(class_names))
         return Labels(str(path), kind, lists, validation_number, only_for_some=True)
     if _folded(line.split(",")) == list(_KAGGLE):
-        indices = resolve_labels(path, _kaggle(path), class_names)
+        indices = resolve_labels(path, _kaggle(path, text), class_names)
         return Labels(str(path), "Kaggle's labels", _one_each(indices), _stem)
     if is_list:
         # Numbers only: where a class is named by a number, this list means the index.
-        indices = resolve_labels(path, _caffe(path), class_names, by_name=False)
+        indices = resolve_labels(path, _caffe(path, text), class_names, by_name=False)
         return Labels(str(path), "Caffe's list of labels", _one_each(indices))
-    rows = {name: label.strip() for name, label in _read_table(path, _TABLE).items()}
+    rows = {name: label.strip() for name, label in _table(path, text, _TABLE).items()}
     indices = resolve_labels(path, rows, class_names)
     return Labels(str(path), "a table of labels", _one_each(indices), of_files=True)
 
@@ -85,10 +85,10 @@ def _stem(image: str) -> str:
     return posixpath.splitext(posixpath.basename(image))[0]
 
 
-def _kaggle(path: Path) -> dict[str, str]:
+def _kaggle(path: Path, text: str) -> dict[str, str]:
     """The WNID of each image: its boxes are a WNID and four numbers each, all of one class."""
     wnids = {}
-    for image, boxes in _read_table(path, _KAGGLE).items():
+    for image, boxes in _table(path, text, _KAGGLE).items():
         words = boxes.split()
         if not words or len(words) % 5 or len(set(words[::5])) != 1:
             raise InputError(
@@ -98,10 +98,10 @@ def _kaggle(path: Path) -> dict[str, str]:
     return wnids
 
 
-def _caffe(path: Path) -> dict[str, str]:
+def _caffe(path: Path, text: str) -> dict[str, str]:
     """A file and a 0-based class index on each line."""
     texts: dict[str, str] = {}
-    for number, line in enumerate(read_text(path, _MAX_BYTES).splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         name, _, label = line.strip().rpartition(" ")
         if not line.strip():
             continue
@@ -113,10 +113,10 @@ def _caffe(path: Path) -> dict[str, str]:
     return texts
 
 
-def _several(path: Path, num_classes: int) -> dict[str, tuple[int, ...]]:
+def _several(path: Path, text: str, num_classes: int) -> dict[str, tuple[int, ...]]:
     """A JSON list with a list of class indices for each validation image, in the order of their names."""
     try:
-        lists = json.loads(read_text(path, _MAX_BYTES))
+        lists = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no valid JSON; get it again") from error
     by_number = {}
@@ -132,17 +132,17 @@ def _several(path: Path, num_classes: int) -> dict[str, tuple[int, ...]]:
     return by_number
 
 
-def _read_table(path: Path, columns: Sequence[str]) -> dict[str, str]:
+def _table(path: Path, text: str, columns: Sequence[str]) -> dict[str, str]:
     """The cells of the second of two columns of a CSV by those of the first.
 
     The header may be written in capitals and with spaces around its names; there may be other columns.
 
     Raises:
-        InputError: no UTF-8, no CSV, a header without the two columns or with one of them twice, cells beyond the
+        InputError: no CSV, a header without the two columns or with one of them twice, cells beyond the
             header, or a row twice.
     """
     rows: dict[str, str] = {}
-    reader = csv.reader(io.StringIO(read_text(path, _MAX_BYTES), newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""))
     try:
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
