@@ -52,11 +52,6 @@ def default_batch_size(device: torch.device) -> int:
     return _BATCH_SIZE[device.type]
 
 
-def compiles(backend: Backend) -> bool:
-    """Whether the backend compiles a network at its first batch, for that batch's shape."""
-    return backend != "torch"
-
-
 class PredictMaker:
     """Makes the members' functions for the engine; members of one preprocessing share the normalised batch.
 
@@ -96,25 +91,22 @@ class PredictMaker:
             InputError: the backend cannot run it in this precision.
         """
         with PREPARING:
-            return self._of_network(member, network)
-
-    def _of_network(self, member: Member, network: nn.Module) -> Predict:
-        preprocess = self._preprocessing_of(member)
-        network = fold_batch_norm(network)
-        if self._backend == "openvino":
-            return self._openvino(member, network, preprocess)
-        if self._backend == "compiled":
-            network = Compiled(network, self._device)
-        return TorchBackend(
-            member.name,
-            network,
-            preprocess,
-            self._num_classes,
-            self._device,
-            self._precision,
-            cast_once=self._casts_once(member),
-            capturable=self._backend == "torch" and member.arch in ARCHITECTURES,
-        )
+            preprocess = self._preprocessing_of(member)
+            network = fold_batch_norm(network)
+            if self._backend == "openvino":
+                return self._openvino(member, network, preprocess)
+            if self._backend == "compiled":
+                network = Compiled(network, self._device)
+            return TorchBackend(
+                member.name,
+                network,
+                preprocess,
+                self._num_classes,
+                self._device,
+                self._precision,
+                cast_once=self._casts_once(member),
+                capturable=self._backend == "torch" and member.arch in ARCHITECTURES,
+            )
 
     def of_graph(self, member: Member) -> Predict:
         """The function of a member whose weights are a whole network in a file.

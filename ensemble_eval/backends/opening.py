@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ensemble_eval.backends.choice import PredictMaker, compiles, default_batch_size
+from ensemble_eval.backends.choice import PredictMaker, default_batch_size
 from ensemble_eval.backends.conversion_cache import ConversionCache, cache_folder
 from ensemble_eval.backends.network import NetworkPredict, SelectedOutputs
 from ensemble_eval.crops.schemes import CROP_SIZE
@@ -107,7 +107,8 @@ def open_members(
     with ThreadPoolExecutor(1, thread_name_prefix="warm_up") as beside:
         for loaded in load_members(ensemble, settings, tell):
             predict = _predict_of(loaded, maker, device)
-            whole = compiles(backend) or isinstance(predict, FunctionMember)
+            # Other backends compile a network at its first batch, for that batch's shape.
+            whole = backend != "torch" or isinstance(predict, FunctionMember)
             crops = (settings.batch_size or default_batch_size(device)) if whole else 1
             warm_up: Callable[[], None] = functools.partial(_run_black_batch, predict, crops, device)
             if backend == "openvino" and isinstance(predict, NetworkPredict):

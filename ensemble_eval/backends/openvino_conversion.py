@@ -61,7 +61,7 @@ class Converter:
         if shape not in self._templates:
             self._templates[shape] = self._template(shape, network)
         template = self._templates[shape]
-        return template.with_weights_of(network) if template else _converted(network)
+        return template.filled(_arrays(network)) if template else _converted(network)
 
     def _template(self, shape: str, network: GoogLeNet) -> "_Template | None":
         # OpenVINO reads its own file of a network with local response normalisation as one whose scores differ in
@@ -70,18 +70,13 @@ class Converter:
         if self._cache is None or normalises:
             return _Template.of(network)
         key = _cache_key(shape)
-        if template := _read(self._cache.get(key)):
-            return template
+        # What is stored may be whole and yet not from `to_bytes`.
+        with contextlib.suppress(RuntimeError, ValueError, LookupError, TypeError, zlib.error):
+            if (content := self._cache.get(key)) is not None:
+                return _Template.from_bytes(content)
         if template := _Template.of(network):
             self._cache.put(key, template.to_bytes())
         return template
-
-
-def _read(content: bytes | None) -> "_Template | None":
-    """What was kept; None where nothing was, or what is whole and yet not from `to_bytes`."""
-    with contextlib.suppress(RuntimeError, ValueError, LookupError, TypeError, zlib.error):
-        return _Template.from_bytes(content) if content is not None else None
-    return None
 
 
 def _cache_key(shape: str) -> str:
@@ -106,19 +101,13 @@ class _Template:
         parameters = _parameters_of_constants(model, stand_in)
         return cls(model, parameters) if parameters is not None else None
 
-    def with_weights_of(self, network: nn.Module) -> openvino.Model:
-        return self._filled(_arrays(network))
-
     def to_bytes(self) -> bytes:
-        """Compressed JSON: OpenVINO's XML, its constants with zeros for weights, and whose place these take."""
-        zeros = {
-            self.parameters[constant.get_friendly_name()]: np.zeros(constant.data.shape, np.float32)
-            for constant in _float_constants(self.model)
-            if constant.get_friendly_name() in self.parameters
-        }
+        """Compressed JSON: OpenVINO's XML, its constants with zeros for weights, and the names of these."""
+        shapes = {each.get_friendly_name(): each.data.shape for each in _float_constants(self.model)}
+        zeros = {name: np.zeros(shapes[constant], np.float32) for constant, name in self.parameters.items()}
         with tempfile.TemporaryDirectory(prefix="ensemble-eval-") as folder:
             xml, constants = Path(folder, "model.xml"), Path(folder, "model.bin")
-            openvino.serialize(self._filled(zeros), xml, constants)
+            openvino.serialize(self.filled(zeros), xml, constants)
             packed = base64.b64encode(zlib.compress(constants.read_bytes(), 1)).decode()
             content = {"xml": xml.read_text("utf-8"), "constants": packed, "parameters": dict(self.parameters)}
         return zlib.compress(json.dumps(content).encode())
@@ -129,7 +118,7 @@ class _Template:
         constants = zlib.decompress(base64.b64decode(described["constants"]))
         return cls(core().read_model(described["xml"].encode(), constants), described["parameters"])
 
-    def _filled(self, arrays: Mapping[str, NDArray[np.float32]]) -> openvino.Model:
+    def filled(self, arrays: Mapping[str, NDArray[np.float32]]) -> openvino.Model:
         model = self.model.clone()
         for constant in list(_float_constants(model)):
             name = self.parameters.get(constant.get_friendly_name())

@@ -4,7 +4,6 @@ The overview draws the boxes of the 1, 10 and 144 crops into the image: those of
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -73,31 +72,6 @@ def write_crops(image: Path, out: Path) -> Path:
     return out / SHEET_FILE
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """A picture with a heading and lines of text below it."""
-
-    title: str
-    picture: Image.Image
-    text: tuple[str, ...]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height; text may be wider than the picture."""
-        widths = [self.picture.width, *(round(_font(_TEXT_SIZE).getlength(line)) for line in self.text)]
-        widths.append(round(_font(_TITLE_SIZE).getlength(self.title)))
-        return max(widths), _TITLE_HEIGHT + self.picture.height + 4 + _TEXT_HEIGHT * len(self.text)
-
-    def draw(self, sheet: Image.Image, left: int, top: int) -> None:
-        """Draw it into a larger picture."""
-        draw = ImageDraw.Draw(sheet)
-        draw.text((left, top), self.title, fill="black", font=_font(_TITLE_SIZE))
-        sheet.paste(self.picture, (left, top + _TITLE_HEIGHT))
-        for number, line in enumerate(self.text):
-            y = top + _TITLE_HEIGHT + self.picture.height + 4 + number * _TEXT_HEIGHT
-            draw.text((left, y), line, fill="black", font=_font(_TEXT_SIZE))
-
-
 def overview(image: Image.Image) -> Image.Image:
     """The boxes of the three schemes: one crop, ten crops, and below them the twelve groups of the 144.
 
@@ -107,14 +81,14 @@ def overview(image: Image.Image) -> Image.Image:
     first, groups, legend = list(_first_schemes(image)), list(_groups(image)), _legend()
     rows = [first] + [groups[index : index + _COLUMNS] for index in range(0, len(groups), _COLUMNS)]
     # The groups' columns stand below one another; the first row has its own.
-    columns = [max(panel.size[0] for panel in panels) + _GAP for panels in (first, groups)]
-    heights = [max(panel.size[1] for panel in row) + _GAP for row in rows]
+    columns = [max(panel.width for panel in panels) for panels in (first, groups)]
+    heights = [max(panel.height for panel in row) for row in rows]
     width = _GAP + max(len(first) * columns[0], _COLUMNS * columns[1], legend.width + _GAP)
     sheet = Image.new("RGB", (width, sum(heights) + legend.height + 2 * _GAP), "white")
     top = _GAP
     for row, height in zip(rows, heights, strict=True):
         for index, panel in enumerate(row):
-            panel.draw(sheet, _GAP + index * columns[row is not first], top)
+            sheet.paste(panel, (_GAP + index * columns[row is not first], top))
         top += height
     sheet.paste(legend, (_GAP, top))
     return sheet
@@ -131,7 +105,8 @@ def boxed(image: Image.Image, group: Sequence[Crop], zoom: float = 1.0) -> Image
     width, height = schemes.resized_size(*image.size, group[0].scale)
     shown = image.resize((round(width * zoom), round(height * zoom)), Image.Resampling.BILINEAR)
     dimmed = shown.point([round(_DIMMED * value) for value in range(256)] * 3)
-    square = _zoomed(_square(image, group), zoom)
+    whole = Crop(group[0].scale, group[0].square, "whole", mirrored=False)
+    square = _zoomed(schemes.view_of(whole, *image.size), zoom)
     dimmed.paste(shown.crop(square), square[:2])
     picture = Image.new("RGB", (shown.width + 2 * MARGIN, shown.height + 2 * MARGIN), "white")
     picture.paste(dimmed, (MARGIN, MARGIN))
@@ -147,27 +122,49 @@ def boxed(image: Image.Image, group: Sequence[Crop], zoom: float = 1.0) -> Image
     return picture
 
 
-def _first_schemes(image: Image.Image) -> Iterator[_Panel]:
+def _first_schemes(image: Image.Image) -> Iterator[Image.Image]:
     zoom = _zoom(image, 1.0)
     width, height = schemes.resized_size(*image.size, CROPS[0].scale)
     resized = f"the image resized to {width} by {height}, its shorter side to {CROPS[0].scale}"
-    yield _Panel("1 crop", boxed(image, CROPS[:1], zoom), (resized, f"the centre: {_range(image, CROPS[0])}"))
-    yield _Panel(
+    yield _panel("1 crop", boxed(image, CROPS[:1], zoom), (resized, f"the centre: {_range(image, CROPS[0])}"))
+    yield _panel(
         "10 crops",
         boxed(image, CROPS[:10], zoom),
         (f"centre and corners of the central square, {_range(image, CROPS[10])}", _starts(image, CROPS[:10])),
     )
 
 
-def _groups(image: Image.Image) -> Iterator[_Panel]:
+def _groups(image: Image.Image) -> Iterator[Image.Image]:
     zoom = _zoom(image, 0.5)
     for first in range(0, len(CROPS), _GROUP):
         group = CROPS[first : first + _GROUP]
-        yield _Panel(
+        yield _panel(
             f"144 crops, {first} to {first + _GROUP - 1}: scale {group[0].scale}, {_where(image, group[0])}",
             boxed(image, group, zoom),
             (f"square {_range(image, group[-1])}", _starts(image, group)),
         )
+
+
+def _panel(title: str, picture: Image.Image, text: Sequence[str]) -> Image.Image:
+    """A picture with a heading above it, lines of text below it, and a gap to its right and below."""
+    width = max(picture.width, _width([title], _TITLE_SIZE), _width(text))
+    text_top = _TITLE_HEIGHT + picture.height + 4
+    panel = Image.new("RGB", (width + _GAP, text_top + _TEXT_HEIGHT * len(text) + _GAP), "white")
+    ImageDraw.Draw(panel).text((0, 0), title, fill="black", font=_font(_TITLE_SIZE))
+    panel.paste(picture, (0, _TITLE_HEIGHT))
+    _write(panel, text_top, text)
+    return panel
+
+
+def _write(picture: Image.Image, top: int, lines: Sequence[str]) -> None:
+    draw = ImageDraw.Draw(picture)
+    for number, line in enumerate(lines):
+        draw.text((0, top + number * _TEXT_HEIGHT), line, fill="black", font=_font(_TEXT_SIZE))
+
+
+def _width(lines: Sequence[str], size: int = _TEXT_SIZE) -> int:
+    """The width in pixels of the longest of some lines."""
+    return max(round(_font(size).getlength(line)) for line in lines)
 
 
 def _legend() -> Image.Image:
@@ -177,27 +174,20 @@ def _legend() -> Image.Image:
         "The 1 crop is one box, as it is. The 10 crops are five boxes, each as it is and mirrored.",
         "The 144 crops are twelve groups of six boxes, each as it is and mirrored.",
     )
-    font = _font(_TEXT_SIZE)
-    width = max(round(font.getlength(line)) for line in lines)
-    legend = Image.new("RGB", (width, _TEXT_HEIGHT * (len(lines) + 1) + 6), "white")
+    legend = Image.new("RGB", (_width(lines), _TEXT_HEIGHT * (len(lines) + 1) + 6), "white")
     draw = ImageDraw.Draw(legend)
     left = 0
     for position, colour in COLOURS.items():
         draw.rectangle((left, 1, left + 12, 13), fill=colour, outline="black")
-        draw.text((left + 18, 0), position, fill="black", font=font)
-        left += 18 + round(font.getlength(position)) + _GAP
-    for number, line in enumerate(lines):
-        draw.text((0, _TEXT_HEIGHT * (number + 1) + 6), line, fill="black", font=font)
+        draw.text((left + 18, 0), position, fill="black", font=_font(_TEXT_SIZE))
+        left += 18 + _width([position]) + _GAP
+    _write(legend, _TEXT_HEIGHT + 6, lines)
     return legend
 
 
 def _zoom(image: Image.Image, zoom: float) -> float:
     longest = max(schemes.resized_size(*image.size, schemes.SCALES[-1]))
     return min(zoom, zoom * 2 * _LONGEST_SIDE / longest)
-
-
-def _square(image: Image.Image, group: Sequence[Crop]) -> View:
-    return schemes.view_of(Crop(group[0].scale, group[0].square, "whole", False), *image.size)
 
 
 def _zoomed(view: View, zoom: float) -> tuple[int, int, int, int]:

@@ -31,10 +31,9 @@ _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 class Region(NamedTuple):
-    """Where an image of `height` × `width` pixels begins among others in one run of bytes."""
+    """Where an image of `width` pixels in each row begins among others in one run of bytes."""
 
     offset: int
-    height: int
     width: int
 
 
@@ -59,31 +58,22 @@ class CropSource:
 
     def cut(self, view: View) -> Tensor:
         """The crop uint8 [3, 224, 224] of one view, mirrored if the view is."""
-        if view.is_whole:
-            crop = self._image(view.unmirrored())
-        else:
-            bottom, right = view.top + CROP_SIZE, view.left + CROP_SIZE
-            crop = self._image(view.scale)[:, view.top : bottom, view.left : right]
-        return crop.flip(-1) if view.mirrored else crop
+        offset, stride, mirrored = self.address(view)
+        # Channels last, as in batches: cutting copies whole rows.
+        crop = self.pixels[offset:].as_strided((3, CROP_SIZE, CROP_SIZE), (1, stride, 3))
+        return crop.flip(-1) if mirrored else crop
 
     def address(self, view: View) -> Address:
         """Where the crop of one view begins in `pixels`."""
-        if view.is_whole:
-            offset, _, width = self.regions[view.unmirrored()]
-            return Address(offset, 3 * width, int(view.mirrored))
-        offset, _, width = self.regions[view.scale]
-        return Address(offset + 3 * (view.top * width + view.left), 3 * width, int(view.mirrored))
+        offset, width = self.regions[view.unmirrored() if view.is_whole else view.scale]
+        if not view.is_whole:
+            offset += 3 * (view.top * width + view.left)
+        return Address(offset, 3 * width, int(view.mirrored))
 
     def moved_to(self, start: int) -> "CropSource":
         """The same source for pixels that lie elsewhere, from byte `start` on; it has none of its own."""
         regions = {key: region._replace(offset=region.offset + start) for key, region in self.regions.items()}
         return replace(self, pixels=torch.empty(0, dtype=torch.uint8), regions=regions)
-
-    def _image(self, key: int | View) -> Tensor:
-        offset, height, width = self.regions[key]
-        pixels = self.pixels[offset : offset + 3 * height * width]
-        # Channels last, as in batches: cutting copies whole rows.
-        return pixels.view(height, width, 3).permute(2, 0, 1)
 
 
 def decode(data: bytes) -> Tensor:
@@ -138,10 +128,8 @@ def _restrided(batch: Tensor) -> Tensor:
 
 def _has_uint8_bilinear() -> bool:
     """Whether torchvision resizes bilinearly in uint8 here; on other processors it takes float32 and rounds."""
-    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") or platform.machine() in (
-        "aarch64",
-        "arm64",
-    )
+    is_arm = platform.machine() in ("aarch64", "arm64")
+    return is_arm or torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSource:
@@ -156,9 +144,15 @@ def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSour
         UnreadableImageError: the image cannot be resized, as where there is no memory for it.
     """
     try:
-        return _packed(plan, _resized(image, plan, bicubic=bicubic))
+        images = _resized(image, plan, bicubic=bicubic)
+        regions, offset = {}, 0
+        for key, resized in images.items():
+            regions[key] = Region(offset, resized.shape[2])
+            offset += resized.numel()
+        packed = torch.cat([resized.permute(1, 2, 0).reshape(-1) for resized in images.values()])
     except Exception as error:
         raise UnreadableImageError(f"cannot be resized: {first_line(error)}") from error
+    return CropSource(plan, packed, regions)
 
 
 def _resized(image: Tensor, plan: CropPlan, *, bicubic: bool) -> dict[int | View, Tensor]:
@@ -172,14 +166,6 @@ def _resized(image: Tensor, plan: CropPlan, *, bicubic: bool) -> dict[int | View
             square = images[view.scale][:, view.top :, view.left :][:, : view.side, : view.side]
             images[view] = resize(square, CROP_SIZE, CROP_SIZE, bicubic=bicubic)
     return images
-
-
-def _packed(plan: CropPlan, images: Mapping[int | View, Tensor]) -> CropSource:
-    regions, offset = {}, 0
-    for key, image in images.items():
-        regions[key] = Region(offset, *image.shape[1:])
-        offset += image.numel()
-    return CropSource(plan, torch.cat([image.permute(1, 2, 0).reshape(-1) for image in images.values()]), regions)
 
 
 def _refuse_enormous(width: int, height: int) -> None:

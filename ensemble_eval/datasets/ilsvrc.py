@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ensemble_eval.datasets.tar import checked_headers
 from ensemble_eval.errors import InputError, first_names, refusing
-from ensemble_eval.files import open_regular, read_text, read_unpacked
+from ensemble_eval.files import read_text, read_unpacked
 from ensemble_eval.members.devkit_classes import MAX_META_BYTES, META, wnids_by_ilsvrc_id
 
 VALIDATION_IMAGES = 50_000
@@ -108,10 +108,8 @@ def _of_folder(path: Path) -> tuple[list[int], bytes]:
     """The ground truth and the bytes of `meta.mat`."""
     folders = [path, path / "data"] if path.is_dir() else [path.parent]
     truth = path if path.is_file() else _first(path, GROUND_TRUTH, folders)
-    meta = _first(path, META, folders)
-    with open_regular(meta) as file:
-        data = file.read(MAX_META_BYTES + 1)
-    return _integers(f"the ground truth {truth}", truth, read_text(truth, _MAX_TEXT_BYTES)), data
+    meta = read_unpacked(_first(path, META, folders), MAX_META_BYTES + 1)
+    return _integers(f"the ground truth {truth}", truth, read_text(truth, _MAX_TEXT_BYTES)), meta
 
 
 def _first(path: Path, name: str, folders: Sequence[Path]) -> Path:

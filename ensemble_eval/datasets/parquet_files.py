@@ -5,11 +5,9 @@ import json
 import posixpath
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -39,7 +37,7 @@ class ParquetItem:
     def read(self) -> bytes:
         """The bytes in the row. Its group is read for them, unless it is among those that were read last."""
         try:
-            data = self.group.cache.images(self.group)[self.row].as_py()
+            data = self.group.loaded(self.group).images()[self.row].as_py()
         except Exception as error:
             # pyarrow's own errors are many, and memory may be short.
             raise UnreadableImageError(f"cannot be read ({first_line(error)})") from error
@@ -52,32 +50,24 @@ class ParquetItem:
         return hashlib.sha256(self.group.digest + str(self.row).encode()).digest()
 
 
-class _Cache:
-    """The row groups that were read last, for the threads of a process."""
+class _LoadedGroup:
+    """The images of a row group, read by the first thread that asks, while the others wait for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, group: "_RowGroup") -> None:
+        self._group = group
         self._lock = threading.Lock()
-        self._groups: OrderedDict[int, Future[Any]] = OrderedDict()
+        self._images: pa.ChunkedArray | None = None
 
-    def images(self, group: "_RowGroup") -> "pa.ChunkedArray":
-        """The images of a group, read by the first thread that asks, while the others wait for it."""
+    def images(self) -> "pa.ChunkedArray":
+        """Read them, unless they are there. What fails is tried again next time: a network drive may come back."""
         with self._lock:
-            found = self._groups.get(id(group))
-            is_first = found is None
-            if found is None:
-                found = self._groups[id(group)] = Future()
-            self._groups.move_to_end(id(group))
-            while len(self._groups) > _GROUPS_IN_MEMORY:
-                self._groups.popitem(last=False)
-        if is_first:
-            try:
-                found.set_result(group.read())
-            except BaseException as error:
-                found.set_exception(error)
-                with self._lock:
-                    # A network drive may come back.
-                    self._groups.pop(id(group), None)
-        return found.result()
+            if self._images is None:
+                self._images = self._group.read()
+            return self._images
+
+
+# The row groups of a data set that were read last, for all threads of a process.
+_Loaded = Callable[["_RowGroup"], _LoadedGroup]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +79,14 @@ class _RowGroup:
         number: of the group in its file.
         column: of the bytes of the images; that of a structure's field follows a dot.
         packed: where they lie in the file, compressed.
-        cache: of the data set.
+        loaded: finds the group among those of its data set that were read last.
     """
 
     metadata: "pq.FileMetaData"
     number: int
     column: str
     packed: ByteRange
-    cache: _Cache
+    loaded: _Loaded = field(repr=False)
 
     def read(self) -> "pa.ChunkedArray":
         """The bytes of its images, from the file."""
@@ -129,12 +119,13 @@ def open_parquet(paths: Sequence[Path], class_names: Sequence[str], *, labelled:
         InputError: a file is damaged or missing, holds no bytes of images, or a label that is no class.
     """
     _refuse_mixed(paths)
-    cache, items, blocks = _Cache(), list[ParquetItem](), list[int]()
+    loaded: _Loaded = lru_cache(maxsize=_GROUPS_IN_MEMORY)(_LoadedGroup)
+    items, blocks = list[ParquetItem](), list[int]()
     for path in sorted(paths, key=lambda path: f"{path.stem}/"):
         refuse_undecodable(path.parent, [path.name])
         damage = f"{path} is no Parquet file, or is damaged or cut short"
         with refusing(damage, "get it again"), open_regular(path, buffering=0) as file:
-            for rows in _items_of(path, file, cache, class_names if labelled else None):
+            for rows in _items_of(path, file, loaded, class_names if labelled else None):
                 items += rows
                 blocks.append(len(rows))
     if not items:
@@ -145,7 +136,7 @@ def open_parquet(paths: Sequence[Path], class_names: Sequence[str], *, labelled:
 
 
 def _items_of(
-    path: Path, file: BinaryIO, cache: _Cache, class_names: Sequence[str] | None
+    path: Path, file: BinaryIO, loaded: _Loaded, class_names: Sequence[str] | None
 ) -> Iterator[list[ParquetItem]]:
     """The images of each group of rows."""
     import pyarrow.parquet as pq
@@ -165,7 +156,7 @@ def _items_of(
                 labels = [to_index(first + row, label) for row, label in enumerate(table["label"].to_pylist())]
             if name_column:
                 names = [_file_name(each) for each in table.flatten()[name_column].to_pylist()]
-            group = _RowGroup(parquet.metadata, number, column, packed, cache)
+            group = _RowGroup(parquet.metadata, number, column, packed, loaded)
             yield [
                 ParquetItem(f"{path.stem}/{first + row:08d}{names[row]}", labels[row], row, group)
                 for row in range(rows)

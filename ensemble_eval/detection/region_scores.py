@@ -180,7 +180,7 @@ def _warped(chunk: tuple[ImageRegions, int]) -> ReadyImage | UnreadableImage:
     views = tuple(View(CROP_SIZE, index, 0, CROP_SIZE, mirrored=False) for index in range(len(regions)))
     plan = CropPlan(views, {len(views): (1,) * len(views)}, tuple(range(len(views))))
     places: dict[int | View, Region] = {
-        view: Region(index * _REGION_BYTES, CROP_SIZE, CROP_SIZE) for index, view in enumerate(views)
+        view: Region(index * _REGION_BYTES, CROP_SIZE) for index, view in enumerate(views)
     }
     source = CropSource(plan, regions.view(-1), places)
     return _WarpedChunk(of.position, of.item.id, of.item.label, source, of, first)

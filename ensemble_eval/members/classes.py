@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ensemble_eval import files
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.fields import Rule, checked_value
+from ensemble_eval.files import read_text, read_unpacked
 from ensemble_eval.members.devkit_classes import MAX_META_BYTES, wnids_by_ilsvrc_id
 from ensemble_eval.members.imported import BACKGROUND_FIRST
 
@@ -110,7 +110,7 @@ def output_selection(
 
 
 def _stripped_lines(path: Path) -> list[str]:
-    return [line.strip() for line in files.read_text(path, _MAX_FILE_BYTES).splitlines()]
+    return [line.strip() for line in read_text(path, _MAX_FILE_BYTES).splitlines()]
 
 
 def _counted(names: Sequence[str], place: str) -> tuple[int, tuple[str, ...]]:
@@ -124,15 +124,11 @@ def _counted(names: Sequence[str], place: str) -> tuple[int, tuple[str, ...]]:
 
 def _table(path: Path) -> list[str]:
     """What each output stands for; of the development kit's own table, its order."""
-    try:
-        with files.open_regular(path) as file:
-            if file.read(len(_MATLAB)) == _MATLAB:
-                file.seek(0)
-                wnids = wnids_by_ilsvrc_id(path, file.read(MAX_META_BYTES + 1))
-                return [wnids[ilsvrc_id] for ilsvrc_id in sorted(wnids)]
-    except OSError:
-        pass  # reading it as a text says so
-    return _stripped_lines(path)
+    data = read_unpacked(path, MAX_META_BYTES + 1)
+    if not data.startswith(_MATLAB):
+        return _stripped_lines(path)
+    wnids = wnids_by_ilsvrc_id(path, data)
+    return [wnids[ilsvrc_id] for ilsvrc_id in sorted(wnids)]
 
 
 def _indices(lines: list[str], classes: ClassList, place: str) -> tuple[int, ...]:

@@ -56,7 +56,10 @@ def read(path: Path) -> Imported:
     _refuse_other_normalisation(layers, place)
     tensors = dict(_tensors({name: layer.blobs for name, layer in layers.items()}, place))
     file_format = f"a Caffe model ({'layer' if net.layer else 'the old layers'} messages)"
-    return imported_googlenet(file_format, "googlenet-paper", tensors, _INPUT, _PUBLISHED)
+    arch = "googlenet-paper"
+    return imported_googlenet(
+        Imported(format=file_format, arch=arch, input=_INPUT, published=_PUBLISHED, tensors=tensors)
+    )
 
 
 def _tensors(blobs: Mapping[str, Any], place: str) -> Iterator[tuple[str, Tensor]]:

@@ -59,8 +59,16 @@ def imported(variables: Variables, naming: Naming, file_format: str, place: str)
     weight = _array(variables, naming.classifier.format("weights"), 4, place)
     tensors["fc.weight"] = torch.from_numpy(weight[0, 0].T.copy())
     tensors["fc.bias"] = torch.from_numpy(_array(variables, naming.classifier.format("biases"), 1, place).copy())
-    arch = "googlenet-tensorflow"
-    return imported_googlenet(file_format, arch, tensors, _PLUS_MINUS_ONE, _PUBLISHED, BACKGROUND_FIRST)
+    return imported_googlenet(
+        Imported(
+            format=file_format,
+            arch="googlenet-tensorflow",
+            input=_PLUS_MINUS_ONE,
+            outputs=BACKGROUND_FIRST,
+            published=_PUBLISHED,
+            tensors=tensors,
+        )
+    )
 
 
 def _bounded(variables: Variables, place: str) -> Variables:

@@ -5,13 +5,13 @@ The importers of other frameworks' GoogLeNets find here what each convolution is
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 from torch import Tensor
 
 from ensemble_eval.members.classes import WNIDS
-from ensemble_eval.members.imported import BACKGROUND_FIRST, Imported, InputFormat
+from ensemble_eval.members.imported import BACKGROUND_FIRST, Imported
 from ensemble_eval.models.stages import STAGES, Convolution, Inception, scaled
 
 _DIGITS = 9
@@ -46,34 +46,16 @@ def trunk_names(
     return dict(zip((ours for ours, _ in _convolutions()), theirs, strict=True))
 
 
-def imported_googlenet(
-    file_format: str,
-    arch: str,
-    tensors: Mapping[str, Tensor],
-    wants: InputFormat | None,
-    accuracy: str | None,
-    outputs: str | None = None,
-) -> Imported:
-    """A GoogLeNet of a format that leaves no doubt of its architecture.
+def imported_googlenet(found: Imported) -> Imported:
+    """A GoogLeNet of a format that leaves no doubt of its architecture, with its options and number of outputs.
 
     Args:
-        file_format, arch, tensors, outputs: of `Imported`.
-        wants: its input; None where the format does not say.
-        accuracy: published for the network of full width with ImageNet's classes, if any is.
+        found: what the format says; `published` of the network of full width with ImageNet's classes.
     """
-    options, num_outputs = options_of(tensors), len(tensors["fc.weight"])
-    full = not options and num_outputs == len(WNIDS) + (outputs == BACKGROUND_FIRST)
-    return Imported(
-        format=file_format,
-        arch=arch,
-        options=options,
-        input=wants,
-        outputs=outputs,
-        num_outputs=num_outputs,
-        certain=True,
-        published=accuracy if full else None,
-        tensors=tensors,
-    )
+    options, num_outputs = options_of(found.tensors), len(found.tensors["fc.weight"])
+    full = not options and num_outputs == len(WNIDS) + (found.outputs == BACKGROUND_FIRST)
+    published = found.published if full else None
+    return replace(found, options=options, num_outputs=num_outputs, certain=True, published=published)
 
 
 def architecture_of(tensors: Mapping[str, Tensor]) -> str | None:

@@ -135,8 +135,10 @@ def read(path: Path) -> Imported:
     # Inputs by outputs there, outputs by inputs here.
     tensors["fc.weight"] = _tensor(arrays, "_fc_out.weight", 2, place).T.contiguous() * _KEPT_BY_DROPOUT
     tensors["fc.bias"] = _tensor(arrays, "_fc_out.bias", 1, place)
-    file_format = "parameters of PaddleClas's GoogLeNet"
-    return imported_googlenet(file_format, "googlenet-paddle", tensors, InputFormat.imagenet(), _PUBLISHED)
+    file_format, arch = "parameters of PaddleClas's GoogLeNet", "googlenet-paddle"
+    return imported_googlenet(
+        Imported(format=file_format, arch=arch, input=InputFormat(), published=_PUBLISHED, tensors=tensors)
+    )
 
 
 def _arrays(path: Path, place: str) -> Mapping[str, Any]:

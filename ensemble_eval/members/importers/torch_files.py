@@ -77,12 +77,13 @@ def _imported(found: _StateDict, path: Path, file_format: str, notes: tuple[str,
     arch = architecture_of(tensors)
     if arch is None:
         return Imported(format=file_format, notes=notes, tensors=found)
-    known = replace(imported_googlenet(file_format, arch, tensors, None, None), certain=False, notes=notes)
+    known = imported_googlenet(Imported(format=file_format, arch=arch, notes=notes, tensors=tensors))
     # To be told by its hash, a file must be read once more: only where it can be the published one.
     full = arch == "googlenet" and not known.options and known.num_outputs == len(WNIDS)
     accuracy = torchvision_accuracy(path) if full else None
     # It is True with these weights and False otherwise, and is in no state dict (pytorch/vision#4136).
-    return replace(known, published=accuracy, input=InputFormat(transform_input=True) if accuracy else None)
+    input_format = InputFormat(transform_input=True) if accuracy else None
+    return replace(known, certain=False, published=accuracy, input=input_format)
 
 
 def _load_safetensors(path: Path, place: str) -> _StateDict:
