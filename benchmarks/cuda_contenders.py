@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from benchmarks.cuda_script import Script
-from ensemble_eval.backends.choice import default_batch_size
-from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
+from ensemble_eval.backends.opening import default_batch_size
+from ensemble_eval.backends.torch import CapturedForward, CudaGraphs
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.engine.predict import Forward

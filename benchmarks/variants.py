@@ -20,7 +20,8 @@ from benchmarks.machine import machine_facts
 from benchmarks.networks import CLASSES, random_network
 from benchmarks.results import spread
 from benchmarks.work import PRECISIONS
-from ensemble_eval.backends.openvino import OpenVino
+from ensemble_eval.backends.network import NetworkPredict
+from ensemble_eval.backends.openvino import OpenVinoNetwork
 from ensemble_eval.backends.openvino_conversion import Converter
 from ensemble_eval.backends.torch import Compiled
 from ensemble_eval.models.layers import ConvolutionUnit, InceptionModule, fold_batch_norm
@@ -157,7 +158,8 @@ def _forward(network: nn.Module, pixels: Tensor, precision: Precision, *, autoca
 
 def _openvino(network: nn.Module, pixels: Tensor, precision: Precision) -> Forward:
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    predict = OpenVino("variant", Converter()(copy.deepcopy(network)), lambda batch: batch, CLASSES, precision)
+    compiled = OpenVinoNetwork(Converter()(copy.deepcopy(network)), precision)
+    predict = NetworkPredict("variant", lambda batch: batch, CLASSES, compiled)
     return lambda: predict(pixels)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from ensemble_eval.backends.graphs import CudaGraphs, Replay
+from ensemble_eval.backends.torch import CudaGraphs, Replay
 
 
 class StandInGraphs(CudaGraphs):

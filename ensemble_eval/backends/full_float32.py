@@ -3,7 +3,6 @@
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,20 +10,14 @@ import torch
 _CHANGING = threading.Lock()
 
 
-@dataclass
-class _Flags:
-    """Torch has one set of flags for all threads: the last one to leave gives them back."""
-
-    users: int = 0
-    given_back: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
-
-
-_flags = _Flags()
+# Torch has one set of flags for all threads: the last one to leave restores them.
+_restoring = contextlib.ExitStack()
+_users = 0
 
 
 @contextlib.contextmanager
 def full_float32() -> Iterator[None]:
-    """Compute float32 in float32 inside, and leave torch's flags as they were found.
+    """Compute float32 in float32 inside, and restore torch's flags afterwards.
 
     By default cuDNN's convolutions round float32 to TF32's ten bits of mantissa, and
     `torch.set_float32_matmul_precision` may have let matrix products do so too, or round to bfloat16 on a CPU.
@@ -37,31 +30,31 @@ def full_float32() -> Iterator[None]:
         ...     torch.backends.cudnn.allow_tf32, torch.backends.cudnn.conv.fp32_precision
         (False, 'ieee')
     """
+    global _users
     with _CHANGING:
-        _set_flags(None if _flags.users else _flags.given_back)
-        _flags.users += 1
+        _set_flags(contextlib.ExitStack() if _users else _restoring)
+        _users += 1
     try:
         yield
     finally:
         with _CHANGING:
-            _flags.users -= 1
-            if not _flags.users:
-                _flags.given_back.close()
+            _users -= 1
+            if not _users:
+                _restoring.close()
 
 
-def _set_flags(given_back: contextlib.ExitStack | None) -> None:
-    """Set them, and let `given_back` put them back as they are now."""
+def _set_flags(restoring: contextlib.ExitStack) -> None:
+    """Set the flags, and let `restoring` restore what they are now."""
     backends: Any = torch.backends  # torch's stubs lack most of these
     on_cuda = (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
     operations = (*on_cuda, backends.mkldnn.matmul, backends.mkldnn.conv)
-    later = given_back or contextlib.ExitStack()
     for operation in operations:
-        later.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
+        restoring.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
     with contextlib.suppress(RuntimeError):
-        later.callback(setattr, backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
+        restoring.callback(setattr, backends.cudnn, "allow_tf32", backends.cudnn.allow_tf32)
         backends.cudnn.allow_tf32 = False
     with contextlib.suppress(RuntimeError):
-        later.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        restoring.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
         torch.set_float32_matmul_precision("highest")
     for operation in operations:
         operation.fp32_precision = "ieee"

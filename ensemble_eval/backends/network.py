@@ -2,8 +2,8 @@
 
 import contextlib
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,29 +12,34 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import Predict, errors_of_member, memory_errors_of
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.members.classes import OutputSelection
-from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.ensemble import Member, PredictFunction, weights_of
+
+_TOLERANCE = 1e-3
 
 PREPARING = threading.RLock()
 """Held while a network is converted or compiled. The tracer of torch keeps state for the whole process, and so do
 the converter and the core of OpenVINO: in two threads at once they fail, or wait for each other for good."""
 
 
-class NetworkPredict(ABC):
+@dataclass(frozen=True)
+class NetworkPredict:
     """The `Predict` of a member that is a network, whichever backend runs it; the softmax is torch's, in float32.
 
     Args:
         name: the member's name, for messages.
         preprocess: the member's; uint8 [B, 3, 224, 224] -> float32 [B, 3, 224, 224], channels last.
         num_classes: what the network must return.
+        logits: runs the network on a preprocessed batch; -> [B, classes].
+        shape_of: the shape of the logits of a number of crops, if the backend knows it before it computes them.
+        capturable: whether the network asks the same of its device for every batch, whatever the pixels.
     """
 
-    capturable = False
-    """Whether the network asks the same of its device for every batch, whatever the pixels."""
-
-    def __init__(self, name: str, preprocess: Callable[[Tensor], Tensor], num_classes: int) -> None:
-        self._name = name
-        self._preprocess = preprocess
-        self._num_classes = num_classes
+    name: str
+    preprocess: Callable[[Tensor], Tensor]
+    num_classes: int
+    logits: Callable[[Tensor], Tensor]
+    shape_of: Callable[[int], tuple[int, ...] | None] = lambda _crops: None
+    capturable: bool = False
 
     @torch.inference_mode()
     def __call__(self, crop_batch: Tensor) -> Tensor:
@@ -46,7 +51,7 @@ class NetworkPredict(ABC):
             OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
         """
         with self._errors(len(crop_batch)):
-            logits = self._logits(self._preprocess(crop_batch))
+            logits = self.logits(self.preprocess(crop_batch))
             self._require_logits(logits, len(crop_batch))
             return torch.softmax(logits.float(), dim=1)
 
@@ -55,26 +60,85 @@ class NetworkPredict(ABC):
         with contextlib.ExitStack() as errors:
             # Those of our own networks are ours, and the error of a CUDA graph's capture must stay what it is.
             if not self.capturable:
-                errors.enter_context(errors_of_member(f"member {self._name}: its network"))
-            errors.enter_context(memory_errors_of(f"member {self._name}: a batch of {batch}"))
+                errors.enter_context(errors_of_member(f"member {self.name}: its network"))
+            errors.enter_context(memory_errors_of(f"member {self.name}: a batch of {batch}"))
             yield
 
     def try_batch(self, crop_batch: Tensor) -> None:
-        """Find out whether batches like this one can be run; raises what `__call__` raises if not."""
-        self(crop_batch)
+        """Find out whether batches like this one can be run, which computes nothing if the backend can tell.
 
-    @abstractmethod
-    def _logits(self, normalised: Tensor) -> Tensor:
-        """What the network makes of a preprocessed batch."""
+        Raises:
+            InputError, OutOfDeviceMemoryError: as `__call__`.
+        """
+        with self._errors(len(crop_batch)):
+            shape = self.shape_of(len(crop_batch))
+        if shape != (len(crop_batch), self.num_classes):
+            self(crop_batch)
 
     def _require_logits(self, logits: object, batch: int) -> None:
         """Refuse a network whose output is not one score per crop and class."""
-        expected = (batch, self._num_classes)
+        expected = (batch, self.num_classes)
         if not isinstance(logits, Tensor) or logits.shape != expected:
             given = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
-                f"member {self._name} returns {given} for {batch} crops, and the ensemble's classes need "
+                f"member {self.name} returns {given} for {batch} crops, and the ensemble's classes need "
                 f"{expected}; check its options and the manifest's classes"
+            )
+
+
+class FunctionMember:
+    """Runs a predict function as a `Predict`; its first batch shows whether it returns probabilities.
+
+    Args:
+        name: the member's name, for messages.
+        function: uint8 [B, 3, 224, 224], RGB, on the device -> probabilities [B, classes].
+        num_classes: how many it must return.
+        device: where its outcome goes.
+    """
+
+    def __init__(self, name: str, function: PredictFunction, num_classes: int, device: torch.device) -> None:
+        self._place = f"member {name}: `predict`"
+        self._function = function
+        self._num_classes = num_classes
+        self._device = device
+        self._checked = False
+
+    def __call__(self, crops: Tensor) -> Tensor:
+        """The probabilities that the function returns for a batch.
+
+        Raises:
+            InputError: the function raises an error, or returns something else than probabilities [B, classes].
+            OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
+        """
+        memory_errors = memory_errors_of(f"{self._place} on a batch of {len(crops)}")
+        with errors_of_member(self._place), memory_errors, torch.no_grad():
+            # A copy, because all members are given the same batch, and a function may work on its own in place.
+            returned = self._function(crops.clone())
+        self._require_scores(returned, (len(crops), self._num_classes))
+        probabilities = returned.detach().to(self._device, torch.float32)
+        if not self._checked:
+            self._require_probabilities(probabilities)
+            self._checked = True
+        return probabilities
+
+    def _require_scores(self, returned: object, shape: tuple[int, int]) -> None:
+        if not isinstance(returned, Tensor):
+            raise InputError(f"{self._place} must return a tensor, not {type(returned).__name__}")
+        if returned.shape != shape or not returned.is_floating_point():
+            raise InputError(
+                f"{self._place} must return floats {shape}, crops by classes, "
+                f"not {returned.dtype} {tuple(returned.shape)}"
+            )
+
+    def _require_probabilities(self, probabilities: Tensor) -> None:
+        if not bool(torch.isfinite(probabilities).all()):
+            raise InputError(f"{self._place} returns NaN or infinity for black crops; mend it")
+        least, total = float(probabilities.min()), float(probabilities[0].double().sum())
+        off = float((probabilities.double().sum(dim=1) - 1).abs().max())
+        if least < -_TOLERANCE or off > _TOLERANCE:
+            raise InputError(
+                f"{self._place} must return probabilities, at least 0 and summing to 1 for each crop, and these "
+                f"go down to {least:.4g} and sum to {total:.4g}; apply a softmax"
             )
 
 
@@ -94,7 +158,7 @@ class SelectedOutputs:
         self._predict = predict
         self._indices = torch.tensor(selection.indices, device=device)
         self._renormalised = selection.renormalised
-        # As of `TorchBackend`.
+        # As of `NetworkPredict`.
         self.capturable: bool = getattr(predict, "capturable", False)
 
     def __call__(self, crop_batch: Tensor, /) -> Tensor:

@@ -1,28 +1,174 @@
-"""The members of an ensemble opened in one place: loaded, put on a device behind `predict`, and warmed up."""
+"""The members of an ensemble opened in one place: loaded, put on a device behind `predict`, and warmed up.
+
+The backend that runs them is chosen here by its name, or by what suits the device.
+"""
 
 import functools
+import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ensemble_eval.backends.choice import PredictMaker, default_batch_size
 from ensemble_eval.backends.conversion_cache import ConversionCache, cache_folder
-from ensemble_eval.backends.network import NetworkPredict, SelectedOutputs
+from ensemble_eval.backends.network import PREPARING, FunctionMember, NetworkPredict, SelectedOutputs
+from ensemble_eval.backends.torch import Compiled, missing_for_compiler, torch_logits
 from ensemble_eval.crops.schemes import CROP_SIZE
-from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, errors_of_member, memory_errors_of
-from ensemble_eval.errors import InputError
+from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
+from ensemble_eval.errors import InputError, MissingExtraError, located
 from ensemble_eval.members.classes import OutputSelection, output_selection
-from ensemble_eval.members.ensemble import Ensemble, Member, PredictFunction
+from ensemble_eval.members.ensemble import Ensemble, Member, weights_of
 from ensemble_eval.members.fingerprints import network_sha256
-from ensemble_eval.members.imported import GRAPH
+from ensemble_eval.members.imported import GRAPH, InputFormat
+from ensemble_eval.members.importers.graphs import is_onnx_file
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.settings import Backend, MemberSettings
+from ensemble_eval.members.preprocessing import SharedPreprocessing
+from ensemble_eval.models.layers import fold_batch_norm
+from ensemble_eval.models.registry import ARCHITECTURES
+from ensemble_eval.settings import Backend, BackendChoice, MemberSettings, Precision
 
-_TOLERANCE = 1e-3
+if TYPE_CHECKING:
+    from ensemble_eval.backends.openvino_conversion import Converter
+
+# Crops per batch. Measured on two cores (docs/speed.md): OpenVINO is as fast with 16 as with 48, eager torch a
+# fifth to two fifths faster, and until-decided runs check more often. On CUDA, where nothing was measured, the
+# batch is large and halves itself if memory runs out. Fixed numbers, not timings: results must not depend on
+# load.
+_BATCH_SIZE = {"cpu": 16, "cuda": 288}
+
+
+def choose_backend(name: BackendChoice, device: torch.device) -> Backend:
+    """The backend called `name`; `auto` takes OpenVINO on a CPU where it is installed, and torch elsewhere.
+
+    Raises:
+        InputError: it is not installed or does not run on this device.
+    """
+    installed = importlib.util.find_spec("openvino") is not None
+    if name == "auto":
+        return "openvino" if installed and device.type == "cpu" else "torch"
+    if name == "openvino" and device.type != "cpu":
+        raise InputError(f'the backend openvino runs on the CPU, not on {device}; choose `backend="torch"`')
+    if name == "compiled" and (missing := missing_for_compiler(device)):
+        raise InputError(f"the backend compiled needs {missing}")
+    if name == "openvino" and not installed:
+        raise MissingExtraError("the backend openvino is not installed", "cpu", ', or choose `backend="torch"`')
+    return name
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Crops per batch to start with."""
+    return _BATCH_SIZE[device.type]
+
+
+class PredictMaker:
+    """Makes the members' functions for the engine; members of one preprocessing share the normalised batch.
+
+    Args:
+        backend: what runs the networks, chosen for `device`.
+        num_classes: what each must return.
+        device: where they run.
+        precision: of their convolutions.
+        cache: where conversions for OpenVINO are kept between runs; None to keep none.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        num_classes: int,
+        device: torch.device,
+        precision: Precision,
+        *,
+        cache: ConversionCache | None = None,
+    ) -> None:
+        self._backend = backend
+        self._num_classes = num_classes
+        self._device = device
+        self._precision = precision
+        self._cache = cache
+        self._preprocessing: dict[InputFormat, SharedPreprocessing] = {}
+        self._converter: Converter | None = None
+
+    def __call__(self, member: Member, network: nn.Module) -> Predict:
+        """A member's function.
+
+        Args:
+            member: whose name and preprocessing.
+            network: its network, loaded, in eval mode; it belongs to the function from now on.
+
+        Raises:
+            InputError: the backend cannot run it in this precision.
+        """
+        with PREPARING:
+            preprocess = self._preprocessing_of(member)
+            network = fold_batch_norm(network)
+            if self._backend == "openvino":
+                return self._openvino(member, network, preprocess)
+            if self._backend == "compiled":
+                network = Compiled(network, self._device)
+            cast_once = self._casts_once(member)
+            logits = torch_logits(network, self._device, self._precision, cast_once=cast_once)
+            capturable = self._backend == "torch" and member.arch in ARCHITECTURES
+            return NetworkPredict(member.name, preprocess, self._num_classes, logits, capturable=capturable)
+
+    def of_graph(self, member: Member) -> Predict:
+        """The function of a member whose weights are a whole network in a file.
+
+        Raises:
+            InputError: the file cannot be used, or not by this backend on this device.
+        """
+        if self._backend != "openvino" and is_onnx_file(weights_of(member)):
+            # Only here: an extra, and a second to import.
+            from ensemble_eval.backends.onnx_networks import onnx_network
+
+            return self(member, onnx_network(member))
+        if self._device.type != "cpu":
+            raise InputError(
+                f"member {member.name} is a graph of TensorFlow or TFLite, which runs on the CPU alone; "
+                'choose `device="cpu"`'
+            )
+        choose_backend("openvino", self._device)
+        with PREPARING:
+            from ensemble_eval.backends.openvino import graph_predict
+
+            preprocess = SharedPreprocessing(member.input, self._device)
+            return graph_predict(member, preprocess, self._num_classes, self._precision)
+
+    def _openvino(self, member: Member, network: nn.Module, preprocess: SharedPreprocessing) -> Predict:
+        normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
+        if normalises and self._precision == "float16":
+            # It would compute all layers in float16, and squares of large activations overflow there.
+            raise InputError(
+                f"member {member.name} normalises local responses, which OpenVINO cannot do in float16; "
+                'choose `precision="float32"` or bfloat16'
+            )
+        # Only here: an extra, and a second to import.
+        from ensemble_eval.backends.openvino import OpenVinoNetwork
+        from ensemble_eval.backends.openvino_conversion import Converter
+
+        self._converter = self._converter or Converter(self._cache)
+        with located(f"member {member.name}"):
+            compiled = OpenVinoNetwork(self._converter(network), self._precision)
+        return NetworkPredict(member.name, preprocess, self._num_classes, compiled, compiled.shape_of)
+
+    def _preprocessing_of(self, member: Member) -> SharedPreprocessing:
+        # Someone else's network might work on its input in place.
+        if member.arch not in ARCHITECTURES:
+            return SharedPreprocessing(member.input, self._device)
+        if member.input not in self._preprocessing:
+            dtype = getattr(torch, self._precision) if self._casts_once(member) else torch.float32
+            self._preprocessing[member.input] = SharedPreprocessing(member.input, self._device, dtype)
+        return self._preprocessing[member.input]
+
+    def _casts_once(self, member: Member) -> bool:
+        """Whether weights and input are cast before the network and not by it.
+
+        On a CPU scores stay those of earlier versions. Somebody else's network may mean some layers to be float32.
+        """
+        return self._device.type == "cuda" and member.arch in ARCHITECTURES
 
 
 @dataclass(frozen=True)
@@ -141,59 +287,3 @@ def _run_black_batch(predict: Predict, crops: int, device: torch.device) -> None
         # The engine halves batches; of a single crop there is no half.
         if crops == 1:
             raise InputError(f"{error} does not fit into the memory of {device}; use fewer models") from error
-
-
-class FunctionMember:
-    """Runs a predict function as a `Predict`; its first batch shows whether it returns probabilities.
-
-    Args:
-        name: the member's name, for messages.
-        function: uint8 [B, 3, 224, 224], RGB, on the device -> probabilities [B, classes].
-        num_classes: how many it must return.
-        device: where its outcome goes.
-    """
-
-    def __init__(self, name: str, function: PredictFunction, num_classes: int, device: torch.device) -> None:
-        self._place = f"member {name}: `predict`"
-        self._function = function
-        self._num_classes = num_classes
-        self._device = device
-        self._checked = False
-
-    def __call__(self, crops: Tensor) -> Tensor:
-        """The probabilities that the function returns for a batch.
-
-        Raises:
-            InputError: the function raises an error, or returns something else than probabilities [B, classes].
-            OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
-        """
-        memory_errors = memory_errors_of(f"{self._place} on a batch of {len(crops)}")
-        with errors_of_member(self._place), memory_errors, torch.no_grad():
-            # A copy, because all members are given the same batch, and a function may work on its own in place.
-            returned = self._function(crops.clone())
-        self._require_scores(returned, (len(crops), self._num_classes))
-        probabilities = returned.detach().to(self._device, torch.float32)
-        if not self._checked:
-            self._require_probabilities(probabilities)
-            self._checked = True
-        return probabilities
-
-    def _require_scores(self, returned: object, shape: tuple[int, int]) -> None:
-        if not isinstance(returned, Tensor):
-            raise InputError(f"{self._place} must return a tensor, not {type(returned).__name__}")
-        if returned.shape != shape or not returned.is_floating_point():
-            raise InputError(
-                f"{self._place} must return floats {shape}, crops by classes, "
-                f"not {returned.dtype} {tuple(returned.shape)}"
-            )
-
-    def _require_probabilities(self, probabilities: Tensor) -> None:
-        if not bool(torch.isfinite(probabilities).all()):
-            raise InputError(f"{self._place} returns NaN or infinity for black crops; mend it")
-        least, total = float(probabilities.min()), float(probabilities[0].double().sum())
-        off = float((probabilities.double().sum(dim=1) - 1).abs().max())
-        if least < -_TOLERANCE or off > _TOLERANCE:
-            raise InputError(
-                f"{self._place} must return probabilities, at least 0 and summing to 1 for each crop, and these "
-                f"go down to {least:.4g} and sum to {total:.4g}; apply a softmax"
-            )

@@ -44,7 +44,7 @@ if _reporting is not None:
 # thread run meanwhile; one that asks too then waits for the first and keeps it from going on (seen with 2026.4.1).
 _ = openvino.op.Constant(np.zeros(1, np.float32)).data
 
-__all__ = ["GraphFile", "OpenVino", "PrePostProcessor", "core", "openvino", "properties"]
+__all__ = ["OpenVinoNetwork", "PrePostProcessor", "core", "graph_predict", "openvino", "properties"]
 
 _ELEMENT_TYPES = {"float32": openvino.Type.f32, "bfloat16": openvino.Type.bf16, "float16": openvino.Type.f16}
 # What may stand between a softmax and the output without changing a value.
@@ -52,69 +52,56 @@ _RESHAPES = {"Reshape", "Squeeze", "Unsqueeze", "Convert"}
 _SOFTMAX = {"Softmax", "SoftMax", "LogSoftmax"}
 
 
-class OpenVino(NetworkPredict):
-    """Runs a network compiled for this CPU.
+class OpenVinoNetwork:
+    """Runs a network compiled for this CPU: normalised float32 [B, 3, 224, 224] -> logits [B, classes].
 
     Args:
-        name, preprocess, num_classes: of `NetworkPredict`.
         model: float32 [B, 224, 224, 3], channels last -> logits [B, classes].
         precision: of the convolutions.
     """
 
-    def __init__(
-        self,
-        name: str,
-        model: openvino.Model,
-        preprocess: Callable[[Tensor], Tensor],
-        num_classes: int,
-        precision: Precision,
-    ) -> None:
-        super().__init__(name, preprocess, num_classes)
-        self._precision = precision
+    def __init__(self, model: openvino.Model, precision: Precision) -> None:
         self._model = model
+        self._precision = precision
         # One compiled network for each batch size that comes: static shapes are faster.
-        self._request_for = lru_cache(maxsize=2)(self._compile)
+        self._request_for = lru_cache(maxsize=2)(self._compiled)
 
-    def _logits(self, normalised: Tensor) -> Tensor:
+    def __call__(self, normalised: Tensor) -> Tensor:
+        """The logits of a batch."""
         # The normalised batch lies channels last, and so does the model's input: nothing is copied.
         pixels = normalised.permute(0, 2, 3, 1).numpy()
         [values] = self._request_for(len(pixels)).infer([pixels], share_inputs=True).values()
         return torch.from_numpy(np.array(values, dtype=np.float32))
 
-    def try_batch(self, crop_batch: Tensor) -> None:
-        """As `NetworkPredict`, but computes nothing where the compiled network says what its output is like."""
-        with self._errors(len(crop_batch)):
-            output = self._request_for(len(crop_batch)).get_compiled_model().output(0).get_partial_shape()
-        if output != openvino.PartialShape([len(crop_batch), self._num_classes]):
-            super().try_batch(crop_batch)
-
-    def _compile(self, batch_size: int) -> openvino.InferRequest:
-        with PREPARING:
-            return self._compiled(batch_size)
+    def shape_of(self, batch_size: int) -> tuple[int, ...] | None:
+        """The shape of the logits of a batch, if the compiled network says it."""
+        shape = self._request_for(batch_size).get_compiled_model().output(0).get_partial_shape()
+        return tuple(shape.to_shape()) if shape.is_static else None
 
     def _compiled(self, batch_size: int) -> openvino.InferRequest:
-        model = self._model.clone()
-        model.reshape([batch_size, CROP_SIZE, CROP_SIZE, 3])
-        config = {
-            properties.hint.inference_precision: _ELEMENT_TYPES[self._precision],
-            properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
-            # Several processes share a machine, each with the threads that torch was given. Pinned, they would
-            # all sit on the first cores.
-            properties.inference_num_threads: torch.get_num_threads(),
-            properties.hint.enable_cpu_pinning: False,
-        }
-        try:
-            compiled = core().compile_model(model, "CPU", config)
-        except RuntimeError as error:
-            # `ONEDNN_MAX_CPU_ISA` keeps kernels from what OpenVINO knows the processor to have: none is left then.
-            if self._precision == "float32" or "descriptors list is empty" not in str(error):
-                raise
-            raise self._no_such_precision("has no kernel for it") from error
-        # Where the processor lacks a precision, OpenVINO takes another one without a word.
-        taken = compiled.get_property(properties.hint.inference_precision)
-        if taken != config[properties.hint.inference_precision]:
-            raise self._no_such_precision(f"would compute in {taken.get_type_name()}")
-        return compiled.create_infer_request()
+        with PREPARING:
+            model = self._model.clone()
+            model.reshape([batch_size, CROP_SIZE, CROP_SIZE, 3])
+            config = {
+                properties.hint.inference_precision: _ELEMENT_TYPES[self._precision],
+                properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
+                # Several processes share a machine, each with the threads that torch was given. Pinned, they would
+                # all sit on the first cores.
+                properties.inference_num_threads: torch.get_num_threads(),
+                properties.hint.enable_cpu_pinning: False,
+            }
+            try:
+                compiled = core().compile_model(model, "CPU", config)
+            except RuntimeError as error:
+                # `ONEDNN_MAX_CPU_ISA` may forbid instructions that OpenVINO finds in the processor.
+                if self._precision == "float32" or "descriptors list is empty" not in str(error):
+                    raise
+                raise self._no_such_precision("has no kernel for it") from error
+            # Where the processor lacks a precision, OpenVINO takes another one without a word.
+            taken = compiled.get_property(properties.hint.inference_precision)
+            if taken != config[properties.hint.inference_precision]:
+                raise self._no_such_precision(f"would compute in {taken.get_type_name()}")
+            return compiled.create_infer_request()
 
     def _no_such_precision(self, what_openvino_does: str) -> InputError:
         return InputError(
@@ -123,11 +110,13 @@ class OpenVino(NetworkPredict):
         )
 
 
-class GraphFile(OpenVino):
-    """Runs a classifier graph of ONNX, TFLite or TensorFlow as it is.
+def graph_predict(
+    member: Member, preprocess: Callable[[Tensor], Tensor], num_outputs: int, precision: Precision
+) -> NetworkPredict:
+    """The `Predict` of a member whose weights are a classifier graph of ONNX, TFLite or TensorFlow, run as it is.
 
     Args:
-        member: its weights are the graph; `options` may name one of several outputs as `output`.
+        member: its `options` may name one of several outputs as `output`.
         preprocess: of `NetworkPredict`.
         num_outputs: what the graph must return.
         precision: of the convolutions.
@@ -135,30 +124,28 @@ class GraphFile(OpenVino):
     Raises:
         InputError: OpenVINO cannot read the graph, or it is no classifier of one image.
     """
+    # Each of OpenVINO's readers has errors of its own.
+    with refusing(f"the weights {weights_of(member)} cannot be read by OpenVINO"):
+        graph = core().read_model(str(weights_of(member)))
+    source, parameters = _logits_of(graph, member), graph.get_parameters()
+    shape = parameters[0].get_partial_shape() if parameters else openvino.PartialShape([])
+    sizes = [each.get_length() if each.is_static else 0 for each in shape] if shape.rank.is_static else []
+    last = channels_come_last(member, len(parameters), sizes, shape)
+    steps = PrePostProcessor(openvino.Model([source], parameters))
+    steps.input().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(openvino.Type.f32)
+    steps.input().model().set_layout(openvino.Layout("NHWC" if last else "NCHW"))
+    steps.output().tensor().set_element_type(openvino.Type.f32)
+    network = OpenVinoNetwork(steps.build(), precision)
+    # A graph may be written for batches of one size.
+    own_batch = sizes[0] or None
 
-    def __init__(
-        self, member: Member, preprocess: Callable[[Tensor], Tensor], num_outputs: int, precision: Precision
-    ) -> None:
-        # Each of OpenVINO's readers has errors of its own.
-        with refusing(f"the weights {weights_of(member)} cannot be read by OpenVINO"):
-            graph = core().read_model(str(weights_of(member)))
-        source, parameters = _logits_of(graph, member), graph.get_parameters()
-        shape = parameters[0].get_partial_shape() if parameters else openvino.PartialShape([])
-        sizes = [each.get_length() if each.is_static else 0 for each in shape] if shape.rank.is_static else []
-        last = channels_come_last(member, len(parameters), sizes, shape)
-        # A graph may be written for batches of one size.
-        self._own_batch = sizes[0] or None
-        steps = PrePostProcessor(openvino.Model([source], parameters))
-        steps.input().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(openvino.Type.f32)
-        steps.input().model().set_layout(openvino.Layout("NHWC" if last else "NCHW"))
-        steps.output().tensor().set_element_type(openvino.Type.f32)
-        super().__init__(member.name, steps.build(), preprocess, num_outputs, precision)
-
-    def _logits(self, normalised: Tensor) -> Tensor:
+    def logits(normalised: Tensor) -> Tensor:
         def run(whole: Tensor) -> Tensor:
-            return super(GraphFile, self)._logits(whole.contiguous(memory_format=torch.channels_last))
+            return network(whole.contiguous(memory_format=torch.channels_last))
 
-        return in_batches_of(self._own_batch, normalised, run)
+        return in_batches_of(own_batch, normalised, run)
+
+    return NetworkPredict(member.name, preprocess, num_outputs, logits, network.shape_of)
 
 
 def _logits_of(graph: openvino.Model, member: Member) -> openvino.Output:

@@ -21,9 +21,8 @@ def inspect(file: Path, raw: bool) -> None:
     from ensemble_eval.members.imported import InputFormat, input_text
     from ensemble_eval.members.importers.published import published
 
-    path = published(str(file)).path
-    outcome = inspected(path, averaged=False if raw else None)
-    said = outcome.said
+    path, _, _ = published(str(file))
+    said, missing = inspected(path, averaged=False if raw else None)
     options = "".join(f", {name} {value}" for name, value in said.options.items())
     order = "the classes in their order" if said.outputs is None else said.outputs
     outputs = f"{said.num_outputs}: {order}" if said.num_outputs is not None else "not known"
@@ -35,7 +34,7 @@ def inspect(file: Path, raw: bool) -> None:
     pixels = said.input or (InputFormat.imagenet() if said.num_outputs is not None else None)
     say(f"input         {'not known' if pixels is None else input_text(pixels)}")
     say(f"published     {said.published or 'no accuracy is known for such a file'}")
-    for label, sentences in (("note", said.notes), ("missing", outcome.missing or ("nothing",))):
+    for label, sentences in (("note", said.notes), ("missing", missing or ["nothing"])):
         for sentence in sentences:
             say(f"{label:14}{sentence}")
     say(f'entry         [[members]] name = "{path.stem}", weights = "{file}"')

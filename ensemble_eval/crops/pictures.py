@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.crops.schemes import CROPS, Crop, Position, View
-from ensemble_eval.errors import InputError, UnreadableImageError, first_line
+from ensemble_eval.errors import InputError, UnreadableImageError, refusing
 from ensemble_eval.files import atomic_path, read_regular
 
 SHEET_FILE = "sheet.png"
@@ -55,15 +55,14 @@ def write_crops(image: Path, out: Path) -> Path:
     Raises:
         InputError: the image cannot be read, or `out` cannot be written.
     """
+    with refusing(f"{image} cannot be read", "check the path", OSError, MemoryError):
+        data = read_regular(image)
     try:
-        decoded = pixels.decode(read_regular(image))
+        decoded = pixels.decode(data)
         _, height, width = decoded.shape
         source = pixels.prepare(decoded, schemes.plan(width, height, len(CROPS)))
     except UnreadableImageError as error:
         raise InputError(f"{image} is not usable: {error}") from error
-    except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise InputError(f"{image} cannot be read ({reason}); check the path") from error
     pictures = [_picture(source.cut(view)) for view in schemes.views_of(width, height)]
     for index, picture in enumerate(pictures):
         _save(picture, out / f"{index:03}.png")

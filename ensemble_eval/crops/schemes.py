@@ -23,6 +23,14 @@ Position = Literal["centre", "top-left", "top-right", "bottom-left", "bottom-rig
 
 SQUARES: tuple[Square, ...] = get_args(Square)
 POSITIONS: tuple[Position, ...] = get_args(Position)
+# Where the crop of each position lies in its square, horizontally and vertically.
+_IN_SQUARE: dict[Position, tuple[Square, Square]] = {
+    "centre": ("centre", "centre"),
+    "top-left": ("first", "first"),
+    "top-right": ("last", "first"),
+    "bottom-left": ("first", "last"),
+    "bottom-right": ("last", "last"),
+}
 
 
 @dataclass(frozen=True)
@@ -123,11 +131,11 @@ def centred_offset(outer: int, inner: int) -> int:
 def view_of(crop: Crop, width: int, height: int) -> View:
     """Where `crop` lies in an image of `width` × `height` pixels."""
     new_width, new_height = resized_size(width, height, crop.scale)
-    left = _square_offset(crop.square, new_width, crop.scale)
-    top = _square_offset(crop.square, new_height, crop.scale)
+    # Along the shorter side all three squares begin at 0.
+    left, top = (_offset(crop.square, length, crop.scale) for length in (new_width, new_height))
     if crop.position == "whole":
         return View(crop.scale, left, top, crop.scale, crop.mirrored)
-    dx, dy = _position_offset(crop.position, crop.scale)
+    dx, dy = (_offset(where, crop.scale, CROP_SIZE) for where in _IN_SQUARE[crop.position])
     return View(crop.scale, left + dx, top + dy, CROP_SIZE, crop.mirrored)
 
 
@@ -157,20 +165,5 @@ def plan(width: int, height: int, crops: int) -> CropPlan:
     return CropPlan(distinct, weights, tuple(position[view] for view in views))
 
 
-def _square_offset(square: Square, length: int, scale: int) -> int:
-    # Along the shorter side length == scale, and all three offsets are 0.
-    offsets = {"centre": centred_offset(length, scale), "first": 0, "last": length - scale}
-    return offsets[square]
-
-
-def _position_offset(position: Position, scale: int) -> tuple[int, int]:
-    far = scale - CROP_SIZE
-    centre = centred_offset(scale, CROP_SIZE)
-    offsets = {
-        "centre": (centre, centre),
-        "top-left": (0, 0),
-        "top-right": (far, 0),
-        "bottom-left": (0, far),
-        "bottom-right": (far, far),
-    }
-    return offsets[position]
+def _offset(where: Square, outer: int, inner: int) -> int:
+    return {"centre": centred_offset(outer, inner), "first": 0, "last": outer - inner}[where]

@@ -62,11 +62,9 @@ def open_webdataset(
                     f"the shard {path} has {len(sample.images)} images of the key {key} "
                     f"({first_names(sample.images)}); keep one"
                 )
-        names = {key: sample.images[0] for key, sample in samples.items()}
-        images |= {f"{path.stem}/{name}": index.files[name] for name in names.values()}
+            images[f"{path.stem}/{sample.images[0]}"] = index.files[sample.images[0]]
         if labelled:
-            found = _label_texts(path, index, samples)
-            texts |= {f"{path.stem}/{names[key]}": text for key, text in found.items()}
+            texts |= _label_texts(path, index, samples)
     labels = resolve_labels(shards[0].parent, texts, class_names) if labelled else {}
     items = [RangeItem(name, labels.get(name, NO_LABEL), images[name]) for name in sorted(images)]
     source = str(shards[0]) if len(shards) == 1 else f"{shards[0]} … {shards[-1].name}"
@@ -96,13 +94,16 @@ def _samples(index: Index) -> Mapping[str, _Sample]:
 
 
 def _label_texts(path: Path, index: Index, samples: Mapping[str, _Sample]) -> dict[str, str]:
-    """The label of each key, as text."""
+    """The label of each image, as text."""
     if without := [key for key, sample in samples.items() if not sample.labels]:
         raise InputError(
             f"{len(without)} images of the shard {path} have neither .cls nor .json ({first_names(without)}); add "
             'them, or give `labels`, which are "none" for images without labels'
         )
-    return {key: _label_text(path, key, index, sample.labels) for key, sample in samples.items()}
+    return {
+        f"{path.stem}/{sample.images[0]}": _label_text(path, key, index, sample.labels)
+        for key, sample in samples.items()
+    }
 
 
 def _label_text(path: Path, key: str, index: Index, labels: Mapping[str, str]) -> str:

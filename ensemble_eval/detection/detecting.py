@@ -7,7 +7,7 @@ import json
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from ensemble_eval.backends.choice import default_batch_size
+from ensemble_eval.backends.opening import default_batch_size
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.detection.deciding import (
     LEAST_SCORES,

@@ -10,9 +10,9 @@ from ensemble_eval.engine.full_scores import CropProbabilities, with_ensemble
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.scoring.metrics import any_decided_top_k, best_rank
 
-# An image has one crop in each batch, so that none is run after the deciding one; on a GPU, whose batches are
-# large, a share of the batch, so that the pool fits into its memory.
-_TURNS_PER_BATCH = 32
+# On a CPU a batch has one crop of each image, so that none is run after the deciding one. On a GPU batches are
+# large, and an image has a share of them, so that the pool fits into its memory.
+_SHARES_OF_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,18 @@ class DecidedImage(PooledImage[ImageDecisions]):
         self._sums = {scheme: np.zeros((members, num_classes)) for scheme in self._weights}
         self._weight_left = {scheme: np.full(members, float(scheme)) for scheme in self._weights}
         # The paper's one-model rule compares members by their top-1 error with one crop.
-        wanted = {(scheme, k) for scheme in self._weights for k in decides} | {(min(self._weights), 1)}
-        self._top_k: dict[tuple[int, int], list[bool | None]] = {
-            key: [None] * len(self._rows) for key in sorted(wanted)
+        wanted = {scheme: set(decides) for scheme in self._weights}
+        wanted[min(self._weights)] = {*decides, 1}
+        self._top_k: dict[int, dict[int, list[bool | None]]] = {
+            scheme: {k: [None] * len(self._rows) for k in sorted(ks)} for scheme, ks in wanted.items()
         }
 
-    def turn(self, batch_size: int) -> int:
-        """See `PooledImage`: few, because each may decide."""
-        return max(1, batch_size // _TURNS_PER_BATCH)
+    def share_of(self, batch_size: int) -> int:
+        """Few crops, because each may decide."""
+        return max(1, batch_size // _SHARES_OF_BATCH)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """See `PooledImage`."""
+        """Add the probabilities to the sums of every scheme that has the view."""
         self._probabilities.keep(view, members, probabilities)
         for scheme, weights in self._weights.items():
             if weights[view]:
@@ -82,24 +83,22 @@ class DecidedImage(PooledImage[ImageDecisions]):
                 self._weight_left[scheme][list(members)] -= weights[view]
 
     def decide(self) -> None:
-        """See `PooledImage`: decide what is certain by now, and run no member any more whose rows all are."""
-        for (scheme, k), known in self._top_k.items():
-            if None in known:
-                latest = self._decided(scheme, k)
-                known[:] = [now if before is None else before for before, now in zip(known, latest, strict=True)]
+        """Decide what is certain by now, and run no member any more whose row is certain in every scheme."""
+        for scheme, by_k in self._top_k.items():
+            for k, known in by_k.items():
+                if None in known:
+                    latest = zip(known, self._decided(scheme, k), strict=True)
+                    known[:] = [now if before is None else before for before, now in latest]
         open_rows = self._open_rows()
         if self._members > 1 and self._members not in open_rows:
             self.open.part(open_rows)
 
     def result(self) -> ImageDecisions | None:
-        """See `PooledImage`."""
+        """The decisions, once all are certain."""
         if self._open_rows():
             return None
-        top_k: dict[int, dict[int, Sequence[bool | None]]] = {scheme: {} for scheme in self._weights}
-        for (scheme, k), decisions in self._top_k.items():
-            top_k[scheme][k] = decisions
         all_passes = len(self.image.source.plan.views) * self._members
-        return ImageDecisions(self.image.id, self.image.label, top_k, self.open.passes, all_passes)
+        return ImageDecisions(self.image.id, self.image.label, self._top_k, self.open.passes, all_passes)
 
     @property
     def _rows(self) -> range:
@@ -108,14 +107,15 @@ class DecidedImage(PooledImage[ImageDecisions]):
 
     def _open_rows(self) -> list[int]:
         """Those of which something that is wanted is not certain yet."""
-        return [row for row in self._rows if any(known[row] is None for known in self._top_k.values())]
+        known = [decisions for by_k in self._top_k.values() for decisions in by_k.values()]
+        return [row for row in self._rows if any(decisions[row] is None for decisions in known)]
 
     def _decided(self, scheme: int, k: int) -> list[bool | None]:
         left, sums = self._weight_left[scheme], self._sums[scheme]
         if self._members > 1:
             left, sums = np.append(left, left.sum()), np.append(sums, sums.sum(axis=0, keepdims=True), axis=0)
         decisions = any_decided_top_k(sums, self._labels, left, k, self._counted)
-        known = self._top_k[scheme, k]
+        known = self._top_k[scheme][k]
         if complete := [row for row in self._rows if left[row] == 0 and known[row] is None]:
             # All is in: the same sums, in the same order, as of full scores.
             scores = with_ensemble(self._probabilities.mean(scheme))

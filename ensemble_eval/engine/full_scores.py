@@ -97,11 +97,11 @@ class ScoredImage(PooledImage[ImageScores]):
         self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """See `PooledImage`."""
+        """Keep the probabilities until all are there."""
         self._probabilities.keep(view, members, probabilities)
 
     def result(self) -> ImageScores | None:
-        """See `PooledImage`."""
+        """The mean of every scheme, once all probabilities are there."""
         if not self._probabilities.complete:
             return None
         means = {scheme: self._probabilities.mean(scheme) for scheme in self.image.source.plan.weights}

@@ -1,7 +1,8 @@
 """The one loop: a pool of images, batches of their crops, members on each batch, sums per image.
 
-Knows neither GoogLeNet nor files nor progress bars: it takes images and `Predict` functions and yields one
-record per image.
+It knows neither GoogLeNet nor files nor progress bars: it takes images and `Predict` functions and yields one
+record per image. A view is a crop of an image that differs from its other crops; a pass is one view through one
+member.
 """
 
 from collections import Counter, deque
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import Forward, OutOfDeviceMemoryError, Predict, memory_errors_of
-from ensemble_eval.engine.runners import CudaQueues, CuttingRunner, Outcome, QueuedRunner
+from ensemble_eval.engine.runners import CudaQueues, CuttingRunner, LaunchedBatch, QueuedRunner
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 
 Result = TypeVar("Result")
 
-# The pool is large enough when this many batches could be filled from it: slots are not equally long.
+# The pool is large enough when this many batches could be filled from it. One would not do, because a view fits
+# into some rows of a batch only.
 _BATCHES_IN_POOL = 3
 
 
@@ -29,8 +31,8 @@ class Engine(Generic[Result]):
 
     Args:
         members: by name, in the ensemble's order.
-        pool_image: what becomes of an image, given with its pixels on the device: `ScoredImage` for full
-            scores, `DecidedImage` for decisions, or another kind of `PooledImage`.
+        pool_image: makes the `PooledImage` of an image whose pixels are on the device: a `ScoredImage` for full
+            scores, a `DecidedImage` for decisions, or another kind.
         device: where batches are put together.
         batch_size: crops per batch. It is halved, and the same passes tried again, when a batch does not fit
             into memory; see `batch_size` afterwards.
@@ -59,7 +61,7 @@ class Engine(Generic[Result]):
         self._device = device
         # In the order of arrival; as keys, because images leave from anywhere.
         self._pool: dict[PooledImage[Result], None] = {}
-        self._in_flight: deque[tuple[Batch[Result], Outcome]] = deque()
+        self._in_flight: deque[tuple[Batch[Result], LaunchedBatch]] = deque()
         # While a GPU is at one batch, the next is put together; a CPU has nothing to overlap.
         self._most_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
         queues = CudaQueues(device) if queues is None and device.type == "cuda" else queues
@@ -77,14 +79,14 @@ class Engine(Generic[Result]):
         """
         arriving = iter(images)
         if self._pool or self._in_flight:
-            # Of a run that was left early.
+            # A run that was left early has left them behind.
             self._runner.clear()
         self._pool.clear()
         self._in_flight.clear()
         more = True
         while more or self._pool:
-            batch = self._batch_of_pool(self._members_in_turn(more))
-            # Counted along: to look through the pool again for every image would take most of the engine's time.
+            batch = self._batch_of_pool(self._members_of_next_batch(more))
+            # Counted incrementally: to go through the pool for every image would take most of the engine's time.
             waiting = self._waiting()[self._all]
             while more and self._wants_images(batch, waiting):
                 image = next(arriving, None)
@@ -101,17 +103,17 @@ class Engine(Generic[Result]):
         """Sentences for the user about how members run, since the last call."""
         return self._forward.new_notices()
 
-    def _members_in_turn(self, more: bool) -> tuple[int, ...]:
-        """All of them, unless one that goes on alone has enough to do for a batch, or nobody else has."""
+    def _members_of_next_batch(self, more: bool) -> tuple[int, ...]:
+        """All members, unless a whole batch waits for a single member, or nothing waits for all of them."""
         waiting = self._waiting()
-        together = waiting.pop(self._all, 0)
-        ((alone, views),) = waiting.most_common(1) or [(self._all, 0)]
-        # Images that wait for one member fill memory as those of the pool do.
+        views_for_all = waiting.pop(self._all, 0)
+        ((single, views),) = waiting.most_common(1) or [(self._all, 0)]
+        # Images that wait for a single member fill memory as others do.
         crowded = waiting.total() > _BATCHES_IN_POOL * self.batch_size
-        return alone if views >= self.batch_size or crowded or not (more or together) else self._all
+        return single if views >= self.batch_size or crowded or not (more or views_for_all) else self._all
 
     def _waiting(self) -> Counter[tuple[int, ...]]:
-        """How many views the next batch can take, by the members that they are to go through."""
+        """How many views the next batch can take, for each group of members that must still run them."""
         waiting: Counter[tuple[int, ...]] = Counter()
         for pooled in self._pool:
             waiting.update(self._waiting_of(pooled))
@@ -119,13 +121,13 @@ class Engine(Generic[Result]):
 
     def _waiting_of(self, pooled: PooledImage[Result]) -> dict[tuple[int, ...], int]:
         """As `_waiting`, of one image."""
-        turn = pooled.turn(self.batch_size)
-        return {members: min(views, turn) for members, views in pooled.open.counts().items()}
+        share = pooled.share_of(self.batch_size)
+        return {members: min(views, share) for members, views in pooled.open.counts().items()}
 
     def _batch_of_pool(self, members: tuple[int, ...]) -> Batch[Result]:
         batch: Batch[Result] = Batch(self.batch_size, members)
         for pooled in self._pool:
-            batch.take_from(pooled, pooled.turn(batch.size))
+            batch.take_from(pooled, pooled.share_of(batch.size))
         return batch
 
     def _wants_images(self, batch: Batch[Result], waiting: int) -> bool:
@@ -145,7 +147,7 @@ class Engine(Generic[Result]):
             ) from error
         pooled = self._pool_image(image)
         self._pool[pooled] = None
-        batch.take_from(pooled, pooled.turn(batch.size))
+        batch.take_from(pooled, pooled.share_of(batch.size))
         return self._waiting_of(pooled).get(self._all, 0)
 
     def _fill_up(self, batch: Batch[Result]) -> None:
@@ -156,7 +158,7 @@ class Engine(Generic[Result]):
             batch.take_from(pooled, batch.size)
 
     def _launch(self, batch: Batch[Result]) -> None:
-        """Start a batch's members on it."""
+        """Start a batch, or halve the size of batches if it does not fit."""
         if not batch.passes:
             return
         failed: OutOfDeviceMemoryError | None = None
@@ -164,20 +166,20 @@ class Engine(Generic[Result]):
             with memory_errors_of(f"a batch of {batch.size}"):
                 self._in_flight.append((batch, self._runner.launch(batch)))
         except OutOfDeviceMemoryError as error:
-            # Its words only: tracebacks, its own and its cause's, hold everything that did not fit.
+            # Without its traceback and its cause: they hold everything that did not fit.
             failed = OutOfDeviceMemoryError(str(error))
         if failed is not None:
             batch.give_back()
             self._halve_batch(failed)
 
-    def _fold(self, batch: Batch[Result], outcome: Outcome) -> Iterator[Result]:
-        """Keep a batch's outcome, and yield the results of the images that need no more."""
-        with outcome as probabilities:
+    def _fold(self, batch: Batch[Result], launched: LaunchedBatch) -> Iterator[Result]:
+        """Keep a batch's probabilities, and yield the results of the images that need no more."""
+        with launched as probabilities:
             self._refuse_non_finite(probabilities, batch)
             for row, (pooled, view) in batch.passes.items():
                 pooled.keep(view, batch.members, probabilities[:, row])
         for pooled in batch.images():
-            # It is not there if its result was known before, with crops still under way.
+            # An image whose result was known before has left the pool, perhaps with crops still in flight.
             if pooled in self._pool:
                 pooled.decide()
                 if (result := pooled.result()) is not None:

@@ -1,4 +1,4 @@
-"""One image in the engine's pool: which of its views are in no batch yet, and what becomes of their outcomes."""
+"""One image in the engine's pool: its views that are in no batch yet, and what is made of their probabilities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -36,10 +36,10 @@ class UnreadableImage:
 
 
 class OpenViews:
-    """The views of one image that are in no batch yet, by the members that they are to go through.
+    """The views of one image that are in no batch yet, by the members that must run them.
 
     Args:
-        members: indices into the ensemble; all views go through all of them, until they are parted.
+        members: indices into the ensemble; all of them run every view, until `part`.
         views: how many.
 
     Attributes:
@@ -59,18 +59,18 @@ class OpenViews:
         return list(self._by_members.get(tuple(members), ()))
 
     def take(self, view: int, members: Sequence[int]) -> None:
-        """Take note that a view goes into a batch of these members."""
+        """Record that a view goes into a batch of these members."""
         del self._by_members[tuple(members)][view]
         self.passes += len(members)
 
     def give_back(self, view: int, members: Sequence[int]) -> None:
-        """Take note that a view did not make it through its batch."""
+        """Record that the batch of a view did not run."""
         views = [*self._by_members[tuple(members)], view]
         self._by_members[tuple(members)] = dict.fromkeys(sorted(views))
         self.passes -= len(members)
 
     def part(self, members: Sequence[int]) -> None:
-        """Let each of some members go on alone, and the others run no more."""
+        """Let some members run the rest, each in batches of its own, and the others no more."""
         self._by_members = {
             (member,): dict(views)
             for together, views in self._by_members.items()
@@ -80,7 +80,7 @@ class OpenViews:
 
 
 class PooledImage(ABC, Generic[Result_co]):
-    """An image in the pool. What becomes of its outcomes, and when they are enough, its kinds decide.
+    """An image in the pool. Its kinds decide what is made of its probabilities, and when there are enough of them.
 
     Args:
         image: with its pixels where batches are put together.
@@ -95,8 +95,8 @@ class PooledImage(ABC, Generic[Result_co]):
         self.image = image
         self.open = OpenViews(range(members), len(image.source.plan.views))
 
-    def turn(self, batch_size: int) -> int:
-        """How many of its crops a batch takes before other images have had their turn: as many as fit."""
+    def share_of(self, batch_size: int) -> int:
+        """How many of its crops one batch takes before other images get their share: as many as fit."""
         return batch_size
 
     @abstractmethod
@@ -108,4 +108,4 @@ class PooledImage(ABC, Generic[Result_co]):
 
     @abstractmethod
     def result(self) -> Result_co | None:
-        """What is to be known of the image, once it is; asking changes nothing."""
+        """The image's result, or None as long as it is not known; asking changes nothing."""

@@ -18,9 +18,8 @@ from ensemble_eval.engine.predict import Forward
 
 Result = TypeVar("Result")
 
-Outcome = contextlib.AbstractContextManager[NDArray[np.float32]]
-"""A batch that was launched: to enter it waits for the probabilities float32 [members, batch_size, classes], which
-are valid until it is left."""
+LaunchedBatch = contextlib.AbstractContextManager[NDArray[np.float32]]
+"""Entering it waits for the probabilities float32 [members, batch_size, classes], valid until it is left."""
 
 
 class CuttingRunner(Generic[Result]):
@@ -43,7 +42,7 @@ class CuttingRunner(Generic[Result]):
     def leave(self, image: ReadyImage) -> None:
         """No batch that is launched from now on has crops of this image, as `admit` returned it."""
 
-    def launch(self, batch: Batch[Result]) -> Outcome:
+    def launch(self, batch: Batch[Result]) -> LaunchedBatch:
         """Run a batch, whose crops are cut one by one.
 
         Raises:
@@ -194,7 +193,7 @@ class QueuedRunner(Generic[Result]):
         """Let others be copied over the image, in the same queue that has read it."""
         self._pixels.give_back(min(region.offset for region in image.source.regions.values()))
 
-    def launch(self, batch: Batch[Result]) -> Outcome:
+    def launch(self, batch: Batch[Result]) -> LaunchedBatch:
         """Ask the device to gather the crops, to run the members and to bring back the probabilities."""
         buffers = self._free.pop() if self._free else self._new_buffers(batch.size)
         buffers.host_addresses.copy_(torch.tensor(_addresses(batch)))

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import torch
 
-from ensemble_eval.backends.choice import default_batch_size
+from ensemble_eval.backends.opening import default_batch_size
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.batches import batches_needed
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.backends.choice import default_batch_size
-from ensemble_eval.backends.graphs import CapturedForward, CudaGraphs
+from ensemble_eval.backends.opening import default_batch_size
+from ensemble_eval.backends.torch import CapturedForward, CudaGraphs
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.loop import Engine

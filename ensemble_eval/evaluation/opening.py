@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from ensemble_eval.backends.choice import choose_backend
-from ensemble_eval.backends.opening import load_members, open_members
+from ensemble_eval.backends.opening import choose_backend, load_members, open_members
 from ensemble_eval.datasets.folders import is_hidden
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import read_dataset

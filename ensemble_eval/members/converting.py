@@ -1,6 +1,6 @@
 """From weights of any format that is recognised to ours, which describes itself; and what a file is."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
@@ -12,21 +12,8 @@ from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import save_weights
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """What a file of weights is, and whether it can be used as it is.
-
-    Attributes:
-        said: what the file says about its member.
-        missing: sentences, each of something that the file does not say or hold.
-    """
-
-    said: Imported
-    missing: tuple[str, ...]
-
-
-def inspect(path: Path, *, averaged: bool | None = None) -> Inspected:
-    """What a file of weights is, how it will be read, and what is missing.
+def inspect(path: Path, *, averaged: bool | None = None) -> tuple[Imported, list[str]]:
+    """What a file of weights says about its member, and sentences, each of something that it does not say or hold.
 
     Args:
         path: of the file.
@@ -52,7 +39,7 @@ def inspect(path: Path, *, averaged: bool | None = None) -> Inspected:
         missing.append(
             "the preprocessing is not in the file; ImageNet's is taken unless the manifest states `input`"
         )
-    return Inspected(said, tuple(missing))
+    return said, missing
 
 
 def convert(path: Path, out: Path, *, classes: str | Path | None = None, averaged: bool | None = None) -> Member:

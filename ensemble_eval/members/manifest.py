@@ -1,7 +1,7 @@
 """Ensembles on disk: TOML manifests, and folders of checkpoints that describe themselves.
 
-A manifest states what its weights do not say about a member: architecture, options, how pixels become its input,
-what its outputs stand for. Nothing of this is ever guessed from the weights' values.
+A manifest states what a file of weights does not say about its member: architecture, options, how pixels become
+its input, and what its outputs stand for. Nothing of this is ever guessed from the values of the weights.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from ensemble_eval.members.described import (
     save_described,
 )
 from ensemble_eval.members.ensemble import Ensemble, Interpolation, Member, weights_of
-from ensemble_eval.members.imported import GRAPH, InputFormat
+from ensemble_eval.members.imported import GRAPH
 from ensemble_eval.members.importers.published import published
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ def read_manifest(path: Path) -> Ensemble:
     """
     document = toml_tables.fill(_Document, toml_tables.read(path), str(path))
     members = [
-        _member_from_table(row, path.parent, f"{path}: member {number}")
-        for number, row in enumerate(document.members, start=1)
+        _member_from_table(table, path.parent, f"{path}: member {number}")
+        for number, table in enumerate(document.members, start=1)
     ]
     classes = class_list(document.classes, path.parent)
     _refuse_other_classes(document, members, classes, str(path))
@@ -96,7 +96,7 @@ def write_manifest(path: Path, ensemble: Ensemble) -> None:
     """Write `ensemble` to `path` so that `read_manifest` gives it back; paths become relative to the file.
 
     Raises:
-        InputError: a member or the list of classes is no file, or the folder or disk does not take the manifest.
+        InputError: a member or the list of classes is not in a file, or the manifest cannot be written.
     """
     folder = path.parent.absolute()
 
@@ -142,42 +142,39 @@ def read_member(path: Path) -> tuple[Member, ClassList]:
 
 def member_table(member: Member, weights: str) -> dict[str, Any]:
     """The manifest's table of one member, with `weights` as the path to write."""
-    row = {name: getattr(member, name) for name in _WRITTEN} | {
+    table = {name: getattr(member, name) for name in _WRITTEN} | {
         "weights": weights,
         "outputs": None if member.outputs is None else str(member.outputs),
         "renormalise": member.renormalise or None,
         "options": dict(member.options),
         "input": asdict(member.input),
     }
-    return {name: value for name, value in row.items() if value is not None}
+    return {name: value for name, value in table.items() if value is not None}
 
 
 def _member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Member:
     """The member that a table states; relative paths in it start at `folder`."""
-    row = toml_tables.fill(MemberTable, table, place)
-    input_format = row.input_format(place)
+    stated = toml_tables.fill(MemberTable, table, place)
+    input_format = stated.input_format(place)
     with located(place):
-        found = published(row.weights, folder)
-        arch = row.arch or found.arch
-        input_format = input_format or found.input
+        weights, published_arch, published_input = published(stated.weights, folder)
+        arch, input_format = stated.arch or published_arch, input_format or published_input
         if arch is not None and input_format is None:
-            input_format = _input_of(found.path, row.averaged)
-        derived = {"weights": found.path, "arch": arch, "input": input_format, "outputs": row.outputs_in(folder)}
-        return Member(**vars(row) | derived)
-
-
-def _input_of(weights: Path, averaged: bool | None) -> InputFormat:
-    found = describe(weights, averaged=averaged)
-    if found.input is None and found.arch in (None, GRAPH):
-        raise InputError(f"the weights {weights} do not say how their network wants its pixels; state `input`")
-    return found.input or InputFormat()
+            found = describe(weights, averaged=stated.averaged)
+            if found.input is None and found.arch in (None, GRAPH):
+                raise InputError(
+                    f"the weights {weights} do not say how their network wants its pixels; state `input`"
+                )
+            input_format = found.input
+        derived = {"weights": weights, "arch": arch, "input": input_format, "outputs": stated.outputs_in(folder)}
+        return Member(**vars(stated) | derived)
 
 
 def _refuse_other_classes(document: _Document, members: Sequence[Member], classes: ClassList, place: str) -> None:
-    """Where a manifest leaves to the file what a member is, the file's own classes must be the ensemble's."""
-    for row, member in zip(document.members, members, strict=True):
+    """Require the ensemble's classes of every file that describes its member in the manifest's place."""
+    for table, member in zip(document.members, members, strict=True):
         path = weights_of(member)
-        if "arch" in row or member.outputs is not None or not is_described(path):
+        if "arch" in table or member.outputs is not None or not is_described(path):
             continue
         _, own = member_description(path)
         if (own.count, own.names) != (classes.count, classes.names):

@@ -52,13 +52,11 @@ class GoogLeNet(nn.Module):
         heads = {}
         for stage in stages.STAGES:
             channels = self._append(stage, channels, variant, width)
-            if auxiliary_heads and stage.name in stages.AUXILIARY_HEADS:
-                heads[stages.AUXILIARY_HEADS[stage.name]] = layers.AuxiliaryHead(
-                    variant, channels, num_classes, width, auxiliary_dropout
-                )
+            if auxiliary_heads and (head := stages.AUXILIARY_HEADS.get(stage.name)):
+                heads[head] = layers.AuxiliaryHead(variant, channels, num_classes, width, auxiliary_dropout)
         self._heads = dict(stages.AUXILIARY_HEADS) if auxiliary_heads else {}
-        for name, head in heads.items():
-            self.add_module(name, head)
+        for name, module in heads.items():
+            self.add_module(name, module)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)

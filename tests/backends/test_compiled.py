@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ensemble_eval.backends.choice import choose_backend
+from ensemble_eval.backends.opening import choose_backend
 from ensemble_eval.backends.torch import missing_for_compiler
 from ensemble_eval.errors import InputError
 

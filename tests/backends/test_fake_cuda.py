@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ensemble_eval.backends.choice import PredictMaker
-from ensemble_eval.backends.graphs import CapturedForward
+from ensemble_eval.backends.opening import PredictMaker
+from ensemble_eval.backends.torch import CapturedForward
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch

@@ -5,7 +5,7 @@ import pytest
 import torch
 from builders import CLASS_NAMES, TINY, randomise
 
-from ensemble_eval.backends.choice import PredictMaker
+from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.models.registry import build

@@ -18,7 +18,7 @@ from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.imported import InputFormat
 
 pytest.importorskip("openvino")
-from ensemble_eval.backends.openvino import GraphFile
+from ensemble_eval.backends.openvino import graph_predict
 from ensemble_eval.members.preprocessing import SharedPreprocessing
 
 FILES = Path(__file__).parents[1] / "interop" / "files"
@@ -26,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def _ours(member: Member, crops: torch.Tensor, outputs: int = 5) -> NDArray[np.float32]:
-    predict = GraphFile(member, SharedPreprocessing(member.input, CPU), outputs, "float32")
+    predict = graph_predict(member, SharedPreprocessing(member.input, CPU), outputs, "float32")
     return predict(crops).numpy()
 
 

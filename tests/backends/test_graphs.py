@@ -11,8 +11,8 @@ from builders import CLASS_NAMES, colour_classifier, encoded, picture, tiny_netw
 from graph_stand_ins import StandInGraphs
 from queue_stand_ins import StandInQueues
 
-from ensemble_eval.backends.choice import PredictMaker
-from ensemble_eval.backends.graphs import CapturedForward
+from ensemble_eval.backends.opening import PredictMaker
+from ensemble_eval.backends.torch import CapturedForward
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions

@@ -17,9 +17,10 @@ from conftest import CUDA_IS_PRETENDED, CUDA_IS_THERE
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
 
-from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.backends.full_float32 import full_float32
-from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.backends.network import NetworkPredict
+from ensemble_eval.backends.opening import PredictMaker
+from ensemble_eval.backends.torch import torch_logits
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.engine.full_scores import ScoredImage
 from ensemble_eval.engine.loop import Engine
@@ -186,7 +187,7 @@ def test_a_network_that_fails_leaves_the_process_as_it_was_too(name: str) -> Non
     seen: list[dict[str, object]] = []
     device = choose_device(name)
     preprocess = Preprocessing(InputFormat()).to(device)
-    predict = TorchBackend("a", Failing(), preprocess, COUNT, device, "float32")
+    predict = NetworkPredict("a", preprocess, COUNT, torch_logits(Failing(), device, "float32"))
     before = _process()
     with pytest.raises(InputError, match="member a: its network raises RuntimeError"):
         predict(torch.zeros(1, 3, 224, 224, dtype=torch.uint8, device=device))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from onnx_files import CLASSIFIER_INPUT, onnx_runtime_probabilities, some_crops, write_classifier
 
-from ensemble_eval.backends.choice import PredictMaker
+from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.api import scores
 from ensemble_eval.members.ensemble import Ensemble, Member

@@ -17,8 +17,9 @@ from builders import CLASSES, encoded, picture, tiny_network
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensemble_eval.backends.choice import PredictMaker
 from ensemble_eval.backends.conversion_cache import ConversionCache
+from ensemble_eval.backends.network import NetworkPredict
+from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
@@ -36,7 +37,7 @@ openvino_backend = pytest.importorskip(
 )
 openvino = openvino_backend.openvino
 openvino_models = pytest.importorskip("ensemble_eval.backends.openvino_conversion")
-OpenVino = openvino_backend.OpenVino
+OpenVinoNetwork = openvino_backend.OpenVinoNetwork
 
 # What oneDNN's variable keeps from its kernels is not there, whatever OpenVINO says of the processor.
 HALF_PRECISION = os.environ.get("ONEDNN_MAX_CPU_ISA") != "AVX2"
@@ -146,7 +147,9 @@ def _probabilities(model: Any, network_input: Tensor) -> Tensor:
     def normalised(batch: Tensor) -> Tensor:
         return batch.contiguous(memory_format=torch.channels_last)
 
-    probabilities: Tensor = OpenVino("a", model, normalised, CLASSES.count, "float32")(network_input)
+    probabilities: Tensor = NetworkPredict("a", normalised, CLASSES.count, OpenVinoNetwork(model, "float32"))(
+        network_input
+    )
     return probabilities
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble_eval.backends.choice import PredictMaker
+from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.models.registry import build
 

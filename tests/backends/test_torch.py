@@ -5,7 +5,8 @@ import torch
 from builders import CLASS_NAMES, randomise
 from torch import Tensor, nn
 
-from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.backends.network import NetworkPredict
+from ensemble_eval.backends.torch import torch_logits
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.imported import InputFormat
@@ -32,8 +33,12 @@ def _network() -> nn.Module:
     return randomise(layers, seed=1)
 
 
-def _eager(network: nn.Module, precision: Precision = "float32", classes: int = len(CLASS_NAMES)) -> TorchBackend:
-    return TorchBackend("a", network, SharedPreprocessing(InputFormat(), CPU), classes, CPU, precision)
+def _eager(
+    network: nn.Module, precision: Precision = "float32", classes: int = len(CLASS_NAMES)
+) -> NetworkPredict:
+    return NetworkPredict(
+        "a", SharedPreprocessing(InputFormat(), CPU), classes, torch_logits(network, CPU, precision)
+    )
 
 
 @pytest.mark.parametrize(

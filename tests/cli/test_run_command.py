@@ -20,7 +20,7 @@ from builders import (
 from conftest import Cli
 from torch import Tensor
 
-from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError
 
 
@@ -137,14 +137,14 @@ def test_unreadable_images_are_listed_and_not_counted(cli: Cli, ensemble: Path, 
 def test_batches_that_become_smaller_are_told_of_and_recorded(
     cli: Cli, dataset: Path, ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict = TorchBackend.__call__
+    predict = NetworkPredict.__call__
 
-    def small(self: TorchBackend, crops: Tensor) -> Tensor:
+    def small(self: NetworkPredict, crops: Tensor) -> Tensor:
         if len(crops) > 16:
             raise OutOfDeviceMemoryError(f"a batch of {len(crops)}")
         return predict(self, crops)
 
-    monkeypatch.setattr(TorchBackend, "__call__", small)
+    monkeypatch.setattr(NetworkPredict, "__call__", small)
     out = tmp_path / "out"
     arguments = ("--crops", "10", "--batch-size", "64", "--out", out)
     finished = cli("run", dataset, "--ensemble", ensemble, *arguments)

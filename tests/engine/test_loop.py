@@ -11,8 +11,9 @@ from builders import CLASS_NAMES, colour_classifier, encoded, picture, tiny_netw
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ensemble_eval.backends.choice import PredictMaker
-from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.backends.network import NetworkPredict
+from ensemble_eval.backends.opening import PredictMaker
+from ensemble_eval.backends.torch import torch_logits
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.schemes import plan, views_of
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
@@ -48,9 +49,10 @@ def networks() -> dict[str, nn.Module]:
     return {name: tiny_network(arch, width=width) for name, (arch, width, _) in NETWORKS.items()}
 
 
-def _members(networks: dict[str, nn.Module]) -> dict[str, Predict]:
+def _members(networks: dict[str, nn.Module], precision: Precision = "float32") -> dict[str, Predict]:
+    preprocess = {name: SharedPreprocessing(NETWORKS[name][2], CPU) for name in networks}
     return {
-        name: TorchBackend(name, network, SharedPreprocessing(NETWORKS[name][2], CPU), COUNT, CPU, "float32")
+        name: NetworkPredict(name, preprocess[name], COUNT, torch_logits(network, CPU, precision))
         for name, network in networks.items()
     }
 
@@ -132,10 +134,7 @@ def test_any_batch_size_agrees_with_the_slow_loop(
 def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(
     networks: dict[str, nn.Module], precision: Precision, batch_size: int
 ) -> None:
-    members: dict[str, Predict] = {
-        name: TorchBackend(name, network, SharedPreprocessing(NETWORKS[name][2], CPU), COUNT, CPU, precision)
-        for name, network in networks.items()
-    }
+    members = _members(networks, precision)
     images = [_ready(name, 10) for name in SIZES]
     together = {result.id: result for result in _evaluated(members, images, batch_size)}
     others = [
@@ -294,7 +293,7 @@ class _CountedImage(PooledImage[int]):
         self._rows: set[tuple[int, int]] = set()
         self._half = len(image.source.plan.views) * members // 2
 
-    def turn(self, batch_size: int) -> int:
+    def share_of(self, batch_size: int) -> int:
         return batch_size // len(IMAGES)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:

@@ -8,7 +8,7 @@ from builders import opened
 from conftest import Cli
 from torch import Tensor
 
-from ensemble_eval.backends.torch import TorchBackend
+from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.cost import Cost, estimate, padding_warnings
 from ensemble_eval.settings import RunSettings, Settings
@@ -48,15 +48,15 @@ def test_time_is_that_of_whole_batches() -> None:
 
 def test_padding_counts_in_the_estimate(dataset: Path, ensemble: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Six crops in one batch of 512 take as long as 512 crops do."""
-    predict = TorchBackend.__call__
+    predict = NetworkPredict.__call__
 
-    def slow(self: TorchBackend, crops: Tensor) -> Tensor:
+    def slow(self: NetworkPredict, crops: Tensor) -> Tensor:
         if len(crops) == 1:
             return predict(self, crops)
         time.sleep(1.0)
         return torch.full((len(crops), 7), 1 / 7)
 
-    monkeypatch.setattr(TorchBackend, "__call__", slow)
+    monkeypatch.setattr(NetworkPredict, "__call__", slow)
     settings = RunSettings(
         dataset=dataset, ensemble=ensemble, crops=1, device="cpu", backend="torch", batch_size=512
     )
@@ -71,7 +71,7 @@ def test_a_crop_that_does_not_fit_into_memory_is_refused(
 ) -> None:
     sizes = []
 
-    def overflowing(_: TorchBackend, crops: Tensor) -> Tensor:
+    def overflowing(_: NetworkPredict, crops: Tensor) -> Tensor:
         sizes.append(len(crops))
         raise torch.OutOfMemoryError("out of memory")
 
@@ -79,7 +79,7 @@ def test_a_crop_that_does_not_fit_into_memory_is_refused(
         dataset=dataset, ensemble=ensemble, crops=1, device="cpu", backend="torch", batch_size=4
     )
     inputs = opened(settings)
-    monkeypatch.setattr(TorchBackend, "__call__", overflowing)
+    monkeypatch.setattr(NetworkPredict, "__call__", overflowing)
     with pytest.raises(InputError, match="a batch of 1 does not fit into memory; use fewer models"):
         estimate(inputs, settings)
     assert sizes == [4, 2, 1]

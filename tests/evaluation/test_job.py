@@ -67,16 +67,16 @@ def test_of_several_ranks_only_the_one_that_reports_tells_of_all(settings: RunSe
 
 
 def test_any_rank_tells_of_smaller_batches(settings: RunSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ensemble_eval.backends.torch import TorchBackend
+    from ensemble_eval.backends.network import NetworkPredict
 
-    predict = TorchBackend.__call__
+    predict = NetworkPredict.__call__
 
-    def small(self: TorchBackend, crops: object) -> object:
+    def small(self: NetworkPredict, crops: object) -> object:
         if len(crops) > 4:  # type: ignore[arg-type]
             raise OutOfDeviceMemoryError("too large")
         return predict(self, crops)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(TorchBackend, "__call__", small)
+    monkeypatch.setattr(NetworkPredict, "__call__", small)
     told = events(replace(settings, batch_size=8), Process(1, 2, role=Role.RANK))
     assert told == [Notice("rank 1: a batch did not fit into memory; going on with 4 crops in each")]
 

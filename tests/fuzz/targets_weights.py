@@ -9,7 +9,7 @@ import torch
 from runner import Target
 from safetensors.torch import save
 
-from ensemble_eval.backends.choice import PredictMaker
+from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import GRAPH, InputFormat
 from ensemble_eval.members.loading import load_member

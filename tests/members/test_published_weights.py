@@ -99,8 +99,8 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         published("hf:name")
     with pytest.raises(InputError, match=r"timm publishes no weights of that name|timm does not know it"):
         published("timm:googlenet")
-    assert published("a.pth").path == Path("a.pth")
-    assert published("other:thing", Path("here")).path == Path("here", "other:thing")
+    assert published("a.pth")[0] == Path("a.pth")
+    assert published("other:thing", Path("here"))[0] == Path("here", "other:thing")
 
 
 @pytest.mark.processes
@@ -114,7 +114,7 @@ def test_the_hubs_cache_serves_without_a_network(tmp_path: Path, cached: bool) -
         snapshot.mkdir(parents=True)
         save_file(tiny_network().state_dict(), snapshot / "model.safetensors")
     # The library reads its environment when it is imported.
-    code = "from ensemble_eval.members.importers.published import published; print(published('hf:owner/net').path)"
+    code = "from ensemble_eval.members.importers.published import published; print(published('hf:owner/net')[0])"
     environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ":".join(sys.path)}
     finished = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False

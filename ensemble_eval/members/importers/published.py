@@ -3,7 +3,6 @@
 import contextlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,36 +21,28 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
-@dataclass(frozen=True)
-class Published:
-    """A file of weights on this machine, and what its publisher says that the file does not.
+def published(name: str, folder: Path = Path()) -> tuple[Path, str | None, InputFormat | None]:
+    """The file of weights of a published name, or of a path in `folder`, and what its publisher says about it.
 
-    Attributes:
-        path: of the file.
-        arch: of the network; None where the file says it.
-        input: how the network wants its pixels; None where the file says it.
-    """
+    Args:
+        name: such as `torchvision:GoogLeNet_Weights.IMAGENET1K_V1`; a path if it has no such prefix.
+        folder: where a relative path starts.
 
-    path: Path
-    arch: str | None = None
-    input: InputFormat | None = None
-
-
-def published(name: str, folder: Path = Path()) -> Published:
-    """Weights by a published name, such as `torchvision:GoogLeNet_Weights.IMAGENET1K_V1`; else a path in `folder`.
+    Returns:
+        The file on this machine; the network's architecture and input, each None where the file itself says it.
 
     Raises:
-        InputError: nobody publishes that, or it is neither in a cache nor to be had.
+        InputError: nobody publishes that, or it is neither in a cache nor can be fetched.
     """
     match name.partition(":"):
         case "torchvision", _, rest if rest:
-            return Published(_from_torchvision(rest))
+            return _from_torchvision(rest), None, None
         case "hf", _, rest if rest:
-            return Published(from_hub(rest))
+            return from_hub(rest), None, None
         case "timm", _, rest if rest:
             repository, input_format = _timm_weights(rest)
-            return Published(from_hub(repository), name, input_format)
-    return Published(folder / name)
+            return from_hub(repository), name, input_format
+    return folder / name, None, None
 
 
 def torchvision_accuracy(path: Path) -> str | None:

@@ -12,7 +12,7 @@ from builders import CLASS_NAMES, randomise, tiny_network
 from conftest import CUDA_IS_PRETENDED
 from torch import Tensor, nn
 
-from ensemble_eval.backends.choice import PredictMaker, choose_backend, default_batch_size
+from ensemble_eval.backends.opening import PredictMaker, choose_backend, default_batch_size
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
