@@ -1,4 +1,4 @@
-"""What was made once and can be made again, kept in a folder of the user's between runs."""
+"""Conversions of networks, stored between runs in a cache folder of the user."""
 
 import contextlib
 import hashlib
@@ -14,10 +14,10 @@ _DIGEST_BYTES = 32
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
-    """Where conversions are kept: `ENSEMBLE_EVAL_CACHE`, or `ensemble-eval` in the user's folder of caches.
+    """The folder for conversions: `ENSEMBLE_EVAL_CACHE`, or `ensemble-eval` in the user's cache folder.
 
-    That folder is `XDG_CACHE_HOME`, or `.cache` in the home folder, as the XDG Base Directory Specification says.
-    None where there is no home.
+    The cache folder is `XDG_CACHE_HOME`, or `.cache` in the home folder, as in the XDG Base Directory
+    Specification. None if there is no home folder.
 
     Example:
         >>> cache_folder({"XDG_CACHE_HOME": "/var/cache/me"}).as_posix()
@@ -36,18 +36,18 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path | None:
 class ConversionCache:
     """Bytes by key, in files that carry their own checksum.
 
-    Nothing depends on it: what is missing, damaged or cannot be read is made anew, and where nothing can be
-    written, nothing is kept. Any number of processes may read and write at once.
+    Nothing depends on the cache: what is missing, damaged or unreadable is converted again. If the folder cannot
+    be written, nothing is stored. Any number of processes may read and write at once.
 
     Args:
-        folder: made when something is kept.
+        folder: created when something is stored.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def get(self, key: str) -> bytes | None:
-        """What was kept under a key, to the byte, or None."""
+        """The bytes that were stored under a key, or None."""
         try:
             data = read_regular(self._path(key))
         except OSError:
@@ -56,8 +56,8 @@ class ConversionCache:
         return content if hashlib.sha256(content).digest() == digest else None
 
     def put(self, key: str, content: bytes) -> None:
-        """Keep bytes under a key, if the folder takes them."""
-        # A home that is read-only or full does not stop a run.
+        """Store bytes under a key, if the folder can be written."""
+        # A home folder that is read-only or full does not stop a run.
         with contextlib.suppress(InputError), atomic_path(self._path(key), durable=False) as temporary:
             temporary.write_bytes(hashlib.sha256(content).digest() + content)
 

@@ -1,4 +1,4 @@
-"""float32 that is float32, for whatever torch computes, evaluating or training."""
+"""Computations of torch in full float32, in evaluation and training."""
 
 import contextlib
 import threading
@@ -21,8 +21,8 @@ def full_float32() -> Iterator[None]:
 
     By default cuDNN's convolutions round float32 to TF32's ten bits of mantissa, and
     `torch.set_float32_matmul_precision` may have let matrix products do so too, or round to bfloat16 on a CPU.
-    torch has older and newer flags for this. Where they contradict each other it refuses to read the older
-    ones; those are left alone then, and the newer ones decide.
+    torch has older and newer flags for this. If they contradict each other, it refuses to read the older ones;
+    they then stay as they are, and the newer ones decide.
 
     Example:
         >>> import torch

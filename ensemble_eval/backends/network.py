@@ -58,7 +58,8 @@ class NetworkPredict:
     @contextlib.contextmanager
     def _errors(self, batch: int) -> Iterator[None]:
         with contextlib.ExitStack() as errors:
-            # Those of our own networks are ours, and the error of a CUDA graph's capture must stay what it is.
+            # Errors of our own networks are our faults, and an error in the capture of a CUDA graph must keep its
+            # type.
             if not self.capturable:
                 errors.enter_context(errors_of_member(f"member {self.name}: its network"))
             errors.enter_context(memory_errors_of(f"member {self.name}: a batch of {batch}"))
@@ -145,8 +146,8 @@ class FunctionMember:
 class SelectedOutputs:
     """Takes the probabilities of the ensemble's classes out of those of a member's outputs.
 
-    What the member gives to an output without a class is left out. Without `renormalised` the rest stays as it
-    is, so that the probabilities of a crop may sum to less than 1.
+    Probabilities of outputs without a class are left out. Without `renormalised` the others stay as they are, so
+    the probabilities of a crop may sum to less than 1.
 
     Args:
         predict: of the member, for all its outputs.
@@ -168,12 +169,12 @@ class SelectedOutputs:
 
 
 def in_batches_of(size: int | None, batch: Tensor, run: Callable[[Tensor], Tensor]) -> Tensor:
-    """What a graph for batches of one size makes of a batch of any size: one after the other, the last padded.
+    """Run a graph for batches of one size on a batch of any size: part after part, the last one padded.
 
     Args:
         size: the batch size that the graph is written for; None for any.
         batch: [B, ...].
-        run: what is called; its outcome has one row for each of its inputs, and may have further axes of length 1.
+        run: the graph; it returns one row for each crop, perhaps with further axes of length 1.
 
     Returns:
         [B, outputs].

@@ -8,7 +8,7 @@ import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -34,10 +34,10 @@ from ensemble_eval.settings import Backend, BackendChoice, MemberSettings, Preci
 if TYPE_CHECKING:
     from ensemble_eval.backends.openvino_conversion import Converter
 
-# Crops per batch. Measured on two cores (docs/speed.md): OpenVINO is as fast with 16 as with 48, eager torch a
-# fifth to two fifths faster, and until-decided runs check more often. On CUDA, where nothing was measured, the
-# batch is large and halves itself if memory runs out. Fixed numbers, not timings: results must not depend on
-# load.
+# Crops per batch. Measured on two cores (docs/speed.md): with 16, OpenVINO is as fast as with 48, eager torch is a
+# fifth to two fifths faster, and runs until decided check more often. On CUDA, where nothing was measured, the
+# batch is large, and is halved if memory runs out. The numbers are fixed and not timed, because results must not
+# depend on the load of the machine.
 _BATCH_SIZE = {"cpu": 16, "cuda": 288}
 
 
@@ -64,40 +64,32 @@ def default_batch_size(device: torch.device) -> int:
     return _BATCH_SIZE[device.type]
 
 
+@dataclass(eq=False)
 class PredictMaker:
-    """Makes the members' functions for the engine; members of one preprocessing share the normalised batch.
+    """Makes the `Predict` of each member. Members of one input format share the normalised batch.
 
     Args:
         backend: what runs the networks, chosen for `device`.
         num_classes: what each must return.
         device: where they run.
         precision: of their convolutions.
-        cache: where conversions for OpenVINO are kept between runs; None to keep none.
+        cache: where conversions for OpenVINO are stored between runs; None to store none.
     """
 
-    def __init__(
-        self,
-        backend: Backend,
-        num_classes: int,
-        device: torch.device,
-        precision: Precision,
-        *,
-        cache: ConversionCache | None = None,
-    ) -> None:
-        self._backend = backend
-        self._num_classes = num_classes
-        self._device = device
-        self._precision = precision
-        self._cache = cache
-        self._preprocessing: dict[InputFormat, SharedPreprocessing] = {}
-        self._converter: Converter | None = None
+    backend: Backend
+    num_classes: int
+    device: torch.device
+    precision: Precision
+    cache: ConversionCache | None = None
+    _preprocessing: dict[InputFormat, SharedPreprocessing] = field(default_factory=dict, init=False)
+    _converter: "Converter | None" = field(default=None, init=False)
 
     def __call__(self, member: Member, network: nn.Module) -> Predict:
-        """A member's function.
+        """The `Predict` of a member that is a network.
 
         Args:
-            member: whose name and preprocessing.
-            network: its network, loaded, in eval mode; it belongs to the function from now on.
+            member: gives its name and its input format.
+            network: the member's, loaded and in eval mode; the caller must not use it any more.
 
         Raises:
             InputError: the backend cannot run it in this precision.
@@ -105,42 +97,42 @@ class PredictMaker:
         with PREPARING:
             preprocess = self._preprocessing_of(member)
             network = fold_batch_norm(network)
-            if self._backend == "openvino":
+            if self.backend == "openvino":
                 return self._openvino(member, network, preprocess)
-            if self._backend == "compiled":
-                network = Compiled(network, self._device)
+            if self.backend == "compiled":
+                network = Compiled(network, self.device)
             cast_once = self._casts_once(member)
-            logits = torch_logits(network, self._device, self._precision, cast_once=cast_once)
-            capturable = self._backend == "torch" and member.arch in ARCHITECTURES
-            return NetworkPredict(member.name, preprocess, self._num_classes, logits, capturable=capturable)
+            logits = torch_logits(network, self.device, self.precision, cast_once=cast_once)
+            capturable = self.backend == "torch" and member.arch in ARCHITECTURES
+            return NetworkPredict(member.name, preprocess, self.num_classes, logits, capturable=capturable)
 
     def of_graph(self, member: Member) -> Predict:
-        """The function of a member whose weights are a whole network in a file.
+        """The `Predict` of a member whose weights are a whole network in a file.
 
         Raises:
             InputError: the file cannot be used, or not by this backend on this device.
         """
-        if self._backend != "openvino" and is_onnx_file(weights_of(member)):
+        if self.backend != "openvino" and is_onnx_file(weights_of(member)):
             # Only here: an extra, and a second to import.
             from ensemble_eval.backends.onnx_networks import onnx_network
 
             return self(member, onnx_network(member))
-        if self._device.type != "cpu":
+        if self.device.type != "cpu":
             raise InputError(
                 f"member {member.name} is a graph of TensorFlow or TFLite, which runs on the CPU alone; "
                 'choose `device="cpu"`'
             )
-        choose_backend("openvino", self._device)
+        choose_backend("openvino", self.device)
         with PREPARING:
             from ensemble_eval.backends.openvino import graph_predict
 
-            preprocess = SharedPreprocessing(member.input, self._device)
-            return graph_predict(member, preprocess, self._num_classes, self._precision)
+            preprocess = SharedPreprocessing(member.input, self.device)
+            return graph_predict(member, preprocess, self.num_classes, self.precision)
 
     def _openvino(self, member: Member, network: nn.Module, preprocess: SharedPreprocessing) -> Predict:
         normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
-        if normalises and self._precision == "float16":
-            # It would compute all layers in float16, and squares of large activations overflow there.
+        if normalises and self.precision == "float16":
+            # OpenVINO would compute all layers in float16, where squares of large activations overflow.
             raise InputError(
                 f"member {member.name} normalises local responses, which OpenVINO cannot do in float16; "
                 'choose `precision="float32"` or bfloat16'
@@ -149,26 +141,26 @@ class PredictMaker:
         from ensemble_eval.backends.openvino import OpenVinoNetwork
         from ensemble_eval.backends.openvino_conversion import Converter
 
-        self._converter = self._converter or Converter(self._cache)
+        self._converter = self._converter or Converter(self.cache)
         with located(f"member {member.name}"):
-            compiled = OpenVinoNetwork(self._converter(network), self._precision)
-        return NetworkPredict(member.name, preprocess, self._num_classes, compiled, compiled.shape_of)
+            compiled = OpenVinoNetwork(self._converter(network), self.precision)
+        return NetworkPredict(member.name, preprocess, self.num_classes, compiled, compiled.shape_of)
 
     def _preprocessing_of(self, member: Member) -> SharedPreprocessing:
-        # Someone else's network might work on its input in place.
+        # A network that is not ours might change its input in place.
         if member.arch not in ARCHITECTURES:
-            return SharedPreprocessing(member.input, self._device)
+            return SharedPreprocessing(member.input, self.device)
         if member.input not in self._preprocessing:
-            dtype = getattr(torch, self._precision) if self._casts_once(member) else torch.float32
-            self._preprocessing[member.input] = SharedPreprocessing(member.input, self._device, dtype)
+            dtype = getattr(torch, self.precision) if self._casts_once(member) else torch.float32
+            self._preprocessing[member.input] = SharedPreprocessing(member.input, self.device, dtype)
         return self._preprocessing[member.input]
 
     def _casts_once(self, member: Member) -> bool:
-        """Whether weights and input are cast before the network and not by it.
+        """Whether weights and input are cast once, and not in each pass by torch's autocast.
 
-        On a CPU scores stay those of earlier versions. Somebody else's network may mean some layers to be float32.
+        On a CPU scores stay those of earlier versions. A network that is not ours may need float32 in some layers.
         """
-        return self._device.type == "cuda" and member.arch in ARCHITECTURES
+        return self.device.type == "cuda" and member.arch in ARCHITECTURES
 
 
 @dataclass(frozen=True)

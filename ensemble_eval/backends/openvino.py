@@ -40,8 +40,8 @@ if _reporting is not None:
 
     _reporting.Telemetry = Telemetry  # type: ignore[attr-defined]
 
-# OpenVINO fills its tables of element types when the values of a constant are first asked for, and lets another
-# thread run meanwhile; one that asks too then waits for the first and keeps it from going on (seen with 2026.4.1).
+# OpenVINO fills its tables of element types when the values of a constant are first read, and lets other threads
+# run in between. A thread that reads a constant then waits for the first one and blocks it (seen with 2026.4.1).
 _ = openvino.op.Constant(np.zeros(1, np.float32)).data
 
 __all__ = ["OpenVinoNetwork", "PrePostProcessor", "core", "graph_predict", "openvino", "properties"]
@@ -85,8 +85,8 @@ class OpenVinoNetwork:
             config = {
                 properties.hint.inference_precision: _ELEMENT_TYPES[self._precision],
                 properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
-                # Several processes share a machine, each with the threads that torch was given. Pinned, they would
-                # all sit on the first cores.
+                # Several processes share a machine, each with as many threads as torch has. Pinned threads of all
+                # processes would share the first cores.
                 properties.inference_num_threads: torch.get_num_threads(),
                 properties.hint.enable_cpu_pinning: False,
             }
@@ -165,10 +165,10 @@ def _logits_of(graph: openvino.Model, member: Member) -> openvino.Output:
 
 @lru_cache(maxsize=1)
 def core() -> openvino.Core:
-    """The process's one OpenVINO core, never given up.
+    """The only OpenVINO core of the process, which is never released.
 
-    Each core's CPU plugin gives the main thread a signal stack of its own and puts the previous one back when
-    it goes. Several that go in another order than they came leave a stack that is freed, and the next signal
-    that Python handles ends the process with a segmentation fault (seen with 2026.4.1).
+    The CPU plugin of each core gives the main thread a signal stack, and restores the previous one when the core
+    is released. If several cores are released in another order than they were made, a freed stack remains, and the
+    next signal that Python handles ends the process with a segmentation fault (seen with 2026.4.1).
     """
     return openvino.Core()

@@ -28,17 +28,17 @@ from ensemble_eval.errors import InputError, first_line
 from ensemble_eval.models import googlenet, layers
 from ensemble_eval.models.googlenet import GoogLeNet
 
-# A traced GoogLeNet holds no sizes, so that a small picture serves, and takes a fraction of the time.
+# A traced GoogLeNet does not depend on the size of the picture, and a small one takes a fraction of the time.
 _TRACED_SIZE = 64
 
 
 class Converter:
-    """Converts networks; of several GoogLeNets that differ in nothing but weights, only the first.
+    """Converts networks. Of several GoogLeNets that differ only in their weights, it converts only the first.
 
-    Conversion takes half a second; putting other weights into its outcome does not.
+    A conversion takes half a second. To put other weights into the converted network takes much less.
 
     Args:
-        cache: where the outcomes for GoogLeNets are kept, without weights; None to keep none.
+        cache: stores converted GoogLeNets without weights; None to store none.
     """
 
     def __init__(self, cache: ConversionCache | None = None) -> None:
@@ -54,7 +54,7 @@ class Converter:
         Raises:
             InputError: the network cannot be converted.
         """
-        # Of somebody else's network, its printed form may not say all that its outputs depend on.
+        # The printed form of a network that is not ours may not show all that its outputs depend on.
         if type(network) is not GoogLeNet:
             return _converted(network)
         shape = repr(network)
@@ -88,14 +88,14 @@ def _cache_key(shape: str) -> str:
 
 @dataclass(frozen=True)
 class _Template:
-    """A model, and for each of its constants that is a parameter of the network: which."""
+    """A model, and the names of the parameters of the network by the names of their constants in the model."""
 
     model: openvino.Model
     parameters: Mapping[str, str]
 
     @classmethod
     def of(cls, network: GoogLeNet) -> Self | None:
-        """Of a network whatever its weights; None where constants cannot be told to be its parameters."""
+        """The template of a network; None if its constants cannot be matched to its parameters."""
         stand_in = _with_telling_weights(network)
         model = _converted(stand_in)
         parameters = _parameters_of_constants(model, stand_in)
@@ -134,7 +134,7 @@ class _Template:
 def _with_telling_weights(network: GoogLeNet) -> GoogLeNet:
     """The same network with weights that are all different and none of them 0.
 
-    By them constants are told, and nothing is left out of the model for what somebody's weights happen to be.
+    The values identify constants, and OpenVINO simplifies nothing because of particular weights, such as zeros.
     """
     stand_in = deepcopy(network)
     with torch.no_grad():
@@ -144,7 +144,7 @@ def _with_telling_weights(network: GoogLeNet) -> GoogLeNet:
 
 
 def _parameters_of_constants(model: openvino.Model, network: nn.Module) -> dict[str, str] | None:
-    """Names of parameters by name of constant, told by their values; None where these leave a doubt.
+    """Names of parameters by name of constant, matched by their values; None if a match is not unique.
 
     Other constants, such as those of a normalisation, stay as they are.
     """
@@ -155,7 +155,7 @@ def _parameters_of_constants(model: openvino.Model, network: nn.Module) -> dict[
         equal = [name for name, array in arrays.items() if np.array_equal(values, array.ravel())]
         if equal:
             [found[constant.get_friendly_name()]] = equal
-    # A name that stands for two, or a parameter that went elsewhere, would leave these weights in place.
+    # If a parameter had no constant of its own, the weights of the template would remain in the model.
     return found if sorted(found.values()) == sorted(arrays) else None
 
 
@@ -176,7 +176,7 @@ def _converted(network: nn.Module) -> openvino.Model:
             warnings.simplefilter("ignore")
             model = openvino.convert_model(**_to_convert(network.eval()), input=[shape])
     except Exception as error:
-        # Whatever OpenVINO's many parts make of it.
+        # The errors of OpenVINO's parts are not documented.
         _refuse_own_faults(network)
         sentence = f"its network cannot be converted for OpenVINO ({first_line(error)})"
         raise InputError(f'{sentence}; choose `backend="torch"`') from error
@@ -189,7 +189,7 @@ def _converted(network: nn.Module) -> openvino.Model:
 
 
 def _refuse_own_faults(network: nn.Module) -> None:
-    """Say what is wrong with a network itself, which OpenVINO takes for something that it cannot convert."""
+    """Run a network that cannot be converted, so that a fault of the network itself is reported as such."""
     with errors_of_member("its network"), torch.no_grad():
         returned = network(_example())
     if not isinstance(returned, torch.Tensor):
@@ -203,7 +203,7 @@ def _example() -> torch.Tensor:
 def _to_convert(network: nn.Module) -> dict[str, Any]:
     """What OpenVINO takes: of our networks a trace, of others the network, which it traces and checks itself."""
     if type(network) is not GoogLeNet:
-        # What depends on the pixels' values in Python would be frozen to what black crops take.
+        # Python code that depends on the values of pixels would be frozen to what it does with black crops.
         warnings.simplefilter("error", TracerWarning)
         return {"input_model": network, "example_input": _example()}
     example = torch.zeros(1, 3, _TRACED_SIZE, _TRACED_SIZE)

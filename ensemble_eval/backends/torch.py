@@ -20,7 +20,7 @@ from ensemble_eval.engine.predict import Forward, Predict, memory_errors_of
 from ensemble_eval.errors import first_line, first_names
 from ensemble_eval.settings import Precision
 
-# Does again what was captured, with what is in its inputs now; the same outputs each time, written over.
+# Repeats what was captured with the present content of its inputs, and writes over the same outputs each time.
 Replay = Callable[[], Tensor]
 _OTHERWISE = 'or choose `backend="torch"`'
 
@@ -40,7 +40,7 @@ def torch_logits(
     dtype = getattr(torch, precision)
     # Channels last more than doubles eager throughput of these networks on a CPU.
     network = network.to(device, dtype if cast_once else None, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
-    # Kernels that somebody's network launches by itself go to torch's current device.
+    # A network that is not ours may launch kernels by itself, which run on torch's current device.
     as_current = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     autocasts = not cast_once and dtype != torch.float32
 
@@ -93,8 +93,8 @@ class CudaGraphs:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._graphs: list[torch.cuda.CUDAGraph] = []
-        # One for all: cuBLAS keeps a workspace for every stream.
-        self._stream: torch.cuda.Stream | None = None
+        # One for all captures: cuBLAS keeps a workspace for every stream.
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's stub
 
     def capture(self, work: Callable[[], Tensor]) -> Replay:
         """Warm up on a stream of its own, then capture what `work` asks of the device.
@@ -102,18 +102,15 @@ class CudaGraphs:
         Raises:
             RuntimeError: it cannot be captured, or there is no memory for it.
         """
-        computing = torch.cuda.current_stream(self._device)
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's stub
-        stream = self._stream
+        computing, stream = torch.cuda.current_stream(self._device), self._stream
         stream.wait_stream(computing)
-        # Libraries set themselves up at their first call, which cannot be captured.
+        # Libraries initialise themselves at their first call, which cannot be captured.
         with torch.cuda.stream(stream):
             work()
         computing.wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         pool = self._graphs[0].pool() if self._graphs else None
-        # Loaders pin memory in their threads meanwhile; the default mode would take that for a part of this work.
+        # Loaders pin memory in their threads meanwhile; the default mode would take that as part of this work.
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             outputs = work()
         self._graphs.append(graph)
@@ -133,10 +130,10 @@ class CudaGraphs:
 
 
 class CapturedForward(Forward):
-    """Captures the members of a batch when it first sees them with an input, and replays that from then on.
+    """Captures the members of a batch when it first sees them with an input tensor, and replays them afterwards.
 
-    Members whose work cannot be known to be the same for every batch are called one after the other, together with
-    those that share a batch with them; and all are, once a capture has failed.
+    Members whose operations may differ between batches are called one after the other, and so are the members that
+    share a batch with them. Once a capture has failed, all members are.
 
     Args:
         members: by name, in the ensemble's order; those with a true attribute `capturable` are captured.
@@ -153,7 +150,7 @@ class CapturedForward(Forward):
         self._graphs = graphs
         others = [name for name, predict in members.items() if not getattr(predict, "capturable", False)]
         self._capturable = {index for index, name in enumerate(members) if name not in others}
-        # By the input's identity, which is its own as long as it is kept here too.
+        # By the identity of the input, which stays unique because the input is kept here too.
         self._replays: dict[tuple[int, tuple[int, ...]], tuple[Tensor, Replay]] = {}
         self._notices: list[str] = []
         if others:

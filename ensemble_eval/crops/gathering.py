@@ -21,7 +21,7 @@ _FIRST_BYTES = 1 << 26
 
 
 class Address(NamedTuple):
-    """Where the crop of one view lies among the bytes of a buffer.
+    """The place of one view's crop among the bytes of a buffer.
 
     Attributes:
         offset: of the upper left pixel, in bytes.
@@ -79,10 +79,10 @@ class PixelBuffer:
 
     Args:
         device: where it is.
-        first_bytes: its size to begin with.
+        first_bytes: its first size.
 
     Attributes:
-        bytes: uint8 [size], empty to begin with; another tensor after it has grown, so ask anew for each batch.
+        bytes: uint8 [size], empty at first; another tensor after it has grown, so read it again for each batch.
     """
 
     def __init__(self, device: torch.device, first_bytes: int = _FIRST_BYTES) -> None:
@@ -104,11 +104,11 @@ class PixelBuffer:
         return start
 
     def give_back(self, start: int) -> None:
-        """Let others be written where something was taken at `start`."""
+        """Free what was taken at `start`."""
         self._add_gap(start, self._taken.pop(start))
 
     def grow(self) -> None:
-        """Become as large as all that was taken; what lies in it stays where it is."""
+        """Become as large as all that was taken; the content stays where it is."""
         if len(self.bytes) < self._size:
             grown = torch.zeros(self._size, dtype=torch.uint8, device=self.bytes.device)
             grown[: len(self.bytes)].copy_(self.bytes)

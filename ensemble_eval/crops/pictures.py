@@ -35,7 +35,7 @@ COLOURS: dict[Position, tuple[int, int, int]] = {
 }
 # White, on all sides of a picture: a line fits around a box at its edge.
 MARGIN = 4
-# Outside of the square that a group of crops lies in.
+# Brightness outside of the square of a group of crops.
 _DIMMED = 0.4
 _LINE = 2
 _GAP = 14

@@ -44,8 +44,8 @@ class CropSource:
     Attributes:
         plan: the distinct views of this image and their weights.
         pixels: uint8 [bytes], all its sizes one after the other, so that one copy brings it to a device.
-        regions: where in `pixels` lie the image at each scale of the plan, uint8 [3, height, width], keyed by
-            the scale, and the whole squares resized, uint8 [3, 224, 224], keyed by their unmirrored view.
+        regions: the places in `pixels` of the image at each scale of the plan, keyed by the scale, and of the
+            whole squares resized to 224×224, keyed by their unmirrored view.
     """
 
     plan: CropPlan
@@ -71,7 +71,7 @@ class CropSource:
         return Address(offset, 3 * width, int(view.mirrored))
 
     def moved_to(self, start: int) -> "CropSource":
-        """The same source for pixels that lie elsewhere, from byte `start` on; it has none of its own."""
+        """The same source for pixels that begin at byte `start` of a buffer; it has none of its own."""
         regions = {key: region._replace(offset=region.offset + start) for key, region in self.regions.items()}
         return replace(self, pixels=torch.empty(0, dtype=torch.uint8), regions=regions)
 
@@ -86,7 +86,7 @@ def decode(data: bytes) -> Tensor:
         UnreadableImageError: not an image, truncated, or unreasonably large.
     """
     try:
-        # Only these of Pillow's formats: some others start programs (EPS) or are told apart badly (TGA).
+        # Only these of Pillow's formats: some others start programs (EPS) or are not recognised reliably (TGA).
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _refuse_enormous(image.width, image.height)
             array = np.array(_to_rgb(image))
@@ -118,8 +118,8 @@ def resize(image: Tensor, height: int, width: int, *, bicubic: bool = False) -> 
 def _restrided(batch: Tensor) -> Tensor:
     """A batch [1, 3, H, W] with the first stride that it would have among others.
 
-    By the stride of a single image torch does not see that it lies channels last, and would pack the outcome
-    anew (pytorch/pytorch#68430).
+    torch does not see by the stride of a single image that its channels are last, and would copy the outcome
+    (pytorch/pytorch#68430).
     """
     if batch.is_contiguous(memory_format=torch.channels_last):
         return batch.as_strided(batch.shape, (batch.numel(), *batch.stride()[1:]))

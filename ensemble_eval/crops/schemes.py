@@ -23,7 +23,7 @@ Position = Literal["centre", "top-left", "top-right", "bottom-left", "bottom-rig
 
 SQUARES: tuple[Square, ...] = get_args(Square)
 POSITIONS: tuple[Position, ...] = get_args(Position)
-# Where the crop of each position lies in its square, horizontally and vertically.
+# The place of each position's crop in its square, horizontally and vertically.
 _IN_SQUARE: dict[Position, tuple[Square, Square]] = {
     "centre": ("centre", "centre"),
     "top-left": ("first", "first"),
@@ -129,7 +129,7 @@ def centred_offset(outer: int, inner: int) -> int:
 
 
 def view_of(crop: Crop, width: int, height: int) -> View:
-    """Where `crop` lies in an image of `width` × `height` pixels."""
+    """The box of a crop in an image of `width` × `height` pixels."""
     new_width, new_height = resized_size(width, height, crop.scale)
     # Along the shorter side all three squares begin at 0.
     left, top = (_offset(crop.square, length, crop.scale) for length in (new_width, new_height))

@@ -41,7 +41,7 @@ class Objects:
         boxes: float64 [objects, 4].
         classes: int64 [objects].
         ignored: bool [objects]: finding one counts neither for nor against (VOC's difficult, COCO's crowds).
-        crowd: bool [objects]: any number of detections may lie in it. Every crowd is ignored too.
+        crowd: bool [objects]: any number of detections may be inside it. Every crowd is ignored too.
     """
 
     boxes: Boxes
@@ -65,8 +65,8 @@ def read_boxes(path: Path, classes: Sequence[str], images: Sequence[str]) -> dic
 
     Args:
         path: a JSON file in COCO's format for detection, or a folder with an XML file for each image, as PASCAL
-            VOC and ILSVRC have them. An image is found by its path below the data set, or by its file name where
-            that stands once. VOC counts pixels from 1, which its files say; all others count from 0.
+            VOC and ILSVRC have them. An image is found by its path below the data set, or by its file name if
+            that is unique. VOC counts pixels from 1, which its files say; all others count from 0.
         classes: names in index order.
         images: ids of all images.
 

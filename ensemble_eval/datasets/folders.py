@@ -79,7 +79,7 @@ def open_files(
 
 
 def _holds_labels(name: str) -> bool:
-    """Whether a file that lies among images holds labels or annotations, which need not be spoken of."""
+    """Whether a file among the images holds labels or annotations, which need no mention."""
     return name.removesuffix(".gz").endswith((".csv", ".json", ".xml")) or (
         "devkit" in name and name.endswith((".txt", ".mat", ".tar.gz"))
     )
@@ -161,7 +161,7 @@ def _files_below(
     """All files below `root` by their ids, and the links that are not followed, as `ls -l` shows them.
 
     Of what is hidden, images and folders come, so that callers can name them; hidden folders are not entered.
-    Links to folders are followed after all that lies below `root` itself, in the order of their names. A link to a
+    Links to folders are followed after everything below `root` itself, in the order of their names. A link to a
     folder that is read already, or to one that holds such a folder, is not followed: images would count twice, and
     under another class.
 

@@ -1,4 +1,4 @@
-"""Labelled images, wherever their bytes lie, and the data sets that they make up."""
+"""Labelled images, in files, in archives or in memory, and the data sets that they make up."""
 
 import hashlib
 import itertools
@@ -25,7 +25,7 @@ NO_LABEL = -1
 
 
 class Item(Protocol):
-    """One labelled image, which brings its own bytes; lying in a file is only one way to do that.
+    """One labelled image, which reads its own bytes, from a file or from elsewhere.
 
     Attributes:
         id: its name in the results, unique in a data set; of a file, its path below the data set's root with
@@ -43,11 +43,11 @@ class Item(Protocol):
         """The bytes of an image file.
 
         Raises:
-            UnreadableImageError: they cannot be had.
+            UnreadableImageError: they cannot be read.
         """
 
     def digest(self) -> bytes:
-        """SHA-256 of the number of bytes, the first and the last of them; of nothing where they cannot be had."""
+        """SHA-256 of the number of bytes, the first and the last of them; of no bytes if they cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def digest_of_ends(size: int, read_at: Callable[[int, int], bytes]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A file as it was when it was listed what lies in it.
+    """A file of many images, as it was when its images were listed.
 
     Attributes:
         path: of the file.
@@ -150,7 +150,7 @@ class Container:
 
 
 class _Handle:
-    """An open file, which is closed when nobody uses it any more."""
+    """An open file, which is closed with its last reference."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -201,7 +201,7 @@ class ByteRange:
             return hashlib.sha256().digest()
 
     def _at(self, offset: int, size: int) -> bytes:
-        # Held while it is read: the cache may let go of it meanwhile.
+        # Held while it is read, because the cache may drop it.
         handle = _handle_of(self.container)
         state = os.fstat(handle.number)
         if (state.st_size, state.st_mtime_ns) != (self.container.size, self.container.changed_ns):
@@ -261,7 +261,7 @@ class Dataset:
             class_names: the name of each class index.
 
         Raises:
-            InputError: there is no image, an id stands twice, or a row is no text, class index and bytes.
+            InputError: there is no image, two images have one id, or a row is not a text, a class index and bytes.
 
         Example:
             >>> dataset = Dataset.of([("b.png", 1, b"not"), ("a.png", 0, b"images")])
@@ -311,7 +311,7 @@ class Dataset:
         try:
             return tuple(threads.map(lambda item: item.digest(), self.items))
         finally:
-            # Without waiting: who is told to stop has seconds, and a slow drive may take longer.
+            # Without waiting: a process that must stop has seconds, and a slow drive may take longer.
             threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,4 +1,4 @@
-"""Labels that lie apart from their images: files of labels, recognised by what stands in them, gzipped or not."""
+"""Files of labels, gzipped or not, of which the kind is recognised by the content."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ class Labels:
         source: of the labels, for messages.
         kind: what it was recognised as, as a phrase.
         by_key: class indices by what the source calls the image: one, several, or none at all.
-        key_of: from an image's id to what the source calls the image; None where that cannot be told.
+        key_of: from an image's id to what the source calls the image; None if that is not known.
         only_for_some: whether the source may know more images than there are.
         of_files: whether it lists files, which are images whatever their suffix.
     """

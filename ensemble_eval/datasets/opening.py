@@ -42,7 +42,7 @@ def open_dataset(
         labels: where they stand, if not in the data set: a CSV with the header `file,label`, whose labels are
             0-based class indices or names; Caffe's `val.txt`; Kaggle's `LOC_val_solution.csv`; a JSON list with a
             list of class indices for each validation image; ILSVRC-2012's development kit. "none" for images
-            without labels. None for what lies in the data set.
+            without labels. None for the labels of the data set itself.
         layout: how to read `root`: `class-folders`, `files`, `tar`, `webdataset`, `parquet`, or `auto`.
         blacklist: a text file of places among the sorted validation images, from 1 on, which are left out.
         subset_classes: where the images are of some classes only, whether labels are ranked among `all` classes of
@@ -50,7 +50,7 @@ def open_dataset(
         limit: take the first so many images, in the order of their ids.
         sample: take so many images, drawn with `seed`.
         seed: of `sample`; None for 0.
-        leaving_out: the output folder, which may lie in the data set and takes no part in it.
+        leaving_out: the output folder, which may be inside the data set and is no part of it.
 
     Raises:
         InputError: there are no images, class folders that are not among the classes, labels that do not match the
@@ -97,7 +97,7 @@ def read_dataset(
 
 
 def _read(found: Found, names: Sequence[str], labels: Path | None, leaving_out: Path | None) -> Dataset:
-    """All images, with the labels that lie among them or elsewhere."""
+    """All images, with the labels of the data set itself or of another source."""
     own = labels is None
     elsewhere = None if labels is None or str(labels) == UNLABELLED else read_label_file(labels, names)
     root = found.files[0]
@@ -169,7 +169,7 @@ def _part_of(dataset: Dataset, asked: DataSettings) -> Dataset:
 
 
 def _folder_to_leave_out(root: Path, out: Path) -> Path | None:
-    """The output folder, resolved; None if the data set lies in it, so that it cannot be in the data set."""
+    """The output folder, resolved; None if the data set is inside it, so that it cannot be in the data set."""
     images, results = root.resolve(), out.resolve()
     if images == results:
         raise InputError(

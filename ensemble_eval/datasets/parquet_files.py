@@ -78,7 +78,7 @@ class _RowGroup:
         metadata: the file's footer, so that it is not read again for each group.
         number: of the group in its file.
         column: of the bytes of the images; that of a structure's field follows a dot.
-        packed: where they lie in the file, compressed.
+        packed: their compressed bytes in the file.
         loaded: finds the group among those of its data set that were read last.
     """
 
@@ -181,7 +181,7 @@ def _image_column(path: Path, schema: "pa.Schema") -> tuple[str, str | None]:
 
 
 def _packed_images(path: Path, container: Container, group: Any, column: str) -> ByteRange:
-    """Where the packed images of a group of rows lie in their file."""
+    """The compressed images of a group of rows in their file."""
     chunks = map(group.column, range(group.num_columns))
     chunk = next(each for each in chunks if each.path_in_schema == column)
     if chunk.statistics is not None and group.num_rows and chunk.statistics.null_count == group.num_rows:
@@ -249,7 +249,7 @@ def _refuse_mixed(paths: Sequence[Path]) -> None:
             f"{paths[0].parent} holds files of several data sets or splits ({first_names(sorted(splits))}); name "
             f"those of one, such as '{paths[0].parent}/{min(splits)}-*.parquet'"
         )
-    # One file by its name is what somebody asked for; of a folder or a pattern, some may be missing.
+    # A single file was named by the user; of the files of a folder or a pattern, some may be missing.
     if len(paths) > 1 and found and len(found) < int(found[0]["count"]):
         raise InputError(
             f"only {len(found)} of the {int(found[0]['count'])} files {paths[0].parent / found[0]['split']}-* are "

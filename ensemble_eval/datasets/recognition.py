@@ -1,4 +1,4 @@
-"""Which layout a data set has, by what lies there."""
+"""Recognising the layout of a data set by its files and folders."""
 
 import glob
 import itertools
@@ -15,7 +15,7 @@ from ensemble_eval.datasets.webdataset import is_webdataset
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.settings import Layout
 
-# What a file of labels may be called that lies with the images, or beside an archive of them.
+# Names of a file of labels among the images, or beside an archive of them.
 _LABEL_FILES = (
     "labels.csv",
     "val.txt",
@@ -37,8 +37,8 @@ class Found:
     Attributes:
         layout: any but `auto`.
         files: the folder or archive, or the shards.
-        labels: a file of labels that lies there, for images that have none of their own.
-        first: what the first of the archives holds, which took a look to recognise it.
+        labels: a file of labels that was found, for images without labels of their own.
+        first: the index of the first archive, which was read to recognise the layout.
     """
 
     layout: Layout
@@ -60,7 +60,7 @@ def recognise(
         leaving_out: a resolved folder that is not part of the data set.
 
     Raises:
-        InputError: nothing is there, or it is none of the layouts.
+        InputError: nothing is there, or it has no known layout.
     """
     if _is_pattern(root) or root.is_file():
         return _shards(root, expanded(root), layout, has_labels=has_labels)
@@ -111,7 +111,7 @@ def _shards(root: Path, paths: Sequence[Path], layout: Layout, *, has_labels: bo
 
 
 def _labels_of_files(root: Path, *places: Path) -> Path:
-    """The one file of labels that lies in the first of some folders that holds any."""
+    """The only file of labels in the first of some folders that has any."""
     for place in places:
         there = [place / name for name in _LABEL_FILES if (place / name).exists()]
         if len(there) > 1:
@@ -126,16 +126,16 @@ def _labels_of_files(root: Path, *places: Path) -> Path:
 
 
 def _is_pattern(path: Path) -> bool:
-    """Whether a path stands for several files: it is none itself, and has braces or wildcards."""
+    """Whether a path is a pattern of several files: it has braces or wildcards, and does not exist itself."""
     text = str(path)
     return bool(_BRACES.search(text) or _WILD.search(text)) and not path.exists()
 
 
 def expanded(path: Path) -> list[Path]:
-    """The files that a path stands for, sorted; `{000..127}` names every one, `*` those that are there.
+    """The files of a path or a pattern, sorted; `{000..127}` names every file, `*` those that exist.
 
     Raises:
-        InputError: one of them does not exist, or there is none.
+        InputError: a named file does not exist, or no file matches.
 
     Example:
         >>> expanded(Path("/nowhere/shard-{08..11}.tar"))

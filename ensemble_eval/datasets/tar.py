@@ -1,4 +1,4 @@
-"""Tar archives read where they lie: one pass over their headers, then each file's bytes by their offset."""
+"""Tar archives, read in place: one pass over their headers, then the bytes of each file by their offset."""
 
 import io
 import os
@@ -25,9 +25,9 @@ class Index:
     """What a tar archive holds.
 
     Attributes:
-        files: where the bytes of its regular files lie by name, in its order. Names have forward slashes,
+        files: the bytes of its regular files by name, in its order. Names have forward slashes,
             and are neither absolute nor with dots for folders.
-        ignored: names of what is none: links, devices, and files whose names lead out of the archive.
+        ignored: names of everything else: links, devices, and files whose names lead out of the archive.
     """
 
     files: Mapping[str, ByteRange]
@@ -75,7 +75,7 @@ def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool, inde
 
 
 def has_class_folders(index: Index) -> bool:
-    """Whether all images of an archive lie in folders, and not all of them in one."""
+    """Whether all images of an archive are in folders, and not all of them in one."""
     folders = {posixpath.dirname(name) for name in _images(index)}
     return "" not in folders and len(folders) > 1
 
@@ -130,14 +130,14 @@ def _headers(archive: Container, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
 
 
 def checked_headers(tar: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo]:
-    """The headers in their order, each of which lies behind the one before and whose file is there in full.
+    """The headers in their order, each of which is behind the one before, and whose file is complete.
 
     Args:
         tar: the archive.
         size: its bytes.
 
     Raises:
-        tarfile.ReadError: a file does not lie where its header says.
+        tarfile.ReadError: a file is not where its header says.
     """
     end = -1
     while (info := tar.next()) is not None:

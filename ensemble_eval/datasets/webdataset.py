@@ -33,7 +33,7 @@ def open_webdataset(
 ) -> Dataset:
     """Read the samples of WebDataset's shards by their offsets; nothing is unpacked.
 
-    An image's id is the shard's name without suffix, then the name of the image in the shard. Its label stands in
+    An image's id is the shard's name without suffix, then the name of the image in the shard. Its label is in
     `.cls`, or in `.json` as `label` or `cls`: a class index or a class name.
 
     Args:

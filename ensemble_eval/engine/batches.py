@@ -42,8 +42,8 @@ class Batch(Generic[Result]):
     The last bits of a network's outputs depend on the batch's shape, and may depend on where in memory a
     crop's row begins, because kernels sum in an order that follows alignment. So every batch has the same
     shape, padded where need be, and every crop its own slot, which follows from its image's position in the
-    data set and from its index in the crop order: rows of the same slot lie whole cache lines apart. Scores
-    are then the same bits whichever images happen to share a batch.
+    data set and from its index in the crop order: rows of the same slot are whole cache lines apart. Scores
+    are then the same bits whichever images share a batch.
 
     Args:
         size: rows.

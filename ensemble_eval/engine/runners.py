@@ -1,4 +1,4 @@
-"""What the loop asks of a device: to hold images, and to run batches of their crops; for CPUs and for GPUs."""
+"""Holding images on a device and running batches of their crops there, for CPUs and for GPUs."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -158,7 +158,7 @@ class _BatchBuffers:
 class QueuedRunner(Generic[Result]):
     """Runs batches by the queues of a device, with a fixed number of operations for each beside its members.
 
-    Pixels of the whole pool lie in one buffer, and one batch is put together while another runs. The pixels are
+    Pixels of the whole pool are in one buffer, and one batch is put together while another runs. The pixels are
     written and read in the queue for loading alone, so that its order is enough. The buffers of a batch are used
     again only after its outcome was read, which is the last thing done with them.
 

@@ -1,4 +1,4 @@
-"""The classes of an ensemble, and which output of a network stands for which of them (torch-free)."""
+"""The classes of an ensemble, and the mapping from a network's outputs to them (torch-free)."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ IMAGENET_1K = "imagenet-1k"
 _CLASSES = '"imagenet-1k", a list of names, or the path of a file of names'
 # The WordNet ids of the ILSVRC challenges since 2012. Sorted, as they are here, they have their indices.
 WNIDS = tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text("ascii").split())
-# In a table of outputs, where an output stands for no class.
+# In a table of outputs, for an output without a class.
 _NO_CLASS = "-"
 _MAX_FILE_BYTES = 1 << 26
 _MATLAB = b"MATLAB 5.0 MAT-file"
@@ -44,8 +44,8 @@ class OutputSelection:
     Attributes:
         num_outputs: of the network.
         indices: of the output of each class, in the ensemble's order.
-        renormalised: whether the probabilities of these outputs are divided by their sum; otherwise what the
-            network gives to other outputs is left out and the rest stays as it is.
+        renormalised: whether the probabilities of these outputs are divided by their sum; otherwise they stay as
+            they are, and may sum to less than 1.
     """
 
     num_outputs: int
@@ -123,7 +123,7 @@ def _counted(names: Sequence[str], place: str) -> tuple[int, tuple[str, ...]]:
 
 
 def _table(path: Path) -> list[str]:
-    """What each output stands for; of the development kit's own table, its order."""
+    """The lines of a table of outputs; of the development kit's own `meta.mat`, its WNIDs in order."""
     data = read_unpacked(path, MAX_META_BYTES + 1)
     if not data.startswith(_MATLAB):
         return _stripped_lines(path)

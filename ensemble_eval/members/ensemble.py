@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # The name under which the ensemble's own rows stand beside its members' in the predictions.
 ENSEMBLE_ROWS = "ensemble"
 _SHA256 = Rule(pattern=r"[0-9a-f]{64}", words="64 lower-case hexadecimal digits")
-# What may be declared beside each source of a member's predictions. Whatever gives the outputs, they may stand in
-# another order than the classes.
+# What may be declared beside each source of a member's predictions. The outputs of any source may be in another
+# order than the classes.
 _GOES_WITH_ALL = frozenset({"outputs", "renormalise"})
 _GOES_WITH = {
     "weights": _GOES_WITH_ALL | {"arch", "options", "sha256", "input", "averaged"},
@@ -38,7 +38,7 @@ def _set(frozen: object, **values: object) -> None:
 
 
 _MEMBER = 'a Member, such as Member("a", network=…, input=InputFormat.imagenet()) of a torch module'
-# What a predict function gets: the pixels as they are.
+# The input of a predict function: the pixels as they are.
 _PIXELS = InputFormat(scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
@@ -58,10 +58,10 @@ class Member:
         predict: a function: uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
             It does its own preprocessing and applies its own softmax.
         fingerprint: a text that changes whenever `predict` would return something else. A run that is stored
-            needs it, because a function has no weights to be told by.
-        input: how the network wants its pixels; for `weights`, what the file says, or ImageNet's format.
-        outputs: what the outputs stand for: None for the classes in their order, `background-first`, or the path
-            of a table with the class of each output, one a line, and `-` where there is none.
+            needs it, because a function has no weights that identify it.
+        input: how pixels become the network's input; for `weights`, what the file says, or ImageNet's format.
+        outputs: the class of each output: None for the classes in their order, `background-first`, or the path of
+            a table with the class of one output in each line, and `-` for an output without a class.
         renormalise: with `outputs`, whether the probabilities of the classes are divided by their sum.
         averaged: which of raw and averaged weights in a training script's file to take; None for the averaged
             where both are there.
@@ -129,7 +129,7 @@ class Ensemble:
     """Ordered members that share one list of classes and one way of resizing images.
 
     Args:
-        members: in order; with equal errors, the first is the one that stands for a single model.
+        members: in order; of members with equal errors, the first is reported as the single model.
         classes: what the outputs stand for: `imagenet-1k`, a file with one class per line, or the names.
         name: for the records.
         interpolation: how images are resized to the scales of their crops.

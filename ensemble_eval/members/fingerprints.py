@@ -1,4 +1,4 @@
-"""What tells one member from another whatever it is called: the key of a run holds it."""
+"""Fingerprints of members, which the key of a run holds: they do not depend on the members' names."""
 
 import hashlib
 from pathlib import Path
@@ -36,7 +36,7 @@ def member_sha256(member: Member) -> str:
 
 
 def _with_statements(sha256: str, member: Member) -> str:
-    """A member that states neither is told by its file alone, as by earlier versions."""
+    """The fingerprint of a member that states neither is that of its file alone, as in earlier versions."""
     if member.outputs is None and member.averaged is None:
         return sha256
     order = _file_sha256(member.outputs) if isinstance(member.outputs, Path) else member.outputs

@@ -1,4 +1,4 @@
-"""What a file of weights says about its network, and how a network wants its pixels (torch-free)."""
+"""What a file of weights says about its network, and how pixels become its input (torch-free)."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -12,7 +12,7 @@ from ensemble_eval.fields import bounds
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The first output stands for no class, and the others for the classes in their order.
+# The first output has no class, and the others have the classes in their order.
 BACKGROUND_FIRST = "background-first"
 # The architecture of a file that is a whole network and runs as it is.
 GRAPH = "graph"
@@ -20,7 +20,7 @@ GRAPH = "graph"
 
 @dataclass(frozen=True)
 class InputFormat:
-    """How a network wants its pixels: x = (uint8 / scale - mean) / std, per channel, in `channels` order.
+    """How pixels become a network's input: x = (uint8 / scale - mean) / std, per channel, in `channels` order.
 
     Attributes:
         channels: the order of the channels; `mean` and `std` are in the same order.
@@ -50,7 +50,7 @@ class InputFormat:
 
     @classmethod
     def imagenet(cls) -> "InputFormat":
-        """RGB from 0 to 1, normalised by ImageNet's mean and deviation: what most published networks want.
+        """RGB from 0 to 1, normalised by ImageNet's mean and deviation: the input of most published networks.
 
         Example:
             >>> InputFormat.imagenet().mean
@@ -60,7 +60,7 @@ class InputFormat:
 
 
 def input_text(input_format: InputFormat) -> str:
-    """How a network wants its pixels, as a phrase.
+    """An input format as a phrase.
 
     Example:
         >>> input_text(InputFormat.imagenet())
@@ -80,7 +80,7 @@ class Imported:
         format: a phrase for messages, such as "a Caffe model".
         arch: a name of the registry; None where the tensors are of no architecture that we know.
         options: of the architecture, those that are not as in the paper.
-        input: how the network wants its pixels; None where the format does not say.
+        input: how pixels become its input; None where the format does not say.
         outputs: `background-first`, or None where the outputs are the classes in their order, or are not known.
         num_outputs: of the classifier; None where the architecture is not known.
         certain: whether the format leaves no doubt of the architecture, so that another one is a contradiction.

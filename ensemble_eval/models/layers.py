@@ -21,8 +21,9 @@ BATCH_NORM_EPS = 1e-3
 class LocalResponseNorm(nn.LocalResponseNorm):
     """Section 5's normalisation over adjacent channels, in float32 whatever torch's autocast is at.
 
-    It squares its input, and in float16 the square of anything beyond 255 is infinite: the quotient would be zero,
-    which nobody would notice.
+    It squares its input, and in float16 the square of anything beyond 255 is infinite: the quotient would silently
+        be
+    zero.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in torch)
@@ -103,7 +104,7 @@ class ConvolutionUnit(nn.Module):
         return functional.relu(x, inplace=True) if self._activation else x
 
     def extra_repr(self) -> str:
-        """Networks are told apart by their printed form, so that it says what no submodule shows."""
+        """Say what no submodule shows: networks are compared by their printed form."""
         return "" if self._activation else "no activation"
 
 

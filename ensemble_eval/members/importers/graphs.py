@@ -10,7 +10,7 @@ from ensemble_eval.members.imported import GRAPH, Imported, InputFormat
 _TFLITE_AT, _TFLITE, _TFLITE_VERSION = 4, b"TFL3", 3
 # ONNX begins with its version, a small number, and then the producer's name, the domain or the graph.
 _ONNX_VERSION, _ONNX_NEXT = b"\x08", (b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42")
-# "Inception5h", which TensorFlow published in 2015, is told by its first convolution and its last head.
+# "Inception5h", which TensorFlow published in 2015, is recognised by its first convolution and its last head.
 _INCEPTION_5H = (b"conv2d0_w", b"softmax2", b"mixed5b")
 _INCEPTION_5H_INPUT = InputFormat(scale=1.0, mean=(117.0, 117.0, 117.0), std=(1.0, 1.0, 1.0))
 

@@ -65,7 +65,7 @@ def _variable(h5py: Any, root: Any, name: str, place: str) -> NDArray[Any] | Non
 
 
 def _inside(h5py: Any, group: Any, name: str) -> Any:
-    """A member of a group, if it lies in the file itself: links may lead to other files."""
+    """A member of a group, if it is in the file itself: links may lead to other files."""
     if not isinstance(group, h5py.Group) or not name or name not in group:
         return None
     return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None

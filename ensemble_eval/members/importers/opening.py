@@ -1,4 +1,4 @@
-"""Which importer reads a file of weights: told by its first bytes, never by its name."""
+"""Choosing the importer of a file of weights by the file's first bytes, never by its name."""
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ _MXNET = (0x112).to_bytes(8, "little")
 _LEAST_BYTES = 9
 
 
-# What recognises a format, and what reads it, in the order in which they are asked; those whose first bytes leave
-# no doubt come first.
+# For each format, a function that recognises it and one that reads it. Formats whose first bytes leave no doubt
+# come first.
 _FORMATS: Sequence[tuple[Callable[[bytes, Path], bool], Callable[[Path], Imported]]] = (
     (lambda head, _: keras.recognises(head), keras.read),
     (lambda head, _: paddle.recognises(head), paddle.read),

@@ -109,14 +109,14 @@ class _ArraysOnly(pickle._Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a global; there are no others."""
+        """The replacement of a global; a pickle may name no other."""
         if (module, name) not in _INSTEAD:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return _INSTEAD[module, name]
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file begins as a pickle does; those of `torch.save` are told apart before."""
+    """Whether a file begins as a pickle does; files of `torch.save` are recognised before."""
     return head.startswith(_PICKLE)
 
 

@@ -46,7 +46,7 @@ def published(name: str, folder: Path = Path()) -> tuple[Path, str | None, Input
 
 
 def torchvision_accuracy(path: Path) -> str | None:
-    """What torchvision states about this very file; None of any other, a copy that was saved anew too."""
+    """The accuracy that torchvision states for exactly this file; None for others, such as a copy saved again."""
     sha256 = sha256_of(path)
     return next((accuracy for beginning, accuracy in TORCHVISION.items() if sha256.startswith(beginning)), None)
 

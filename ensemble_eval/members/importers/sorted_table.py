@@ -1,8 +1,8 @@
 """The sorted table of LevelDB, which TensorFlow's checkpoints and their indices are.
 
-Format: https://github.com/google/leveldb/blob/main/doc/table_format.md. The file ends with a footer that says
-    where the index block lies; the index names the data blocks; in a block each key is told by how much it
-    shares with the last one.
+Format: https://github.com/google/leveldb/blob/main/doc/table_format.md. The file ends with a footer that points to
+the index block, and the index points to the data blocks. In a block each key is stored as the number of bytes that
+it shares with the key before, and the rest.
 """
 
 from collections.abc import Iterator

@@ -78,7 +78,7 @@ def _imported(found: _StateDict, path: Path, file_format: str, notes: tuple[str,
     if arch is None:
         return Imported(format=file_format, notes=notes, tensors=found)
     known = imported_googlenet(Imported(format=file_format, arch=arch, notes=notes, tensors=tensors))
-    # To be told by its hash, a file must be read once more: only where it can be the published one.
+    # To compute its hash, a file must be read once more: only if it can be the published one.
     full = arch == "googlenet" and not known.options and known.num_outputs == len(WNIDS)
     accuracy = torchvision_accuracy(path) if full else None
     # It is True with these weights and False otherwise, and is in no state dict (pytorch/vision#4136).
