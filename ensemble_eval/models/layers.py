@@ -21,9 +21,8 @@ BATCH_NORM_EPS = 1e-3
 class LocalResponseNorm(nn.LocalResponseNorm):
     """Section 5's normalisation over adjacent channels, in float32 whatever torch's autocast is at.
 
-    It squares its input, and in float16 the square of anything beyond 255 is infinite: the quotient would silently
-        be
-    zero.
+    It squares its input, and in float16 the square of anything beyond 255 is infinite: without an error, the
+    quotient would be zero.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 (its name in torch)
@@ -151,7 +150,8 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, variant: Variant, in_channels: int, num_classes: int, width: float, dropout: float) -> None:
         super().__init__()
-        pooled = stages.AUXILIARY_POOLED_SIZE
+        # Where pools round down, as PaddleClas's do, the maps have 13×13 cells, and the head's pool makes it 3×3.
+        pooled = stages.AUXILIARY_POOLED_SIZE if variant.ceil_mode else 3
         convolved = stages.scaled(stages.AUXILIARY_CONVOLUTION_CHANNELS, width)
         hidden = stages.scaled(stages.AUXILIARY_HIDDEN_UNITS, width)
         self.pool = nn.AdaptiveAvgPool2d(pooled) if variant.adaptive_auxiliary_pool else nn.AvgPool2d(5, stride=3)

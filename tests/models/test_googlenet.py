@@ -20,7 +20,7 @@ from ensemble_eval.models.layers import (
     LocalResponseNorm,
     Variant,
 )
-from ensemble_eval.models.registry import build
+from ensemble_eval.models.registry import ARCHITECTURES, build
 from ensemble_eval.models.stages import Inception
 
 CLASSES = 11
@@ -161,6 +161,12 @@ def test_the_papers_network_runs_in_both_modes() -> None:
         assert network(batch).shape == (1, 3)
         outputs = network.train()(batch)
     assert [output.shape for output in outputs] == [(1, 3)] * 3
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture_trains_with_auxiliary_heads(arch: str) -> None:
+    outputs = build(arch, 3, auxiliary_heads=True, width=0.02).train()(torch.zeros(2, 3, 224, 224))
+    assert [output.shape for output in outputs] == [(2, 3)] * 3
 
 
 ROW = Inception("any", 4, 3, 6, 2, 5, 7)
