@@ -10,7 +10,7 @@ from itertools import product
 
 @dataclass(frozen=True)
 class ClassCues:
-    """What makes an object one of its class; names are keys of `SHAPES`, `TEXTURES` and `PALETTES`."""
+    """The three cues of a class, keys of `SHAPES`, `TEXTURES` and `PALETTES`."""
 
     shape: str
     texture: str
@@ -18,7 +18,7 @@ class ClassCues:
 
     @property
     def name(self) -> str:
-        """The class's folder name."""
+        """The name of the class and of its folder."""
         return f"{self.shape}-{self.texture}-{self.palette}"
 
 

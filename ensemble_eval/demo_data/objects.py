@@ -1,4 +1,4 @@
-"""Painting figures: an outline, bent and placed, filled with a texture in two colours."""
+"""Painting of figures: an outline is bent, placed and filled with a texture in two colours."""
 
 import colorsys
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class Stencil:
 
 @dataclass(frozen=True)
 class Layer:
-    """Something painted: where, and of which class; None for what merely hides others."""
+    """A painted figure and its class; None if it merely hides others."""
 
     stencil: Stencil
     class_name: str | None

@@ -1,4 +1,4 @@
-"""One labelled picture from (split, seed, index) and nothing else: background, objects, occluders, camera."""
+"""A labelled picture, drawn from (split, seed, index) alone: background, objects, occluders, camera."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -34,10 +34,7 @@ LABEL_STREAM, PIXEL_STREAM = 0, 1
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture (mode RGB or L) with its class, and how to compress it.
-
-    `layers` is what was painted over the background, in this order.
-    """
+    """A picture (mode RGB or L) with its class, its compression, and the layers over its background in order."""
 
     image: Image.Image
     class_name: str
@@ -54,7 +51,7 @@ def generator_of(split: Split, seed: int, stream: int, number: int) -> Generator
 
 
 def label_of(split: Split, seed: int, index: int) -> int:
-    """The label of a picture: each run of as many pictures as there are classes shows every class once."""
+    """The label of a picture; in each run of as many pictures as there are classes, every class comes once."""
     block, position = divmod(index, len(CLASS_NAMES))
     return int(generator_of(split, seed, LABEL_STREAM, block).permutation(len(CLASS_NAMES))[position])
 
@@ -101,10 +98,10 @@ def _background(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -
 def draw_occluders(
     canvas: Image.Image, subject: Placement, stencil: Stencil, difficulty: Difficulty, rng: Generator
 ) -> list[Stencil]:
-    """Paint bars and blobs over the subject, none that would hide more of it than the limit.
+    """Paint bars and blobs over the subject, as long as they hide no more of it than the limit.
 
     Returns:
-        Where they were painted.
+        The stencils of those that were painted.
     """
     painted = []
     uncovered = Image.new("L", canvas.size)

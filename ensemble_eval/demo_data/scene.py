@@ -1,4 +1,4 @@
-"""What a picture shows, planned in numbers before anything is painted, and how hard it is to recognise."""
+"""The plan of a picture in numbers, before anything is painted, and how hard it is to recognise."""
 
 import math
 from dataclasses import dataclass
@@ -95,7 +95,7 @@ class Scene:
 
 
 def plan_scene(label: int, difficulty: Difficulty, rng: np.random.Generator) -> Scene:
-    """Draw where everything lies; the subject is of class `label`, every distractor of another."""
+    """Draw the places of all objects; the subject has the class `label`, and distractors have others."""
     sizes = tuple(SIZE_SHARES)
     size = sizes[rng.choice(len(sizes), p=np.fromiter(SIZE_SHARES.values(), np.float64))]
     subject = _place(

@@ -1,4 +1,4 @@
-"""From stored detections to mean average precision and its tables, a row for every configuration."""
+"""Mean average precision of stored detections, and its tables with a row for every configuration."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,19 +36,19 @@ class DetectionRow:
     """One row of the table of detection.
 
     Attributes:
-        configuration: proposals and number of models.
-        proposals_per_image: the mean number of regions.
-        coverage_percent: objects that a proposal overlaps by half or more.
-        map_percent: mean average precision by ILSVRC's rule, over the classes that the images show.
-        by_class_percent: average precision of each class; NaN where there is nothing to find.
-        voc_percent: the mean by VOC's rule.
-        coco_50_percent: the mean by COCO's rule at an overlap of 0.5.
-        coco_percent: the mean by COCO's rule over its ten overlaps.
-        images: how many.
-        passes: regions through models.
-        compared_to_base: difference to the first row, percentage points; None for the first.
-        interval: its 95% interval, by a bootstrap over images that takes the same images for both rows; None for
-            the first, and where there was none.
+        configuration: The proposals, the number of models and the classifier.
+        proposals_per_image: The mean number of regions.
+        coverage_percent: The share of objects that a proposal overlaps by half or more.
+        map_percent: Mean average precision by ILSVRC's rule, over the classes that the images show.
+        by_class_percent: The average precision of each class; NaN for a class that no image shows.
+        voc_percent: Mean average precision by VOC's rule.
+        coco_50_percent: Mean average precision by COCO's rule at an overlap of 0.5.
+        coco_percent: Mean average precision by COCO's rule over its ten overlaps.
+        images: The number of images.
+        passes: The number of regions that went through models.
+        compared_to_base: The difference to the first row in percentage points; None for the first row.
+        interval: The 95% interval of this difference, by a bootstrap that takes the same images for both rows;
+            None for the first row, and without a bootstrap.
     """
 
     configuration: Configuration
@@ -137,7 +137,7 @@ def _mean(matching: Matching, *rules: Rule) -> float:
 
 
 def _resampled(matches: Matches, resamples: int) -> NDArray[np.float64]:
-    """Mean average precision in percent on resamples of the images, the same ones whatever the detections."""
+    """Mean average precision in percent on resamples of the images, which are the same for all rows."""
     images = len(matches.objects)
     rng = np.random.default_rng(_SEED)
     means = []
@@ -227,8 +227,8 @@ def published_tables(rows: Sequence[DetectionRow], data: str) -> list[Table]:
     """Tables 4 and 5 of the paper with this run's best rows, marked as measured here.
 
     Args:
-        rows: of this run.
-        data: what it was measured on, as a phrase.
+        rows: The rows of this run.
+        data: The images that it was measured on, as a phrase.
     """
     best = max(rows, key=lambda each: each.map_percent)
     single = max((each for each in rows if each.configuration.models == 1), key=lambda each: each.map_percent)

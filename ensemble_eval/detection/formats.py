@@ -1,4 +1,4 @@
-"""The keys of the jobs `propose` and `detect`, and how their results lie in an output folder."""
+"""The keys of the jobs `propose` and `detect`, and the format of their results in an output folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,7 +99,7 @@ DETECT = Format(
 
 
 def formats_in(*folders: Path) -> list[Format[Any]]:
-    """What lies in some output folders, of all jobs; the predictions of `run` where nothing does.
+    """The formats of the results in some output folders; that of `run` if there are no results.
 
     Example:
         >>> [form.folder for form in formats_in(Path("no such folder"))]

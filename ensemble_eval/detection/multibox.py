@@ -1,4 +1,4 @@
-"""MultiBox as a source of proposals: its file, and the boxes that it finds in an image."""
+"""MultiBox as a source of proposals: reading and writing its file, and its best boxes in an image."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ensemble_eval.members.loading import fit
 from ensemble_eval.models.multibox import MAPS, MultiBox, MultiBoxOutputs
 
 _KIND = "multibox"
-# Boxes that overlap a better one by more are the same proposal again.
+# A box that overlaps a better one by more repeats its proposal.
 MOST_OVERLAP = 0.75
 
 
@@ -19,7 +19,7 @@ def save_multibox(path: Path, network: MultiBox, width: float) -> str:
     """Write a MultiBox with its width, as a whole or not at all; return the file's SHA-256 in hexadecimal.
 
     Raises:
-        InputError: the folder or disk does not take the file.
+        InputError: The folder or disk does not take the file.
     """
     return save_described(path, network.state_dict(), {"width": width}, _KIND)
 
@@ -28,7 +28,7 @@ def load_multibox(path: Path) -> MultiBox:
     """Read a MultiBox that `save_multibox` wrote, on the CPU and in eval mode.
 
     Raises:
-        InputError: the file is missing, damaged, or no MultiBox.
+        InputError: The file is missing, damaged, or no MultiBox.
     """
     tensors, description = read_described(path, _KIND, "the MultiBox")
     try:
@@ -47,14 +47,14 @@ def load_multibox(path: Path) -> MultiBox:
 
 
 def best_boxes(network: MultiBox, outputs: MultiBoxOutputs, most: int) -> list[tuple[Tensor, Tensor]]:
-    """The boxes that a MultiBox is surest of, the best first.
+    """The boxes of highest confidence for each image of a batch, the best first.
 
-    A box that overlaps a better one by more than `MOST_OVERLAP` is left out, and so is one without an area.
+    Boxes without an area are left out, and so are boxes that overlap a better one by more than `MOST_OVERLAP`.
 
     Args:
-        network: that gave the outputs.
-        outputs: of a batch.
-        most: boxes for an image.
+        network: The network that computed the outputs.
+        outputs: The outputs for the batch.
+        most: The number of boxes to return for an image, at most.
 
     Returns:
         For each image the boxes, float32 [boxes, 4], as fractions of the image, and their confidences, float32

@@ -105,9 +105,9 @@ def row_of(image: str, name: str, proposals: Proposals) -> dict[str, Any]:
 
 
 def united(of_image: Mapping[str, Proposals], names: Iterable[str]) -> Proposals:
-    """Some of the sets of an image as one, in their order.
+    """The proposals of some sets of an image together, in the order of the sets.
 
-    Of boxes that are the same in whole pixels the first stays.
+    Of several boxes that are equal in whole pixels, the first is kept.
 
     Example:
         >>> box = np.array([[1.0, 2.0, 9.0, 9.0]])
@@ -124,12 +124,12 @@ def united(of_image: Mapping[str, Proposals], names: Iterable[str]) -> Proposals
 
 
 def all_regions(of_image: Mapping[str, Proposals]) -> Boxes:
-    """The boxes of all sets of an image, each once: what the members see."""
+    """The boxes of all sets of an image, each once: the regions that the members see."""
     return united(of_image, sorted(of_image)).boxes
 
 
 def sets_of(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """The configurations of section 8 that some sets allow: each alone but MultiBox, then doubled with MultiBox.
+    """The configurations of section 8 for some sets: each set alone but MultiBox, then doubled with MultiBox.
 
     Example:
         >>> sets_of(["rcnn", "doubled", "multibox"])

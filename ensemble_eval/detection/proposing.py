@@ -1,4 +1,4 @@
-"""The job `propose`: boxes that may hold an object, stored set by set, and how many objects they cover."""
+"""The job `propose`: it proposes boxes that may hold an object, set by set, and counts the objects they cover."""
 
 import contextlib
 import functools
@@ -56,7 +56,7 @@ _SETTINGS: Mapping[str, Setting] = {"rcnn": RCNN, "doubled": DOUBLED}
 _BATCH_SIZE = 16
 UNREADABLE_FILE, COVERAGE_FILE = "unreadable.csv", "coverage.csv"
 _BUDGETS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 10_000)
-# Sets without scores have no best boxes; these are drawn.
+# Sets without scores have no best boxes, so their order is drawn.
 _SEED = 0
 
 
@@ -82,10 +82,10 @@ class ProposeJob(Job[ProposeSettings, Proposed]):
 
     Args:
         dataset: The images.
-        settings: What is proposed, and where it is stored.
+        settings: The sets to propose, and the folder for them.
 
     Raises:
-        InputError: A set cannot be had.
+        InputError: A set needs a package or a file that is missing or cannot be used.
     """
 
     units = "searches"
@@ -109,7 +109,7 @@ class ProposeJob(Job[ProposeSettings, Proposed]):
         return (f"{', '.join(self._finds)} on {len(self._dataset.items)} images, {where}",)
 
     def finish(self) -> Proposed:
-        """Record the sets; others of the same images that earlier commands finished count too."""
+        """Record the sets; sets of the same images that earlier commands finished count too."""
         return finish_sets(
             [folder.store for folder in self.folders], {"arguments": record.as_json(vars(self.settings))}
         )
@@ -193,7 +193,7 @@ def _by_network(
 
 
 def _decoded(items: Sequence[Item], unreadable: dict[str, str]) -> Iterator[tuple[str, NDArray[np.uint8]]]:
-    """Images uint8 [height, width, 3]; the reasons of those that cannot be read go into `unreadable`."""
+    """Images uint8 [height, width, 3]; for those that cannot be read, the reason goes into `unreadable`."""
     for item in items:
         try:
             yield item.id, pixels.decode(item.read()).permute(1, 2, 0).numpy()
@@ -217,11 +217,11 @@ def _mean_boxes(store: Store[ProposeKey]) -> float:
 
 
 def finish_sets(stores: Sequence[Store[ProposeKey]], start: record.Record) -> Proposed:
-    """Write the records of sets that are finished, and list what has no proposals in their folder.
+    """Write the records of complete sets, and list the images without proposals in their folder.
 
     Args:
-        stores: Those of the sets, complete, in one folder and of the same images.
-        start: What is known of the start of the job.
+        stores: The stores of the sets, complete, in one folder and of the same images.
+        start: The facts about the start of the job.
     """
     out, dataset = stores[0].out, stores[0].key.dataset
     for store in stores:
@@ -237,9 +237,9 @@ def finish_sets(stores: Sequence[Store[ProposeKey]], start: record.Record) -> Pr
 def coverage_of_sets(
     proposals: Mapping[str, Mapping[str, Proposals]], objects: Mapping[str, Objects], names: Sequence[str]
 ) -> dict[str, Coverage]:
-    """The coverage of every configuration that the sets allow, by its name.
+    """The coverage of every configuration of the sets, by its name.
 
-    Boxes with scores come in their order, then those without in an order that a seed draws.
+    Boxes are ordered by their scores; a seed draws the order of boxes without scores, which come last.
     """
     counts = {sets: CoverageCount(_BUDGETS) for sets in sets_of(names)}
     for number, (image, shown) in enumerate(sorted(objects.items())):

@@ -1,9 +1,9 @@
-"""Boxes as R-CNN treats them: warped to the network's input, and left out where they overlap a better one.
+"""Boxes as R-CNN treats them: warped to the network's input, and suppressed if they overlap a better one.
 
-R. Girshick et al., Rich feature hierarchies for accurate object detection, CVPR 2014, appendix A: a box is widened
-so that its warped region has 16 pixels of context on each side, and warped whatever its shape is. What lies beyond
-the image has the mean colour of ImageNet, which is nought once a member has subtracted the mean. Section 2.2:
-greedy suppression.
+R. Girshick et al., Rich feature hierarchies for accurate object detection, CVPR 2014. Appendix A: a box is widened
+so that its warped region has 16 pixels of context on each side, and warped whatever its shape. Pixels beyond the
+image have the mean colour of ImageNet, which is zero after a member has subtracted the mean. Section 2.2: greedy
+suppression.
 """
 
 import torch
@@ -24,7 +24,7 @@ _MEAN_RGB = (124, 116, 104)
 
 
 def object_classes(ensemble: Ensemble) -> tuple[str, ...]:
-    """The classes of objects that members know: WNIDs for ImageNet's; a last class "no object" is none of them."""
+    """The classes of objects that the members know, WNIDs for ImageNet's, without a last class "no object"."""
     # Only ImageNet's classes have no names, and ILSVRC's annotations name objects by their WNIDs.
     names = ensemble.classes.names or WNIDS
     return names[:-1] if knows_no_object(ensemble) else names
@@ -42,7 +42,7 @@ def warp_regions(image: Tensor, boxes: Boxes, size: int = CROP_SIZE) -> Tensor:
     Args:
         image: uint8 [3, height, width].
         boxes: float64 [boxes, 4].
-        size: side of the regions, pixels; their context is as wide in proportion.
+        size: The side of the regions in pixels; their context grows in proportion.
 
     Returns:
         uint8 [boxes, 3, size, size], resized with antialiasing as crops are.
@@ -55,7 +55,7 @@ def warp_regions(image: Tensor, boxes: Boxes, size: int = CROP_SIZE) -> Tensor:
 
 
 def _cut(image: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
-    """A part of the image's plane, filled where it lies beyond the image."""
+    """A part of the image, filled with the mean colour beyond its borders."""
     _, height, width = image.shape
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
         return image[:, top:bottom, left:right]
@@ -88,18 +88,17 @@ def widened(low: float, high: float) -> tuple[int, int]:
 
 
 def suppress(boxes: Tensor, scores: Tensor, most_overlap: float) -> Tensor:
-    """Which boxes of one class to keep, int64 [kept], the best first.
+    """The indices of the boxes of one class to keep, int64 [kept], the best first.
 
-    A box is left out if it overlaps one that is kept by more than `most_overlap`. Boxes of equal scores keep their
-    order.
+    A box is left out if it overlaps a kept box by more than `most_overlap`. Boxes of equal scores stay in order.
 
     Args:
         boxes: float [boxes, 4].
         scores: float [boxes].
-        most_overlap: Intersection over union.
+        most_overlap: The largest intersection over union.
     """
     order = scores.argsort(descending=True, stable=True)
-    # torchvision sorts by score itself, and leaves open which of two equal ones comes first.
+    # torchvision sorts by score too, but does not say which of two equal ones comes first.
     places = torch.arange(len(order), 0, -1, dtype=boxes.dtype, device=boxes.device)
     kept: Tensor = order[nms(boxes[order], places, most_overlap)]
     return kept

@@ -1,6 +1,6 @@
-"""The classifiers of R-CNN: one linear SVM a class on a member's last pooling (R-CNN, section 2.3).
+"""R-CNN's classifiers: one linear SVM per class on the last pooling of a member (R-CNN, section 2.3).
 
-They learn objects against regions that overlap none of their class, with hard negatives.
+They are trained on objects against regions that hardly overlap an object of their class, with hard negatives.
 """
 
 from collections.abc import Callable, Generator
@@ -33,9 +33,9 @@ from ensemble_eval.settings import SvmSettings
 
 _KIND = "svm"
 _LAST_STAGE = "inception5b"
-# As in R-CNN: a region that overlaps an object of the class by less is none of it.
+# As in R-CNN: a region that overlaps every object of the class by less is a negative.
 MOST_OVERLAP_OF_NEGATIVES = 0.3
-# R-CNN's, for features of this mean length.
+# R-CNN's values, for features of this mean length.
 _MEAN_LENGTH, _C, _BIAS_SCALE, _POSITIVE_WEIGHT = 20.0, 1e-3, 10.0, 2.0
 _FIRST_NEGATIVES, _ROUNDS = 2000, 3
 _BATCH_SIZE = 32
@@ -43,13 +43,13 @@ _BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class RegionSvm:
-    """Linear classifiers of one member's features.
+    """Linear classifiers on the features of one member.
 
     Attributes:
         weights: float32 [classes, features].
         biases: float32 [classes].
-        member: SHA-256 of the member's weights.
-        class_names: of the objects, in index order.
+        member: The SHA-256 of the member's weights.
+        class_names: The classes of objects, in index order.
     """
 
     weights: Tensor
@@ -62,15 +62,15 @@ class Features:
     """A member up to its last pooling.
 
     Attributes:
-        count: of the features.
+        count: The number of features.
 
     Args:
-        member: of the registry, with weights in a file.
-        num_outputs: of its network.
-        device: where it runs.
+        member: A member with weights in a file.
+        num_outputs: The number of outputs of its network.
+        device: The device to run on.
 
     Raises:
-        InputError: the member is no GoogLeNet of ours, or its weights cannot be used.
+        InputError: The member is no GoogLeNet of the registry, or its weights cannot be used.
     """
 
     def __init__(self, member: Member, num_outputs: int, device: torch.device) -> None:
@@ -86,7 +86,7 @@ class Features:
 
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> Tensor:
-        """Features uint8 [B, 3, 224, 224] -> float32 [B, features]."""
+        """The features of crops: uint8 [B, 3, 224, 224] -> float32 [B, features]."""
         network = self._network
         assert isinstance(network, GoogLeNet)
         with full_float32():
@@ -96,10 +96,10 @@ class Features:
 
 
 def require_fits(svm: RegionSvm, ensemble: Ensemble) -> None:
-    """Refuse SVMs on the features of another member than an ensemble's first, or of other classes.
+    """Check that SVMs belong to the first member of an ensemble and to its classes.
 
     Raises:
-        InputError: they are.
+        InputError: They do not.
     """
     first = ensemble.members[0]
     if svm.class_names != object_classes(ensemble) or svm.member != member_sha256(first):
@@ -110,15 +110,15 @@ def require_fits(svm: RegionSvm, ensemble: Ensemble) -> None:
 
 
 def svm_predict(svm: RegionSvm, ensemble: Ensemble, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Class scores by SVM, behind the `Predict` interface: margins float32 [B, outputs], 0 for no object.
+    """SVMs behind the `Predict` interface: it returns margins float32 [B, outputs], 0 for "no object".
 
     Args:
-        svm: of the ensemble's first member; see `require_fits`.
-        ensemble: region classifiers.
-        device: where it runs.
+        svm: SVMs of the ensemble's first member.
+        ensemble: Region classifiers.
+        device: The device to run on.
 
     Raises:
-        InputError: the member is no GoogLeNet of ours, or its weights cannot be used.
+        InputError: The member is no GoogLeNet of the registry, or its weights cannot be used.
     """
     features = Features(ensemble.members[0], ensemble.classes.count, device)
     weights, biases = svm.weights.to(device), svm.biases.to(device)
@@ -135,17 +135,17 @@ def save_svm(path: Path, svm: RegionSvm) -> str:
     """Write SVMs as safetensors, as a whole or not at all; return the file's SHA-256 in hexadecimal.
 
     Raises:
-        InputError: the folder or disk does not take the file.
+        InputError: The folder or disk does not take the file.
     """
     tensors = {"weights": svm.weights, "biases": svm.biases}
     return save_described(path, tensors, {"member": svm.member, "classes": list(svm.class_names)}, _KIND)
 
 
 def load_svm(path: Path) -> RegionSvm:
-    """Read what `save_svm` wrote.
+    """Read SVMs that `save_svm` wrote.
 
     Raises:
-        InputError: the file is missing, damaged, or holds no SVMs.
+        InputError: The file is missing, damaged, or holds no SVMs.
     """
     tensors, description = read_described(path, _KIND, "the SVMs")
     try:
@@ -162,7 +162,7 @@ def load_svm(path: Path) -> RegionSvm:
 
 
 class _Regions(NamedTuple):
-    """Features float32 [regions, features], and which overlap each has with the objects of each class."""
+    """The features of regions, their overlaps with the objects of each class, and which objects they are."""
 
     features: NDArray[np.float32]
     overlaps: NDArray[np.float32]
@@ -172,15 +172,15 @@ class _Regions(NamedTuple):
 def train_svm(
     ensemble: Ensemble, dataset: Dataset, settings: SvmSettings
 ) -> Generator[int | RegionSvm, None, None]:
-    """Train one SVM for each class, on features of the ensemble's first member.
+    """Train one SVM for each class on the features of the ensemble's first member.
 
     Args:
         ensemble: Region classifiers.
         dataset: Images to learn from.
-        settings: What the images show, their proposals, and how many of these are learnt from.
+        settings: The annotations and proposals of the images, and how many proposals of an image to learn from.
 
     Yields:
-        How many images have given their features, and then the SVMs.
+        The number of images that are done, after each, and then the SVMs.
 
     Raises:
         InputError: scikit-learn is missing, an image cannot be read, or a class has no object.

@@ -35,7 +35,7 @@ class Augmentation:
         self._distorts = max(sampling.brightness, sampling.contrast, sampling.saturation, sampling.lighting) > 0
 
     def __call__(self, image: Tensor, epoch: int, seed: int) -> Tensor:
-        """The patch that `seed` stands for; `epoch` decides whether the interpolation is random."""
+        """The patch of a seed; the epoch decides whether the interpolation is random."""
         with seeded(seed):
             box = self.draw_box(image)
             interpolation = self.draw_interpolation(epoch)
@@ -44,25 +44,25 @@ class Augmentation:
             return self.distort(mirrored)
 
     def draw_box(self, image: Tensor) -> dict[str, int]:
-        """A random patch of `image` as top, left, height and width in pixels.
+        """A random patch of an image as top, left, height and width in pixels.
 
-        Where ten draws of area and aspect do not fit into the image, the largest centred box that keeps
-        the aspect's limits, as everywhere since Inception's own code.
+        If ten draws of area and aspect do not fit into the image, it is the largest centred box within the limits
+        of the aspect, as in Inception's own code.
         """
         box: dict[str, int] = self._boxes.make_params([image])
         return box
 
     def draw_interpolation(self, epoch: int) -> Interpolation:
-        """How the patch is resized in this epoch."""
+        """Draw how a patch is resized in an epoch."""
         drawn = int(torch.randint(len(INTERPOLATIONS), ()))
         random = epoch >= self._sampling.random_interpolation_from_epoch
         return INTERPOLATIONS[drawn] if random else "bilinear"
 
     def distort(self, patch: Tensor) -> Tensor:
-        """Other colours, drawn from torch's global generator: uint8 [3, size, size]."""
+        """The patch in other colours, drawn from torch's global generator: uint8 [3, size, size]."""
         if not self._distorts:
             return patch
-        # In floating point: on uint8 each of the three steps would round and clip anew, and take longer.
+        # In floating point, because on uint8 each of the three steps would round and clip, and take longer.
         pixels: Tensor = self._colours(patch.float() / 255)
         noise = _COLOUR_AXES @ (torch.randn(3) * self._sampling.lighting)
         return ((pixels + noise.view(3, 1, 1)).clamp_(0, 1) * 255).round_().to(torch.uint8)
@@ -71,8 +71,8 @@ class Augmentation:
 def resize(patch: Tensor, size: int, interpolation: Interpolation) -> Tensor:
     """Resize uint8 [3, h, w] to uint8 [3, size, size]."""
     if interpolation == "area":
-        # Torchvision has no area resampling for tensors: its antialiased bilinear weighs by a triangle. Torch's
-        # "area" is the plain mean over the source pixels of each target pixel, OpenCV's and TensorFlow's idea.
+        # Torchvision has no area resampling for tensors; its antialiased bilinear weighs by a triangle. Torch's
+        # "area" is the plain mean over the source pixels of each target pixel, as in OpenCV and TensorFlow.
         mean = nn.functional.interpolate(patch[None].float(), (size, size), mode="area")
         return mean[0].round_().to(torch.uint8)
     mode = InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)

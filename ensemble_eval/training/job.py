@@ -126,7 +126,7 @@ class _Run:
         if self._processes.first:
             lines = "".join(f"{name}\n" for name in self._class_names)
             write_atomically(self._out / "classes.txt", lines.encode())
-        # As the first sees the disk: another might see a file of the first's later, and wait for it forever.
+        # Only the first process looks: another may see its files later, and would then wait for it forever.
         finished = self._processes.from_first(lambda: [plan for plan in plans if self.files(plan).finished])
         yield from (records.Line(f"{plan.name}: already trained") for plan in finished)
         if waiting := [plan for plan in plans if plan not in finished]:
@@ -169,7 +169,7 @@ class _Run:
         _write_log(self.files(plan).log, trainer.history)
 
     def _export(self, trainer: Trainer, task: Task, network: nn.Module) -> None:
-        """Weights, record and manifest; the state goes last, so that an interruption repeats this."""
+        """Write weights, record and manifest; remove the state last, so that an interruption repeats this."""
         plan, files = task.plan, self.files(task.plan)
         _write_log(files.log, trainer.history)
         if isinstance(network, MultiBox):
@@ -199,20 +199,20 @@ class _Run:
         files.state.unlink(missing_ok=True)
 
     def _member(self, plan: MemberPlan, sha256: str | None) -> Member:
-        """How the ensemble's manifest describes a member."""
+        """The member as the ensemble's manifest describes it."""
         weights, options = self.files(plan).weights, {"width": plan.width}
         return Member(plan.name, weights=weights, arch=self._recipe.network.arch, options=options, sha256=sha256)
 
     def _records(self) -> Iterator[tuple[MemberPlan, dict[str, Any]]]:
-        """The members finished so far, in the recipe's order."""
+        """The members that are finished, in the recipe's order, with their records."""
         for plan in self._recipe.members:
             if self.files(plan).finished:
                 yield plan, read_record(self.files(plan).record)
 
     def _write_ensemble(self) -> Path | None:
-        """Write the manifest of all members finished so far.
+        """Write the manifest of the finished members; return its path.
 
-        None while there are none, and for MultiBoxes, which are no members of an ensemble.
+        There is none without finished members, and for MultiBoxes, which are no members of an ensemble.
         """
         members = [self._member(plan, record["sha256"]) for plan, record in self._records()]
         if self._recipe.multibox is not None or not members:
@@ -233,18 +233,18 @@ class _Run:
         processes, name, workers = self._processes, self._settings.device, self._settings.workers
         here = processes.local_world_size
         device = device_of_rank(name, processes.local_rank, here)
-        # Gradients go between devices: processes that share one would wait for each other forever.
+        # Processes that exchange gradients on one device would wait for each other forever.
         if device.type == "cuda" and ":" in name and here > 1 and torch.cuda.device_count() > 1:
             raise InputError(
                 f'{here} processes train on this machine, and `device="{name}"` gives all of them the same '
                 'device; choose `device="cuda"`, which gives each its own'
             )
-        # Both are shares of the machine, and so they are counted before this process is bound to a part of it.
+        # Threads and loaders are shares of the machine, so count them before binding this process to a part of it.
         threads = max(1, usable_processors() // here)
         if workers is not None:
             loaders = processes.loaders(workers)
         else:
-            # One beside a CPU that is busy with the network anyway; for a GPU its share of the processors.
+            # On a CPU, which is busy with the network, one is enough; a GPU has its share of the processors.
             loaders = 1 if device.type == "cpu" else min(16, loaders_beside(here))
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -266,7 +266,7 @@ class _Run:
         return images
 
     def _decides(self, plan: MemberPlan) -> dict[str, Any]:
-        """What a state or finished weights must agree with: recipe, data and the number of processes."""
+        """What decides the weights of a member: the recipe, the data and the number of processes."""
         here: dict[str, Any] = {"training images": self._train_set.sha256, "processes": self._processes.world_size}
         if (initial := self._recipe.initial_weights(plan)) is not None:
             here["initial weights"] = sha256_of(initial) if initial.is_file() else None
@@ -281,7 +281,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """Load a training state: tensors and plain values, never code.
 
     Raises:
-        InputError: damaged, or not such a file.
+        InputError: The file is damaged, or no training state.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -293,10 +293,10 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """Read how a member came about.
+    """Read the record of a finished member.
 
     Raises:
-        InputError: damaged, or not such a file.
+        InputError: The file is damaged, or no such record.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -332,7 +332,7 @@ def _open_data(recipe: Recipe) -> tuple[Dataset, Dataset]:
 
 
 def _fingerprint_of(boxes: Path) -> str | None:
-    """Of the annotations, a file or a folder of them; None where there are none, which their reader says."""
+    """A hash of the annotations, a file or a folder; None without them, which their reader refuses."""
     paths = sorted(boxes.rglob("*.xml")) if boxes.is_dir() else [boxes]
     if not all(path.is_file() for path in paths):
         return None

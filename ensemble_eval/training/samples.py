@@ -172,7 +172,7 @@ def centre_crop(image: Tensor, size: int) -> Tensor:
     scale = round(size * schemes.SCALES[0] / schemes.CROP_SIZE)
     new_width, new_height = schemes.resized_size(width, height, scale)
     resized = pixels.resize(image, new_height, new_width)
-    # Centred twice, as the crop is: the square in the image, then the view in the square.
+    # As in the crop schemes, the square is centred in the image, and the view in the square.
     margin = schemes.centred_offset(scale, size)
     left = schemes.centred_offset(new_width, scale) + margin
     top = schemes.centred_offset(new_height, scale) + margin
@@ -223,7 +223,7 @@ def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
 def load(
     samples: Samples, keys: Iterable[Sequence[object]], workers: int, *, pin_memory: bool
 ) -> Iterable[LabelledBatch]:
-    """Batches in the order of `keys`, made by `workers` processes ahead of time (0: in this one)."""
+    """Batches in the order of the keys, made ahead of time by so many processes (0: in this process)."""
     return DataLoader(
         samples,
         batch_sampler=keys,  # type: ignore[arg-type]  # any iterable of keys serves
@@ -232,7 +232,7 @@ def load(
         pin_memory=pin_memory,
         prefetch_factor=_PREFETCHED if workers else None,
         worker_init_fn=_leave_signals_to_the_trainer if workers else None,
-        # Its own, unused: the loader would otherwise draw from the global generator.
+        # Without a generator of its own, the loader would draw from the global one.
         generator=torch.Generator(),
     )
 
