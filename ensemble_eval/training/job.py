@@ -6,6 +6,7 @@ as a whole or not at all.
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import pickle
@@ -45,6 +46,11 @@ from ensemble_eval.training.samples import DecodedImages, ImageFiles, ImageSourc
 from ensemble_eval.training.task import Site, Task, TrainingData
 from ensemble_eval.training.trainer import Trainer
 
+# The files of a member: averaged weights, a row for each epoch, how the finished weights came about, and what an
+# interrupted training continues from, which is removed once the member is finished.
+_SUFFIXES = (".safetensors", ".csv", ".json", ".training-state.pt")
+_WEIGHTS, _LOG, _RECORD, _STATE = _SUFFIXES
+
 
 def train(recipe: Recipe, settings: TrainingSettings, processes: Processes) -> Generator[records.Event]:
     """Train the members that are asked for and not finished yet.
@@ -57,39 +63,7 @@ def train(recipe: Recipe, settings: TrainingSettings, processes: Processes) -> G
             recipe, or the loss became NaN.
     """
     plans = [recipe.member(name) for name in settings.members] or list(recipe.members)
-    run = _Run(recipe, settings, processes)
-    if settings.fresh and processes.first:
-        for plan in plans:
-            run.files(plan).remove()
-    processes.from_first(run.refuse_other_recipes)
-    yield from run.train(plans)
-
-
-class MemberFiles:
-    """The files of one member in the output folder.
-
-    Attributes:
-        weights: The averaged weights, once the member is finished.
-        log: A row for each epoch.
-        record: How the finished weights came about.
-        state: What an interrupted training continues from; gone once the member is finished.
-    """
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self.weights = folder / f"{name}.safetensors"
-        self.log = folder / f"{name}.csv"
-        self.record = folder / f"{name}.json"
-        self.state = folder / f"{name}.training-state.pt"
-
-    @property
-    def finished(self) -> bool:
-        """Whether there are finished weights with their record."""
-        return self.weights.exists() and self.record.exists()
-
-    def remove(self) -> None:
-        """Remove all files of the member."""
-        for path in vars(self).values():
-            path.unlink(missing_ok=True)
+    yield from _Run(recipe, settings, processes).train(plans)
 
 
 class _Run:
@@ -100,34 +74,16 @@ class _Run:
         self._class_names = names if recipe.regions is None else (*names, NO_OBJECT)
         self._classes = ClassList(str(self._out / "classes.txt"), len(self._class_names), self._class_names)
 
-    def files(self, plan: MemberPlan) -> MemberFiles:
-        return MemberFiles(self._out, plan.name)
-
-    def refuse_other_recipes(self) -> None:
-        for plan in self._recipe.members:
-            files = self.files(plan)
-            if files.finished:
-                there = read_record(files.record)["decides_the_weights"]
-            elif files.state.exists():
-                there = read_state(files.state).get("decides_the_weights", {})
-            else:
-                continue
-            here = self._decides(plan)
-            if keys := [key for key in {**there, **here} if there.get(key) != here.get(key)]:
-                differences = "; ".join(
-                    f"{key} was {there.get(key)!r} and is now {here.get(key)!r}" for key in keys
-                )
-                raise InputError(
-                    f"member {plan.name} in {self._out} was trained by another recipe ({differences}); restore "
-                    "it, choose another `out`, or start over with `fresh=True`"
-                )
-
     def train(self, plans: Sequence[MemberPlan]) -> Iterator[records.Event]:
-        if self._processes.first:
+        if self._settings.fresh and self._processes.reports:
+            for plan, suffix in itertools.product(plans, _SUFFIXES):
+                self._path(plan, suffix).unlink(missing_ok=True)
+        self._processes.from_first(self._refuse_other_recipes)
+        if self._processes.reports:
             lines = "".join(f"{name}\n" for name in self._class_names)
             write_atomically(self._out / "classes.txt", lines.encode())
         # Only the first process looks: another may see its files later, and would then wait for it forever.
-        finished = self._processes.from_first(lambda: [plan for plan in plans if self.files(plan).finished])
+        finished = self._processes.from_first(lambda: [*filter(self._is_finished, plans)])
         yield from (records.Line(f"{plan.name}: already trained") for plan in finished)
         if waiting := [plan for plan in plans if plan not in finished]:
             started = time.perf_counter()
@@ -140,42 +96,63 @@ class _Run:
                 yield from self._train_member(task(self._recipe, plan, data, site))
         yield self._finish()
 
+    def _path(self, plan: MemberPlan, suffix: str) -> Path:
+        return self._out / f"{plan.name}{suffix}"
+
+    def _is_finished(self, plan: MemberPlan) -> bool:
+        return all(self._path(plan, suffix).exists() for suffix in (_WEIGHTS, _RECORD))
+
+    def _refuse_other_recipes(self) -> None:
+        for plan in self._recipe.members:
+            if self._is_finished(plan):
+                there = read_record(self._path(plan, _RECORD))["decides_the_weights"]
+            elif (state := self._path(plan, _STATE)).exists():
+                there = read_state(state).get("decides_the_weights", {})
+            else:
+                continue
+            here = self._decides(plan)
+            if keys := [key for key in {**there, **here} if there.get(key) != here.get(key)]:
+                differences = "; ".join(
+                    f"{key} was {there.get(key)!r} and is now {here.get(key)!r}" for key in keys
+                )
+                raise InputError(
+                    f"member {plan.name} in {self._out} was trained by another recipe ({differences}); restore "
+                    "it, choose another `out`, or start over with `fresh=True`"
+                )
+
     def _train_member(self, task: Task) -> Iterator[records.Event]:
-        files = self.files(task.plan)
-        trainer = Trainer(task)
-        state = self._processes.from_first(
-            lambda: read_state(files.state)["trainer"] if files.state.exists() else None
-        )
+        trainer, path = Trainer(task), self._path(task.plan, _STATE)
+        state = self._processes.from_first(lambda: read_state(path)["trainer"] if path.exists() else None)
         if state is not None:
             trainer.load_state_dict(state)
         yield records.MemberStarted(task.plan.name, trainer.step, task.steps, task.recipe.schedule.epochs)
         for event in trainer.run():
             due = isinstance(event, records.EpochDone) or event.step % self._recipe.save_every_steps == 0
-            if due and self._processes.first:
+            if due and self._processes.reports:
                 self._save(trainer, task.plan)
             yield event
         network = trainer.inference_network()
-        if self._processes.first:
+        if self._processes.reports:
             self._export(trainer, task, network)
         self._processes.wait()
-        yield records.Line(f"{task.plan.name}: written to {files.weights}")
+        yield records.Line(f"{task.plan.name}: written to {self._path(task.plan, _WEIGHTS)}")
 
     def _save(self, trainer: Trainer, plan: MemberPlan) -> None:
         state = {"step": trainer.step, "decides_the_weights": self._decides(plan)}
         # Through memory: torch reports a full disk as a RuntimeError that says nothing of it.
         buffer = io.BytesIO()
         torch.save({**state, "trainer": trainer.state_dict()}, buffer)
-        write_atomically(self.files(plan).state, buffer.getvalue())
-        _write_log(self.files(plan).log, trainer.history)
+        write_atomically(self._path(plan, _STATE), buffer.getvalue())
+        _write_log(self._path(plan, _LOG), trainer.history)
 
     def _export(self, trainer: Trainer, task: Task, network: nn.Module) -> None:
         """Write weights, record and manifest; remove the state last, so that an interruption repeats this."""
-        plan, files = task.plan, self.files(task.plan)
-        _write_log(files.log, trainer.history)
+        plan, weights = task.plan, self._path(task.plan, _WEIGHTS)
+        _write_log(self._path(plan, _LOG), trainer.history)
         if isinstance(network, MultiBox):
-            sha256 = save_multibox(files.weights, network, plan.width)
+            sha256 = save_multibox(weights, network, plan.width)
         else:
-            sha256 = save_weights(files.weights, network.state_dict(), self._member(plan, None), self._classes)
+            sha256 = save_weights(weights, network.state_dict(), self._member(plan, None), self._classes)
         unreadable = [["train", *row] for row in sorted(trainer.unreadable.items())]
         unreadable += [["val", *row] for row in sorted(trainer.unreadable_validation.items())]
         record = {
@@ -194,20 +171,19 @@ class _Run:
             "machine": f"{platform.machine()}, {os.cpu_count()} processors",
             "threads": torch.get_num_threads(),
         }
-        write_atomically(files.record, (json.dumps(record, indent=2) + "\n").encode())
+        write_atomically(self._path(plan, _RECORD), (json.dumps(record, indent=2) + "\n").encode())
         self._write_ensemble()
-        files.state.unlink(missing_ok=True)
+        self._path(plan, _STATE).unlink(missing_ok=True)
 
     def _member(self, plan: MemberPlan, sha256: str | None) -> Member:
         """The member as the ensemble's manifest describes it."""
-        weights, options = self.files(plan).weights, {"width": plan.width}
+        weights, options = self._path(plan, _WEIGHTS), {"width": plan.width}
         return Member(plan.name, weights=weights, arch=self._recipe.network.arch, options=options, sha256=sha256)
 
     def _records(self) -> Iterator[tuple[MemberPlan, dict[str, Any]]]:
         """The members that are finished, in the recipe's order, with their records."""
-        for plan in self._recipe.members:
-            if self.files(plan).finished:
-                yield plan, read_record(self.files(plan).record)
+        for plan in filter(self._is_finished, self._recipe.members):
+            yield plan, read_record(self._path(plan, _RECORD))
 
     def _write_ensemble(self) -> Path | None:
         """Write the manifest of the finished members; return its path.
@@ -221,7 +197,7 @@ class _Run:
         return self._out / "ensemble.toml"
 
     def _finish(self) -> records.RunFinished:
-        if not self._processes.first:
+        if not self._processes.reports:
             return records.RunFinished(None, 0)
         rows = sorted({tuple(row) for _, record in self._records() for row in record.get("unreadable", [])})
         if rows:

@@ -22,12 +22,7 @@ _PATIENCE = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class Processes(Process):
-    """This process among those that train together, and how they exchange values."""
-
-    @property
-    def first(self) -> bool:
-        """Whether this process reads and writes the output folder."""
-        return self.rank == 0
+    """This process among those that train together; the first of them reads and writes the output folder."""
 
     def loaders(self, on_machine: int) -> int:
         """This process's share of the loading processes on its machine: at least one, unless there are none."""
@@ -57,7 +52,7 @@ class Processes(Process):
         if self.world_size == 1:
             return make()
         outcome: list[tuple[Value | None, str | None]] = [(None, None)]
-        if self.first:
+        if self.reports:
             try:
                 outcome = [(make(), None)]
             except InputError as error:
