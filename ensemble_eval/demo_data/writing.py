@@ -23,7 +23,7 @@ from PIL import Image
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.objects import Layer
 from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, SEED_LIMIT, SPLITS, Split, draw_picture, label_of
-from ensemble_eval.errors import EnsembleEvalError, InputError
+from ensemble_eval.errors import EnsembleEvalError, InputError, refusing
 from ensemble_eval.files import write_atomically
 from ensemble_eval.jobs.signals import die_with
 
@@ -110,24 +110,21 @@ def draw_dataset(
         "generator_version": GENERATOR_VERSION,
         "difficulty": asdict(DEFAULT_DIFFICULTY),
     }
+    remedy = "make room or name a directory that you may write to"
     try:
-        _claim(directory, description)
-        missing = [i for i in range(images) if not _picture_path(directory, split, seed, i).exists()]
-        wants_boxes = boxes and not (directory / BOXES_NAME).exists()
-        todo = range(images) if wants_boxes else missing
-        draw = partial(_write_picture, directory, split, seed)
-        drawn: list[DrawnPicture] = []
-        with _drawing(draw, todo, workers or os.cpu_count() or 1) as written:
-            for picture in written:
-                drawn.append(picture)
-                on_progress(images - len(todo) + len(drawn))
-        if wants_boxes:
-            write_atomically(directory / BOXES_NAME, coco_json(drawn).encode())
-    except OSError as error:
-        raise InputError(
-            f"cannot write the data set into {directory} ({error.strerror or error}); "
-            "make room or name a directory that you may write to"
-        ) from error
+        with refusing(f"cannot write the data set into {directory}", remedy, OSError):
+            _claim(directory, description)
+            missing = [i for i in range(images) if not _picture_path(directory, split, seed, i).exists()]
+            wants_boxes = boxes and not (directory / BOXES_NAME).exists()
+            todo = range(images) if wants_boxes else missing
+            draw = partial(_write_picture, directory, split, seed)
+            drawn: list[DrawnPicture] = []
+            with _drawing(draw, todo, workers or os.cpu_count() or 1) as written:
+                for picture in written:
+                    drawn.append(picture)
+                    on_progress(images - len(todo) + len(drawn))
+            if wants_boxes:
+                write_atomically(directory / BOXES_NAME, coco_json(drawn).encode())
     except BrokenProcessPool as error:
         raise EnsembleEvalError(
             f"a process that drew into {directory} was killed; repeat the command, with fewer workers"
