@@ -41,14 +41,11 @@ def match(priors: Tensor, objects: Tensor) -> Tensor:
     Returns:
         int64 [priors], the index of the object, or `NOTHING` for most priors.
     """
-    matched = torch.full((len(priors),), NOTHING)
     if not len(objects):
-        return matched
-    overlaps = box_iou(priors, objects)
-    most, which = overlaps.max(dim=1)
-    near = most >= _LEAST_OVERLAP
-    matched[near] = which[near]
-    left = overlaps.clone()
+        return torch.full((len(priors),), NOTHING)
+    left = box_iou(priors, objects)
+    most, which = left.max(dim=1)
+    matched = torch.where(most >= _LEAST_OVERLAP, which, NOTHING)
     for _ in range(min(len(objects), len(priors))):
         # The first of equal ones, so that the result does not depend on the device.
         prior, each = divmod(int((left == left.max()).flatten().nonzero()[0]), len(objects))

@@ -137,16 +137,15 @@ def _regions(
     known = np.flatnonzero(~shown.ignored)
     for number in range(plan.objects if len(known) else 0):
         each = known[number % len(known)]
-        if (box := _near(shown.boxes[each], size, (LEAST_OVERLAP, 1.0), 0.25, rng)) is not None:
+        if (box := _near(shown.boxes[each], size, (LEAST_OVERLAP, np.inf), 0.25, rng)) is not None:
             yield box, int(shown.classes[each])
     for number in range(plan.backgrounds):
         # A detector's hardest regions are parts of an object, and those that hold one among other things.
-        near = number % 2 == 0 and len(shown.boxes) > 0
-        box = (
-            _near(shown.boxes[rng.integers(len(shown.boxes))], size, (0.1, LEAST_OVERLAP), 1.0, rng)
-            if near
-            else _anywhere(size, rng)
-        )
+        if number % 2 == 0 and len(shown.boxes):
+            around = shown.boxes[rng.integers(len(shown.boxes))]
+            box = _near(around, size, (0.1, LEAST_OVERLAP), 1.0, rng)
+        else:
+            box = _anywhere(size, rng)
         if box is not None and (overlaps(box[None], shown.boxes) < LEAST_OVERLAP).all():
             yield box, num_classes
 
@@ -160,9 +159,7 @@ def _near(
         centre = (box[:2] + box[2:]) / 2 + rng.uniform(-spread, spread, 2) * sides / 2
         drawn = sides * np.exp(rng.uniform(-spread, spread, 2))
         moved = _inside(centre - drawn / 2, centre + drawn / 2, size)
-        if overlap[0] <= float(overlaps(moved[None], box[None])[0, 0]) < overlap[1] or (
-            overlap[1] == 1.0 and np.array_equal(moved, box)
-        ):
+        if overlap[0] <= float(overlaps(moved[None], box[None])[0, 0]) < overlap[1]:
             return moved
     return None
 
