@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ensemble_eval.errors import InputError
 from ensemble_eval.models.registry import PYTHON_PREFIX, build
 from ensemble_eval.models.stages import INPUT_CHANNELS, INPUT_SIZE
-from ensemble_eval.paper import published
+from ensemble_eval.paper.published import ALEXNET_LAYERS, CLAIMED_MULTIPLY_ADDS, CLAIMED_TIMES_FEWER, TABLE_1
 from ensemble_eval.tables.table import Column, Table
 
 # Table 1's K is 1024 and its M a million: only so do most of its figures come out.
@@ -84,7 +84,7 @@ def table1_counts(counts: Sequence[StageCount]) -> list[tuple[str, str, int, str
     for name, count in by_name.items():
         channels, *size = count.output
         output = "×".join(map(str, [*size, channels] if size else [1, 1, channels]))
-        weights, multiply_adds = published.TABLE_1.get(name, (None, None))
+        weights, multiply_adds = TABLE_1.get(name, (None, None))
         rows.append((name, output, count.weights, weights, count.multiply_adds, multiply_adds))
     return rows
 
@@ -94,13 +94,13 @@ def claim_lines(counts: Sequence[StageCount]) -> list[str]:
     weights = sum(count.weights for count in counts)
     parameters = sum(count.parameters for count in counts)
     operations = sum(count.multiply_adds for count in counts)
-    alexnet = sum(kernel**2 * inputs * outputs for kernel, inputs, outputs in published.ALEXNET_LAYERS)
+    alexnet = sum(kernel**2 * inputs * outputs for kernel, inputs, outputs in ALEXNET_LAYERS)
     return [
         f"weights {weights:,}; with biases and normalisation {parameters:,} parameters",
         f"multiply-adds {operations:,}: {operations / 1e9:.2f} billion; "
-        f"the paper says {published.CLAIMED_MULTIPLY_ADDS / 1e9:g} billion",
+        f"the paper says {CLAIMED_MULTIPLY_ADDS / 1e9:g} billion",
         f"AlexNet has {alexnet:,} weights, {alexnet / weights:.1f} times as many; "
-        f"the paper says {published.CLAIMED_FEWER_THAN_ALEXNET} times",
+        f"the paper says {CLAIMED_TIMES_FEWER} times",
     ]
 
 

@@ -90,7 +90,7 @@ TABLE_1 = {
 }
 
 CLAIMED_MULTIPLY_ADDS = 1.5e9
-CLAIMED_FEWER_THAN_ALEXNET = 12
+CLAIMED_TIMES_FEWER = 12
 
 # AlexNet (Krizhevsky et al. 2012), layer by layer: kernel, inputs per group, outputs. Two groups where the
 # two GPUs did not talk to each other; the fully connected layers are kernels of size 1.

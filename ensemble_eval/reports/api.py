@@ -201,8 +201,11 @@ class Results(StoredRun):
         images, labels = found.decisions.each_label
         names = class_names(classes, [self.images[each] for each in images], labels, self.key.classes)
         pictures, left_out = _pictures(self, found, names, data, with_gallery=gallery)
-        study, why_none = _crop_study(self)
-        page = report_page(self, found, study, names, pictures, [*why_none, *left_out], with_paper=paper)
+        try:
+            study = self.crop_study()
+        except UnavailableError as error:
+            study, left_out = None, [sentence(error), *left_out]
+        page = report_page(self, found, study, names, pictures, left_out, with_paper=paper)
         files = dict(_files(page, found, with_paper=paper))
         _remove_earlier(out, files)
         for name, content in files.items():
@@ -245,14 +248,6 @@ def _analysed(results: StoredRun, *, margin: float, partial: bool, seed: int) ->
             raise
         raise InputError(f"{error}, or report on what is there with `partial=True`") from error
     return analyse(results, partial=partial, margin_points=margin, seed=seed)
-
-
-def _crop_study(results: StoredRun) -> tuple[CropStudy | None, list[str]]:
-    """The study of other crops, or a sentence that says why the run has none."""
-    try:
-        return read_crop_study(results), []
-    except UnavailableError as error:
-        return None, [sentence(error)]
 
 
 def _pictures(

@@ -1,6 +1,6 @@
 """Tables of members and their ensembles: one model, diversity, all subsets, greedy selection and leave-one-out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from ensemble_eval.scoring.subsets import FOLDS
 from ensemble_eval.tables.table import FilledColumn, Table, filled_from, table_of
 
 _FoundT = TypeVar("_FoundT")
-_EachT = TypeVar("_EachT")
+_ItemT = TypeVar("_ItemT")
 # The spread of all members, and of all their ensembles of one size; both tables agree about single members.
 _SPREAD = "population standard deviation"
 _CHOSEN_AFTERWARDS = (
@@ -36,7 +36,8 @@ def _one_model_table(found: Analyses) -> Table:
     return _table(
         "one_model",
         "What one model may mean",
-        [(*where, members.one_model) for where, members in _largest_first(found.members)],
+        found.members,
+        lambda members: [members.one_model],
         [
             ("chosen", "paper's rule", "text", lambda each: names[each.chosen]),
             ("chosen_error", "rule's error", "percent", lambda each: each.chosen_error_percent),
@@ -56,7 +57,8 @@ def _diversity_table(found: Analyses) -> Table:
     return _table(
         "diversity",
         "How differently two members err",
-        [(*where, pair) for where, members in _largest_first(found.members) for pair in members.diversity],
+        found.members,
+        lambda members: members.diversity,
         [
             ("one", "member", "text", lambda pair: names[pair.one]),
             ("other", "other member", "text", lambda pair: names[pair.other]),
@@ -72,7 +74,8 @@ def _sizes_table(found: Analyses) -> Table:
     return _table(
         "sizes",
         "Ensembles by their number of members",
-        [(*where, size) for where, ensembles in _largest_first(found.ensembles) for size in ensembles.sizes],
+        found.ensembles,
+        lambda ensembles: ensembles.sizes,
         [
             ("size", "members", "count", lambda size: size.size),
             ("subsets", "ensembles", "count", lambda size: size.subsets),
@@ -92,11 +95,8 @@ def _subsets_table(found: Analyses) -> Table:
     return _table(
         "subsets",
         "Every ensemble of some of the members",
-        [
-            (*where, (subset, int(wrong)))
-            for where, ensembles in _largest_first(found.ensembles)
-            for subset, wrong in zip(ensembles.subsets, ensembles.wrong, strict=True)
-        ],
+        found.ensembles,
+        lambda ensembles: list(zip(ensembles.subsets, ensembles.wrong.tolist(), strict=True)),
         [
             ("size", "members", "count", lambda each: len(each[0])),
             ("members", "which", "text", lambda each: _joined(found, each[0])),
@@ -113,12 +113,8 @@ def _greedy_table(found: Analyses) -> Table:
     return _table(
         "greedy",
         "Members in the order of greedy selection",
-        [
-            (*where, step)
-            for where, ensembles in _largest_first(found.ensembles)
-            if ensembles.greedy is not None
-            for step in ensembles.greedy.steps
-        ],
+        found.ensembles,
+        lambda ensembles: ensembles.greedy.steps if ensembles.greedy else (),
         [
             ("size", "members", "count", lambda step: step[0]),
             ("added", "added", "text", lambda step: names[step[1]]),
@@ -135,7 +131,8 @@ def _left_out_table(found: Analyses) -> Table:
     return _table(
         "leave_one_out",
         "The ensemble without one of its members",
-        [(*where, each) for where, of in _largest_first(found.ensembles) for each in of.leave_one_out],
+        found.ensembles,
+        lambda ensembles: ensembles.leave_one_out,
         [("left_out", "left out", "text", lambda each: names[each.other - 1]), *DIFFERENCE_COLUMNS],
         "The difference is the error without the member minus that of the whole ensemble: above 0, the member "
         "carries its weight.",
@@ -146,15 +143,16 @@ def _left_out_table(found: Analyses) -> Table:
 def _table(
     name: str,
     title: str,
-    rows: Iterable[tuple[int, int, _EachT]],
-    columns: list[FilledColumn[_EachT]],
+    found: Mapping[tuple[int, int], _FoundT],
+    items_of: Callable[[_FoundT], Iterable[_ItemT]],
+    columns: list[FilledColumn[_ItemT]],
     *notes: str,
 ) -> Table:
-    """A table whose rows are about an error and a scheme, and whose other columns show the third entry."""
+    """A table of the items of each error and scheme, top-5 and more crops first, because plots show these."""
     return table_of(
         name,
         title,
-        rows,
+        [(k, crops, item) for k, crops in sorted(found, reverse=True) for item in items_of(found[k, crops])],
         [
             ("error_of", "error of", "text", lambda row: f"top-{row[0]}"),
             ("crops", "crops", "count", lambda row: row[1]),
@@ -162,11 +160,6 @@ def _table(
         ],
         notes,
     )
-
-
-def _largest_first(found: Mapping[tuple[int, int], _FoundT]) -> list[tuple[tuple[int, int], _FoundT]]:
-    """Top-5 before top-1, and more crops before fewer, so that the numbers of the plots come first."""
-    return sorted(found.items(), key=lambda item: item[0], reverse=True)
 
 
 def _joined(found: Analyses, subset: Subset) -> str:
