@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_eval.cli.options import MARGIN, PATH, command
+from ensemble_eval.cli.output import print_sentence, warn
+from ensemble_eval.cli.tables import print_table
+from ensemble_eval.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,8 +45,6 @@ def compare(runs: tuple[Path, ...], margin: float) -> None:
     """
     from rich.console import Console
 
-    from ensemble_eval.cli.output import print_sentence, warn
-    from ensemble_eval.errors import InputError, MissingExtraError
     from ensemble_eval.results.compare import require_same_rows
     from ensemble_eval.results.reading import read_run
 
@@ -66,8 +67,6 @@ def compare(runs: tuple[Path, ...], margin: float) -> None:
 
 def _print_errors(console: "Console", runs: Sequence["StoredRun"], margin_points: float) -> None:
     """Print how the errors of several runs differ from those of the first, a table for each error."""
-    from ensemble_eval.cli.output import print_sentence
-    from ensemble_eval.cli.tables import print_table
     from ensemble_eval.results.compare import compare_errors, run_differences_table
 
     found = compare_errors(runs, margin_points=margin_points)
@@ -85,18 +84,14 @@ def _print_errors(console: "Console", runs: Sequence["StoredRun"], margin_points
 
 def _print_decisions(console: "Console", one: "StoredRun", other: "StoredRun") -> None:
     """Print in how many decisions, ranks and scores two runs differ, by member and scheme."""
-    from ensemble_eval.cli.output import print_sentence
-    from ensemble_eval.cli.tables import print_table
     from ensemble_eval.results.compare import compare, decisions_table
 
     rows = compare(one, other)
     table = decisions_table(rows, f"single decisions of {one.folder} and {other.folder}:")
     print_table(console, table, _DECISIONS_DISPENSABLE)
-    for name, differing in (
-        ("top-5", [row.top5_differs for row in rows]),
-        ("top-1", [row.top1_differs for row in rows]),
-    ):
-        print_sentence(console, _sentence(name, differing, sum(row.images for row in rows)))
+    decisions = sum(row.images for row in rows)
+    print_sentence(console, _sentence("top-5", [row.top5_differs for row in rows], decisions))
+    print_sentence(console, _sentence("top-1", [row.top1_differs for row in rows], decisions))
 
 
 def _sentence(name: str, differing: Sequence[int | None], decisions: int) -> str:

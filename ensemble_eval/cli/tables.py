@@ -86,7 +86,7 @@ def _print_grid(console: "Console", table: Table, dispensable: Sequence[Sequence
     titles = [column.title for column in table.columns]
     header, *lines = ([encodable(cell, console.encoding) for cell in line] for line in (titles, *table.cells()))
     widths = [max(map(len, cells)) for cells in zip(header, *lines, strict=True)]
-    groups = [[place for place, each in enumerate(table.columns) if each.key in keys] for keys in dispensable]
+    groups = [[index for index, each in enumerate(table.columns) if each.key in keys] for keys in dispensable]
     fitting = fitting_columns(widths, groups, console.width)
     if fitting is None:
         for line in lines:

@@ -1,4 +1,4 @@
-"""A network's weights and multiply-adds, counted without any arithmetic, beside what the paper prints of them."""
+"""The weights and multiply-adds of a network, counted without running it, beside the figures of the paper."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ensemble_eval.models.stages import INPUT_CHANNELS, INPUT_SIZE
 from ensemble_eval.paper.published import ALEXNET_LAYERS, CLAIMED_MULTIPLY_ADDS, CLAIMED_TIMES_FEWER, TABLE_1
 from ensemble_eval.tables.table import Column, Table
 
-# Table 1's K is 1024 and its M a million: only so do most of its figures come out.
+# With K as 1024 and M as a million, most figures of Table 1 agree with the counted ones.
 KIBI = 1024
 MILLION = 1_000_000
 DIFFERS = "≠"
@@ -25,11 +25,11 @@ class StageCount:
     """One stage of a network for one 224×224 crop.
 
     Attributes:
-        name: of the module.
+        name: The name of the module.
         output: (channels, height, width).
-        weights: of convolutions and linear layers, without biases and normalisation, as Table 1 counts.
-        parameters: everything that is trained.
-        multiply_adds: of convolutions and linear layers.
+        weights: The weights of convolutions and linear layers, without biases and normalisation, as in Table 1.
+        parameters: All trained parameters.
+        multiply_adds: The multiply-adds of convolutions and linear layers.
     """
 
     name: str
@@ -70,9 +70,9 @@ def count_network(arch: str, num_classes: int, *, width: float = 1.0) -> list[St
 
 
 def table1_counts(counts: Sequence[StageCount]) -> list[tuple[str, str, int, str | None, int, str | None]]:
-    """Layer, output, weights, what is printed of them, multiply-adds, and what is printed of those, by row."""
+    """The rows of Table 1: layer, output, counted and printed weights, counted and printed multiply-adds."""
     by_name = {count.name: count for count in counts}
-    # The 1×1 convolution conv2 stands in the row of the 3×3 after it.
+    # The 1×1 convolution conv2 is part of the row of the 3×3 after it.
     reduction, convolution = by_name["conv2"], by_name.pop("conv3")
     by_name["conv2"] = replace(
         reduction,
@@ -90,7 +90,7 @@ def table1_counts(counts: Sequence[StageCount]) -> list[tuple[str, str, int, str
 
 
 def claim_lines(counts: Sequence[StageCount]) -> list[str]:
-    """The counted totals, and the paper's two claims held against them."""
+    """The counted totals, and the two claims of the paper about them."""
     weights = sum(count.weights for count in counts)
     parameters = sum(count.parameters for count in counts)
     operations = sum(count.multiply_adds for count in counts)
@@ -105,7 +105,7 @@ def claim_lines(counts: Sequence[StageCount]) -> list[str]:
 
 
 def _figures(counted: float, unit: str, printed: str | None) -> list[str]:
-    """What is counted, what is printed, and a mark where they differ."""
+    """The counted figure, the printed figure, and a mark if they differ."""
     if printed is None:
         return ["", "", ""]
     digits = printed.removesuffix(unit)
@@ -123,8 +123,8 @@ def network_table(counts: Sequence[StageCount], title: str) -> Table:
     Printed and counted figures agree when the printed one is the counted one rounded up or down.
 
     Args:
-        counts: of the network's stages.
-        title: a phrase that names the network.
+        counts: The counts of all stages of a network.
+        title: A phrase that names the network.
 
     Example:
         >>> from ensemble_eval.tables.formats import table_markdown
@@ -150,11 +150,7 @@ def network_table(counts: Sequence[StageCount], title: str) -> Table:
 
 
 def network_counts(counts: Sequence[StageCount], title: str) -> Table:
-    """Table 1 for programs: whole counts, and what is printed as it stands in the paper.
-
-    Args:
-        counts, title: see `network_table`.
-    """
+    """Table 1 for programs: whole counts, and unchanged figures of the paper; arguments as of `network_table`."""
     columns = (
         Column("layer", "layer"),
         Column("output", "output"),

@@ -1,4 +1,4 @@
-"""What the paper prints (Szegedy et al., CVPR 2015): its tables and two claims, to compare with."""
+"""Figures that the paper prints (Szegedy et al., CVPR 2015): its tables and two claims."""
 
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,7 +55,7 @@ TABLE_3_COLUMNS: tuple[FilledColumn["Row"], ...] = (
     ("paper_top5_error", "paper, top-5", "percent", lambda row: TABLE_3.get((row.models, row.crops))),
     ("paper_compared_to_base", "paper, to base", "points", lambda row: _published_difference(row)),
 )
-"""What the paper prints beside a row of Table 3, with its differences computed from its errors."""
+"""Columns with the figures of the paper for Table 3; differences are computed from its errors."""
 
 TABLE_4 = (
     PublishedDetection("UvA-Euvision", 2013, "1st", 22.6, "none", "?"),
@@ -73,7 +73,7 @@ TABLE_5 = (
     PublishedSingleModel("Deep Insight", 40.2, "yes", "yes"),
 )
 
-# Parameters and multiply-adds of Table 1's rows, by the first stage that each stands for; K is 1024, M a million.
+# Parameters and multiply-adds of Table 1's rows, by the first stage of each row; K is 1024, M a million.
 TABLE_1 = {
     "conv1": ("2.7K", "34M"),
     "conv2": ("112K", "360M"),
@@ -93,7 +93,7 @@ CLAIMED_MULTIPLY_ADDS = 1.5e9
 CLAIMED_TIMES_FEWER = 12
 
 # AlexNet (Krizhevsky et al. 2012), layer by layer: kernel, inputs per group, outputs. Two groups where the
-# two GPUs did not talk to each other; the fully connected layers are kernels of size 1.
+# two GPUs did not exchange data; the fully connected layers are kernels of size 1.
 ALEXNET_LAYERS = (
     (11, 3, 96),
     (5, 48, 256),

@@ -10,9 +10,8 @@ import pandas as pd
 
 from ensemble_eval.errors import InputError, UnavailableError
 from ensemble_eval.files import write_atomically
-from ensemble_eval.reports.contents import report_page, sentence
 from ensemble_eval.reports.gallery import gallery, hardest_images
-from ensemble_eval.reports.html import GalleryImage, Page, page_html
+from ensemble_eval.reports.page import GalleryImage, Page, page_html, report_page, sentence
 from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.class_tables import ClassNames, class_names
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study

@@ -16,7 +16,7 @@ from ensemble_eval.datasets.listing import is_as_listed
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnavailableError, UnreadableImageError
 from ensemble_eval.evaluation.key import RUN
-from ensemble_eval.reports.html import GalleryImage
+from ensemble_eval.reports.page import GalleryImage
 from ensemble_eval.results.class_tables import ClassNames, class_name
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.scoring.table3 import Configuration
@@ -80,8 +80,7 @@ class EvaluatedImages:
         """
         item = self._item(image)
         data = item.read()
-        folder, fingerprint = self._results.folder / RUN.folder, self._results.key.dataset
-        if not is_as_listed(folder, fingerprint, image, item.digest()):
+        if not is_as_listed(self._results.folder / RUN.folder, self._results.key.dataset, image, item.digest()):
             raise UnreadableImageError("is not as it was evaluated")
         return data
 
@@ -130,8 +129,8 @@ def hardest_images(results: StoredRun, configuration: Configuration) -> list[Har
         )
     columns = ["label", "rank", "top5", "top5_probability"]
     columns += ["labels"] if results.key.scope.several_labels else []
-    place = results.key.row_names.index(configuration.name), results.crops.index(configuration.crops)
-    found = [each for block in results.blocks(columns) for each in _wrong_of(block.table.take(block.rows[place]))]
+    at = results.key.row_names.index(configuration.name), results.crops.index(configuration.crops)
+    found = [each for block in results.blocks(columns) for each in _wrong_of(block.table.take(block.rows[at]))]
     # Of equal ranks, the image with the greatest confidence in another class comes first.
     return sorted(found, key=lambda each: (-each.rank, -each.answers[0][1], each.image))
 
@@ -225,8 +224,8 @@ def _strip(crops: Sequence[Image.Image]) -> Image.Image:
     step = _CROP_PIXELS + _GAP_PIXELS
     rows = -(-len(crops) // columns)
     strip = Image.new("RGB", (columns * step - _GAP_PIXELS, rows * step - _GAP_PIXELS), _GAP_COLOUR)
-    for place, crop in enumerate(crops):
-        row, column = divmod(place, columns)
+    for position, crop in enumerate(crops):
+        row, column = divmod(position, columns)
         strip.paste(crop.resize((_CROP_PIXELS, _CROP_PIXELS)), (column * step, row * step))
     return strip
 

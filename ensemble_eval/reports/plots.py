@@ -82,14 +82,14 @@ def rows_plot(rows: Sequence[Row], the_paper: str | None = "the paper") -> Plot:
         the_paper: The name of the paper's errors in the legend; None to leave them out.
     """
     with axes(0.9 + _ROW_INCHES * len(rows)) as (figure, plot):
-        errors, places = [row.top5_error for row in rows], np.arange(len(rows))
-        plot.errorbar(errors, places, xerr=_reach(rows), fmt="o", color=_COLOURS[0], capsize=3, label="this run")
+        errors, heights = [row.top5_error for row in rows], np.arange(len(rows))
+        plot.errorbar(errors, heights, xerr=_reach(rows), fmt="o", color=_COLOURS[0], capsize=3, label="this run")
         published = [TABLE_3.get((row.models, row.crops)) for row in rows]
-        known = [(error, place) for place, error in enumerate(published) if error is not None]
+        known = [(error, position) for position, error in enumerate(published) if error is not None]
         if known and the_paper:
             plot.plot(*zip(*known, strict=True), "D", color=_COLOURS[1], fillstyle="none", label=the_paper)
             figure.legend(loc="outside upper right", ncols=2)
-        plot.set_yticks(places, [str(row) for row in rows])
+        plot.set_yticks(heights, [str(row) for row in rows])
         plot.set(axisbelow=True, xlabel="top-5 error, percent, with its 95% interval", ylabel="models × crops")
         plot.grid(axis="x")
         plot.set_xlim(left=0)
@@ -273,14 +273,14 @@ def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
         found: The coverage of each set, by its name.
     """
     with axes(3.6) as (figure, plot):
-        for place, (name, each) in enumerate(found.items()):
+        for position, (name, each) in enumerate(found.items()):
             # Beyond the number of proposals a curve would only stay level.
             reached = [budget for budget in each.boxes.tolist() if budget < 1.5 * each.boxes_per_image]
             plot.plot(
                 reached,
                 100 * each.at_half[: len(reached)],
-                f"{_MARKERS[place % 3]}-",
-                color=_COLOURS[place % 3],
+                f"{_MARKERS[position % 3]}-",
+                color=_COLOURS[position % 3],
                 markersize=4,
                 label=f"{name} ({each.boxes_per_image:.0f} an image)",
             )

@@ -175,13 +175,14 @@ def _compare_rows(decisions: Decisions, k: int, *, margin_points: float, seed: i
 def _reliabilities(decisions: Decisions) -> dict[Configuration, Reliability]:
     if decisions.confidence is None:
         return {}
-    places = {each: decisions.place(each) for each in decisions.configurations}
-    is_right = ~decisions.wrong[TOP_1]
-    return {each: reliability(decisions.confidence[at], is_right[at]) for each, at in places.items()}
+    return {
+        each: reliability(decisions.confidence[decisions.position(each)], ~decisions.outcomes(each, TOP_1))
+        for each in decisions.configurations
+    }
 
 
 def _temperatures(scores: ScorePass, decisions: Decisions, seed: int) -> dict[Configuration, TemperatureFit]:
     return {
-        each: fit_temperature(vectors, decisions.labels, ~decisions.wrong[TOP_1][decisions.place(each)], seed=seed)
+        each: fit_temperature(vectors, decisions.labels, ~decisions.outcomes(each, TOP_1), seed=seed)
         for each, vectors in scores.scores.items()
     }

@@ -303,7 +303,7 @@ def _differences(
 ) -> tuple[RunDifference, ...]:
     """The rows of every run but the first compared with those of the first, adjusted among each other."""
     both = zip(decided, rows, strict=True)
-    wrong = np.stack([each.wrong[k][each.place(row)] for each, of_run in both for row in of_run])
+    wrong = np.stack([each.outcomes(row, k) for each, of_run in both for row in of_run])
     count = len(rows[0])
     pairs = [(position % count, position) for position in range(count, len(wrong))]
     found = []

@@ -216,11 +216,11 @@ class CropStudy:
             InputError: There is no such scheme or row, or a package of the extra `[report]` is not installed.
         """
         scheme = _position(self.schemes, self.crops if crops is None else crops, "crops")
-        place = len(self.rows) - 1 if row is None else _position(self.rows, row, "row")
-        ranks = dict(zip(RULES, self.rule_ranks[:, place, :, scheme].T, strict=True))
+        position = len(self.rows) - 1 if row is None else _position(self.rows, row, "row")
+        ranks = dict(zip(RULES, self.rule_ranks[:, position, :, scheme].T, strict=True))
         rules = {_SOFTMAX_MEAN: ranks.pop(_SOFTMAX_MEAN), _LOGIT_MEAN: ranks[_GEOMETRIC_MEAN], **ranks}
-        if self.schemes[scheme] > 1 and len(self.members) > 1 and place == len(self.rows) - 1:
-            rules[_FIRST_CROP] = self.rule_ranks[:, place, list(RULES).index(_SOFTMAX_MEAN), 0]
+        if self.schemes[scheme] > 1 and len(self.members) > 1 and position == len(self.rows) - 1:
+            rules[_FIRST_CROP] = self.rule_ranks[:, position, list(RULES).index(_SOFTMAX_MEAN), 0]
         wrong = np.stack([each >= _checked(top) for each in rules.values()])
         frame = _with_errors(pd.DataFrame({"rule": list(rules)}), wrong.sum(axis=1), self.images)
         found = paired_differences(wrong, pairs_with_first(len(wrong)), margin_points=margin)
@@ -259,7 +259,7 @@ def read_crop_study(results: StoredRun) -> CropStudy:
             arrays.append(_array(kept[name], shapes[name]))
     # Parts hold images in the order in which they were finished.
     order = sorted(range(len(images)), key=images.__getitem__)
-    if [images[place] for place in order] != list(results.images):
+    if [images[position] for position in order] != list(results.images):
         raise EnsembleEvalError(f"{results.folder} lacks ranks of some images, or holds them twice")
     ranks = {name: np.concatenate(arrays)[order] for name, arrays in found.items()}
     return CropStudy(results.members, results.key.row_names, results.crops, **ranks)

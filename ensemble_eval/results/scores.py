@@ -84,11 +84,7 @@ def read_scores(
         decisions: The decisions of the same run.
         configurations: Rows whose scores are kept in memory: 200 MB each for 50,000 images and 1,000 classes.
         with_subsets: Rank the label in the means of all subsets.
-
-    Raises:
-        UnavailableError: No scores are stored, or there are too many members for all their subsets.
     """
-    require_scores(results, "means of some of the members")
     members, images = range(len(results.members)), len(results.images)
     subsets = all_subsets(len(results.members)) if with_subsets else ()
     ranks = np.empty((len(results.crops), len(subsets), images), np.uint8)
@@ -103,7 +99,7 @@ def read_scores(
             found[: len(members)], found[-1] = stored[: len(members), scheme], stored[-1, scheme]
             ranks[scheme][:, block.images] = found
         for configuration, values in kept.items():
-            values[block.images] = scores[block.rows[decisions.place(configuration)]]
+            values[block.images] = scores[block.rows[decisions.position(configuration)]]
     return ScorePass(subsets, ranks, kept)
 
 

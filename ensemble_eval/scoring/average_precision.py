@@ -80,13 +80,13 @@ class Matches:
 
 
 class Matching:
-    """Decides image by image which detections are hits, by several rules at once.
+    """Decides which detections are hits, image by image, by several rules at once.
 
-    Equal scores keep the order of the images, and in an image that of the detections.
+    Detections with equal scores keep the order of the images, and of the detections of an image.
 
     Args:
         num_classes: Classes are indices below it.
-        rules: What counts as a hit; each is decided once, however often it is named.
+        rules: The rules; a repeated rule is applied once.
     """
 
     def __init__(self, num_classes: int, rules: Iterable[Rule]) -> None:
@@ -95,7 +95,7 @@ class Matching:
         self._objects: list[NDArray[np.int64]] = []
 
     def add(self, shown: Objects, detections: Detections) -> None:
-        """Take one image: what it shows, and what was found in it."""
+        """Add one image, with the objects that it shows and its detections."""
         for class_index in np.unique(detections.classes):
             self._found.append(self._of_class(shown, detections, int(class_index)))
         to_find = shown.classes[~shown.ignored]
@@ -137,7 +137,7 @@ def average_precisions(
 
     Args:
         matches: Of the same rule.
-        rule: its area.
+        rule: Only its area counts here.
         weights: int64 [images], how often each image counts, as in a bootstrap; None for once each.
     """
     if weights is None:

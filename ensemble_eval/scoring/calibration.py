@@ -115,19 +115,14 @@ def reliability(confidence: NDArray[np.floating], is_right: NDArray[np.bool_], b
         raise InputError("there are no images to calibrate on")
     confidence = np.asarray(confidence, np.float64)
     edges = np.linspace(0, 1, bins + 1)
-    place = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    confidences = np.bincount(place, weights=confidence, minlength=bins)
-    rights = np.bincount(place, weights=is_right, minlength=bins)
+    bin_of = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, bins - 1)
+    counts = np.bincount(bin_of, minlength=bins)
+    confidences = np.bincount(bin_of, weights=confidence, minlength=bins)
+    rights = np.bincount(bin_of, weights=is_right, minlength=bins)
+    columns = (edges[:-1], edges[1:], counts, confidences, rights)
     found = tuple(
-        ReliabilityBin(
-            float(edges[each]),
-            float(edges[each + 1]),
-            int(counts[each]),
-            float(confidences[each] / counts[each]) if counts[each] else None,
-            float(rights[each] / counts[each]) if counts[each] else None,
-        )
-        for each in range(bins)
+        ReliabilityBin(low, high, count, total / count if count else None, right / count if count else None)
+        for low, high, count, total, right in zip(*(column.tolist() for column in columns), strict=True)
     )
     images = len(confidence)
     return Reliability(

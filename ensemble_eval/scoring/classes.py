@@ -98,7 +98,7 @@ def class_analysis(decisions: Decisions) -> ClassAnalysis:
     An image with several labels counts under each of its classes.
     """
     first, last = decisions.configurations[0], decisions.configurations[-1]
-    at_first, at_last = decisions.place(first), decisions.place(last)
+    at_first, at_last = decisions.position(first), decisions.position(last)
     images, labels = decisions.each_label
     errors, moved, confused = {}, {}, None
     for k in (TOP_5, TOP_1):

@@ -90,23 +90,17 @@ def score_interval(
         [-0.118, 0.059]
     """
     fixed, broken = np.asarray(fixed), np.asarray(broken)
-    observed = (broken - fixed) / images
-    low = _bound(fixed, broken, images, np.full(observed.shape, -1.0), observed, z)
-    high = _bound(fixed, broken, images, np.full(observed.shape, 1.0), observed, -z)
-    return low, high
+    return _bound(fixed, broken, images, -1.0, z), _bound(fixed, broken, images, 1.0, z)
 
 
 def _bound(
-    fixed: Counts,
-    broken: Counts,
-    images: int,
-    outside: NDArray[np.float64],
-    inside: NDArray[np.float64],
-    target: float,
+    fixed: NDArray[np.integer], broken: NDArray[np.integer], images: int, end: float, z: float
 ) -> NDArray[np.float64]:
-    """The supposed difference at which the statistic, which falls as the difference grows, passes the target."""
+    """The difference nearest to an end of the range that lies within z standard errors, by bisection."""
+    inside = (broken - fixed) / images
+    outside = np.full(inside.shape, end)
     for _ in range(_HALVINGS):
         middle = (outside + inside) / 2
-        beyond = np.abs(score_statistic(fixed, broken, images, middle)) > abs(target)
+        beyond = np.abs(score_statistic(fixed, broken, images, middle)) > z
         outside, inside = np.where(beyond, middle, outside), np.where(beyond, inside, middle)
     return inside

@@ -60,12 +60,12 @@ def subset_ranks(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> ND
         >>> subset_ranks(scores, np.array([1]))[:, 0]
         array([1, 1, 0], dtype=int32)
     """
-    place = {subset: row for row, subset in enumerate(all_subsets(len(scores)))}
+    row_of = {subset: row for row, subset in enumerate(all_subsets(len(scores)))}
     rivals = _rivals_of(scores, labels)
-    ranks = np.tile(rivals.always_ahead, (len(place), 1))
+    ranks = np.tile(rivals.always_ahead, (len(row_of), 1))
     if len(rivals.starts):
         for subset, counts in _counts_ahead(rivals):
-            ranks[place[subset], rivals.images] += counts
+            ranks[row_of[subset], rivals.images] += counts
     return ranks
 
 

@@ -221,17 +221,17 @@ def greedy_selection(
     images = wrong.shape[1]
     if not 2 <= folds <= images:
         raise InputError(f"{images} images cannot be dealt into {folds} folds; choose `folds` from 2 to {images}")
-    place = {subset: row for row, subset in enumerate(subsets)}
-    order = _greedy_order(wrong.sum(axis=1), place)
+    row_of = {subset: row for row, subset in enumerate(subsets)}
+    order = _greedy_order(wrong.sum(axis=1), row_of)
     fold_of = np.random.default_rng(seed).permutation(images) % folds
     orders, held_out_wrong = list[Subset](), np.zeros(len(order), int)
     for fold in range(folds):
         held_out = fold_of == fold
-        orders.append(_greedy_order(np.count_nonzero(wrong[:, ~held_out], axis=1), place))
-        held_out_wrong += np.count_nonzero(wrong[_prefixes(orders[-1], place)][:, held_out], axis=1)
+        orders.append(_greedy_order(np.count_nonzero(wrong[:, ~held_out], axis=1), row_of))
+        held_out_wrong += np.count_nonzero(wrong[_prefixes(orders[-1], row_of)][:, held_out], axis=1)
     return GreedySelection(
         order,
-        tuple(float(error) for error in _error_percent(wrong[_prefixes(order, place)])),
+        tuple(float(error) for error in _error_percent(wrong[_prefixes(order, row_of)])),
         tuple(orders),
         tuple(float(error) for error in 100 * held_out_wrong / images),
     )
@@ -247,12 +247,12 @@ def without_one(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> NDArray[
     Raises:
         InputError: There is only one member.
     """
-    place = {subset: row for row, subset in enumerate(subsets)}
+    row_of = {subset: row for row, subset in enumerate(subsets)}
     everyone = max(subsets, key=len)
     if len(everyone) < 2:
         raise InputError("one member cannot be left out of an ensemble of one")
     left = [tuple(member for member in everyone if member != gone) for gone in everyone]
-    return wrong[[place[subset] for subset in (everyone, *left)]]
+    return wrong[[row_of[subset] for subset in (everyone, *left)]]
 
 
 def diversity(wrong: NDArray[np.bool_]) -> list[MemberPair]:
@@ -332,18 +332,18 @@ def _size_summary(rows: NDArray[np.intp], errors: NDArray[np.float64], subsets: 
     )
 
 
-def _greedy_order(wrong: NDArray[np.integer], place: Mapping[Subset, int]) -> Subset:
-    members = range(max(map(len, place)))
+def _greedy_order(wrong: NDArray[np.integer], row_of: Mapping[Subset, int]) -> Subset:
+    members = range(max(map(len, row_of)))
     order: Subset = ()
     for _ in members:
         left = [member for member in members if member not in order]
-        order = (*order, min(left, key=lambda member: int(wrong[place[tuple(sorted((*order, member)))]])))
+        order = (*order, min(left, key=lambda member: int(wrong[row_of[tuple(sorted((*order, member)))]])))
     return order
 
 
-def _prefixes(order: Subset, place: Mapping[Subset, int]) -> list[int]:
+def _prefixes(order: Subset, row_of: Mapping[Subset, int]) -> list[int]:
     """The rows of the first one, two, … members of an order."""
-    return [place[tuple(sorted(order[: size + 1]))] for size in range(len(order))]
+    return [row_of[tuple(sorted(order[: size + 1]))] for size in range(len(order))]
 
 
 def _phi(both: float, one: float, other: float, images: int) -> float | None:

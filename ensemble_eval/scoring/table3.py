@@ -125,7 +125,7 @@ class Decisions:
             UnavailableError: The run stopped before it knew these decisions.
         """
         self.require_known(k)
-        return np.stack([self.wrong[k][self.place(each)] for each in self.configurations])
+        return np.stack([self.outcomes(each, k) for each in self.configurations])
 
     def outcomes(self, configuration: Configuration, k: int) -> NDArray[np.bool_]:
         """Whether a configuration has each image wrong.
@@ -133,13 +133,13 @@ class Decisions:
         Raises:
             EnsembleEvalError: The run does not know it for every image.
         """
-        place = self.place(configuration)
-        if not self.is_known[k][place]:
+        position = self.position(configuration)
+        if not self.is_known[k][position]:
             raise EnsembleEvalError(f"some top-{k} decisions of {configuration} are missing")
-        wrong: NDArray[np.bool_] = self.wrong[k][place]
+        wrong: NDArray[np.bool_] = self.wrong[k][position]
         return wrong
 
-    def place(self, configuration: Configuration) -> tuple[int, int]:
+    def position(self, configuration: Configuration) -> tuple[int, int]:
         """The position of a configuration among names and schemes."""
         return self.names.index(configuration.name), self.crops.index(configuration.crops)
 
@@ -221,7 +221,7 @@ def gain(decisions: Decisions) -> Gain:
 def _row(decisions: Decisions, configuration: Configuration, base: Configuration) -> Row:
     wrong, base_wrong = (decisions.outcomes(each, TOP_5) for each in (configuration, base))
     images, top5_wrong = len(wrong), int(wrong.sum())
-    knows_top1 = bool(decisions.is_known[TOP_1][decisions.place(configuration)])
+    knows_top1 = bool(decisions.is_known[TOP_1][decisions.position(configuration)])
     top1_wrong = int(decisions.outcomes(configuration, TOP_1).sum()) if knows_top1 else None
     error = 100 * top5_wrong / images
     low, high = error_interval_percent(top5_wrong, images)

@@ -90,11 +90,11 @@ class Table:
 
     def only(self, *keys: str) -> "Table":
         """The same table with the columns of these keys, in this order."""
-        places = [[column.key for column in self.columns].index(key) for key in keys]
+        positions = [[column.key for column in self.columns].index(key) for key in keys]
         return replace(
             self,
-            columns=tuple(self.columns[place] for place in places),
-            rows=tuple(tuple(row[place] for place in places) for row in self.rows),
+            columns=tuple(self.columns[position] for position in positions),
+            rows=tuple(tuple(row[position] for position in positions) for row in self.rows),
         )
 
     def titled(self, **titles: str) -> "Table":

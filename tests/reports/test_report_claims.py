@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from simulated_runs import simulated_scores, stored_run
 
-from ensemble_eval.reports.contents import claim, claims
+from ensemble_eval.reports.page import claim, claims
 from ensemble_eval.results.analyses import analyse
 from ensemble_eval.scoring.paired import paired_differences
 from ensemble_eval.scoring.table3 import Configuration
