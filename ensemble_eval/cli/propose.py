@@ -76,9 +76,9 @@ def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
 
 
 def _draw_coverage(out: Path, found: "Mapping[str, Coverage]") -> None:
+    from ensemble_eval.detection.proposing import coverage_plot
     from ensemble_eval.errors import MissingExtraError
     from ensemble_eval.files import write_atomically
-    from ensemble_eval.reports.plots import coverage_plot
 
     try:
         plot = coverage_plot(found)

@@ -50,6 +50,7 @@ from ensemble_eval.settings import FROM_FILE, ProposeSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
+from ensemble_eval.tables.drawing import COLOURS, MARKERS, Plot, axes, finished
 from ensemble_eval.tables.table import FilledColumn, Table, table_of
 
 _SETTINGS: Mapping[str, Setting] = {"rcnn": RCNN, "doubled": DOUBLED}
@@ -260,6 +261,37 @@ def write_coverage(out: Path, found: Mapping[str, Coverage]) -> Path:
     path = out / COVERAGE_FILE
     write_atomically(path, csv_text(columns, lines).encode())
     return path
+
+
+def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
+    """The objects that each set of proposals covers by half, against the number of proposals of an image.
+
+    Args:
+        found: The coverage of each set, by its name.
+    """
+    with axes(3.6) as (figure, plot):
+        for position, (name, each) in enumerate(found.items()):
+            # Beyond the number of proposals a curve would only stay level.
+            reached = [budget for budget in each.boxes.tolist() if budget < 1.5 * each.boxes_per_image]
+            plot.plot(
+                reached,
+                100 * each.at_half[: len(reached)],
+                f"{MARKERS[position % 3]}-",
+                color=COLOURS[position % 3],
+                markersize=4,
+                label=f"{name} ({each.boxes_per_image:.0f} an image)",
+            )
+        plot.set_xscale("log")
+        plot.set_ylim(0, 100)
+        plot.grid()
+        plot.set(axisbelow=True, xlabel="proposals of each image", ylabel="coverage at an overlap of 0.5, percent")
+        plot.legend(loc="lower right")
+        said = "; ".join(
+            f"{name} {100 * each.at_half[-1]:.1f}% with {each.boxes_per_image:.0f} an image"
+            for name, each in found.items()
+        )
+        alternative = f"Objects that proposals find: {said}."
+        return finished(figure, "coverage", "Coverage by number of proposals", alternative, "coverage")
 
 
 def _ordered(proposals: Proposals, number: int) -> Boxes:

@@ -12,13 +12,10 @@ from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.results.row_tables import NOT_COMPARABLE
 from ensemble_eval.scoring.calibration import Reliability
 from ensemble_eval.scoring.classes import ClassAnalysis
-from ensemble_eval.scoring.coverage import Coverage
 from ensemble_eval.scoring.subsets import GreedySelection, SizeSummary
 from ensemble_eval.scoring.table3 import TOP_5, Row, table3
-from ensemble_eval.tables.drawing import PALETTE, Plot, axes, finished
+from ensemble_eval.tables.drawing import COLOURS, MARKERS, PALETTE, Plot, axes, finished
 
-_COLOURS = [PALETTE[f"series-{number}"].light for number in (1, 2, 3)]
-_MARKERS = ["o", "s", "^"]
 _QUIET = PALETTE["quiet"].light
 _ROW_INCHES = 0.34
 # Cells of larger matrices are too small for numbers.
@@ -83,11 +80,11 @@ def rows_plot(rows: Sequence[Row], the_paper: str | None = "the paper") -> Plot:
     """
     with axes(0.9 + _ROW_INCHES * len(rows)) as (figure, plot):
         errors, heights = [row.top5_error for row in rows], np.arange(len(rows))
-        plot.errorbar(errors, heights, xerr=_reach(rows), fmt="o", color=_COLOURS[0], capsize=3, label="this run")
+        plot.errorbar(errors, heights, xerr=_reach(rows), fmt="o", color=COLOURS[0], capsize=3, label="this run")
         published = [TABLE_3.get((row.models, row.crops)) for row in rows]
         known = [(error, position) for position, error in enumerate(published) if error is not None]
         if known and the_paper:
-            plot.plot(*zip(*known, strict=True), "D", color=_COLOURS[1], fillstyle="none", label=the_paper)
+            plot.plot(*zip(*known, strict=True), "D", color=COLOURS[1], fillstyle="none", label=the_paper)
             figure.legend(loc="outside upper right", ncols=2)
         plot.set_yticks(heights, [str(row) for row in rows])
         plot.set(axisbelow=True, xlabel="top-5 error, percent, with its 95% interval", ylabel="models × crops")
@@ -110,10 +107,10 @@ def cost_plot(rows: Sequence[Row], surface: NDArray[np.float64] | None = None) -
         lines = [] if surface is None else list(surface)
         for number, (line, shade) in enumerate(zip(lines, np.linspace(0.25, 1, len(lines)), strict=True), 1):
             plot.plot(
-                number * np.arange(1, len(line) + 1), line, color=_COLOURS[2], alpha=float(shade), linewidth=0.9
+                number * np.arange(1, len(line) + 1), line, color=COLOURS[2], alpha=float(shade), linewidth=0.9
             )
         row_costs, errors = [row.cost for row in rows], [row.top5_error for row in rows]
-        plot.errorbar(row_costs, errors, yerr=_reach(rows), fmt="o", color=_COLOURS[0], capsize=3)
+        plot.errorbar(row_costs, errors, yerr=_reach(rows), fmt="o", color=COLOURS[0], capsize=3)
         for row in rows:
             # One model above its mark and several below, so that labels of similar costs do not overlap.
             beside = (5, 5) if row.models == 1 else (5, -13)
@@ -155,10 +152,10 @@ def sizes_plot(sizes: Sequence[SizeSummary], greedy: GreedySelection | None, cro
         ]
         label = "mean, from best to worst"
         yerr = np.maximum(reach, 0)
-        plot.errorbar(members, mean, yerr=yerr, fmt="o-", color=_COLOURS[0], capsize=3, label=label)
+        plot.errorbar(members, mean, yerr=yerr, fmt="o-", color=COLOURS[0], capsize=3, label=label)
         if greedy is not None:
             label, errors = "greedy selection, cross-validated", greedy.cross_validated_error_percent
-            plot.plot(members, errors, "s--", color=_COLOURS[1], fillstyle="none", label=label)
+            plot.plot(members, errors, "s--", color=COLOURS[1], fillstyle="none", label=label)
         plot.set_xticks(members)
         plot.grid(axis="y")
         plot.set(axisbelow=True, xlabel=f"members, {crops} crops each", ylabel="top-5 error, percent")
@@ -227,7 +224,7 @@ def reliability_plot(curves: Mapping[str, Reliability]) -> Plot:
     """Accuracy against confidence, at most three curves by label; below the diagonal a row is overconfident."""
     with axes(4.2) as (figure, plot):
         plot.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", label="calibrated")
-        for (label, curve), colour, marker in zip(curves.items(), _COLOURS, _MARKERS, strict=False):
+        for (label, curve), colour, marker in zip(curves.items(), COLOURS, MARKERS, strict=False):
             filled = [(each.mean_confidence, each.accuracy) for each in curve.bins if each.images]
             plot.plot(*zip(*filled, strict=True), f"{marker}-", color=colour, markersize=4, label=label)
         plot.set(
@@ -253,7 +250,7 @@ def classes_plot(classes: ClassAnalysis) -> Plot:
         highest = max(1.0, float(pairs.max()) * 1.05)
         plot.plot([0, highest], [0, highest], color=_QUIET, linestyle=":")
         sizes = 16 + 4 * np.minimum(counts, 60)
-        plot.scatter(pairs[:, 0], pairs[:, 1], s=sizes, color=_COLOURS[0], alpha=0.6, linewidths=0)
+        plot.scatter(pairs[:, 0], pairs[:, 1], s=sizes, color=COLOURS[0], alpha=0.6, linewidths=0)
         plot.set(axisbelow=True, xlim=(-0.03 * highest, highest), ylim=(-0.03 * highest, highest))
         plot.set(xlabel=f"top-5 error with {classes.first}, percent", ylabel=f"with {classes.last}, percent")
         plot.set_box_aspect(1)
@@ -264,37 +261,6 @@ def classes_plot(classes: ClassAnalysis) -> Plot:
             f"in {better} classes, rises in {worse}, and stays in {len(errors) - better - worse}."
         )
         return finished(figure, "classes", "Error of each class", alternative, f"classes_top{TOP_5}")
-
-
-def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
-    """The objects that each set of proposals covers by half, against the number of proposals of an image.
-
-    Args:
-        found: The coverage of each set, by its name.
-    """
-    with axes(3.6) as (figure, plot):
-        for position, (name, each) in enumerate(found.items()):
-            # Beyond the number of proposals a curve would only stay level.
-            reached = [budget for budget in each.boxes.tolist() if budget < 1.5 * each.boxes_per_image]
-            plot.plot(
-                reached,
-                100 * each.at_half[: len(reached)],
-                f"{_MARKERS[position % 3]}-",
-                color=_COLOURS[position % 3],
-                markersize=4,
-                label=f"{name} ({each.boxes_per_image:.0f} an image)",
-            )
-        plot.set_xscale("log")
-        plot.set_ylim(0, 100)
-        plot.grid()
-        plot.set(axisbelow=True, xlabel="proposals of each image", ylabel="coverage at an overlap of 0.5, percent")
-        plot.legend(loc="lower right")
-        said = "; ".join(
-            f"{name} {100 * each.at_half[-1]:.1f}% with {each.boxes_per_image:.0f} an image"
-            for name, each in found.items()
-        )
-        alternative = f"Objects that proposals find: {said}."
-        return finished(figure, "coverage", "Coverage by number of proposals", alternative, "coverage")
 
 
 def _reach(rows: Sequence[Row]) -> NDArray[np.float64]:

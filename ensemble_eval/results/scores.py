@@ -109,20 +109,13 @@ class Selection:
 
     Attributes:
         members: Names, in the order of the ensemble.
-        is_all: Whether they are all members.
+        label: Their name in the column `member` of predictions.
         by_name: Whether they were requested by name.
     """
 
     members: tuple[str, ...]
-    is_all: bool
+    label: str
     by_name: bool
-
-    @property
-    def label(self) -> str:
-        """Their name in the column `member` of predictions."""
-        if len(self.members) == 1:
-            return self.members[0]
-        return ENSEMBLE_ROWS if self.is_all else _AND.join(self.members)
 
     @property
     def is_computed(self) -> bool:
@@ -148,12 +141,12 @@ def selections_of(
     asked = [models] if isinstance(models, int) else list(models)
     if not asked:
         raise InputError("`models` is empty; give numbers of members, or lists of their names")
-    found = [
-        Selection(names, len(names) == len(members), by_name=not isinstance(each, int))
-        for each in asked
-        for names in [_names(each, members, one_model)]
-    ]
-    return sorted({each.label: each for each in found}.values(), key=lambda each: len(each.members))
+    found = {}
+    for each in asked:
+        names = _names(each, members, one_model)
+        label = ENSEMBLE_ROWS if len(names) == len(members) > 1 else _AND.join(names)
+        found[label] = Selection(names, label, by_name=not isinstance(each, int))
+    return sorted(found.values(), key=lambda each: len(each.members))
 
 
 def schemes_of(crops: int | Sequence[int] | None, stored: Sequence[int]) -> tuple[int, ...]:

@@ -137,7 +137,7 @@ def average_precisions(
 
     Args:
         matches: Of the same rule.
-        rule: Only its area counts here.
+        rule: The rule, for its `area`.
         weights: int64 [images], how often each image counts, as in a bootstrap; None for once each.
     """
     if weights is None:

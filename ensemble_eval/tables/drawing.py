@@ -40,6 +40,8 @@ PALETTE = {
     "series-3": Colour("#00785a", "#2fc79a"),
 }
 
+COLOURS = [PALETTE[f"series-{number}"].light for number in (1, 2, 3)]
+MARKERS = ["o", "s", "^"]
 WIDTH_INCHES = 4.8
 _PNG_DPI = 200
 # The length of a line of small print below a plot.

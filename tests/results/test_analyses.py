@@ -19,7 +19,7 @@ from ensemble_eval.evaluation import decisions as decisions_module
 from ensemble_eval.reports.api import Results
 from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.compare import compare
-from ensemble_eval.results.scores import Selection, computed_ranks, read_scores
+from ensemble_eval.results.scores import computed_ranks, read_scores, selections_of
 from ensemble_eval.scoring.subset_ranks import all_subsets
 from ensemble_eval.scoring.table3 import Configuration
 
@@ -63,10 +63,9 @@ def test_decisions_are_those_of_table_3(results: Results, found: Analyses) -> No
 def test_ranks_of_all_subsets_are_those_that_results_compute_or_store(results: Results) -> None:
     scores = read_scores(results, results.decisions())
     assert scores.subsets == all_subsets(MEMBERS)
-    selections = [
-        Selection(tuple(results.members[member] for member in subset), len(subset) == MEMBERS, by_name=True)
-        for subset in scores.subsets
-    ]
+    names = [[results.members[member] for member in subset] for subset in scores.subsets]
+    selections = selections_of(names, results.members, results.members[0])
+    assert [list(each.members) for each in selections] == names
     stored = results.predictions(["image", "member", "crops", "rank"])
     computed = [each for each in selections if each.is_computed]
     ranks = dict(zip([each.label for each in computed], computed_ranks(results, computed), strict=True))

@@ -127,7 +127,7 @@ def test_ranks_that_are_computed_are_those_that_are_stored(finished: Path) -> No
     results = read_results(finished)
     frame = results.predictions(["image", "member", "crops", "rank"])
     stored = frame[frame["member"] == "ensemble"].pivot(index="crops", columns="image", values="rank")
-    [computed] = computed_ranks(results, [Selection(MEMBERS, is_all=True, by_name=True)])
+    [computed] = computed_ranks(results, [Selection(MEMBERS, "ensemble", by_name=True)])
     assert computed.tolist() == stored.to_numpy().tolist()
 
 
