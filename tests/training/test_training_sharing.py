@@ -27,12 +27,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(data: Path) -> dict[str, Any]:
-    """What one process finds."""
-    before, task.INFERENCE_BATCH_SIZE = task.INFERENCE_BATCH_SIZE, 2
+    """What one process finds, with one thread as the ranks have: the number changes last bits."""
+    before, task.INFERENCE_BATCH_SIZE, threads = task.INFERENCE_BATCH_SIZE, 2, torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         return judged(shared_task(data, Processes()))
     finally:
         task.INFERENCE_BATCH_SIZE = before
+        torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=[2, 4])
