@@ -3,6 +3,7 @@
 Images are decoded from their files each time, or all of them once into shared memory.
 """
 
+import contextlib
 import os
 import signal
 from abc import ABC, abstractmethod
@@ -190,11 +191,23 @@ class Samples(Dataset[Sample | Unreadable]):
     def __getitem__(self, key: SampleKey | int) -> Sample | Unreadable:
         """The sample, or the reason why there is none."""
         try:
-            if isinstance(key, int):
-                return self.source.validation_sample(key, self.augmentation.size)
-            return self.source.training_sample(key, self.augmentation, self.seed)
+            with _one_thread():
+                if isinstance(key, int):
+                    return self.source.validation_sample(key, self.augmentation.size)
+                return self.source.training_sample(key, self.augmentation, self.seed)
         except UnreadableImageError as error:
             return Unreadable(self.source.items[key if isinstance(key, int) else key.image].id, str(error))
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Use one thread, as loading processes do, because the number changes the last bits of sums over pixels."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def step_batches(

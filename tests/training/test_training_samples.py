@@ -4,14 +4,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import picture, tiff_with_offsets_in_text
+from builders import encoded, picture, tiff_with_offsets_in_text
 from tiny_training import tiny_task, write_pictures
 
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.datasets.folders import open_class_folders
-from ensemble_eval.datasets.items import FileItem
+from ensemble_eval.datasets.items import BytesItem, FileItem
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.training.samples import DecodedImages, ImageFiles, centre_crop, step_batches
+from ensemble_eval.training.augmentation import Augmentation
+from ensemble_eval.training.config import Sampling
+from ensemble_eval.training.samples import (
+    DecodedImages,
+    ImageFiles,
+    Sample,
+    SampleKey,
+    Samples,
+    centre_crop,
+    step_batches,
+)
 from ensemble_eval.training.seeds import derived_seed
 
 
@@ -20,6 +30,23 @@ def folder(tmp_path: Path) -> Path:
     write_pictures(tmp_path / "train")
     write_pictures(tmp_path / "val", per_class=2)
     return tmp_path
+
+
+def test_samples_do_not_depend_on_the_number_of_threads() -> None:
+    """Loading processes have one thread each; a training that loads by itself may have several."""
+    images = ImageFiles([BytesItem("a.png", 0, encoded(picture(400, 300)))])
+    samples = Samples(images, Augmentation(Sampling(), 224), seed=1)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            taken = [samples[SampleKey(epoch, 0)] for epoch in range(60)]
+            assert torch.get_num_threads() == threads
+            found.append(torch.stack([each.image for each in taken if isinstance(each, Sample)]))
+    finally:
+        torch.set_num_threads(before)
+    assert len(found[0]) == 60
+    assert torch.equal(found[0], found[1])
 
 
 def test_each_epoch_has_every_image_once_but_for_the_incomplete_batch() -> None:
