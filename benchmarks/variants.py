@@ -21,8 +21,7 @@ from benchmarks.networks import CLASSES, random_network
 from benchmarks.results import spread
 from benchmarks.work import PRECISIONS
 from ensemble_eval.backends.network import NetworkPredict
-from ensemble_eval.backends.openvino import OpenVinoNetwork
-from ensemble_eval.backends.openvino_conversion import Converter
+from ensemble_eval.backends.openvino import Converter, OpenVinoNetwork
 from ensemble_eval.backends.torch import Compiled
 from ensemble_eval.models.layers import ConvolutionUnit, InceptionModule, fold_batch_norm
 from ensemble_eval.settings import Precision

@@ -32,7 +32,7 @@ from ensemble_eval.models.registry import ARCHITECTURES
 from ensemble_eval.settings import Backend, BackendChoice, MemberSettings, Precision
 
 if TYPE_CHECKING:
-    from ensemble_eval.backends.openvino_conversion import Converter
+    from ensemble_eval.backends.openvino import Converter
 
 # Crops per batch. Measured on two cores (docs/speed.md): with 16, OpenVINO is as fast as with 48, eager torch is a
 # fifth to two fifths faster, and runs until decided check more often. On CUDA, where nothing was measured, the
@@ -138,8 +138,7 @@ class PredictMaker:
                 'choose `precision="float32"` or bfloat16'
             )
         # Only here: an extra, and a second to import.
-        from ensemble_eval.backends.openvino import OpenVinoNetwork
-        from ensemble_eval.backends.openvino_conversion import Converter
+        from ensemble_eval.backends.openvino import Converter, OpenVinoNetwork
 
         self._converter = self._converter or Converter(self.cache)
         with located(f"member {member.name}"):

@@ -200,7 +200,7 @@ def missing_for_compiler(device: torch.device) -> str | None:
     to launch each of them.
     """
     if device.type == "cpu":
-        if _first_program("CXX", "c++", "g++") is None:
+        if not _is_there(os.environ.get("CXX"), "c++", "g++"):
             return f"a C++ compiler, and there is none; install g++, {_OTHERWISE}"
         return None
     if importlib.util.find_spec("triton") is None:
@@ -209,7 +209,7 @@ def missing_for_compiler(device: torch.device) -> str | None:
     named = os.environ.get("CC")
     if named is not None and shutil.which(named) is None:
         return f"a C compiler, and CC names {named!r}, which is not there; correct or unset CC, {_OTHERWISE}"
-    if named is None and _first_program(None, "gcc", "clang") is None:
+    if named is None and not _is_there("gcc", "clang"):
         return f"a C compiler, and there is neither gcc nor clang; install one, set CC, {_OTHERWISE}"
     header = _include_folder() / "Python.h"
     if not header.is_file():
@@ -217,9 +217,8 @@ def missing_for_compiler(device: torch.device) -> str | None:
     return None
 
 
-def _first_program(variable: str | None, *names: str) -> str | None:
-    named = os.environ.get(variable) if variable else None
-    return next((path for name in (named, *names) if name and (path := shutil.which(name))), None)
+def _is_there(*programs: str | None) -> bool:
+    return any(name and shutil.which(name) for name in programs)
 
 
 def _include_folder() -> Path:

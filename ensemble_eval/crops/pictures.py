@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 from ensemble_eval.crops import pixels, schemes
@@ -107,8 +107,7 @@ def boxed(image: Image.Image, group: Sequence[Crop], zoom: float = 1.0) -> Image
     whole = Crop(group[0].scale, group[0].square, "whole", mirrored=False)
     square = _zoomed(schemes.view_of(whole, *image.size), zoom)
     dimmed.paste(shown.crop(square), square[:2])
-    picture = Image.new("RGB", (shown.width + 2 * MARGIN, shown.height + 2 * MARGIN), "white")
-    picture.paste(dimmed, (MARGIN, MARGIN))
+    picture = ImageOps.expand(dimmed, MARGIN, "white")
     draw = ImageDraw.Draw(picture)
     views = {crop.position: schemes.view_of(crop, *image.size) for crop in group}
     for position, colour in COLOURS.items():

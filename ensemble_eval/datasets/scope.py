@@ -1,7 +1,7 @@
 """What the errors of a data set are counted over."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 
@@ -31,9 +31,8 @@ class Scope:
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the usual; empty for every image, by one label, among all classes."""
-        usual = Scope()
-        found = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: value for name, value in found.items() if value != getattr(usual, name)}
+        usual = vars(Scope())
+        return {name: value for name, value in vars(self).items() if value != usual[name]}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders import CLASS_NAMES, encoded
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx_files import CLASSIFIER_INPUT, onnx_runtime_probabilities, some_crops, write_classifier
 from PIL import Image
 
@@ -37,6 +37,19 @@ def test_an_onnx_graph_gives_onnx_runtimes_probabilities(tmp_path: Path, batch: 
     assert member.arch == "graph"
     crops = some_crops(3)
     np.testing.assert_allclose(_ours(member, crops), onnx_runtime_probabilities(path, crops), atol=1e-5)
+
+
+def test_a_graph_that_runs_batches_of_one_size_alone_is_tried_with_such_batches(tmp_path: Path) -> None:
+    path = write_classifier(tmp_path / "a.onnx", batch=1)
+    model = onnx.load(path)
+    [flatten] = [node for node in model.graph.node if node.op_type == "Flatten"]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 8]), "one"))
+    flatten.CopyFrom(helper.make_node("Reshape", [flatten.input[0], "one"], flatten.output))
+    onnx.save(model, path)
+    member, crops = Member("a", weights=path, input=CLASSIFIER_INPUT), some_crops(3)
+    predict = graph_predict(member, SharedPreprocessing(member.input, CPU), 5, "float32")
+    predict.try_batch(crops)
+    np.testing.assert_allclose(predict(crops).numpy(), onnx_runtime_probabilities(path, crops), atol=1e-5)
 
 
 def test_logits_get_their_softmax(tmp_path: Path) -> None:

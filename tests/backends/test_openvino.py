@@ -36,7 +36,6 @@ openvino_backend = pytest.importorskip(
     "ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed"
 )
 openvino = openvino_backend.openvino
-openvino_models = pytest.importorskip("ensemble_eval.backends.openvino_conversion")
 OpenVinoNetwork = openvino_backend.OpenVinoNetwork
 
 # What oneDNN's variable keeps from its kernels is not there, whatever OpenVINO says of the processor.
@@ -158,14 +157,14 @@ def test_a_second_network_of_one_shape_is_the_first_ones_model_with_its_own_weig
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     converted: list[nn.Module] = []
-    convert = openvino_models._converted
+    convert = openvino_backend._converted
 
     def counted(network: nn.Module) -> Any:
         converted.append(network)
         return convert(network)
 
-    monkeypatch.setattr(openvino_models, "_converted", counted)
-    converter = openvino_models.Converter()
+    monkeypatch.setattr(openvino_backend, "_converted", counted)
+    converter = openvino_backend.Converter()
     first, second, wider = (
         fold_batch_norm(tiny_network(seed=seed, width=width)) for seed, width in ((1, 0.05), (2, 0.05), (3, 0.08))
     )
@@ -205,7 +204,7 @@ def test_a_network_converted_with_and_without_a_cache_predicts_what_openvinos_ow
     cache = ConversionCache(tmp_path)
     expected = _probabilities(_converted_by_openvino_alone(network), batch := torch.rand(3, 3, 224, 224))
     for cached in (None, cache, cache):
-        assert torch.equal(_probabilities(openvino_models.Converter(cached)(network), batch), expected)
+        assert torch.equal(_probabilities(openvino_backend.Converter(cached)(network), batch), expected)
     assert len(list(tmp_path.iterdir())) == (arch == "googlenet")
 
 
@@ -214,15 +213,15 @@ def test_what_is_kept_has_no_weights_and_what_is_damaged_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache, converted = ConversionCache(tmp_path), list[nn.Module]()
-    convert = openvino_models._converted
+    convert = openvino_backend._converted
 
     def counted(network: nn.Module) -> Any:
         converted.append(network)
         return convert(network)
 
-    monkeypatch.setattr(openvino_models, "_converted", counted)
+    monkeypatch.setattr(openvino_backend, "_converted", counted)
     one, other = (fold_batch_norm(tiny_network(seed=seed)) for seed in (1, 2))
-    openvino_models.Converter(cache)(one)
+    openvino_backend.Converter(cache)(one)
     [kept] = tmp_path.iterdir()
     sound = kept.read_bytes()
     described = json.loads(zlib.decompress(sound[32:]))
@@ -230,20 +229,20 @@ def test_what_is_kept_has_no_weights_and_what_is_damaged_is_made_anew(
     # Axes and shapes only.
     assert len(constants) > 10_000
     assert sum(byte != 0 for byte in constants) < 50
-    openvino_models.Converter(cache)(other)
+    openvino_backend.Converter(cache)(other)
     assert len(converted) == 1
     for spoilt in (sound[:-1], sound[:40] + b"!" + sound[41:], b""):
         kept.write_bytes(spoilt)
-        openvino_models.Converter(cache)(other)
+        openvino_backend.Converter(cache)(other)
         assert kept.read_bytes() != spoilt
     # Whole, but of somebody else.
-    cache.put(openvino_models._cache_key(repr(one)), b"{}")
-    openvino_models.Converter(cache)(one)
+    cache.put(openvino_backend._cache_key(repr(one)), b"{}")
+    openvino_backend.Converter(cache)(one)
     assert len(converted) == 5
     batch = torch.rand(1, 3, 224, 224)
     for network in (one, other):
-        expected = _probabilities(openvino_models.Converter()(network), batch)
-        assert torch.equal(_probabilities(openvino_models.Converter(cache)(network), batch), expected)
+        expected = _probabilities(openvino_backend.Converter()(network), batch)
+        assert torch.equal(_probabilities(openvino_backend.Converter(cache)(network), batch), expected)
 
 
 class _Branching(nn.Module):
@@ -266,4 +265,4 @@ class _TwoOutputs(nn.Module):
 )
 def test_what_conversion_would_falsify_is_refused(network: nn.Module, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        openvino_models.Converter()(network)
+        openvino_backend.Converter()(network)
