@@ -67,14 +67,9 @@ class Rule:
         return low + high
 
 
-def bounds(low: float, high: float = math.inf, **rule: Any) -> Mapping[str, Rule]:
+def bounds(low: float = -math.inf, high: float = math.inf, **rule: Any) -> Mapping[str, Rule]:
     """Return the metadata of a dataclass field with limits and further attributes of `Rule`."""
     return {_RULE: Rule(low=low, high=high, **rule)}
-
-
-def described(words: str, **rule: Any) -> Mapping[str, Rule]:
-    """Return the metadata of a dataclass field with a phrase for messages and further attributes of `Rule`."""
-    return {_RULE: Rule(words=words, **rule)}
 
 
 def option(default: Value, help: str = "", group: str = "", **rule: Any) -> Value:  # noqa: A002 (as in click)

@@ -23,12 +23,13 @@ def check(**options: Any) -> None:
     keep_freed_memory()
     from ensemble_eval.evaluation.cost import estimate, padding_warnings
     from ensemble_eval.evaluation.opening import open_folder, open_inputs, open_sources
+    from ensemble_eval.files import require_could_be_written
 
     settings = settings_from(RunSettings, options)
     inputs = open_inputs(settings, open_sources(settings))
     folder = open_folder(settings, inputs)
     folder.refuse_foreign()
-    folder.refuse_unwritable()
+    require_could_be_written(folder.store.folder)
     images = len(inputs.dataset.items)
     for warning in (*inputs.warnings, *padding_warnings(settings, images)):
         warn(warning)

@@ -12,7 +12,7 @@ from typing import BinaryIO, Protocol
 
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, UnreadableImageError, located, reason_of
-from ensemble_eval.fields import CheckedFields, described, shown
+from ensemble_eval.fields import CheckedFields, bounds, shown
 from ensemble_eval.files import open_regular, read_regular
 
 _END_BYTES = 4096
@@ -77,9 +77,9 @@ class BytesItem(CheckedFields):
     """An image in memory."""
 
     id: str
-    label: int = field(metadata=described("a class index, a whole number", low=0))
+    label: int = field(metadata=bounds(words="a class index, a whole number", low=0))
     image: bytes = field(
-        repr=False, metadata=described("the bytes of an image file, as Path.read_bytes() gives them")
+        repr=False, metadata=bounds(words="the bytes of an image file, as Path.read_bytes() gives them")
     )
 
     def read(self) -> bytes:

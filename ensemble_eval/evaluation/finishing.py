@@ -67,7 +67,7 @@ def finish_run(store: Store[RunKey], start: record.Record) -> Outcome:
 
     Args:
         store: The store, with each image in one part only.
-        start: The entries of the record from the start of the run; see `record.of_start`.
+        start: The entries of the record that only the start of the run knows.
 
     Raises:
         InputError: No image could be read, or the folder cannot be written.

@@ -57,13 +57,13 @@ class RunJob(Job[Settings, Outcome]):
         self.folder: Folder[RunKey] = open_folder(settings, sources)
         self.folders = (self.folder,)
         manifest = settings.ensemble if isinstance(settings, RunSettings) else sources.ensemble.name
-        self._start = record.of_start(
-            arguments={**asdict(settings), "ensemble": manifest},
+        self._start = {
+            "arguments": record.as_json({**asdict(settings), "ensemble": manifest}),
             # A folder of checkpoints has no manifest; its members are in the run's key.
-            manifest_sha256=sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
-            ignored_files=sources.dataset.ignored,
-            layout=sources.dataset.layout,
-        )
+            "manifest_sha256": sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
+            "ignored_files": list(sources.dataset.ignored),
+            "layout": sources.dataset.layout,
+        }
 
     def check(self, ranks: int) -> Iterator[str]:
         """Load every member once, and return warnings about the data set, the members and the batch size."""

@@ -33,10 +33,8 @@ def devices_for_ranks(name: str, ranks: int | None) -> int:
         ranks: The requested number; None for one per device.
 
     Raises:
-        InputError: There are more ranks than devices, or no rank at all.
+        InputError: There are more ranks than devices.
     """
-    if ranks is not None and ranks < 1:
-        raise InputError(f"`ranks` is at least 1, not {ranks}")
     device = choose_device(name)
     if device.type == "cpu":
         return ranks or 1

@@ -61,6 +61,11 @@ class Process:
     sharing: int = 1
     local_world_size: int = 1
 
+    def __post_init__(self) -> None:
+        ranks_fit = 0 <= self.rank < self.world_size and self.local_rank >= 0
+        if not ranks_fit or min(self.sharing, self.local_world_size) < 1:
+            raise ValueError(f"rank {self.rank} of {self.world_size}")
+
     @property
     def launched(self) -> bool:
         """Whether a launcher started it; such a process starts no others."""
@@ -116,18 +121,16 @@ def shard_positions(count: int, world_size: int, session: str, blocks: Sequence[
 def _torchrun_process(environment: Mapping[str, str]) -> Process:
     parent = environment.get(PARENT_VARIABLE)
     local_rank = int(environment["LOCAL_RANK"])
-    return _validated(
-        Process(
-            rank=int(environment["RANK"]),
-            world_size=int(environment["WORLD_SIZE"]),
-            local_rank=local_rank,
-            # Without the number of restarts, which the agent of each machine counts separately.
-            session=environment.get(SESSION_VARIABLE, ""),
-            role=Role.WORKER if parent else Role.RANK,
-            parent=int(parent) if parent else None,
-            sharing=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
-            local_world_size=int(environment.get("LOCAL_WORLD_SIZE", local_rank + 1)),
-        )
+    return Process(
+        rank=int(environment["RANK"]),
+        world_size=int(environment["WORLD_SIZE"]),
+        local_rank=local_rank,
+        # Without the number of restarts, which the agent of each machine counts separately.
+        session=environment.get(SESSION_VARIABLE, ""),
+        role=Role.WORKER if parent else Role.RANK,
+        parent=int(parent) if parent else None,
+        sharing=int(environment.get("LOCAL_WORLD_SIZE", environment["WORLD_SIZE"])),
+        local_world_size=int(environment.get("LOCAL_WORLD_SIZE", local_rank + 1)),
     )
 
 
@@ -152,17 +155,15 @@ def _srun_process(environment: Mapping[str, str]) -> Process:
     world = int(environment["SLURM_STEP_NUM_TASKS"])
     local_rank, on_machine = int(environment["SLURM_LOCALID"]), _srun_tasks_here(environment)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
-    return _validated(
-        Process(
-            rank=int(environment["SLURM_PROCID"]),
-            world_size=world,
-            local_rank=local_rank,
-            session="/".join(environment.get(name, "0") for name in names),
-            # A single task may have several devices, and then starts workers for them.
-            role=Role.RANK if world > 1 else Role.ALONE,
-            sharing=1 if _has_its_own_processors(environment) else on_machine or world,
-            local_world_size=on_machine or local_rank + 1,
-        )
+    return Process(
+        rank=int(environment["SLURM_PROCID"]),
+        world_size=world,
+        local_rank=local_rank,
+        session="/".join(environment.get(name, "0") for name in names),
+        # A single task may have several devices, and then starts workers for them.
+        role=Role.RANK if world > 1 else Role.ALONE,
+        sharing=1 if _has_its_own_processors(environment) else on_machine or world,
+        local_world_size=on_machine or local_rank + 1,
     )
 
 
@@ -183,10 +184,3 @@ def _srun_tasks_here(environment: Mapping[str, str]) -> int | None:
     if number.isdigit() and int(number) < len(counts):
         return counts[int(number)]
     return max(counts, default=None)
-
-
-def _validated(process: Process) -> Process:
-    ranks_fit = 0 <= process.rank < process.world_size and process.local_rank >= 0
-    if not ranks_fit or min(process.sharing, process.local_world_size) < 1:
-        raise ValueError(f"rank {process.rank} of {process.world_size}")
-    return process

@@ -129,7 +129,12 @@ def _supervise(
     device = choose_device(job.settings.device)
     process = Process(world_size=count, session=uuid.uuid4().hex, role=Role.SUPERVISOR)
     # Checked before anything is written, so that an error is reported once and not by every worker.
-    notices = [*job.check(count), *(_crowding_notices(count) if device.type == "cpu" else ())]
+    notices, processors = [*job.check(count)], usable_processors()
+    if device.type == "cpu" and count > processors:
+        notices.append(
+            f"{count} ranks share the {processors} processors that this process may use; more ranks than "
+            "processors slow each other down"
+        )
     with _opened_folders(job):
         yield from _opening_events(job, f"{count} ranks on {device}", notices)
         partial = PartialTable(job)
@@ -388,12 +393,3 @@ class PartialTable:
         if self._job.settings.live:
             for name in _PARTIAL_FILES:
                 (self._job.settings.out / name).unlink(missing_ok=True)
-
-
-def _crowding_notices(ranks: int) -> Iterator[str]:
-    processors = usable_processors()
-    if ranks > processors:
-        yield (
-            f"{ranks} ranks share the {processors} processors that this process may use; more ranks than "
-            "processors slow each other down"
-        )

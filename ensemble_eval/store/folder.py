@@ -8,7 +8,6 @@ from typing import Generic
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.listing import changes_since, write_listing
 from ensemble_eval.errors import EnsembleEvalError, first_names
-from ensemble_eval.files import require_could_be_written
 from ensemble_eval.store import record
 from ensemble_eval.store.key import OtherKeyError
 from ensemble_eval.store.parts import KeyT
@@ -67,14 +66,6 @@ class Folder(Generic[KeyT]):
         """
         with self._naming_changed_images():
             record.refuse_foreign(self.out, self.store.form, self.store.key)
-
-    def refuse_unwritable(self) -> None:
-        """Refuse a folder that cannot be written, and leave nothing behind, not even the folder.
-
-        Raises:
-            InputError: It is read-only or full, or cannot be created.
-        """
-        require_could_be_written(self.store.folder)
 
     @contextlib.contextmanager
     def _naming_changed_images(self) -> Iterator[None]:

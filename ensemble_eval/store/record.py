@@ -4,7 +4,7 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ from ensemble_eval.store.store import ABANDONED_SECONDS, Progress
 # The JSON object in the file of a record.
 Record = Mapping[str, Any]
 _PACKAGES = ("ensemble-eval", "torch", "torchvision", "pillow", "numpy", "pandas", "pyarrow", "openvino")
+# What only the start of a job knows; its parts do not hold it.
 _START = ("arguments", "manifest_sha256", "ignored_files", "layout")
 
 
@@ -31,32 +32,13 @@ def versions() -> dict[str, str]:
     return found
 
 
-def of_start(
-    *, arguments: Mapping[str, Any], manifest_sha256: str | None, ignored_files: Sequence[str], layout: str
-) -> Record:
-    """Return the entries of a record that are known only at the start of a job, and are not in its parts.
-
-    Args:
-        arguments: The arguments of the command, by name.
-        manifest_sha256: The hash of the manifest; None for a folder of checkpoints.
-        ignored_files: Files in the data set that are ignored.
-        layout: The recognised layout of the data set.
-    """
-    return {
-        "arguments": as_json(arguments),
-        "manifest_sha256": manifest_sha256,
-        "ignored_files": list(ignored_files),
-        "layout": layout,
-    }
-
-
 def as_json(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Convert paths among some arguments to text."""
     return {name: str(value) if isinstance(value, Path) else value for name, value in arguments.items()}
 
 
 def start_in(records: Iterable[Record]) -> Record:
-    """Return the entries of `of_start` from the first record that has them, or None for each of them."""
+    """Return the entries from the start of a job, from the first record that has them, or None for each."""
     known = next((record for record in records if record.get("arguments") is not None), {})
     return {name: known.get(name) for name in _START}
 

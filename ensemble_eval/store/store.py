@@ -332,7 +332,7 @@ class PartBuffer:
         self._clock = clock
         self._part = Part()
         self._opened = clock()
-        self._writing = _done()
+        self._writing: Future[None] | None = None
 
     def add(self, image: str, rows: Iterable[dict[str, Any]], passes: int, all_passes: int) -> None:
         """Add the rows of an image, with its passes and those that it would have taken without early exit."""
@@ -353,7 +353,7 @@ class PartBuffer:
         Raises:
             InputError: The previous part could not be written; see `Store.write`.
         """
-        if self._writing.done():
+        if self._writing is not None and self._writing.done():
             self._wait()
         size = len(self._part.images) + len(self._part.unreadable)
         if size >= _PART_IMAGES or self._clock() - self._opened > self._save_every:
@@ -373,30 +373,17 @@ class PartBuffer:
         try:
             self._wait()
         finally:
-            self._writing = _in_thread(self._store, part)
+            if part.images or part.unreadable:
+                executor = ThreadPoolExecutor(1, thread_name_prefix="write")
+                self._writing = executor.submit(self._store.write, part)
+                # The thread ends after this part. The interpreter waits for it at exit.
+                executor.shutdown(wait=False)
 
     def _wait(self) -> None:
         """Wait for the part that is being written, and raise its error once."""
-        writing, self._writing = self._writing, _done()
-        writing.result()
-
-
-def _in_thread(store: Store[Any], part: Part) -> Future[None]:
-    """Start to write a part; an empty part needs no writing."""
-    if not part.images and not part.unreadable:
-        return _done()
-    executor = ThreadPoolExecutor(1, thread_name_prefix="write")
-    try:
-        return executor.submit(store.write, part)
-    finally:
-        # The thread ends after this part. The interpreter waits for it at exit.
-        executor.shutdown(wait=False)
-
-
-def _done() -> Future[None]:
-    future = Future[None]()
-    future.set_result(None)
-    return future
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
 
 def _opened_file(path: Path) -> "pq.ParquetFile":
