@@ -9,7 +9,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ensemble_eval.demo_data.scene import Difficulty, Placement
+from ensemble_eval.demo_data.scene import DIFFICULTY, Placement
 from ensemble_eval.demo_data.shapes import SHAPES, Outline
 from ensemble_eval.demo_data.textures import TEXTURES, Field, Grid
 
@@ -119,13 +119,13 @@ def paint(canvas: Image.Image, stencil: Stencil, surface: Surface, rng: Generato
     canvas.paste(coloured(share, surface.colours), (left, top), stencil.mask)
 
 
-def draw_surface(placement: Placement, difficulty: Difficulty, rng: Generator) -> Surface:
+def draw_surface(placement: Placement, rng: Generator) -> Surface:
     """A surface typical of the object's class."""
-    first, second = draw_two_colours(PALETTES[placement.cues.palette], difficulty.hue_deviation_degrees, rng)
+    first, second = draw_two_colours(PALETTES[placement.cues.palette], DIFFICULTY.hue_deviation_degrees, rng)
     if rng.random() < 0.5:
         first, second = second, first
-    contrast = rng.uniform(*difficulty.texture_contrast)
-    periods = rng.uniform(*difficulty.texture_periods)
+    contrast = rng.uniform(*DIFFICULTY.texture_contrast)
+    periods = rng.uniform(*DIFFICULTY.texture_periods)
     return Surface(placement.cues.texture, periods, (first, _mixed(first, second, contrast)))
 
 

@@ -10,15 +10,13 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from ensemble_eval.demo_data import objects
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.objects import Layer, Stencil, Surface
-from ensemble_eval.demo_data.scene import Difficulty, Placement, Scene, plan_scene
+from ensemble_eval.demo_data.scene import DIFFICULTY, Placement, Scene, plan_scene
 from ensemble_eval.demo_data.shapes import Outline, Points, polar
 from ensemble_eval.demo_data.textures import TEXTURES
 
 Split = Literal["train", "val"]
 
 SPLITS: tuple[Split, ...] = ("train", "val")
-
-DEFAULT_DIFFICULTY = Difficulty()
 
 SEED_LIMIT = 2**32
 """Seeds and indices are single words of numpy's `SeedSequence`: larger ones could run into each other."""
@@ -56,48 +54,46 @@ def label_of(split: Split, seed: int, index: int) -> int:
     return int(generator_of(split, seed, LABEL_STREAM, block).permutation(len(CLASS_NAMES))[position])
 
 
-def draw_picture(split: Split, seed: int, index: int, difficulty: Difficulty = DEFAULT_DIFFICULTY) -> Picture:
+def draw_picture(split: Split, seed: int, index: int) -> Picture:
     """Draw picture `index` (0 <= index < 2**32) of a split: the same pixels whenever and wherever drawn."""
     label = label_of(split, seed, index)
     rng = generator_of(split, seed, PIXEL_STREAM, index)
-    scene = plan_scene(label, difficulty, rng)
-    canvas, layers = _paint_scene(scene, difficulty, rng)
-    image = _photograph(canvas, scene.grey, difficulty, rng)
+    scene = plan_scene(label, rng)
+    canvas, layers = _paint_scene(scene, rng)
+    image = _photograph(canvas, scene.grey, rng)
     return Picture(image, CLASS_NAMES[label], scene.jpeg_quality, layers)
 
 
-def _paint_scene(scene: Scene, difficulty: Difficulty, rng: Generator) -> tuple[Image.Image, tuple[Layer, ...]]:
+def _paint_scene(scene: Scene, rng: Generator) -> tuple[Image.Image, tuple[Layer, ...]]:
     layers = []
-    canvas = _background(scene.size, difficulty, rng)
+    canvas = _background(scene.size, rng)
     # The subject comes last, so that no distractor hides it.
     for placement in (*scene.distractors, scene.subject):
-        stencil = objects.object_stencil(placement, scene.size, difficulty.outline_warp, rng)
-        surface = objects.draw_surface(placement, difficulty, rng)
+        stencil = objects.object_stencil(placement, scene.size, DIFFICULTY.outline_warp, rng)
+        surface = objects.draw_surface(placement, rng)
         if stencil is not None:
             objects.paint(canvas, stencil, surface, rng)
             layers.append(Layer(stencil, placement.cues.name))
     if stencil is not None:
-        occluders = draw_occluders(canvas, scene.subject, stencil, difficulty, rng)
+        occluders = draw_occluders(canvas, scene.subject, stencil, rng)
         layers += [Layer(occluder, None) for occluder in occluders]
     return canvas, tuple(layers)
 
 
-def _background(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -> Image.Image:
+def _background(size: tuple[int, int], rng: Generator) -> Image.Image:
     """An RGB image of `size` (width, height): clouds of colour, a faint texture, polygons and lines."""
     small = (-(-size[0] // _BACKGROUND_SCALE), -(-size[1] // _BACKGROUND_SCALE))
     canvas = Image.blend(_clouds(small, rng), _wallpaper(small, rng), rng.uniform(0.0, 0.6))
     draw = ImageDraw.Draw(canvas)
-    for _ in range(rng.integers(*difficulty.clutter_polygons, endpoint=True)):
+    for _ in range(rng.integers(*DIFFICULTY.clutter_polygons, endpoint=True)):
         draw.polygon(_scrap(small, rng), fill=objects.draw_any_colour(rng))
-    for _ in range(rng.integers(*difficulty.clutter_lines, endpoint=True)):
+    for _ in range(rng.integers(*DIFFICULTY.clutter_lines, endpoint=True)):
         ends = (rng.random(4) * np.tile(small, 2)).tolist()
         draw.line(ends, fill=objects.draw_any_colour(rng), width=int(rng.integers(1, 5)))
     return canvas.resize(size, Image.Resampling.BILINEAR)
 
 
-def draw_occluders(
-    canvas: Image.Image, subject: Placement, stencil: Stencil, difficulty: Difficulty, rng: Generator
-) -> list[Stencil]:
+def draw_occluders(canvas: Image.Image, subject: Placement, stencil: Stencil, rng: Generator) -> list[Stencil]:
     """Paint bars and blobs over the subject, as long as they hide no more of it than the limit.
 
     Returns:
@@ -106,9 +102,9 @@ def draw_occluders(
     painted = []
     uncovered = Image.new("L", canvas.size)
     uncovered.paste(stencil.mask, stencil.box)
-    least_visible = (1.0 - difficulty.hidden_share_limit) * _total(uncovered)
-    for _ in range(rng.integers(*difficulty.occluders, endpoint=True)):
-        occluder = _occluder_stencil(subject, canvas.size, difficulty, rng)
+    least_visible = (1.0 - DIFFICULTY.hidden_share_limit) * _total(uncovered)
+    for _ in range(rng.integers(*DIFFICULTY.occluders, endpoint=True)):
+        occluder = _occluder_stencil(subject, canvas.size, rng)
         surface = _any_surface(rng)
         if occluder is None:
             continue
@@ -145,10 +141,8 @@ def _scrap(size: tuple[int, int], rng: Generator) -> list[float]:
     return coordinates
 
 
-def _occluder_stencil(
-    subject: Placement, size: tuple[int, int], difficulty: Difficulty, rng: Generator
-) -> Stencil | None:
-    width = subject.diameter * rng.uniform(*difficulty.occluder_width)
+def _occluder_stencil(subject: Placement, size: tuple[int, int], rng: Generator) -> Stencil | None:
+    width = subject.diameter * rng.uniform(*DIFFICULTY.occluder_width)
     around = rng.uniform(-0.4, 0.4, 2) * subject.diameter
     centre = (subject.centre[0] + around[0], subject.centre[1] + around[1])
     turn = objects.rotation(rng.uniform(0.0, np.pi))
@@ -181,30 +175,30 @@ def _total(mask: Image.Image) -> int:
     return int(np.asarray(mask).sum(dtype=np.int64))
 
 
-def _photograph(canvas: Image.Image, grey: bool, difficulty: Difficulty, rng: Generator) -> Image.Image:
+def _photograph(canvas: Image.Image, grey: bool, rng: Generator) -> Image.Image:
     """The painted RGB scene as taken: of the same size, mode RGB, or L where grey."""
     if grey:
         canvas = canvas.convert("L")
-    lit = ImageChops.multiply(canvas, _light(canvas.size, difficulty, rng).convert(canvas.mode))
-    radius = rng.uniform(*difficulty.blur_radius) * max(lit.size) / _BLUR_REFERENCE_WIDTH
-    if rng.random() < difficulty.blurred_share:
+    lit = ImageChops.multiply(canvas, _light(canvas.size, rng).convert(canvas.mode))
+    radius = rng.uniform(*DIFFICULTY.blur_radius) * max(lit.size) / _BLUR_REFERENCE_WIDTH
+    if rng.random() < DIFFICULTY.blurred_share:
         lit = lit.filter(ImageFilter.GaussianBlur(radius))
-    return _expose(lit, difficulty, rng)
+    return _expose(lit, rng)
 
 
-def _light(size: tuple[int, int], difficulty: Difficulty, rng: Generator) -> Image.Image:
-    fall = rng.uniform(*difficulty.light_fall)
+def _light(size: tuple[int, int], rng: Generator) -> Image.Image:
+    fall = rng.uniform(*DIFFICULTY.light_fall)
     corners = rng.random((2, 2))
     corners = (corners - corners.min()) / (corners.max() - corners.min())
     levels = np.rint(255.0 * (1.0 - fall * corners)).astype(np.uint8)
     return Image.fromarray(levels).resize(size, Image.Resampling.BILINEAR)
 
 
-def _expose(image: Image.Image, difficulty: Difficulty, rng: Generator) -> Image.Image:
+def _expose(image: Image.Image, rng: Generator) -> Image.Image:
     """Contrast and brightness, then noise: the same for all channels, as most of a sensor's is."""
-    contrast = rng.uniform(*difficulty.contrast)
-    shift = 128.0 * (1.0 - contrast) + rng.uniform(-1.0, 1.0) * difficulty.brightness_shift
-    deviation = rng.uniform(*difficulty.noise_deviation)
+    contrast = rng.uniform(*DIFFICULTY.contrast)
+    shift = 128.0 * (1.0 - contrast) + rng.uniform(-1.0, 1.0) * DIFFICULTY.brightness_shift
+    deviation = rng.uniform(*DIFFICULTY.noise_deviation)
     noise = rng.standard_normal((image.height, image.width), dtype=np.float32)
     noise *= np.float32(deviation)
     noise += np.float32(shift + 0.5)

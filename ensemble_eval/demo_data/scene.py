@@ -70,6 +70,9 @@ class Difficulty:
     grey_share: float = 0.02
 
 
+DIFFICULTY = Difficulty()
+
+
 @dataclass(frozen=True)
 class Placement:
     """One object: its class and, in pixels and radians, where and how large it lies in the picture."""
@@ -94,28 +97,24 @@ class Scene:
     jpeg_quality: int
 
 
-def plan_scene(label: int, difficulty: Difficulty, rng: np.random.Generator) -> Scene:
+def plan_scene(label: int, rng: np.random.Generator) -> Scene:
     """Draw the places of all objects; the subject has the class `label`, and distractors have others."""
     sizes = tuple(SIZE_SHARES)
     size = sizes[rng.choice(len(sizes), p=np.fromiter(SIZE_SHARES.values(), np.float64))]
-    subject = _place(
-        CLASSES[label], min(size) * rng.triangular(*difficulty.subject_diameter), size, difficulty, rng
-    )
+    subject = _place(CLASSES[label], min(size) * rng.triangular(*DIFFICULTY.subject_diameter), size, rng)
     distractors = []
-    for _ in range(rng.integers(*difficulty.distractors, endpoint=True)):
+    for _ in range(rng.integers(*DIFFICULTY.distractors, endpoint=True)):
         cues = CLASSES[(label + rng.integers(1, len(CLASSES))) % len(CLASSES)]
-        diameter = subject.diameter * rng.uniform(*difficulty.distractor_diameter)
-        distractors.append(_place(cues, diameter, size, difficulty, rng))
-    grey = bool(rng.random() < difficulty.grey_share)
-    jpeg_quality = int(rng.integers(*difficulty.jpeg_quality, endpoint=True))
+        diameter = subject.diameter * rng.uniform(*DIFFICULTY.distractor_diameter)
+        distractors.append(_place(cues, diameter, size, rng))
+    grey = bool(rng.random() < DIFFICULTY.grey_share)
+    jpeg_quality = int(rng.integers(*DIFFICULTY.jpeg_quality, endpoint=True))
     return Scene(size, subject, tuple(distractors), grey, jpeg_quality)
 
 
-def _place(
-    cues: ClassCues, diameter: float, size: tuple[int, int], difficulty: Difficulty, rng: np.random.Generator
-) -> Placement:
-    margin = difficulty.border_margin * diameter
-    log_limit = math.log(difficulty.aspect_limit)
+def _place(cues: ClassCues, diameter: float, size: tuple[int, int], rng: np.random.Generator) -> Placement:
+    margin = DIFFICULTY.border_margin * diameter
+    log_limit = math.log(DIFFICULTY.aspect_limit)
     centre = (rng.uniform(margin, size[0] - margin), rng.uniform(margin, size[1] - margin))
     rotation = rng.uniform(0.0, 2.0 * math.pi)
     return Placement(cues, centre, diameter, rotation, stretch=math.exp(rng.uniform(-log_limit, log_limit)))

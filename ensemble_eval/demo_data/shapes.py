@@ -26,6 +26,10 @@ class Outline:
         return Outline(tuple(map(move, self.solids)), tuple(map(move, self.holes)))
 
 
+def _figure(*solids: Points, hole: Points | None = None) -> Outline:
+    return Outline(solids, () if hole is None else (hole,))
+
+
 def _points(*xy: tuple[float, float]) -> Points:
     return np.array(xy, dtype=np.float64)
 
@@ -61,28 +65,28 @@ def _gear() -> Outline:
     step = 2.0 * np.pi / (4 * teeth)
     angle = step * (np.arange(4 * teeth) + np.tile([0.15, -0.15, 0.0, 0.0], teeth))
     radius = np.tile([1.0, 1.0, 0.74, 0.74], teeth)
-    return Outline((polar(angle, radius),), (_circle(0.34),))
+    return _figure(polar(angle, radius), hole=_circle(0.34))
 
 
 def _heart() -> Outline:
     angle = np.linspace(0.0, 2.0 * np.pi, 64, endpoint=False)
     x = 16.0 * np.sin(angle) ** 3
     y = -13.0 * np.cos(angle) + 5.0 * np.cos(2 * angle) + 2.0 * np.cos(3 * angle) + np.cos(4 * angle)
-    return Outline((np.stack([x, y], axis=1),))
+    return _figure(np.stack([x, y], axis=1))
 
 
 def _leaf() -> Outline:
     height = np.linspace(-1.0, 0.7, 24)
     width = 0.55 * np.sqrt(1.0 - ((height + 0.15) / 0.85) ** 2) * (1.0 + 0.35 * height)
     stem = _points((-0.06, 0.6), (0.06, 0.6), (0.1, 1.1), (-0.02, 1.1))
-    return Outline((_mirrored(np.stack([width, height], axis=1)), stem))
+    return _figure(_mirrored(np.stack([width, height], axis=1)), stem)
 
 
 def _mushroom() -> Outline:
     angle = np.linspace(-np.pi / 2, 0.0, 16)
     dome = np.stack([np.cos(angle), 0.1 + 0.95 * np.sin(angle)], axis=1)
     profile = np.concatenate([dome, _points((0.95, 0.22), (0.26, 0.22), (0.34, 1))])
-    return Outline((_mirrored(profile),))
+    return _figure(_mirrored(profile))
 
 
 def _spiral() -> Outline:
@@ -90,7 +94,7 @@ def _spiral() -> Outline:
     middle = 0.12 + 0.75 * angle / angle[-1]
     half_width = 0.13
     outer, inner = polar(angle, middle + half_width), polar(angle, middle - half_width * 0.95)
-    return Outline((np.concatenate([outer, inner[::-1]]),))
+    return _figure(np.concatenate([outer, inner[::-1]]))
 
 
 def _wings(x: float, y: float, radii: tuple[float, float], tilt_degrees: float) -> tuple[Points, Points]:
@@ -98,53 +102,45 @@ def _wings(x: float, y: float, radii: tuple[float, float], tilt_degrees: float) 
 
 
 _DRAWN = {
-    "arrow": Outline((_mirrored(_points((0, -1), (0.75, -0.15), (0.28, -0.15), (0.28, 1))),)),
-    "bolt": Outline(
-        (_points((-0.05, -1), (-0.75, 0.22), (-0.15, 0.22), (-0.45, 1), (0.75, -0.3), (0.2, -0.3), (0.6, -1)),)
+    "arrow": _figure(_mirrored(_points((0, -1), (0.75, -0.15), (0.28, -0.15), (0.28, 1)))),
+    "bolt": _figure(
+        _points((-0.05, -1), (-0.75, 0.22), (-0.15, 0.22), (-0.45, 1), (0.75, -0.3), (0.2, -0.3), (0.6, -1))
     ),
-    "bottle": Outline(
-        (_mirrored(_points((0.17, -1), (0.17, -0.45), (0.42, -0.12), (0.46, 0.1), (0.46, 0.9), (0.38, 1))),)
+    "bottle": _figure(
+        _mirrored(_points((0.17, -1), (0.17, -0.45), (0.42, -0.12), (0.46, 0.1), (0.46, 0.9), (0.38, 1)))
     ),
-    "butterfly": Outline(
-        (
-            *_wings(0.5, -0.35, (0.58, 0.38), -35.0),
-            *_wings(0.42, 0.42, (0.42, 0.3), 40.0),
-            _ellipse((0, 0), (0.1, 0.7)),
-        )
+    "butterfly": _figure(
+        *_wings(0.5, -0.35, (0.58, 0.38), -35.0),
+        *_wings(0.42, 0.42, (0.42, 0.3), 40.0),
+        _ellipse((0, 0), (0.1, 0.7)),
     ),
-    "crescent": Outline((_circle(1.0),), (_circle(0.85, (0.5, 0.0)),)),
-    "cross": Outline((_mirrored(_points((0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3), (0.3, 1))),)),
-    "fish": Outline(
-        (
-            _ellipse((-0.2, 0), (0.8, 0.46)),
-            _points((0.45, 0), (1, -0.5), (0.85, 0), (1, 0.5)),
-            _points((-0.25, -0.35), (0.3, -0.68), (0.35, -0.25)),
-        ),
-        (_circle(0.09, (-0.65, -0.1)),),
+    "crescent": _figure(_circle(1.0), hole=_circle(0.85, (0.5, 0.0))),
+    "cross": _figure(_mirrored(_points((0.3, -1), (0.3, -0.3), (1, -0.3), (1, 0.3), (0.3, 0.3), (0.3, 1)))),
+    "fish": _figure(
+        _ellipse((-0.2, 0), (0.8, 0.46)),
+        _points((0.45, 0), (1, -0.5), (0.85, 0), (1, 0.5)),
+        _points((-0.25, -0.35), (0.3, -0.68), (0.35, -0.25)),
+        hole=_circle(0.09, (-0.65, -0.1)),
     ),
     "gear": _gear(),
     "heart": _heart(),
-    "house": Outline(
-        (
-            _points((0, -1), (1, -0.15), (0.72, -0.15), (0.72, 0.9), (-0.72, 0.9), (-0.72, -0.15), (-1, -0.15)),
-            _rectangle(0.4, -0.95, 0.66, -0.2),
-        ),
-        (_points((-0.18, 0.9), (-0.18, 0.3), (0.18, 0.3), (0.18, 0.9)),),
+    "house": _figure(
+        _points((0, -1), (1, -0.15), (0.72, -0.15), (0.72, 0.9), (-0.72, 0.9), (-0.72, -0.15), (-1, -0.15)),
+        _rectangle(0.4, -0.95, 0.66, -0.2),
+        hole=_points((-0.18, 0.9), (-0.18, 0.3), (0.18, 0.3), (0.18, 0.9)),
     ),
-    "key": Outline(
-        (
-            _circle(0.45, (0, -0.6)),
-            _rectangle(-0.17, -0.3, 0.17, 1),
-            _rectangle(0.1, 0.35, 0.48, 0.56),
-            _rectangle(0.1, 0.76, 0.42, 1),
-        ),
-        (_circle(0.2, (0, -0.6)),),
+    "key": _figure(
+        _circle(0.45, (0, -0.6)),
+        _rectangle(-0.17, -0.3, 0.17, 1),
+        _rectangle(0.1, 0.35, 0.48, 0.56),
+        _rectangle(0.1, 0.76, 0.42, 1),
+        hole=_circle(0.2, (0, -0.6)),
     ),
     "leaf": _leaf(),
     "mushroom": _mushroom(),
-    "ring": Outline((_circle(1.0),), (_circle(0.5),)),
+    "ring": _figure(_circle(1.0), hole=_circle(0.5)),
     "spiral": _spiral(),
-    "star": Outline((polar(np.arange(10) * np.pi / 5.0 - np.pi / 2.0, np.tile([1.0, 0.45], 5)),)),
+    "star": _figure(polar(np.arange(10) * np.pi / 5.0 - np.pi / 2.0, np.tile([1.0, 0.45], 5))),
 }
 
 

@@ -22,7 +22,8 @@ from PIL import Image
 
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.objects import Layer
-from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, SEED_LIMIT, SPLITS, Split, draw_picture, label_of
+from ensemble_eval.demo_data.pictures import SEED_LIMIT, SPLITS, Split, draw_picture, label_of
+from ensemble_eval.demo_data.scene import DIFFICULTY
 from ensemble_eval.errors import EnsembleEvalError, InputError, refusing
 from ensemble_eval.files import write_atomically
 from ensemble_eval.jobs.signals import die_with
@@ -38,7 +39,7 @@ _PICTURES_PER_TASK = 8
 # Antialiased borders belong to an object where it covers at least half of the pixel.
 _COVERED = 128
 # As a person who draws boxes would say "difficult" (PASCAL VOC): of the object too little is left to name it.
-_DIFFICULT_BELOW = 0.25
+DIFFICULT_BELOW = 0.25
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,6 @@ class VisibleObject:
     box: tuple[int, int, int, int]
     pixels: int
     visible_share: float
-
-    @property
-    def is_difficult(self) -> bool:
-        """Whether too little of it is visible for anyone to be expected to find it."""
-        return self.visible_share < _DIFFICULT_BELOW
 
 
 DrawnPicture = tuple[str, tuple[int, int], list[VisibleObject]]
@@ -108,7 +104,7 @@ def draw_dataset(
         "images": images,
         "seed": seed,
         "generator_version": GENERATOR_VERSION,
-        "difficulty": asdict(DEFAULT_DIFFICULTY),
+        "difficulty": asdict(DIFFICULTY),
     }
     remedy = "make room or name a directory that you may write to"
     try:
@@ -248,20 +244,17 @@ def coco_json(pictures: Iterable[DrawnPicture]) -> str:
     for number, (path, (width, height), objects) in enumerate(pictures, start=1):
         entries.append({"id": number, "file_name": path, "width": width, "height": height})
         for each in objects:
-            annotations.append(_annotation(each, len(annotations) + 1, number))
+            left, top, right, bottom = each.box
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": CLASS_NAMES.index(each.class_name) + 1,
+                "bbox": [left, top, right - left, bottom - top],
+                "area": each.pixels,
+                "iscrowd": 0,
+                "difficult": int(each.visible_share < DIFFICULT_BELOW),
+                "visible_share": round(each.visible_share, 4),
+            }
+            annotations.append(annotation)
     categories = [{"id": index, "name": name} for index, name in enumerate(CLASS_NAMES, start=1)]
     return json.dumps({"images": entries, "annotations": annotations, "categories": categories}, indent=1) + "\n"
-
-
-def _annotation(each: VisibleObject, number: int, image: int) -> dict[str, Any]:
-    left, top, right, bottom = each.box
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": CLASS_NAMES.index(each.class_name) + 1,
-        "bbox": [left, top, right - left, bottom - top],
-        "area": each.pixels,
-        "iscrowd": 0,
-        "difficult": int(each.is_difficult),
-        "visible_share": round(each.visible_share, 4),
-    }

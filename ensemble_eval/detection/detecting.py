@@ -9,13 +9,7 @@ from typing import Any
 
 from ensemble_eval.backends.opening import default_batch_size
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.detection.deciding import (
-    LEAST_SCORES,
-    MOST_DETECTIONS,
-    MOST_OVERLAP,
-    configurations,
-    decided,
-)
+from ensemble_eval.detection.deciding import LEAST_SCORES, MOST_DETECTIONS, MOST_OVERLAP, configurations, decided
 from ensemble_eval.detection.evaluating import partial_table
 from ensemble_eval.detection.formats import DETECT, DetectKey
 from ensemble_eval.detection.proposals import StoredProposals

@@ -20,21 +20,8 @@ from ensemble_eval.datasets.boxes import Boxes, Objects, read_box_table
 from ensemble_eval.datasets.items import Dataset, Item
 from ensemble_eval.detection.formats import PROPOSE, ProposeKey
 from ensemble_eval.detection.multibox import best_boxes, load_multibox
-from ensemble_eval.detection.proposals import (
-    Proposals,
-    failures_in,
-    finished_sets,
-    row_of,
-    sets_of,
-    united,
-)
-from ensemble_eval.detection.selective_search import (
-    DOUBLED,
-    RCNN,
-    Setting,
-    require_opencv,
-    search_images,
-)
+from ensemble_eval.detection.proposals import Proposals, failures_in, finished_sets, row_of, sets_of, united
+from ensemble_eval.detection.selective_search import DOUBLED, RCNN, Setting, require_opencv, search_images
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
 from ensemble_eval.jobs.cpu import usable_processors

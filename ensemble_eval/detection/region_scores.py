@@ -123,11 +123,8 @@ class PooledRegions(PooledImage[_WarpedChunk]):
         return None if self._left else self._chunk
 
 
-RegionsEngine = Engine[_WarpedChunk]
-
-
 def score_regions(
-    images: Iterable[ImageRegions], engine: RegionsEngine, *, loaders: int, stop: StopRequests
+    images: Iterable[ImageRegions], engine: Engine[_WarpedChunk], *, loaders: int, stop: StopRequests
 ) -> Generator[ImageRegions, None, None]:
     """Score the regions of images, and yield each image once all of its regions have scores.
 

@@ -20,7 +20,7 @@ CONTEXT_PIXELS = 16
 NO_OBJECT = "no object"
 """The last class of region classifiers."""
 
-_MEAN_RGB = (124, 116, 104)
+_MEAN_COLOUR = torch.tensor((124, 116, 104), dtype=torch.uint8)[:, None, None]
 
 
 def object_classes(ensemble: Ensemble) -> tuple[str, ...]:
@@ -59,8 +59,7 @@ def _cut(image: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
     _, height, width = image.shape
     if left >= 0 and top >= 0 and right <= width and bottom <= height:
         return image[:, top:bottom, left:right]
-    canvas = torch.empty((3, bottom - top, right - left), dtype=torch.uint8)
-    canvas[:] = torch.tensor(_MEAN_RGB, dtype=torch.uint8)[:, None, None]
+    canvas = _MEAN_COLOUR.repeat(1, bottom - top, right - left)
     inner = image[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     x, y = max(-left, 0), max(-top, 0)
     canvas[:, y : y + inner.shape[1], x : x + inner.shape[2]] = inner

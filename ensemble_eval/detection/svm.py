@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.crops import pixels
@@ -79,7 +79,8 @@ class Features:
         network = load_member(member, num_outputs)
         if not isinstance(network, GoogLeNet):
             raise InputError(f"member {member.name} is {member.arch}, and SVMs need the features of a GoogLeNet")
-        self._network: nn.Module = fold_batch_norm(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+        fold_batch_norm(network)
+        self._network: GoogLeNet = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
         self.count: int = network.fc.in_features
         self._device = device
         self._preprocess = SharedPreprocessing(member.input, device)
@@ -87,11 +88,9 @@ class Features:
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> Tensor:
         """The features of crops: uint8 [B, 3, 224, 224] -> float32 [B, features]."""
-        network = self._network
-        assert isinstance(network, GoogLeNet)
         with full_float32():
-            [maps] = network.feature_maps(self._preprocess(crops.to(self._device)), [_LAST_STAGE])
-            pooled: Tensor = network.avgpool(maps)
+            [maps] = self._network.feature_maps(self._preprocess(crops.to(self._device)), [_LAST_STAGE])
+            pooled: Tensor = self._network.avgpool(maps)
         return pooled.flatten(1)
 
 

@@ -219,11 +219,10 @@ class Recipe(_Shared):
         Raises:
             InputError: there is none.
         """
-        for plan in self.members:
-            if plan.name == name:
-                return plan
-        known = ", ".join(plan.name for plan in self.members)
-        raise InputError(f"the recipe has no member {name!r}; its members are {known}")
+        plans = {plan.name: plan for plan in self.members}
+        if name not in plans:
+            raise InputError(f"the recipe has no member {name!r}; its members are {', '.join(plans)}")
+        return plans[name]
 
     def with_data(self, train: Path | None, val: Path | None) -> "Recipe":
         """The same recipe with other folders of images, as far as they are given."""

@@ -201,8 +201,7 @@ class _Run:
             return records.RunFinished(None, 0)
         rows = sorted({tuple(row) for _, record in self._records() for row in record.get("unreadable", [])})
         if rows:
-            listed = csv_text(["split", "image", "reason"], rows)
-            write_atomically(self._out / "unreadable.csv", listed.encode())
+            write_atomically(self._out / "unreadable.csv", csv_text(["split", "image", "reason"], rows).encode())
         return records.RunFinished(self._write_ensemble(), len(rows))
 
     def _prepare(self) -> tuple[TrainingData, Site]:
@@ -217,11 +216,9 @@ class _Run:
             )
         # Threads and loaders are shares of the machine, so count them before binding this process to a part of it.
         threads = max(1, usable_processors() // here)
-        if workers is not None:
-            loaders = processes.loaders(workers)
-        else:
-            # On a CPU, which is busy with the network, one is enough; a GPU has its share of the processors.
-            loaders = 1 if device.type == "cpu" else min(16, loaders_beside(here))
+        # On a CPU, which is busy with the network, one is enough; a GPU has its share of the processors.
+        by_default = 1 if device.type == "cpu" else min(16, loaders_beside(here))
+        loaders = by_default if workers is None else processes.loaders(workers)
         if device.type == "cuda":
             torch.cuda.set_device(device)
             if here > 1:

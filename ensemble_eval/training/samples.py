@@ -143,7 +143,10 @@ class DecodedImages(ImageSource):
     def _store(self, image: Tensor) -> _Place:
         _, height, width = image.shape
         if not self._chunks or self._used + image.numel() > len(self._chunks[-1]):
-            self._chunks.append(_shared_bytes(max(_CHUNK_BYTES, image.numel())))
+            remedy = "set cache_decoded = false, or make /dev/shm larger"
+            with refusing("the decoded images do not fit into shared memory", remedy, RuntimeError):
+                chunk = torch.empty(max(_CHUNK_BYTES, image.numel()), dtype=torch.uint8)
+                self._chunks.append(chunk.share_memory_())  # type: ignore[no-untyped-call]  # torch leaves it untyped
             self._used = 0
         place = _Place(len(self._chunks) - 1, self._used, height, width)
         self._used += image.numel()
@@ -157,14 +160,6 @@ def _decode_or_reason(item: Item) -> Tensor | str:
         return pixels.decode(item.read())
     except UnreadableImageError as error:
         return str(error)
-
-
-def _shared_bytes(count: int) -> Tensor:
-    remedy = "set cache_decoded = false, or make /dev/shm larger"
-    with refusing("the decoded images do not fit into shared memory", remedy, RuntimeError):
-        chunk = torch.empty(count, dtype=torch.uint8)
-        chunk.share_memory_()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return chunk
 
 
 def centre_crop(image: Tensor, size: int) -> Tensor:

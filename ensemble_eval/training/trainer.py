@@ -80,8 +80,7 @@ class RunningLoss:
         """Add the loss of a step, a scalar; steps are numbered from 1."""
         loss = loss.detach()
         self._total += loss.double()
-        news = ~loss.isfinite() & (self._first_not_finite == 0)
-        self._first_not_finite.masked_fill_(news, step)
+        self._first_not_finite.masked_fill_(~loss.isfinite() & (self._first_not_finite == 0), step)
 
     @property
     def total(self) -> float:
@@ -286,8 +285,7 @@ class Trainer:
             )
 
     def _require_finite(self) -> None:
-        step = self._losses.first_not_finite
-        if step is not None:
+        if (step := self._losses.first_not_finite) is not None:
             raise self._diverged("the loss", step)
 
     def _diverged(self, what: str, step: int) -> InputError:

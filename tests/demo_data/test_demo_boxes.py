@@ -7,9 +7,9 @@ from PIL import Image
 
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.objects import Layer, Stencil
-from ensemble_eval.demo_data.pictures import DEFAULT_DIFFICULTY, PIXEL_STREAM, draw_picture, generator_of, label_of
+from ensemble_eval.demo_data.pictures import PIXEL_STREAM, draw_picture, generator_of, label_of
 from ensemble_eval.demo_data.scene import plan_scene
-from ensemble_eval.demo_data.writing import draw_dataset, visible_objects
+from ensemble_eval.demo_data.writing import DIFFICULT_BELOW, draw_dataset, visible_objects
 
 
 def _square(left: int, top: int, side: int, class_name: str | None) -> Layer:
@@ -28,9 +28,9 @@ def test_a_later_layer_hides_an_earlier_one_and_boxes_go_around_what_is_left() -
 def test_what_is_hidden_whole_is_left_out_and_what_is_nearly_so_is_difficult() -> None:
     cover, whole, nearly = _square(0, 0, 20, None), _square(5, 5, 10, "whole"), _square(10, 10, 20, "nearly")
     found = visible_objects([whole, nearly, cover], (40, 40))
-    assert [(each.class_name, each.is_difficult) for each in found] == [("nearly", False)]
+    assert [(each.class_name, each.visible_share < DIFFICULT_BELOW) for each in found] == [("nearly", False)]
     more = visible_objects([nearly, _square(10, 10, 18, None)], (40, 40))
-    assert [(each.pixels, each.is_difficult) for each in more] == [(400 - 18 * 18, True)]
+    assert [(each.pixels, each.visible_share < DIFFICULT_BELOW) for each in more] == [(400 - 18 * 18, True)]
 
 
 def test_pixels_that_an_object_covers_by_less_than_half_are_not_its_own() -> None:
@@ -42,7 +42,7 @@ def test_pixels_that_an_object_covers_by_less_than_half_are_not_its_own() -> Non
 def test_a_picture_has_its_subject_and_no_more_objects_than_its_scene() -> None:
     for index in range(12):
         picture, rng = draw_picture("val", 4, index), generator_of("val", 4, PIXEL_STREAM, index)
-        scene = plan_scene(label_of("val", 4, index), DEFAULT_DIFFICULTY, rng)
+        scene = plan_scene(label_of("val", 4, index), rng)
         found = visible_objects(picture.layers, picture.image.size)
         planned = [*(each.cues.name for each in scene.distractors), scene.subject.cues.name]
         names = [each.class_name for each in found]
@@ -78,7 +78,7 @@ def test_the_file_is_cocos_and_names_every_picture(drawn: Path) -> None:
     for entry, each in zip(written, objects, strict=True):
         left, top, width, height = entry["bbox"]
         assert (left, top, left + width, top + height) == each.box
-        assert (entry["area"], entry["difficult"]) == (each.pixels, int(each.is_difficult))
+        assert (entry["area"], entry["difficult"]) == (each.pixels, int(each.visible_share < DIFFICULT_BELOW))
 
 
 def test_boxes_of_pictures_that_were_drawn_before_are_the_same_and_the_pictures_stay(

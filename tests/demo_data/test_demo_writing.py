@@ -7,7 +7,7 @@ from PIL import Image
 from ensemble_eval.demo_data import writing
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.pictures import Split, draw_picture
-from ensemble_eval.demo_data.scene import Difficulty
+from ensemble_eval.demo_data.scene import DIFFICULTY, Difficulty
 from ensemble_eval.demo_data.writing import DrawnDataset, draw_dataset
 from ensemble_eval.errors import InputError
 
@@ -54,7 +54,7 @@ def test_train_and_val_of_one_seed_share_no_file(drawn: Path, tmp_path: Path) ->
 
 def test_the_description_names_all_that_the_pixels_depend_on(drawn: Path) -> None:
     description = json.loads((drawn / "demo-data.json").read_text())
-    assert description.pop("difficulty")["grey_share"] == Difficulty().grey_share
+    assert description.pop("difficulty")["grey_share"] == DIFFICULTY.grey_share
     assert description == {"split": "val", "images": 16, "seed": 4, "generator_version": 1}
 
 
@@ -107,9 +107,9 @@ def test_a_full_disk_leaves_no_half_picture_and_the_same_command_goes_on(
 @pytest.mark.parametrize(
     ("split", "images", "seed", "difficulty", "difference"),
     [
-        ("train", 16, 4, Difficulty(), "split val, not train"),
-        ("val", 21, 4, Difficulty(), "images 16, not 21"),
-        ("val", 16, 5, Difficulty(), "seed 4, not 5"),
+        ("train", 16, 4, DIFFICULTY, "split val, not train"),
+        ("val", 21, 4, DIFFICULTY, "images 16, not 21"),
+        ("val", 16, 5, DIFFICULTY, "seed 4, not 5"),
         ("val", 16, 4, Difficulty(grey_share=0.5), "difficulty"),
     ],
 )
@@ -122,7 +122,7 @@ def test_another_data_sets_directory_is_refused_with_the_difference(
     difficulty: Difficulty,
     difference: str,
 ) -> None:
-    monkeypatch.setattr(writing, "DEFAULT_DIFFICULTY", difficulty)
+    monkeypatch.setattr(writing, "DIFFICULTY", difficulty)
     with pytest.raises(InputError, match=difference):
         draw_dataset(drawn, split, images, seed)
 
