@@ -57,12 +57,11 @@ class NetworkPredict:
 
     @contextlib.contextmanager
     def _errors(self, batch: int) -> Iterator[None]:
-        with contextlib.ExitStack() as errors:
-            # Errors of our own networks are our faults, and an error in the capture of a CUDA graph must keep its
-            # type.
-            if not self.capturable:
-                errors.enter_context(errors_of_member(f"member {self.name}: its network"))
-            errors.enter_context(memory_errors_of(f"member {self.name}: a batch of {batch}"))
+        # Errors of our own networks are our faults, and an error in the capture of a CUDA graph must keep its
+        # type.
+        member_errors = errors_of_member(f"member {self.name}: its network")
+        raised = contextlib.nullcontext() if self.capturable else member_errors
+        with raised, memory_errors_of(f"member {self.name}: a batch of {batch}"):
             yield
 
     def try_batch(self, crop_batch: Tensor) -> None:

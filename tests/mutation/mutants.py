@@ -50,6 +50,8 @@ PACKAGES = (
     "jobs",
     "members",
 )
+# Where else a package's tests are: the tables of an analysis are looked at in a report.
+ALSO_TESTED_IN = {"results": ("reports",)}
 CLASSES = ("equivalent", "pace", "wording")
 REQUIRED_PERCENT = 98.0
 # Imported once: a run of tests is forked from this process. None of them starts threads when it is imported.
@@ -182,7 +184,8 @@ def unchanged(copy: Path, package: str) -> Tests:
         sys.exit(f"there are no tests of {package}: tests/{package}/ is missing")
     durations = copy.parent / "durations"
     durations.unlink(missing_ok=True)
-    asked = ["--cov=ensemble_eval", "--cov-context=test", "--cov-report=", f"tests/{package}"]
+    folders = [f"tests/{each}" for each in (package, *ALSO_TESTED_IN.get(package, ()))]
+    asked = ["--cov=ensemble_eval", "--cov-context=test", "--cov-report=", *folders]
     run_tests(copy, asked, _BASELINE_SECONDS, [_Durations(durations)])
     if not durations.is_file() or not durations.read_text():
         sys.exit(f"no test of {package} passes:\n{(copy.parent / 'log').read_text()}")
