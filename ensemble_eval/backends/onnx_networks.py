@@ -33,12 +33,8 @@ class OnnxNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Float32 [B, 3, 224, 224] -> logits float32 [B, classes]."""
-
-        def run(whole: Tensor) -> Tensor:
-            logits: Tensor = self.converted(whole.permute(0, 2, 3, 1) if self._channels_last else whole)
-            return logits
-
-        return in_batches_of(self._own_batch, pixels, run)
+        pixels = pixels.permute(0, 2, 3, 1) if self._channels_last else pixels
+        return in_batches_of(self._own_batch, pixels, self.converted)
 
 
 def onnx_network(member: Member) -> OnnxNetwork:
@@ -58,12 +54,16 @@ def onnx_network(member: Member) -> OnnxNetwork:
     model = _read(onnx, path)
     _leave_out_identities(model.graph)
     _keep_logits_alone(model.graph, member)
-    channels_last, own_batch = _input_of(model.graph, member)
+    stored = {tensor.name for tensor in model.graph.initializer}
+    shapes = [each.type.tensor_type.shape for each in model.graph.input if each.name not in stored]
+    # 0 where the size is a name or left open.
+    sizes = [dimension.dim_value for shape in shapes[:1] for dimension in shape.dim]
+    channels_last = channels_come_last(member, len(shapes), sizes, sizes)
     remedy = 'export it with opset_version=17, or run it with `device="cpu"` and `backend="openvino"`'
     # Each of its converters has errors of its own.
     with refusing(f"member {member.name}: onnx2torch cannot convert {path}", remedy):
         converted = onnx2torch.convert(model)
-    network = OnnxNetwork(converted, channels_last=channels_last, own_batch=own_batch)
+    network = OnnxNetwork(converted, channels_last=channels_last, own_batch=sizes[0] or None)
     return network.requires_grad_(requires_grad=False).eval()
 
 
@@ -123,16 +123,6 @@ def _keep_logits_alone(graph: Any, member: Member) -> None:
         if needed.intersection(node.output):
             needed.update(node.input)
             nodes.append(node)
-    kept = list(reversed(nodes))
     del graph.node[:], graph.output[:]
-    graph.node.extend(kept)
+    graph.node.extend(reversed(nodes))
     graph.output.add().name = output
-
-
-def _input_of(graph: Any, member: Member) -> tuple[bool, int | None]:
-    """Whether the channels come last, and the batch size that the graph is written for."""
-    stored = {tensor.name for tensor in graph.initializer}
-    shapes = [each.type.tensor_type.shape for each in graph.input if each.name not in stored]
-    # 0 where the size is a name or left open.
-    sizes = [dimension.dim_value for shape in shapes[:1] for dimension in shape.dim]
-    return channels_come_last(member, len(shapes), sizes, sizes), sizes[0] or None

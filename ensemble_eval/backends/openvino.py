@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -161,13 +161,10 @@ def graph_predict(
     # A graph may be written for batches of one size.
     own_batch = sizes[0] or None
 
-    def logits(normalised: Tensor) -> Tensor:
-        def run(whole: Tensor) -> Tensor:
-            return network(whole.contiguous(memory_format=torch.channels_last))
+    def run(whole: Tensor) -> Tensor:
+        return network(whole.contiguous(memory_format=torch.channels_last))
 
-        return in_batches_of(own_batch, normalised, run)
-
-    predict = NetworkPredict(member.name, preprocess, num_outputs, logits)
+    predict = NetworkPredict(member.name, preprocess, num_outputs, partial(in_batches_of, own_batch, run=run))
     return predict if own_batch else replace(predict, shape_of=network.shape_of)
 
 
@@ -261,10 +258,20 @@ class _Template:
     @classmethod
     def of(cls, network: GoogLeNet) -> Self | None:
         """The template of a network; None if its constants cannot be matched to its parameters."""
-        stand_in = _with_telling_weights(network)
+        stand_in = deepcopy(network)
+        # Weights that are all different and none of them 0: the values identify constants, and OpenVINO simplifies
+        # nothing because of particular weights, such as zeros.
+        with torch.no_grad():
+            for index, tensor in enumerate(stand_in.state_dict().values(), start=1):
+                tensor.copy_(torch.linspace(index, index + 0.5, tensor.numel()).view_as(tensor) / 1000)
         model = _converted(stand_in)
-        parameters = _parameters_of_constants(model, stand_in)
-        return cls(model, parameters) if parameters is not None else None
+        names = {array.tobytes(): name for name, array in _arrays(stand_in).items()}
+        values = {each.get_friendly_name(): each.data.tobytes() for each in _float_constants(model)}
+        # Other constants, such as those of a normalisation, stay as they are.
+        parameters = {constant: names[each] for constant, each in values.items() if each in names}
+        # If a parameter had no constant of its own, the weights of the template would remain in the model.
+        matched = sorted(parameters.values()) == sorted(names.values())
+        return cls(model, parameters) if matched else None
 
     def to_bytes(self) -> bytes:
         """Compressed JSON: OpenVINO's XML, its constants with zeros for weights, and the names of these."""
@@ -294,34 +301,6 @@ class _Template:
             for reader in constant.output(0).get_target_inputs():
                 reader.replace_source_output(other.output(0))
         return model
-
-
-def _with_telling_weights(network: GoogLeNet) -> GoogLeNet:
-    """The same network with weights that are all different and none of them 0.
-
-    The values identify constants, and OpenVINO simplifies nothing because of particular weights, such as zeros.
-    """
-    stand_in = deepcopy(network)
-    with torch.no_grad():
-        for index, tensor in enumerate(stand_in.state_dict().values(), start=1):
-            tensor.copy_(torch.linspace(index, index + 0.5, tensor.numel()).view_as(tensor) / 1000)
-    return stand_in
-
-
-def _parameters_of_constants(model: openvino.Model, network: nn.Module) -> dict[str, str] | None:
-    """Names of parameters by name of constant, matched by their values; None if a match is not unique.
-
-    Other constants, such as those of a normalisation, stay as they are.
-    """
-    arrays = _arrays(network)
-    found = {}
-    for constant in _float_constants(model):
-        values = constant.data.ravel()
-        equal = [name for name, array in arrays.items() if np.array_equal(values, array.ravel())]
-        if equal:
-            [found[constant.get_friendly_name()]] = equal
-    # If a parameter had no constant of its own, the weights of the template would remain in the model.
-    return found if sorted(found.values()) == sorted(arrays) else None
 
 
 def _float_constants(model: openvino.Model) -> Iterator[openvino.Node]:

@@ -200,9 +200,8 @@ def missing_for_compiler(device: torch.device) -> str | None:
     to launch each of them.
     """
     if device.type == "cpu":
-        if not _is_there(os.environ.get("CXX"), "c++", "g++"):
-            return f"a C++ compiler, and there is none; install g++, {_OTHERWISE}"
-        return None
+        missing = f"a C++ compiler, and there is none; install g++, {_OTHERWISE}"
+        return None if _is_there(os.environ.get("CXX"), "c++", "g++") else missing
     if importlib.util.find_spec("triton") is None:
         return f"the package triton, which is not installed; pip install triton, {_OTHERWISE}"
     # The environment's word is taken as it is: where it names nothing, Triton looks no further.
@@ -211,7 +210,9 @@ def missing_for_compiler(device: torch.device) -> str | None:
         return f"a C compiler, and CC names {named!r}, which is not there; correct or unset CC, {_OTHERWISE}"
     if named is None and not _is_there("gcc", "clang"):
         return f"a C compiler, and there is neither gcc nor clang; install one, set CC, {_OTHERWISE}"
-    header = _include_folder() / "Python.h"
+    # As Triton finds it: Debian's own scheme for packages outside the distribution has no headers.
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")
+    header = Path(sysconfig.get_paths(scheme)["include"], "Python.h")
     if not header.is_file():
         return f"Python's headers, and {header} is not there; install python3-dev or python3-devel, {_OTHERWISE}"
     return None
@@ -219,9 +220,3 @@ def missing_for_compiler(device: torch.device) -> str | None:
 
 def _is_there(*programs: str | None) -> bool:
     return any(name and shutil.which(name) for name in programs)
-
-
-def _include_folder() -> Path:
-    """As Triton finds it: Debian's own scheme for packages outside the distribution has no headers."""
-    scheme = sysconfig.get_default_scheme()
-    return Path(sysconfig.get_paths("posix_prefix" if scheme == "posix_local" else scheme)["include"])

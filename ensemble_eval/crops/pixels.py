@@ -65,7 +65,7 @@ class CropSource:
 
     def address(self, view: View) -> Address:
         """Where the crop of one view begins in `pixels`."""
-        offset, width = self.regions[view.unmirrored() if view.is_whole else view.scale]
+        offset, width = self.regions[replace(view, mirrored=False) if view.is_whole else view.scale]
         if not view.is_whole:
             offset += 3 * (view.top * width + view.left)
         return Address(offset, 3 * width, int(view.mirrored))
@@ -158,7 +158,7 @@ def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSour
 def _resized(image: Tensor, plan: CropPlan, *, bicubic: bool) -> dict[int | View, Tensor]:
     _, height, width = image.shape
     images: dict[int | View, Tensor] = {}
-    for scale in plan.scales:
+    for scale in sorted({view.scale for view in plan.views}):
         new_width, new_height = resized_size(width, height, scale)
         images[scale] = resize(image, new_height, new_width, bicubic=bicubic)
     for view in plan.views:

@@ -7,7 +7,7 @@ square at scale 256: the paper itself defines neither.
 
 import itertools
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from ensemble_eval.errors import InputError
@@ -68,10 +68,6 @@ class View:
         """Whether the box is the whole square."""
         return self.side == self.scale
 
-    def unmirrored(self) -> "View":
-        """The view whose mirror this is, or itself."""
-        return replace(self, mirrored=False)
-
 
 @dataclass(frozen=True)
 class CropPlan:
@@ -91,11 +87,6 @@ class CropPlan:
     def crops(self) -> int:
         """The largest scheme."""
         return max(self.weights)
-
-    @property
-    def scales(self) -> tuple[int, ...]:
-        """The scales that the views need, ascending."""
-        return tuple(sorted({view.scale for view in self.views}))
 
 
 CROPS: tuple[Crop, ...] = tuple(

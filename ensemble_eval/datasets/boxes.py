@@ -12,16 +12,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.files import open_regular, read_regular
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Boxes = NDArray[np.float64]
 """[boxes, 4]"""
@@ -129,13 +126,14 @@ def _found(path: Path, images: Sequence[str], annotated: Mapping[str, list[_Kind
     if len(whole) < len(annotated):
         raise InputError(f"{path} has two annotations for images whose names differ in their suffix only")
     counts, own_counts = Counter(map(posixpath.basename, whole)), Counter(map(_stem, images))
-    by_name = {name: boxes for each, boxes in whole.items() if counts[name := posixpath.basename(each)] == 1}
-    found: dict[str, list[_Kind]] = {}
-    for image in images:
-        name = _stem(image)
-        boxes = whole.get(_without_suffix(image), by_name.get(name) if own_counts[name] == 1 else None)
-        if boxes is not None:
-            found[image] = boxes
+    # By file name alone where it is unique among the annotations and among the images.
+    by_name = {
+        name: boxes
+        for each, boxes in whole.items()
+        if counts[name := posixpath.basename(each)] == own_counts[name] == 1
+    }
+    sought = {image: whole.get(_without_suffix(image), by_name.get(_stem(image))) for image in images}
+    found = {image: boxes for image, boxes in sought.items() if boxes is not None}
     if missing := [image for image in images if image not in found]:
         raise InputError(
             f"{path} has no annotation for {len(missing)} of {len(images)} images ({first_names(missing)}); "
@@ -270,7 +268,12 @@ def read_box_table(path: Path, images: Sequence[str]) -> dict[str, tuple[Boxes, 
         InputError: The file is not of that form, names an image that the data set lacks, or has a box that is not
             finite or without an area.
     """
-    table = _table_in(path)
+    import pandas as pd
+
+    unreadable = refusing(f"the boxes {path} cannot be read", "check the path", OSError)
+    # Each of pandas' readers has errors of its own.
+    with refusing(f"{path} is no table of boxes"), unreadable, open_regular(path) as file:
+        table = pd.read_parquet(file) if path.suffix == ".parquet" else pd.read_csv(file)
     if missing := [name for name in ["image", *_EDGES] if name not in table]:
         raise InputError(
             f"{path} has no column {missing[0]}; it needs image, {', '.join(_EDGES)}, and may have score"
@@ -291,12 +294,3 @@ def read_box_table(path: Path, images: Sequence[str]) -> dict[str, tuple[Boxes, 
     for row in np.argsort(-scores, kind="stable").tolist():
         rows[of[row]].append(row)
     return {image: (boxes[of_image], scores[of_image]) for image, of_image in rows.items()}
-
-
-def _table_in(path: Path) -> "pd.DataFrame":
-    import pandas as pd
-
-    unreadable = refusing(f"the boxes {path} cannot be read", "check the path", OSError)
-    # Each of pandas' readers has errors of its own.
-    with refusing(f"{path} is no table of boxes"), unreadable, open_regular(path) as file:
-        return pd.read_parquet(file) if path.suffix == ".parquet" else pd.read_csv(file)

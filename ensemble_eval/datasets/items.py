@@ -143,7 +143,7 @@ class Container:
             OSError: it cannot be opened, or has changed.
         """
         file = open_regular(self.path, buffering=0)
-        if container_of(self.path, file) != self:
+        if container_of(self.path, file.fileno()) != self:
             file.close()
             raise OSError(f"{self.path} has changed since it was opened")
         return file
@@ -165,9 +165,9 @@ def _handle_of(container: Container) -> _Handle:
         return _Handle(os.dup(file.fileno()))
 
 
-def container_of(path: Path, file: BinaryIO) -> Container:
+def container_of(path: Path, handle: int) -> Container:
     """A file that is open, as it is now."""
-    state = os.fstat(file.fileno())
+    state = os.fstat(handle)
     return Container(path, state.st_size, state.st_mtime_ns)
 
 
@@ -203,8 +203,7 @@ class ByteRange:
     def _at(self, offset: int, size: int) -> bytes:
         # Held while it is read, because the cache may drop it.
         handle = _handle_of(self.container)
-        state = os.fstat(handle.number)
-        if (state.st_size, state.st_mtime_ns) != (self.container.size, self.container.changed_ns):
+        if container_of(self.container.path, handle.number) != self.container:
             raise OSError(f"{self.container.path} has changed since it was opened")
         return os.pread(handle.number, min(size, self.size - offset), self.offset + offset)
 

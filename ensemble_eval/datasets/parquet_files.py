@@ -102,7 +102,7 @@ class _RowGroup:
         return self.packed.digest()
 
 
-def open_parquet(paths: Sequence[Path], class_names: Sequence[str], *, labelled: bool = True) -> Dataset:
+def open_parquet(paths: Sequence[Path], class_names: Sequence[str], *, labelled: bool) -> Dataset:
     """List the images of Parquet files without reading them.
 
     An image's id is the name of the Parquet file without suffix, then the number of its row and, where the row has
@@ -145,7 +145,7 @@ def _items_of(
         schema = parquet.schema_arrow
         column, name_column = _image_column(path, schema)
         to_index = None if class_names is None else _to_index(path, schema, class_names)
-        container, first = container_of(path, file), 0
+        container, first = container_of(path, file.fileno()), 0
         for number in range(parquet.num_row_groups):
             packed = _packed_images(path, container, parquet.metadata.row_group(number), column)
             wanted = [*(["label"] if to_index else []), *([name_column] if name_column else [])]

@@ -42,7 +42,7 @@ def read_index(path: Path) -> Index:
     """
     unreadable = refusing(f"the archive {path} cannot be read", "check the path", OSError)
     with unreadable, open_regular(path, buffering=0) as file:
-        return _index(container_of(path, file), file)
+        return _index(container_of(path, file.fileno()), file)
 
 
 def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool, index: Index) -> Dataset:

@@ -25,11 +25,7 @@ class _Sample:
 
 
 def open_webdataset(
-    shards: Sequence[Path],
-    class_names: Sequence[str],
-    *,
-    labelled: bool = True,
-    first: Index | None = None,
+    shards: Sequence[Path], class_names: Sequence[str], *, labelled: bool, first: Index | None
 ) -> Dataset:
     """Read the samples of WebDataset's shards by their offsets; nothing is unpacked.
 

@@ -59,6 +59,8 @@ class DecidedImage(PooledImage[ImageDecisions]):
         self._labels = (image.label,) if labels is None else tuple(labels)
         self._counted = counted
         self._members = members
+        # Every member and, with several, their ensemble.
+        self._rows = range(members + 1 if members > 1 else 1)
         self._weights = image.source.plan.weights
         self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
         self._sums = {scheme: np.zeros((members, num_classes)) for scheme in self._weights}
@@ -99,11 +101,6 @@ class DecidedImage(PooledImage[ImageDecisions]):
             return None
         all_passes = len(self.image.source.plan.views) * self._members
         return ImageDecisions(self.image.id, self.image.label, self._top_k, self.open.passes, all_passes)
-
-    @property
-    def _rows(self) -> range:
-        """Every member and, with several, their ensemble."""
-        return range(self._members + 1 if self._members > 1 else 1)
 
     def _open_rows(self) -> list[int]:
         """Those of which something that is wanted is not certain yet."""

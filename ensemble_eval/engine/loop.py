@@ -85,7 +85,9 @@ class Engine(Generic[Result]):
         self._in_flight.clear()
         more = True
         while more or self._pool:
-            batch = self._batch_of_pool(self._members_of_next_batch(more))
+            batch: Batch[Result] = Batch(self.batch_size, self._members_of_next_batch(more))
+            for pooled in self._pool:
+                batch.take_from(pooled, pooled.share_of(batch.size))
             # Counted incrementally: to go through the pool for every image would take most of the engine's time.
             waiting = self._waiting()[self._all]
             while more and self._wants_images(batch, waiting):
@@ -124,17 +126,10 @@ class Engine(Generic[Result]):
         share = pooled.share_of(self.batch_size)
         return {members: min(views, share) for members, views in pooled.open.counts().items()}
 
-    def _batch_of_pool(self, members: tuple[int, ...]) -> Batch[Result]:
-        batch: Batch[Result] = Batch(self.batch_size, members)
-        for pooled in self._pool:
-            batch.take_from(pooled, pooled.share_of(batch.size))
-        return batch
-
     def _wants_images(self, batch: Batch[Result], waiting: int) -> bool:
         """Whether rows are empty, unless so many views wait already that padding costs less."""
-        if batch.members != self._all or batch.is_full:
-            return False
-        return waiting < _BATCHES_IN_POOL * self.batch_size
+        much = _BATCHES_IN_POOL * self.batch_size
+        return batch.members == self._all and not batch.is_full and waiting < much
 
     def _admit(self, image: ReadyImage, batch: Batch[Result]) -> int:
         """Take an image into the pool and as much as fits of it into a batch; return how many views still wait."""
@@ -170,7 +165,10 @@ class Engine(Generic[Result]):
             failed = OutOfDeviceMemoryError(str(error))
         if failed is not None:
             batch.give_back()
-            self._halve_batch(failed)
+            if self.batch_size == 1:
+                raise InputError(f"{failed} does not fit into the memory of {self._device}; use fewer models")
+            self.batch_size //= 2
+            self._runner.release()
 
     def _fold(self, batch: Batch[Result], launched: LaunchedBatch) -> Iterator[Result]:
         """Keep a batch's probabilities, and yield the results of the images that need no more."""
@@ -186,12 +184,6 @@ class Engine(Generic[Result]):
                     del self._pool[pooled]
                     self._runner.leave(pooled.image)
                     yield result
-
-    def _halve_batch(self, error: OutOfDeviceMemoryError) -> None:
-        if self.batch_size == 1:
-            raise InputError(f"{error} does not fit into the memory of {self._device}; use fewer models")
-        self.batch_size //= 2
-        self._runner.release()
 
     def _refuse_non_finite(self, probabilities: NDArray[np.float32], batch: Batch[Result]) -> None:
         if np.isfinite(probabilities).all():

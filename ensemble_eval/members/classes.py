@@ -135,7 +135,13 @@ def _indices(lines: list[str], classes: ClassList, place: str) -> tuple[int, ...
     names = classes.names
     if names is None:
         lines, names = [line.split()[0] for line in lines], WNIDS
-        _refuse_other_wnids(lines, place)
+        # A table of other synsets would shift all classes silently.
+        wnids = set(filter(_WNID.fullmatch, lines))
+        if wnids != set(WNIDS):
+            raise InputError(
+                f"{place} must begin each line with one of the 1000 WNIDs of imagenet-1k, all of them, "
+                f"or with {_NO_CLASS}; it has {len(wnids)} WNIDs"
+            )
     positions: dict[str, int] = {}
     for index, name in enumerate(lines):
         if name != _NO_CLASS and name in positions:
@@ -144,13 +150,3 @@ def _indices(lines: list[str], classes: ClassList, place: str) -> tuple[int, ...
     if lacking := [name for name in names if name not in positions]:
         raise InputError(f"{place} has no output for {len(lacking)} of the classes: {first_names(lacking)}")
     return tuple(positions[name] for name in names)
-
-
-def _refuse_other_wnids(lines: list[str], place: str) -> None:
-    """A table of other synsets would shift all classes silently."""
-    wnids = {line for line in lines if _WNID.fullmatch(line)}
-    if wnids != set(WNIDS):
-        raise InputError(
-            f"{place} must begin each line with one of the 1000 WNIDs of imagenet-1k, all of them, "
-            f"or with {_NO_CLASS}; it has {len(wnids)} WNIDs"
-        )

@@ -23,7 +23,7 @@ def load_member(
     num_outputs: int,
     *,
     trust_python: bool = False,
-    tell: Callable[[str], object] | None = None,
+    tell: Callable[[str], object] = lambda _sentence: None,
 ) -> nn.Module:
     """A member's network: normalised float32 [B, 3, H, W] -> logits, on the CPU, in eval mode.
 
@@ -41,15 +41,16 @@ def load_member(
             a `python:` architecture without `trust_python`; a network that cannot be copied.
     """
     if member.network is not None:
-        return _copied(member.network, member.name)
+        problem, remedy = f"member {member.name}: its network cannot be copied", "give `predict` and `fingerprint`"
+        with refusing(problem, remedy, RuntimeError, TypeError, AttributeError):
+            return copy.deepcopy(member.network).cpu().float().eval()
     network = _build(member, num_outputs, trust_python=trust_python)
     path = weights_of(member)
     found = read_weights(path, sha256=member.sha256, averaged=member.averaged, names=network.state_dict().keys())
     with located(f"member {member.name}"):
         _refuse_contradictions(member, found, num_outputs)
-    if tell is not None:
-        for note in (*found.notes, *_overruled(member, found)):
-            tell(f"member {member.name}: {note}")
+    for note in (*found.notes, *_overruled(member, found)):
+        tell(f"member {member.name}: {note}")
     tensors = found.tensors
     if member.arch in registry.ARCHITECTURES:
         tensors = without_auxiliary_heads(tensors)
@@ -70,7 +71,16 @@ def fit(network: nn.Module, tensors: Mapping[str, Tensor], *, weights: str, arch
         InputError: names that are missing or too many, another shape or kind of number, NaN or infinity.
     """
     expected = network.state_dict()
-    _refuse_other_names(expected, tensors, weights, arch)
+    needed = [name for name in expected if not name.endswith(_TRAINING_COUNTER)]
+    if missing := [name for name in needed if name not in tensors]:
+        raise InputError(
+            f"{weights} lacks {len(missing)} of the keys of {arch}: {first_names(missing)}; check arch and options"
+        )
+    if unexpected := [name for name in tensors if name not in expected]:
+        raise InputError(
+            f"{weights} has {len(unexpected)} keys that {arch} does not have: {first_names(unexpected)}; "
+            "check arch and options"
+        )
     for name, tensor in tensors.items():
         _refuse_other_tensor(expected[name], tensor, f"{weights}: {name}", arch)
     network.load_state_dict(tensors, strict=False)  # the strictness above has better sentences
@@ -110,27 +120,6 @@ def _overruled(member: Member, found: Imported) -> Iterator[str]:
         yield f"its weights want {input_text(found.input)}; what is stated is used: {input_text(member.input)}"
     if found.outputs is not None and member.outputs != found.outputs:
         yield f"the outputs of its weights are {found.outputs}; what is stated is used: {member.outputs}"
-
-
-def _copied(network: nn.Module, name: str) -> nn.Module:
-    problem, remedy = f"member {name}: its network cannot be copied", "give `predict` and `fingerprint`"
-    with refusing(problem, remedy, RuntimeError, TypeError, AttributeError):
-        return copy.deepcopy(network).cpu().float().eval()
-
-
-def _refuse_other_names(
-    expected: Mapping[str, Tensor], given: Mapping[str, Tensor], weights: str, arch: str
-) -> None:
-    needed = [name for name in expected if not name.endswith(_TRAINING_COUNTER)]
-    if missing := [name for name in needed if name not in given]:
-        raise InputError(
-            f"{weights} lacks {len(missing)} of the keys of {arch}: {first_names(missing)}; check arch and options"
-        )
-    if unexpected := [name for name in given if name not in expected]:
-        raise InputError(
-            f"{weights} has {len(unexpected)} keys that {arch} does not have: {first_names(unexpected)}; "
-            "check arch and options"
-        )
 
 
 def _refuse_other_tensor(expected: Tensor, given: Tensor, place: str, arch: str) -> None:

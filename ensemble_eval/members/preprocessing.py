@@ -24,20 +24,18 @@ class Preprocessing(nn.Module):
         self._format = input_format
         self.register_buffer("mean", _per_channel(input_format.mean))
         self.register_buffer("std", _per_channel(input_format.std))
-        self.register_buffer("remap_scale", _per_channel(_IMAGENET.std) / 0.5)
-        self.register_buffer("remap_offset", (_per_channel(_IMAGENET.mean) - 0.5) / 0.5)
+        # The re-mapping is stated for red, green and blue, in this order.
+        order = [2, 1, 0] if input_format.channels == "bgr" else [0, 1, 2]
+        self.register_buffer("remap_scale", _per_channel(_IMAGENET.std)[:, order] / 0.5)
+        self.register_buffer("remap_offset", (_per_channel(_IMAGENET.mean)[:, order] - 0.5) / 0.5)
 
     def forward(self, crop_batch: Tensor) -> Tensor:
         """See the class."""
-        flipped = self._format.channels == "bgr"
-        if flipped:
+        if self._format.channels == "bgr":
             crop_batch = crop_batch.flip(1)
         normalised = (crop_batch.float() / self._format.scale - self.mean) / self.std
         if self._format.transform_input:
-            # The re-mapping is stated for red, green and blue, in this order.
-            scale, offset = self.remap_scale, self.remap_offset
-            scale, offset = (scale.flip(1), offset.flip(1)) if flipped else (scale, offset)
-            normalised = normalised * scale + offset
+            normalised = normalised * self.remap_scale + self.remap_offset
         return normalised
 
 

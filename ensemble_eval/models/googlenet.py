@@ -108,8 +108,7 @@ class GoogLeNet(nn.Module):
         self._append_module(name, module)
         # Section 5's network normalises after the first pool and after the 3×3 convolution.
         if not (variant.batch_norm or variant.linear) and stage.name in ("maxpool1", "conv3"):
-            lrn = layers.LocalResponseNorm(layers.LRN_SIZE, layers.LRN_ALPHA, layers.LRN_BETA, layers.LRN_K)
-            self._append_module(f"{stage.name}_lrn", lrn)
+            self._append_module(f"{stage.name}_lrn", layers.LocalResponseNorm(*layers.LRN))
         return out_channels
 
     def _append_module(self, name: str, module: nn.Module) -> None:

@@ -13,8 +13,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ensemble_eval.models import stages
 
-# Caffe's `bvlc_googlenet`, the authors' own release of the network, sets these for its two layers.
-LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K = 5, 1e-4, 0.75, 1.0
+# Size, alpha, beta and k as Caffe's `bvlc_googlenet`, the authors' own release of the network, sets them.
+LRN = (5, 1e-4, 0.75, 1.0)
 BATCH_NORM_EPS = 1e-3
 
 

@@ -12,10 +12,7 @@ from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.googlenet import NAIVE, PAPER, GoogLeNet, GoogLeNetOutputs
 from ensemble_eval.models.layers import (
-    LRN_ALPHA,
-    LRN_BETA,
-    LRN_K,
-    LRN_SIZE,
+    LRN,
     InceptionModule,
     LocalResponseNorm,
     Variant,
@@ -126,7 +123,7 @@ def test_local_response_normalisation_holds_large_activations_in_half_precision(
         value / (1 + 1e-4 / 5 * sum(other**2 for other in large[max(0, i - 2) : i + 3])) ** 0.75
         for i, value in enumerate(large)
     ]
-    norm = LocalResponseNorm(LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K)
+    norm = LocalResponseNorm(*LRN)
     activations = torch.tensor(large, dtype=dtype).view(1, 6, 1, 1)
     with torch.inference_mode(), torch.autocast("cpu", dtype):
         normalised = norm(activations)

@@ -16,7 +16,7 @@ from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.members.imported import Imported, InputFormat
 from ensemble_eval.members.importers.layouts import imported_googlenet, trunk_names
 from ensemble_eval.members.importers.protocol_buffers import floats, messages, parsed, text
-from ensemble_eval.models.layers import LRN_ALPHA, LRN_BETA, LRN_K, LRN_SIZE
+from ensemble_eval.models.layers import LRN
 
 _INPUT = InputFormat(channels="bgr", scale=1.0, mean=(104.0, 117.0, 123.0), std=(1.0, 1.0, 1.0))
 _STEM = ("conv1/7x7_s2", "conv2/3x3_reduce", "conv2/3x3")
@@ -90,9 +90,7 @@ def _tensor(blob: Any, place: str) -> Tensor:
 
 def _refuse_other_normalisation(layers: Mapping[str, Any], place: str) -> None:
     for name, layer in layers.items():
-        if layer.HasField("lrn_param"):
-            lrn = layer.lrn_param
-            if not np.allclose(
-                (lrn.local_size, lrn.alpha, lrn.beta, lrn.k), (LRN_SIZE, LRN_ALPHA, LRN_BETA, LRN_K), rtol=1e-5
-            ):
-                raise InputError(f"{place}: {name} normalises otherwise than bvlc_googlenet; it cannot be read")
+        lrn = layer.lrn_param
+        given = (lrn.local_size, lrn.alpha, lrn.beta, lrn.k)
+        if layer.HasField("lrn_param") and not np.allclose(given, LRN, rtol=1e-5):
+            raise InputError(f"{place}: {name} normalises otherwise than bvlc_googlenet; it cannot be read")

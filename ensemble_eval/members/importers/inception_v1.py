@@ -54,11 +54,7 @@ def imported(variables: Variables, naming: Naming, file_format: str, place: str)
     Raises:
         InputError: a variable is missing, or has another shape or kind of number.
     """
-    variables = _bounded(variables, place)
-    tensors = dict(_tensors(variables, naming, place))
-    weight = _array(variables, naming.classifier.format("weights"), 4, place)
-    tensors["fc.weight"] = torch.from_numpy(weight[0, 0].T.copy())
-    tensors["fc.bias"] = torch.from_numpy(_array(variables, naming.classifier.format("biases"), 1, place).copy())
+    tensors = dict(_tensors(_bounded(variables, place), naming, place))
     return imported_googlenet(
         Imported(
             format=file_format,
@@ -91,21 +87,23 @@ def _bounded(variables: Variables, place: str) -> Variables:
 def _tensors(variables: Variables, naming: Naming, place: str) -> Iterator[tuple[str, Tensor]]:
     for ours, scope in naming.scopes.items():
         # Height, width, inputs, outputs there; outputs, inputs, height, width here.
-        weight = _array(variables, naming.weights.format(scope), 4, place).transpose(3, 2, 0, 1)
-        yield f"{ours}.conv.weight", torch.from_numpy(weight.copy())
+        weight = _tensor(variables, naming.weights.format(scope), 4, place).permute(3, 2, 0, 1).contiguous()
+        yield f"{ours}.conv.weight", weight
         for name, which in (("bias", "beta"), ("running_mean", "moving_mean"), ("running_var", "moving_variance")):
-            values = _array(variables, naming.normalisation.format(scope, which), 1, place)
-            yield f"{ours}.bn.{name}", torch.from_numpy(values.copy())
+            yield f"{ours}.bn.{name}", _tensor(variables, naming.normalisation.format(scope, which), 1, place)
         # Their batch norm has no scale, and a few copies of the script have one.
         gamma = variables(naming.normalisation.format(scope, "gamma"))
         scale = torch.ones(weight.shape[0]) if gamma is None else torch.from_numpy(gamma.astype(np.float32))
         yield f"{ours}.bn.weight", scale
+    weight = _tensor(variables, naming.classifier.format("weights"), 4, place)
+    yield "fc.weight", weight[0, 0].T.contiguous()
+    yield "fc.bias", _tensor(variables, naming.classifier.format("biases"), 1, place)
 
 
-def _array(variables: Variables, name: str, dimensions: int, place: str) -> NDArray[np.float32]:
+def _tensor(variables: Variables, name: str, dimensions: int, place: str) -> Tensor:
     array = variables(name)
     if array is None:
         raise InputError(f"{place} lack the variable {name}; only Inception-v1 is known of this format")
     if array.ndim != dimensions or array.dtype.kind != _FLOATS or not array.size:
         raise InputError(f"{place}: {name} holds {array.dtype} {array.shape}, and Inception-v1 has floats there")
-    return array.astype(np.float32)
+    return torch.from_numpy(array.astype(np.float32))

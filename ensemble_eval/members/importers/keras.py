@@ -1,5 +1,6 @@
 """Keras's HDF5 files of Inception-v1, as fchollet's layout and its copies name the layers."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,11 @@ def read(path: Path) -> Imported:
     place = f"the weights {path}"
     with refusing_damage(place), h5py.File(path, "r") as file:
         root = _inside(h5py, file, _OF_A_MODEL) or file
-
-        def variable(name: str) -> NDArray[Any] | None:
-            return _variable(h5py, root, name, place)
-
-        return inception_v1.imported(variable, _NAMING, "a Keras file of Inception-v1", place)
+        variables = partial(_variable, h5py, root, place)
+        return inception_v1.imported(variables, _NAMING, "a Keras file of Inception-v1", place)
 
 
-def _variable(h5py: Any, root: Any, name: str, place: str) -> NDArray[Any] | None:
+def _variable(h5py: Any, root: Any, place: str, name: str) -> NDArray[Any] | None:
     """The array of a layer's variable; the last part of its path in the layer's group says which it is."""
     layer, _, variable = name.partition("/")
     last = {"weights": "kernel", "biases": "bias"}.get(variable, variable)

@@ -92,10 +92,6 @@ _INSTEAD: Mapping[tuple[str, str], Any] = {
 }
 
 
-def _push_names(unpickler: Any) -> None:
-    unpickler.append(_Names())
-
-
 def _refuse(_: object) -> None:
     raise pickle.UnpicklingError("a set, or a dictionary of an old kind")
 
@@ -104,7 +100,7 @@ def _refuse(_: object) -> None:
 class _ArraysOnly(pickle._Unpickler):
     dispatch: ClassVar[Any] = {
         **pickle._Unpickler.dispatch,
-        pickle.EMPTY_DICT[0]: _push_names,
+        pickle.EMPTY_DICT[0]: lambda unpickler: unpickler.append(_Names()),
         **dict.fromkeys((pickle.DICT[0], pickle.EMPTY_SET[0], pickle.FROZENSET[0]), _refuse),
     }
 
@@ -160,7 +156,7 @@ def _tensor(arrays: Mapping[str, Any], name: str, dimensions: int, place: str) -
     if not isinstance(found, _Array):
         raise InputError(
             f"{place} lack the parameter {name}; of Paddle's networks only PaddleClas's GoogLeNet is known, "
-            f"and these are {first_names([each for each in arrays if isinstance(each, str)])}"
+            f"and these are {first_names(list(arrays))}"
         )
     with refusing(f"{place}: {name} is damaged", "get the file again", ValueError):
         values = found.values()

@@ -92,10 +92,7 @@ def _of_the_first_format(meta: Any, table: Mapping[bytes, bytes], place: str) ->
     if len(values) < len(known):
         raise InputError(f"{place} hold a variable in several pieces; save the checkpoint anew on one machine")
 
-    def variable(name: str) -> NDArray[np.float32] | None:
-        return floats(values[name], shapes[name], f"{place}: {name}") if name in values else None
-
-    return variable
+    return lambda name: floats(values[name], shapes[name], f"{place}: {name}") if name in values else None
 
 
 def _of_the_second_format(path: Path, table: Mapping[bytes, bytes], place: str) -> inception_v1.Variables:

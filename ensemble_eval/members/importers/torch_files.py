@@ -131,11 +131,10 @@ def _split(flat: _StateDict) -> tuple[_StateDict | None, _StateDict | None]:
     if _AVERAGED_COUNTER in flat:
         return None, flat
     for average in _AVERAGED:
-        ours = {name: value for name, value in flat.items() if name.startswith(f"{average}.")}
-        if ours:
-            rest = {name: value for name, value in flat.items() if name not in ours}
-            shortened = {name.removeprefix(f"{average}."): value for name, value in ours.items()}
-            return rest or None, shortened
+        rest = {name: value for name, value in flat.items() if not name.startswith(f"{average}.")}
+        if len(rest) < len(flat):
+            ours = {name.removeprefix(f"{average}."): flat[name] for name in flat if name not in rest}
+            return rest or None, ours
     return flat, None
 
 
