@@ -94,9 +94,9 @@ for command in (
 def main() -> NoReturn:
     """The command `ensemble-eval`: run the command line and end the process with its exit code."""
     code = run_command_line()
+    sys.stdout.flush()
+    sys.stderr.flush()
     if code in _STOPPED:
-        sys.stdout.flush()
-        sys.stderr.flush()
         # Do not wait for threads, one of which may be reading from a drive that does not answer.
         os._exit(code)
     _shield_the_end(code)
@@ -109,8 +109,6 @@ def _shield_the_end(code: int) -> None:
     Python needs some tenths of a second to exit after torch was imported. A batch system that sent a signal in
     that time would otherwise take a finished run for a stopped one.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
 
     def end(_number: int, _frame: FrameType | None) -> None:
         # Do not wait for threads; see `main`.

@@ -70,7 +70,7 @@ def _print_errors(console: "Console", runs: Sequence["StoredRun"], margin_points
     from ensemble_eval.results.compare import compare_errors, run_differences_table
 
     found = compare_errors(runs, margin_points=margin_points)
-    print_sentence(console, f"{len(runs)} runs over the same {found.images} images")
+    print_sentence(console, f"{len(runs)} runs over the same {len(runs[0].images)} images")
     for position, (run, member) in enumerate(zip(runs, found.one_model_members, strict=True), 1):
         print_sentence(console, f"run {position} is {run.folder}; its one model is {member}")
     for k, differences in found.differences.items():

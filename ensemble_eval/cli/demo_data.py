@@ -10,7 +10,6 @@ from ensemble_eval.cli.output import say
 
 if TYPE_CHECKING:
     from ensemble_eval.demo_data.pictures import Split
-    from ensemble_eval.demo_data.writing import DrawnDataset
 
 
 @command("ensemble-eval demo-data val/ --split val --images 100", "demo-data")
@@ -41,12 +40,9 @@ def demo_data(directory: Path, split: "Split", images: int, seed: int, workers: 
 
     with progress_updates(Console(stderr=True, markup=False), images, units="pictures") as update:
         outcome = draw_dataset(directory, split, images, seed, workers, update, boxes=boxes)
-    say(_outcome_sentence(directory, outcome))
-
-
-def _outcome_sentence(directory: Path, outcome: "DrawnDataset") -> str:
     if outcome.drawn == 0:
-        return f"{directory} already holds all {outcome.found} pictures of this data set; nothing to draw."
-    if outcome.found > 0:
-        return f"{directory} already held {outcome.found} of these pictures; drew the other {outcome.drawn}."
-    return f"Drew {outcome.drawn} pictures into {directory}."
+        say(f"{directory} already holds all {outcome.found} pictures of this data set; nothing to draw.")
+    elif outcome.found > 0:
+        say(f"{directory} already held {outcome.found} of these pictures; drew the other {outcome.drawn}.")
+    else:
+        say(f"Drew {outcome.drawn} pictures into {directory}.")

@@ -1,14 +1,8 @@
 """`ensemble-eval describe`."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import click
 
 from ensemble_eval.cli.options import command
-
-if TYPE_CHECKING:
-    from ensemble_eval.paper.counting import StageCount
 
 
 @command("ensemble-eval describe --arch googlenet-paper --format md")
@@ -25,32 +19,19 @@ if TYPE_CHECKING:
 )
 def describe(arch: str, width: float, classes: int, form: str) -> None:
     """Print Table 1 of the paper with what is counted beside it, and check two claims."""
-    from ensemble_eval.paper.counting import count_network
-
-    counts = count_network(arch, classes, width=width)
-    title = f"Table 1: {arch}, width {width:g}, {classes} classes"
-    if form == "text":
-        _print(counts, title)
-    else:
-        click.echo(_formatted(counts, title, form), nl=False)
-
-
-def _formatted(counts: "Sequence[StageCount]", title: str, form: str) -> str:
-    from ensemble_eval.paper.counting import network_counts, network_table
-    from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
-
-    if form == "csv":
-        return table_csv(network_counts(counts, title))
-    table = network_table(counts, title)
-    return table_markdown(table) if form == "md" else table_latex(table)
-
-
-def _print(counts: "Sequence[StageCount]", title: str) -> None:
     from rich.console import Console
 
     from ensemble_eval.cli.tables import print_table
-    from ensemble_eval.paper.counting import network_table
+    from ensemble_eval.paper.counting import count_network, network_counts, network_table
+    from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
 
-    # The output's size goes first, then the multiply-adds with what is printed of them and the mark.
-    multiply_adds = ("multiply_adds", "multiply_adds_printed", "multiply_adds_differ")
-    print_table(Console(markup=False, emoji=False), network_table(counts, title), ["output", multiply_adds])
+    counts = count_network(arch, classes, width=width)
+    title = f"Table 1: {arch}, width {width:g}, {classes} classes"
+    table = network_counts(counts, title) if form == "csv" else network_table(counts, title)
+    if form == "text":
+        # The output's size goes first, then the multiply-adds with what is printed of them and the mark.
+        multiply_adds = ("multiply_adds", "multiply_adds_printed", "multiply_adds_differ")
+        print_table(Console(markup=False, emoji=False), table, ["output", multiply_adds])
+        return
+    formatted = {"csv": table_csv, "md": table_markdown, "tex": table_latex}[form]
+    click.echo(formatted(table), nl=False)

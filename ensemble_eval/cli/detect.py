@@ -1,5 +1,6 @@
 """`ensemble-eval detect`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,10 @@ def _job(dataset: Path, settings: DetectSettings) -> "DetectJob":
 
 
 def _show(written: "Written", settings: DetectSettings) -> int:
+    from rich.console import Console
+
+    from ensemble_eval.cli.tables import print_table
+    from ensemble_eval.detection.evaluating import detection_table
     from ensemble_eval.detection.formats import DETECTION_TABLE
 
     for picture in written.pictures:
@@ -55,24 +60,12 @@ def _show(written: "Written", settings: DetectSettings) -> int:
             f"{chosen.proposals}; tables need --boxes"
         )
     else:
-        _print_table(written, with_svm=settings.svm is not None)
+        # If all rows have the same classifier, its column is left out first.
+        keys = ("scores", *_DISPENSABLE) if settings.svm is None else _DISPENSABLE
+        print_table(Console(markup=False, emoji=False), replace(detection_table(written.rows), notes=()), keys)
         say(f"written to {settings.out / DETECTION_TABLE}")
     for image, reason in list(written.failed.items())[:3]:
         warn(f"{image} has no proposals of {reason}")
     if written.failed:
         warn(f"{len(written.failed)} images lack proposals of a set; they count, and nothing is found in them")
     return 3 if written.failed else 0
-
-
-def _print_table(written: "Written", *, with_svm: bool) -> None:
-    from dataclasses import replace
-
-    from rich.console import Console
-
-    from ensemble_eval.cli.tables import print_table
-    from ensemble_eval.detection.evaluating import detection_table
-
-    table = detection_table(written.rows)
-    # If all rows have the same classifier, its column is left out first.
-    keys = _DISPENSABLE if with_svm else ("scores", *_DISPENSABLE)
-    print_table(Console(markup=False, emoji=False), replace(table, notes=()), keys)

@@ -22,6 +22,8 @@ Outcome = TypeVar("Outcome")
 def perform(open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome], int]) -> int:
     """Run a command's job and return the exit code.
 
+    If several processes share a terminal, one of them reports, and the others print only errors.
+
     Args:
         open_job: Creates the job. Signals are handled already, because the imports take seconds.
         show: Prints the outcome, and returns the exit code.
@@ -32,7 +34,17 @@ def perform(open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome
     wait_without_spinning()
     keep_freed_memory()
     process = find_process()
-    return _reporting_once(process, lambda: _perform(process, open_job, show))
+    try:
+        return _perform(process, open_job, show)
+    except InterruptedRunError as error:
+        if process.reports:
+            raise
+        return error.exit_code
+    except EnsembleEvalError as error:
+        if process.world_size == 1:
+            raise
+        complain_of(error, f"rank {process.rank}: ")
+        return error.exit_code
 
 
 def _perform(process: Process, open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome], int]) -> int:
@@ -93,28 +105,3 @@ def _continuable(process: Process) -> "Iterator[StopRequests]":
         if not process.launched:
             error.add_note(go_on)
         raise
-
-
-def _reporting_once(process: Process, work: Callable[[], int]) -> int:
-    """Do the work of a command, and return its exit code.
-
-    If several processes share a terminal, one of them reports, and the others print only errors.
-
-    Args:
-        process: This process of the command.
-        work: Returns the exit code.
-
-    Raises:
-        EnsembleEvalError: The work failed, and this process is the one that reports it.
-    """
-    try:
-        return work()
-    except InterruptedRunError as error:
-        if process.reports:
-            raise
-        return error.exit_code
-    except EnsembleEvalError as error:
-        if process.world_size == 1:
-            raise
-        complain_of(error, f"rank {process.rank}: ")
-        return error.exit_code

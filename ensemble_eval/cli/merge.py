@@ -41,10 +41,6 @@ def merge(folders: tuple[Path, ...], out: Path) -> int:
         _merged(folders, out, DETECT, lambda store, _: store)
         say(f"all detections are in {out}; the same `detect` with --out {out} writes the tables")
         return 0
-    return _merge_proposals(folders, out, forms)
-
-
-def _merge_proposals(folders: "Sequence[Path]", out: Path, forms: "Sequence[Format[Any]]") -> int:
     from ensemble_eval.detection.proposing import finish_sets
 
     merged = []

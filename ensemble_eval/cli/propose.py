@@ -11,11 +11,8 @@ from ensemble_eval.cli.output import say, warn
 from ensemble_eval.settings import SHIPPED_MULTIBOX, ProposeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ensemble_eval.datasets.items import Dataset
     from ensemble_eval.detection.proposing import Proposed, ProposeJob
-    from ensemble_eval.scoring.coverage import Coverage
 
 
 @command("ensemble-eval propose val/ --sets rcnn,multibox --boxes val/boxes.json")
@@ -61,7 +58,9 @@ def _show(proposed: "Proposed", dataset: Path, settings: ProposeSettings) -> int
 def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
     from ensemble_eval.datasets.boxes import class_names_in, read_boxes
     from ensemble_eval.detection.proposals import StoredProposals
-    from ensemble_eval.detection.proposing import coverage_of_sets, write_coverage
+    from ensemble_eval.detection.proposing import coverage_of_sets, coverage_plot, write_coverage
+    from ensemble_eval.errors import MissingExtraError
+    from ensemble_eval.files import write_atomically
 
     objects = read_boxes(boxes, class_names_in(boxes), [item.id for item in dataset.items])
     stored = StoredProposals(out, dataset)
@@ -72,14 +71,6 @@ def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
             f"{each.objects} objects at an overlap of 0.5, and {100 * each.mean[-1]:.1f}% in the mean to 0.95"
         )
     say(f"coverage by number of proposals: {write_coverage(out, found)}")
-    _draw_coverage(out, found)
-
-
-def _draw_coverage(out: Path, found: "Mapping[str, Coverage]") -> None:
-    from ensemble_eval.detection.proposing import coverage_plot
-    from ensemble_eval.errors import MissingExtraError
-    from ensemble_eval.files import write_atomically
-
     try:
         plot = coverage_plot(found)
     except MissingExtraError as error:

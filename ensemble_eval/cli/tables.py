@@ -39,12 +39,8 @@ def table3_for_people(outcome: "Outcome") -> Table:
 
     comparable = " (not comparable)" if outcome.counted else ""
     title = f"Errors on {outcome.rows[0].images} images, and the paper's top-5{comparable}"
-    title = "\n".join(
-        [
-            f"{title}; one model is {outcome.one_model_member}",
-            *(f"counted: {phrase}" for phrase in outcome.counted),
-        ]
-    )
+    first = f"{title}; one model is {outcome.one_model_member}"
+    title = "\n".join([first, *(f"counted: {phrase}" for phrase in outcome.counted)])
     table = table_of("table3", title, outcome.rows, [*COLUMNS, *TABLE_3_COLUMNS]).only(*SHOWN, "paper_top5_error")
     return table.titled(top5_error="top-5", top1_error="top-1", paper_top5_error="paper")
 

@@ -5,8 +5,8 @@ import re
 import click
 
 _QUOTED = re.compile(r"`([^`]+)`")
-# An argument as Python would write it. Anything else in backticks is kept.
-_ARGUMENT = re.compile(r"(\w+)(?:=(.*))?")
+# An argument as Python would write it, without quotes. Anything else in backticks is kept.
+_ARGUMENT = re.compile(r"(\w+)(?:=(\"?)(.*)\2)?")
 # Options with another name than their argument.
 _OPTIONS = {"store_scores": "--scores", "store_scores=True": "--scores all", "store_scores=False": "--scores none"}
 
@@ -41,17 +41,13 @@ def in_options(text: str, *commands: click.Command) -> str:
         if words in _OPTIONS:
             return _OPTIONS[words]
         argument = _ARGUMENT.fullmatch(words)
-        name, value = argument.groups() if argument else ("", None)
+        name, value = argument.group(1, 3) if argument else ("", None)
         parameter = parameters.get(name)
         if isinstance(parameter, click.Argument):
             return name.upper()
         if not isinstance(parameter, click.Option) or (parameter.is_flag and value not in (None, "True")):
             return words
         option = parameter.opts[0]
-        return option if value is None or parameter.is_flag else f"{option} {_unquoted(value)}"
+        return option if value is None or parameter.is_flag else f"{option} {value}"
 
     return _QUOTED.sub(said, text)
-
-
-def _unquoted(value: str) -> str:
-    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

@@ -114,6 +114,16 @@ def _figures(counted: float, unit: str, printed: str | None) -> list[str]:
     return [f"{counted:.1f}{unit}", printed, "" if agrees else DIFFERS]
 
 
+_COLUMNS = (
+    Column("layer", "layer"),
+    Column("output", "output"),
+    Column("weights", "weights", "number"),
+    Column("weights_printed", "printed", "number"),
+    Column("weights_differ", ""),
+    Column("multiply_adds", "multiply-adds", "number"),
+    Column("multiply_adds_printed", "printed", "number"),
+    Column("multiply_adds_differ", ""),
+)
 _NOTE = f"{DIFFERS} marks a printed figure that the counted one does not round to. K is 1024 and M a million."
 
 
@@ -132,31 +142,14 @@ def network_table(counts: Sequence[StageCount], title: str) -> Table:
         >>> print(table_markdown(table).splitlines()[4])
         | conv1 | 112×112×64 | 9.2K | 2.7K | ≠ | 118.0M | 34M | ≠ |
     """
-    columns = (
-        Column("layer", "layer"),
-        Column("output", "output"),
-        Column("weights", "weights", "number"),
-        Column("weights_printed", "printed", "number"),
-        Column("weights_differ", ""),
-        Column("multiply_adds", "multiply-adds", "number"),
-        Column("multiply_adds_printed", "printed", "number"),
-        Column("multiply_adds_differ", ""),
-    )
     rows = tuple(
         (layer, output, *_figures(weights / KIBI, "K", of_weights), *_figures(adds / MILLION, "M", of_adds))
         for layer, output, weights, of_weights, adds, of_adds in table1_counts(counts)
     )
-    return Table("table1", title, columns, rows, (_NOTE, *(f"{each}." for each in claim_lines(counts))))
+    return Table("table1", title, _COLUMNS, rows, (_NOTE, *(f"{each}." for each in claim_lines(counts))))
 
 
 def network_counts(counts: Sequence[StageCount], title: str) -> Table:
     """Table 1 for programs: whole counts, and unchanged figures of the paper; arguments as of `network_table`."""
-    columns = (
-        Column("layer", "layer"),
-        Column("output", "output"),
-        Column("weights", "weights", "count"),
-        Column("weights_printed", "printed"),
-        Column("multiply_adds", "multiply-adds", "count"),
-        Column("multiply_adds_printed", "printed"),
-    )
+    columns = tuple(column for column in _COLUMNS if not column.key.endswith("_differ"))
     return Table("table1", title, columns, tuple(table1_counts(counts)))

@@ -19,14 +19,19 @@ from ensemble_eval.results.reading import StoredRun, read_run
 from ensemble_eval.results.scores import computed_ranks, schemes_of, selections_of
 from ensemble_eval.scoring.table3 import Configuration, table3, table3_table
 from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
-from ensemble_eval.tables.table import Table, marked
+from ensemble_eval.tables.table import marked
 
 _PAGE_FILE = "report.html"
 # Lists the files, so that the next report can remove those that it does not write.
 _FILES_FILE = "report.json"
-# These columns of Table 3 fit into a column of text.
-_LATEX_COLUMNS = ("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "paired", "adjusted_p")
-_LATEX_PAPER_COLUMNS = ("paper_top5_error", "paper_compared_to_base")
+# The tables that are Markdown and LaTeX too, with the columns that fit into a column of text.
+_LATEX_COLUMNS = {
+    "table3": (
+        *("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "paired", "adjusted_p"),
+        *("paper_top5_error", "paper_compared_to_base"),
+    ),
+    "table2": ("team", "year", "place", "top5_error", "source"),
+}
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,10 @@ class Results(StoredRun):
             `ee.read_results("results").report(data="val").page`
         """
         out = self.folder / "report" if out is None else Path(out)
-        _refuse_folder(self, out)
+        if out.resolve() == self.folder.resolve():
+            raise InputError(f"`out` {out} is the folder of the run itself; choose one inside it or elsewhere")
+        if out.exists() and not out.is_dir():
+            raise InputError(f"`out` {out} is a file; choose a folder")
         found = _analysed(self, margin=margin, partial=partial, seed=seed)
         images, labels = found.decisions.each_label
         names = class_names(classes, [self.images[each] for each in images], labels, self.key.classes)
@@ -205,33 +213,26 @@ class Results(StoredRun):
         except UnavailableError as error:
             study, left_out = None, [sentence(error), *left_out]
         page = report_page(self, found, study, names, pictures, left_out, with_paper=paper)
-        files = dict(_files(page, found, with_paper=paper))
+        files = dict(_files(page, found))
         _remove_earlier(out, files)
         for name, content in files.items():
             write_atomically(out / name, content)
-        listed = {"files": sorted(files), "partial": found.is_partial, "margin_points": margin, "seed": seed}
+        is_partial = found.missing > 0
+        listed = {"files": sorted(files), "partial": is_partial, "margin_points": margin, "seed": seed}
         write_atomically(out / _FILES_FILE, f"{json.dumps(listed, indent=2)}\n".encode())
-        return Report(out, out / _PAGE_FILE, tuple(files), page.claims, page.left_out, found.is_partial)
+        return Report(out, out / _PAGE_FILE, tuple(files), page.claims, page.left_out, is_partial)
 
 
-def _table3_files(found: Analyses, table: Table, *, with_paper: bool) -> Iterator[tuple[str, bytes]]:
-    """Table 3 in all formats: the CSV is that of the run, with the table's marks."""
-    yield "table3.csv", table_csv(marked(table3_table(table3(found.decisions)), table.marks)).encode()
-    yield "table3.md", table_markdown(table).encode()
-    shown = (*_LATEX_COLUMNS, *(_LATEX_PAPER_COLUMNS if with_paper else ()))
-    yield "table3.tex", table_latex(table.only(*shown)).encode()
-
-
-def _files(page: Page, found: Analyses, *, with_paper: bool) -> Iterator[tuple[str, bytes]]:
+def _files(page: Page, found: Analyses) -> Iterator[tuple[str, bytes]]:
     """The name and content of every file. The page is last, so that all files exist if the page does."""
     for table in (table for section in page.sections for table in section.tables):
-        if table.name == "table3":
-            yield from _table3_files(found, table, with_paper=with_paper)
-            continue
-        yield f"{table.name}.csv", table_csv(table).encode()
-        if table.name == "table2":
-            yield "table2.md", table_markdown(table).encode()
-            yield "table2.tex", table_latex(table.only("team", "year", "place", "top5_error", "source")).encode()
+        # The CSV of Table 3 is that of the run, with the table's marks.
+        of_run = marked(table3_table(table3(found.decisions)), table.marks) if table.name == "table3" else table
+        yield f"{table.name}.csv", table_csv(of_run).encode()
+        if narrow := _LATEX_COLUMNS.get(table.name):
+            yield f"{table.name}.md", table_markdown(table).encode()
+            columns = [column.key for column in table.columns if column.key in narrow]
+            yield f"{table.name}.tex", table_latex(table.only(*columns)).encode()
     for plot in (plot for section in page.sections for plot in section.plots):
         yield f"plots/{plot.name}.svg", plot.svg.encode()
         yield f"plots/{plot.name}.png", plot.png
@@ -264,13 +265,6 @@ def _pictures(
     if data is None:
         return [], ["The gallery of the hardest images needs the data set; name it with `data`."]
     return gallery(results, hardest, Path(data), names)
-
-
-def _refuse_folder(results: StoredRun, out: Path) -> None:
-    if out.resolve() == results.folder.resolve():
-        raise InputError(f"`out` {out} is the folder of the run itself; choose one inside it or elsewhere")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"`out` {out} is a file; choose a folder")
 
 
 def _remove_earlier(out: Path, files: Mapping[str, bytes]) -> None:

@@ -121,37 +121,9 @@ def report_page(
         left_out: Sentences on what is missing from the report.
         with_paper: Put the paper's figures beside those of the run.
     """
-    parts = _parts(results, found, study, names, pictures, with_paper=with_paper)
-    return Page(
-        f"Report of {results.folder.resolve().name}",
-        tuple(_facts(results, found)),
-        _warning(results),
-        tuple(claims(found)),
-        tuple(_marked(each, results, found) for each in parts if each.has_content),
-        (*(sentence(why) for why in dict.fromkeys(found.unavailable.values())), *left_out),
-    )
-
-
-def _data_text(results: StoredRun) -> str:
-    """The images of a run, as a phrase."""
-    dataset = ((results.record or {}).get("arguments") or {}).get("dataset")
-    name = PurePath(dataset).name if isinstance(dataset, str) else ""
-    source = f" of {name}" if name else ""
-    return f"{len(results.images)} images{source} (fingerprint {results.key.dataset[:12]})"
-
-
-def _parts(
-    results: StoredRun,
-    found: Analyses,
-    study: CropStudy | None,
-    names: ClassNames,
-    pictures: Sequence[GalleryImage],
-    *,
-    with_paper: bool,
-) -> list[Section]:
     entries = [table2_table(found, _data_text(results))] if with_paper else []
     rows = [table3_table(found, with_paper=with_paper)]
-    return [
+    sections = [
         Section("table-3", "Table 3", plots=row_plots(found, study, with_paper=with_paper), tables=rows),
         Section("rows", "Rows against each other", tables=comparison_tables(found)),
         Section(
@@ -176,6 +148,26 @@ def _parts(
             gallery=pictures,
         ),
     ]
+    warning = (
+        f"Partial: {results.missing} of {results.key.images} images are missing. Every number here may change, "
+        "and none is a result."
+    )
+    return Page(
+        f"Report of {results.folder.resolve().name}",
+        tuple(_facts(results, found)),
+        None if results.complete else warning,
+        tuple(claims(found)),
+        tuple(_marked(each, results, found) for each in sections if each.has_content),
+        (*(sentence(why) for why in dict.fromkeys(found.unavailable.values())), *left_out),
+    )
+
+
+def _data_text(results: StoredRun) -> str:
+    """The images of a run, as a phrase."""
+    dataset = ((results.record or {}).get("arguments") or {}).get("dataset")
+    name = PurePath(dataset).name if isinstance(dataset, str) else ""
+    source = f" of {name}" if name else ""
+    return f"{len(results.images)} images{source} (fingerprint {results.key.dataset[:12]})"
 
 
 def _marked(part: Section, results: StoredRun, found: Analyses) -> Section:
@@ -184,15 +176,6 @@ def _marked(part: Section, results: StoredRun, found: Analyses) -> Section:
     notes = [mark.note for mark in known]
     plots = [with_notes(each, notes) for each in part.plots]
     return replace(part, plots=plots, tables=[marked(each, known) for each in part.tables])
-
-
-def _warning(results: StoredRun) -> str | None:
-    if results.complete:
-        return None
-    return (
-        f"Partial: {results.missing} of {results.key.images} images are missing. Every number here may change, "
-        "and none is a result."
-    )
 
 
 def _facts(results: StoredRun, found: Analyses) -> list[tuple[str, str]]:

@@ -146,13 +146,10 @@ def sizes_plot(sizes: Sequence[SizeSummary], greedy: GreedySelection | None, cro
     """
     with axes() as (figure, plot):
         members, mean = [each.size for each in sizes], np.array([each.mean_error_percent for each in sizes])
-        reach = [
-            mean - [each.best_error_percent for each in sizes],
-            [each.worst_error_percent for each in sizes] - mean,
-        ]
+        best, worst = ([each.best_error_percent for each in sizes], [each.worst_error_percent for each in sizes])
+        reach = np.maximum([mean - best, worst - mean], 0)
         label = "mean, from best to worst"
-        yerr = np.maximum(reach, 0)
-        plot.errorbar(members, mean, yerr=yerr, fmt="o-", color=COLOURS[0], capsize=3, label=label)
+        plot.errorbar(members, mean, yerr=reach, fmt="o-", color=COLOURS[0], capsize=3, label=label)
         if greedy is not None:
             label, errors = "greedy selection, cross-validated", greedy.cross_validated_error_percent
             plot.plot(members, errors, "s--", color=COLOURS[1], fillstyle="none", label=label)
@@ -227,13 +224,8 @@ def reliability_plot(curves: Mapping[str, Reliability]) -> Plot:
         for (label, curve), colour, marker in zip(curves.items(), COLOURS, MARKERS, strict=False):
             filled = [(each.mean_confidence, each.accuracy) for each in curve.bins if each.images]
             plot.plot(*zip(*filled, strict=True), f"{marker}-", color=colour, markersize=4, label=label)
-        plot.set(
-            axisbelow=True,
-            xlim=(0, 1),
-            ylim=(0, 1),
-            xlabel="mean confidence of the bin",
-            ylabel="top-1 accuracy of the bin",
-        )
+        plot.set(axisbelow=True, xlim=(0, 1), ylim=(0, 1))
+        plot.set(xlabel="mean confidence of the bin", ylabel="top-1 accuracy of the bin")
         plot.set_box_aspect(1)
         plot.grid()
         plot.legend(loc="upper left")

@@ -77,11 +77,6 @@ class Analyses:
     classes: ClassAnalysis
     unavailable: Mapping[str, str]
 
-    @property
-    def is_partial(self) -> bool:
-        """Whether images are missing."""
-        return self.missing > 0
-
 
 def analyse(
     results: StoredRun, *, partial: bool = False, margin_points: float = MARGIN_POINTS, seed: int = 0

@@ -213,14 +213,12 @@ class RunsComparison:
     """Several runs compared with the first of them.
 
     Attributes:
-        images: The number of images, the same in all runs.
         one_model_members: For each run, the member that stands for one model.
         differences: For each k, which is 5, and 1 if all runs know it: the differences of the top-k error, runs
             ascending, then one model and all models, then crops ascending. They are adjusted among each other.
         left_out_crops: The schemes that not all runs have.
     """
 
-    images: int
     one_model_members: tuple[str, ...]
     differences: dict[int, tuple[RunDifference, ...]]
     left_out_crops: tuple[int, ...]
@@ -260,7 +258,6 @@ def compare_errors(
     rows = [_rows(decisions, crops, with_all=with_all) for decisions in decided]
     known = [k for k in (TOP_5, TOP_1) if all(each.is_known[k].all() for each in decided)]
     return RunsComparison(
-        len(runs[0].images),
         tuple(decisions.one_model_member for decisions in decided),
         {k: _differences(k, decided, rows, margin_points, seed) for k in known},
         tuple(sorted({each for results in runs for each in results.crops if each not in crops})),

@@ -134,10 +134,8 @@ class CropStudy:
             ascending, then crops; Wilson's interval at 95%.
         """
         wrong = (self.surface_ranks >= _checked(top)).sum(axis=0)
-        cells = [
-            (models, crops) for models in range(1, len(self.members) + 1) for crops in range(1, self.crops + 1)
-        ]
-        frame = pd.DataFrame(cells, columns=["models", "crops"])
+        counts = np.indices(wrong.shape).reshape(2, -1).T + 1
+        frame = pd.DataFrame(counts, columns=["models", "crops"])
         frame["cost"] = frame["models"] * frame["crops"]
         return _with_errors(frame, wrong.ravel(), self.images)
 
@@ -251,17 +249,16 @@ def read_crop_study(results: StoredRun) -> CropStudy:
         "group_ranks": (rows, len(groups_of(results.crops[-1])), 2),
         "rule_ranks": (rows, len(RULES), len(results.crops)),
     }
-    images, found = list[str](), {name: list[NDArray[np.uint16]]() for name in CROP_RANK_COLUMNS}
-    for table in results.tables(["image", *CROP_RANK_COLUMNS]):
-        kept = table.filter(pc.is_valid(table[CROP_RANK_COLUMNS[0]]))
-        images += kept["image"].to_pylist()
-        for name, arrays in found.items():
-            arrays.append(_array(kept[name], shapes[name]))
+    tables = results.tables(["image", *CROP_RANK_COLUMNS])
+    kept = pa.concat_tables(table.filter(pc.is_valid(table[CROP_RANK_COLUMNS[0]])) for table in tables)
     # Parts hold images in the order in which they were finished.
-    order = sorted(range(len(images)), key=images.__getitem__)
-    if [images[position] for position in order] != list(results.images):
+    order = pc.sort_indices(kept["image"])
+    if kept["image"].take(order).to_pylist() != list(results.images):
         raise EnsembleEvalError(f"{results.folder} lacks ranks of some images, or holds them twice")
-    ranks = {name: np.concatenate(arrays)[order] for name, arrays in found.items()}
+    ranks = {
+        name: pc.list_flatten(kept[name]).to_numpy().reshape(len(order), *shape)[order.to_numpy()]
+        for name, shape in shapes.items()
+    }
     return CropStudy(results.members, results.key.row_names, results.crops, **ranks)
 
 
@@ -341,20 +338,10 @@ def _table_of_frame(name: str, title: str, frame: pd.DataFrame, *notes: str) -> 
     )
 
 
-def _array(column: pa.ChunkedArray, shape: tuple[int, ...]) -> NDArray[np.uint16]:
-    flat = column.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    array: NDArray[np.uint16] = flat.astype(np.uint16, copy=False).reshape(len(column), *shape)
-    return array
-
-
 def _with_errors(frame: pd.DataFrame, wrong: NDArray[np.integer], images: int) -> pd.DataFrame:
-    intervals = [error_interval_percent(int(each), images) for each in wrong]
-    frame["images"] = images
-    frame["wrong"] = wrong
-    frame["error_percent"] = 100 * wrong / images
-    frame["low_percent"] = [low for low, _ in intervals]
-    frame["high_percent"] = [high for _, high in intervals]
-    return frame
+    low, high = zip(*(error_interval_percent(int(each), images) for each in wrong), strict=True)
+    error = 100 * wrong / images
+    return frame.assign(images=images, wrong=wrong, error_percent=error, low_percent=low, high_percent=high)
 
 
 def _checked(top: int) -> int:

@@ -151,7 +151,8 @@ def average_precisions(
         hits = np.cumsum(np.where(matches.hits[of_class], counts, 0))
         all_found = np.cumsum(counts)
         seen = all_found > 0
-        precisions[class_index] = area(hits[seen] / to_find[class_index], hits[seen] / all_found[seen])
+        greatest_later = np.maximum.accumulate((hits[seen] / all_found[seen])[::-1])[::-1]
+        precisions[class_index] = area(hits[seen] / to_find[class_index], greatest_later)
     return precisions
 
 
@@ -241,17 +242,12 @@ def _intersections(one: Boxes, other: Boxes) -> NDArray[np.float64]:
     return areas
 
 
-def _greatest_later(precision: NDArray[np.float64]) -> NDArray[np.float64]:
-    greatest: NDArray[np.float64] = np.maximum.accumulate(precision[::-1])[::-1]
-    return greatest
-
-
-def _exact_area(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+def _exact_area(recall: NDArray[np.float64], greatest_later_precision: NDArray[np.float64]) -> float:
     steps = np.diff(recall, prepend=0.0)
-    return float((steps * _greatest_later(precision)).sum())
+    return float((steps * greatest_later_precision).sum())
 
 
-def _area_at_101_recalls(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
+def _area_at_101_recalls(recall: NDArray[np.float64], greatest_later_precision: NDArray[np.float64]) -> float:
     places = np.searchsorted(recall, _RECALLS, side="left")
-    heights = np.append(_greatest_later(precision), 0.0)
+    heights = np.append(greatest_later_precision, 0.0)
     return float(heights[places].mean())

@@ -70,11 +70,8 @@ class TemperatureFit:
         temperature: The T from 0.02 to 50 with the least negative log likelihood of the labels over all images;
             above 1 if the scores are overconfident.
         nll_before: The mean negative log likelihood of the labels, in nats.
-        nll_in_sample: The same after `temperature`, on the images that it was fitted to.
         nll_cross_fitted: The same after the temperatures of the folds, each on the images that it was not fitted
             to; None if there are fewer images than folds.
-        fold_temperatures: For each fold, the temperature that was fitted to the images of the other folds.
-        before: The reliability of the scores as stored.
         in_sample: The reliability after `temperature`, on the images that it was fitted to, which is optimistic.
         cross_fitted: The reliability after the temperatures of the folds; None if there are fewer images than
             folds.
@@ -82,10 +79,7 @@ class TemperatureFit:
 
     temperature: float
     nll_before: float
-    nll_in_sample: float
     nll_cross_fitted: float | None
-    fold_temperatures: tuple[float, ...]
-    before: Reliability
     in_sample: Reliability
     cross_fitted: Reliability | None
 
@@ -171,32 +165,29 @@ def fit_temperature(
     everything, logs = np.arange(len(scores)), _relative_logs(scores)
     own = logs[everything, labels]
     temperature = _likeliest_temperature(logs, own, everything)
-    nll, confidence = _tempered(logs, own, everything, 1.0)
-    in_sample_nll, in_sample_confidence = _tempered(logs, own, everything, temperature)
+    nll_before, _ = _tempered(logs, own, everything, 1.0)
+    _, in_sample_confidence = _tempered(logs, own, everything, temperature)
     crossed = _cross_fitted(logs, own, folds, seed) if 1 < folds <= len(scores) else None
     return TemperatureFit(
         temperature,
-        nll_before=float(nll.mean()),
-        nll_in_sample=float(in_sample_nll.mean()),
-        nll_cross_fitted=float(crossed[1].mean()) if crossed else None,
-        fold_temperatures=crossed[0] if crossed else (),
-        before=reliability(confidence, is_right, bins),
+        nll_before=float(nll_before.mean()),
+        nll_cross_fitted=float(crossed[0].mean()) if crossed else None,
         in_sample=reliability(in_sample_confidence, is_right, bins),
-        cross_fitted=reliability(crossed[2], is_right, bins) if crossed else None,
+        cross_fitted=reliability(crossed[1], is_right, bins) if crossed else None,
     )
 
 
 def _cross_fitted(
     logs: NDArray[np.float32], own: NDArray[np.float32], folds: int, seed: int
-) -> tuple[tuple[float, ...], NDArray[np.float64], NDArray[np.float64]]:
-    """The temperatures of the folds, and after them the negative log likelihood and confidence of each image."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The negative log likelihood and confidence of each image, after the temperature of its fold."""
     fold_of = np.random.default_rng(seed).permutation(len(logs)) % folds
-    temperatures, nll, confidence = list[float](), np.empty(len(logs)), np.empty(len(logs))
+    nll, confidence = np.empty(len(logs)), np.empty(len(logs))
     for fold in range(folds):
-        temperatures.append(_likeliest_temperature(logs, own, np.flatnonzero(fold_of != fold)))
+        temperature = _likeliest_temperature(logs, own, np.flatnonzero(fold_of != fold))
         held_out = np.flatnonzero(fold_of == fold)
-        nll[held_out], confidence[held_out] = _tempered(logs, own, held_out, temperatures[-1])
-    return tuple(temperatures), nll, confidence
+        nll[held_out], confidence[held_out] = _tempered(logs, own, held_out, temperature)
+    return nll, confidence
 
 
 def _likeliest_temperature(logs: NDArray[np.float32], own: NDArray[np.float32], rows: NDArray[np.intp]) -> float:

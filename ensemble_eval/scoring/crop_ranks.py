@@ -15,6 +15,7 @@ from ensemble_eval.crops.schemes import CROPS, POSITIONS, SCALES, SQUARES
 Ranks = NDArray[np.uint16]
 Probabilities = NDArray[np.float64]
 
+_MIRRORING = ("not mirrored", "mirrored")
 MOST_CLASSES = int(np.iinfo(np.uint16).max)
 """Ranks, which are below the number of classes, are stored in two bytes."""
 
@@ -82,10 +83,10 @@ def groups_of(crops: int) -> tuple[CropGroup, ...]:
         "scale": (SCALES, [crop.scale for crop in some]),
         "square": (SQUARES, [crop.square for crop in some]),
         "position": (POSITIONS, [crop.position for crop in some]),
-        "mirror": ((False, True), [crop.mirrored for crop in some]),
+        "mirror": (_MIRRORING, [_MIRRORING[crop.mirrored] for crop in some]),
     }
     found = [
-        CropGroup(kind, _name(kind, value), tuple(np.flatnonzero([each == value for each in values]).tolist()))
+        CropGroup(kind, str(value), tuple(np.flatnonzero([each == value for each in values]).tolist()))
         for kind, (known, values) in kinds.items()
         for value in known
     ]
@@ -107,10 +108,6 @@ def ranks_of(scores: Probabilities, label: int) -> Ranks:
     equal_before = np.count_nonzero(scores[..., :label] == own, axis=-1)
     ranks: Ranks = (higher + equal_before).astype(np.uint16)
     return ranks
-
-
-def _name(kind: str, value: object) -> str:
-    return {True: "mirrored", False: "not mirrored"}[bool(value)] if kind == "mirror" else str(value)
 
 
 def _surface(probabilities: Probabilities, means: Mapping[int, Probabilities], label: int) -> Ranks:

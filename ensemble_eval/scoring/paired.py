@@ -41,8 +41,8 @@ class PairedDifference:
         difference_points: The error of the other row minus that of the base, in percentage points; negative is
             better.
         low_points, high_points: Tango's score interval of the difference at 95%, in percentage points.
-        bootstrap_low_points, bootstrap_high_points: The percentile interval at 95% of resampled images; None if
-            fewer than `BOOTSTRAP_NEEDS_IMAGES` images are fixed or broken, because it would be too narrow.
+        bootstrap_points: The percentile interval at 95% of resampled images, in percentage points; None if fewer
+            than `BOOTSTRAP_NEEDS_IMAGES` images are fixed or broken, because it would be too narrow.
         mcnemar_p: The p-value of the exact McNemar test, whose null hypothesis is that fixed and broken images are
             equally likely.
         adjusted_p: `mcnemar_p` after Holm's adjustment over all rows that were compared at once.
@@ -62,20 +62,12 @@ class PairedDifference:
     difference_points: float
     low_points: float
     high_points: float
-    bootstrap_low_points: float | None
-    bootstrap_high_points: float | None
+    bootstrap_points: tuple[float, float] | None
     mcnemar_p: float
     adjusted_p: float
     margin_points: float
     equivalence_p: float
     adjusted_equivalence_p: float
-
-    @property
-    def bootstrap_points(self) -> tuple[float, float] | None:
-        """The bootstrap interval; None if it would be too narrow."""
-        if self.bootstrap_low_points is None or self.bootstrap_high_points is None:
-            return None
-        return self.bootstrap_low_points, self.bootstrap_high_points
 
     @property
     def is_different(self) -> bool:
@@ -156,7 +148,7 @@ def paired_differences(
     base, other = wrong[[pair[0] for pair in pairs]], wrong[[pair[1] for pair in pairs]]
     fixed, broken = (base & ~other).sum(axis=1), (other & ~base).sum(axis=1)
     low, high = score_interval(fixed, broken, images)
-    bootstrap = bootstrap_intervals(wrong, pairs, seed=seed, resamples=resamples)
+    bootstrap = (100 * bootstrap_intervals(wrong, pairs, seed=seed, resamples=resamples)).tolist()
     p = [exact_mcnemar_p(*counts) for counts in zip(fixed, broken, strict=True)]
     equivalence_p = equivalence_p_values(fixed, broken, images, margin_points)
     adjusted, adjusted_equivalence = holm(p), holm(equivalence_p)
@@ -172,8 +164,7 @@ def paired_differences(
             difference_points=100 * int(broken[row] - fixed[row]) / images,
             low_points=100 * float(low[row]),
             high_points=100 * float(high[row]),
-            bootstrap_low_points=100 * float(bootstrap[row, 0]) if enough[row] else None,
-            bootstrap_high_points=100 * float(bootstrap[row, 1]) if enough[row] else None,
+            bootstrap_points=tuple(bootstrap[row]) if enough[row] else None,
             mcnemar_p=p[row],
             adjusted_p=adjusted[row],
             margin_points=margin_points,

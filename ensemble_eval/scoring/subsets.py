@@ -50,14 +50,12 @@ class GreedySelection:
         order: The positions of the members, as selected on all images.
         in_sample_error_percent: For each size, the error of the first members of `order` on the images that they
             were selected on, which is optimistic.
-        fold_orders: For each fold, the order that the images of the other folds select.
         cross_validated_error_percent: For each size, the error over all images, where the images of each fold are
             evaluated with the members that the other folds select.
     """
 
     order: Subset
     in_sample_error_percent: tuple[float, ...]
-    fold_orders: tuple[Subset, ...]
     cross_validated_error_percent: tuple[float, ...]
 
     @property
@@ -98,7 +96,7 @@ class OneModel:
         mean_error_percent: The mean error of the members, which no choice makes optimistic.
         spread_points: The population standard deviation of the members' errors, in percentage points; 0 for a
             single one.
-        low_error_percent, high_error_percent: The lowest and the highest error of the members.
+        range_percent: The lowest and the highest error of the members.
     """
 
     chosen: int
@@ -106,26 +104,18 @@ class OneModel:
     first_error_percent: float
     mean_error_percent: float
     spread_points: float
-    low_error_percent: float
-    high_error_percent: float
-
-    @property
-    def range_percent(self) -> tuple[float, float]:
-        """The lowest and the highest error of the members."""
-        return self.low_error_percent, self.high_error_percent
+    range_percent: tuple[float, float]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class MemberErrors:
     """What single members are worth, with one scheme and in one error.
 
     Attributes:
-        wrong: int64 [members], the number of images that each has wrong.
         one_model: What "one model" may mean.
         diversity: How differently each two members err.
     """
 
-    wrong: NDArray[np.int64]
     one_model: OneModel
     diversity: tuple[MemberPair, ...]
 
@@ -157,7 +147,7 @@ def member_errors(wrong: NDArray[np.bool_], chosen: int) -> MemberErrors:
         wrong: [members, images], whether a member has an image wrong.
         chosen: The position of the member that the paper's rule names.
     """
-    return MemberErrors(wrong.sum(axis=1), one_model(wrong, chosen), tuple(diversity(wrong)))
+    return MemberErrors(one_model(wrong, chosen), tuple(diversity(wrong)))
 
 
 def ensemble_errors(
@@ -171,7 +161,7 @@ def ensemble_errors(
         margin_points: Smaller differences count as equal, in percentage points.
         seed: Of the split into folds.
     """
-    left = without_one(wrong, subsets) if len(subsets) > 1 else wrong
+    left = without_one(wrong, subsets)
     pairs = pairs_with_first(len(left))
     return EnsembleErrors(
         subsets,
@@ -224,15 +214,14 @@ def greedy_selection(
     row_of = {subset: row for row, subset in enumerate(subsets)}
     order = _greedy_order(wrong.sum(axis=1), row_of)
     fold_of = np.random.default_rng(seed).permutation(images) % folds
-    orders, held_out_wrong = list[Subset](), np.zeros(len(order), int)
+    held_out_wrong = np.zeros(len(order), int)
     for fold in range(folds):
         held_out = fold_of == fold
-        orders.append(_greedy_order(np.count_nonzero(wrong[:, ~held_out], axis=1), row_of))
-        held_out_wrong += np.count_nonzero(wrong[_prefixes(orders[-1], row_of)][:, held_out], axis=1)
+        selected = _greedy_order(np.count_nonzero(wrong[:, ~held_out], axis=1), row_of)
+        held_out_wrong += np.count_nonzero(wrong[_prefixes(selected, row_of)][:, held_out], axis=1)
     return GreedySelection(
         order,
         tuple(float(error) for error in _error_percent(wrong[_prefixes(order, row_of)])),
-        tuple(orders),
         tuple(float(error) for error in 100 * held_out_wrong / images),
     )
 
@@ -240,19 +229,16 @@ def greedy_selection(
 def without_one(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> NDArray[np.bool_]:
     """The decisions of the whole ensemble, then of the ensemble without each member: bool [1 + members, images].
 
+    A single member cannot be left out, so its decisions are the only row.
+
     Args:
         wrong: [subsets, images].
-        subsets: The positions of the members of each; all subsets of at least two members.
-
-    Raises:
-        InputError: There is only one member.
+        subsets: The positions of the members of each; all subsets.
     """
     row_of = {subset: row for row, subset in enumerate(subsets)}
     everyone = max(subsets, key=len)
-    if len(everyone) < 2:
-        raise InputError("one member cannot be left out of an ensemble of one")
     left = [tuple(member for member in everyone if member != gone) for gone in everyone]
-    return wrong[[row_of[subset] for subset in (everyone, *left)]]
+    return wrong[[row_of[subset] for subset in (everyone, *left) if subset]]
 
 
 def diversity(wrong: NDArray[np.bool_]) -> list[MemberPair]:
@@ -301,20 +287,14 @@ def one_model(wrong: NDArray[np.bool_], chosen: int) -> OneModel:
         float(errors[chosen]),
         float(errors[0]),
         float(errors.mean()),
-        _spread(errors),
-        float(errors.min()),
-        float(errors.max()),
+        float(errors.std()),
+        (float(errors.min()), float(errors.max())),
     )
 
 
 def _error_percent(wrong: NDArray[np.bool_]) -> NDArray[np.float64]:
     percent: NDArray[np.float64] = 100 * np.count_nonzero(wrong, axis=1) / wrong.shape[1]
     return percent
-
-
-def _spread(error_percent: NDArray[np.float64]) -> float:
-    """The population standard deviation: these are all members, or all their ensembles, and not a sample."""
-    return float(error_percent.std(ddof=0))
 
 
 def _size_summary(rows: NDArray[np.intp], errors: NDArray[np.float64], subsets: Sequence[Subset]) -> SizeSummary:
@@ -324,7 +304,7 @@ def _size_summary(rows: NDArray[np.intp], errors: NDArray[np.float64], subsets: 
         len(subsets[rows[0]]),
         len(rows),
         float(of_size.mean()),
-        _spread(of_size),
+        float(of_size.std()),
         subsets[best],
         float(errors[best]),
         subsets[worst],

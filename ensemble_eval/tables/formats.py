@@ -23,13 +23,8 @@ def table_csv(table: Table) -> str:
     keys = [key for column in table.columns for key in column.keys]
     kinds = [column.kind for column in table.columns]
     values = [mark.value for mark in table.marks]
-    return csv_text(
-        [*keys, *(mark.column for mark in table.marks)],
-        (
-            [*(text for cell in zip(row, kinds, strict=True) for text in stored(*cell)), *values]
-            for row in table.rows
-        ),
-    )
+    cells = ([text for cell in zip(row, kinds, strict=True) for text in stored(*cell)] for row in table.rows)
+    return csv_text([*keys, *(mark.column for mark in table.marks)], ([*row, *values] for row in cells))
 
 
 # Any ASCII punctuation may be escaped (CommonMark 0.31, 2.4); these characters begin markup in a cell.
@@ -49,10 +44,7 @@ def table_markdown(table: Table) -> str:
         |---|--:|
         | a\\|b | 10.07% |
     """
-    lines = [
-        [column.title for column in table.columns],
-        *table.cells(),
-    ]
+    lines = [[column.title for column in table.columns], *table.cells()]
     header, *rows = ["| " + " | ".join(map(markdown_text, line)) + " |" for line in lines]
     rule = "|" + "|".join("---" if column.is_text else "--:" for column in table.columns) + "|"
     notes = [f"\n{markdown_text(note)}" for note in table.notes]

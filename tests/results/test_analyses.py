@@ -38,7 +38,7 @@ def found(results: Results) -> Analyses:
 
 def test_nothing_is_unavailable_of_a_full_run(found: Analyses) -> None:
     assert found.unavailable == {}
-    assert not found.is_partial
+    assert found.missing == 0
     assert [str(each) for each in found.configurations] == ["1×1", "1×10", "4×1", "4×10"]
 
 
@@ -86,7 +86,6 @@ def test_ensembles_and_members_agree_with_the_table(results: Results, found: Ana
             assert {name: wrong[name] for name in wrong} == {
                 name: count for name, count in zip(names, ensembles.wrong, strict=True) if name in wrong
             }
-            assert list(members.wrong) == list(ensembles.wrong[:MEMBERS])
             assert [each.size for each in ensembles.sizes] == [1, 2, 3, 4]
             assert members.one_model.mean_error_percent == pytest.approx(ensembles.sizes[0].mean_error_percent)
             without_a = ensembles.leave_one_out[0]
@@ -107,9 +106,6 @@ def test_calibration_is_that_of_the_stored_scores(results: Results, found: Analy
         scores = torch.tensor(np.stack(list(rows["scores"])))
         expected = multiclass_calibration_error(scores, torch.tensor(rows["label"].to_numpy()), 7, n_bins=15)
         assert reliability.expected_calibration_error == pytest.approx(float(expected), abs=1e-6)
-        if configuration in found.temperatures:
-            before = found.temperatures[configuration].before
-            assert before.expected_calibration_error == pytest.approx(float(expected), abs=1e-6)
     assert tuple(found.temperatures) == (found.configurations[0], found.configurations[-1])
 
 
@@ -181,7 +177,7 @@ def test_an_unfinished_run_is_partial_or_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="5 of 25 images"):
         analyse(run)
     found = analyse(run, partial=True)
-    assert (found.missing, found.is_partial, len(found.decisions.images)) == (5, True, 20)
+    assert (found.missing, len(found.decisions.images)) == (5, 20)
 
 
 def test_one_member_and_few_images_have_analyses(tmp_path: Path) -> None:

@@ -66,12 +66,10 @@ def test_the_temperature_is_the_likeliest_of_a_fine_grid(sureness: float) -> Non
 
     found = fit_temperature(scores, labels, scores.argmax(axis=1) == labels)
     assert found.nll_before == pytest.approx(nll(1.0), abs=1e-5)
-    assert found.nll_in_sample == pytest.approx(nll(found.temperature), abs=1e-5)
     best = min(nll(temperature) for temperature in np.geomspace(0.1, 10, 400))
-    assert found.nll_in_sample <= best + 1e-6
+    assert nll(found.temperature) <= best + 1e-6
     powers = scores.astype(np.float64) ** (1 / found.temperature)
     confidence = (powers / powers.sum(axis=1, keepdims=True)).max(axis=1)
-    assert found.before.mean_confidence == pytest.approx(float(scores.max(axis=1).mean()), abs=1e-5)
     assert found.in_sample.mean_confidence == pytest.approx(float(confidence.mean()), abs=1e-5)
     # The labels were drawn from the scores of sureness 1.
     assert found.temperature == pytest.approx(sureness, rel=0.15)
@@ -80,25 +78,25 @@ def test_the_temperature_is_the_likeliest_of_a_fine_grid(sureness: float) -> Non
 def test_mending_is_told_in_sample_and_on_images_that_the_temperature_has_not_seen() -> None:
     scores, labels = softmax_and_labels(900, 2.5)
     is_right = scores.argmax(axis=1) == labels
+    before = reliability(scores.max(axis=1), is_right)
     found = fit_temperature(scores, labels, is_right, folds=3, seed=1)
     assert found.cross_fitted is not None
     assert found.nll_cross_fitted is not None
-    assert found.in_sample.expected_calibration_error < found.before.expected_calibration_error / 2
-    assert found.cross_fitted.expected_calibration_error < found.before.expected_calibration_error / 2
-    assert found.nll_in_sample <= found.nll_cross_fitted < found.nll_before
-    assert found.before.accuracy == found.in_sample.accuracy == found.cross_fitted.accuracy
-    assert len(found.fold_temperatures) == 3
+    assert found.in_sample.expected_calibration_error < before.expected_calibration_error / 2
+    assert found.cross_fitted.expected_calibration_error < before.expected_calibration_error / 2
+    assert found.nll_cross_fitted < found.nll_before
+    assert before.accuracy == found.in_sample.accuracy == found.cross_fitted.accuracy
     assert fit_temperature(scores, labels, is_right, folds=3, seed=1) == found
     assert fit_temperature(scores, labels, is_right) == fit_temperature(scores, labels, is_right, folds=2, seed=0)
-    assert fit_temperature(scores, labels, is_right, folds=3, seed=2).fold_temperatures != found.fold_temperatures
+    assert fit_temperature(scores, labels, is_right, folds=3, seed=2).nll_cross_fitted != found.nll_cross_fitted
 
 
 def test_scores_of_zero_and_certain_ones_have_a_finite_likelihood() -> None:
     scores = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]], np.float32)
     found = fit_temperature(scores, np.array([0, 2, 2]), np.array([True, False, False]))
-    assert np.isfinite([found.temperature, found.nll_before, found.nll_in_sample]).all()
+    assert np.isfinite([found.temperature, found.nll_before, found.nll_cross_fitted]).all()
     alone = fit_temperature(scores[:1], np.array([0]), np.array([True]))
-    assert (alone.cross_fitted, alone.nll_cross_fitted, alone.fold_temperatures) == (None, None, ())
+    assert (alone.cross_fitted, alone.nll_cross_fitted) == (None, None)
 
 
 def test_as_many_images_as_folds_are_enough_and_one_fewer_is_too_few() -> None:
@@ -107,12 +105,11 @@ def test_as_many_images_as_folds_are_enough_and_one_fewer_is_too_few() -> None:
     found = fit_temperature(scores, labels, labels == 0, folds=3)
     # Any two of the three are right half of the time or never, so that an even chance is the likeliest confidence,
     # and the hottest temperature, 50, comes nearest to it.
-    assert found.fold_temperatures == pytest.approx([50, 50, 50], rel=0.01)
     assert found.cross_fitted is not None
     assert found.cross_fitted.images == 3
     assert found.nll_cross_fitted == pytest.approx(np.log(2), abs=0.03)
     fewer = fit_temperature(scores[:2], labels[:2], labels[:2] == 0, folds=3)
-    assert (fewer.cross_fitted, fewer.nll_cross_fitted, fewer.fold_temperatures) == (None, None, ())
+    assert (fewer.cross_fitted, fewer.nll_cross_fitted) == (None, None)
 
 
 def test_temperatures_are_sought_from_a_fiftieth_to_fifty() -> None:

@@ -188,18 +188,16 @@ def test_bounds_of_a_comparison_are_percentage_points(counts: tuple[int, int, in
         statistic = likelihood_ratio_free_statistic(fixed, broken, images, bound / 100)
         assert statistic == pytest.approx(standard_errors, abs=0.001)
     fractions = bootstrap_intervals(outcomes(*counts), [(0, 1)], seed=3, resamples=4000)[0]
-    bounds = [found.bootstrap_low_points, found.bootstrap_high_points]
-    assert bounds == pytest.approx([100 * float(fraction) for fraction in fractions])
+    assert found.bootstrap_points == pytest.approx(tuple(100 * float(fraction) for fraction in fractions))
 
 
 def test_the_bootstrap_is_left_out_where_it_covers_too_little() -> None:
     wrong = np.concatenate([outcomes(5, 5, 4, 486), outcomes(5, 6, 4, 485), np.zeros((2, 500), bool)])
     few, enough, none = paired_differences(wrong, [(0, 1), (2, 3), (4, 5)], resamples=100)
     assert few.fixed + few.broken == BOOTSTRAP_NEEDS_IMAGES - 1
-    assert few.bootstrap_low_points is few.bootstrap_high_points is None
-    assert none.bootstrap_low_points is None
-    assert enough.bootstrap_low_points is not None
-    assert paired_differences(wrong, [(2, 3)], resamples=0)[0].bootstrap_low_points is None
+    assert few.bootstrap_points is none.bootstrap_points is None
+    assert enough.bootstrap_points is not None
+    assert paired_differences(wrong, [(2, 3)], resamples=0)[0].bootstrap_points is None
 
 
 # Shares of images that the other fixes and breaks, and how many images: as in Table 3 on a small set, with errors
