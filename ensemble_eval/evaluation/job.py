@@ -27,7 +27,6 @@ from ensemble_eval.jobs.job import ImageRows, Job
 from ensemble_eval.jobs.prefetch import load_images, waiting
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.signals import StopRequests
-from ensemble_eval.scoring.chance import ChanceWatch
 from ensemble_eval.scoring.metrics import best_rank, counted_of, top_classes
 from ensemble_eval.settings import RunSettings, Settings
 from ensemble_eval.store import record
@@ -37,6 +36,14 @@ from ensemble_eval.tables.table import Table
 # Enough that neither the loading threads nor the engine wait for each other.
 _IMAGES_AHEAD_PER_WORKER, _BATCHES_AHEAD = 2, 2
 _BYTES_AHEAD = 1 << 29
+# So many images leave no doubt whether a member is at chance: with 1,000 classes chance is right on 0.3 of them,
+# and a trained network on 200.
+CHANCE_IMAGES = 300
+_AT_CHANCE_ABOVE = 1e-3
+_BETTER_BELOW = 1e-9
+# The confidence of networks with wrong input is lower, and that of networks with wrongly ordered classes is
+# higher.
+_SURE = 0.3
 
 Result = ImageScores | ImageDecisions | UnreadableImage
 
@@ -160,6 +167,82 @@ class RunWorker(EngineWorker):
                 labels = dataset.labels_of(result.id, result.label)
                 rows = list(rows_of(result, folder.store.key, labels, counted_of(dataset.scope)))
                 yield ImageRows(result.id, rows, result.passes, result.all_passes)
+
+
+class ChanceWatch:
+    """Names members whose top-1 decisions are no better than chance while those of others are.
+
+    It counts their first decisions, and names them once, when there are enough images.
+
+    Args:
+        names: Of the members.
+        num_classes: Chance is right on one image in so many.
+
+    Example:
+        >>> watch = ChanceWatch(["good", "shuffled"], 10)
+        >>> sentences = [sentence for _ in range(300) for sentence in watch.add([True, False], [0.9, 0.8])]
+        >>> sentences[0][:62]
+        'member shuffled is right on 0 of the first 300 images, which i'
+    """
+
+    def __init__(self, names: Sequence[str], num_classes: int) -> None:
+        self._names, self._num_classes, self._images = names, num_classes, 0
+        self._right, self._sureness = np.zeros(len(names), int), np.zeros(len(names))
+
+    def add(self, right: Sequence[bool | None], sureness: Sequence[float] | None) -> Iterator[str]:
+        """Count one image.
+
+        Args:
+            right: For each member, whether its highest score is that of the label; the ensemble may follow.
+            sureness: The highest probability of each member; None if it is not known.
+
+        Yields:
+            A sentence about each member at chance, after image number `CHANCE_IMAGES`.
+        """
+        self._images += 1
+        if self._images > CHANCE_IMAGES:
+            return
+        self._right += np.array(right[: len(self._names)], bool)
+        self._sureness += math.nan if sureness is None else sureness
+        if self._images == CHANCE_IMAGES:
+            yield from self._sentences()
+
+    def _sentences(self) -> Iterator[str]:
+        rate = 1 / self._num_classes
+        by_chance = [chance_of_as_many(right, CHANCE_IMAGES, rate) for right in self._right.tolist()]
+        if min(by_chance) > _BETTER_BELOW:
+            return
+        mean_sureness = self._sureness / CHANCE_IMAGES
+        for name, right, sureness, chance in zip(self._names, self._right, mean_sureness, by_chance, strict=True):
+            if chance > _AT_CHANCE_ABOVE:
+                yield (
+                    f"member {name} is right on {right} of the first {CHANCE_IMAGES} images, which is chance, and "
+                    f"others are not; {_cause(float(sureness))}"
+                )
+
+
+def _cause(mean_sureness: float) -> str:
+    if math.isnan(mean_sureness):
+        return (
+            "likely its classes are in another order, or its channels, scale or mean are not those of its training"
+        )
+    if mean_sureness > _SURE:
+        return f"it is sure of itself ({mean_sureness:.2f}), so that likely its classes are in another order"
+    return (
+        f"it is sure of nothing ({mean_sureness:.2f}), so that likely its channels, scale or mean are not those "
+        "of its training, or it is not trained"
+    )
+
+
+def chance_of_as_many(right: int, images: int, rate: float) -> float:
+    """The probability that a binomial draw of `images` at `rate` is at least `right`.
+
+    Example:
+        >>> round(chance_of_as_many(1, 2, 0.5), 2)
+        0.75
+    """
+    counts = range(right, images + 1)
+    return min(1.0, math.fsum(math.comb(images, n) * rate**n * (1 - rate) ** (images - n) for n in counts))
 
 
 def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine[ImageScores | ImageDecisions]:

@@ -94,6 +94,7 @@ def test_mending_is_told_in_sample_and_on_images_that_the_temperature_has_not_se
 def test_scores_of_zero_and_certain_ones_have_a_finite_likelihood() -> None:
     scores = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0]], np.float32)
     found = fit_temperature(scores, np.array([0, 2, 2]), np.array([True, False, False]))
+    assert found.nll_cross_fitted is not None
     assert np.isfinite([found.temperature, found.nll_before, found.nll_cross_fitted]).all()
     alone = fit_temperature(scores[:1], np.array([0]), np.array([True]))
     assert (alone.cross_fitted, alone.nll_cross_fitted) == (None, None)

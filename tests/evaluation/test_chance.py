@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensemble_eval.scoring.chance import IMAGES, ChanceWatch, chance_of_as_many
+from ensemble_eval.evaluation.job import CHANCE_IMAGES, ChanceWatch, chance_of_as_many
 
 
 @pytest.mark.parametrize(("right", "rate"), [(0, 0.001), (3, 0.001), (43, 1 / 7), (70, 1 / 7), (300, 0.5)])
@@ -35,7 +35,7 @@ def _sentences(rates: dict[str, float], sureness: dict[str, float] | None, class
     rng = np.random.default_rng(0)
     watch = ChanceWatch(list(rates), classes)
     found: list[str] = []
-    for _ in range(IMAGES + 50):
+    for _ in range(CHANCE_IMAGES + 50):
         right = [bool(rng.random() < rate) for rate in rates.values()]
         found += watch.add(right, list(sureness.values()) if sureness else None)
     return found
