@@ -139,14 +139,15 @@ test-pretended-cuda: $(VENV)/.installed-dev
 # What learns and what computes scores, with the kernels of other processors: of oneDNN's largest set of instructions,
 # the set of torch's own kernels, and the number of threads, each value of one meets each of another. A processor that
 # lacks a set takes its own largest. `make -k` goes on after a failure; `make arithmetic-AVX2-avx2-2` is one of the six.
-# Kernels that torch's compiler kept from another set would not compile, so each has a cache of its own.
+# Kernels that torch's compiler kept from another set would not compile, so each has a cache of its own. Threads that
+# wait for work go to sleep, because those of two processes share two processors.
 ARITHMETIC := AVX2-default-1 AVX2-avx2-2 AVX512_CORE-default-2 AVX512_CORE-avx2-1 AVX512_CORE_BF16-default-1 \
               AVX512_CORE_BF16-avx2-2
 test-other-processors: $(ARITHMETIC:%=arithmetic-%)
 
 arithmetic-%: THREADS = $(word 3,$(subst -, ,$*))
 arithmetic-%: $(VENV)/.installed-dev
-	ONEDNN_MAX_CPU_ISA=$(word 1,$(subst -, ,$*)) ATEN_CPU_CAPABILITY=$(word 2,$(subst -, ,$*)) \
+	ONEDNN_MAX_CPU_ISA=$(word 1,$(subst -, ,$*)) ATEN_CPU_CAPABILITY=$(word 2,$(subst -, ,$*)) GOMP_SPINCOUNT=1000 \
 	  TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/build/arithmetic/$* $(PYTEST) --timeout 1200 \
 	  tests/training tests/backends tests/engine tests/test_golden_table3.py tests/test_shipped_seven.py
 
