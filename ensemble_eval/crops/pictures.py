@@ -148,7 +148,7 @@ def _panel(title: str, picture: Image.Image, text: Sequence[str]) -> Image.Image
     width = max(picture.width, _width([title], _TITLE_SIZE), _width(text))
     text_top = _TITLE_HEIGHT + picture.height + 4
     panel = Image.new("RGB", (width + _GAP, text_top + _TEXT_HEIGHT * len(text) + _GAP), "white")
-    ImageDraw.Draw(panel).text((0, 0), title, fill="black", font=_font(_TITLE_SIZE))
+    ImageDraw.Draw(panel).text((0, 0), title, fill="black", font=ImageFont.load_default(_TITLE_SIZE))
     panel.paste(picture, (0, _TITLE_HEIGHT))
     _write(panel, text_top, text)
     return panel
@@ -157,12 +157,12 @@ def _panel(title: str, picture: Image.Image, text: Sequence[str]) -> Image.Image
 def _write(picture: Image.Image, top: int, lines: Sequence[str]) -> None:
     draw = ImageDraw.Draw(picture)
     for number, line in enumerate(lines):
-        draw.text((0, top + number * _TEXT_HEIGHT), line, fill="black", font=_font(_TEXT_SIZE))
+        draw.text((0, top + number * _TEXT_HEIGHT), line, fill="black", font=ImageFont.load_default(_TEXT_SIZE))
 
 
 def _width(lines: Sequence[str], size: int = _TEXT_SIZE) -> int:
     """The width in pixels of the longest of some lines."""
-    return max(round(_font(size).getlength(line)) for line in lines)
+    return max(round(ImageFont.load_default(size).getlength(line)) for line in lines)
 
 
 def _legend() -> Image.Image:
@@ -177,7 +177,7 @@ def _legend() -> Image.Image:
     left = 0
     for position, colour in COLOURS.items():
         draw.rectangle((left, 1, left + 12, 13), fill=colour, outline="black")
-        draw.text((left + 18, 0), position, fill="black", font=_font(_TEXT_SIZE))
+        draw.text((left + 18, 0), position, fill="black", font=ImageFont.load_default(_TEXT_SIZE))
         left += 18 + _width([position]) + _GAP
     _write(legend, _TEXT_HEIGHT + 6, lines)
     return legend
@@ -211,10 +211,6 @@ def _starts(image: Image.Image, group: Sequence[Crop]) -> str:
     views = [schemes.view_of(crop, *image.size) for crop in group if crop.position != "whole"]
     lefts, tops = (sorted(set(starts)) for starts in ([v.left for v in views], [v.top for v in views]))
     return f"boxes begin at x {', '.join(map(str, lefts))} and y {', '.join(map(str, tops))}"
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
 
 
 def _picture(image: Tensor) -> Image.Image:

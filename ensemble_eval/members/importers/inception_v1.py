@@ -18,7 +18,6 @@ MODULES = ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c")
 _PUBLISHED = "69.8% top-1 and 89.6% top-5 (TF-slim's inception_v1)"
 # TensorFlow's models see pixels from -1 to 1.
 _PLUS_MINUS_ONE = InputFormat(scale=255.0, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-_FLOATS = "f"
 _MAX_BYTES = 1 << 29
 
 # A variable's array by its name, or None.
@@ -104,6 +103,6 @@ def _tensor(variables: Variables, name: str, dimensions: int, place: str) -> Ten
     array = variables(name)
     if array is None:
         raise InputError(f"{place} lack the variable {name}; only Inception-v1 is known of this format")
-    if array.ndim != dimensions or array.dtype.kind != _FLOATS or not array.size:
+    if array.ndim != dimensions or array.dtype.kind != "f" or not array.size:
         raise InputError(f"{place}: {name} holds {array.dtype} {array.shape}, and Inception-v1 has floats there")
     return torch.from_numpy(array.astype(np.float32))

@@ -12,7 +12,7 @@ from ensemble_eval.members.imported import Imported, refusing_damage
 from ensemble_eval.members.importers import inception_v1
 from ensemble_eval.members.importers.layouts import trunk_names
 
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _COLUMNS = ("0_a_1x1", "1_a_1x1", "1_b_3x3", "2_a_1x1", "2_b_3x3", "3_b_1x1")
 _NAMING = inception_v1.Naming(
     trunk_names(inception_v1.STEM, "Mixed_{}_Branch_{}", _COLUMNS, inception_v1.MODULES),
@@ -23,11 +23,6 @@ _NAMING = inception_v1.Naming(
 # What a whole saved model keeps its weights under; a file of weights alone has the layers at its root.
 _OF_A_MODEL = "model_weights"
 _MAX_ARRAY_BYTES = 1 << 28
-
-
-def recognises(head: bytes) -> bool:
-    """Whether a file begins as HDF5 does."""
-    return head.startswith(_SIGNATURE)
 
 
 def read(path: Path) -> Imported:

@@ -17,8 +17,8 @@ _LEAST_BYTES = 9
 # For each format, a function that recognises it and one that reads it. Formats whose first bytes leave no doubt
 # come first.
 _FORMATS: Sequence[tuple[Callable[[bytes, Path], bool], Callable[[Path], Imported]]] = (
-    (lambda head, _: keras.recognises(head), keras.read),
-    (lambda head, _: paddle.recognises(head), paddle.read),
+    (lambda head, _: head.startswith(keras.SIGNATURE), keras.read),
+    (lambda head, _: head.startswith(paddle.PICKLE), paddle.read),
     (lambda _, path: sorted_table.is_table(path), tensorflow.read_checkpoint),
     (lambda head, _: graphs.is_tflite(head), graphs.read_tflite),
     (lambda head, _: tensorflow.is_graph(head), tensorflow.read_graph),

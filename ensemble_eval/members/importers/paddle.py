@@ -17,7 +17,8 @@ from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.members.imported import Imported, InputFormat, refusing_damage
 from ensemble_eval.members.importers.layouts import imported_googlenet, trunk_names
 
-_PICKLE = b"\x80"
+# How a pickle begins; files of `torch.save`, which begin so too, are recognised before.
+PICKLE = b"\x80"
 _STEM = ("_conv", "_conv_1", "_conv_2")
 _COLUMNS = ("_conv1", "_conv3r", "_conv3", "_conv5r", "_conv5", "_convprj")
 # Paddle's dropout of 40% leaves activations alone in training and makes them smaller in inference
@@ -109,11 +110,6 @@ class _ArraysOnly(pickle._Unpickler):
         if (module, name) not in _INSTEAD:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return _INSTEAD[module, name]
-
-
-def recognises(head: bytes) -> bool:
-    """Whether a file begins as a pickle does; files of `torch.save` are recognised before."""
-    return head.startswith(_PICKLE)
 
 
 def read(path: Path) -> Imported:

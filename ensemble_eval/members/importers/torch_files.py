@@ -61,11 +61,8 @@ def read(path: Path, *, averaged: bool | None = None, names: Collection[str] = (
         raise InputError(f"{place} hold no averaged weights; leave `averaged` out")
     if averaged is False and raw is None:
         raise InputError(f"{place} hold averaged weights alone; leave `averaged` out")
-    notes: tuple[str, ...] = ()
-    if raw is not None and average is not None and averaged is None:
-        notes = (
-            f"{place} hold raw and averaged weights; the averaged are used (`averaged = false` takes the raw)",
-        )
+    both = f"{place} hold raw and averaged weights; the averaged are used (`averaged = false` takes the raw)"
+    notes = (both,) if raw is not None and average is not None and averaged is None else ()
     taken = raw if average is None or averaged is False else average
     assert taken is not None
     file_format = "safetensors" if safe else "a file of torch.save"
