@@ -85,3 +85,9 @@ def test_a_record_of_a_version_whose_keys_were_others_is_refused(tmp_path: Path)
         InputError, match=r"is not readable, or an earlier version of ensemble-eval wrote it; remove"
     ):
         record.refuse_foreign(tmp_path, RUN, KEY)
+
+
+def test_long_values_are_cut_in_a_difference() -> None:
+    kept, cut = "x" * 58, "x" * 59
+    assert replace(KEY, dataset=kept).difference(replace(KEY, dataset="y")) == f'dataset "{kept}", now "y"'
+    assert replace(KEY, dataset=cut).difference(replace(KEY, dataset="y")) == f'dataset "{cut[:56]}…, now "y"'
