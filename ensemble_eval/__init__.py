@@ -1,4 +1,4 @@
-"""Multi-crop ensemble evaluation after *Going Deeper with Convolutions* (Szegedy et al., CVPR 2015).
+"""Multi-crop evaluation of ensembles, as in *Going Deeper with Convolutions* (Szegedy et al., CVPR 2015).
 
 The names below are the public API. They are imported when they are first used, so that
 `import ensemble_eval` is instant and loads neither torch nor pandas.
@@ -47,7 +47,7 @@ __all__ = sorted(_DEFINED_IN)
 
 
 def __getattr__(name: str) -> Any:
-    """A name of the public API, imported from the module that defines it (PEP 562)."""
+    """Import a name of the public API from the module that defines it (PEP 562)."""
     if name not in _DEFINED_IN:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_DEFINED_IN[name]}"), name)

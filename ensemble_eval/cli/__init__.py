@@ -61,7 +61,7 @@ class _Commands(click.Group):
 )
 @click.version_option(__version__, prog_name="ensemble-eval")
 def cli() -> None:
-    """Multi-crop ensemble evaluation after "Going Deeper with Convolutions".
+    """Multi-crop evaluation of ensembles, as in "Going Deeper with Convolutions".
 
     Exit codes: 0 done; 1 a fault of ours; 2 bad input or usage; 3 done, but some images were unreadable;
     130 and 143 interrupted.

@@ -37,9 +37,9 @@ class Format(Generic[KeyT]):
 
     Attributes:
         folder: The folder of the parts, below the output folder.
-        key: The class of the job's keys.
-        schema: The columns of the rows, `image` among them, for a key.
-        by_image: Whether each image has a row group of its own, so that its rows can be read alone.
+        key: The class of the job's key.
+        schema: A function that returns the columns of the rows, including `image`, for a key.
+        by_image: Whether each image has its own row group, so that its rows can be read without the others.
         record: The JSON file with the arguments and versions of the job; empty if several jobs share the folder.
         outputs: The other files that a finished job writes, tables first.
     """
@@ -54,15 +54,15 @@ class Format(Generic[KeyT]):
 
 @dataclass(frozen=True)
 class Execution:
-    """The hardware and software that computed some images; it may differ between starts or processes of one job.
+    """The hardware and software that computed some images. They may differ between starts and processes of a job.
 
     Attributes:
         device: The device, as torch names it.
         device_name: The name of the hardware.
-        batch_size: Crops per batch when the images were finished.
+        batch_size: Crops per batch, after any halving for lack of memory.
         threads: Threads of torch on the CPU.
         ranks: Processes of that start.
-        versions: Versions of Python and of the packages that the numbers come from, by name.
+        versions: Versions of Python and of the packages that can affect the results, by name.
     """
 
     device: str
@@ -75,17 +75,17 @@ class Execution:
 
 @dataclass
 class Part:
-    """The content of one part: while it is filled, or as it was read, then without its rows.
+    """One part. Its rows are filled in while it is collected, and left out when it is read back.
 
     Attributes:
         rows: The rows, image by image.
         images: Ids of the images with rows, in the order of the rows.
-        unreadable: The reason by image id, for images without rows.
-        passes: Passes that were run, one for each crop and member.
+        unreadable: Why each image without rows could not be read, by image id.
+        passes: The number of passes that were run; a pass is one crop through one member.
         all_passes: Passes that a run without early exit would have taken.
-        seconds: Seconds of work.
+        seconds: Seconds that the process spent on this part.
         written: When it was written, in seconds since 1970.
-        executions: The executions that computed it; several if the batch size was halved on the way.
+        executions: The executions that computed it; several if the batch size was halved meanwhile.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Parts(Generic[KeyT]):
     """The parts of one folder, all of the same job, without their rows.
 
     Attributes:
-        key: The key of the job; None where no part was read.
+        key: The key of the job; None if no part was read.
         by_name: The parts without their rows, by file name, ascending.
         damaged: Files whose bytes have changed since they were written.
         unread: Files that the file system cannot read at the moment, with its reason.
@@ -130,7 +130,7 @@ def encode(part: Part, form: Format[KeyT], key: KeyT) -> bytes:
     import pyarrow as pa
 
     schema = form.schema(key)
-    columns = [_column([row.get(name.name) for row in part.rows], name.type) for name in schema]
+    columns = [_column([row.get(column.name) for row in part.rows], column.type) for column in schema]
     return encode_table(pa.table(columns, schema=schema), part, form, key)
 
 
@@ -139,7 +139,7 @@ def encode_table(rows: "pa.Table", part: Part, form: Format[KeyT], key: KeyT) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    # Without the rows first: `asdict` copies all that it finds.
+    # `asdict` copies everything, so the rows are removed first.
     description = asdict(replace(part, rows=[]))
     del description["rows"]
     metadata = {_METADATA_KEY: json.dumps({"key": key.to_json(), **description}).encode()}
@@ -163,7 +163,7 @@ def _row_groups(rows: "pa.Table") -> Iterator["pa.Table"]:
 
 
 def _column(values: Sequence[Any], kind: "pa.DataType") -> "pa.Array":
-    """One column. Vectors are joined by NumPy: three times as fast as pyarrow's way over Python's objects."""
+    """One column. Lists are joined with NumPy, three times as fast as pyarrow converts Python objects."""
     import pyarrow as pa
 
     if not pa.types.is_list(kind) or not values or any(value is None for value in values):
@@ -181,7 +181,7 @@ def read_parts(
     whole: bool = True,
     known: Container[str] = frozenset(),
 ) -> Parts[KeyT]:
-    """Read the metadata of the parts in an output folder, and check that all are of one job.
+    """Read the metadata of the parts in an output folder, and check that all belong to one job.
 
     Other processes may write, rewrite and set aside parts at the same time.
 
@@ -253,7 +253,7 @@ class _ForeignPartError(Exception):
 
 
 def _read_whole(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
-    """The key and the part, without rows; None where its bytes are not those that were written."""
+    """Return the key and the part without its rows; None if the hash of its bytes is not the file's name."""
     data = path.read_bytes()
     if part_name(data) != path.name:
         return None
@@ -278,13 +278,13 @@ def _describe(file: BinaryIO, form: Format[KeyT]) -> tuple[KeyT, Part]:
 
     try:
         description = json.loads(pq.read_schema(file).metadata[_METADATA_KEY])
-        # Parts of early versions lack this, and their counts mean something else.
+        # Raises KeyError for parts of early versions, whose counts had another meaning.
         _ = description["all_passes"]
         key = form.key.from_json(description.pop("key"))
         executions = [_execution(json.dumps(each)) for each in description.pop("executions")]
         return key, Part(rows=[], executions=executions, **description)
     except (pa.ArrowException, OSError, TypeError, KeyError, ValueError, AttributeError) as error:
-        # pyarrow raises OSError for a footer that it cannot parse; only an error of the disk has a number.
+        # pyarrow raises an OSError without `errno` for a footer that it cannot parse; errors of the disk have one.
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise _ForeignPartError from error
@@ -316,7 +316,7 @@ def _common_key(out: Path, keys: Mapping[str, KeyT], expected: KeyT | None) -> K
 
 
 def _refuse_foreign_files(folder: Path) -> None:
-    # A single listing, because another process may add a part between two.
+    # The folder is listed once, because another process may add a part between two listings.
     for path in sorted(folder.glob("*.parquet")):
         if not _PART_NAME.fullmatch(path.name) and not path.name.startswith((".", "_")):
             raise InputError(
