@@ -33,17 +33,19 @@ from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.tables.table import Table
 
-# Enough that neither the loading threads nor the engine wait for each other.
+# Enough that the loading threads and the engine do not wait for each other.
 _IMAGES_AHEAD_PER_WORKER, _BATCHES_AHEAD = 2, 2
 _BYTES_AHEAD = 1 << 29
-# So many images leave no doubt whether a member is at chance: with 1,000 classes chance is right on 0.3 of them,
-# and a trained network on 200.
+# After this many images it is clear whether a member is no better than chance. With 1,000 classes, guessing is
+# expected to get 0.3 images right, and a trained network about 200.
 CHANCE_IMAGES = 300
+# Bounds on the probability that guessing gets at least as many images right as a member. Above the first, the
+# member is no better than chance; at or below the second, it is clearly better.
 _AT_CHANCE_ABOVE = 1e-3
-_BETTER_BELOW = 1e-9
-# The confidence of networks with wrong input is lower, and that of networks with wrongly ordered classes is
-# higher.
-_SURE = 0.3
+_BETTER_THAN_CHANCE_BELOW = 1e-9
+# The mean top-1 probability is lower for networks with wrong input, and higher for networks with wrongly ordered
+# classes.
+_CONFIDENT_ABOVE = 0.3
 
 Result = ImageScores | ImageDecisions | UnreadableImage
 
@@ -64,7 +66,7 @@ class RunJob(Job[Settings, Outcome]):
         self.folder: Folder[RunKey] = open_folder(settings, sources)
         self.folders = (self.folder,)
         manifest = settings.ensemble if isinstance(settings, RunSettings) else sources.ensemble.name
-        self._start = {
+        self._recorded_inputs = {
             "arguments": record.as_json({**asdict(settings), "ensemble": manifest}),
             # A folder of checkpoints has no manifest; its members are in the run's key.
             "manifest_sha256": sha256_of(manifest) if isinstance(manifest, Path) and manifest.is_file() else None,
@@ -79,7 +81,7 @@ class RunJob(Job[Settings, Outcome]):
         yield from padding_warnings(self.settings, len(self.sources.dataset.items), ranks)
 
     def start(self, process: Process, stop: StopRequests) -> "RunWorker":
-        """Put the members on this process's device."""
+        """Open the members on this process's device, and return the worker that runs them."""
         return RunWorker(self.settings, open_inputs(self.settings, self.sources, process), process, stop)
 
     def describe(self, where: str) -> tuple[str, ...]:
@@ -92,8 +94,8 @@ class RunJob(Job[Settings, Outcome]):
         )
 
     def finish(self) -> Outcome:
-        """Write `table3.csv`, or a submission, `run.json` and `unreadable.csv`."""
-        return finish_run(self.folder.store, self._start)
+        """Write `run.json`, `unreadable.csv`, and `table3.csv` or, for images without labels, `submission.txt`."""
+        return finish_run(self.folder.store, self._recorded_inputs)
 
     def partial_table(self) -> Table | None:
         """Table 3 of the images that are done."""
@@ -101,13 +103,13 @@ class RunJob(Job[Settings, Outcome]):
 
 
 class EngineWorker:
-    """A worker that runs members over images; what becomes of their scores is up to its subclass.
+    """Base class of workers that run members over images. Subclasses decide what to do with the scores.
 
     Args:
         engine: The engine that runs the members.
         inputs: The open ensemble, data set and device.
         process: This process of the job.
-        notices: Sentences for the user from the start.
+        notices: Warnings for the user that arose before the first image.
     """
 
     def __init__(self, engine: Engine[Any], inputs: Inputs, process: Process, notices: Iterable[str]) -> None:
@@ -124,17 +126,17 @@ class EngineWorker:
     def notices(self) -> list[str]:
         """Return new notices. Notices about members are the same in all processes, so only rank 0 returns them."""
         notices, self._notices = [*self._notices, *self._engine.new_notices()], []
-        said = notices if self._process.rank == 0 else []
+        shown = notices if self._process.rank == 0 else []
         if self.batch_size < self._announced_batch_size:
             # Every process reports its own batch size, because it can change the last bits of a score.
             self._announced_batch_size = self.batch_size
             who = f"rank {self._process.rank}: " if self._process.world_size > 1 else ""
-            said.append(f"{who}a batch did not fit into memory; going on with {self.batch_size} crops in each")
-        return said
+            shown.append(f"{who}a batch did not fit into memory; going on with {self.batch_size} crops in each")
+        return shown
 
 
 class RunWorker(EngineWorker):
-    """The part of a run in one process.
+    """The worker of `RunJob`, which evaluates the images of one process.
 
     Args:
         settings: The settings of the run.
@@ -170,13 +172,13 @@ class RunWorker(EngineWorker):
 
 
 class ChanceWatch:
-    """Names members whose top-1 decisions are no better than chance while those of others are.
+    """Warns about members whose top-1 decisions are no better than chance, if another member is clearly better.
 
-    It counts their first decisions, and names them once, when there are enough images.
+    It counts the correct decisions on the first `CHANCE_IMAGES` images, and then warns once.
 
     Args:
-        names: Of the members.
-        num_classes: Chance is right on one image in so many.
+        names: The names of the members.
+        num_classes: The number of classes; guessing is right on one image in `num_classes`.
 
     Example:
         >>> watch = ChanceWatch(["good", "shuffled"], 10)
@@ -193,11 +195,12 @@ class ChanceWatch:
         """Count one image.
 
         Args:
-            right: For each member, whether its highest score is that of the label; the ensemble may follow.
+            right: For each member, whether its top-1 class is the label; None counts as wrong. A value for the
+                whole ensemble may come last; it is ignored.
             sureness: The highest probability of each member; None if it is not known.
 
         Yields:
-            A sentence about each member at chance, after image number `CHANCE_IMAGES`.
+            After `CHANCE_IMAGES` images, one sentence for each member that is no better than chance.
         """
         self._images += 1
         if self._images > CHANCE_IMAGES:
@@ -209,11 +212,13 @@ class ChanceWatch:
 
     def _sentences(self) -> Iterator[str]:
         rate = 1 / self._num_classes
-        by_chance = [chance_of_as_many(right, CHANCE_IMAGES, rate) for right in self._right.tolist()]
-        if min(by_chance) > _BETTER_BELOW:
+        tail_probabilities = [chance_of_as_many(right, CHANCE_IMAGES, rate) for right in self._right.tolist()]
+        if min(tail_probabilities) > _BETTER_THAN_CHANCE_BELOW:
             return
         mean_sureness = self._sureness / CHANCE_IMAGES
-        for name, right, sureness, chance in zip(self._names, self._right, mean_sureness, by_chance, strict=True):
+        for name, right, sureness, chance in zip(
+            self._names, self._right, mean_sureness, tail_probabilities, strict=True
+        ):
             if chance > _AT_CHANCE_ABOVE:
                 yield (
                     f"member {name} is right on {right} of the first {CHANCE_IMAGES} images, which is chance, and "
@@ -226,7 +231,7 @@ def _cause(mean_sureness: float) -> str:
         return (
             "likely its classes are in another order, or its channels, scale or mean are not those of its training"
         )
-    if mean_sureness > _SURE:
+    if mean_sureness > _CONFIDENT_ABOVE:
         return f"it is sure of itself ({mean_sureness:.2f}), so that likely its classes are in another order"
     return (
         f"it is sure of nothing ({mean_sureness:.2f}), so that likely its channels, scale or mean are not those "
@@ -235,7 +240,7 @@ def _cause(mean_sureness: float) -> str:
 
 
 def chance_of_as_many(right: int, images: int, rate: float) -> float:
-    """The probability that a binomial draw of `images` at `rate` is at least `right`.
+    """The probability of at least `right` successes in `images` independent trials with probability `rate`.
 
     Example:
         >>> round(chance_of_as_many(1, 2, 0.5), 2)
@@ -262,7 +267,7 @@ def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine
 
 
 def forward_of(members: Mapping[str, Predict], inputs: Inputs, stop: StopRequests) -> Forward | None:
-    """Return how members run on a batch: one captured graph on CUDA, or None for the default of the engine."""
+    """Return the `Forward` that replays captured CUDA graphs, or None to use the engine's default."""
     if inputs.device.type == "cuda" and inputs.backend == "torch":
         return CapturedForward(members, stop.check, CudaGraphs(inputs.device))
     return None
@@ -276,14 +281,14 @@ def results_of(
     engine: Engine[ImageScores | ImageDecisions] | None = None,
     sharing: int = 1,
 ) -> Generator[Result, None, None]:
-    """Evaluate images of the data set in memory, and yield each result as soon as it is complete.
+    """Evaluate images without storing anything, and yield each result as soon as it is complete.
 
     Args:
         settings: The settings of the evaluation.
         inputs: The open ensemble, data set and device.
         positions: The indices of the images in the data set.
-        stop: Stop requests, which also end the waiting for an image.
-        engine: The engine of `engine_for`, for a caller that watches its batch size.
+        stop: Stop requests. They also interrupt the wait for the next image.
+        engine: An engine made by `engine_for`, if the caller needs access to it; by default a new one.
         sharing: The number of processes of the run, including this one, that share its processors.
 
     Raises:
@@ -322,16 +327,18 @@ def rows_of(
     labels: Sequence[int],
     counted: NDArray[np.intp] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Turn the result for one image into its rows in `predictions/`, in the columns of `schema`.
+    """Turn the result for one image into its rows in `predictions/`, with the columns of the key's schema.
 
-    There is a row for each member and scheme, and with several members one for each scheme of the ensemble.
+    There is a row for each member and crop scheme. With several members, there is also a row of the ensemble for
+    each scheme.
 
     Args:
-        result: Scores, or decisions of a run that stops when they are certain.
+        result: The scores of an image, or its decisions in an early-exit run.
         key: The key of the run.
-        labels: All class indices that count as right; empty for an image without labels. The best-ranked label
-            has the rank.
-        counted: The class indices that ranks and top-5 are among, ascending; None for all.
+        labels: All class indices that count as right; empty for an image without labels. The stored rank is
+            that of the best-ranked label.
+        counted: The indices of the classes among which labels are ranked and the top 5 are chosen, ascending; None
+            for all classes.
     """
     shared = {"image": result.id, "label": labels[0] if labels else None, "labels": list(labels)}
     if isinstance(result, ImageDecisions):
@@ -342,7 +349,7 @@ def rows_of(
 
 
 def _decision_rows(result: ImageDecisions, key: RunKey) -> Iterator[dict[str, Any]]:
-    """Decisions that are not known are None."""
+    """Yield the rows of an image's decisions; a decision that is not known is None."""
     unknown: Sequence[bool | None] = [None] * len(key.row_names)
     for crops, decided in result.top_k.items():
         for name, top5, top1 in zip(key.row_names, decided.get(5, unknown), decided.get(1, unknown), strict=True):
@@ -352,7 +359,7 @@ def _decision_rows(result: ImageDecisions, key: RunKey) -> Iterator[dict[str, An
 def _score_rows(
     result: ImageScores, key: RunKey, labels: Sequence[int], counted: NDArray[np.intp] | None
 ) -> Iterator[dict[str, Any]]:
-    """Ranks and top 5 come from the float64 means, whatever is stored of them."""
+    """Yield the rows of an image's scores. Ranks and top 5 come from float64 means; stored scores are float32."""
     last = (max(result.mean_softmax), key.row_names[-1])
     for crops, by_member in result.mean_softmax.items():
         for name, scores in zip(key.row_names, with_ensemble(by_member), strict=True):

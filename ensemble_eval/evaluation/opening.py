@@ -1,4 +1,4 @@
-"""Opens and checks the inputs of an evaluation before any work starts."""
+"""Opens and checks the inputs of a job before any work starts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -25,14 +25,15 @@ from ensemble_eval.store.store import Store
 
 @dataclass(frozen=True)
 class Sources:
-    """The inputs that the results depend on, without loaded networks. They suffice to write the tables.
+    """The inputs that the results depend on, without loaded networks. These inputs are enough to write the tables.
 
     Attributes:
         ensemble: The members.
         dataset: The images.
         backend: The software that runs the networks.
         device: The device that the settings name; with several processes, each chooses its own.
-        weights_sha256: The hash of each member's weights; a predict function without a fingerprint has none.
+        weights_sha256: The hash that identifies each member, by name: of its weights, or of the fingerprint that
+            the user gave with a predict function. Predict functions without a fingerprint have no entry.
         warnings: Sentences for the user.
     """
 
@@ -47,7 +48,7 @@ class Sources:
         """The fingerprint of each member, for the key of a stored job.
 
         Raises:
-            InputError: A predict function has no fingerprint, which only stored results need.
+            InputError: A predict function has no fingerprint. Only stored results need one.
         """
         return {
             member.name: self.weights_sha256.get(member.name) or member_sha256(member)
@@ -57,7 +58,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class Inputs(Sources):
-    """The inputs of the evaluation in one process; `device` is its own.
+    """The inputs as opened in one process. `device` is the device of this process.
 
     Attributes:
         members: The opened members by name, in the ensemble's order.
@@ -75,7 +76,9 @@ def open_sources(settings: RunSettings) -> Sources:
     ensemble = open_ensemble(settings.ensemble, settings.models)
     dataset = read_dataset(settings.dataset, ensemble.classes, settings, leaving_out=settings.out)
     sources = sources_of(ensemble, dataset, settings)
-    missing = _missing_classes(ensemble, dataset) if settings.labels is None and not dataset.scope.part else ()
+    missing = (
+        _missing_class_warnings(ensemble, dataset) if settings.labels is None and not dataset.scope.part else ()
+    )
     return replace(sources, warnings=(*sources.warnings, *missing))
 
 
@@ -83,7 +86,7 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
     """Check an ensemble and a data set against the settings of an evaluation.
 
     Raises:
-        InputError: The labels or the settings do not fit, or `member_sources` refuses them.
+        InputError: The labels or the settings do not fit the ensemble, or one of the errors of `member_sources`.
     """
     num_classes, scope = ensemble.classes.count, dataset.scope
     _refuse_labels_beyond(num_classes, dataset)
@@ -100,7 +103,9 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
 
 
 def member_sources(ensemble: Ensemble, dataset: Dataset, settings: MemberSettings) -> Sources:
-    """Choose device and backend for any job of an ensemble, and hash its weights.
+    """Choose the device and the backend, and hash the weights of the ensemble.
+
+    Every job that runs an ensemble uses this.
 
     Raises:
         InputError: The device, the backend or a weights file is missing.
@@ -112,7 +117,7 @@ def member_sources(ensemble: Ensemble, dataset: Dataset, settings: MemberSetting
         for member in ensemble.members
         if member.predict is None or member.fingerprint is not None
     }
-    warnings = (*_warnings(dataset), *_half_precision(settings, device))
+    warnings = (*_ignored_file_warnings(dataset), *_half_precision_suggestion(settings, device))
     return Sources(ensemble, dataset, backend, device, weights, warnings)
 
 
@@ -121,32 +126,34 @@ def open_inputs(
     sources: Sources,
     process: Process = Process(),  # noqa: B008 (it is frozen)
 ) -> Inputs:
-    """Open the device of a process, and the members on it.
+    """Choose the device of a process, and load the members onto it.
 
     Raises:
         InputError: One of them cannot be used.
     """
     device = device_of_rank(settings.device, process.local_rank, process.local_world_size)
-    notes: list[str] = []
-    members = open_members(sources.ensemble, settings, sources.backend, device, notes.append)
-    opened = {"device": device, "members": members, "warnings": (*sources.warnings, *notes)}
+    warnings: list[str] = []
+    members = open_members(sources.ensemble, settings, sources.backend, device, warnings.append)
+    opened = {"device": device, "members": members, "warnings": (*sources.warnings, *warnings)}
     return Inputs(**{**vars(sources), **opened})
 
 
 def check_networks(settings: MemberSettings, sources: Sources) -> list[str]:
-    """Load every member once in a process that leaves the work to others, and return the warnings.
+    """Load every member once and discard it, and return the warnings.
+
+    A supervisor can thus report errors before it starts workers.
 
     Raises:
         InputError: A member cannot be used.
     """
-    notes: list[str] = []
-    for _ in load_members(sources.ensemble, settings, notes.append):
+    warnings: list[str] = []
+    for _ in load_members(sources.ensemble, settings, warnings.append):
         pass
-    return notes
+    return warnings
 
 
 def open_folder(settings: Settings, sources: Sources) -> Folder[RunKey]:
-    """Create the output folder's object for a run; nothing is read or written yet.
+    """Return the `Folder` of a run. Nothing is read or written yet.
 
     Raises:
         InputError: A predict function has no fingerprint.
@@ -190,7 +197,7 @@ def _refuse_labels_beyond(num_classes: int, dataset: Dataset) -> None:
             )
 
 
-def _warnings(dataset: Dataset) -> Iterator[str]:
+def _ignored_file_warnings(dataset: Dataset) -> Iterator[str]:
     links = [identifier for identifier in dataset.ignored if " -> " in identifier]
     if links:
         yield (
@@ -211,8 +218,8 @@ def _warnings(dataset: Dataset) -> Iterator[str]:
         )
 
 
-def _half_precision(settings: MemberSettings, device: torch.device) -> Iterator[str]:
-    """Suggest half precision on CUDA, where float32 is the default until a GPU has been measured."""
+def _half_precision_suggestion(settings: MemberSettings, device: torch.device) -> Iterator[str]:
+    """Suggest half precision on CUDA. float32 is the default there until results on a GPU have been measured."""
     if settings.precision == "float32" and device.type == "cuda":
         yield (
             'float32 is computed without TF32; `precision="float16"` should take about a third of the time on '
@@ -220,8 +227,11 @@ def _half_precision(settings: MemberSettings, device: torch.device) -> Iterator[
         )
 
 
-def _missing_classes(ensemble: Ensemble, dataset: Dataset) -> Iterator[str]:
-    """Warn of a subset of ImageNet: its class folders need no class list, so a subset looks complete."""
+def _missing_class_warnings(ensemble: Ensemble, dataset: Dataset) -> Iterator[str]:
+    """Warn if the images cover only some classes of ImageNet.
+
+    Class folders are recognised by WNID without a class list, so a missing class would not be noticed.
+    """
     there = len({item.label for item in dataset.items})
     if ensemble.classes.names is None and there < ensemble.classes.count:
         ranked = (

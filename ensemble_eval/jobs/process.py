@@ -1,7 +1,8 @@
 """One process of a job: its rank, its shard of the images, and the processors that it shares with others.
 
-Processes do not communicate; they share only the output folder. A shard depends on the rank, the number of ranks
-and the session, but not on the progress. So all processes agree on the shards without asking each other.
+The processes of an evaluation do not communicate; they share only the output folder. A shard depends on the rank,
+the number of ranks and the session, but not on the progress. All processes therefore agree on the shards without
+asking each other.
 """
 
 import enum
@@ -15,11 +16,11 @@ from dataclasses import dataclass
 from ensemble_eval.errors import refusing
 from ensemble_eval.jobs.cpu import bound_processors
 
-# Set for the workers that a supervisor starts, to its process id.
+# The environment variable in which a supervisor gives its process id to its workers.
 PARENT_VARIABLE = "ENSEMBLE_EVAL_PARENT"
-# As torchrun names them; a supervisor's workers are given the same.
+# The variable in which torchrun passes its run id. A supervisor sets it for its workers too.
 SESSION_VARIABLE = "TORCHELASTIC_RUN_ID"
-# Slurm numbers job steps from 0 upwards. The numbers from here on stand for batch scripts and shells.
+# Slurm numbers job steps from 0 upwards. Numbers from this one upwards are reserved for batch scripts and shells.
 _FIRST_RESERVED_STEP = 0xFFFFFFF0
 
 
@@ -27,13 +28,13 @@ class Role(enum.Enum):
     """What a process does for its job."""
 
     ALONE = enum.auto()
-    """It computes all images, or starts workers and becomes their supervisor."""
+    """The process computes all images itself, or starts workers and becomes their supervisor."""
     SUPERVISOR = enum.auto()
-    """It started the workers of this machine; it watches them and writes the tables."""
+    """The process started the workers of this machine; it watches them and writes the tables."""
     WORKER = enum.auto()
-    """A supervisor started it; it computes its shard and prints nothing."""
+    """The process was started by a supervisor; it computes its shard and prints nothing."""
     RANK = enum.auto()
-    """torchrun or srun started it; rank 0 reports the progress and writes the tables."""
+    """The process was started by torchrun or srun; rank 0 reports the progress and writes the tables."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class Process:
     """This process among those of its job.
 
     Attributes:
-        rank: Its rank, from 0.
+        rank: The rank of this process, from 0.
         world_size: The number of processes that share the images.
-        local_rank: Its number on its machine.
-        session: A text that identifies the start of the job, and seeds the shards.
-        role: What it does for the job.
+        local_rank: The number of this process on its machine, from 0.
+        session: A string that identifies this start of the job. The shards are drawn with it as seed.
+        role: What this process does for the job.
         parent: The process id of a worker's supervisor.
         sharing: The number of processes of the job, including this one, that share its processors.
-        local_world_size: The number of processes of the job on its machine, or the least possible number if the
-            launcher does not say.
+        local_world_size: The number of processes of the job on this machine, or a lower bound if the launcher does
+            not provide it.
     """
 
     rank: int = 0
@@ -62,13 +63,13 @@ class Process:
     local_world_size: int = 1
 
     def __post_init__(self) -> None:
-        ranks_fit = 0 <= self.rank < self.world_size and self.local_rank >= 0
-        if not ranks_fit or min(self.sharing, self.local_world_size) < 1:
+        ranks_are_valid = 0 <= self.rank < self.world_size and self.local_rank >= 0
+        if not ranks_are_valid or min(self.sharing, self.local_world_size) < 1:
             raise ValueError(f"rank {self.rank} of {self.world_size}")
 
     @property
     def launched(self) -> bool:
-        """Whether a launcher started it; such a process starts no others."""
+        """Whether a launcher or a supervisor started this process; it then starts no others."""
         return self.role in (Role.WORKER, Role.RANK)
 
     @property
@@ -82,7 +83,8 @@ def find_process(environment: Mapping[str, str] = os.environ, *, srun: bool = Tr
 
     Args:
         environment: The environment variables.
-        srun: Whether the tasks of srun are ranks of one job. With torch.distributed they are not.
+        srun: Whether to treat the tasks of srun as ranks of one job. Training does not, because it needs torchrun
+            to set up torch.distributed.
 
     Raises:
         InputError: The launcher's variables are incomplete or are not numbers.
@@ -93,21 +95,22 @@ def find_process(environment: Mapping[str, str] = os.environ, *, srun: bool = Tr
             return _torchrun_process(environment)
         if srun and _is_srun_step(environment):
             return _srun_process(environment)
-        _require_alone(environment)
+        _refuse_incomplete_torchrun(environment)
     return Process()
 
 
 def shard_positions(count: int, world_size: int, session: str, blocks: Sequence[int] = ()) -> list[list[int]]:
-    """Divide the positions 0 … count - 1 among ranks, each position once, and ascending within a rank.
+    """Divide the positions 0 to count - 1 among the ranks, and return the ascending positions of each rank.
 
-    The positions are shuffled with the session as seed. So the next start divides the images that a dead rank left
-    over among all ranks.
+    Each position is given to one rank. The positions are shuffled with the session as seed. When the job is
+    started again, the images that a dead rank did not finish are therefore spread over all ranks.
 
     Args:
         count: The number of positions.
         world_size: The number of ranks.
-        session: A text that identifies this start.
-        blocks: Lengths of consecutive blocks that one rank gets as a whole; empty for single positions.
+        session: A string that identifies this start of the job.
+        blocks: Lengths of consecutive blocks of positions. A block is never split between ranks. Empty to divide
+            single positions.
     """
     if blocks:
         ends = list(itertools.accumulate(blocks))
@@ -125,7 +128,7 @@ def _torchrun_process(environment: Mapping[str, str]) -> Process:
         rank=int(environment["RANK"]),
         world_size=int(environment["WORLD_SIZE"]),
         local_rank=local_rank,
-        # Without the number of restarts, which the agent of each machine counts separately.
+        # torchrun's restart count is not part of the session, because the agent on each machine counts separately.
         session=environment.get(SESSION_VARIABLE, ""),
         role=Role.WORKER if parent else Role.RANK,
         parent=int(parent) if parent else None,
@@ -134,7 +137,7 @@ def _torchrun_process(environment: Mapping[str, str]) -> Process:
     )
 
 
-def _require_alone(environment: Mapping[str, str]) -> None:
+def _refuse_incomplete_torchrun(environment: Mapping[str, str]) -> None:
     """Refuse one of torchrun's variables without the other, because each process would then compute all images.
 
     Some platforms set them for single processes too, which is accepted.
@@ -146,14 +149,14 @@ def _require_alone(environment: Mapping[str, str]) -> None:
 
 
 def _is_srun_step(environment: Mapping[str, str]) -> bool:
-    """Whether srun started this process. A batch script has some of the same variables, but is no task."""
+    """Whether srun started this process. A batch script has some of the same variables, but is no task of srun."""
     step = environment.get("SLURM_STEP_ID", "")
     return "SLURM_STEP_NUM_TASKS" in environment and step.isdigit() and int(step) < _FIRST_RESERVED_STEP
 
 
 def _srun_process(environment: Mapping[str, str]) -> Process:
     world = int(environment["SLURM_STEP_NUM_TASKS"])
-    local_rank, on_machine = int(environment["SLURM_LOCALID"]), _srun_tasks_here(environment)
+    local_rank, tasks_on_machine = int(environment["SLURM_LOCALID"]), _srun_tasks_here(environment)
     names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
     return Process(
         rank=int(environment["SLURM_PROCID"]),
@@ -162,25 +165,26 @@ def _srun_process(environment: Mapping[str, str]) -> Process:
         session="/".join(environment.get(name, "0") for name in names),
         # A single task may have several devices, and then starts workers for them.
         role=Role.RANK if world > 1 else Role.ALONE,
-        sharing=1 if _has_its_own_processors(environment) else on_machine or world,
-        local_world_size=on_machine or local_rank + 1,
+        sharing=1 if _has_its_own_processors(environment) else tasks_on_machine or world,
+        local_world_size=tasks_on_machine or local_rank + 1,
     )
 
 
 def _has_its_own_processors(environment: Mapping[str, str]) -> bool:
     """Whether srun bound this task to some of the processors of the machine."""
-    on_machine = environment.get("SLURM_CPUS_ON_NODE", "")
-    return on_machine.isdigit() and bound_processors() < int(on_machine)
+    cpus_on_machine = environment.get("SLURM_CPUS_ON_NODE", "")
+    return cpus_on_machine.isdigit() and bound_processors() < int(cpus_on_machine)
 
 
 def _srun_tasks_here(environment: Mapping[str, str]) -> int | None:
-    """The number of tasks on this machine, or the largest number on any machine if its own index is not known.
+    """Return the number of tasks on this machine, or None if Slurm gives no numbers.
 
-    Machines may have different numbers of tasks: `4(x2),1` means two machines with four tasks and one with one.
+    If the index of this machine is not known, the largest number on any machine is returned. Machines may have
+    different numbers of tasks: `4(x2),1` means two machines with four tasks and one with one.
     """
     found = re.findall(r"(\d+)(?:\(x(\d+)\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
     counts = [int(tasks) for tasks, machines in found for _ in range(int(machines or 1))]
-    number = environment.get("SLURM_NODEID", "")
-    if number.isdigit() and int(number) < len(counts):
-        return counts[int(number)]
+    node_index = environment.get("SLURM_NODEID", "")
+    if node_index.isdigit() and int(node_index) < len(counts):
+        return counts[int(node_index)]
     return max(counts, default=None)

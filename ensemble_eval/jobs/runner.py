@@ -1,4 +1,4 @@
-"""The runner of all jobs: sharding, resumption, time limits, progress, and the process that writes the tables."""
+"""Runs jobs: shards the images, resumes, detects hung ranks, reports progress and has the tables written."""
 
 import contextlib
 import time
@@ -24,11 +24,11 @@ from ensemble_eval.store.parts import Execution
 from ensemble_eval.store.store import PartBuffer
 from ensemble_eval.tables.formats import table_csv, table_markdown
 
-_LOOK_EVERY_SECONDS = 1.0
-_NAMED_IMAGES = 3
+_POLL_FOLDERS_SECONDS = 1.0
+_MAX_IMAGES_IN_MESSAGE = 3
 _PARTIAL_FILES = ("partial.csv", "partial.md")
 _PARTIAL_EVERY_SECONDS = 60.0
-# The share of the time that reading parts for the partial table may take.
+# The largest share of the running time that the partial table may take.
 _MOST_SHARE = 0.01
 
 
@@ -37,8 +37,9 @@ def run_job(
 ) -> Generator[Event[Outcome_co], None, None]:
     """Run a job to its end, alone or as one rank.
 
-    Without a launcher, a job that takes several processes starts workers and supervises them. With several ranks,
-    rank 0 reports the progress and writes the tables; the other ranks only yield notices.
+    Without a launcher (torchrun or srun), a job with several processes starts workers and supervises them. Under a
+    launcher, rank 0 reports the progress and writes the tables. All other ranks and workers only yield notices.
+    Finished images are kept however the job ends.
 
     Args:
         job: The job.
@@ -47,10 +48,10 @@ def run_job(
         worker_arguments: The command line of each worker that a supervisor starts.
 
     Yields:
-        Events. Finished images are kept however the job ends. Close the generator if you leave it early.
+        Notices, one `Opened`, progress and notices, and one `Finished`. Close the generator if you leave it early.
 
     Raises:
-        InputError: Something cannot be used; one sentence with the remedy.
+        InputError: An input or a setting cannot be used. The message says what to do.
         LateRanksError: A rank has stored nothing for too long.
         WorkerFailedError: A worker failed.
         StopRequestedError: The process received a signal to stop.
@@ -85,8 +86,8 @@ def run_alone(
             with contextlib.closing(run_shard(job, worker, process, stop)) as shard:
                 yield from (event for event in shard if isinstance(event, Notice))
             return
-        where = str(worker.device) if process.world_size == 1 else f"{process.world_size} ranks"
-        yield from _opening_events(job, where, worker.notices())
+        hardware = str(worker.device) if process.world_size == 1 else f"{process.world_size} ranks"
+        yield from _opening_events(job, hardware, worker.notices())
         partial = PartialTable(job)
         with contextlib.closing(_run_and_report(job, worker, process, stop)) as events:
             for event in events:
@@ -99,24 +100,24 @@ def _run_and_report(
     job: Job[Any, Any], worker: Worker, process: Process, stop: StopRequests
 ) -> Generator[Notice | Progress, None, None]:
     """Run the shard of the process that reports, and report the progress of all processes."""
-    stored = _Stored(job.folders)
+    stored = _StoredImages(job.folders)
     with contextlib.closing(run_shard(job, worker, process, stop)) as shard:
         for event in shard:
             if isinstance(event, Notice) or process.world_size == 1:
                 yield event
-            # Only this one of several processes reads the shared folder while they work.
-            elif stored.is_due:
-                yield stored.look()
+            # Of several processes, only the one that reports reads the shared folder while they work.
+            elif stored.poll_is_due:
+                yield stored.poll()
     if process.world_size > 1:
         yield from _wait_for_others(stored, _watch(job, process), stop)
 
 
-def _wait_for_others(stored: "_Stored", watch: "Watch", stop: StopRequests) -> Iterator[Progress]:
+def _wait_for_others(stored: "_StoredImages", watch: "Watch", stop: StopRequests) -> Iterator[Progress]:
     """Wait until the other ranks have stored their shards."""
     while not watch.update(stored.accounted()):
         stop.check()
-        time.sleep(_LOOK_EVERY_SECONDS)
-        yield stored.look()
+        time.sleep(_POLL_FOLDERS_SECONDS)
+        yield stored.poll()
 
 
 def _supervise(
@@ -128,8 +129,9 @@ def _supervise(
 
     device = choose_device(job.settings.device)
     process = Process(world_size=count, session=uuid.uuid4().hex, role=Role.SUPERVISOR)
-    # Checked before anything is written, so that an error is reported once and not by every worker.
-    notices, processors = [*job.check(count)], usable_processors()
+    # The check comes before anything is written. An error is then reported once, and not by every worker.
+    notices = [*job.check(count)]
+    processors = usable_processors()
     if device.type == "cpu" and count > processors:
         notices.append(
             f"{count} ranks share the {processors} processors that this process may use; more ranks than "
@@ -139,19 +141,22 @@ def _supervise(
         yield from _opening_events(job, f"{count} ranks on {device}", notices)
         partial = PartialTable(job)
         if not all(folder.is_complete for folder in job.folders):
-            stored, watch = _Stored(job.folders), _watch(job, process)
+            stored, watch = _StoredImages(job.folders), _watch(job, process)
             with contextlib.closing(run_workers(worker_arguments, count, process.session)) as running:
                 for _ in running:
-                    yield stored.look()
+                    yield stored.poll()
                     partial.write_if_due()
                     watch.update(stored.accounted(tried_again=True))
-            yield stored.look()
+            yield stored.poll()
         yield _finish(job, partial)
 
 
 @contextlib.contextmanager
 def _opened_folders(job: Job[Any, Any], *, checked: bool = False) -> Iterator[None]:
-    """Open the folders of a job, and mark them as in use within the block."""
+    """Open the folders of a job, and mark them as in use within the block.
+
+    With `checked`, only footers are read, because the supervisor has just read every byte.
+    """
     out, fresh = job.settings.out, job.settings.fresh
     record.refuse_file(out)
     if not fresh:
@@ -172,12 +177,12 @@ def _finish(job: Job[Any, Outcome_co], partial: "PartialTable") -> Finished[Outc
     return Finished(outcome)
 
 
-def _opening_events(job: Job[Any, Any], where: str, notices: Iterable[str]) -> Iterator[Notice | Opened]:
-    """Report the notices of the start, the work that is left, and damaged parts."""
+def _opening_events(job: Job[Any, Any], hardware: str, notices: Iterable[str]) -> Iterator[Notice | Opened]:
+    """Yield the startup notices, the work that is left, and the damaged parts."""
     yield from map(Notice, notices)
     done = sum(len(folder.progress.done) for folder in job.folders)
     images = sum(len(folder.images) for folder in job.folders)
-    yield Opened(tuple(job.describe(where)), done, images, job.units)
+    yield Opened(tuple(job.describe(hardware)), done, images, job.units)
     for folder in job.folders:
         for name in folder.progress.damaged:
             yield Notice(f"{name} had changed since it was written; its images are done again")
@@ -227,45 +232,45 @@ def _execution_of(worker: Worker, process: Process) -> Callable[[], Execution]:
 def missing_positions(folder: Folder[Any], process: Process) -> list[int]:
     """Return the positions of the missing images in this process's shard.
 
-    Images that were unreadable at an earlier start are tried again. Under torchrun or srun only rank 0 does so. It
-    could not tell a rank that will try them later from one that has ended.
+    Images that were unreadable at an earlier start are tried again. Under torchrun or srun, only rank 0 does so.
+    If other ranks tried them too, rank 0 could not tell whether a rank has yet to try them or has ended.
     """
     images, progress = folder.images, folder.progress
     blocks = folder.dataset.blocks
-    mine = set(shard_positions(len(images), process.world_size, process.session, blocks)[process.rank])
+    own_shard = set(shard_positions(len(images), process.world_size, process.session, blocks)[process.rank])
     if process.world_size == 1 or process.role is Role.WORKER:
-        return [position for position in sorted(mine) if images[position] not in progress.done]
-    again = progress.unreadable.keys() if process.reports else frozenset[str]()
+        return [position for position in sorted(own_shard) if images[position] not in progress.done]
+    to_retry = progress.unreadable.keys() if process.reports else frozenset[str]()
     return [
         position
         for position, image in enumerate(images)
-        if image in again or (position in mine and image not in progress.accounted)
+        if image in to_retry or (position in own_shard and image not in progress.accounted)
     ]
 
 
 def _image_name(folder: Folder[Any], image: str, folders: Sequence[Folder[Any]]) -> str:
-    """The name of an image for messages, with the folder if the job has several."""
+    """The id of an image, followed by the name of its folder if the job has several folders."""
     return image if len(folders) == 1 else f"{image} ({folder.store.folder.name})"
 
 
-class _Stored:
-    """The images that all processes of a job have stored."""
+class _StoredImages:
+    """The images that any process of a job has stored."""
 
     def __init__(self, folders: Sequence[Folder[Any]]) -> None:
         self._folders = folders
         self._passes_before = self._sum_of_passes()
-        self._looked = time.monotonic()
+        self._polled = time.monotonic()
 
     @property
-    def is_due(self) -> bool:
+    def poll_is_due(self) -> bool:
         """Whether it is time to read the folders again."""
-        return time.monotonic() - self._looked >= _LOOK_EVERY_SECONDS
+        return time.monotonic() - self._polled >= _POLL_FOLDERS_SECONDS
 
     def accounted(self, *, tried_again: bool = False) -> set[str]:
-        """The names of the images that needed no more work at the last look.
+        """The names (`_image_name`) of the images that were done or unreadable at the last poll.
 
         Args:
-            tried_again: Count an image that an earlier start could not read only if this start has tried it again.
+            tried_again: If true, leave out images that only an earlier start has tried and could not read.
         """
         return {
             _image_name(folder, image, self._folders)
@@ -277,11 +282,11 @@ class _Stored:
             )
         }
 
-    def look(self) -> Progress:
+    def poll(self) -> Progress:
         """Read the new parts, and return the progress."""
         for folder in self._folders:
             folder.store.peek()
-        self._looked = time.monotonic()
+        self._polled = time.monotonic()
         return Progress(
             len(self.accounted(tried_again=True)),
             sum(len(folder.images) for folder in self._folders),
@@ -294,12 +299,12 @@ class _Stored:
 
 
 class Watch:
-    """Remembers when each rank last stored an image, and reports ranks that are treated as hung.
+    """Remembers when each rank last stored an image, and raises an error if a rank stores nothing for too long.
 
     Args:
-        shards: The images of each rank.
+        shards: The names of the images of each rank.
         timeout: Seconds without a new image after which a rank is treated as hung.
-        clock: Seconds, monotonic.
+        clock: Returns monotonic time in seconds.
     """
 
     def __init__(
@@ -333,10 +338,10 @@ class Watch:
 
     def _sentence(self, rank: int) -> str:
         missing = sorted(self._missing[rank])
-        more = ", …" if len(missing) > _NAMED_IMAGES else ""
+        more = ", …" if len(missing) > _MAX_IMAGES_IN_MESSAGE else ""
         return (
             f"rank {rank} of {len(self._missing)} has stored nothing for {self._timeout:.0f} s and still has "
-            f"{len(missing)} images to do ({', '.join(missing[:_NAMED_IMAGES])}{more})"
+            f"{len(missing)} images to do ({', '.join(missing[:_MAX_IMAGES_IN_MESSAGE])}{more})"
         )
 
 
@@ -351,12 +356,12 @@ def _watch(job: Job[Any, Any], process: Process) -> Watch:
 
 
 class PartialTable:
-    """Writes the partial table of a job every minute, or less often to take no more than 1% of the time.
+    """Writes the partial table of a job every minute, or less often if it would take more than 1% of the time.
 
     Args:
         job: The job; its setting `live` switches the partial table on.
-        every_seconds: The least interval.
-        clock: Seconds, monotonic.
+        every_seconds: The shortest interval between two partial tables; None for a minute.
+        clock: Returns monotonic time in seconds.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """A crash-safe store of rows: a folder of parts that many processes may read and write at once.
 
-A part is written under a temporary name, flushed, and renamed to the hash of its bytes. So a truncated or changed
-part is noticed, and its images are computed again. Names do not depend on the process that writes. Only
-`Store.clear` needs the folder to itself.
+A part is written under a temporary name, flushed, and renamed to the hash of its bytes. Opening the store
+therefore detects truncated or changed parts, and their images are computed again. Processes never overwrite a part
+with different data. Only `Store.clear` needs the folder to itself.
 """
 
 import contextlib
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 _DAMAGED_PREFIX = "_damaged-"
 # No process takes this long to write one file, so an older temporary file has been abandoned.
 ABANDONED_SECONDS = 3600.0
-# A part is written when it holds this many images, so that a crash costs no more.
+# A part is written when it holds this many images, to limit what a crash costs.
 _PART_IMAGES = 256
-# The metadata of a part with a row group per image takes some hundred KiB.
-_MOST_OPEN_FILES = 16
+# Open files are limited because the metadata of a part with one row group per image takes some hundred KiB.
+_MAX_OPEN_FILES = 16
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Progress:
 
     @property
     def accounted(self) -> frozenset[str]:
-        """Ids of the images that need no more work, either done or unreadable."""
+        """Ids of the images that are done or were found unreadable."""
         return self.done | self.unreadable.keys()
 
 
@@ -82,10 +82,10 @@ class Store(Generic[KeyT]):
         out: The job's output folder; it need not exist yet.
         form: How the job's results lie in it.
         key: The key of the job; parts with another key are refused.
-        clock: Seconds since 1970.
+        clock: Returns the current time, in seconds since 1970.
 
     Attributes:
-        progress: The progress at the last reading.
+        progress: The progress when the parts were last read, by `open` or `peek`.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Store(Generic[KeyT]):
         self._known: dict[str, Part] = {}
         self._opened_with: frozenset[str] = frozenset()
         self._positions: dict[str, tuple[str, int]] = {}
-        self._file = functools.lru_cache(_MOST_OPEN_FILES)(_opened_file)
+        self._file = functools.lru_cache(_MAX_OPEN_FILES)(_opened_file)
 
     def open(self) -> Progress:
         """Read every byte of all parts, and set damaged parts aside under a name that readers skip.
@@ -120,16 +120,17 @@ class Store(Generic[KeyT]):
         return self.progress
 
     def open_deduplicated(self) -> Progress:
-        """As `open`, and remove repeated images; see `deduplicate`."""
-        # Repeated, because another job may keep storing the same images in this folder.
+        """Like `open`, but also remove repeated images; see `deduplicate`."""
+        # A loop, because another process may store the same images meanwhile.
         while self.open().repeated:
             self.deduplicate()
         return self.progress
 
     def peek(self) -> Progress:
-        """Read the footers of the parts that were added since the last reading: cheap, even while others write.
+        """Read the footers of the parts that were added since the last reading.
 
-        A part that cannot be read is tried again at the next reading; only `open` raises an error for it.
+        This is cheap, and safe while other processes write. A part that cannot be read is tried again at the next
+        reading; only `open` raises an error for it.
 
         Raises:
             InputError: The folder belongs to another job.
@@ -163,14 +164,14 @@ class Store(Generic[KeyT]):
     def deduplicate(self) -> None:
         """Rewrite parts so that each image is in one part only: the one that was written first.
 
-        Images repeat if two jobs worked in one folder, or if merged folders overlap. Several processes may
-        deduplicate at once, with different views of the folder. A rewritten part keeps its time of writing, so all
-        of them keep the same copy. A copy is removed only if an earlier one was seen, so none is lost.
+        Images repeat if two starts of the job ran at once, or if merged folders overlap. Several processes may
+        deduplicate at once, with different views of the folder. A rewritten part keeps its `written` time, so all
+        of them keep the same copy. A copy is removed only if an earlier one was seen, so no image is lost.
         """
-        keepers = first_parts(self._known)
+        earliest_parts = first_parts(self._known)
         old, new = set[str](), set[str]()
         for name, part in self._known.items():
-            kept = [image for image in part.images if keepers[image] == name]
+            kept = [image for image in part.images if earliest_parts[image] == name]
             if len(kept) < len(part.images):
                 # Another process may have rewritten it meanwhile.
                 with contextlib.suppress(FileNotFoundError):
@@ -203,7 +204,7 @@ class Store(Generic[KeyT]):
         return sorted_frame(self.tables(columns), columns)
 
     def tables(self, columns: Sequence[str]) -> "Iterator[pa.Table]":
-        """As `frame`, but part by part and not sorted."""
+        """Like `frame`, but part by part and not sorted."""
         return read_rows(self.folder, dict(sorted(self._known.items())), columns)
 
     def rows(self, image: str) -> list[dict[str, Any]]:
@@ -215,9 +216,9 @@ class Store(Generic[KeyT]):
         import pyarrow as pa
 
         if not self._positions:
-            keepers = first_parts(self._known)
+            earliest_parts = first_parts(self._known)
             self._positions = {
-                each: (name, self._known[name].images.index(each)) for each, name in keepers.items()
+                each: (name, self._known[name].images.index(each)) for each, name in earliest_parts.items()
             }
         name, row_group = self._positions[image]
         try:
@@ -236,30 +237,30 @@ class Store(Generic[KeyT]):
 
 
 def first_parts(parts: Mapping[str, Part]) -> dict[str, str]:
-    """The name of the earliest part of each image, by image."""
-    keepers: dict[str, str] = {}
+    """Map each image to the name of the earliest part that contains it."""
+    earliest_parts: dict[str, str] = {}
     for name, part in sorted(parts.items(), key=lambda item: (item[1].written, item[1].seconds, item[0])):
         for image in part.images:
-            keepers.setdefault(image, name)
-    return keepers
+            earliest_parts.setdefault(image, name)
+    return earliest_parts
 
 
 def read_rows(folder: Path, parts: Mapping[str, Part], columns: Sequence[str]) -> "Iterator[pa.Table]":
-    """Read some columns of some parts, including `image`; repeated images come once.
+    """Read columns, which must include `image`. An image in several parts is read only from the earliest one.
 
     Raises:
-        EnsembleEvalError: A part has been removed meanwhile.
+        EnsembleEvalError: A part was removed before its rows were read.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    keepers = first_parts(parts)
+    earliest_parts = first_parts(parts)
     try:
         for name, part in parts.items():
             # Without this, pyarrow would turn a folder name such as `crops=10` into a column.
             table = pq.read_table(folder / name, columns=list(columns), partitioning=None)
-            kept = [image for image in part.images if keepers[image] == name]
+            kept = [image for image in part.images if earliest_parts[image] == name]
             if len(kept) < len(part.images):
                 table = table.filter(pc.is_in(table[IMAGE], pa.array(kept, pa.string())))
             yield table.replace_schema_metadata()
@@ -282,7 +283,7 @@ def sorted_frame(tables: "Iterable[pa.Table]", columns: Sequence[str]) -> "pd.Da
 
 
 def summarise(parts: Mapping[str, Part]) -> Progress:
-    """Summarise parts."""
+    """Compute the progress of a job from its parts."""
     done: set[str] = set()
     repeated: set[str] = set()
     for part in parts.values():
@@ -309,13 +310,13 @@ def summarise(parts: Mapping[str, Part]) -> Progress:
 class PartBuffer:
     """Collects finished images and writes them to a store in a background thread, one part at a time.
 
-    A part is passed to the thread only when the previous one is on the disk. So a crash costs at most the work of
-    `save_every` seconds and of the time that writing takes.
+    A part is passed to the thread only when the previous one is on disk. A crash therefore loses at most
+    the work of `save_every` seconds, plus the work done while one part is written.
 
     Args:
         store: Where the parts go.
-        execution: Returns the current execution.
-        clock: Seconds, monotonic.
+        execution: Returns the `Execution` that describes the current hardware, software and batch size.
+        clock: Returns monotonic time in seconds.
         save_every: Seconds after which a part is written, however small it is.
     """
 
@@ -335,7 +336,7 @@ class PartBuffer:
         self._writing: Future[None] | None = None
 
     def add(self, image: str, rows: Iterable[dict[str, Any]], passes: int, all_passes: int) -> None:
-        """Add the rows of an image, with its passes and those that it would have taken without early exit."""
+        """Add the rows of an image, the number of its passes, and the number without early exit."""
         self._part.rows.extend(rows)
         self._part.images.append(image)
         if (execution := self._execution()) not in self._part.executions:
@@ -367,7 +368,7 @@ class PartBuffer:
             self._wait()
 
     def _begin_writing(self) -> None:
-        """Pass the part to the thread once the previous one is written, whose error is raised here."""
+        """Wait until the previous part is written, raise its error at the end, and pass this part to a thread."""
         part, self._part = self._part, Part()
         part.seconds, self._opened = self._clock() - self._opened, self._clock()
         try:
@@ -380,7 +381,7 @@ class PartBuffer:
                 executor.shutdown(wait=False)
 
     def _wait(self) -> None:
-        """Wait for the part that is being written, and raise its error once."""
+        """Wait until the part that is being written is on disk, and raise its error, if any, only once."""
         writing, self._writing = self._writing, None
         if writing is not None:
             writing.result()
