@@ -368,7 +368,7 @@ class PartBuffer:
             self._wait()
 
     def _begin_writing(self) -> None:
-        """Wait until the previous part is written, raise its error at the end, and pass this part to a thread."""
+        """Pass the part to a thread once the previous one is written. Raises that one's error, if there is one."""
         part, self._part = self._part, Part()
         part.seconds, self._opened = self._clock() - self._opened, self._clock()
         try:
