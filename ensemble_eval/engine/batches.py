@@ -1,4 +1,4 @@
-"""Which crop goes into which row of which batch."""
+"""The assignment of crops to the rows of batches."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,17 +8,18 @@ from ensemble_eval.engine.pool import PooledImage
 
 Result = TypeVar("Result")
 
-# A slot is the rows of a batch of one alignment: 16 rows of the smallest activation are whole cache lines.
+# A slot is a set of rows of a batch with the same alignment: 16 rows of the smallest activation are whole cache
+# lines.
 _MAX_SLOTS = 16
 
 
 def batches_needed(images: int, scheme: int, size: int) -> int:
-    """How many batches the crops of consecutive images take, the last ones filled in part.
+    """Count the batches that the crops of consecutive images take; the last ones may be filled only in part.
 
     Args:
-        images: from the first of a data set on.
-        scheme: crops of each.
-        size: rows of a batch.
+        images: The number of images, from the first image of a data set on.
+        scheme: The number of crops of each image.
+        size: The number of rows of a batch.
     """
     slots = math.gcd(size, _MAX_SLOTS)
     rows = [0] * slots
@@ -30,27 +31,27 @@ def batches_needed(images: int, scheme: int, size: int) -> int:
 
 
 class Pass(NamedTuple, Generic[Result]):
-    """One view of one image, to go through the members of its batch."""
+    """One view of one image, for all members of its batch."""
 
     pooled: PooledImage[Result]
     view: int
 
 
 class Batch(Generic[Result]):
-    """A batch being put together.
+    """A batch that is being assembled.
 
     The last bits of a network's outputs depend on the batch's shape, and may depend on where in memory a
-    crop's row begins, because kernels sum in an order that follows alignment. So every batch has the same
-    shape, padded where need be, and every crop its own slot, which follows from its image's position in the
-    data set and from its index in the crop order: rows of the same slot are whole cache lines apart. Scores
-    are then the same bits whichever images share a batch.
+    crop's row begins, because the alignment changes the order in which kernels sum. So every batch has the same
+    shape, with padding where necessary. Every crop has a fixed slot, which follows from its image's position in
+    the data set and from its index in the crop order; rows of the same slot are whole cache lines apart. The
+    scores are therefore bit-identical, whichever images share a batch.
 
     Args:
-        size: rows.
-        members: indices of those that the batch goes through.
+        size: The number of rows.
+        members: The indices of the members that run the batch.
 
     Attributes:
-        passes: by row.
+        passes: The passes by row; rows without a pass are padding.
     """
 
     def __init__(self, size: int, members: Sequence[int]) -> None:
@@ -62,11 +63,11 @@ class Batch(Generic[Result]):
 
     @property
     def is_full(self) -> bool:
-        """Whether every row has its crop."""
+        """Whether every row has a crop."""
         return len(self.passes) == self.size
 
     def take_from(self, pooled: PooledImage[Result], at_most: int) -> None:
-        """Take the first `at_most` views that are open for the members, as far as their slots have empty rows."""
+        """Take those of the first `at_most` views open for the members whose slots still have empty rows."""
         image = pooled.image
         first = _first_slot(image.position, image.source.plan.crops, self._slots)
         for view in pooled.open.of(self.members)[:at_most]:
@@ -77,20 +78,20 @@ class Batch(Generic[Result]):
                 pooled.open.take(view, self.members)
 
     def give_back(self) -> None:
-        """Return every view to its image, for another batch."""
+        """Return every view to its image, so that another batch can take it."""
         for pooled, view in self.passes.values():
             pooled.open.give_back(view, self.members)
         self.passes.clear()
 
     def images(self) -> Iterator[PooledImage[Result]]:
-        """The images that have views in the batch, each once."""
+        """Yield the images that have views in the batch, each once."""
         yield from {id(one.pooled): one.pooled for one in self.passes.values()}.values()
 
 
 def _first_slot(position: int, scheme: int, slots: int) -> int:
-    """Of an image's first crop, before it is taken modulo `slots`.
+    """Return the slot of an image's first crop, not yet reduced modulo `slots`.
 
-    Consecutive images fill consecutive slots. Where a scheme fills all slots evenly, they begin one slot apart,
-    so that not all of them wait for the same.
+    Consecutive images fill consecutive slots. If the crops of an image fill all slots evenly, consecutive images
+    start one slot apart, so that they do not all wait for the same slot.
     """
     return position * (scheme % slots or 1)

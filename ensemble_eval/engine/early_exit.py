@@ -1,4 +1,4 @@
-"""Images that are run only until their outcome in every row of the table is certain."""
+"""Early exit: images that are run only until every row of the table has a certain decision about them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +10,22 @@ from ensemble_eval.engine.full_scores import CropProbabilities, with_ensemble
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.scoring.metrics import any_decided_top_k, best_rank
 
-# On a CPU a batch has one crop of each image, so that none is run after the deciding one. On a GPU batches are
-# large, and an image has a share of them, so that the pool fits into its memory.
+# The batches of a CPU are small: each takes one crop of an image, so that no crop runs after the deciding one. The
+# batches of a GPU are large: each takes several crops of an image, so that the pool fits into memory.
 _SHARES_OF_BATCH = 32
 
 
 @dataclass(frozen=True)
 class ImageDecisions:
-    """One image's result when only its decisions are wanted.
+    """The result of one image with early exit: decisions without scores.
 
     Attributes:
-        id: of the image.
-        label: its class index.
-        top_k: for each scheme and each k, whether the label is among the k best: of every member, then, with
-            several, of their mean. None: not known, and not asked for.
-        passes: crops that went through members for it, times the members that they went through.
-        all_passes: how many there would have been without decisions.
+        id: The id of the image.
+        label: The class index of the image.
+        top_k: For each scheme and each k, whether the label is among the k best classes: for every member and,
+            with several members, for their mean, which is last. None if that is not known and was not asked for.
+        passes: The number of passes that were run for the image.
+        all_passes: The number of passes that full scores would take.
     """
 
     id: str
@@ -36,14 +36,14 @@ class ImageDecisions:
 
 
 class DecidedImage(PooledImage[ImageDecisions]):
-    """An image that all members run until the ensemble's outcome is certain, then each alone until its own is.
+    """An image that all members run until the ensemble's decisions are certain, then each until its own are.
 
     Args:
-        image, members: see `PooledImage`.
-        num_classes: length of a score vector.
-        decides: the k of every top-k error that is wanted.
-        labels: all that count as right; None for the image's own label.
-        counted: the class indices that labels are ranked among, ascending; None for all.
+        image, members: As in `PooledImage`.
+        num_classes: The length of a score vector.
+        decides: The values of k for which top-k decisions are wanted.
+        labels: All labels that count as right; None for the image's own label.
+        counted: The class indices that the labels are ranked among, ascending; None for all classes.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
         self._labels = (image.label,) if labels is None else tuple(labels)
         self._counted = counted
         self._members = members
-        # Every member and, with several, their ensemble.
+        # A row for every member and, with several members, one for their ensemble.
         self._rows = range(members + 1 if members > 1 else 1)
         self._weights = image.source.plan.weights
         self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
@@ -73,7 +73,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
         }
 
     def share_of(self, batch_size: int) -> int:
-        """Few crops, because each may decide."""
+        """Return a small share of the batch, because each crop may be the deciding one."""
         return max(1, batch_size // _SHARES_OF_BATCH)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
@@ -85,7 +85,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
                 self._weight_left[scheme][list(members)] -= weights[view]
 
     def decide(self) -> None:
-        """Decide what is certain by now, and run no member any more whose row is certain in every scheme."""
+        """Decide what is certain by now; once the ensemble is certain, let only the uncertain members continue."""
         for scheme, by_k in self._top_k.items():
             for k, known in by_k.items():
                 if None in known:
@@ -96,14 +96,14 @@ class DecidedImage(PooledImage[ImageDecisions]):
             self.open.part(open_rows)
 
     def result(self) -> ImageDecisions | None:
-        """The decisions, once all are certain."""
+        """Return the decisions once all of them are certain; until then None."""
         if self._open_rows():
             return None
         all_passes = len(self.image.source.plan.views) * self._members
         return ImageDecisions(self.image.id, self.image.label, self._top_k, self.open.passes, all_passes)
 
     def _open_rows(self) -> list[int]:
-        """Those of which something that is wanted is not certain yet."""
+        """Return the rows with a wanted decision that is not certain yet."""
         known = [decisions for by_k in self._top_k.values() for decisions in by_k.values()]
         return [row for row in self._rows if any(decisions[row] is None for decisions in known)]
 
@@ -114,7 +114,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
         decisions = any_decided_top_k(sums, self._labels, left, k, self._counted)
         known = self._top_k[scheme][k]
         if complete := [row for row in self._rows if left[row] == 0 and known[row] is None]:
-            # All is in: the same sums, in the same order, as of full scores.
+            # All probabilities are there: decide from the same sums, in the same order, as with full scores.
             scores = with_ensemble(self._probabilities.mean(scheme))
             for row in complete:
                 decisions[row] = best_rank(scores[row], self._labels, self._counted) < k

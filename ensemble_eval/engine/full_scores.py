@@ -1,4 +1,4 @@
-"""Images all of whose views are run by all members: their full scores."""
+"""Full scores: images whose views are all run by all members."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ class ImageScores:
     """One image's full scores.
 
     Attributes:
-        id: of the image.
-        label: its class index.
-        mean_softmax: for each scheme, float64 [members, classes], the mean over the scheme's crops.
-        passes: crops that went through members for it, times members.
-        crop_ranks: what other means would have decided, where that was asked for.
+        id: The id of the image.
+        label: The class index of the image.
+        mean_softmax: For each scheme, float64 [members, classes]: the mean softmax over the scheme's crops.
+        passes: The number of passes that were run for the image.
+        crop_ranks: The label ranks with other means over crops; None if they were not asked for.
     """
 
     id: str
@@ -31,24 +31,24 @@ class ImageScores:
 
     @property
     def all_passes(self) -> int:
-        """As of `ImageDecisions`: nothing was saved."""
+        """The number of passes that full scores take, as in `ImageDecisions`; here it is `passes`."""
         return self.passes
 
 
 def with_ensemble(by_member: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Members' scores float64 [members, classes] and, with several, their mean as one more row."""
+    """Append the mean of several members to their scores float64 [members, classes], as one more row."""
     if len(by_member) == 1:
         return by_member
     return np.concatenate([by_member, by_member.mean(axis=0, keepdims=True)])
 
 
 class CropProbabilities:
-    """What members say of every view of one image, and their means over the crops of a scheme.
+    """The probabilities of every view of one image, by member, and their means over the crops of a scheme.
 
     Args:
-        plan: of the image.
-        members: how many.
-        num_classes: length of a score vector.
+        plan: The crops of the image.
+        members: The number of members.
+        num_classes: The length of a score vector.
     """
 
     def __init__(self, plan: CropPlan, members: int, num_classes: int) -> None:
@@ -59,16 +59,16 @@ class CropProbabilities:
 
     @property
     def complete(self) -> bool:
-        """Whether every member's outcome of every view is in."""
+        """Whether the probabilities of every view and every member are there."""
         return not self._missing
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """Take float32 [len(members), classes] of one view."""
+        """Copy the probabilities float32 [len(members), classes] of one view."""
         self._by_view[view, list(members)] = probabilities
         self._missing -= len(members)
 
     def mean(self, scheme: int) -> NDArray[np.float64]:
-        """float64 [members, classes], added up in crop order."""
+        """Return the mean over the crops of a scheme, float64 [members, classes], summed in crop order."""
         total = np.zeros(self._by_view.shape[1:])
         for weight, probabilities in zip(self._weights[scheme], self._by_view, strict=True):
             if weight:
@@ -76,17 +76,17 @@ class CropProbabilities:
         return total / scheme
 
     def by_crop(self) -> NDArray[np.float32]:
-        """float32 [crops, members, classes], in the crop order; a view that is several crops repeats."""
+        """Return float32 [crops, members, classes] in crop order, with a view repeated for each of its crops."""
         return self._by_view[self._view_of_crop]
 
 
 class ScoredImage(PooledImage[ImageScores]):
-    """An image of which full scores are wanted.
+    """An image whose result is its full scores.
 
     Args:
-        image, members: see `PooledImage`.
-        num_classes: length of a score vector.
-        with_crop_ranks: whether its result has `crop_ranks`.
+        image, members: As in `PooledImage`.
+        num_classes: The length of a score vector.
+        with_crop_ranks: Whether the result has `crop_ranks`.
     """
 
     def __init__(
@@ -97,11 +97,11 @@ class ScoredImage(PooledImage[ImageScores]):
         self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """Keep the probabilities until all are there."""
+        """Copy the probabilities of one view."""
         self._probabilities.keep(view, members, probabilities)
 
     def result(self) -> ImageScores | None:
-        """The mean of every scheme, once all probabilities are there."""
+        """Return the mean of every scheme once all probabilities are there; until then None."""
         if not self._probabilities.complete:
             return None
         means = {scheme: self._probabilities.mean(scheme) for scheme in self.image.source.plan.weights}

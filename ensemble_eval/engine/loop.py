@@ -1,8 +1,11 @@
-"""The one loop: a pool of images, batches of their crops, members on each batch, sums per image.
+"""The evaluation loop: run the members of an ensemble over crops of images, in batches.
 
-It knows neither GoogLeNet nor files nor progress bars: it takes images and `Predict` functions and yields one
-record per image. A view is a crop of an image that differs from its other crops; a pass is one view through one
-member.
+The loop keeps a pool of images, assembles batches of their crops, runs the members on each batch, and lets each
+image keep its probabilities. It does not depend on GoogLeNet, files or progress bars: it takes images and
+`Predict` functions, and yields one result per image.
+
+A view is a distinct crop: crops of an image with equal pixels are one view, and are computed once. A pass is one
+view through one member.
 """
 
 from collections import Counter, deque
@@ -21,8 +24,8 @@ from ensemble_eval.errors import InputError, NonFiniteScoresError
 
 Result = TypeVar("Result")
 
-# The pool is large enough when this many batches could be filled from it. One would not do, because a view fits
-# into some rows of a batch only.
+# New images are admitted until this many batches could be filled from the pool. One is not enough, because a view
+# fits only into certain rows of a batch.
 _BATCHES_IN_POOL = 3
 
 
@@ -30,17 +33,21 @@ class Engine(Generic[Result]):
     """Runs members over images.
 
     Args:
-        members: by name, in the ensemble's order.
-        pool_image: makes the `PooledImage` of an image whose pixels are on the device: a `ScoredImage` for full
-            scores, a `DecidedImage` for decisions, or another kind.
-        device: where batches are put together.
-        batch_size: crops per batch. It is halved, and the same passes tried again, when a batch does not fit
-            into memory; see `batch_size` afterwards.
-        before_forward: called before every member's batch; what it raises ends the run there.
-        batches_in_flight: how many may be started before the first is waited for; by default what suits the
-            device.
-        forward: runs the members of a batch; by default one after the other, with `before_forward` before each.
-        queues: of the device; by default those of CUDA on CUDA, and on a CPU none.
+        members: The members by name, in the ensemble's order.
+        pool_image: Wraps an image whose pixels are on the device in a `PooledImage`, such as `ScoredImage` (full
+            scores) or `DecidedImage` (early exit).
+        device: The device on which batches are assembled.
+        batch_size: Crops per batch.
+        before_forward: Called before each member runs on a batch. An exception that it raises ends the run.
+        batches_in_flight: How many batches may be running before the engine waits for the first. By default 2 on
+            CUDA and 1 on a CPU.
+        forward: Runs the members of a batch. By default they run one after the other, with `before_forward` before
+            each.
+        queues: The queues of the device. By default, `CudaQueues` on CUDA and none on a CPU.
+
+    Attributes:
+        batch_size: The current number of crops per batch. When a batch does not fit into memory, the number is
+            halved and the same passes are tried again.
     """
 
     def __init__(
@@ -55,14 +62,14 @@ class Engine(Generic[Result]):
         queues: CudaQueues | None = None,
     ) -> None:
         self._names = tuple(members)
-        self._all = tuple(range(len(members)))
+        self._all_members = tuple(range(len(members)))
         self._forward = forward or Forward(members.values(), before_forward)
         self._pool_image = pool_image
         self._device = device
-        # In the order of arrival; as keys, because images leave from anywhere.
+        # A dict used as an ordered set: in order of arrival, with fast removal of any image.
         self._pool: dict[PooledImage[Result], None] = {}
         self._in_flight: deque[tuple[Batch[Result], LaunchedBatch]] = deque()
-        # While a GPU is at one batch, the next is put together; a CPU has nothing to overlap.
+        # On a GPU, one batch is assembled while another runs. On a CPU, nothing can overlap.
         self._most_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
         queues = CudaQueues(device) if queues is None and device.type == "cuda" else queues
         self._runner: CuttingRunner[Result] | QueuedRunner[Result] = (
@@ -71,68 +78,76 @@ class Engine(Generic[Result]):
         self.batch_size = batch_size
 
     def run(self, images: Iterable[ReadyImage | UnreadableImage]) -> Iterator[Result | UnreadableImage]:
-        """Yield one record per image as it becomes known; unreadable images pass through.
+        """Yield the result of each image as soon as it is complete; unreadable images are passed through.
 
         Raises:
-            NonFiniteScoresError: a member yields NaN or infinity.
-            InputError: one crop alone does not fit into memory.
+            NonFiniteScoresError: A member returns NaN or infinity.
+            InputError: An image, or a batch of one crop, does not fit into memory.
         """
         arriving = iter(images)
         if self._pool or self._in_flight:
-            # A run that was left early has left them behind.
+            # The generator of an earlier run was closed early, with images or batches still here.
             self._runner.clear()
         self._pool.clear()
         self._in_flight.clear()
-        more = True
-        while more or self._pool:
-            batch: Batch[Result] = Batch(self.batch_size, self._members_of_next_batch(more))
+        images_left = True
+        while images_left or self._pool:
+            batch: Batch[Result] = Batch(self.batch_size, self._members_of_next_batch(images_left))
             for pooled in self._pool:
                 batch.take_from(pooled, pooled.share_of(batch.size))
-            # Counted incrementally: to go through the pool for every image would take most of the engine's time.
-            waiting = self._waiting()[self._all]
-            while more and self._wants_images(batch, waiting):
+            # Counted incrementally, because counting the pool for each image would take most of the engine's time.
+            views_waiting = self._views_waiting()[self._all_members]
+            while images_left and self._wants_images(batch, views_waiting):
                 image = next(arriving, None)
                 if isinstance(image, UnreadableImage):
                     yield image
-                elif more := image is not None:
-                    waiting += self._admit(image, batch)
+                elif images_left := (image is not None):
+                    views_waiting += self._admit(image, batch)
             self._fill_up(batch)
             self._launch(batch)
             while self._in_flight and (len(self._in_flight) >= self._most_in_flight or not batch.passes):
-                yield from self._fold(*self._in_flight.popleft())
+                yield from self._collect(*self._in_flight.popleft())
 
     def new_notices(self) -> list[str]:
-        """Sentences for the user about how members run, since the last call."""
+        """Return the sentences for the user, about how members run, that are new since the last call."""
         return self._forward.new_notices()
 
-    def _members_of_next_batch(self, more: bool) -> tuple[int, ...]:
-        """All members, unless a whole batch waits for a single member, or nothing waits for all of them."""
-        waiting = self._waiting()
-        views_for_all = waiting.pop(self._all, 0)
-        ((single, views),) = waiting.most_common(1) or [(self._all, 0)]
-        # Images that wait for a single member fill memory as others do.
-        crowded = waiting.total() > _BATCHES_IN_POOL * self.batch_size
-        return single if views >= self.batch_size or crowded or not (more or views_for_all) else self._all
+    def _members_of_next_batch(self, images_left: bool) -> tuple[int, ...]:
+        """Choose the members of the next batch: all of them, or the single member with the most waiting views.
 
-    def _waiting(self) -> Counter[tuple[int, ...]]:
-        """How many views the next batch can take, for each group of members that must still run them."""
+        A single member is chosen if its views fill a batch, if the views that wait for single members crowd the
+        pool, or if no image is left and no view waits for all members.
+        """
+        waiting = self._views_waiting()
+        views_for_all = waiting.pop(self._all_members, 0)
+        ((single, views),) = waiting.most_common(1) or [(self._all_members, 0)]
+        # Images that wait for single members take up memory as well.
+        crowded = waiting.total() > _BATCHES_IN_POOL * self.batch_size
+        is_single = views >= self.batch_size or crowded or not (images_left or views_for_all)
+        return single if is_single else self._all_members
+
+    def _views_waiting(self) -> Counter[tuple[int, ...]]:
+        """Count the views that the next batch could take, by the group of members that must still run them."""
         waiting: Counter[tuple[int, ...]] = Counter()
         for pooled in self._pool:
-            waiting.update(self._waiting_of(pooled))
+            waiting.update(self._views_waiting_of(pooled))
         return waiting
 
-    def _waiting_of(self, pooled: PooledImage[Result]) -> dict[tuple[int, ...], int]:
-        """As `_waiting`, of one image."""
+    def _views_waiting_of(self, pooled: PooledImage[Result]) -> dict[tuple[int, ...], int]:
+        """Like `_views_waiting`, for one image."""
         share = pooled.share_of(self.batch_size)
         return {members: min(views, share) for members, views in pooled.open.counts().items()}
 
-    def _wants_images(self, batch: Batch[Result], waiting: int) -> bool:
-        """Whether rows are empty, unless so many views wait already that padding costs less."""
-        much = _BATCHES_IN_POOL * self.batch_size
-        return batch.members == self._all and not batch.is_full and waiting < much
+    def _wants_images(self, batch: Batch[Result], views_waiting: int) -> bool:
+        """Whether to admit another image: the batch is for all members and has empty rows, and the pool is small.
+
+        If `_BATCHES_IN_POOL` batches of views wait already, padding costs less than a larger pool.
+        """
+        enough = _BATCHES_IN_POOL * self.batch_size
+        return batch.members == self._all_members and not batch.is_full and views_waiting < enough
 
     def _admit(self, image: ReadyImage, batch: Batch[Result]) -> int:
-        """Take an image into the pool and as much as fits of it into a batch; return how many views still wait."""
+        """Take an image into the pool and as many views as fit into a batch; return how many views still wait."""
         try:
             with memory_errors_of(image.id):
                 image = self._runner.admit(image)
@@ -143,10 +158,10 @@ class Engine(Generic[Result]):
         pooled = self._pool_image(image)
         self._pool[pooled] = None
         batch.take_from(pooled, pooled.share_of(batch.size))
-        return self._waiting_of(pooled).get(self._all, 0)
+        return self._views_waiting_of(pooled).get(self._all_members, 0)
 
     def _fill_up(self, batch: Batch[Result]) -> None:
-        """Put crops into rows that would be padded, though they may turn out not to have been needed."""
+        """Fill rows that would be padding with more crops, even if early exit may make these crops unnecessary."""
         for pooled in self._pool:
             if batch.is_full:
                 return
@@ -161,7 +176,8 @@ class Engine(Generic[Result]):
             with memory_errors_of(f"a batch of {batch.size}"):
                 self._in_flight.append((batch, self._runner.launch(batch)))
         except OutOfDeviceMemoryError as error:
-            # Without its traceback and its cause: they hold everything that did not fit.
+            # A new exception, because the traceback and the cause of this one keep alive the tensors that did not
+            # fit.
             failed = OutOfDeviceMemoryError(str(error))
         if failed is not None:
             batch.give_back()
@@ -170,14 +186,14 @@ class Engine(Generic[Result]):
             self.batch_size //= 2
             self._runner.release()
 
-    def _fold(self, batch: Batch[Result], launched: LaunchedBatch) -> Iterator[Result]:
-        """Keep a batch's probabilities, and yield the results of the images that need no more."""
+    def _collect(self, batch: Batch[Result], launched: LaunchedBatch) -> Iterator[Result]:
+        """Wait for a batch, hand its probabilities to its images, and yield the results that are complete."""
         with launched as probabilities:
             self._refuse_non_finite(probabilities, batch)
             for row, (pooled, view) in batch.passes.items():
                 pooled.keep(view, batch.members, probabilities[:, row])
         for pooled in batch.images():
-            # An image whose result was known before has left the pool, perhaps with crops still in flight.
+            # An image may have left the pool already: its result can be known while its last crops are in flight.
             if pooled in self._pool:
                 pooled.decide()
                 if (result := pooled.result()) is not None:

@@ -1,4 +1,4 @@
-"""One image in the engine's pool: its views that are in no batch yet, and what is made of their probabilities."""
+"""One image in the engine's pool: its views that are in no batch yet, and the result of its probabilities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ Result_co = TypeVar("Result_co", covariant=True)
 class ReadyImage:
     """An image whose pixels are decoded and resized.
 
-    `position` is its index in the whole data set, whatever part of it is evaluated now: it decides which
-    rows of a batch the image's crops may take.
+    `position` is its index in the whole data set, even if only a part of the data set is evaluated. It decides
+    which rows of a batch the image's crops may take.
     """
 
     position: int
@@ -29,7 +29,7 @@ class ReadyImage:
 
 @dataclass(frozen=True)
 class UnreadableImage:
-    """An image that has no pixels to evaluate, and why."""
+    """An image that could not be read, and the reason."""
 
     id: str
     reason: str
@@ -39,11 +39,11 @@ class OpenViews:
     """The views of one image that are in no batch yet, by the members that must run them.
 
     Args:
-        members: indices into the ensemble; all of them run every view, until `part`.
-        views: how many.
+        members: Indices into the ensemble. All of these members run every view, until `part` is called.
+        views: The number of views.
 
     Attributes:
-        passes: views that went into a batch, times the members of that batch.
+        passes: The number of passes that went into batches: a view counts once for each member of its batch.
     """
 
     def __init__(self, members: Sequence[int], views: int) -> None:
@@ -51,26 +51,26 @@ class OpenViews:
         self.passes = 0
 
     def counts(self) -> Mapping[tuple[int, ...], int]:
-        """How many views are open for each group of members."""
+        """Return the number of open views for each group of members."""
         return {members: len(views) for members, views in self._by_members.items()}
 
     def of(self, members: Sequence[int]) -> list[int]:
-        """The views that are open for exactly these members, in crop order."""
+        """Return the views that are open for exactly these members, in crop order."""
         return list(self._by_members.get(tuple(members), ()))
 
     def take(self, view: int, members: Sequence[int]) -> None:
-        """Record that a view goes into a batch of these members."""
+        """Record that a view goes into a batch for these members."""
         del self._by_members[tuple(members)][view]
         self.passes += len(members)
 
     def give_back(self, view: int, members: Sequence[int]) -> None:
-        """Record that the batch of a view did not run."""
+        """Record that the batch of a view did not run, so that the view is open again."""
         views = [*self._by_members[tuple(members)], view]
         self._by_members[tuple(members)] = dict.fromkeys(sorted(views))
         self.passes -= len(members)
 
     def part(self, members: Sequence[int]) -> None:
-        """Let some members run the rest, each in batches of its own, and the others no more."""
+        """Let only some members run the open views, each of them in batches of its own."""
         self._by_members = {
             (member,): dict(views)
             for together, views in self._by_members.items()
@@ -80,15 +80,15 @@ class OpenViews:
 
 
 class PooledImage(ABC, Generic[Result_co]):
-    """An image in the pool. Its kinds decide what is made of its probabilities, and when there are enough of them.
+    """An image in the pool. A subclass defines the result of its probabilities, and when there are enough of them.
 
     Args:
-        image: with its pixels where batches are put together.
-        members: of the ensemble, how many.
+        image: The image, with its pixels on the device where batches are assembled.
+        members: The number of members of the ensemble.
 
     Attributes:
-        image: as given.
-        open: the views that are still to be run.
+        image: The image, as given.
+        open: The views that are in no batch yet.
     """
 
     def __init__(self, image: ReadyImage, members: int) -> None:
@@ -96,16 +96,16 @@ class PooledImage(ABC, Generic[Result_co]):
         self.open = OpenViews(range(members), len(image.source.plan.views))
 
     def share_of(self, batch_size: int) -> int:
-        """How many of its crops one batch takes before other images get their share: as many as fit."""
+        """Return how many of its views a batch takes before those of other images; by default, as many as fit."""
         return batch_size
 
     @abstractmethod
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """Take the outcome float32 [len(members), classes] of one view; the array is used again later."""
+        """Copy the probabilities float32 [len(members), classes] of one view; the array is reused later."""
 
     def decide(self) -> None:
-        """Decide what is certain by now; called after each batch, before `result` is asked for."""
+        """Decide what is certain by now; the engine calls this after each batch, before `result`."""
 
     @abstractmethod
     def result(self) -> Result_co | None:
-        """The image's result, or None as long as it is not known; asking changes nothing."""
+        """Return the image's result, or None while it is not known; the image does not change."""

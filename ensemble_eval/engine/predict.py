@@ -14,7 +14,7 @@ _CANNOT_ALLOCATE = re.compile(
     r"can't allocate memory|not enough memory|bad_alloc|could not allocate|out of memory|_ALLOC(ATION)?_FAILED",
     re.IGNORECASE,
 )
-# What cuDNN says when none of its algorithms finds the memory that it needs; or, seldom, has a kernel for the GPU.
+# cuDNN's message when no algorithm gets the memory that it needs, or (seldom) when none has a kernel for the GPU.
 _NO_ALGORITHM = re.compile("unable to find an engine|unable to find a valid cuDNN algorithm", re.IGNORECASE)
 
 
@@ -22,7 +22,7 @@ class Predict(Protocol):
     """One member, ready to run."""
 
     def __call__(self, crop_batch: Tensor, /) -> Tensor:
-        """Class probabilities of a batch of crops.
+        """Compute the class probabilities of a batch of crops.
 
         Args:
             crop_batch: uint8 [B, 3, 224, 224], RGB, on the member's device.
@@ -31,7 +31,7 @@ class Predict(Protocol):
             float32 [B, classes], each row a softmax.
 
         Raises:
-            OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
+            OutOfDeviceMemoryError: The batch does not fit into memory; a smaller one may.
         """
         ...
 
@@ -40,8 +40,8 @@ class Forward:
     """Runs members of an ensemble on a batch, one after the other.
 
     Args:
-        predicts: of the ensemble's members.
-        before_forward: called before each; what it raises ends the run there.
+        predicts: The `Predict` functions of the ensemble's members, in order.
+        before_forward: Called before each member runs. An exception that it raises ends the run.
     """
 
     def __init__(self, predicts: Iterable[Predict], before_forward: Callable[[], None] = lambda: None) -> None:
@@ -49,19 +49,19 @@ class Forward:
         self._before_forward = before_forward
 
     def __call__(self, crop_batch: Tensor, members: Sequence[int], /) -> Tensor:
-        """Probabilities of some members.
+        """Compute the class probabilities of a batch of crops with some members.
 
         Args:
-            crop_batch: uint8 [B, 3, 224, 224] on the device; the same tensor comes again with other crops.
-            members: indices into the ensemble.
+            crop_batch: uint8 [B, 3, 224, 224] on the device. The caller reuses the tensor for other crops.
+            members: Indices into the ensemble.
 
         Returns:
-            float32 [members, B, classes] on the device; the next call may write over it.
+            float32 [members, B, classes] on the device; the next call may overwrite it.
 
         Raises:
-            OutOfDeviceMemoryError: the batch does not fit; a smaller one may.
+            OutOfDeviceMemoryError: The batch does not fit into memory; a smaller one may.
         """
-        # Memory is used again, the tensor is a new one: what was made of the last batch is known by its tensor.
+        # A new tensor over the same memory, because the batch normalised last is recognised by its tensor.
         crop_batch = crop_batch.view_as(crop_batch)
         outputs = []
         for member in members:
@@ -70,10 +70,10 @@ class Forward:
         return torch.stack(outputs)
 
     def release(self) -> None:
-        """Release what is kept for batches; the device has finished all that was asked of it."""
+        """Release the memory that is kept for batches; the caller has waited until the device is idle."""
 
     def new_notices(self) -> list[str]:
-        """Sentences for the user that came up since the last call."""
+        """Return the sentences for the user that are new since the last call."""
         return []
 
 
@@ -83,10 +83,10 @@ class OutOfDeviceMemoryError(EnsembleEvalError):
 
 @contextmanager
 def errors_of_member(what: str) -> Iterator[None]:
-    """Turn whatever somebody else's code raises inside into one error; those of this package pass.
+    """Convert any error of third-party code in the block to an `InputError`; errors of this package pass.
 
     Raises:
-        InputError: `what` raised an error, which is its cause.
+        InputError: `what` raised an error, which is the cause of this one.
     """
     try:
         yield
@@ -98,10 +98,10 @@ def errors_of_member(what: str) -> Iterator[None]:
 
 @contextmanager
 def memory_errors_of(what: str) -> Iterator[None]:
-    """Turn running out of memory into one error, whichever way a library says it.
+    """Convert the errors with which libraries report that memory ran out to one error.
 
     Raises:
-        OutOfDeviceMemoryError: `what` did not fit.
+        OutOfDeviceMemoryError: `what` did not fit into memory.
     """
     try:
         yield
@@ -114,14 +114,17 @@ def memory_errors_of(what: str) -> Iterator[None]:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    # torch has a subclass for its own CUDA memory; the CPU's allocator, OpenVINO, the driver (pinning), cuBLAS
-    # and cuDNN all raise a plain one.
+    # torch has a subclass of RuntimeError for its own CUDA memory. The CPU's allocator, OpenVINO, the driver (when
+    # memory is pinned), cuBLAS and cuDNN all raise a plain RuntimeError.
     known = MemoryError | torch.OutOfMemoryError | OutOfDeviceMemoryError
     return isinstance(error, known) or bool(_CANNOT_ALLOCATE.search(str(error)))
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it came of: a graph's capture that ran out of memory ends with one of its own."""
+    """Yield an error and its causes.
+
+    For example, the capture of a CUDA graph that ran out of memory raises an error of its own.
+    """
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -19,15 +19,18 @@ from ensemble_eval.engine.predict import Forward
 Result = TypeVar("Result")
 
 LaunchedBatch = contextlib.AbstractContextManager[NDArray[np.float32]]
-"""Entering it waits for the probabilities float32 [members, batch_size, classes], valid until it is left."""
+"""A context that waits for a batch.
+
+Its value is the probabilities float32 [members, batch_size, classes], which are valid inside the context.
+"""
 
 
 class CuttingRunner(Generic[Result]):
-    """Runs batches on a CPU, where nothing can overlap: a batch has its outcome when it is launched.
+    """Runs batches on a CPU, where nothing can overlap: `launch` returns when the batch is computed.
 
     Args:
-        forward: runs the members.
-        device: of the batches.
+        forward: Runs the members.
+        device: The device of the batches.
     """
 
     def __init__(self, forward: Forward, device: torch.device) -> None:
@@ -36,17 +39,17 @@ class CuttingRunner(Generic[Result]):
         self._crops: Tensor | None = None
 
     def admit(self, image: ReadyImage) -> ReadyImage:
-        """The image as its crops are taken from it from now on, until `leave`."""
+        """Return the image from which crops are cut from now on, until `leave`."""
         return image
 
     def leave(self, image: ReadyImage) -> None:
-        """No batch that is launched from now on has crops of this image, as `admit` returned it."""
+        """Forget an image that `admit` returned; batches launched from now on have no crops of it."""
 
     def launch(self, batch: Batch[Result]) -> LaunchedBatch:
-        """Run a batch, whose crops are cut one by one.
+        """Run a batch; its crops are cut one by one.
 
         Raises:
-            OutOfDeviceMemoryError: it does not fit; `release`, and try a smaller one.
+            OutOfDeviceMemoryError: The batch does not fit into memory; call `release` and try a smaller one.
         """
         return contextlib.nullcontext(self._forward(self._crop_batch(batch), batch.members).numpy())
 
@@ -58,7 +61,7 @@ class CuttingRunner(Generic[Result]):
     clear = release
 
     def _crop_batch(self, batch: Batch[Result]) -> Tensor:
-        """Crops uint8 [batch_size, 3, 224, 224], channels last, padded with black."""
+        """Cut the crops uint8 [batch_size, 3, 224, 224], channels last, padded with black."""
         if self._crops is None or len(self._crops) != batch.size:
             shape = (batch.size, CROP_SIZE, CROP_SIZE, 3)
             self._crops = torch.empty(shape, dtype=torch.uint8, device=self._device).permute(0, 3, 1, 2)
@@ -70,34 +73,34 @@ class CuttingRunner(Generic[Result]):
         return self._crops
 
 
-# Of whatever kind the queues make.
+# The type depends on the queues; tests have queues with events of their own.
 Event = Any
 
 
 class CudaQueue:
-    """A CUDA stream: does what it is asked for in that order, beside other queues and beside this process.
+    """A CUDA stream: runs its work in order, concurrently with other queues and with this process.
 
-    Events order the work of several queues. Tests override this class by queues that do everything as late, or as
-    early, as the events allow.
+    Events order the work of several queues. Tests replace this class with queues that run everything as late, or
+    as early, as the events allow.
     """
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
         self._stream = stream
 
     def run(self, work: Callable[[], None]) -> None:
-        """Ask for the tensor operations of `work`; the device may do them later."""
+        """Queue the tensor operations of `work`; the device may run them later."""
         with torch.cuda.stream(self._stream):
             work()
 
     def record(self) -> Event:
-        """An event that comes when all that was asked for so far is done."""
-        # To wait for it blocks: the process would spin otherwise, and take a processor from its loaders.
+        """Return an event that occurs when all work queued so far is done."""
+        # Waiting blocks. Otherwise the process would spin, and occupy a processor that its loaders need.
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # torch's stub
         event.record(self._stream)
         return event
 
     def wait(self, event: Event) -> None:
-        """Begin nothing that is asked for from now on before the event."""
+        """Delay the work that is queued from now on until the event has occurred."""
         self._stream.wait_event(event)
 
 
@@ -105,11 +108,11 @@ class CudaQueues:
     """The two queues of a CUDA device.
 
     Args:
-        device: with its index.
+        device: The device, with its index.
 
     Attributes:
-        loading: copies pixels to the device and cuts crops, on a stream of its own.
-        computing: runs members and copies what they say to this machine, on the current stream.
+        loading: Copies pixels to the device and cuts crops, on a stream of its own.
+        computing: Runs members and copies their probabilities to host memory, on the current stream.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -118,33 +121,33 @@ class CudaQueues:
         self.computing = CudaQueue(torch.cuda.current_stream(device))
 
     def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """A tensor of this machine's memory that the device can copy from and to beside this process."""
+        """Return a tensor in pinned host memory, which the device can copy from and to asynchronously."""
         return torch.empty(tuple(shape), dtype=dtype, pin_memory=True)
 
     def wait_for(self, event: Event) -> None:
-        """Halt this process until the event has come."""
+        """Block this process until the event has occurred."""
         event.synchronize()
 
     def wait_for_all(self) -> None:
-        """Halt this process until both queues are empty."""
+        """Block this process until both queues are empty."""
         torch.cuda.synchronize(self._device)
 
     def trim(self) -> None:
-        """Release the device's memory that is kept for later and not in use."""
+        """Release device memory that is cached but not in use."""
         torch.cuda.empty_cache()
 
 
 @dataclass(eq=False)
 class _BatchBuffers:
-    """Memory of one batch, from its addresses to its outcome; used again once that was read.
+    """The buffers of one batch, from its addresses to its outcome; they are reused once the outcome was read.
 
     Attributes:
-        host_addresses: int64 [B, 3] in this machine's memory, see `Address`.
-        addresses: the same on the device.
-        crops: uint8 [B, 224, 224, 3] on the device.
-        crop_batch: the same memory as [B, 3, 224, 224], channels last.
-        probabilities: in this machine's memory, float32, by their shape [members, B, classes].
-        outcome: those of the last batch.
+        host_addresses: The `Address` of each row, int64 [B, 3] in host memory.
+        addresses: The same on the device.
+        crops: The crops, uint8 [B, 224, 224, 3] on the device.
+        crop_batch: The same memory as [B, 3, 224, 224], channels last.
+        probabilities: Buffers for probabilities, float32 in host memory, by their shape [members, B, classes].
+        outcome: The probabilities of the last batch, one of these buffers.
     """
 
     host_addresses: Tensor
@@ -156,16 +159,16 @@ class _BatchBuffers:
 
 
 class QueuedRunner(Generic[Result]):
-    """Runs batches by the queues of a device, with a fixed number of operations for each beside its members.
+    """Runs batches in the queues of a device, with a fixed number of operations per batch besides its members.
 
-    Pixels of the whole pool are in one buffer, and one batch is put together while another runs. The pixels are
-    written and read in the queue for loading alone, so that its order is enough. The buffers of a batch are used
-    again only after its outcome was read, which is the last thing done with them.
+    The pixels of the whole pool are in one buffer, and one batch is assembled while another runs. The pixels are
+    written and read only in the queue for loading, so their accesses need no events. The buffers of a batch are
+    reused only after its outcome was read, which is their last use.
 
     Args:
-        forward: runs the members.
-        device: of the pixels and the batches.
-        queues: of the device.
+        forward: Runs the members.
+        device: The device of the pixels and the batches.
+        queues: The queues of the device.
     """
 
     def __init__(self, forward: Forward, device: torch.device, queues: CudaQueues) -> None:
@@ -174,7 +177,7 @@ class QueuedRunner(Generic[Result]):
         self._queues = queues
         self._pixels = PixelBuffer(device)
         self._gather = Gatherer(device)
-        # Buffers that no batch uses. After `release` another list: those of earlier batches do not come back.
+        # Buffers that no batch uses. `release` replaces the list, so that buffers still in use are not reused.
         self._free: list[_BatchBuffers] = []
 
     def admit(self, image: ReadyImage) -> ReadyImage:
@@ -190,11 +193,11 @@ class QueuedRunner(Generic[Result]):
         return replace(image, source=image.source.moved_to(start))
 
     def leave(self, image: ReadyImage) -> None:
-        """Let others be copied over the image, in the same queue that has read it."""
+        """Let other images overwrite the image's pixels, in the same queue that has read them."""
         self._pixels.give_back(min(region.offset for region in image.source.regions.values()))
 
     def launch(self, batch: Batch[Result]) -> LaunchedBatch:
-        """Ask the device to gather the crops, to run the members and to bring back the probabilities."""
+        """Queue the work of a batch: gather the crops, run the members, and copy the probabilities to the host."""
         buffers = self._free.pop() if self._free else self._new_buffers(batch.size)
         buffers.host_addresses.copy_(torch.tensor(_addresses(batch)))
         loading, computing, pixels = self._queues.loading, self._queues.computing, self._pixels
@@ -217,14 +220,14 @@ class QueuedRunner(Generic[Result]):
         return self._outcome(buffers, computing.record(), self._free)
 
     def release(self) -> None:
-        """Give back the memory of batches, once the device has done with it."""
+        """Release the memory of batches, once the device has finished with it."""
         self._queues.wait_for_all()
         self._free = []
         self._forward.release()
         self._queues.trim()
 
     def clear(self) -> None:
-        """Give back the memory of batches and of pixels."""
+        """Release the memory of batches and of pixels."""
         self.release()
         self._pixels = PixelBuffer(self._device)
 
@@ -242,13 +245,13 @@ class QueuedRunner(Generic[Result]):
         addresses = torch.empty((batch_size, len(BLACK)), dtype=torch.int64, device=self._device)
         host_addresses = self._queues.host_memory(addresses.shape, addresses.dtype)
         buffers = _BatchBuffers(host_addresses, addresses, crops, crops.permute(0, 3, 1, 2))
-        # Its memory may have been another tensor's, which the members still use.
+        # The new memory may have belonged to another tensor, which the members still use.
         self._queues.loading.wait(self._queues.computing.record())
         return buffers
 
 
 def _addresses(batch: Batch[Result]) -> list[tuple[int, int, int]]:
-    """Of every row; those without a crop are black."""
+    """Return the address of every row; rows without a crop are black."""
     addresses: list[tuple[int, int, int]] = [BLACK] * batch.size
     for row, (pooled, view) in batch.passes.items():
         source = pooled.image.source

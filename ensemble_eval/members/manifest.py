@@ -1,7 +1,8 @@
-"""Ensembles on disk: TOML manifests, and folders of checkpoints that describe themselves.
+"""Ensembles on disk: TOML manifests, and folders of self-describing checkpoints.
 
-A manifest states what a file of weights does not say about its member: architecture, options, how pixels become
-its input, and what its outputs stand for. Nothing of this is ever guessed from the values of the weights.
+A self-describing checkpoint is a safetensors file whose metadata holds the table of its member. A manifest states
+what other weights files do not: the member's architecture and options, its preprocessing, and the meaning of its
+outputs. None of this is ever guessed from the values of the weights.
 """
 
 import contextlib
@@ -32,12 +33,14 @@ from ensemble_eval.members.importers.published import published
 if TYPE_CHECKING:
     from torch import Tensor
 
-# In the order in which they are written.
-_WRITTEN = ("name", "arch", "weights", "sha256", "outputs", "renormalise", "averaged", "options", "input")
+# The fields of a member's table, in the order in which they are written.
+_MEMBER_FIELDS = ("name", "arch", "weights", "sha256", "outputs", "renormalise", "averaged", "options", "input")
 
 
 @dataclass(frozen=True)
-class _Document:
+class _Manifest:
+    """The top level of a manifest."""
+
     name: str
     classes: str
     members: list[Mapping[str, Any]]
@@ -48,11 +51,12 @@ def open_ensemble(path: str | Path, models: int | None = None) -> Ensemble:
     """Read an ensemble from a manifest or a folder of checkpoints; no weights are loaded yet.
 
     Args:
-        path: a manifest, or a folder whose `*.safetensors` files, in sorted order, are the members.
-        models: how many members to use, the first ones; None for all.
+        path: The path of a manifest, or of a folder whose `*.safetensors` files, in sorted order, are the
+            members.
+        models: Use only the first `models` members; None for all.
 
     Raises:
-        InputError: nothing usable at `path`, or fewer members than asked for.
+        InputError: There is no usable ensemble at `path`, or it has fewer members than `models`.
 
     Example:
         >>> import tempfile
@@ -76,27 +80,29 @@ def open_ensemble(path: str | Path, models: int | None = None) -> Ensemble:
 
 
 def read_manifest(path: Path) -> Ensemble:
-    """Read an ensemble manifest; relative paths in it start at its own folder.
+    """Read an ensemble manifest; relative paths in it are relative to the manifest's folder.
 
     Raises:
-        InputError: the file is missing or not TOML, or has an unknown, missing or impossible field.
+        InputError: The file does not exist or is not TOML, a required field is missing, or a field is unknown or
+            not valid.
     """
-    document = toml_tables.fill(_Document, toml_tables.read(path), str(path))
+    manifest = toml_tables.fill(_Manifest, toml_tables.read(path), str(path))
     members = [
         _member_from_table(table, path.parent, f"{path}: member {number}")
-        for number, table in enumerate(document.members, start=1)
+        for number, table in enumerate(manifest.members, start=1)
     ]
-    classes = class_list(document.classes, path.parent)
-    _refuse_other_classes(document, members, classes, str(path))
+    classes = class_list(manifest.classes, path.parent)
+    _refuse_other_classes(manifest, members, classes, str(path))
     with located(str(path)):
-        return Ensemble(members, classes, document.name, document.interpolation)
+        return Ensemble(members, classes, manifest.name, manifest.interpolation)
 
 
 def write_manifest(path: Path, ensemble: Ensemble) -> None:
-    """Write `ensemble` to `path` so that `read_manifest` gives it back; paths become relative to the file.
+    """Write a manifest from which `read_manifest` reads the same ensemble; its paths are relative to its folder.
 
     Raises:
-        InputError: a member or the list of classes is not in a file, or the manifest cannot be written.
+        InputError: A member's weights or the class list are not stored in a file, or the manifest cannot be
+            written.
     """
     folder = path.parent.absolute()
 
@@ -118,31 +124,31 @@ def write_manifest(path: Path, ensemble: Ensemble) -> None:
 
 
 def save_weights(path: Path, state_dict: "Mapping[str, Tensor]", member: Member, classes: ClassList) -> str:
-    """Write a state dict with its member's description to `path` as a whole or not at all.
+    """Write a state dict and the description of its member to `path`, atomically.
 
     Returns:
         The SHA-256 of the file, in hexadecimal.
 
     Raises:
-        InputError: the folder or disk does not take the file.
+        InputError: The file cannot be written.
     """
     names = IMAGENET_1K if classes.names is None else list(classes.names)
     return save_described(path, state_dict, {"member": member_table(member, path.name), "classes": names})
 
 
 def read_member(path: Path) -> tuple[Member, ClassList]:
-    """The member and classes that `save_weights` described in a safetensors file.
+    """Read the member and the classes that `save_weights` wrote into the metadata of a safetensors file.
 
     Raises:
-        InputError: the file is no safetensors or carries no description.
+        InputError: The file is not a safetensors file, or has no description of a member.
     """
     table, classes = member_description(path)
     return _member_from_table(table, path.absolute().parent, str(path)), classes
 
 
 def member_table(member: Member, weights: str) -> dict[str, Any]:
-    """The manifest's table of one member, with `weights` as the path to write."""
-    table = {name: getattr(member, name) for name in _WRITTEN} | {
+    """Return the table of a member as a manifest has it, with `weights` as the path of its weights."""
+    table = {name: getattr(member, name) for name in _MEMBER_FIELDS} | {
         "weights": weights,
         "outputs": None if member.outputs is None else str(member.outputs),
         "renormalise": member.renormalise or None,
@@ -153,26 +159,29 @@ def member_table(member: Member, weights: str) -> dict[str, Any]:
 
 
 def _member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Member:
-    """The member that a table states; relative paths in it start at `folder`."""
-    stated = toml_tables.fill(MemberTable, table, place)
-    input_format = stated.input_format(place)
+    """Create the member that a table describes; relative paths in it are relative to `folder`."""
+    parsed = toml_tables.fill(MemberTable, table, place)
+    input_format = parsed.input_format(place)
     with located(place):
-        weights, published_arch, published_input = published(stated.weights, folder)
-        arch, input_format = stated.arch or published_arch, input_format or published_input
+        weights, published_arch, published_input = published(parsed.weights, folder)
+        arch, input_format = parsed.arch or published_arch, input_format or published_input
         if arch is not None and input_format is None:
-            found = describe(weights, averaged=stated.averaged)
-            if found.input is None and found.arch in (None, GRAPH):
+            description = describe(weights, averaged=parsed.averaged)
+            if description.input is None and description.arch in (None, GRAPH):
                 raise InputError(
                     f"the weights {weights} do not say how their network wants its pixels; state `input`"
                 )
-            input_format = found.input
-        derived = {"weights": weights, "arch": arch, "input": input_format, "outputs": stated.outputs_in(folder)}
-        return Member(**vars(stated) | derived)
+            input_format = description.input
+        resolved = {"weights": weights, "arch": arch, "input": input_format, "outputs": parsed.outputs_in(folder)}
+        return Member(**vars(parsed) | resolved)
 
 
-def _refuse_other_classes(document: _Document, members: Sequence[Member], classes: ClassList, place: str) -> None:
-    """Require the ensemble's classes of every file that describes its member in the manifest's place."""
-    for table, member in zip(document.members, members, strict=True):
+def _refuse_other_classes(manifest: _Manifest, members: Sequence[Member], classes: ClassList, place: str) -> None:
+    """Refuse self-describing checkpoints with classes other than the ensemble's.
+
+    Members that the manifest describes with `arch` or `outputs` are not checked.
+    """
+    for table, member in zip(manifest.members, members, strict=True):
         path = weights_of(member)
         if "arch" in table or member.outputs is not None or not is_described(path):
             continue
@@ -188,13 +197,13 @@ def _read_folder(folder: Path) -> Ensemble:
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise InputError(f"{folder} holds no .safetensors files; give a manifest or a folder of checkpoints")
-    described = [read_member(path) for path in paths]
-    classes = described[0][1]
-    for path, (_, other) in zip(paths, described, strict=True):
+    members_and_classes = [read_member(path) for path in paths]
+    classes = members_and_classes[0][1]
+    for path, (_, other) in zip(paths, members_and_classes, strict=True):
         if (other.count, other.names) != (classes.count, classes.names):
             raise InputError(f"{path} and {paths[0]} have different classes and are not one ensemble")
     with located(str(folder)):
-        return Ensemble([member for member, _ in described], classes, folder.name)
+        return Ensemble([member for member, _ in members_and_classes], classes, folder.name)
 
 
 def _class_file(classes: ClassList) -> Path:

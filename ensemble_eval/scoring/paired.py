@@ -1,8 +1,8 @@
 """The difference of two error rates over the same images, with its interval, its tests and a verdict.
 
-The interval and the tests rest on one model, that of matched pairs: it counts the images that the first row, the
-second, both or neither classify wrongly. SciPy and statsmodels (the extra `[report]`) are imported when they are
-used.
+A row is one classifier, such as a row of Table 3, with a right or wrong decision on each image. The interval and
+the tests use the model of matched pairs. It counts the images that only the first row, only the second row, both
+or neither has wrong. SciPy and statsmodels (the extra `[report]`) are imported when they are used.
 """
 
 import importlib
@@ -19,10 +19,9 @@ from ensemble_eval.scoring.intervals import score_interval, score_statistic
 MARGIN_POINTS = 0.5
 SIGNIFICANCE = 0.05
 BOOTSTRAP_RESAMPLES = 2000
-# With fewer images that are fixed or broken, bootstrap intervals at 95% would cover the difference in less than
-# 93%.
+# With fewer fixed or broken images, 95% bootstrap intervals contain the true difference less than 93% of the time.
 BOOTSTRAP_NEEDS_IMAGES = 10
-# The memory of one batch of resamples; each image of a resample has an index of eight bytes.
+# The memory of one batch of resamples, with an index of eight bytes for each image of a resample.
 _BATCH_BYTES = 64 << 20
 
 Verdict = Literal["better", "worse", "equal", "cannot be told apart"]
@@ -40,15 +39,17 @@ class PairedDifference:
         broken: The number of images that the base has right and the other row wrong.
         difference_points: The error of the other row minus that of the base, in percentage points; negative is
             better.
-        low_points, high_points: Tango's score interval of the difference at 95%, in percentage points.
-        bootstrap_points: The percentile interval at 95% of resampled images, in percentage points; None if fewer
-            than `BOOTSTRAP_NEEDS_IMAGES` images are fixed or broken, because it would be too narrow.
+        low_points, high_points: Tango's 95% score interval of the difference, in percentage points.
+        bootstrap_points: The 95% percentile interval of a bootstrap over images, in percentage points. None
+            without resamples, or if fewer than `BOOTSTRAP_NEEDS_IMAGES` images are fixed or broken, because it
+            would be too narrow.
         mcnemar_p: The p-value of the exact McNemar test, whose null hypothesis is that fixed and broken images are
             equally likely.
         adjusted_p: `mcnemar_p` after Holm's adjustment over all rows that were compared at once.
-        margin_points: Two errors that differ by less count as equal.
+        margin_points: The margin of equivalence, in percentage points: error rates that differ by less count as
+            equal.
         equivalence_p: The larger p-value of two one-sided score tests, whose null hypothesis is that the
-            difference is at least the margin.
+            error rates differ by at least the margin.
         adjusted_equivalence_p: `equivalence_p` after Holm's adjustment.
     """
 
@@ -71,24 +72,27 @@ class PairedDifference:
 
     @property
     def is_different(self) -> bool:
-        """Whether the adjusted McNemar test tells the two apart, at 5%."""
+        """Whether the adjusted McNemar test finds the two rows different at the 5% level."""
         return self.adjusted_p < SIGNIFICANCE
 
     @property
     def is_equal_within_margin(self) -> bool:
-        """Whether the adjusted tests of equivalence place the difference within the margin, at 5%."""
+        """Whether the adjusted equivalence tests find the difference within the margin at the 5% level."""
         return self.adjusted_equivalence_p < SIGNIFICANCE
 
     @property
     def verdict(self) -> Verdict:
-        """The conclusion that the tests support; a difference comes before equality."""
+        """The conclusion that the tests support.
+
+        If they support both a difference and equivalence within the margin, the verdict is the difference.
+        """
         if self.is_different:
             return "better" if self.difference_points < 0 else "worse"
         return "equal" if self.is_equal_within_margin else "cannot be told apart"
 
     @property
     def verdict_text(self) -> str:
-        """The verdict as a phrase, with the margin if it matters."""
+        """The verdict as a phrase, with the margin if the tests support equivalence."""
         if self.is_different:
             small = f", by less than {self.margin_points:g} points" if self.is_equal_within_margin else ""
             return f"{self.verdict}{small}"
@@ -96,7 +100,10 @@ class PairedDifference:
 
 
 def pairs_with_first(rows: int) -> list[tuple[int, int]]:
-    """The pairs of the first row, as the base, with every other row.
+    """Pair the first row, as the base, with every other row.
+
+    Args:
+        rows: The number of rows.
 
     Example:
         >>> pairs_with_first(3)
@@ -113,16 +120,17 @@ def paired_differences(
     seed: int = 0,
     resamples: int = BOOTSTRAP_RESAMPLES,
 ) -> list[PairedDifference]:
-    """Compare rows of decisions over the same images, two at a time, and adjust for comparing several.
+    """Compare rows over the same images, two at a time, and adjust the p-values for the number of comparisons.
 
-    The difference has Tango's score interval (T. Tango, Statistics in Medicine 17, 1998). Two one-sided tests of
-    the same statistic test equality within the margin, and the exact McNemar test tests a difference. Holm's
-    method adjusts the p-values of each kind over all `pairs`.
+    The interval is Tango's score interval (T. Tango, Statistics in Medicine 17, 1998). Equality within the margin
+    is tested with two one-sided tests of the same statistic, and a difference with the exact McNemar test. Holm's
+    method adjusts the p-values of each of the two tests over all `pairs`.
 
     Args:
-        wrong: [rows, images], whether a row has an image wrong.
-        pairs: The base and the other row of each comparison, as positions.
-        margin_points: Smaller differences count as equal, in percentage points.
+        wrong: Boolean array [rows, images]: whether a row is wrong on an image.
+        pairs: The positions of the base and of the other row of each comparison.
+        margin_points: The margin of equivalence, in percentage points: error rates that differ by less count as
+            equal.
         seed: The seed of the bootstrap; the same seed gives the same interval.
         resamples: The number of resamples of the bootstrap; 0 for no bootstrap.
 
@@ -135,9 +143,11 @@ def paired_differences(
         >>> import numpy as np
         >>> wrong = np.zeros((2, 100), bool)
         >>> wrong[0, :9] = True
-        >>> [found] = paired_differences(wrong, [(0, 1)])
-        >>> found.fixed, found.broken, found.difference_points, round(found.mcnemar_p, 4), found.verdict
-        (9, 0, -9.0, 0.0039, 'better')
+        >>> [difference] = paired_differences(wrong, [(0, 1)])
+        >>> difference.fixed, difference.broken, difference.difference_points, difference.verdict
+        (9, 0, -9.0, 'better')
+        >>> round(difference.mcnemar_p, 4)
+        0.0039
     """
     validate_margin(margin_points)
     if not wrong.shape[1]:
@@ -157,26 +167,26 @@ def paired_differences(
         PairedDifference(
             *pair,
             images,
-            int(base[row].sum()),
-            int(other[row].sum()),
-            int(fixed[row]),
-            int(broken[row]),
-            difference_points=100 * int(broken[row] - fixed[row]) / images,
-            low_points=100 * float(low[row]),
-            high_points=100 * float(high[row]),
-            bootstrap_points=tuple(bootstrap[row]) if enough[row] else None,
-            mcnemar_p=p[row],
-            adjusted_p=adjusted[row],
+            int(base[index].sum()),
+            int(other[index].sum()),
+            int(fixed[index]),
+            int(broken[index]),
+            difference_points=100 * int(broken[index] - fixed[index]) / images,
+            low_points=100 * float(low[index]),
+            high_points=100 * float(high[index]),
+            bootstrap_points=tuple(bootstrap[index]) if enough[index] else None,
+            mcnemar_p=p[index],
+            adjusted_p=adjusted[index],
             margin_points=margin_points,
-            equivalence_p=float(equivalence_p[row]),
-            adjusted_equivalence_p=adjusted_equivalence[row],
+            equivalence_p=float(equivalence_p[index]),
+            adjusted_equivalence_p=adjusted_equivalence[index],
         )
-        for row, pair in enumerate(pairs)
+        for index, pair in enumerate(pairs)
     ]
 
 
 def readjusted(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
-    """The same comparisons with p-values that are adjusted over these comparisons only.
+    """Adjust the p-values of some comparisons again, over these comparisons only.
 
     Example:
         `readjusted([each for each in between if each.base == 0])`
@@ -190,20 +200,28 @@ def readjusted(differences: Sequence[PairedDifference]) -> list[PairedDifference
 
 
 def validate_margin(margin_points: float) -> None:
-    """Refuse a margin that no difference, or every difference, would lie within."""
+    """Refuse a margin that is not between 0 and 100 percentage points.
+
+    Raises:
+        InputError: The margin is 0 or less, or 100 or more.
+    """
     if not 0 < margin_points < 100:
         raise InputError(f"`margin` is more than 0 and less than 100 percentage points, not {margin_points:g}")
 
 
 def require_packages() -> None:
-    """Refuse to begin without a package that the tests need; the error names the package and the extra."""
+    """Check that the packages for the statistical tests are installed.
+
+    Raises:
+        InputError: A package is missing; the message names it and the extra to install.
+    """
     with needing_extra("report"):
         for module in ("scipy.optimize", "scipy.stats", "statsmodels.stats.contingency_tables"):
             importlib.import_module(module)
 
 
 def exact_mcnemar_p(fixed: int, broken: int) -> float:
-    """The two-sided p-value of the exact McNemar test; 1 if no image is fixed or broken.
+    """Return the two-sided p-value of the exact McNemar test; 1 if no image is fixed or broken.
 
     Example:
         >>> exact_mcnemar_p(1, 5)
@@ -218,14 +236,15 @@ def exact_mcnemar_p(fixed: int, broken: int) -> float:
 def equivalence_p_values(
     fixed: NDArray[np.integer], broken: NDArray[np.integer], images: int, margin_points: float
 ) -> NDArray[np.float64]:
-    """The larger p-value of two one-sided score tests, whose null hypothesis is a difference outside the margin.
+    """Return the larger p-value of two one-sided score tests for each pair.
 
-    It is below 5% exactly if Tango's score interval at 90% lies within the margin.
+    The null hypothesis is that the error rates differ by at least the margin. The p-value is below 5% if and only
+    if Tango's 90% score interval lies within the margin.
 
     Args:
-        fixed, broken: [pairs], the number of images.
-        images: The number of all images of each pair.
-        margin_points: In percentage points.
+        fixed, broken: Arrays [pairs]: the number of fixed and of broken images of each pair.
+        images: The total number of images; it is the same for all pairs.
+        margin_points: The margin of equivalence, in percentage points.
     """
     with needing_extra("report"):
         from scipy.stats import norm
@@ -237,13 +256,14 @@ def equivalence_p_values(
 
 
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> list[float]:
-    """p-values after Holm's adjustment for testing all of them at once (S. Holm, 1979), in the same order.
+    """Adjust p-values for multiple testing by Holm's method (S. Holm, 1979); the order is kept.
 
     Example:
         >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """
-    # The function of statsmodels collects the garbage of the whole process at each call, which takes 0.2 seconds.
+    # Not `multipletests` of statsmodels: each call collects the garbage of the whole process, which takes 0.2
+    # seconds.
     values = np.asarray(p_values, np.float64)
     order = values.argsort(kind="stable")
     adjusted = np.empty_like(values)
@@ -258,17 +278,17 @@ def bootstrap_intervals(
     seed: int = 0,
     resamples: int = BOOTSTRAP_RESAMPLES,
 ) -> NDArray[np.float64]:
-    """Percentile intervals at 95% of differences of error rates, from images that are drawn with replacement.
+    """Compute 95% percentile intervals of differences of error rates, by resampling images with replacement.
 
-    Each image is drawn with the outcomes of all rows, so that all pairs share their resamples. Memory stays below
-    some 100 MB for any number of images.
+    An image is drawn together with the outcomes of all rows, so all pairs share the same resamples. Memory use
+    stays below about 100 MB for any number of images.
 
     Args:
-        wrong, pairs, seed: As of `paired_differences`.
+        wrong, pairs, seed: As in `paired_differences`.
         resamples: The number of resamples; 0 gives NaN.
 
     Returns:
-        float64 [pairs, 2], low and high as fractions.
+        float64 [pairs, 2]: the lower and the upper bound of each difference, as fractions.
 
     Raises:
         InputError: SciPy is not installed.
@@ -278,8 +298,8 @@ def bootstrap_intervals(
     with needing_extra("report"):
         from scipy.stats import bootstrap
 
-    # SciPy resamples the error rates of rows only: there are more pairs than rows, and their differences are
-    # cheap.
+    # SciPy resamples the error rates of the rows, not of the pairs: there can be many more pairs than rows, and
+    # the differences are cheap to compute.
     errors = bootstrap(
         (wrong.astype(np.int8),),
         lambda sample, axis: sample.mean(axis=axis, dtype=np.float64),

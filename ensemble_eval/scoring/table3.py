@@ -1,4 +1,4 @@
-"""Table 3: the decisions about every image, and the rows that follow from them."""
+"""Table 3: the decisions about every image, and the rows computed from them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ class Configuration:
 
     Attributes:
         models: The number of models.
-        crops: The scheme.
+        crops: The number of crops of the scheme.
         name: The member that stands for one model, or "ensemble".
     """
 
@@ -49,21 +49,21 @@ class Configuration:
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """Which images each member and the ensemble have wrong, with each scheme.
+    """The decisions of a run: which images each member and the ensemble have wrong, with each scheme.
 
     Attributes:
         images: Ids, sorted.
         labels: int32 [images].
         members: Names, in the order of the ensemble.
-        names: The members, and with several of them "ensemble".
+        names: The members and, if there are several, "ensemble".
         crops: The schemes, ascending.
         wrong: By k, bool [names, schemes, images], whether the label is not among the k best classes; k is 5 or 1.
-        is_known: By k, bool [names, schemes], whether the run knows that for every image; if not, `wrong` means
-            nothing.
+        is_known: By k, bool [names, schemes], whether the run stores these decisions for every image; if not, the
+            values in `wrong` are meaningless.
         answered: int32 [names, schemes, images], the best class; None if it was not stored or not read.
         confidence: float32 [names, schemes, images], the mean softmax of the best class; None as above.
-        ranks: int32 [names, schemes, images], the label rank; None for a run that stops when decided.
-        several_labels: Every label of each image, of which any is right; None if images have one label each.
+        ranks: int32 [names, schemes, images], the label rank; None for a run with early exit.
+        several_labels: All labels of each image, any of which counts as right; None if each image has one label.
     """
 
     images: tuple[str, ...]
@@ -80,7 +80,7 @@ class Decisions:
 
     @property
     def each_label(self) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
-        """Every label of every image: the position of the image in `images`, and the class."""
+        """Every label of every image, as two arrays: the position of the image in `images`, and the class."""
         if self.several_labels is None:
             return np.arange(len(self.images)), self.labels
         counts = [len(labels) for labels in self.several_labels]
@@ -88,7 +88,7 @@ class Decisions:
 
     @property
     def one_model_member(self) -> str:
-        """The paper's rule for one model: the first member with the lowest one-crop top-1 error."""
+        """The paper's choice of one model: the first member with the lowest one-crop top-1 error."""
         if not self.is_known[TOP_1][: len(self.members), 0].all():
             raise EnsembleEvalError("some one-crop top-1 decisions are missing; the predictions are incomplete")
         wrong = self.wrong[TOP_1][: len(self.members), 0].sum(axis=1)
@@ -107,10 +107,10 @@ class Decisions:
         return tuple(Configuration(count, crops, name) for count, name in models.items() for crops in self.crops)
 
     def require_known(self, k: int) -> None:
-        """Refuse a run that stopped before it knew all top-k decisions of its rows.
+        """Refuse a run that does not store all top-k decisions of its rows.
 
         Raises:
-            UnavailableError: It says which option decides them.
+            UnavailableError: Some are missing; the message names the options that compute them.
         """
         if not self.is_known[k].all():
             raise UnavailableError(
@@ -119,19 +119,19 @@ class Decisions:
             )
 
     def wrong_by_configuration(self, k: int) -> NDArray[np.bool_]:
-        """Whether each row of Table 3 has an image wrong: bool [configurations, images].
+        """Return whether each row of Table 3 has each image wrong, bool [configurations, images].
 
         Raises:
-            UnavailableError: The run stopped before it knew these decisions.
+            UnavailableError: The run does not store all of these decisions.
         """
         self.require_known(k)
         return np.stack([self.outcomes(each, k) for each in self.configurations])
 
     def outcomes(self, configuration: Configuration, k: int) -> NDArray[np.bool_]:
-        """Whether a configuration has each image wrong.
+        """Return whether a configuration has each image wrong, bool [images].
 
         Raises:
-            EnsembleEvalError: The run does not know it for every image.
+            EnsembleEvalError: The run does not store this decision for every image.
         """
         position = self.position(configuration)
         if not self.is_known[k][position]:
@@ -140,11 +140,11 @@ class Decisions:
         return wrong
 
     def position(self, configuration: Configuration) -> tuple[int, int]:
-        """The position of a configuration among names and schemes."""
+        """Return the position of a configuration among the names and among the schemes."""
         return self.names.index(configuration.name), self.crops.index(configuration.crops)
 
     def with_rows(self, name: str, ranks: NDArray[np.int32]) -> "Decisions":
-        """These decisions and those of one more ensemble of the members, from its ranks [schemes, images]."""
+        """Return these decisions with those of one more ensemble, from its label ranks [schemes, images]."""
         more = {k: np.concatenate([self.wrong[k], [ranks >= k]]) for k in self.wrong}
         known = {k: np.concatenate([self.is_known[k], np.ones((1, len(self.crops)), bool)]) for k in self.wrong}
         return replace(self, names=(*self.names, name), wrong=more, is_known=known)
@@ -152,11 +152,11 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration, as `table3.csv` writes it: errors, bounds and differences in percent.
+    """A row of Table 3, with the columns of `table3.csv`: errors and bounds in percent, differences in points.
 
-    `compared_to_base` is negative when better than one model with one crop, and 0 for that base itself;
-    `top5_low` and `top5_high` bound the top-5 error at 95%. The top-1 fields are None where a run that stops
-    when decided was not asked for them.
+    The base is one model with one crop. `compared_to_base` is negative if the row is better than the base, and 0
+    for the base itself. `top5_low` and `top5_high` are the bounds of the 95% interval of the top-5 error. The
+    top-1 fields are None if a run with early exit was not asked for them.
     """
 
     models: int
@@ -177,7 +177,7 @@ class Row:
 
 
 def table3(decisions: Decisions, configurations: Iterable[Configuration] | None = None) -> list[Row]:
-    """Rows of Table 3, by default those of the paper; all are compared with the first row of the paper.
+    """Compute rows of Table 3, by default the paper's; all are compared with one model with one crop.
 
     Raises:
         EnsembleEvalError: Some top-5 decisions are missing.
@@ -187,7 +187,7 @@ def table3(decisions: Decisions, configurations: Iterable[Configuration] | None 
 
 
 def table3_table(rows: Sequence[Row], name: str = "table3", notes: Sequence[str] = ()) -> Table:
-    """Table 3, without rows where there are none; its columns are those of `table3.csv`, in their order."""
+    """Return Table 3 with the columns of `table3.csv`, in their order; `rows` may be empty."""
     images = rows[0].images if rows else 0
     return table_of(name, f"Table 3: errors on {images} images", rows, COLUMNS, notes)
 
@@ -197,9 +197,9 @@ class Gain:
     """The top-5 error of the last row of Table 3 compared with the first, the base, on the same images.
 
     Attributes:
-        difference: In percentage points; negative is better.
-        low, high: The paired interval of the difference at 95%.
-        relative: The difference as a share of the error of the base, in percent; None if the base has no error.
+        difference: The error of the last row minus that of the base, in percentage points; negative is better.
+        low, high: The paired 95% interval of the difference, in percentage points.
+        relative: The difference in percent of the error of the base; None if the base has no error.
     """
 
     difference: float
@@ -209,7 +209,7 @@ class Gain:
 
 
 def gain(decisions: Decisions) -> Gain:
-    """Compare the last row of Table 3 with its first, image by image; the interval is Tango's."""
+    """Compare the last row of Table 3 with the first, image by image, with Tango's interval."""
     base, last = (decisions.outcomes(decisions.configurations[end], TOP_5) for end in (0, -1))
     fixed, broken = int((base & ~last).sum()), int((last & ~base).sum())
     low, high = score_interval(fixed, broken, len(base))
