@@ -114,10 +114,10 @@ def refusing(problem: str, remedy: str = "", *errors: type[Exception]) -> Iterat
         InputError: There was such an error. An `InputError` from the block is raised unchanged.
 
     Example:
-        >>> with refusing("it is no number", "mend it", ValueError):
+        >>> with refusing("it is no number", "fix it", ValueError):
         ...     float("x")
         Traceback (most recent call last):
-        ensemble_eval.errors.InputError: it is no number (could not convert string to float: 'x'); mend it
+        ensemble_eval.errors.InputError: it is no number (could not convert string to float: 'x'); fix it
     """
     kinds = errors or (Exception,)
     try:

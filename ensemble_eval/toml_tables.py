@@ -59,7 +59,7 @@ def checked(
             raise InputError(f"{place}: the field {name!r} is missing; add it")
     if unknown := sorted(set(table) - set(known)):
         raise InputError(
-            f"{place}: unknown field {unknown[0]!r}; remove it or mend its name (known are {', '.join(known)})"
+            f"{place}: unknown field {unknown[0]!r}; remove it or fix its name (known are {', '.join(known)})"
         )
     return {name: _checked_field(row_class, name, value, place) for name, value in table.items()}
 

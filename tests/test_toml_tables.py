@@ -31,7 +31,7 @@ def test_a_table_becomes_its_dataclass() -> None:
         ({"low": 0}, "low is a number above 0, not 0"),
         ({"low": 3}, "low is at most high"),
         ({"note": 3}, "note is a text, not 3"),
-        ({"colour": 3}, "unknown field 'colour'; remove it or mend its name (known are low, high, note)"),
+        ({"colour": 3}, "unknown field 'colour'; remove it or fix its name (known are low, high, note)"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused_with_its_place(table: dict[str, Any], sentence: str) -> None:

@@ -132,7 +132,7 @@ class FunctionMember:
 
     def _require_probabilities(self, probabilities: Tensor) -> None:
         if not bool(torch.isfinite(probabilities).all()):
-            raise InputError(f"{self._place} returns NaN or infinity for black crops; mend it")
+            raise InputError(f"{self._place} returns NaN or infinity for black crops; fix it")
         least, total = float(probabilities.min()), float(probabilities[0].double().sum())
         off = float((probabilities.double().sum(dim=1) - 1).abs().max())
         if least < -_TOLERANCE or off > _TOLERANCE:

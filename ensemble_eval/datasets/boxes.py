@@ -235,13 +235,13 @@ def _require_inside(
     # Written so that NaN is refused too.
     if not (left < right and top < bottom):
         raise InputError(
-            f"{path}: {image} has a box of no area ({left:g}, {top:g} to {right:g}, {bottom:g}); mend it"
+            f"{path}: {image} has a box of no area ({left:g}, {top:g} to {right:g}, {bottom:g}); fix it"
         )
     low, (width, height) = -_BEYOND_PIXELS, size
     if not (low <= left and low <= top and right <= width + _BEYOND_PIXELS and bottom <= height + _BEYOND_PIXELS):
         raise InputError(
             f"{path}: {image} has a box ({left:g}, {top:g} to {right:g}, {bottom:g}) outside its "
-            f"{width:g}×{height:g} pixels; mend the box or the size"
+            f"{width:g}×{height:g} pixels; fix the box or the size"
         )
 
 
@@ -283,13 +283,13 @@ def read_box_table(path: Path, images: Sequence[str]) -> dict[str, tuple[Boxes, 
         raise InputError(
             f"{path} has boxes for {len(strangers)} images that are not in the data set: {first_names(strangers)}"
         )
-    with refusing(f"{path} has a box that is no number", "mend it", ValueError, TypeError):
+    with refusing(f"{path} has a box that is no number", "fix it", ValueError, TypeError):
         boxes = table[_EDGES].to_numpy(np.float64)
         scores = table["score"].to_numpy(np.float64) if "score" in table else np.zeros(len(table))
     sound = np.isfinite(boxes).all(axis=1) & np.isfinite(scores) & (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
     if not sound.all():
         row = int(np.flatnonzero(~sound)[0])
-        raise InputError(f"{path}: the box {row + 1} ({of[row]}) is not finite or has no area; mend or remove it")
+        raise InputError(f"{path}: the box {row + 1} ({of[row]}) is not finite or has no area; fix or remove it")
     rows: dict[str, list[int]] = {image: [] for image in images}
     for row in np.argsort(-scores, kind="stable").tolist():
         rows[of[row]].append(row)

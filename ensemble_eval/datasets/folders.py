@@ -213,7 +213,7 @@ def _walk(start: Path, leaving_out: Path | None) -> Iterator[tuple[str, list[Pat
 def _refuse_unreadable(error: OSError) -> None:
     raise InputError(
         f"the folder {error.filename} cannot be read ({error.strerror}), so its images would be missing; "
-        "mend its permissions"
+        "fix its permissions"
     ) from error
 
 

@@ -146,7 +146,7 @@ def _table(path: Path, text: str, columns: Sequence[str]) -> dict[str, str]:
     try:
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}); mend it") from error
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error}); fix it") from error
     header = lines[0][1] if lines else []
     names = _folded(header)
     for column in columns:

@@ -113,15 +113,13 @@ def _label_text(path: Path, key: str, index: Index, labels: Mapping[str, str]) -
         text = data.decode()
         described = json.loads(text) if kind == "json" else {}
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: {labels[kind]} is not UTF-8 text; mend it") from error
+        raise InputError(f"{path}: {labels[kind]} is not UTF-8 text; fix it") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the shard {path}: {key}.json is no valid JSON; mend it") from error
+        raise InputError(f"the shard {path}: {key}.json is no valid JSON; fix it") from error
     if kind == "cls":
         return text.strip()
     for name in _IN_JSON:
         label = described.get(name) if isinstance(described, dict) else None
         if isinstance(label, int | str) and not isinstance(label, bool):
             return str(label)
-    raise InputError(
-        f"the shard {path}: {key}.json has no class index or name as {' or '.join(_IN_JSON)}; mend it"
-    )
+    raise InputError(f"the shard {path}: {key}.json has no class index or name as {' or '.join(_IN_JSON)}; fix it")

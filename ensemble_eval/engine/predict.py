@@ -93,7 +93,7 @@ def errors_of_member(what: str) -> Iterator[None]:
     except EnsembleEvalError:
         raise
     except Exception as error:
-        raise InputError(f"{what} raises {type(error).__name__} ({first_line(error)}); mend it") from error
+        raise InputError(f"{what} raises {type(error).__name__} ({first_line(error)}); fix it") from error
 
 
 @contextmanager

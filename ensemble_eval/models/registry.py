@@ -54,7 +54,7 @@ def build_python(arch: str, options: Mapping[str, Any]) -> nn.Module:
     module_name, _, attributes = arch.removeprefix(PYTHON_PREFIX).partition(":")
     if not module_name or not attributes:
         raise InputError(f"{arch!r} is not of the form python:package.module:callable")
-    remedy = "install the package or mend the name"
+    remedy = "install the package or fix the name"
     with refusing(f"{arch} cannot be imported", remedy, ImportError, AttributeError):
         target: Any = importlib.import_module(module_name)
         for attribute in attributes.split("."):

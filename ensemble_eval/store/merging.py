@@ -90,5 +90,5 @@ def _read_all(folders: Sequence[Path], form: Format[KeyT]) -> tuple[KeyT, list[P
 
 
 def _bytes(path: Path) -> bytes:
-    with refusing(f"{path} cannot be read", "mend it or merge again", OSError):
+    with refusing(f"{path} cannot be read", "repair it or merge again", OSError):
         return path.read_bytes()

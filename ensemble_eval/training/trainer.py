@@ -281,7 +281,7 @@ class Trainer:
         if len(batch.labels) == 0:
             raise InputError(
                 f"member {self._task.plan.name}: not one image of step {self.step + 1} could be read "
-                f"({batch.unreadable[0].image}: {batch.unreadable[0].reason}); mend the training images"
+                f"({batch.unreadable[0].image}: {batch.unreadable[0].reason}); repair the training images"
             )
 
     def _require_finite(self) -> None:

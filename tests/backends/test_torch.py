@@ -123,7 +123,7 @@ def test_an_error_that_may_be_one_of_memory_keeps_its_words() -> None:
 def test_another_error_is_named_with_the_member_and_is_the_cause() -> None:
     fault = ValueError("a fault\nin two lines")
     with pytest.raises(
-        InputError, match=r"^member a: its network raises ValueError \(a fault\); mend it$"
+        InputError, match=r"^member a: its network raises ValueError \(a fault\); fix it$"
     ) as caught:
         _eager(_Raising(fault))(_crops(1))
     assert caught.value.__cause__ is fault

@@ -214,7 +214,7 @@ def test_weights_that_want_to_run_code(cli: Cli, dataset: Path, mine: Path, tmp_
     ("old", "new", "sentence"),
     [
         ('name = "b"', 'name = "b"\nsha256 = "' + 64 * "0" + '"', "have the SHA-256 "),
-        ('name = "b"', 'name = "b"\ncolour = 1', "member 2: unknown field 'colour'; remove it or mend its name"),
+        ('name = "b"', 'name = "b"\ncolour = 1', "member 2: unknown field 'colour'; remove it or fix its name"),
         ('name = "b"\n', "", "member 2: the field 'name' is missing; add it"),
         ('name = "b"', 'name = "a"', "two members are named 'a'"),
         ("b.safetensors", "../no.safetensors", "no.safetensors do not exist; check the path in the manifest"),

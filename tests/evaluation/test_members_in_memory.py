@@ -101,7 +101,7 @@ def _fails(_: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("make", "sentence", "cause"),
     [
-        (_fails, r"its network raises LookupError \(no such key\); mend it", LookupError),
+        (_fails, r"its network raises LookupError \(no such key\); fix it", LookupError),
         (lambda _: None, "returns NoneType", None),
         (_Outputs, "returns _Outputs", None),
     ],

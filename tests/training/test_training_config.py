@@ -47,7 +47,7 @@ def test_a_member_overrides_single_fields_of_the_sampling() -> None:
 
 
 IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
-    ("unknown field", {"epoch": 3}, "tiny.toml: unknown field 'epoch'; remove it or mend its name"),
+    ("unknown field", {"epoch": 3}, "tiny.toml: unknown field 'epoch'; remove it or fix its name"),
     ("unknown part", {"network": {"depth": 3}}, "[network]: unknown field 'depth'"),
     ("no such precision", {"precision": "float8"}, "precision is one of 'float32', 'bfloat16', not 'float8'"),
     ("epochs", {"schedule": {"epochs": 0}}, "[schedule]: epochs is a whole number of at least 1"),
