@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
-DEMO_IMAGES ?= 100
+DEMO_IMAGES ?= 64
 DETECT_IMAGES ?= 16
 # A seed that no training and no choice of ours ever saw; the README's table is on its first 1,000 pictures.
 DEMO_SEED := 2015
