@@ -11,7 +11,6 @@ from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.job import rows_of
 from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.reports.api import Results, read_results
-from ensemble_eval.scoring.metrics import counted_of
 from ensemble_eval.store.parts import Part
 from ensemble_eval.store.store import Store
 
@@ -65,11 +64,7 @@ def stored_run(
     shuffled = [scores[each] for each in np.random.default_rng(9).permutation(len(scores))]
     for start in range(0, len(shuffled), part_images):
         some = shuffled[start : start + part_images]
-        rows = [
-            row
-            for each in some
-            for row in rows_of(each, key, known.get(each.id, (each.label,)), counted_of(scope))
-        ]
+        rows = [row for each in some for row in rows_of(each, key, known.get(each.id, (each.label,)))]
         Store(out, RUN, key).write(Part(rows, [each.id for each in some]))
     return read_results(out)
 

@@ -50,7 +50,7 @@ _reporting = sys.modules.get("openvino_telemetry")
 # To import a module that is None here raises ImportError, as if it were not installed.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # the documented way
 
-import openvino  # noqa: E402  # only now
+import openvino  # noqa: E402  # only now, as the next two
 from openvino import properties  # noqa: E402
 from openvino.preprocess import PrePostProcessor  # noqa: E402
 
@@ -58,7 +58,7 @@ if _reporting is not None:
     # Somebody imported OpenVINO before: it keeps the module, and asks it for this class each time.
     from openvino.tools.ovc.telemetry_stub import Telemetry
 
-    _reporting.Telemetry = Telemetry  # type: ignore[attr-defined]
+    _reporting.Telemetry = Telemetry  # type: ignore[attr-defined]  # a module of any name
 
 # OpenVINO fills its tables of element types when the values of a constant are first read, and lets other threads
 # run in between. A thread that reads a constant then waits for the first one and blocks it (seen with 2026.4.1).

@@ -68,9 +68,9 @@ def open_dataset(
         'the first 1 of 2 images'
     """
     asked = DataSettings(
-        labels=labels,  # type: ignore[arg-type]  # made a path, as the blacklist
+        labels=labels,  # type: ignore[arg-type]  # made a path
         layout=layout,
-        blacklist=blacklist,  # type: ignore[arg-type]
+        blacklist=blacklist,  # type: ignore[arg-type]  # made a path
         subset_classes=subset_classes,
         limit=limit,
         sample=sample,

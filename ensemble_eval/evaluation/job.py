@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ensemble_eval.backends.opening import default_batch_size
 from ensemble_eval.backends.torch import CapturedForward, CudaGraphs
@@ -27,6 +26,7 @@ from ensemble_eval.jobs.job import ImageRows, Job
 from ensemble_eval.jobs.prefetch import load_images, waiting
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.signals import StopRequests
+from ensemble_eval.scoring.chance import ChanceWatch
 from ensemble_eval.scoring.metrics import best_rank, counted_of, top_classes
 from ensemble_eval.settings import RunSettings, Settings
 from ensemble_eval.store import record
@@ -36,16 +36,6 @@ from ensemble_eval.tables.table import Table
 # Enough that the loading threads and the engine do not wait for each other.
 _IMAGES_AHEAD_PER_WORKER, _BATCHES_AHEAD = 2, 2
 _BYTES_AHEAD = 1 << 29
-# After this many images it is clear whether a member is no better than chance. With 1,000 classes, guessing is
-# expected to get 0.3 images right, and a trained network about 200.
-CHANCE_IMAGES = 300
-# Bounds on the probability that guessing gets at least as many images right as a member. Above the first, the
-# member is no better than chance; at or below the second, it is clearly better.
-_AT_CHANCE_ABOVE = 1e-3
-_BETTER_THAN_CHANCE_BELOW = 1e-9
-# The mean top-1 probability is lower for networks with wrong input, and higher for networks with wrongly ordered
-# classes.
-_CONFIDENT_ABOVE = 0.3
 
 Result = ImageScores | ImageDecisions | UnreadableImage
 
@@ -167,98 +157,20 @@ class RunWorker(EngineWorker):
                 if dataset.scope.labelled:
                     self._notices += self._chance.add(*_first_decisions(result))
                 labels = dataset.labels_of(result.id, result.label)
-                rows = list(rows_of(result, folder.store.key, labels, counted_of(dataset.scope)))
+                rows = list(rows_of(result, folder.store.key, labels))
                 yield ImageRows(result.id, rows, result.passes, result.all_passes)
-
-
-class ChanceWatch:
-    """Warns about members whose top-1 decisions are no better than chance, if another member is clearly better.
-
-    It counts the correct decisions on the first `CHANCE_IMAGES` images, and then warns once.
-
-    Args:
-        names: The names of the members.
-        num_classes: The number of classes; guessing is right on one image in `num_classes`.
-
-    Example:
-        >>> watch = ChanceWatch(["good", "shuffled"], 10)
-        >>> sentences = [sentence for _ in range(300) for sentence in watch.add([True, False], [0.9, 0.8])]
-        >>> sentences[0][:62]
-        'member shuffled is right on 0 of the first 300 images, which i'
-    """
-
-    def __init__(self, names: Sequence[str], num_classes: int) -> None:
-        self._names, self._num_classes, self._images = names, num_classes, 0
-        self._right, self._sureness = np.zeros(len(names), int), np.zeros(len(names))
-
-    def add(self, right: Sequence[bool | None], sureness: Sequence[float] | None) -> Iterator[str]:
-        """Count one image.
-
-        Args:
-            right: For each member, whether its top-1 class is the label; None counts as wrong. A value for the
-                whole ensemble may come last; it is ignored.
-            sureness: The highest probability of each member; None if it is not known.
-
-        Yields:
-            After `CHANCE_IMAGES` images, one sentence for each member that is no better than chance.
-        """
-        self._images += 1
-        if self._images > CHANCE_IMAGES:
-            return
-        self._right += np.array(right[: len(self._names)], bool)
-        self._sureness += math.nan if sureness is None else sureness
-        if self._images == CHANCE_IMAGES:
-            yield from self._sentences()
-
-    def _sentences(self) -> Iterator[str]:
-        rate = 1 / self._num_classes
-        tail_probabilities = [chance_of_as_many(right, CHANCE_IMAGES, rate) for right in self._right.tolist()]
-        if min(tail_probabilities) > _BETTER_THAN_CHANCE_BELOW:
-            return
-        mean_sureness = self._sureness / CHANCE_IMAGES
-        for name, right, sureness, chance in zip(
-            self._names, self._right, mean_sureness, tail_probabilities, strict=True
-        ):
-            if chance > _AT_CHANCE_ABOVE:
-                yield (
-                    f"member {name} is right on {right} of the first {CHANCE_IMAGES} images, which is chance, and "
-                    f"others are not; {_cause(float(sureness))}"
-                )
-
-
-def _cause(mean_sureness: float) -> str:
-    if math.isnan(mean_sureness):
-        return (
-            "likely its classes are in another order, or its channels, scale or mean are not those of its training"
-        )
-    if mean_sureness > _CONFIDENT_ABOVE:
-        return f"it is sure of itself ({mean_sureness:.2f}), so that likely its classes are in another order"
-    return (
-        f"it is sure of nothing ({mean_sureness:.2f}), so that likely its channels, scale or mean are not those "
-        "of its training, or it is not trained"
-    )
-
-
-def chance_of_as_many(right: int, images: int, rate: float) -> float:
-    """The probability of at least `right` successes in `images` independent trials with probability `rate`.
-
-    Example:
-        >>> round(chance_of_as_many(1, 2, 0.5), 2)
-        0.75
-    """
-    counts = range(right, images + 1)
-    return min(1.0, math.fsum(math.comb(images, n) * rate**n * (1 - rate) ** (images - n) for n in counts))
 
 
 def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine[ImageScores | ImageDecisions]:
     """Create the engine that runs the members, for full scores or for decisions."""
     members, num_classes = len(inputs.members), inputs.ensemble.classes.count
     dataset = inputs.dataset
+    counted = counted_of(dataset.scope)
 
     def pool_image(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
         if settings.decides:
             labels = dataset.labels_of(image.id, image.label)
-            return DecidedImage(image, members, num_classes, settings.decides, labels, counted_of(dataset.scope))
+            return DecidedImage(image, members, num_classes, settings.decides, labels, counted)
         return ScoredImage(image, members, num_classes, with_crop_ranks=settings.surface)
 
     batch_size = settings.batch_size or default_batch_size(inputs.device)
@@ -321,12 +233,7 @@ def _first_decisions(result: ImageScores | ImageDecisions) -> tuple[Sequence[boo
     return [int(index) == result.label for index in best], scores.max(axis=1).tolist()
 
 
-def rows_of(
-    result: ImageScores | ImageDecisions,
-    key: RunKey,
-    labels: Sequence[int],
-    counted: NDArray[np.intp] | None = None,
-) -> Iterator[dict[str, Any]]:
+def rows_of(result: ImageScores | ImageDecisions, key: RunKey, labels: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Turn the result for one image into its rows in `predictions/`, with the columns of the key's schema.
 
     There is a row for each member and crop scheme. With several members, there is also a row of the ensemble for
@@ -337,14 +244,9 @@ def rows_of(
         key: The key of the run.
         labels: All class indices that count as right; empty for an image without labels. The stored rank is
             that of the best-ranked label.
-        counted: The indices of the classes among which labels are ranked and the top 5 are chosen, ascending; None
-            for all classes.
     """
     shared = {"image": result.id, "label": labels[0] if labels else None, "labels": list(labels)}
-    if isinstance(result, ImageDecisions):
-        rows = _decision_rows(result, key)
-    else:
-        rows = _score_rows(result, key, labels, counted)
+    rows = _decision_rows(result, key) if isinstance(result, ImageDecisions) else _score_rows(result, key, labels)
     return ({**shared, **row} for row in rows)
 
 
@@ -356,11 +258,9 @@ def _decision_rows(result: ImageDecisions, key: RunKey) -> Iterator[dict[str, An
             yield {"member": name, "crops": crops, "top5_correct": top5, "top1_correct": top1}
 
 
-def _score_rows(
-    result: ImageScores, key: RunKey, labels: Sequence[int], counted: NDArray[np.intp] | None
-) -> Iterator[dict[str, Any]]:
+def _score_rows(result: ImageScores, key: RunKey, labels: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield the rows of an image's scores. Ranks and top 5 come from float64 means; stored scores are float32."""
-    last = (max(result.mean_softmax), key.row_names[-1])
+    counted, last = counted_of(key.scope), (max(result.mean_softmax), key.row_names[-1])
     for crops, by_member in result.mean_softmax.items():
         for name, scores in zip(key.row_names, with_ensemble(by_member), strict=True):
             best = top_classes(scores) if counted is None else counted[top_classes(scores[counted])]

@@ -304,8 +304,8 @@ def test_images_are_resized_by_the_interpolation_of_the_ensemble(
     list(ee.scores(ensemble, [("a.png", 0, file.getvalue())], crops=1, device="cpu"))
     resized = np.asarray(Image.fromarray(noise).resize((256, 256), resampling).crop((16, 16, 240, 240)))
     difference = np.abs(seen[-1].permute(1, 2, 0).numpy().astype(int) - resized.astype(int))
-    # Libraries round the last bit of a pixel in their own ways; the two interpolations differ by 6 on average.
-    assert difference.mean() < 1
+    # Measured: none. A level is left to other kernels; the two interpolations differ by up to 30 levels.
+    assert difference.max() <= 1
 
 
 def test_what_a_run_would_warn_of_comes_as_a_warning_of_python(images: Images) -> None:

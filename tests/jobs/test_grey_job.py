@@ -42,10 +42,10 @@ class GreyJob(Job[DistributedSettings, Path]):
         key = GreyKey(dataset=images.sha256, images=len(images.items))
         self.folders = (Folder(Store(out, GREY, key), images),)
 
-    def check(self, ranks: int) -> Sequence[str]:  # noqa: ARG002
+    def check(self, ranks: int) -> Sequence[str]:  # noqa: ARG002 (the interface has it)
         return ()
 
-    def start(self, process: Process, stop: StopRequests) -> "GreyWorker":  # noqa: ARG002
+    def start(self, process: Process, stop: StopRequests) -> "GreyWorker":  # noqa: ARG002 (as above)
         return GreyWorker()
 
     def describe(self, where: str) -> Sequence[str]:

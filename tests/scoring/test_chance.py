@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensemble_eval.evaluation.job import CHANCE_IMAGES, ChanceWatch, chance_of_as_many
+from ensemble_eval.scoring.chance import CHANCE_IMAGES, ChanceWatch, chance_of_as_many
 
 
 @pytest.mark.parametrize(("right", "rate"), [(0, 0.001), (3, 0.001), (43, 1 / 7), (70, 1 / 7), (300, 0.5)])
