@@ -91,8 +91,7 @@ def _touch(own: Path, ended: threading.Event) -> None:
 
 def _others(own: Path) -> list[_Holder]:
     """Return the other processes, the earliest first, and remove the files of those that have ended."""
-    # The clock of the file system, which may differ from that of this machine.
-    os.utime(own)
+    # Written a moment ago, by the clock of the file system, which may differ from that of this machine.
     now = own.stat().st_mtime
     alive = []
     for path in own.parent.glob(f"{_PREFIX}*.json"):

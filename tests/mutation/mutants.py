@@ -232,15 +232,19 @@ def _fails(chosen: Sequence[str], tests: Tests, copy: Path) -> bool:
     return True
 
 
-def examine(package: str, copy: Path, known: Mapping[str, str], count: int, seed: int, only: str) -> Outcome:
-    """Draw a package's mutants and try each, but for those that are known not to be noticed."""
+def examine(
+    package: str, copy: Path, known: Mapping[str, str], count: int, seed: int, only: Sequence[str]
+) -> Outcome:
+    """Draw a package's mutants and try each, but for those that are known not to be noticed.
+
+    With `only`, those are drawn whose key contains one of its texts.
+    """
     outcome, tests = Outcome(), unchanged(copy, package)
     print(f"{package}: {len(tests.seconds)} tests, {sum(tests.seconds.values()):.0f} seconds", flush=True)
     for module in sorted((copy / "ensemble_eval" / package).rglob("*.py")):
-        if only not in str(module):
-            continue
         before = outcome.noticed
-        for mutant in sample(mutants_of(module), count, seed):
+        asked = [each for each in mutants_of(module) if not only or any(text in each.key for text in only)]
+        for mutant in sample(asked, count, seed):
             if mutant.key in known:
                 outcome.known[known[mutant.key]] += 1
             elif is_noticed(mutant, tests, copy):
@@ -248,7 +252,8 @@ def examine(package: str, copy: Path, known: Mapping[str, str], count: int, seed
             else:
                 outcome.survivors.append(mutant)
                 print(f"  survives: line {mutant.line} [{mutant.kind}] {mutant.key}", flush=True)
-        print(f"  {module.relative_to(copy)}: {outcome.noticed - before} noticed", flush=True)
+        if asked:
+            print(f"  {module.relative_to(copy)}: {outcome.noticed - before} noticed", flush=True)
     return outcome
 
 
@@ -273,7 +278,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Examine packages and print what survives; 0 if enough is noticed and the list is up to date."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--package", action="append", help="only this package; may be given several times")
-    parser.add_argument("--module", default="", help="only modules whose path contains this")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        help="only mutants whose key contains this; repeatable",
+    )
     parser.add_argument("--count", type=int, default=10, help="mutants of a module (default: 10)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--root", type=Path, default=FOLDER.parents[1], help="the clone (default: this one)")
@@ -286,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         packages = asked.package or [each for each in PACKAGES if (copy / "ensemble_eval" / each).is_dir()]
         stale = outdated(known, copy, packages)
         outcomes = {
-            package: examine(package, copy, known, asked.count, asked.seed, asked.module) for package in packages
+            package: examine(package, copy, known, asked.count, asked.seed, asked.only) for package in packages
         }
     return summarise(outcomes, stale)
 

@@ -82,10 +82,10 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _examine(clone: Path) -> tuple[int, str]:
+def _examine(clone: Path, *more: str) -> tuple[int, str]:
     """Its exit code and what it prints. Without torch, which the tests of this clone do without."""
     call = "import mutants, sys; mutants.PRELOADED = (); sys.exit(mutants.main(sys.argv[1:]))"
-    command = [sys.executable, "-c", call, "--root", str(clone), "--package", "sums", "--count", "99"]
+    command = [sys.executable, "-c", call, "--root", str(clone), "--package", "sums", "--count", "99", *more]
     finished = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
     return finished.returncode, finished.stdout + finished.stderr
 
@@ -146,6 +146,14 @@ def test_what_no_test_notices_is_listed_and_nothing_is_written_to_the_clone(clon
     assert [line.partition("] ")[2] for line in text.splitlines() if " [" in line] == UNNOTICED
     assert "noticed: 54.5% of those" in text
     assert {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+@pytest.mark.processes
+def test_the_mutants_of_some_lines_can_be_tried_alone(clone: Path) -> None:
+    _, text = _examine(clone, "--only", "total > 99", "--only", "return min")
+    assert [line.partition("] ")[2] for line in text.splitlines() if " [" in line] == UNNOTICED[2:4]
+    assert "noticed: 33.3% of those" in text
 
 
 @pytest.mark.slow

@@ -86,6 +86,16 @@ def test_a_difficult_object_counts_neither_for_nor_against() -> None:
         assert precision([(shown, found)], rule) == [pytest.approx(1.0)]
 
 
+def test_a_detection_of_one_pixel_within_a_crowd_is_no_miss() -> None:
+    """By COCO all of it lies in the crowd; before the hit it would else halve the precision."""
+    nobody, crowd = np.zeros(2, np.int64), np.array([True, False])
+    shown = Objects(np.array([[0.0, 0, 50, 50], [100, 0, 140, 40]]), nobody, crowd, crowd)
+    found = detections((5, 5, 6, 6), (100, 0, 140, 40), scores=[0.9, 0.8])
+    assert precision([(shown, found)], COCO_50) == [pytest.approx(1.0)]
+    outside = detections((60, 5, 61, 6), (100, 0, 140, 40), scores=[0.9, 0.8])
+    assert precision([(shown, outside)], COCO_50) == [pytest.approx(0.5)]
+
+
 def test_nothing_to_find_is_not_a_number_and_nothing_found_is_nought() -> None:
     shown, nothing = objects((0, 0, 40, 40)), detections(scores=[])
     values = precision([(shown, nothing)], num_classes=2)

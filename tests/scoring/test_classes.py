@@ -1,10 +1,22 @@
 """Errors by class and confusions against pandas' cross tables."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
-from ensemble_eval.scoring.classes import confused_pairs, errors_by_class, moved_images
+from ensemble_eval.scoring.classes import (
+    ClassErrors,
+    ConfusedPair,
+    Moved,
+    class_analysis,
+    confused_pairs,
+    errors_by_class,
+    moved_images,
+)
+from ensemble_eval.scoring.table3 import Decisions
 
 
 def test_errors_by_class_are_those_of_a_group_by() -> None:
@@ -54,3 +66,41 @@ def test_moved_images_are_named() -> None:
     first, last = np.array([1, 1, 0, 0], bool), np.array([1, 0, 1, 0], bool)
     moved = moved_images(["a", "b", "c", "d"], first, last)
     assert (moved.fixed, moved.broken) == (("b",), ("c",))
+
+
+# One member with two schemes and four images.
+WRONG = {5: np.array([[[1, 1, 0, 0], [0, 1, 0, 1]]], bool), 1: np.array([[[1, 1, 1, 0], [0, 1, 0, 1]]], bool)}
+
+
+def _decisions(is_known: Mapping[int, list[bool]], answered: NDArray[np.int32] | None) -> Decisions:
+    return Decisions(
+        images=("w", "x", "y", "z"),
+        labels=np.array([0, 0, 1, 1], np.int32),
+        members=("a",),
+        names=("a",),
+        crops=(1, 10),
+        wrong=WRONG,
+        is_known={k: np.array([known]) for k, known in is_known.items()},
+        answered=answered,
+        confidence=None,
+    )
+
+
+def test_the_last_row_is_compared_with_the_first_in_both_errors() -> None:
+    answered = np.array([[[2, 2, 2, 1], [0, 1, 1, 2]]], np.int32)
+    found = class_analysis(_decisions({5: [True, True], 1: [True, True]}, answered))
+    assert (str(found.first), str(found.last)) == ("1×1", "1×10")
+    assert found.errors == {
+        5: (ClassErrors(0, 2, 2, 1, 1, 0), ClassErrors(1, 2, 0, 1, 0, 1)),
+        1: (ClassErrors(0, 2, 2, 1, 1, 0), ClassErrors(1, 2, 1, 1, 1, 1)),
+    }
+    assert found.moved == {5: Moved(("w",), ("z",)), 1: Moved(("w", "y"), ("z",))}
+    assert found.confused == (ConfusedPair(0, 1, 1, 2), ConfusedPair(1, 2, 1, 2))
+
+
+@pytest.mark.parametrize("known", [[True, False], [False, True]])
+def test_an_error_that_one_of_the_two_rows_does_not_know_is_left_out(known: list[bool]) -> None:
+    # That is the top-5 error; one model is named by the top-1 error, which has to be known.
+    found = class_analysis(_decisions({5: known, 1: [True, True]}, None))
+    assert list(found.errors) == list(found.moved) == [1]
+    assert found.confused is None

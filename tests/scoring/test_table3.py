@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from ensemble_eval.errors import EnsembleEvalError
+from ensemble_eval.errors import EnsembleEvalError, UnavailableError
 from ensemble_eval.paper.published import TABLE_3
 from ensemble_eval.scoring.paired import paired_differences
 from ensemble_eval.scoring.table3 import Configuration, Decisions, Row, gain, table3, table3_table
@@ -139,6 +139,12 @@ def test_top1_errors_that_are_not_known_of_every_image_are_left_out() -> None:
     assert gain(decided) == gain(_decisions(RANKS))
 
 
+def test_a_run_that_lacks_one_decision_does_not_know_all_of_them() -> None:
+    _decisions(RANKS).require_known(1)
+    with pytest.raises(UnavailableError, match="does not know every top-1 decision; evaluate with `top1=True`"):
+        _unknown(_decisions(RANKS), 1, "ensemble", 10).require_known(1)
+
+
 @pytest.mark.parametrize(("k", "name", "crops"), [(1, "a", 1), (1, "b", 1), (5, "b", 1), (5, "ensemble", 10)])
 def test_a_decision_that_is_missing_is_no_right_one(k: int, name: str, crops: int) -> None:
     with pytest.raises(EnsembleEvalError, match=r"decisions .*are missing"):
@@ -163,3 +169,8 @@ def test_table3_csv_is_written_literally() -> None:
         "2,3,6,33.3333,23.2633,66.6667,1,2,3,6.1492,79.2340\n"
         "3,144,432,2.5000,-0.5000,,5,,200,1.0725,5.7178\n"
     )
+
+
+def test_the_title_says_of_how_many_images_the_rows_are() -> None:
+    assert table3_table(ROWS).title == "Table 3: errors on 50000 images"
+    assert table3_table([]).title == "Table 3: errors on 0 images"

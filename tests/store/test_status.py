@@ -33,8 +33,17 @@ def test_counts_and_pace_come_from_the_parts(tmp_path: Path) -> None:
     write(tmp_path, 1020.0, part(range(20, 35), 20.0, unreadable=("099",)))
     status = read_status(tmp_path, RUN)
     assert (status.done, status.unreadable, status.missing, status.passes) == (35, 1, 64, 350)
+    assert status.newest == 1020
     assert status.images_per_second == pytest.approx(36 / 40)
     assert status.seconds_left == pytest.approx(64 * 40 / 36)
+
+
+def test_the_pace_is_that_of_the_last_ten_minutes(tmp_path: Path) -> None:
+    write(tmp_path, 1000.0, part(range(10), seconds=100.0))
+    write(tmp_path, 1600.0, part(range(10, 40), seconds=300.0))
+    assert read_status(tmp_path, RUN).images_per_second == pytest.approx(40 / 700)
+    write(tmp_path, 1601.0, part(range(40, 41), seconds=1.0))
+    assert read_status(tmp_path, RUN).images_per_second == pytest.approx(31 / 301)
 
 
 def test_a_night_in_the_queue_does_not_slow_the_pace(tmp_path: Path) -> None:
