@@ -19,7 +19,7 @@ from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.engine.predict import Forward
 from ensemble_eval.evaluation.job import RunJob, RunWorker
 from ensemble_eval.evaluation.opening import Inputs, open_inputs, sources_of
-from ensemble_eval.jobs.cpu import loaders_beside
+from ensemble_eval.jobs.cpu import default_loaders
 from ensemble_eval.jobs.prefetch import load_images
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.runner import run_shard
@@ -80,7 +80,7 @@ class Scene:
     @property
     def loaders(self) -> int:
         """Threads that load images."""
-        return loaders_beside(1)
+        return default_loaders(1)
 
 
 def picture_bytes(seed: int) -> bytes:

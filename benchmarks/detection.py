@@ -120,7 +120,7 @@ def _detection(job: DetectJob) -> float:
             began = time.perf_counter()
         elif isinstance(event, Progress):
             passes = event.passes
-    return passes / len(job.finding.store.key.members) / (time.perf_counter() - began)
+    return passes / len(job.data.store.key.members) / (time.perf_counter() - began)
 
 
 def _forward_alone(

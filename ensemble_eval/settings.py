@@ -170,7 +170,7 @@ class Settings(MemberSettings):
             raise InputError("`surface` needs every pass, and `until_decided` leaves some out; choose one of them")
 
     @property
-    def decides(self) -> tuple[int, ...]:
+    def early_exit_ks(self) -> tuple[int, ...]:
         """The k of each top-k error that a run which stops when decided has to know; empty for a full run."""
         return () if not self.until_decided else (5, 1) if self.top1 else (5,)
 

@@ -14,7 +14,7 @@ PREFIX = "ENSEMBLE_EVAL"
 def unknown_variables(group: click.Group, environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a sentence for each variable with our prefix that is not an option.
 
-    Only the process that reports for all ranks yields any.
+    Of several ranks, only the reporting one yields any.
 
     Args:
         group: The command line with its commands.
@@ -52,6 +52,6 @@ def _options(group: click.Group) -> Iterator[tuple[str, click.Option]]:
 
 def _speaks(environment: Mapping[str, str]) -> bool:
     try:
-        return find_process(environment).reports
+        return find_process(environment).is_reporting
     except InputError:
         return True

@@ -37,7 +37,7 @@ def perform(open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome
     try:
         return _perform(process, open_job, show)
     except InterruptedRunError as error:
-        if process.reports:
+        if process.is_reporting:
             raise
         return error.exit_code
     except EnsembleEvalError as error:

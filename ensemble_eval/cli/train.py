@@ -45,7 +45,7 @@ def train(config: Path, train_data: Path | None, val_data: Path | None, **option
         joined_processes(device_type=choose_device(settings.device).type) as processes,
         contextlib.closing(train_members(recipe, settings, processes)) as events,
     ):
-        finished = draw_training(events, speaks=processes.reports)
+        finished = draw_training(events, speaks=processes.is_reporting)
     if finished.manifest is not None:
         say(f"written to {finished.manifest}")
     if not finished.unreadable:

@@ -1,7 +1,7 @@
-"""The pixels of many images in one buffer, and the crops of a whole batch out of it.
+"""Stores the pixels of many images in one buffer, and cuts all crops of a batch from it at once.
 
-A batch takes the same few tensor operations however many crops it has, because on GPUs each costs a launch. The
-pixels are those of `CropSource.cut`, bit for bit.
+A batch takes a few tensor operations, however many crops it has, because each operation costs a kernel launch on a
+GPU. The pixels are those of `CropSource.cut`, bit for bit.
 """
 
 from typing import NamedTuple
@@ -11,22 +11,21 @@ from torch import Tensor
 
 from ensemble_eval.crops.schemes import CROP_SIZE
 
-# Bytes of one row of a crop. A buffer begins with as many zeros, of which black crops are made.
+# Bytes of one row of a crop. A buffer begins with this many zero bytes, from which black crops are made.
 ROW_BYTES = 3 * CROP_SIZE
-
-
+# Every image begins at a multiple of this many bytes.
 _ALIGNMENT = 256
-# For a few batches of single crops; it doubles when it is full.
+# The initial size in bytes, enough for a few batches of one-crop images. The buffer doubles when it is full.
 _FIRST_BYTES = 1 << 26
 
 
 class Address(NamedTuple):
-    """The place of one view's crop among the bytes of a buffer.
+    """Where the pixels of one crop are in a buffer.
 
     Attributes:
-        offset: of the upper left pixel, in bytes.
-        stride: from one row of pixels to the next, in bytes.
-        mirrored: 1 if the crop is to be flipped left to right, else 0.
+        offset: The position of the upper left pixel, in bytes.
+        stride: The distance from one row of pixels to the next, in bytes.
+        mirrored: 1 if the crop is flipped left to right, else 0.
     """
 
     offset: int
@@ -34,7 +33,7 @@ class Address(NamedTuple):
     mirrored: int
 
 
-# The first bytes of a buffer over and over: a crop that pads a batch.
+# A black crop, which pads a batch. With stride 0, each of its rows is the zero bytes at the start of the buffer.
 BLACK = Address(0, 0, 0)
 
 
@@ -42,7 +41,7 @@ class Gatherer:
     """Makes batches of crops on one device.
 
     Args:
-        device: of the buffer, the addresses and the batches.
+        device: The device of the buffer, the addresses and the batches.
 
     Example:
         >>> buffer = torch.arange(3 * 300 * 300, dtype=torch.int64).to(torch.uint8)
@@ -61,11 +60,11 @@ class Gatherer:
         Args:
             buffer: uint8 [bytes], at least one row of a crop long.
             addresses: int64 [B, 3], an `Address` in each row, none of which reaches beyond the buffer.
-            crops: uint8 [B, 224, 224, 3], contiguous; what is gathered goes there.
+            crops: The output, uint8 [B, 224, 224, 3], contiguous.
         """
         offsets, strides, mirrored = addresses.unsqueeze(2).unbind(1)
         row_offsets = (offsets + strides * self._rows).flatten()
-        # A window begins at every byte; the windows overlap and take no memory of their own.
+        # A view with one window per byte, each as long as a row of a crop. The windows overlap and need no memory.
         windows = buffer.unfold(0, ROW_BYTES, 1)
         torch.index_select(windows, 0, row_offsets, out=crops.view(-1, ROW_BYTES))
         torch.where(mirrored[..., None, None] == 1, crops.flip(2), crops, out=crops)
@@ -74,26 +73,26 @@ class Gatherer:
 class PixelBuffer:
     """One tensor of bytes on a device, which begins with a row of black pixels and grows when it is full.
 
-    The first gap that is long enough is taken. All that is done to the bytes must be done in one order, that of
-    the device's queue for loading.
+    Space is allocated first-fit: the first gap that is long enough. On CUDA, the bytes must be read and written
+    only on the stream for loading.
 
     Args:
-        device: where it is.
-        first_bytes: its first size.
+        device: The device of the tensor.
+        first_bytes: The initial size.
 
     Attributes:
-        bytes: uint8 [size], empty at first; another tensor after it has grown, so read it again for each batch.
+        bytes: uint8 [size], empty at first. `grow` replaces this tensor, so read the attribute for each batch.
     """
 
     def __init__(self, device: torch.device, first_bytes: int = _FIRST_BYTES) -> None:
         self.bytes = torch.empty(0, dtype=torch.uint8, device=device)
         self._size, start = _aligned(max(first_bytes, ROW_BYTES)), _aligned(ROW_BYTES)
-        # Beginning and length of each gap, ascending, and none beside another.
+        # Start and length of each gap, ascending. Adjacent gaps are always merged.
         self._gaps = [(start, self._size - start)]
         self._taken: dict[int, int] = {}
 
-    def take(self, length: int) -> int:
-        """Where `length` bytes may be written; `grow` must follow before they are."""
+    def allocate(self, length: int) -> int:
+        """Reserve `length` bytes and return their start. Call `grow` before you write them."""
         needed = _aligned(max(1, length))
         while (found := next((gap for gap in self._gaps if gap[1] >= needed), None)) is None:
             self._add_gap(self._size, self._size)
@@ -103,12 +102,12 @@ class PixelBuffer:
         self._taken[start] = needed
         return start
 
-    def give_back(self, start: int) -> None:
-        """Free what was taken at `start`."""
+    def free(self, start: int) -> None:
+        """Free the bytes that were allocated at `start`."""
         self._add_gap(start, self._taken.pop(start))
 
     def grow(self) -> None:
-        """Become as large as all that was taken; the content stays where it is."""
+        """Enlarge the tensor to hold everything that is allocated. The content keeps its positions."""
         if len(self.bytes) < self._size:
             grown = torch.zeros(self._size, dtype=torch.uint8, device=self.bytes.device)
             grown[: len(self.bytes)].copy_(self.bytes)

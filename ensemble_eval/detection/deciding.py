@@ -16,13 +16,14 @@ from ensemble_eval.scoring.average_precision import Detections
 
 Classifier = Literal["softmax", "svm"]
 
-# Between two boxes of a class. R-CNN learns its threshold; its code ships this one.
-MOST_OVERLAP = 0.3
+# The overlap above which the worse of two boxes of a class is suppressed. R-CNN's paper learns the threshold; its
+# code uses this one.
+MAX_OVERLAP = 0.3
 # For each class in an image; an image of ILSVRC rarely shows more than a few objects of a class.
-MOST_DETECTIONS = 100
+MAX_DETECTIONS = 100
 # A lower softmax changes only the far end of the precision-recall curve. Below a margin of -1 lie the regions that
 # the SVM learnt not to be of its class.
-LEAST_SCORES: Mapping[str, float] = {"softmax": 0.01, "svm": -1.0}
+MIN_SCORES: Mapping[str, float] = {"softmax": 0.01, "svm": -1.0}
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,14 @@ def configurations(names: Collection[str], members: int, *, with_svm: bool = Fal
     return rows + [Configuration(sets, 1, "svm") for sets in sets_of(names) if with_svm]
 
 
-def decided(
+def detect_image(
     image: str,
     proposals: Mapping[str, Proposals],
     scores: RegionScores,
     rows: Sequence[Configuration],
     num_classes: int,
 ) -> list[dict[str, Any]]:
-    """The detections of an image, a row for every configuration.
+    """Select the detections of an image from the scores of its regions, and return a row for every configuration.
 
     Args:
         image: The image's id.
@@ -85,7 +86,7 @@ def decided(
         boxes = united(proposals, row.sets).boxes
         regions = [index_of[tuple(box)] for box in boxes.round().tolist()]
         scores_of_row = _scores_of(row, scores)[regions, :num_classes].astype(np.float64)
-        kept, classes = _detections(boxes, scores_of_row, LEAST_SCORES[row.classifier])
+        kept, classes = _detections(boxes, scores_of_row, MIN_SCORES[row.classifier])
         found.append(
             {
                 "image": image,
@@ -122,6 +123,6 @@ def _detections(
     for of_class in scores.T:
         candidates = np.flatnonzero(of_class >= least)
         given = torch.from_numpy(boxes[candidates]), torch.from_numpy(of_class[candidates])
-        kept.append(candidates[suppress(*given, MOST_OVERLAP).numpy()][:MOST_DETECTIONS])
+        kept.append(candidates[suppress(*given, MAX_OVERLAP).numpy()][:MAX_DETECTIONS])
     classes = np.repeat(np.arange(len(kept)), [len(each) for each in kept])
     return np.concatenate([np.zeros(0, np.int64), *kept]), classes

@@ -7,12 +7,12 @@ from torch import Tensor
 from ensemble_eval.detection.regions import suppress
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.described import read_described, save_described
-from ensemble_eval.members.loading import fit
+from ensemble_eval.members.loading import load_tensors
 from ensemble_eval.models.multibox import MAPS, MultiBox, MultiBoxOutputs
 
 _KIND = "multibox"
 # A box that overlaps a better one by more repeats its proposal.
-MOST_OVERLAP = 0.75
+MAX_OVERLAP = 0.75
 
 
 def save_multibox(path: Path, network: MultiBox, width: float) -> str:
@@ -42,14 +42,14 @@ def load_multibox(path: Path) -> MultiBox:
         raise InputError(f"{path}: the width is above 0 and at most 16, not {width}")
     # The priors are among the tensors.
     network = MultiBox([[(1.0, 1.0)] * count for count in shapes], width)
-    fit(network, tensors, weights=str(path), arch="MultiBox")
+    load_tensors(network, tensors, weights=str(path), arch="MultiBox")
     return network.eval()
 
 
 def best_boxes(network: MultiBox, outputs: MultiBoxOutputs, most: int) -> list[tuple[Tensor, Tensor]]:
     """The boxes of highest confidence for each image of a batch, the best first.
 
-    Boxes without an area are left out, and so are boxes that overlap a better one by more than `MOST_OVERLAP`.
+    Boxes without an area are left out, and so are boxes that overlap a better one by more than `MAX_OVERLAP`.
 
     Args:
         network: The network that computed the outputs.
@@ -63,6 +63,6 @@ def best_boxes(network: MultiBox, outputs: MultiBoxOutputs, most: int) -> list[t
     found = []
     for boxes, logits in zip(network.boxes(outputs.offsets), outputs.logits, strict=True):
         with_area = (boxes[:, 2:] > boxes[:, :2]).all(dim=1).nonzero()[:, 0]
-        kept = with_area[suppress(boxes[with_area], logits[with_area], MOST_OVERLAP)[:most]]
+        kept = with_area[suppress(boxes[with_area], logits[with_area], MAX_OVERLAP)[:most]]
         found.append((boxes[kept], logits[kept].sigmoid()))
     return found

@@ -26,7 +26,7 @@ from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
 from ensemble_eval.jobs.cpu import usable_processors
 from ensemble_eval.jobs.job import ImageRows, Job, Worker
-from ensemble_eval.jobs.prefetch import waiting
+from ensemble_eval.jobs.prefetch import interruptible
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.imported import InputFormat
@@ -92,9 +92,9 @@ class ProposeJob(Job[ProposeSettings, Proposed]):
         workers = self.settings.workers or max(1, usable_processors() // process.sharing)
         return _ProposeWorker(self._finds, workers, stop)
 
-    def describe(self, where: str) -> tuple[str, ...]:
+    def describe(self, hardware: str) -> tuple[str, ...]:
         """Name the sets."""
-        return (f"{', '.join(self._finds)} on {len(self._dataset.items)} images, {where}",)
+        return (f"{', '.join(self._finds)} on {len(self._dataset.items)} images, {hardware}",)
 
     def finish(self) -> Proposed:
         """Record the sets; sets of the same images that earlier commands finished count too."""
@@ -125,7 +125,7 @@ class _ProposeWorker:
         """The row of each image; without proposals it has the reason."""
         name = folder.store.folder.name
         found = self._finds[name]([folder.dataset.items[position] for position in positions], self._workers)
-        for image, proposals in waiting(found, self._stop):
+        for image, proposals in interruptible(found, self._stop):
             yield ImageRows(image, [row_of(image, name, proposals)])
 
     def notices(self) -> list[str]:

@@ -18,7 +18,7 @@ from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.errors import InputError, UnreadableImageError
-from ensemble_eval.jobs.prefetch import pillow_silenced, pixel_bytes, prefetched, waiting
+from ensemble_eval.jobs.prefetch import interruptible, pillow_silenced, pixel_bytes, prefetched
 from ensemble_eval.jobs.signals import StopRequests
 
 # 19 MiB of pixels: an image of thousands of regions is never warped at once.
@@ -147,7 +147,7 @@ def score_regions(
         bytes_of=pixel_bytes,
     )
     with pillow_silenced(), contextlib.closing(warped):
-        for chunk in engine.run(waiting(warped, stop)):
+        for chunk in engine.run(interruptible(warped, stop)):
             if isinstance(chunk, UnreadableImage):
                 raise InputError(f"{chunk.id} was proposed on and now {chunk.reason}; restore the image")
             chunk.of.missing -= len(chunk.source.plan.views)

@@ -1,4 +1,4 @@
-"""Boxes as R-CNN treats them: warped to the network's input, and suppressed if they overlap a better one.
+"""Boxes, treated as in R-CNN: warped to the network's input, and suppressed if they overlap a better one.
 
 R. Girshick et al., Rich feature hierarchies for accurate object detection, CVPR 2014. Appendix A: a box is widened
 so that its warped region has 16 pixels of context on each side, and warped whatever its shape. Pixels beyond the
@@ -27,10 +27,10 @@ def object_classes(ensemble: Ensemble) -> tuple[str, ...]:
     """The classes of objects that the members know, WNIDs for ImageNet's, without a last class "no object"."""
     # Only ImageNet's classes have no names, and ILSVRC's annotations name objects by their WNIDs.
     names = ensemble.classes.names or WNIDS
-    return names[:-1] if knows_no_object(ensemble) else names
+    return names[:-1] if ends_with_no_object(ensemble) else names
 
 
-def knows_no_object(ensemble: Ensemble) -> bool:
+def ends_with_no_object(ensemble: Ensemble) -> bool:
     """Whether the members are region classifiers, whose last class is "no object"."""
     names = ensemble.classes.names
     return names is not None and names[-1] == NO_OBJECT

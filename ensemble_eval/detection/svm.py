@@ -34,7 +34,7 @@ from ensemble_eval.settings import SvmSettings
 _KIND = "svm"
 _LAST_STAGE = "inception5b"
 # As in R-CNN: a region that overlaps every object of the class by less is a negative.
-MOST_OVERLAP_OF_NEGATIVES = 0.3
+MAX_OVERLAP_OF_NEGATIVES = 0.3
 # R-CNN's values, for features of this mean length.
 _MEAN_LENGTH, _C, _BIAS_SCALE, _POSITIVE_WEIGHT = 20.0, 1e-3, 10.0, 2.0
 _FIRST_NEGATIVES, _ROUNDS = 2000, 3
@@ -232,7 +232,7 @@ def _fit(regions: _Regions, index: int, name: str, seed: int) -> tuple[NDArray[n
     from sklearn.svm import LinearSVC
 
     positives = np.flatnonzero(regions.is_object[:, index])
-    negatives = np.flatnonzero(regions.overlaps[:, index] < MOST_OVERLAP_OF_NEGATIVES)
+    negatives = np.flatnonzero(regions.overlaps[:, index] < MAX_OVERLAP_OF_NEGATIVES)
     if not len(positives) or not len(negatives):
         lacking = "object" if not len(positives) else "region without one"
         raise InputError(f"there is no {lacking} of {name} to learn from; give more images")

@@ -39,15 +39,15 @@ from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
 DRAWINGS_FOLDER = "pictures"
 # Whoever confuses red and green can tell blue from orange.
 _FOUND, _SHOWN, _INK = (31, 119, 180), (255, 140, 0), (255, 255, 255)
-MOST_DRAWN = 12
+MAX_DRAWN = 12
 # From a margin of 0 on, an SVM says that a region shows its class.
 DRAWN_ABOVE: Mapping[Classifier, float] = {"softmax": 0.25, "svm": 0.0}
-_LEAST_SIDE = 480
+_MIN_SIDE = 480
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """What is known of the images beforehand.
+    """What is known about the images before detection.
 
     Attributes:
         objects: The objects of each image; None without annotations.
@@ -61,8 +61,8 @@ class Annotations:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What `detect` looks for in which images, and what it has found.
+class DetectionData:
+    """The inputs of `detect` and its stored detections: everything that its tables and files are made of.
 
     Attributes:
         settings: Where the annotations are and the results go, and what is drawn.
@@ -127,35 +127,35 @@ class Written:
     failed: Mapping[str, str]
 
 
-def write_results(job: Finding, facts: Mapping[str, Any]) -> Written:
+def write_results(data: DetectionData, facts: Mapping[str, Any]) -> Written:
     """Write every table and file of a finished detection, `detection.csv` last.
 
     Files and pictures hold the detections of the row of the highest mAP. Without annotations there are no tables,
-    and they hold those of all members, by softmax, on the last proposals.
+    and they hold the softmax detections of all members on the last sets of proposals.
 
     Args:
-        job: A detection that is complete.
+        data: The data of a finished job.
         facts: Further facts for `detect.json`.
 
     Raises:
-        InputError: The images show no object to be found, or the disk takes no more.
+        InputError: The annotations contain no object of these classes, or the disk is full.
     """
-    out, rows = job.settings.out, job.evaluated()
-    softmax = [row for row in job.rows if row.classifier == "softmax"]
+    out, rows = data.settings.out, data.evaluated()
+    softmax = [row for row in data.rows if row.classifier == "softmax"]
     chosen = max(rows, key=lambda each: each.map_percent).configuration if rows else softmax[-1]
-    pictures = [_write_picture(job, chosen, image) for image in sorted(set(job.settings.draw))]
-    _write_detections(job, chosen)
+    pictures = [_write_picture(data, chosen, image) for image in sorted(set(data.settings.draw))]
+    _write_detections(data, chosen)
     said = {"proposals": chosen.proposals, "models": chosen.models, "scores": chosen.classifier}
     record.write(out, DETECT, {**facts, "chosen": said})
     if rows:
-        _write_tables(job, rows)
-    failed = {image: f"{name}: {reason}" for image, name, reason in failures_in(job.proposals.stores)}
+        _write_tables(data, rows)
+    failed = {image: f"{name}: {reason}" for image, name, reason in failures_in(data.proposals.stores)}
     return Written(rows, chosen, pictures, failed)
 
 
-def _write_tables(job: Finding, rows: Sequence[DetectionRow]) -> None:
-    out, table = job.settings.out, detection_table(rows)
-    others = [rules_table(rows), class_table(rows, job.class_names), *published_tables(rows, job.dataset.source)]
+def _write_tables(data: DetectionData, rows: Sequence[DetectionRow]) -> None:
+    out, table = data.settings.out, detection_table(rows)
+    others = [rules_table(rows), class_table(rows, data.class_names), *published_tables(rows, data.dataset.source)]
     for each in others:
         write_atomically(out / f"{each.name}.csv", table_csv(each).encode())
     for each in (table, *others[2:]):
@@ -165,12 +165,12 @@ def _write_tables(job: Finding, rows: Sequence[DetectionRow]) -> None:
     write_atomically(out / DETECTION_TABLE, table_csv(table).encode())
 
 
-def _write_detections(job: Finding, row: Configuration) -> None:
+def _write_detections(data: DetectionData, row: Configuration) -> None:
     """Write the detections of one configuration as COCO's results and as ILSVRC's submission.
 
     It writes image by image, because the detections of a whole data set may not fit into memory.
     """
-    out, known = job.settings.out, job.annotations
+    out, known = data.settings.out, data.annotations
     with (
         atomic_path(out / "detections.json") as coco_path,
         atomic_path(out / "submission.txt") as ilsvrc_path,
@@ -178,8 +178,8 @@ def _write_detections(job: Finding, row: Configuration) -> None:
         ilsvrc_path.open("w") as ilsvrc,
     ):
         separator = "["
-        for number, image in enumerate(sorted(job.store.progress.done), start=1):
-            found = job.found(image, row)
+        for number, image in enumerate(sorted(data.store.progress.done), start=1):
+            found = data.found(image, row)
             if entries := coco_results(found, known.image_numbers[image], known.class_numbers):
                 coco.write(separator + json.dumps(entries)[1:-1])
                 separator = ", "
@@ -221,18 +221,18 @@ def _each(found: Detections) -> Iterator[tuple[list[float], int, float]]:
     return zip(found.boxes.tolist(), found.classes, found.scores, strict=True)
 
 
-def _write_picture(job: Finding, row: Configuration, image: str) -> Path:
+def _write_picture(data: DetectionData, row: Configuration, image: str) -> Path:
     """Draw what a configuration found in an image; return the picture's path."""
-    [(number, item)] = [(number, item) for number, item in enumerate(job.dataset.items) if item.id == image]
+    [(number, item)] = [(number, item) for number, item in enumerate(data.dataset.items) if item.id == image]
     try:
         decoded = pixels.decode(item.read())
     except UnreadableImageError as error:
         raise InputError(f"{image} was detected in and now {error}; restore the image") from error
-    objects, above = job.annotations.objects, job.settings.draw_above
+    objects, above = data.annotations.objects, data.settings.draw_above
     shown = None if objects is None else objects[image]
-    picture = draw_detections(decoded, job.found(image, row), shown, job.class_names, row.classifier, above)
+    picture = draw_detections(decoded, data.found(image, row), shown, data.class_names, row.classifier, above)
     # Two ids may differ in their slashes alone, so the name begins with the image's number.
-    path = job.settings.out / DRAWINGS_FOLDER / f"{number:06}_{image.replace('/', '_')}.png"
+    path = data.settings.out / DRAWINGS_FOLDER / f"{number:06}_{image.replace('/', '_')}.png"
     with atomic_path(path) as temporary:
         picture.save(temporary, "PNG")
     return path
@@ -252,20 +252,20 @@ def draw_detections(
 
     Args:
         image: uint8 [3, height, width].
-        detections: The `MOST_DRAWN` surest of them are drawn, if their score is `above` or more.
+        detections: The `MAX_DRAWN` surest of them are drawn, if their score is `above` or more.
         objects: The objects of the image; None where they are not known.
         class_names: The names of the classes, in index order.
         classifier: What the scores are: a softmax is shown as a percentage, the margin of an SVM as it is.
         above: The least score that is drawn; by default the one of `DRAWN_ABOVE`.
     """
     picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
-    scale = max(1.0, _LEAST_SIDE / min(picture.size))
+    scale = max(1.0, _MIN_SIDE / min(picture.size))
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
-    unit = min(picture.size) / _LEAST_SIDE
+    unit = min(picture.size) / _MIN_SIDE
     for box in [] if objects is None else objects.boxes[~objects.ignored]:
         _dashed(picture, [edge * scale for edge in box.tolist()], unit)
     least = DRAWN_ABOVE[classifier] if above is None else above
-    best = np.argsort(-detections.scores, kind="stable")[:MOST_DRAWN]
+    best = np.argsort(-detections.scores, kind="stable")[:MAX_DRAWN]
     # The surest last, so that nothing covers its name.
     for index in reversed([each for each in best if detections.scores[each] >= least]):
         score = detections.scores[index]

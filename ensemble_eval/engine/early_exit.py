@@ -72,7 +72,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
             scheme: {k: [None] * len(self._rows) for k in sorted(ks)} for scheme, ks in wanted.items()
         }
 
-    def share_of(self, batch_size: int) -> int:
+    def views_per_batch(self, batch_size: int) -> int:
         """Return a small share of the batch, because each crop may be the deciding one."""
         return max(1, batch_size // _SHARES_OF_BATCH)
 

@@ -1,7 +1,7 @@
 """The evaluation loop: run the members of an ensemble over crops of images, in batches.
 
-The loop keeps a pool of images, assembles batches of their crops, runs the members on each batch, and lets each
-image keep its probabilities. It does not depend on GoogLeNet, files or progress bars: it takes images and
+The loop keeps a pool of images, assembles batches of their crops, runs the members on each batch, and passes the
+probabilities back to each image. It does not depend on GoogLeNet, files or progress bars: it takes images and
 `Predict` functions, and yields one result per image.
 
 A view is a distinct crop: crops of an image with equal pixels are one view, and are computed once. A pass is one
@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import Forward, OutOfDeviceMemoryError, Predict, memory_errors_of
-from ensemble_eval.engine.runners import CudaQueues, CuttingRunner, LaunchedBatch, QueuedRunner
+from ensemble_eval.engine.runners import CudaStreams, LaunchedBatch, StreamRunner, SynchronousRunner
 from ensemble_eval.errors import InputError, NonFiniteScoresError
 
 Result = TypeVar("Result")
 
-# New images are admitted until this many batches could be filled from the pool. One is not enough, because a view
-# fits only into certain rows of a batch.
+# New images are admitted until this many batches could be filled from the pool. One is not enough, because each
+# view fits only into some rows of a batch (see `Batch`).
 _BATCHES_IN_POOL = 3
 
 
@@ -43,7 +43,7 @@ class Engine(Generic[Result]):
             CUDA and 1 on a CPU.
         forward: Runs the members of a batch. By default they run one after the other, with `before_forward` before
             each.
-        queues: The queues of the device. By default, `CudaQueues` on CUDA and none on a CPU.
+        streams: The streams of the device. By default, `CudaStreams` on CUDA and none on a CPU.
 
     Attributes:
         batch_size: The current number of crops per batch. When a batch does not fit into memory, the number is
@@ -59,7 +59,7 @@ class Engine(Generic[Result]):
         before_forward: Callable[[], None] = lambda: None,
         batches_in_flight: int | None = None,
         forward: Forward | None = None,
-        queues: CudaQueues | None = None,
+        streams: CudaStreams | None = None,
     ) -> None:
         self._names = tuple(members)
         self._all_members = tuple(range(len(members)))
@@ -70,10 +70,10 @@ class Engine(Generic[Result]):
         self._pool: dict[PooledImage[Result], None] = {}
         self._in_flight: deque[tuple[Batch[Result], LaunchedBatch]] = deque()
         # On a GPU, one batch is assembled while another runs. On a CPU, nothing can overlap.
-        self._most_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
-        queues = CudaQueues(device) if queues is None and device.type == "cuda" else queues
-        self._runner: CuttingRunner[Result] | QueuedRunner[Result] = (
-            QueuedRunner(self._forward, device, queues) if queues else CuttingRunner(self._forward, device)
+        self._max_in_flight = batches_in_flight or (2 if device.type == "cuda" else 1)
+        streams = CudaStreams(device) if streams is None and device.type == "cuda" else streams
+        self._runner: SynchronousRunner[Result] | StreamRunner[Result] = (
+            StreamRunner(self._forward, device, streams) if streams else SynchronousRunner(self._forward, device)
         )
         self.batch_size = batch_size
 
@@ -94,7 +94,7 @@ class Engine(Generic[Result]):
         while images_left or self._pool:
             batch: Batch[Result] = Batch(self.batch_size, self._members_of_next_batch(images_left))
             for pooled in self._pool:
-                batch.take_from(pooled, pooled.share_of(batch.size))
+                batch.take_from(pooled, pooled.views_per_batch(batch.size))
             # Counted incrementally, because counting the pool for each image would take most of the engine's time.
             views_waiting = self._views_waiting()[self._all_members]
             while images_left and self._wants_images(batch, views_waiting):
@@ -105,18 +105,19 @@ class Engine(Generic[Result]):
                     views_waiting += self._admit(image, batch)
             self._fill_up(batch)
             self._launch(batch)
-            while self._in_flight and (len(self._in_flight) >= self._most_in_flight or not batch.passes):
+            while self._in_flight and (len(self._in_flight) >= self._max_in_flight or not batch.passes):
                 yield from self._collect(*self._in_flight.popleft())
 
     def new_notices(self) -> list[str]:
-        """Return the sentences for the user, about how members run, that are new since the last call."""
+        """Return the notices about how members run that are new since the last call."""
         return self._forward.new_notices()
 
     def _members_of_next_batch(self, images_left: bool) -> tuple[int, ...]:
         """Choose the members of the next batch: all of them, or the single member with the most waiting views.
 
-        A single member is chosen if its views fill a batch, if the views that wait for single members crowd the
-        pool, or if no image is left and no view waits for all members.
+        With early exit, views wait for single members once the outcome of the ensemble is certain, but not that of
+        these members. A single member is chosen if its views fill a batch, if the views that wait for single
+        members crowd the pool, or if no image is left and no view waits for all members.
         """
         waiting = self._views_waiting()
         views_for_all = waiting.pop(self._all_members, 0)
@@ -135,7 +136,7 @@ class Engine(Generic[Result]):
 
     def _views_waiting_of(self, pooled: PooledImage[Result]) -> dict[tuple[int, ...], int]:
         """Like `_views_waiting`, for one image."""
-        share = pooled.share_of(self.batch_size)
+        share = pooled.views_per_batch(self.batch_size)
         return {members: min(views, share) for members, views in pooled.open.counts().items()}
 
     def _wants_images(self, batch: Batch[Result], views_waiting: int) -> bool:
@@ -157,11 +158,11 @@ class Engine(Generic[Result]):
             ) from error
         pooled = self._pool_image(image)
         self._pool[pooled] = None
-        batch.take_from(pooled, pooled.share_of(batch.size))
+        batch.take_from(pooled, pooled.views_per_batch(batch.size))
         return self._views_waiting_of(pooled).get(self._all_members, 0)
 
     def _fill_up(self, batch: Batch[Result]) -> None:
-        """Fill rows that would be padding with more crops, even if early exit may make these crops unnecessary."""
+        """Add crops in rows that would be empty, even if early exit may make these crops unnecessary."""
         for pooled in self._pool:
             if batch.is_full:
                 return
@@ -187,7 +188,7 @@ class Engine(Generic[Result]):
             self._runner.release()
 
     def _collect(self, batch: Batch[Result], launched: LaunchedBatch) -> Iterator[Result]:
-        """Wait for a batch, hand its probabilities to its images, and yield the results that are complete."""
+        """Wait for a batch, pass its probabilities to its images, and yield the results that are complete."""
         with launched as probabilities:
             self._refuse_non_finite(probabilities, batch)
             for row, (pooled, view) in batch.passes.items():
@@ -198,7 +199,7 @@ class Engine(Generic[Result]):
                 pooled.decide()
                 if (result := pooled.result()) is not None:
                     del self._pool[pooled]
-                    self._runner.leave(pooled.image)
+                    self._runner.remove(pooled.image)
                     yield result
 
     def _refuse_non_finite(self, probabilities: NDArray[np.float32], batch: Batch[Result]) -> None:

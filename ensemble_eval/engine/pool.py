@@ -95,8 +95,8 @@ class PooledImage(ABC, Generic[Result_co]):
         self.image = image
         self.open = OpenViews(range(members), len(image.source.plan.views))
 
-    def share_of(self, batch_size: int) -> int:
-        """Return how many of its views a batch takes before those of other images; by default, as many as fit."""
+    def views_per_batch(self, batch_size: int) -> int:
+        """Return how many views of this image a batch takes at first; by default, as many as fit."""
         return batch_size
 
     @abstractmethod

@@ -25,7 +25,7 @@ Its value is the probabilities float32 [members, batch_size, classes], which are
 """
 
 
-class CuttingRunner(Generic[Result]):
+class SynchronousRunner(Generic[Result]):
     """Runs batches on a CPU, where nothing can overlap: `launch` returns when the batch is computed.
 
     Args:
@@ -39,11 +39,11 @@ class CuttingRunner(Generic[Result]):
         self._crops: Tensor | None = None
 
     def admit(self, image: ReadyImage) -> ReadyImage:
-        """Return the image from which crops are cut from now on, until `leave`."""
+        """Return the image from which crops are cut from now on, until `remove`."""
         return image
 
-    def leave(self, image: ReadyImage) -> None:
-        """Forget an image that `admit` returned; batches launched from now on have no crops of it."""
+    def remove(self, image: ReadyImage) -> None:
+        """Drop an image that `admit` returned; batches launched from now on have no crops of it."""
 
     def launch(self, batch: Batch[Result]) -> LaunchedBatch:
         """Run a batch; its crops are cut one by one.
@@ -73,15 +73,15 @@ class CuttingRunner(Generic[Result]):
         return self._crops
 
 
-# The type depends on the queues; tests have queues with events of their own.
+# The type depends on the streams; tests have streams with events of their own.
 Event = Any
 
 
-class CudaQueue:
-    """A CUDA stream: runs its work in order, concurrently with other queues and with this process.
+class CudaStream:
+    """A CUDA stream: runs its work in order, concurrently with other streams and with this process.
 
-    Events order the work of several queues. Tests replace this class with queues that run everything as late, or
-    as early, as the events allow.
+    Events order the work of several streams. Tests replace this class with streams that run everything as late,
+    or as early, as the events allow.
     """
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
@@ -104,8 +104,8 @@ class CudaQueue:
         self._stream.wait_event(event)
 
 
-class CudaQueues:
-    """The two queues of a CUDA device.
+class CudaStreams:
+    """The two streams of a CUDA device.
 
     Args:
         device: The device, with its index.
@@ -117,8 +117,8 @@ class CudaQueues:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self.loading = CudaQueue(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]  # torch's stub
-        self.computing = CudaQueue(torch.cuda.current_stream(device))
+        self.loading = CudaStream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]  # torch's stub
+        self.computing = CudaStream(torch.cuda.current_stream(device))
 
     def host_memory(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """Return a tensor in pinned host memory, which the device can copy from and to asynchronously."""
@@ -129,7 +129,7 @@ class CudaQueues:
         event.synchronize()
 
     def wait_for_all(self) -> None:
-        """Block this process until both queues are empty."""
+        """Block this process until both streams are empty."""
         torch.cuda.synchronize(self._device)
 
     def trim(self) -> None:
@@ -158,23 +158,23 @@ class _BatchBuffers:
     outcome: Tensor | None = None
 
 
-class QueuedRunner(Generic[Result]):
-    """Runs batches in the queues of a device, with a fixed number of operations per batch besides its members.
+class StreamRunner(Generic[Result]):
+    """Runs batches on CUDA streams, with a fixed number of operations per batch besides its members.
 
     The pixels of the whole pool are in one buffer, and one batch is assembled while another runs. The pixels are
-    written and read only in the queue for loading, so their accesses need no events. The buffers of a batch are
+    written and read only on the stream for loading, so their accesses need no events. The buffers of a batch are
     reused only after its outcome was read, which is their last use.
 
     Args:
         forward: Runs the members.
         device: The device of the pixels and the batches.
-        queues: The queues of the device.
+        streams: The streams of the device.
     """
 
-    def __init__(self, forward: Forward, device: torch.device, queues: CudaQueues) -> None:
+    def __init__(self, forward: Forward, device: torch.device, streams: CudaStreams) -> None:
         self._forward = forward
         self._device = device
-        self._queues = queues
+        self._streams = streams
         self._pixels = PixelBuffer(device)
         self._gather = Gatherer(device)
         # Buffers that no batch uses. `release` replaces the list, so that buffers still in use are not reused.
@@ -183,24 +183,24 @@ class QueuedRunner(Generic[Result]):
     def admit(self, image: ReadyImage) -> ReadyImage:
         """Copy the image's pixels to the device."""
         source, pixels = image.source.pixels, self._pixels
-        start = pixels.take(len(source))
+        start = pixels.allocate(len(source))
 
         def bring() -> None:
             pixels.grow()
             pixels.bytes[start : start + len(source)].copy_(source, non_blocking=True)
 
-        self._queues.loading.run(bring)
+        self._streams.loading.run(bring)
         return replace(image, source=image.source.moved_to(start))
 
-    def leave(self, image: ReadyImage) -> None:
-        """Let other images overwrite the image's pixels, in the same queue that has read them."""
-        self._pixels.give_back(min(region.offset for region in image.source.regions.values()))
+    def remove(self, image: ReadyImage) -> None:
+        """Let later images overwrite the image's pixels, on the stream that has read them."""
+        self._pixels.free(min(region.offset for region in image.source.regions.values()))
 
     def launch(self, batch: Batch[Result]) -> LaunchedBatch:
         """Queue the work of a batch: gather the crops, run the members, and copy the probabilities to the host."""
         buffers = self._free.pop() if self._free else self._new_buffers(batch.size)
         buffers.host_addresses.copy_(torch.tensor(_addresses(batch)))
-        loading, computing, pixels = self._queues.loading, self._queues.computing, self._pixels
+        loading, computing, pixels = self._streams.loading, self._streams.computing, self._pixels
 
         def load() -> None:
             buffers.addresses.copy_(buffers.host_addresses, non_blocking=True)
@@ -210,7 +210,7 @@ class QueuedRunner(Generic[Result]):
             probabilities = self._forward(buffers.crop_batch, batch.members)
             shape = probabilities.shape
             if shape not in buffers.probabilities:
-                buffers.probabilities[shape] = self._queues.host_memory(shape, probabilities.dtype)
+                buffers.probabilities[shape] = self._streams.host_memory(shape, probabilities.dtype)
             buffers.outcome = buffers.probabilities[shape]
             buffers.outcome.copy_(probabilities, non_blocking=True)
 
@@ -221,10 +221,10 @@ class QueuedRunner(Generic[Result]):
 
     def release(self) -> None:
         """Release the memory of batches, once the device has finished with it."""
-        self._queues.wait_for_all()
+        self._streams.wait_for_all()
         self._free = []
         self._forward.release()
-        self._queues.trim()
+        self._streams.trim()
 
     def clear(self) -> None:
         """Release the memory of batches and of pixels."""
@@ -235,7 +235,7 @@ class QueuedRunner(Generic[Result]):
     def _outcome(
         self, buffers: _BatchBuffers, computed: Event, free: list[_BatchBuffers]
     ) -> Iterator[NDArray[np.float32]]:
-        self._queues.wait_for(computed)
+        self._streams.wait_for(computed)
         assert buffers.outcome is not None
         yield buffers.outcome.numpy()
         free.append(buffers)
@@ -243,10 +243,10 @@ class QueuedRunner(Generic[Result]):
     def _new_buffers(self, batch_size: int) -> _BatchBuffers:
         crops = torch.empty((batch_size, CROP_SIZE, CROP_SIZE, 3), dtype=torch.uint8, device=self._device)
         addresses = torch.empty((batch_size, len(BLACK)), dtype=torch.int64, device=self._device)
-        host_addresses = self._queues.host_memory(addresses.shape, addresses.dtype)
+        host_addresses = self._streams.host_memory(addresses.shape, addresses.dtype)
         buffers = _BatchBuffers(host_addresses, addresses, crops, crops.permute(0, 3, 1, 2))
         # The new memory may have belonged to another tensor, which the members still use.
-        self._queues.loading.wait(self._queues.computing.record())
+        self._streams.loading.wait(self._streams.computing.record())
         return buffers
 
 

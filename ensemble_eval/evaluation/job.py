@@ -21,9 +21,9 @@ from ensemble_eval.evaluation.finishing import Outcome, finish_run, partial_tabl
 from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS, RunKey
 from ensemble_eval.evaluation.opening import Inputs, Sources, check_networks, open_folder, open_inputs
 from ensemble_eval.files import sha256_of
-from ensemble_eval.jobs.cpu import loaders_beside
+from ensemble_eval.jobs.cpu import default_loaders
 from ensemble_eval.jobs.job import ImageRows, Job
-from ensemble_eval.jobs.prefetch import load_images, waiting
+from ensemble_eval.jobs.prefetch import interruptible, load_images
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.scoring.chance import ChanceWatch
@@ -34,7 +34,7 @@ from ensemble_eval.store.folder import Folder
 from ensemble_eval.tables.table import Table
 
 # Enough that the loading threads and the engine do not wait for each other.
-_IMAGES_AHEAD_PER_WORKER, _BATCHES_AHEAD = 2, 2
+_IMAGES_AHEAD_PER_THREAD, _BATCHES_AHEAD = 2, 2
 _BYTES_AHEAD = 1 << 29
 
 Result = ImageScores | ImageDecisions | UnreadableImage
@@ -48,7 +48,7 @@ class RunJob(Job[Settings, Outcome]):
         sources: The ensemble and the data set.
 
     Raises:
-        InputError: A predict function has no fingerprint.
+        InputError: A predict function has no fingerprint, which stored results need to identify their member.
     """
 
     def __init__(self, settings: Settings, sources: Sources) -> None:
@@ -74,13 +74,13 @@ class RunJob(Job[Settings, Outcome]):
         """Open the members on this process's device, and return the worker that runs them."""
         return RunWorker(self.settings, open_inputs(self.settings, self.sources, process), process, stop)
 
-    def describe(self, where: str) -> tuple[str, ...]:
+    def describe(self, hardware: str) -> tuple[str, ...]:
         """The layout of the data set, and the size of the evaluation."""
         ensemble, dataset = self.sources.ensemble, self.sources.dataset
         return (
             f"data set: {dataset.layout}",
             f"{len(ensemble.members)} models × {self.settings.crops} crops × {len(dataset.items)} images on "
-            f"{where}, {self.sources.backend}, {self.settings.precision}",
+            f"{hardware}, {self.sources.backend}, {self.settings.precision}",
         )
 
     def finish(self) -> Outcome:
@@ -121,7 +121,7 @@ class EngineWorker:
             # Every process reports its own batch size, because it can change the last bits of a score.
             self._announced_batch_size = self.batch_size
             who = f"rank {self._process.rank}: " if self._process.world_size > 1 else ""
-            shown.append(f"{who}a batch did not fit into memory; going on with {self.batch_size} crops in each")
+            shown.append(f"{who}a batch did not fit into memory; batches now have {self.batch_size} crops")
         return shown
 
 
@@ -139,6 +139,7 @@ class RunWorker(EngineWorker):
         notices = [*inputs.warnings, *padding_warnings(settings, len(inputs.dataset.items), process.world_size)]
         super().__init__(engine_for(settings, inputs, stop), inputs, process, notices)
         self._settings, self._stop = settings, stop
+        # Warns about members that do no better than guessing.
         self._chance = ChanceWatch(list(inputs.members), inputs.ensemble.classes.count)
 
     def results(
@@ -155,7 +156,7 @@ class RunWorker(EngineWorker):
                     yield result
                     continue
                 if dataset.scope.labelled:
-                    self._notices += self._chance.add(*_first_decisions(result))
+                    self._notices += self._chance.add(*_top1_answers(result))
                 labels = dataset.labels_of(result.id, result.label)
                 rows = list(rows_of(result, folder.store.key, labels))
                 yield ImageRows(result.id, rows, result.passes, result.all_passes)
@@ -168,9 +169,9 @@ def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine
     counted = counted_of(dataset.scope)
 
     def pool_image(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
-        if settings.decides:
+        if settings.early_exit_ks:
             labels = dataset.labels_of(image.id, image.label)
-            return DecidedImage(image, members, num_classes, settings.decides, labels, counted)
+            return DecidedImage(image, members, num_classes, settings.early_exit_ks, labels, counted)
         return ScoredImage(image, members, num_classes, with_crop_ranks=settings.surface)
 
     batch_size = settings.batch_size or default_batch_size(inputs.device)
@@ -201,7 +202,7 @@ def results_of(
         positions: The indices of the images in the data set.
         stop: Stop requests. They also interrupt the wait for the next image.
         engine: An engine made by `engine_for`, if the caller needs access to it; by default a new one.
-        sharing: The number of processes of the run, including this one, that share its processors.
+        sharing: The number of processes of the run, including this one, that share the same processors.
 
     Raises:
         InputError: A member fails, or yields NaN or infinity.
@@ -209,23 +210,23 @@ def results_of(
     stop = stop or StopRequests()
     items = inputs.dataset.items
     engine = engine or engine_for(settings, inputs, stop)
-    workers = settings.workers or loaders_beside(sharing)
-    in_batches = math.ceil(_BATCHES_AHEAD * engine.batch_size / settings.crops)
+    workers = settings.workers or default_loaders(sharing)
+    images_in_batches = math.ceil(_BATCHES_AHEAD * engine.batch_size / settings.crops)
     images = load_images(
         ((position, items[position]) for position in positions),
         settings.crops,
         bicubic=inputs.ensemble.interpolation == "bicubic",
         workers=workers,
         pinned=inputs.device.type == "cuda",
-        ahead=max(_IMAGES_AHEAD_PER_WORKER * workers, in_batches),
+        ahead=max(_IMAGES_AHEAD_PER_THREAD * workers, images_in_batches),
         ahead_bytes=_BYTES_AHEAD,
     )
     with contextlib.closing(images):
-        yield from engine.run(waiting(images, stop))
+        yield from engine.run(interruptible(images, stop))
 
 
-def _first_decisions(result: ImageScores | ImageDecisions) -> tuple[Sequence[bool | None], Sequence[float] | None]:
-    """Return whether the top-1 answer of each member is right with the fewest crops, and its probability."""
+def _top1_answers(result: ImageScores | ImageDecisions) -> tuple[Sequence[bool | None], Sequence[float] | None]:
+    """Return whether each member's top-1 class in the smallest scheme is right, and its probability."""
     if isinstance(result, ImageDecisions):
         return result.top_k[min(result.top_k)][1], None
     scores = result.mean_softmax[min(result.mean_softmax)]

@@ -17,7 +17,7 @@ from ensemble_eval.jobs.process import Process
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.manifest import open_ensemble
-from ensemble_eval.scoring.crop_ranks import MOST_CLASSES
+from ensemble_eval.scoring.crop_ranks import MAX_CLASSES
 from ensemble_eval.settings import Backend, MemberSettings, RunSettings, Settings
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
@@ -90,15 +90,15 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
     """
     num_classes, scope = ensemble.classes.count, dataset.scope
     _refuse_labels_beyond(num_classes, dataset)
-    if settings.decides and not scope.labelled:
-        raise InputError("`until_decided` needs labels, and the images have none; run them in full")
+    if settings.early_exit_ks and not scope.labelled:
+        raise InputError("`until_decided` needs labels, and the images have none; leave it out")
     if settings.surface and (scope.several_labels or scope.counted_classes is not None or not scope.labelled):
         raise InputError(
             "`surface` ranks one label of each image among all classes; leave it out, or give one label for each "
             'image and `subset_classes="all"`'
         )
-    if settings.surface and num_classes > MOST_CLASSES:
-        raise InputError(f"`surface` stores ranks among at most {MOST_CLASSES} classes, not {num_classes}")
+    if settings.surface and num_classes > MAX_CLASSES:
+        raise InputError(f"`surface` stores ranks among at most {MAX_CLASSES} classes, not {num_classes}")
     return member_sources(ensemble, dataset, settings)
 
 
@@ -176,7 +176,7 @@ def open_folder(settings: Settings, sources: Sources) -> Folder[RunKey]:
         device_type=sources.device.type,
         scores=settings.with_scores,
         surface=settings.surface,
-        until_decided=tuple(f"top-{k}" for k in settings.decides),
+        until_decided=tuple(f"top-{k}" for k in settings.early_exit_ks),
         interpolation=ensemble.interpolation,
         classes=ensemble.classes.count,
         dataset=dataset.sha256,
@@ -201,19 +201,19 @@ def _ignored_file_warnings(dataset: Dataset) -> Iterator[str]:
     links = [identifier for identifier in dataset.ignored if " -> " in identifier]
     if links:
         yield (
-            f"{len(links)} links lead back to folders that are read anyway and are not followed: "
+            f"{len(links)} links are not followed, because they lead back to folders that are read anyway: "
             f"{first_names(links)}"
         )
     ignored = [identifier for identifier in dataset.ignored if identifier not in links]
     hidden = [identifier for identifier in ignored if is_hidden(identifier)]
     if hidden:
         yield (
-            f"{len(hidden)} images or folders are hidden (a dot begins their name) and take no part: "
+            f"{len(hidden)} images or folders are hidden (their names begin with a dot) and are ignored: "
             f"{first_names(hidden)}"
         )
     if others := [identifier for identifier in ignored if not is_hidden(identifier)]:
         yield (
-            f"{len(others)} files are no labelled images by their place or suffix and take no part: "
+            f"{len(others)} files are ignored, because by location or suffix they are not labelled images: "
             f"{first_names(others)}"
         )
 
@@ -222,8 +222,8 @@ def _half_precision_suggestion(settings: MemberSettings, device: torch.device) -
     """Suggest half precision on CUDA. float32 is the default there until results on a GPU have been measured."""
     if settings.precision == "float32" and device.type == "cuda":
         yield (
-            'float32 is computed without TF32; `precision="float16"` should take about a third of the time on '
-            "CUDA, which was never measured, and changed 0 of 2,400 decisions where a CPU emulated it"
+            'float32 is computed without TF32; `precision="float16"` should take about a third of the time '
+            "(not measured), and changed 0 of 2,400 decisions when a CPU emulated it"
         )
 
 
@@ -232,14 +232,14 @@ def _missing_class_warnings(ensemble: Ensemble, dataset: Dataset) -> Iterator[st
 
     Class folders are recognised by WNID without a class list, so a missing class would not be noticed.
     """
-    there = len({item.label for item in dataset.items})
-    if ensemble.classes.names is None and there < ensemble.classes.count:
+    present = len({item.label for item in dataset.items})
+    if ensemble.classes.names is None and present < ensemble.classes.count:
         ranked = (
-            'labels are ranked among all classes, and among the subset\'s own with `subset_classes="dataset"`'
+            'labels are ranked among all classes; to rank them among the subset\'s, use `subset_classes="dataset"`'
             if dataset.scope.counted_classes is None
-            else "labels are ranked among its own classes"
+            else "labels are ranked among the classes of the subset"
         )
         yield (
-            f"the images are of {there} of the {ensemble.classes.count} classes of {ensemble.classes.source}; "
-            f"the errors are those of this subset, and {ranked}"
+            f"the images are of {present} of the {ensemble.classes.count} classes of {ensemble.classes.source}, "
+            f"so the errors are those of this subset; {ranked}"
         )

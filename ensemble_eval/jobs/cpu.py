@@ -41,14 +41,14 @@ def limit_compile_workers(ranks: int) -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, min(32, usable_processors() // ranks))))
 
 
-def loaders_beside(ranks: int) -> int:
+def default_loaders(ranks: int) -> int:
     """Return the default number of loading threads: a rank's share of the processors, less one.
 
     Args:
         ranks: The number of ranks that share the processors of this process.
 
     Example:
-        >>> loaders_beside(1) == max(1, usable_processors() - 1)
+        >>> default_loaders(1) == max(1, usable_processors() - 1)
         True
     """
     return max(1, usable_processors() // ranks - 1)

@@ -158,11 +158,11 @@ class Job(ABC, Generic[SettingsT, Outcome_co]):
         """
 
     @abstractmethod
-    def describe(self, where: str) -> Iterable[str]:
+    def describe(self, hardware: str) -> Iterable[str]:
         """Return lines that describe the computation.
 
         Args:
-            where: The device or the number of ranks.
+            hardware: The device or the number of ranks.
         """
 
     @abstractmethod

@@ -59,8 +59,8 @@ def pixel_bytes(image: ReadyImage | UnreadableImage) -> int:
     return image.source.pixels.nbytes if isinstance(image, ReadyImage) else 0
 
 
-def waiting(arriving: Iterator[Thing], stop: StopRequests) -> Iterator[Thing]:
-    """Yield things as they arrive. A stop request interrupts the waiting, even in a `deferred` block."""
+def interruptible(arriving: Iterator[Thing], stop: StopRequests) -> Iterator[Thing]:
+    """Yield things as they arrive. A stop request interrupts the wait, even in a `deferred` block."""
     while True:
         with stop.at_once():
             thing = next(arriving, None)

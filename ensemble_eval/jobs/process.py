@@ -73,7 +73,7 @@ class Process:
         return self.role in (Role.WORKER, Role.RANK)
 
     @property
-    def reports(self) -> bool:
+    def is_reporting(self) -> bool:
         """Whether this process reports the progress and writes the tables."""
         return self.rank == 0 and self.role is not Role.WORKER
 

@@ -1,4 +1,7 @@
-"""Runs jobs: shards the images, resumes, detects hung ranks, reports progress and has the tables written."""
+"""Runs jobs: shards the images, resumes, detects hung ranks and reports progress.
+
+The runner calls the job for everything that depends on what is computed, such as the tables.
+"""
 
 import contextlib
 import time
@@ -29,7 +32,7 @@ _MAX_IMAGES_IN_MESSAGE = 3
 _PARTIAL_FILES = ("partial.csv", "partial.md")
 _PARTIAL_EVERY_SECONDS = 60.0
 # The largest share of the running time that the partial table may take.
-_MOST_SHARE = 0.01
+_MAX_TIME_SHARE = 0.01
 
 
 def run_job(
@@ -48,7 +51,7 @@ def run_job(
         worker_arguments: The command line of each worker that a supervisor starts.
 
     Yields:
-        Notices, one `Opened`, progress and notices, and one `Finished`. Close the generator if you leave it early.
+        Notices, one `Opened`, progress and notices, and one `Finished`. Close the generator to stop early.
 
     Raises:
         InputError: An input or a setting cannot be used. The message says what to do.
@@ -70,7 +73,7 @@ def run_alone(
     process: Process = Process(),  # noqa: B008 (it is frozen)
     stop: StopRequests | None = None,
 ) -> Generator[Event[Outcome_co], None, None]:
-    """Run the shard of this process without starting others.
+    """Run the shard of this process without starting other processes.
 
     Rank 0 then waits for the other ranks and writes the tables. Arguments and errors are those of `run_job`.
     """
@@ -82,7 +85,7 @@ def run_alone(
     process = bind(process, settings.device)
     worker = job.start(process, stop)
     with _opened_folders(job, checked=process.role is Role.WORKER):
-        if not process.reports:
+        if not process.is_reporting:
             with contextlib.closing(run_shard(job, worker, process, stop)) as shard:
                 yield from (event for event in shard if isinstance(event, Notice))
             return
@@ -105,7 +108,7 @@ def _run_and_report(
         for event in shard:
             if isinstance(event, Notice) or process.world_size == 1:
                 yield event
-            # Of several processes, only the one that reports reads the shared folder while they work.
+            # With several processes, only the reporting one polls the shared folder during the work.
             elif stored.poll_is_due:
                 yield stored.poll()
     if process.world_size > 1:
@@ -124,7 +127,7 @@ def _supervise(
     job: Job[Any, Outcome_co], count: int, worker_arguments: Sequence[str]
 ) -> Generator[Event[Outcome_co], None, None]:
     """Start the workers of this machine, report their progress, and write the tables when all are done."""
-    # Imported here, because a process that is alone starts no workers.
+    # Imported here, because a single process starts no workers.
     from ensemble_eval.jobs.workers import run_workers
 
     device = choose_device(job.settings.device)
@@ -146,7 +149,7 @@ def _supervise(
                 for _ in running:
                     yield stored.poll()
                     partial.write_if_due()
-                    watch.update(stored.accounted(tried_again=True))
+                    watch.update(stored.accounted(retrying=True))
             yield stored.poll()
         yield _finish(job, partial)
 
@@ -185,7 +188,7 @@ def _opening_events(job: Job[Any, Any], hardware: str, notices: Iterable[str]) -
     yield Opened(tuple(job.describe(hardware)), done, images, job.units)
     for folder in job.folders:
         for name in folder.progress.damaged:
-            yield Notice(f"{name} had changed since it was written; its images are done again")
+            yield Notice(f"{name} had changed since it was written; its images are computed again")
 
 
 def run_shard(
@@ -233,14 +236,15 @@ def missing_positions(folder: Folder[Any], process: Process) -> list[int]:
     """Return the positions of the missing images in this process's shard.
 
     Images that were unreadable at an earlier start are tried again. Under torchrun or srun, only rank 0 does so.
-    If other ranks tried them too, rank 0 could not tell whether a rank has yet to try them or has ended.
+    It must know when all ranks have finished, and for an image that is listed as unreadable it cannot see whether
+    another rank has tried it again.
     """
     images, progress = folder.images, folder.progress
     blocks = folder.dataset.blocks
     own_shard = set(shard_positions(len(images), process.world_size, process.session, blocks)[process.rank])
     if process.world_size == 1 or process.role is Role.WORKER:
         return [position for position in sorted(own_shard) if images[position] not in progress.done]
-    to_retry = progress.unreadable.keys() if process.reports else frozenset[str]()
+    to_retry = progress.unreadable.keys() if process.is_reporting else frozenset[str]()
     return [
         position
         for position, image in enumerate(images)
@@ -266,18 +270,19 @@ class _StoredImages:
         """Whether it is time to read the folders again."""
         return time.monotonic() - self._polled >= _POLL_FOLDERS_SECONDS
 
-    def accounted(self, *, tried_again: bool = False) -> set[str]:
+    def accounted(self, *, retrying: bool = False) -> set[str]:
         """The names (`_image_name`) of the images that were done or unreadable at the last poll.
 
         Args:
-            tried_again: If true, leave out images that only an earlier start has tried and could not read.
+            retrying: Whether this start tries unreadable images again. If so, an image that was unreadable at an
+                earlier start is left out until it has been tried.
         """
         return {
             _image_name(folder, image, self._folders)
             for folder in self._folders
             for image in (
                 folder.progress.done | folder.store.unreadable_since_opening()
-                if tried_again
+                if retrying
                 else folder.progress.accounted
             )
         }
@@ -288,7 +293,7 @@ class _StoredImages:
             folder.store.peek()
         self._polled = time.monotonic()
         return Progress(
-            len(self.accounted(tried_again=True)),
+            len(self.accounted(retrying=True)),
             sum(len(folder.images) for folder in self._folders),
             self._sum_of_passes() - self._passes_before,
             sum(len(folder.progress.unreadable) for folder in self._folders),
@@ -385,13 +390,13 @@ class PartialTable:
         if not self._job.settings.live or began < self._due:
             return
         table = None
-        # The folder may be changing. The job itself reports what is wrong with it.
+        # The folder may be changing. If something is wrong with it, the job itself reports it.
         with contextlib.suppress(EnsembleEvalError):
             table = self._job.partial_table()
         if table is not None:
             for name, text in zip(_PARTIAL_FILES, (table_csv(table), table_markdown(table)), strict=True):
                 write_atomically(self._job.settings.out / name, text.encode())
-        self._due = began + max(self._every, (self._clock() - began) / _MOST_SHARE)
+        self._due = began + max(self._every, (self._clock() - began) / _MAX_TIME_SHARE)
 
     def remove(self) -> None:
         """Remove the partial table, once the complete one is written."""

@@ -15,7 +15,7 @@ from ensemble_eval.settings import UNLABELLED
 # Time before the limit at which Slurm signals the job: enough to write results and to requeue.
 _SIGNAL_SECONDS = 120
 # A job with a shorter limit would be told to stop while it starts, and would be requeued for ever.
-_LEAST_SECONDS = 300
+_MIN_SECONDS = 300
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})", re.ASCII)
 _NO_LIMIT = {"-1", "INFINITE", "UNLIMITED"}
 
@@ -128,10 +128,10 @@ def require_time_to_work(limit: str) -> None:
     seconds = 86400 * int(match["days"] or 0) + sum(
         unit * field for unit, field in zip(units, fields, strict=False)
     )
-    if 0 < seconds < _LEAST_SECONDS:
+    if 0 < seconds < _MIN_SECONDS:
         raise InputError(
             f'`time="{limit}"` leaves no time to work: the job is told to stop {_SIGNAL_SECONDS // 60} minutes '
-            f"ahead of its limit; give at least {_LEAST_SECONDS // 60} minutes"
+            f"ahead of its limit; give at least {_MIN_SECONDS // 60} minutes"
         )
 
 

@@ -1,4 +1,4 @@
-"""A member's network, ready for a backend, wherever it comes from."""
+"""Loads the network of a member, from a weights file or from memory."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -25,20 +25,20 @@ def load_member(
     trust_python: bool = False,
     tell: Callable[[str], object] = lambda _sentence: None,
 ) -> nn.Module:
-    """A member's network: normalised float32 [B, 3, H, W] -> logits, on the CPU, in eval mode.
+    """Return a member's network: normalised float32 [B, 3, H, W] -> logits, on the CPU, in eval mode.
 
-    It belongs to the caller, who may change it: a network in memory is copied. Auxiliary heads of our own
-    architectures are left out: they serve training only.
+    A network in memory is copied, so the caller may change the result. Auxiliary heads of the registry's
+    architectures are left out, because only training uses them.
 
     Args:
-        member: with weights or a network; not one with a predict function.
-        num_outputs: outputs of a network of the registry.
-        trust_python: whether a `python:` architecture may import and run installed code.
-        tell: called with sentences that the user should see, such as which of two sets of weights was taken.
+        member: A member with weights or a network, not with a predict function.
+        num_outputs: The number of outputs, for an architecture of the registry.
+        trust_python: Whether a `python:` architecture may import and run installed code.
+        tell: Called with sentences that the user should see, such as which of two sets of weights was read.
 
     Raises:
-        InputError: weights that are missing, damaged, of another hash, or do not fit the network exactly;
-            a `python:` architecture without `trust_python`; a network that cannot be copied.
+        InputError: The weights are missing or damaged, have another hash, or do not fit the network exactly; an
+            architecture is `python:` without `trust_python`; or a network cannot be copied.
     """
     if member.network is not None:
         problem, remedy = f"member {member.name}: its network cannot be copied", "give `predict` and `fingerprint`"
@@ -54,21 +54,22 @@ def load_member(
     tensors = found.tensors
     if member.arch in registry.ARCHITECTURES:
         tensors = without_auxiliary_heads(tensors)
-    fit(network, tensors, weights=f"member {member.name}: {path}", arch=member.arch)
+    load_tensors(network, tensors, weights=f"member {member.name}: {path}", arch=member.arch)
     return network.eval()
 
 
-def fit(network: nn.Module, tensors: Mapping[str, Tensor], *, weights: str, arch: str) -> None:
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], *, weights: str, arch: str) -> None:
     """Load tensors into a network, in place, in the network's own precision.
 
     Args:
-        network: to load into.
-        tensors: by the names of the network's state dict; counters that only training reads may be missing.
-        weights: what to call the tensors in messages.
-        arch: what to call the network in messages.
+        network: The network, which is changed.
+        tensors: The tensors by their names in the network's state dict. BatchNorm's counters may be missing.
+        weights: What messages call the tensors.
+        arch: What messages call the network.
 
     Raises:
-        InputError: names that are missing or too many, another shape or kind of number, NaN or infinity.
+        InputError: A name is missing or unexpected, or a tensor has the wrong shape or kind of number, NaN or
+            infinity.
     """
     expected = network.state_dict()
     needed = [name for name in expected if not name.endswith(_TRAINING_COUNTER)]
@@ -83,11 +84,11 @@ def fit(network: nn.Module, tensors: Mapping[str, Tensor], *, weights: str, arch
         )
     for name, tensor in tensors.items():
         _refuse_other_tensor(expected[name], tensor, f"{weights}: {name}", arch)
-    network.load_state_dict(tensors, strict=False)  # the strictness above has better sentences
+    network.load_state_dict(tensors, strict=False)  # the checks above have clearer messages
 
 
 def _build(member: Member, num_classes: int, *, trust_python: bool) -> nn.Module:
-    """The network that a member's weights are for."""
+    """Build the network that a member's weights belong to."""
     if member.arch.startswith(TIMM):
         return timm_network(member.arch, num_classes, member.options)
     if not member.arch.startswith(registry.PYTHON_PREFIX):
@@ -100,26 +101,26 @@ def _build(member: Member, num_classes: int, *, trust_python: bool) -> nn.Module
 
 
 def _refuse_contradictions(member: Member, found: Imported, num_outputs: int) -> None:
-    """Refuse what no statement can make right: another network than the file's, or other classes."""
+    """Refuse an architecture or a number of classes that contradicts the weights file."""
     path = weights_of(member)
     if found.certain and member.arch != found.arch:
         raise InputError(
             f"the weights {path} are {found.format}, whose architecture is {found.arch}, "
-            f"and `arch` says {member.arch}; leave it out"
+            f"and `arch` says {member.arch}; leave `arch` out"
         )
     if member.arch in registry.ARCHITECTURES and found.num_outputs not in (None, num_outputs):
         raise InputError(
             f"the weights {path} have {found.num_outputs} outputs, and the ensemble's classes need {num_outputs}; "
-            "check classes, or say by `outputs` which output is which class"
+            "check classes, or state in `outputs` which output is which class"
         )
 
 
 def _overruled(member: Member, found: Imported) -> Iterator[str]:
-    """What the manifest states otherwise than the file; the manifest wins, and the user should know."""
+    """Yield sentences on what the member declares differently from its weights file. The declaration is used."""
     if found.input is not None and member.input != found.input:
-        yield f"its weights want {input_text(found.input)}; what is stated is used: {input_text(member.input)}"
+        yield f"its weights expect {input_text(found.input)}; declared and used: {input_text(member.input)}"
     if found.outputs is not None and member.outputs != found.outputs:
-        yield f"the outputs of its weights are {found.outputs}; what is stated is used: {member.outputs}"
+        yield f"the outputs of its weights are {found.outputs}; declared and used: {member.outputs}"
 
 
 def _refuse_other_tensor(expected: Tensor, given: Tensor, place: str, arch: str) -> None:
@@ -129,6 +130,6 @@ def _refuse_other_tensor(expected: Tensor, given: Tensor, place: str, arch: str)
             f"and classes needs {tuple(expected.shape)}; check options and classes"
         )
     if given.is_floating_point() != expected.is_floating_point():
-        raise InputError(f"{place} holds {given.dtype}; save the weights as floating point")
+        raise InputError(f"{place} holds {given.dtype}; convert it to {expected.dtype}")
     if not bool(torch.isfinite(given).all()):
-        raise InputError(f"{place} holds NaN or infinity; the weights are spoilt, get others")
+        raise InputError(f"{place} holds NaN or infinity; the weights are damaged; use another file")

@@ -17,7 +17,7 @@ from ensemble_eval.models.googlenet import TORCHVISION, GoogLeNet
 # The stages whose outputs predict boxes at 224 pixels, with the cells of their maps in each direction.
 MAPS = {"inception4e": 14, "inception5b": 7}
 # e³: no box is larger or smaller than its prior by more than this factor.
-_MOST_LOG_FACTOR = 3.0
+_MAX_LOG_FACTOR = 3.0
 # Before training one box in a hundred is taken for an object, or the others' loss would drown everything.
 _FIRST_LOGIT = -4.6
 
@@ -78,7 +78,7 @@ class MultiBox(nn.Module):
         """
         centres, sides = _centres_and_sides(self.priors)
         moved = centres + offsets[..., :2] * sides
-        stretched = sides * offsets[..., 2:].clamp(-_MOST_LOG_FACTOR, _MOST_LOG_FACTOR).exp()
+        stretched = sides * offsets[..., 2:].clamp(-_MAX_LOG_FACTOR, _MAX_LOG_FACTOR).exp()
         return torch.cat([moved - stretched / 2, moved + stretched / 2], dim=-1).clamp(0, 1)
 
 

@@ -143,7 +143,7 @@ class Results(StoredRun):
         selections = selections_of(models, self.members, decisions.one_model_member)
         if computed := [each for each in selections if each.is_computed]:
             for each, ranks in zip(computed, computed_ranks(self, computed), strict=True):
-                decisions = decisions.with_rows(each.label, ranks)
+                decisions = decisions.with_ensemble(each.label, ranks)
         asked = [Configuration(len(each.members), scheme, each.label) for each in selections for scheme in schemes]
         # The numbers are those that anyone reads from `table3.csv`.
         frame = pd.read_csv(io.StringIO(table_csv(table3_table(table3(decisions, asked)))))

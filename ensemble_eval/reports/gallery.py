@@ -25,9 +25,9 @@ from ensemble_eval.settings import UNLABELLED
 if TYPE_CHECKING:
     from torch import Tensor
 
-MOST_IMAGES = 24
+MAX_IMAGES = 24
 # Base64 adds a third; with plots and tables the page stays below 10 MB.
-MOST_BYTES = 5 << 20
+MAX_BYTES = 5 << 20
 _PICTURE_PIXELS, _CROP_PIXELS, _CROPS_IN_A_ROW = 300, 56, 5
 _STRIP_CROPS = 10
 # The gap between crops has a colour that is visible on light and dark pages.
@@ -152,14 +152,14 @@ def gallery(
     images = EvaluatedImages(results, root)
     shown, others, size = list[GalleryImage](), list[str](), 0
     for hard in hardest:
-        if len(shown) == MOST_IMAGES or size > MOST_BYTES:
+        if len(shown) == MAX_IMAGES or size > MAX_BYTES:
             break
         try:
             each = _gallery_image(results, hard, images, names)
         except UnreadableImageError as error:
             others.append(f"{hard.image} {error}")
             # Do not search a data set of other images to its end.
-            if len(others) == MOST_IMAGES and not shown:
+            if len(others) == MAX_IMAGES and not shown:
                 break
             continue
         shown.append(each)
@@ -175,7 +175,7 @@ def gallery(
 def _left_out(shown: int, wrong: int, others: Sequence[str]) -> Iterator[str]:
     if shown < wrong:
         yield (
-            f"The gallery shows {shown} of the {wrong} images that the last row has wrong: at most {MOST_IMAGES}, "
+            f"The gallery shows {shown} of the {wrong} images that the last row has wrong: at most {MAX_IMAGES}, "
             "so that the page stays below 10 MB."
         )
     if others:

@@ -1,4 +1,4 @@
-"""The plots of a report, from the analyses of a run: the same bytes for the same numbers."""
+"""The plots of a report, drawn from the analyses of a run. Equal numbers give byte-identical files."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,7 @@ from ensemble_eval.tables.drawing import COLOURS, MARKERS, PALETTE, Plot, axes, 
 _QUIET = PALETTE["quiet"].light
 _ROW_INCHES = 0.34
 # Cells of larger matrices are too small for numbers.
-_MOST_NUMBERED = 12
+_MAX_NUMBERED = 12
 
 
 def row_plots(found: Analyses, study: CropStudy | None, *, with_paper: bool) -> list[Plot]:
@@ -27,8 +27,8 @@ def row_plots(found: Analyses, study: CropStudy | None, *, with_paper: bool) -> 
 
     Args:
         found: The analyses of a run.
-        study: Of the same run, if it stored every label rank, for every number of models and crops.
-        with_paper: Draw the paper's errors.
+        study: The errors for every number of models and crops; None if the run did not store them (`surface`).
+        with_paper: Whether to draw the paper's errors.
     """
     rows = table3(found.decisions)
     the_paper = f"the paper, {NOT_COMPARABLE}" if found.counted else "the paper"
@@ -55,7 +55,7 @@ def member_plots(found: Analyses) -> list[Plot]:
 
 
 def calibration_plots(found: Analyses) -> list[Plot]:
-    """The reliability diagram of the first and the last row, and of the last row after its temperature."""
+    """The reliability diagram of the first and the last row, and of the last row after temperature scaling."""
     last = found.configurations[-1]
     curves = {
         str(row) if fit is None else f"{row}, T = {fit.temperature:.2f}": reliability
@@ -75,7 +75,7 @@ def rows_plot(rows: Sequence[Row], the_paper: str | None = "the paper") -> Plot:
     """The rows of Table 3 with their intervals, and the paper's errors beside them.
 
     Args:
-        rows: At least one.
+        rows: The rows, at least one.
         the_paper: The name of the paper's errors in the legend; None to leave them out.
     """
     with axes(0.9 + _ROW_INCHES * len(rows)) as (figure, plot):
@@ -91,8 +91,8 @@ def rows_plot(rows: Sequence[Row], the_paper: str | None = "the paper") -> Plot:
         plot.grid(axis="x")
         plot.set_xlim(left=0)
         plot.set_ylim(len(rows) - 0.5, -0.5)
-        said = "; ".join(f"{row} {row.top5_error:.2f}%" for row in rows)
-        alternative = f"Top-5 errors of the rows of Table 3 with their intervals: {said}."
+        listed = "; ".join(f"{row} {row.top5_error:.2f}%" for row in rows)
+        alternative = f"Top-5 errors of the rows of Table 3 with their intervals: {listed}."
         return finished(figure, "rows", "Errors of the rows of Table 3", alternative, "table3")
 
 
@@ -100,8 +100,8 @@ def cost_plot(rows: Sequence[Row], surface: NDArray[np.float64] | None = None) -
     """The errors of the rows of Table 3 against their cost.
 
     Args:
-        rows: Of Table 3.
-        surface: The errors of `surface_plot`, for a line for each number of models; None if they are not known.
+        rows: The rows.
+        surface: The errors of `surface_plot`, a line for each number of models; None if not known.
     """
     with axes(3.6) as (figure, plot):
         lines = [] if surface is None else list(surface)
@@ -127,28 +127,28 @@ def cost_plot(rows: Sequence[Row], surface: NDArray[np.float64] | None = None) -
         )
         first, last, title = rows[0], rows[-1], "Error against cost"
         alternative = (
-            f"Top-5 error falls or rises with cost from {first.top5_error:.2f}% at {first.cost} passes "
+            f"Top-5 error goes from {first.top5_error:.2f}% at {first.cost} passes "
             f"({first}) to {last.top5_error:.2f}% at {last.cost} ({last})."
         )
         if lines:
-            alternative += f" A line for each number of models from 1 to {len(lines)} passes through every crop."
-            title = f"Error against cost: a line for each of the first 1 to {len(lines)} models, darker with more"
+            alternative += f" A line for each number of models from 1 to {len(lines)} shows every number of crops."
+            title = f"Error against cost: a line for the first 1 to {len(lines)} models, darker for more models"
         return finished(figure, "cost", title, alternative, "surface" if lines else "table3")
 
 
 def sizes_plot(sizes: Sequence[SizeSummary], greedy: GreedySelection | None, crops: int) -> Plot:
-    """The mean error of the ensembles of each size, from best to worst, and that of greedy selection.
+    """The error of the ensembles of each size (mean, best and worst), and that of greedy selection.
 
     Args:
-        sizes: The ensembles with one scheme.
-        greedy: Selection among the same ensembles, for its cross-validated errors; None if there is none.
-        crops: The scheme.
+        sizes: A summary of the ensembles of each number of members, all with one scheme.
+        greedy: Greedy selection from the same members, with its cross-validated errors; None to leave it out.
+        crops: The number of crops of the scheme.
     """
     with axes() as (figure, plot):
         members, mean = [each.size for each in sizes], np.array([each.mean_error_percent for each in sizes])
         best, worst = ([each.best_error_percent for each in sizes], [each.worst_error_percent for each in sizes])
         reach = np.maximum([mean - best, worst - mean], 0)
-        label = "mean, from best to worst"
+        label = "mean; bars from best to worst"
         plot.errorbar(members, mean, yerr=reach, fmt="o-", color=COLOURS[0], capsize=3, label=label)
         if greedy is not None:
             label, errors = "greedy selection, cross-validated", greedy.cross_validated_error_percent
@@ -157,22 +157,22 @@ def sizes_plot(sizes: Sequence[SizeSummary], greedy: GreedySelection | None, cro
         plot.grid(axis="y")
         plot.set(axisbelow=True, xlabel=f"members, {crops} crops each", ylabel="top-5 error, percent")
         plot.legend(loc="best")
-        said = "; ".join(f"{each.size}: {each.mean_error_percent:.2f}%" for each in sizes)
-        alternative = f"Mean top-5 error of the ensembles of each number of members: {said}."
-        return finished(figure, "sizes", "What each further member brings", alternative, "sizes")
+        listed = "; ".join(f"{each.size}: {each.mean_error_percent:.2f}%" for each in sizes)
+        alternative = f"Mean top-5 error of the ensembles of each number of members: {listed}."
+        return finished(figure, "sizes", "Error for each number of members", alternative, "sizes")
 
 
 def diversity_plot(names: Sequence[str], correlations: NDArray[np.float64], crops: int) -> Plot:
     """The correlations of the members' errors as colours, with numbers where they fit.
 
     Args:
-        names: Of the members.
+        names: The names of the members.
         correlations: float64 [members, members]; NaN where a value is not known.
-        crops: The scheme.
+        crops: The number of crops of the scheme.
     """
     with axes(1.2 + 0.36 * len(names)) as (figure, plot):
         picture = plot.imshow(correlations, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
-        if len(names) <= _MOST_NUMBERED:
+        if len(names) <= _MAX_NUMBERED:
             for row, column in np.argwhere(~np.isnan(correlations)):
                 value = correlations[row, column]
                 ink = "#000000" if value > 0.55 else "#fefefe"
@@ -183,20 +183,20 @@ def diversity_plot(names: Sequence[str], correlations: NDArray[np.float64], crop
         plot.spines[:].set_visible(False)
         figure.colorbar(picture, ax=plot)
         known = correlations[~np.isnan(correlations)]
-        said = (
+        listed = (
             f"from {known.min():.2f} to {known.max():.2f}" if len(known) else "not known: a member has no errors"
         )
         title = f"Correlation of the members' top-5 errors, {crops} crops"
-        alternative = f"Correlations of the top-5 errors of each two members, {said}."
+        alternative = f"Correlations of the top-5 errors of each pair of members, {listed}."
         return finished(figure, "diversity", title, alternative, "diversity")
 
 
 def surface_plot(error_percent: NDArray[np.float64], rows: Sequence[Row]) -> Plot:
-    """The errors of the first models with the first crops as colours.
+    """The error for every number of models and crops, as colours; the first models and crops in their order.
 
     Args:
-        error_percent: float64 [models, crops], for every number of both from 1.
-        rows: Of Table 3, which are marked.
+        error_percent: float64 [models, crops], for 1 model and 1 crop upwards.
+        rows: The rows of Table 3, which are marked.
     """
     models, crops = error_percent.shape
     with axes(1.3 + 0.28 * models) as (figure, plot):
@@ -206,7 +206,7 @@ def surface_plot(error_percent: NDArray[np.float64], rows: Sequence[Row]) -> Plo
         if marked:
             plot.plot(*zip(*marked, strict=True), "o", color="#fefefe", markeredgecolor="#000000", clip_on=False)
         plot.set_yticks(range(1, models + 1))
-        plot.set(xlabel="the first crops", ylabel="the first models")
+        plot.set(xlabel="number of crops", ylabel="number of models")
         figure.colorbar(picture, ax=plot, label="top-5 error, percent")
         best = np.unravel_index(int(error_percent.argmin()), error_percent.shape)
         alternative = (
@@ -218,7 +218,7 @@ def surface_plot(error_percent: NDArray[np.float64], rows: Sequence[Row]) -> Plo
 
 
 def reliability_plot(curves: Mapping[str, Reliability]) -> Plot:
-    """Accuracy against confidence, at most three curves by label; below the diagonal a row is overconfident."""
+    """Accuracy against confidence, for at most three curves. Below the diagonal, a row is overconfident."""
     with axes(4.2) as (figure, plot):
         plot.plot([0, 1], [0, 1], color=_QUIET, linestyle=":", label="calibrated")
         for (label, curve), colour, marker in zip(curves.items(), COLOURS, MARKERS, strict=False):
@@ -229,8 +229,8 @@ def reliability_plot(curves: Mapping[str, Reliability]) -> Plot:
         plot.set_box_aspect(1)
         plot.grid()
         plot.legend(loc="upper left")
-        said = "; ".join(f"{label} {each.expected_calibration_error:.3f}" for label, each in curves.items())
-        alternative = f"Accuracy against confidence by bins. Expected calibration errors: {said}."
+        listed = "; ".join(f"{label} {each.expected_calibration_error:.3f}" for label, each in curves.items())
+        alternative = f"Accuracy against confidence by bins. Expected calibration errors: {listed}."
         return finished(figure, "reliability", "Reliability diagram", alternative, "reliability")
 
 
@@ -256,7 +256,7 @@ def classes_plot(classes: ClassAnalysis) -> Plot:
 
 
 def _reach(rows: Sequence[Row]) -> NDArray[np.float64]:
-    """The lengths of the intervals' arms: float64 [2, rows], down and up."""
+    """The lengths of the error bars: float64 [2, rows], below and above the error."""
     arms = [(row.top5_error - row.top5_low, row.top5_high - row.top5_error) for row in rows]
     reach: NDArray[np.float64] = np.maximum(np.transpose(arms), 0)
     return reach

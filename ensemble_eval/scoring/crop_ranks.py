@@ -16,7 +16,7 @@ Ranks = NDArray[np.uint16]
 Probabilities = NDArray[np.float64]
 
 _MIRRORING = ("not mirrored", "mirrored")
-MOST_CLASSES = int(np.iinfo(np.uint16).max)
+MAX_CLASSES = int(np.iinfo(np.uint16).max)
 """Ranks, which are below the number of classes, are stored in two bytes."""
 
 

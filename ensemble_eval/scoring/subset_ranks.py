@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import UnavailableError
 
-MOST_MEMBERS = 12
+MAX_MEMBERS = 12
 
 Subset = tuple[int, ...]
 
@@ -23,16 +23,16 @@ def all_subsets(members: int) -> tuple[Subset, ...]:
     """All subsets of the members but the empty one, by size, then by the positions of the members.
 
     Raises:
-        UnavailableError: There are more members than `MOST_MEMBERS`.
+        UnavailableError: There are more members than `MAX_MEMBERS`.
 
     Example:
         >>> all_subsets(3)
         ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2))
     """
-    if members > MOST_MEMBERS:
+    if members > MAX_MEMBERS:
         raise UnavailableError(
             f"{members} members have {2**members - 1} subsets; "
-            f"all subsets are formed of up to {MOST_MEMBERS} members"
+            f"all subsets are formed of up to {MAX_MEMBERS} members"
         )
     positions = range(members)
     return tuple(subset for size in positions for subset in combinations(positions, size + 1))
@@ -52,7 +52,7 @@ def subset_ranks(scores: NDArray[np.float32], labels: NDArray[np.integer]) -> ND
         int32 [subsets, images], subsets in the order of `all_subsets`.
 
     Raises:
-        UnavailableError: There are more members than `MOST_MEMBERS`.
+        UnavailableError: There are more members than `MAX_MEMBERS`.
 
     Example:
         >>> import numpy as np

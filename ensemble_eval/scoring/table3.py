@@ -1,4 +1,7 @@
-"""Table 3: the decisions about every image, and the rows computed from them."""
+"""Table 3: the decisions about every image, and the rows computed from them.
+
+A decision is the outcome for one image: whether its label is among the k best classes.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +33,7 @@ SHOWN = ("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "t
 
 @dataclass(frozen=True)
 class Configuration:
-    """A row of Table 3: some models with some crops.
+    """What a row of Table 3 evaluates: a number of models with a number of crops.
 
     Attributes:
         models: The number of models.
@@ -49,7 +52,7 @@ class Configuration:
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """The decisions of a run: which images each member and the ensemble have wrong, with each scheme.
+    """The decisions of a run: which images each member and the ensemble get wrong, with each scheme.
 
     Attributes:
         images: Ids, sorted.
@@ -57,9 +60,10 @@ class Decisions:
         members: Names, in the order of the ensemble.
         names: The members and, if there are several, "ensemble".
         crops: The schemes, ascending.
-        wrong: By k, bool [names, schemes, images], whether the label is not among the k best classes; k is 5 or 1.
-        is_known: By k, bool [names, schemes], whether the run stores these decisions for every image; if not, the
-            values in `wrong` are meaningless.
+        wrong: For each k (5 or 1), bool [names, schemes, images], whether the label is not among the k best
+            classes.
+        is_known: For each k, bool [names, schemes], whether the run stores these decisions for every image; if
+            not, the values in `wrong` are meaningless.
         answered: int32 [names, schemes, images], the best class; None if it was not stored or not read.
         confidence: float32 [names, schemes, images], the mean softmax of the best class; None as above.
         ranks: int32 [names, schemes, images], the label rank; None for a run with early exit.
@@ -96,7 +100,7 @@ class Decisions:
 
     @property
     def one_model_note(self) -> str:
-        """The sentence that says which member stands for one model."""
+        """A sentence for the table's notes: which member is the one model."""
         name = self.one_model_member
         return f"One model is {name}, the member with the lowest one-crop top-1 error on these images."
 
@@ -114,12 +118,12 @@ class Decisions:
         """
         if not self.is_known[k].all():
             raise UnavailableError(
-                f"this run stopped when it was decided, and does not know every top-{k} decision; evaluate with "
+                f"this run used `until_decided` and did not store every top-{k} decision; evaluate with "
                 "`top1=True`, or without `until_decided=True`"
             )
 
     def wrong_by_configuration(self, k: int) -> NDArray[np.bool_]:
-        """Return whether each row of Table 3 has each image wrong, bool [configurations, images].
+        """Return whether each row of Table 3 gets each image wrong, bool [configurations, images].
 
         Raises:
             UnavailableError: The run does not store all of these decisions.
@@ -128,7 +132,7 @@ class Decisions:
         return np.stack([self.outcomes(each, k) for each in self.configurations])
 
     def outcomes(self, configuration: Configuration, k: int) -> NDArray[np.bool_]:
-        """Return whether a configuration has each image wrong, bool [images].
+        """Return whether a configuration gets each image wrong, bool [images].
 
         Raises:
             EnsembleEvalError: The run does not store this decision for every image.
@@ -143,7 +147,7 @@ class Decisions:
         """Return the position of a configuration among the names and among the schemes."""
         return self.names.index(configuration.name), self.crops.index(configuration.crops)
 
-    def with_rows(self, name: str, ranks: NDArray[np.int32]) -> "Decisions":
+    def with_ensemble(self, name: str, ranks: NDArray[np.int32]) -> "Decisions":
         """Return these decisions with those of one more ensemble, from its label ranks [schemes, images]."""
         more = {k: np.concatenate([self.wrong[k], [ranks >= k]]) for k in self.wrong}
         known = {k: np.concatenate([self.is_known[k], np.ones((1, len(self.crops)), bool)]) for k in self.wrong}
@@ -152,11 +156,12 @@ class Decisions:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of Table 3, with the columns of `table3.csv`: errors and bounds in percent, differences in points.
+    """The figures of a row of Table 3, the columns of `table3.csv`.
 
-    The base is one model with one crop. `compared_to_base` is negative if the row is better than the base, and 0
-    for the base itself. `top5_low` and `top5_high` are the bounds of the 95% interval of the top-5 error. The
-    top-1 fields are None if a run with early exit was not asked for them.
+    Errors and bounds are in percent, differences in percentage points. The base is one model with one crop.
+    `compared_to_base` is negative if the row is better than the base, and 0 for the base itself. `top5_low` and
+    `top5_high` are the bounds of the 95% interval of the top-5 error. The top-1 fields are None if a run with
+    early exit was not asked for them.
     """
 
     models: int
@@ -199,7 +204,7 @@ class Gain:
     Attributes:
         difference: The error of the last row minus that of the base, in percentage points; negative is better.
         low, high: The paired 95% interval of the difference, in percentage points.
-        relative: The difference in percent of the error of the base; None if the base has no error.
+        relative: The difference as a percentage of the error of the base; None if the base has no errors.
     """
 
     difference: float
@@ -209,7 +214,7 @@ class Gain:
 
 
 def gain(decisions: Decisions) -> Gain:
-    """Compare the last row of Table 3 with the first, image by image, with Tango's interval."""
+    """Compare the last row of Table 3 with the first by Tango's score interval for paired proportions."""
     base, last = (decisions.outcomes(decisions.configurations[end], TOP_5) for end in (0, -1))
     fixed, broken = int((base & ~last).sum()), int((last & ~base).sum())
     low, high = score_interval(fixed, broken, len(base))

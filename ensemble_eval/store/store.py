@@ -41,7 +41,7 @@ _DAMAGED_PREFIX = "_damaged-"
 ABANDONED_SECONDS = 3600.0
 # A part is written when it holds this many images, to limit what a crash costs.
 _PART_IMAGES = 256
-# Open files are limited because the metadata of a part with one row group per image takes some hundred KiB.
+# Open files are limited because the metadata of a part with one row group per image takes a few hundred KiB.
 _MAX_OPEN_FILES = 16
 
 
@@ -57,7 +57,7 @@ class Progress:
         seconds: Seconds of work so far, summed over all processes.
         damaged: Names of the parts that were set aside because their bytes had changed.
         repeated: Ids of the images with rows in more than one part.
-        executions: Each distinct execution, in the order of their first parts.
+        executions: The distinct descriptions of hardware and software, in the order of their first parts.
     """
 
     done: frozenset[str] = frozenset()
@@ -80,7 +80,7 @@ class Store(Generic[KeyT]):
 
     Args:
         out: The job's output folder; it need not exist yet.
-        form: How the job's results lie in it.
+        form: How the results are laid out in that folder.
         key: The key of the job; parts with another key are refused.
         clock: Returns the current time, in seconds since 1970.
 
@@ -150,7 +150,7 @@ class Store(Generic[KeyT]):
         write_atomically(self.folder / part_name(data), data)
 
     def clear(self) -> None:
-        """Remove all parts, damaged parts and listings, for a fresh start."""
+        """Remove all parts, damaged parts and lists of images (`write_listing`), for a fresh start."""
         beside = [path for prefix in (_DAMAGED_PREFIX, LISTING_PREFIX) for path in self.folder.glob(f"{prefix}*")]
         for path in [*part_paths(self.folder), *beside]:
             path.unlink(missing_ok=True)
@@ -204,11 +204,13 @@ class Store(Generic[KeyT]):
         return sorted_frame(self.tables(columns), columns)
 
     def tables(self, columns: Sequence[str]) -> "Iterator[pa.Table]":
-        """Like `frame`, but part by part and not sorted."""
+        """Like `frame`, but as one unsorted Arrow table per part."""
         return read_rows(self.folder, dict(sorted(self._known.items())), columns)
 
     def rows(self, image: str) -> list[dict[str, Any]]:
-        """Read the rows of one image that is done; lists become NumPy arrays. The format must be `by_image`.
+        """Read the rows of one image that is done; lists become NumPy arrays.
+
+        The format must be `by_image`: each image has its own row group.
 
         Raises:
             InputError: The part has been removed or changed since the last reading.
@@ -368,7 +370,7 @@ class PartBuffer:
             self._wait()
 
     def _begin_writing(self) -> None:
-        """Pass the part to a thread once the previous one is written. Raises that one's error, if there is one."""
+        """Pass the part to a thread once the previous one is written. Raises the previous part's error, if any."""
         part, self._part = self._part, Part()
         part.seconds, self._opened = self._clock() - self._opened, self._clock()
         try:

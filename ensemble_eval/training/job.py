@@ -30,7 +30,7 @@ from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.files import csv_text, sha256_of, write_atomically
 from ensemble_eval.jobs.binding import bind_beside
-from ensemble_eval.jobs.cpu import loaders_beside, usable_processors
+from ensemble_eval.jobs.cpu import default_loaders, usable_processors
 from ensemble_eval.jobs.devices import device_name, device_of_rank
 from ensemble_eval.members.classes import ClassList, class_list
 from ensemble_eval.members.ensemble import Ensemble, Member
@@ -75,11 +75,11 @@ class _Run:
         self._classes = ClassList(str(self._out / "classes.txt"), len(self._class_names), self._class_names)
 
     def train(self, plans: Sequence[MemberPlan]) -> Iterator[records.Event]:
-        if self._settings.fresh and self._processes.reports:
+        if self._settings.fresh and self._processes.is_reporting:
             for plan, suffix in itertools.product(plans, _SUFFIXES):
                 self._path(plan, suffix).unlink(missing_ok=True)
         self._processes.from_first(self._refuse_other_recipes)
-        if self._processes.reports:
+        if self._processes.is_reporting:
             lines = "".join(f"{name}\n" for name in self._class_names)
             write_atomically(self._out / "classes.txt", lines.encode())
         # Only the first process looks: another may see its files later, and would then wait for it forever.
@@ -128,11 +128,11 @@ class _Run:
         yield records.MemberStarted(task.plan.name, trainer.step, task.steps, task.recipe.schedule.epochs)
         for event in trainer.run():
             due = isinstance(event, records.EpochDone) or event.step % self._recipe.save_every_steps == 0
-            if due and self._processes.reports:
+            if due and self._processes.is_reporting:
                 self._save(trainer, task.plan)
             yield event
         network = trainer.inference_network()
-        if self._processes.reports:
+        if self._processes.is_reporting:
             self._export(trainer, task, network)
         self._processes.wait()
         yield records.Line(f"{task.plan.name}: written to {self._path(task.plan, _WEIGHTS)}")
@@ -197,7 +197,7 @@ class _Run:
         return self._out / "ensemble.toml"
 
     def _finish(self) -> records.RunFinished:
-        if not self._processes.reports:
+        if not self._processes.is_reporting:
             return records.RunFinished(None, 0)
         rows = sorted({tuple(row) for _, record in self._records() for row in record.get("unreadable", [])})
         if rows:
@@ -217,7 +217,7 @@ class _Run:
         # Threads and loaders are shares of the machine, so count them before binding this process to a part of it.
         threads = max(1, usable_processors() // here)
         # On a CPU, which is busy with the network, one is enough; a GPU has its share of the processors.
-        by_default = 1 if device.type == "cpu" else min(16, loaders_beside(here))
+        by_default = 1 if device.type == "cpu" else min(16, default_loaders(here))
         loaders = by_default if workers is None else processes.loaders(workers)
         if device.type == "cuda":
             torch.cuda.set_device(device)

@@ -24,7 +24,7 @@ FEW_BOXES, MANY_BOXES = 10, 100
 
 # Priors that overlap an object so much stand for it too. In the paper each object has a single prior, and learning
 # takes a hundred times as many images.
-_LEAST_OVERLAP = 0.5
+_MIN_OVERLAP = 0.5
 NOTHING = -1
 
 
@@ -45,7 +45,7 @@ def match(priors: Tensor, objects: Tensor) -> Tensor:
         return torch.full((len(priors),), NOTHING)
     left = box_iou(priors, objects)
     most, which = left.max(dim=1)
-    matched = torch.where(most >= _LEAST_OVERLAP, which, NOTHING)
+    matched = torch.where(most >= _MIN_OVERLAP, which, NOTHING)
     for _ in range(min(len(objects), len(priors))):
         # The first of equal ones, so that the result does not depend on the device.
         prior, each = divmod(int((left == left.max()).flatten().nonzero()[0]), len(objects))
@@ -183,7 +183,7 @@ class MultiBoxTask(Task):
         counts = torch.zeros(3, dtype=torch.long)
         best = best_boxes(network, outputs, MANY_BOXES)
         for (boxes, _), objects in zip(best, map(_known, labels), strict=True):
-            found = box_iou(objects, boxes.cpu()) >= _LEAST_OVERLAP
+            found = box_iou(objects, boxes.cpu()) >= _MIN_OVERLAP
             missed = [(~found[:, :most].any(dim=1)).sum() for most in (FEW_BOXES, MANY_BOXES)]
             counts += torch.stack([torch.tensor(len(objects)), *missed])
         return counts

@@ -52,7 +52,7 @@ class Processes(Process):
         if self.world_size == 1:
             return make()
         outcome: list[tuple[Value | None, str | None]] = [(None, None)]
-        if self.reports:
+        if self.is_reporting:
             try:
                 outcome = [(make(), None)]
             except InputError as error:

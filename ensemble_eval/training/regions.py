@@ -22,7 +22,7 @@ from ensemble_eval.training.samples import ImageSource, Sample
 from ensemble_eval.training.seeds import derived_seed
 
 # As in R-CNN's fine-tuning: intersection over union with an object.
-LEAST_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 # Draws for one region; if none of them fits, the image has one region less.
 _DRAWS = 60
 
@@ -137,16 +137,16 @@ def _regions(
     known = np.flatnonzero(~shown.ignored)
     for number in range(plan.objects if len(known) else 0):
         each = known[number % len(known)]
-        if (box := _near(shown.boxes[each], size, (LEAST_OVERLAP, np.inf), 0.25, rng)) is not None:
+        if (box := _near(shown.boxes[each], size, (MIN_OVERLAP, np.inf), 0.25, rng)) is not None:
             yield box, int(shown.classes[each])
     for number in range(plan.backgrounds):
         # A detector's hardest regions are parts of an object, and those that hold one among other things.
         if number % 2 == 0 and len(shown.boxes):
             around = shown.boxes[rng.integers(len(shown.boxes))]
-            box = _near(around, size, (0.1, LEAST_OVERLAP), 1.0, rng)
+            box = _near(around, size, (0.1, MIN_OVERLAP), 1.0, rng)
         else:
             box = _anywhere(size, rng)
-        if box is not None and (overlaps(box[None], shown.boxes) < LEAST_OVERLAP).all():
+        if box is not None and (overlaps(box[None], shown.boxes) < MIN_OVERLAP).all():
             yield box, num_classes
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from builders import CLASS_NAMES, encoded, picture
 from graph_stand_ins import StandInGraphs
-from queue_stand_ins import StandInQueues
+from stream_stand_ins import StandInStreams
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -26,7 +26,7 @@ from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Forward, Predict
-from ensemble_eval.engine.runners import QueuedRunner
+from ensemble_eval.engine.runners import StreamRunner
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.models.layers import fold_batch_norm
@@ -116,7 +116,7 @@ def _outcome(forward: Forward, members: tuple[int, ...], scheme: int, size: int)
             outcomes.append(forward(crop_batch, members))
             return outcomes[0]
 
-    runner: QueuedRunner[ImageScores] = QueuedRunner(Watched([]), CUDA, StandInQueues())
+    runner: StreamRunner[ImageScores] = StreamRunner(Watched([]), CUDA, StandInStreams())
     with _dtypes() as seen:
         image = runner.admit(_image(scheme))
         batch: Batch[ImageScores] = Batch(size, members)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from builders import CLASS_NAMES, colour_classifier, encoded, picture, tiny_network
 from graph_stand_ins import StandInGraphs
-from queue_stand_ins import StandInQueues
+from stream_stand_ins import StandInStreams
 
 from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.backends.torch import CapturedForward
@@ -63,7 +63,9 @@ def _engine(
     if graphs is None:
         return Engine(members, pooled, CPU, 8)
     forward = CapturedForward(members, lambda: None, graphs)
-    return Engine(members, pooled, CPU, 8, batches_in_flight=2, forward=forward, queues=StandInQueues(["loading"]))
+    return Engine(
+        members, pooled, CPU, 8, batches_in_flight=2, forward=forward, streams=StandInStreams(["loading"])
+    )
 
 
 def _by_id(engine: Engine[Result]) -> dict[str, Result]:

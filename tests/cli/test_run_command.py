@@ -149,7 +149,7 @@ def test_batches_that_become_smaller_are_told_of_and_recorded(
     arguments = ("--crops", "10", "--batch-size", "64", "--out", out)
     finished = cli("run", dataset, "--ensemble", ensemble, *arguments)
     assert finished.code == 0
-    assert finished.err.count("warning: a batch did not fit into memory; going on with 16 crops in each") == 1
+    assert finished.err.count("warning: a batch did not fit into memory; batches now have 16 crops") == 1
     record = json.loads((out / "run.json").read_text())
     assert [execution["batch_size"] for execution in record["executions"]] == [16]
     assert record["arguments"]["batch_size"] == 64
@@ -202,7 +202,7 @@ def test_a_damaged_part_is_done_again(cli: Cli, dataset: Path, ensemble: Path, t
     part.write_bytes(part.read_bytes()[:-1])
     finished = cli(*arguments)
     assert finished.code == 0
-    assert "had changed since it was written; its images are done again" in finished.err
+    assert "had changed since it was written; its images are computed again" in finished.err
     assert (tmp_path / "out" / "table3.csv").read_bytes() == table
     assert len(pd.read_parquet(tmp_path / "out" / "predictions")) == 3 * len(PICTURE_SIZES)
 

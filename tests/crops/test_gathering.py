@@ -74,14 +74,14 @@ def test_nothing_that_was_taken_overlaps(steps: list[tuple[bool, int]]) -> None:
     for gives_back, number in steps:
         if gives_back and taken:
             start = sorted(taken)[number % len(taken)]
-            buffer.give_back(start)
+            buffer.free(start)
             del taken[start]
             continue
         used = bytearray(size)
         used[:ROW_BYTES] = b"x" * ROW_BYTES
         for start, length in taken.items():
             used[start : start + length] = b"x" * length
-        place = buffer.take(number)
+        place = buffer.allocate(number)
         # At whole multiples of 256.
         needed = -(-max(1, number) // 256) * 256
         fits = any(not any(used[at : at + needed]) for at in range(0, size - needed + 1, 256))
@@ -95,21 +95,21 @@ def test_nothing_that_was_taken_overlaps(steps: list[tuple[bool, int]]) -> None:
 
 def test_a_buffer_grows_and_keeps_what_it_holds() -> None:
     buffer = PixelBuffer(CPU, first_bytes=2048)
-    first = buffer.take(1000)
+    first = buffer.allocate(1000)
     buffer.grow()
     assert int(buffer.bytes[:ROW_BYTES].max()) == 0
     assert len(buffer.bytes) == 2048
     buffer.bytes[first : first + 1000] = 5
-    second = buffer.take(5000)
+    second = buffer.allocate(5000)
     buffer.grow()
     assert len(buffer.bytes) == 8192
     buffer.bytes[second : second + 5000] = 6
     assert (buffer.bytes[first : first + 1000] == 5).all()
     assert int(buffer.bytes[:ROW_BYTES].max()) == 0
-    buffer.give_back(first)
-    assert buffer.take(1000) == first
+    buffer.free(first)
+    assert buffer.allocate(1000) == first
 
 
 def test_what_was_not_taken_cannot_be_given_back() -> None:
     with pytest.raises(KeyError):
-        PixelBuffer(CPU).give_back(0)
+        PixelBuffer(CPU).free(0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ensemble_eval.detection.deciding import Configuration, configurations, decided
+from ensemble_eval.detection.deciding import Configuration, configurations, detect_image
 from ensemble_eval.detection.proposals import Proposals
 from ensemble_eval.detection.region_scores import RegionScores
 
@@ -25,7 +25,7 @@ def test_each_row_stores_its_models_and_the_scores_that_are_its_own() -> None:
         mean_softmax=np.array([[0.5, 0.5]]),
         margins=np.array([[-0.25, -3.0]], np.float32),
     )
-    found = decided(
+    found = detect_image(
         "a.png",
         {"rcnn": Proposals(box, np.zeros(1))},
         scores,

@@ -27,7 +27,7 @@ from PIL import Image
 from torch import Tensor
 
 from ensemble_eval.datasets.boxes import Boxes, read_boxes
-from ensemble_eval.detection.deciding import LEAST_SCORES, MOST_DETECTIONS, Configuration, detections_of
+from ensemble_eval.detection.deciding import MAX_DETECTIONS, MIN_SCORES, Configuration, detections_of
 from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.proposals import Proposals, StoredProposals, all_regions, sets_of, united
 from ensemble_eval.detection.region_scores import CHUNK_REGIONS
@@ -73,13 +73,13 @@ def _detection(drawn: Drawn, proposals: Path, out: Path, ensemble: Ensemble | No
 def _finished(drawn: Drawn, proposals: Path, out: Path) -> DetectJob:
     job = _detection(drawn, proposals, out)
     outcome_of(job)
-    assert len(job.finding.store.open().done) == len(drawn.objects)
+    assert len(job.data.store.open().done) == len(drawn.objects)
     return job
 
 
 def _write(job: DetectJob, boxes: Path | None, *draw: str) -> Written:
     settings = replace(job.settings, boxes=boxes, draw=draw)
-    return outcome_of(DetectJob(colour_ensemble(), job.finding.dataset, settings))
+    return outcome_of(DetectJob(colour_ensemble(), job.data.dataset, settings))
 
 
 def _files(drawn: Drawn, job: DetectJob) -> dict[str, bytes]:
@@ -88,7 +88,7 @@ def _files(drawn: Drawn, job: DetectJob) -> dict[str, bytes]:
     found = {path.name: path.read_bytes() for path in job.settings.out.iterdir() if path.is_file()}
     # The rest of the record says how long it took, and how often it began.
     found["detect.json"] = json.dumps(json.loads(found["detect.json"])["chosen"]).encode()
-    return {**found, "rows": "".join(comparable(stored_rows(job.finding.store))).encode()}
+    return {**found, "rows": "".join(comparable(stored_rows(job.data.store))).encode()}
 
 
 def _slow_nms(boxes: Boxes, scores: NDArray[np.float64]) -> list[int]:
@@ -108,8 +108,8 @@ def _slowly(image: Tensor, boxes: Boxes, predicts: Sequence[Predict]) -> list[tu
         scores[row] = np.mean(said, axis=0)[:-1]
     found = []
     for index in range(len(CLASSES)):
-        of_class = [row for row in range(len(boxes)) if scores[row, index] >= LEAST_SCORES["softmax"]]
-        kept = _slow_nms(boxes[of_class], scores[of_class, index])[:MOST_DETECTIONS]
+        of_class = [row for row in range(len(boxes)) if scores[row, index] >= MIN_SCORES["softmax"]]
+        kept = _slow_nms(boxes[of_class], scores[of_class, index])[:MAX_DETECTIONS]
         found += [(index, boxes[of_class[row]], float(scores[of_class[row], index])) for row in kept]
     return found
 
@@ -119,7 +119,7 @@ def test_detections_are_those_of_the_slow_obvious_loop(drawn: Drawn, proposals: 
     stored = StoredProposals(proposals, drawn.opened())
     assert max(len(all_regions(sets)) for sets in stored.values()) > CHUNK_REGIONS
     predicts = [member.predict for member in colour_ensemble().members if member.predict is not None]
-    rows = stored_rows(job.finding.store)
+    rows = stored_rows(job.data.store)
     assert len(rows) == 6 * 6
     for row in rows:
         sets = next(each for each in sets_of(NAMES) if " + ".join(each) == row["proposals"])
@@ -143,7 +143,7 @@ def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_
     for row, each in zip(table.to_dict("records"), written.rows, strict=True):
         stored = [
             one
-            for one in stored_rows(job.finding.store)
+            for one in stored_rows(job.data.store)
             if (one["proposals"], one["models"]) == (row["proposals"], row["models"])
         ]
         matching = Matching(3, [ILSVRC])
@@ -244,7 +244,7 @@ def test_without_annotations_there_are_detections_and_no_tables(
     assert written.chosen == last
     assert with_boxes.chosen.models in (1, 3)
     stored = [
-        row for row in stored_rows(job.finding.store) if (row["proposals"], row["models"]) == (last.proposals, 3)
+        row for row in stored_rows(job.data.store) if (row["proposals"], row["models"]) == (last.proposals, 3)
     ]
     results = json.loads((tmp_path / "detections.json").read_text())
     assert len(results) == sum(len(row["scores"]) for row in stored)
@@ -261,17 +261,17 @@ def test_members_that_know_no_object_see_one_in_every_region(
 ) -> None:
     plain = Ensemble(colour_ensemble().members, (*CLASSES, "grey"), "plain")
     job = _detection(drawn, proposals, tmp_path, plain)
-    assert job.finding.class_names == (*CLASSES, "grey")
+    assert job.data.class_names == (*CLASSES, "grey")
     said = [event.sentence for event in run_alone(job) if isinstance(event, Notice)]
-    assert 'plain has no class "no object" at its end, so every region counts as some object' in said[0]
+    assert 'plain has no last class "no object", so every region counts as some object' in said[0]
     knows = _finished(drawn, proposals, tmp_path / "knows")
-    for row, other in zip(stored_rows(job.finding.store), stored_rows(knows.finding.store), strict=True):
-        assert "grey" not in knows.finding.class_names
+    for row, other in zip(stored_rows(job.data.store), stored_rows(knows.data.store), strict=True):
+        assert "grey" not in knows.data.class_names
         ours = row["classes"] < len(CLASSES)
         # The fourth class comes along; the others are what they were.
         np.testing.assert_array_equal(row["scores"][ours], other["scores"])
         assert len(row["boxes"].reshape(-1, 4)) == len(row["classes"])
-    assert any((row["classes"] == len(CLASSES)).any() for row in stored_rows(job.finding.store))
+    assert any((row["classes"] == len(CLASSES)).any() for row in stored_rows(job.data.store))
 
 
 def test_a_fresh_start_leaves_no_table_of_before(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_fresh_start_leaves_no_table_of_before(drawn: Drawn, proposals: Path, 
         while not isinstance(next(events), Opened):
             pass
     assert not (tmp_path / "detection.csv").exists()
-    assert again.finding.store.open().done == set()
+    assert again.data.store.open().done == set()
 
 
 def test_images_without_any_proposal_have_no_detections(drawn: Drawn, tmp_path: Path) -> None:

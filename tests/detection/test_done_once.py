@@ -39,10 +39,10 @@ def counts(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
         for owner, name in ((pixels, "decode"), (Store, "rows"), (average_precision, "overlaps")):
             patched.setattr(owner, name, _counted(getattr(owner, name), counts))
         assert len(outcome_of(job).rows) == CONFIGURATIONS
-    rows = [row for image in drawn.objects for row in job.finding.store.rows(image)]
+    rows = [row for image in drawn.objects for row in job.data.store.rows(image)]
     counts["classes in rows"] = sum(len(np.unique(row["classes"])) for row in rows)
     counts["regions of an image"] = min(
-        len(all_regions(of_image)) for image, of_image in job.finding.proposals.items() if image != LAST
+        len(all_regions(of_image)) for image, of_image in job.data.proposals.items() if image != LAST
     )
     return counts
 

@@ -4,7 +4,7 @@ import torch
 from numpy.typing import NDArray
 
 from ensemble_eval.detection.deciding import Classifier
-from ensemble_eval.detection.writing import MOST_DRAWN, draw_detections
+from ensemble_eval.detection.writing import MAX_DRAWN, draw_detections
 from ensemble_eval.scoring.average_precision import Detections
 
 BLUE = (31, 119, 180)
@@ -57,7 +57,7 @@ def test_a_margin_is_not_written_as_a_percentage(monkeypatch: pytest.MonkeyPatch
 
 
 def test_only_the_surest_are_drawn() -> None:
-    written = MOST_DRAWN + 3
+    written = MAX_DRAWN + 3
     side = 40 * written
     lefts = 40.0 * np.arange(written)
     boxes = np.stack([lefts, np.full(written, side / 2), lefts + 30, np.full(written, side / 2 + 50)], axis=1)
@@ -65,7 +65,7 @@ def test_only_the_surest_are_drawn() -> None:
     image = torch.full((3, side, side), 255, dtype=torch.uint8)
     picture = np.asarray(draw_detections(image, detections, None, ["dog"]))
     row = (picture[side // 2 + 49] == BLUE).all(axis=-1)
-    assert [bool(row[int(left) + 15]) for left in lefts] == [False] * 3 + [True] * MOST_DRAWN
+    assert [bool(row[int(left) + 15]) for left in lefts] == [False] * 3 + [True] * MAX_DRAWN
 
 
 def test_a_name_is_not_cut_off_at_the_right() -> None:

@@ -156,7 +156,7 @@ def test_the_partial_table_is_that_of_the_images_that_are_done(
     assert f"4 of {IMAGES} images are missing" in (first / "partial.md").read_text()
     # As a whole detection has it, with intervals.
     assert isinstance(job, DetectJob)
-    expected = job.finding.evaluated()
+    expected = job.data.evaluated()
     assert table["map"].tolist() == pytest.approx([row.map_percent for row in expected], abs=1e-4)
     unannotated = DetectJob(colour_ensemble(), drawn.opened(), replace(detect, out=first, boxes=None))
     assert unannotated.partial_table() is None

@@ -139,7 +139,7 @@ def test_svms_are_rows_of_their_own_and_leave_the_others_alone(
         )
         job = DetectJob(ensemble, drawn.opened(), settings)
         outcome_of(job)
-        rows[name] = stored_rows(job.finding.store)
+        rows[name] = stored_rows(job.data.store)
     softmax = [row for row in rows["with"] if row["classifier"] == "softmax"]
     assert comparable(softmax) == comparable(rows["without"])
     of_svm = [row for row in rows["with"] if row["classifier"] == "svm"]

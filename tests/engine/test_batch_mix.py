@@ -51,7 +51,7 @@ class ObviousEngine:
         while more or self._pool:
             batch: Batch[Result] = Batch(self._size, self._members_in_turn(more))
             for pooled in self._pool:
-                batch.take_from(pooled, pooled.share_of(self._size))
+                batch.take_from(pooled, pooled.views_per_batch(self._size))
             while (
                 more
                 and batch.members == self._all
@@ -62,7 +62,7 @@ class ObviousEngine:
                 more = image is not None
                 if image is not None:
                     self._pool.append(self._pool_image(image))
-                    batch.take_from(self._pool[-1], self._pool[-1].share_of(self._size))
+                    batch.take_from(self._pool[-1], self._pool[-1].views_per_batch(self._size))
             for pooled in self._pool:
                 batch.take_from(pooled, 0 if batch.is_full else self._size)
             if batch.passes:
@@ -81,7 +81,7 @@ class ObviousEngine:
         waiting: Counter[tuple[int, ...]] = Counter()
         for pooled in self._pool:
             for members, views in pooled.open.counts().items():
-                waiting[members] += min(views, pooled.share_of(self._size))
+                waiting[members] += min(views, pooled.views_per_batch(self._size))
         return waiting
 
     def _launch(self, batch: Batch[Result]) -> None:

@@ -293,7 +293,7 @@ class _CountedImage(PooledImage[int]):
         self._rows: set[tuple[int, int]] = set()
         self._half = len(image.source.plan.views) * members // 2
 
-    def share_of(self, batch_size: int) -> int:
+    def views_per_batch(self, batch_size: int) -> int:
         return batch_size // len(IMAGES)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:

@@ -1,4 +1,4 @@
-"""Batches by two queues, in every order that events allow: the results of crops that are cut one by one.
+"""Batches by two streams, in every order that events allow: the results of crops that are cut one by one.
 
 Every order is broken on purpose too, and then the results are others.
 """
@@ -13,7 +13,7 @@ import pytest
 import torch
 from builders import CLASS_NAMES, colour_classifier, encoded, picture
 from counted_operations import counted_operations
-from queue_stand_ins import StandInEvent, StandInQueues
+from stream_stand_ins import StandInEvent, StandInStreams
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
@@ -26,7 +26,7 @@ from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.engine.predict import Forward, OutOfDeviceMemoryError, Predict
-from ensemble_eval.engine.runners import QueuedRunner
+from ensemble_eval.engine.runners import StreamRunner
 
 pytestmark = pytest.mark.cuda_checks
 
@@ -54,7 +54,7 @@ MEMBERS: dict[str, Predict] = {name: colour_classifier(seed) for seed, name in e
 
 
 def _engine(
-    queues: StandInQueues | None,
+    streams: StandInStreams | None,
     size: int,
     decides: Sequence[int] = (),
     members: dict[str, Predict] = MEMBERS,
@@ -65,7 +65,7 @@ def _engine(
             return DecidedImage(image, len(members), COUNT, decides)
         return ScoredImage(image, len(members), COUNT)
 
-    return Engine(members, pooled, CPU, size, batches_in_flight=in_flight, queues=queues)
+    return Engine(members, pooled, CPU, size, batches_in_flight=in_flight, streams=streams)
 
 
 def _assert_same(results: Sequence[object], expected: Sequence[object]) -> None:
@@ -87,7 +87,7 @@ def test_results_do_not_depend_on_when_a_device_does_what_it_is_asked(
 ) -> None:
     images = _images(scheme, count)
     expected = list(_engine(None, size, decides).run(images))
-    _assert_same(list(_engine(StandInQueues(late), size, decides).run(images)), expected)
+    _assert_same(list(_engine(StandInStreams(late), size, decides).run(images)), expected)
 
 
 @pytest.mark.parametrize("first_bytes", [1, 1 << 19])
@@ -102,13 +102,13 @@ def test_the_buffer_is_used_again_and_grows(first_bytes: int, monkeypatch: pytes
     images = _images(10, 40)
     expected = list(_engine(None, 16).run(images))
     monkeypatch.setattr(runners, "PixelBuffer", Small)
-    _assert_same(list(_engine(StandInQueues(["loading"]), 16).run(images)), expected)
+    _assert_same(list(_engine(StandInStreams(["loading"]), 16).run(images)), expected)
     [buffer] = made
     assert first_bytes < len(buffer.bytes) < sum(len(image.source.pixels) for image in images) / 2
 
 
 def test_an_engine_that_was_left_early_runs_again() -> None:
-    engine = _engine(StandInQueues(["loading", "computing"]), 8)
+    engine = _engine(StandInStreams(["loading", "computing"]), 8)
     images = _images(10, 12)
     with contextlib.closing(cast("Generator[object]", engine.run(images))) as left:
         next(left)
@@ -117,13 +117,13 @@ def test_an_engine_that_was_left_early_runs_again() -> None:
 
 def test_new_buffers_wait_for_the_members() -> None:
     """Their memory may be that of tensors in use. Only a device has such memory, so calls are shown."""
-    queues, waits = StandInQueues(), list[StandInEvent]()
-    queues.loading.wait = waits.append  # type: ignore[assignment]
-    [_] = _engine(queues, 16, in_flight=1).run(_images(1, 1))
-    assert [event.queue for event in waits] == [queues.computing]
+    streams, waits = StandInStreams(), list[StandInEvent]()
+    streams.loading.wait = waits.append  # type: ignore[assignment]
+    [_] = _engine(streams, 16, in_flight=1).run(_images(1, 1))
+    assert [event.stream for event in waits] == [streams.computing]
 
 
-class _NoWaitBetweenQueues(StandInQueues):
+class _NoWaitBetweenStreams(StandInStreams):
     """What members run is not kept from crops that are not there yet."""
 
     def __init__(self, late: Sequence[str]) -> None:
@@ -131,14 +131,14 @@ class _NoWaitBetweenQueues(StandInQueues):
         self.computing.wait = lambda event: None  # type: ignore[method-assign]  # noqa: ARG005
 
 
-class _NoWaitForTheDevice(StandInQueues):
+class _NoWaitForTheDevice(StandInStreams):
     """Outcomes are read whether they are there or not."""
 
     def wait_for(self, _event: StandInEvent) -> None:
         """See the class."""
 
 
-class _RecordsTooEarly(StandInQueues):
+class _RecordsTooEarly(StandInStreams):
     """Events come before the work that they are to tell of."""
 
     def __init__(self, late: Sequence[str]) -> None:
@@ -147,8 +147,8 @@ class _RecordsTooEarly(StandInQueues):
         self.computing.record = lambda: StandInEvent(self.computing, 0)  # type: ignore[method-assign]
 
 
-class _LoadsByTheMembersQueue(StandInQueues):
-    """Pixels are brought by another queue than the one that reads the buffer."""
+class _LoadsOnTheMembersStream(StandInStreams):
+    """Pixels are brought by another stream than the one that reads the buffer."""
 
     def __init__(self, late: Sequence[str]) -> None:
         super().__init__(late)
@@ -163,13 +163,13 @@ class _LoadsByTheMembersQueue(StandInQueues):
 @pytest.mark.parametrize(
     ("broken", "late"),
     [
-        (_NoWaitBetweenQueues, ["loading"]),
+        (_NoWaitBetweenStreams, ["loading"]),
         (_NoWaitForTheDevice, ["computing"]),
         (_RecordsTooEarly, ["loading", "computing"]),
-        (_LoadsByTheMembersQueue, ["computing"]),
+        (_LoadsOnTheMembersStream, ["computing"]),
     ],
 )
-def test_an_order_that_is_broken_shows(broken: Callable[[list[str]], StandInQueues], late: list[str]) -> None:
+def test_an_order_that_is_broken_shows(broken: Callable[[list[str]], StandInStreams], late: list[str]) -> None:
     images = _images(10, 8)
     expected = list(_engine(None, 16).run(images))
     assert _differs(_engine(broken(late), 16), images, expected)
@@ -186,23 +186,23 @@ def _differs(engine: Engine[Result], images: list[ReadyImage], expected: Sequenc
 @pytest.mark.parametrize("late", [["loading"], ["computing"], ["loading", "computing"]])
 def test_a_buffer_that_is_used_too_early_shows(late: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its addresses and crops, and the memory of its outcome, are those of the batch before."""
-    new_buffers = QueuedRunner._new_buffers
-    monkeypatch.setattr(QueuedRunner, "_new_buffers", cache(new_buffers))
+    new_buffers = StreamRunner._new_buffers
+    monkeypatch.setattr(StreamRunner, "_new_buffers", cache(new_buffers))
     images = _images(10, 8)
     expected = list(_engine(None, 16).run(images))
-    assert _differs(_engine(StandInQueues(late), 16), images, expected)
+    assert _differs(_engine(StandInStreams(late), 16), images, expected)
 
 
 class _Releasing(Forward):
     """Gives memory back, which a device that still uses it does not survive."""
 
-    def __init__(self, predicts: Sequence[Predict], queues: StandInQueues) -> None:
+    def __init__(self, predicts: Sequence[Predict], streams: StandInStreams) -> None:
         super().__init__(predicts)
-        self._queues = queues
+        self._streams = streams
         self.releases = 0
 
     def release(self) -> None:
-        assert self._queues.are_known_to_be_idle
+        assert self._streams.are_known_to_be_idle
         self.releases += 1
 
 
@@ -218,8 +218,8 @@ def test_out_of_memory_frees_everything_once_the_device_is_done_and_changes_no_r
         return MEMBERS["b"](crops)
 
     # Members fail at once, as CUDA's allocator does, whenever the device gets to the work.
-    queues = StandInQueues(["loading"])
-    forward = _Releasing([MEMBERS["a"], failing], queues)
+    streams = StandInStreams(["loading"])
+    forward = _Releasing([MEMBERS["a"], failing], streams)
     engine: Engine[ImageScores] = Engine(
         MEMBERS,
         lambda image: ScoredImage(image, 2, COUNT),
@@ -227,7 +227,7 @@ def test_out_of_memory_frees_everything_once_the_device_is_done_and_changes_no_r
         16,
         batches_in_flight=2,
         forward=forward,
-        queues=queues,
+        streams=streams,
     )
     results = sorted(engine.run(images), key=lambda result: result.id)
     expected = sorted(_engine(None, 16).run(images), key=lambda result: result.id)
@@ -245,7 +245,7 @@ def test_out_of_memory_frees_everything_once_the_device_is_done_and_changes_no_r
 @pytest.mark.parametrize("scheme", [1, 10, 144])
 def test_a_batch_takes_a_fixed_number_of_operations_beside_its_members(scheme: int) -> None:
     outcome = torch.full((288, COUNT), 1 / COUNT)
-    runner: QueuedRunner[ImageScores] = QueuedRunner(Forward([lambda _crops: outcome]), CPU, StandInQueues())
+    runner: StreamRunner[ImageScores] = StreamRunner(Forward([lambda _crops: outcome]), CPU, StandInStreams())
     sources = [_source(scheme, index % 9) for index in range(288)]
     for launches in range(2):
         batch: Batch[ImageScores] = Batch(288, [0])
@@ -266,7 +266,7 @@ def test_a_batch_takes_a_fixed_number_of_operations_beside_its_members(scheme: i
         with outcome_of_batch:
             pass
         for image in admitted:
-            runner.leave(image)
+            runner.remove(image)
         if launches:
             # Addresses to the device, thirteen to gather, the outcome and its copy; views included.
             assert len(operations) <= 20, operations

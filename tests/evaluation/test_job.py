@@ -78,7 +78,7 @@ def test_any_rank_tells_of_smaller_batches(settings: RunSettings, monkeypatch: p
 
     monkeypatch.setattr(NetworkPredict, "__call__", small)
     told = events(replace(settings, batch_size=8), Process(1, 2, role=Role.RANK))
-    assert told == [Notice("rank 1: a batch did not fit into memory; going on with 4 crops in each")]
+    assert told == [Notice("rank 1: a batch did not fit into memory; batches now have 4 crops")]
 
 
 def test_fresh_is_refused_where_others_may_have_written(settings: RunSettings) -> None:

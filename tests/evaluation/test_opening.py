@@ -37,8 +37,8 @@ def _warnings(dataset: Path, ensemble: Path, labels: Path | None = None) -> tupl
 
 def test_a_subset_of_imagenets_classes_is_said_to_be_one(tmp_path: Path, imagenet: Path) -> None:
     assert _warnings(_val(tmp_path / "val", 3), imagenet) == (
-        "the images are of 3 of the 1000 classes of imagenet-1k; the errors are those of this subset, and labels "
-        'are ranked among all classes, and among the subset\'s own with `subset_classes="dataset"`',
+        "the images are of 3 of the 1000 classes of imagenet-1k, so the errors are those of this subset; labels "
+        'are ranked among all classes; to rank them among the subset\'s, use `subset_classes="dataset"`',
     )
     assert _warnings(_val(tmp_path / "whole", 1000), imagenet) == ()
     labels = tmp_path / "labels.csv"
@@ -57,10 +57,10 @@ def test_hidden_images_and_other_files_are_counted_and_named(tmp_path: Path, ima
         (root / WNIDS[0] / name).write_bytes(b"")
     (root / WNIDS[1] / "up").symlink_to("..")
     assert _warnings(root, imagenet) == (
-        f"1 links lead back to folders that are read anyway and are not followed: {WNIDS[1]}/up -> ..",
-        "2 images or folders are hidden (a dot begins their name) and take no part: "
+        f"1 links are not followed, because they lead back to folders that are read anyway: {WNIDS[1]}/up -> ..",
+        "2 images or folders are hidden (their names begin with a dot) and are ignored: "
         f"{WNIDS[0]}/._a.JPEG, {WNIDS[0]}/._b.JPEG",
-        f"1 files are no labelled images by their place or suffix and take no part: {WNIDS[0]}/notes.txt",
+        f"1 files are ignored, because by location or suffix they are not labelled images: {WNIDS[0]}/notes.txt",
     )
 
 

@@ -140,7 +140,7 @@ def test_a_run_writes_it_and_removes_it_once_the_table_is_there(
 ) -> None:
     monkeypatch.setattr(runner, "_PARTIAL_EVERY_SECONDS", 0.0)
     # So short a run is over before the table has waited out its share of the time.
-    monkeypatch.setattr(runner, "_MOST_SHARE", 1.0)
+    monkeypatch.setattr(runner, "_MAX_TIME_SHARE", 1.0)
     settings = RunSettings(
         dataset=dataset,
         ensemble=ensemble,

@@ -70,7 +70,7 @@ def test_usable_processors_are_those_bound_to_within_the_quota_and_ranks_share_t
     monkeypatch.setattr(cpu, "bound_processors", lambda: bound)
     monkeypatch.setattr(cpu, "quota_processors", lambda: quota)
     assert cpu.usable_processors() == usable
-    assert [cpu.loaders_beside(ranks) for ranks in (1, 2, 64)] == [max(1, usable - 1), max(1, usable // 2 - 1), 1]
+    assert [cpu.default_loaders(ranks) for ranks in (1, 2, 64)] == [max(1, usable - 1), max(1, usable // 2 - 1), 1]
 
 
 @pytest.fixture

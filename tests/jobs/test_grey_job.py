@@ -48,8 +48,8 @@ class GreyJob(Job[DistributedSettings, Path]):
     def start(self, process: Process, stop: StopRequests) -> "GreyWorker":  # noqa: ARG002 (as above)
         return GreyWorker()
 
-    def describe(self, where: str) -> Sequence[str]:
-        return (f"grey levels on {where}",)
+    def describe(self, hardware: str) -> Sequence[str]:
+        return (f"grey levels on {hardware}",)
 
     def finish(self) -> Path:
         table = self.settings.out / "grey.csv"

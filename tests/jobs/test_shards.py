@@ -18,14 +18,14 @@ def test_a_process_without_a_launcher_is_alone_and_speaks() -> None:
     assert process == Process()
     assert (process.rank, process.world_size, process.local_rank, process.local_world_size) == (0, 1, 0, 1)
     assert process.role is Role.ALONE
-    assert process.reports
+    assert process.is_reporting
     assert not process.launched
 
 
 def test_torchrun_gives_rank_and_world() -> None:
     process = find_process(TORCHRUN)
     assert (process.rank, process.world_size, process.local_rank, process.role) == (3, 8, 1, Role.RANK)
-    assert not process.reports
+    assert not process.is_reporting
 
 
 def test_torchrun_inside_a_job_step_counts_and_not_the_step() -> None:
@@ -35,7 +35,7 @@ def test_torchrun_inside_a_job_step_counts_and_not_the_step() -> None:
 def test_a_worker_of_ours_leaves_the_tables_to_its_parent() -> None:
     process = find_process({**TORCHRUN, "RANK": "0", "ENSEMBLE_EVAL_PARENT": "42"})
     assert (process.role, process.parent) == (Role.WORKER, 42)
-    assert not process.reports
+    assert not process.is_reporting
 
 
 def test_srun_gives_rank_and_world() -> None:

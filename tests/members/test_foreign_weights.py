@@ -117,8 +117,8 @@ def test_what_a_manifest_states_wins_and_is_said() -> None:
     notes: list[str] = []
     load_member(stated, 7, tell=notes.append)
     [note] = notes
-    assert note.startswith("member a: its weights want BGR from 0 to 255, minus (104, 117, 123)")
-    assert "what is stated is used: RGB / 255" in note
+    assert note.startswith("member a: its weights expect BGR from 0 to 255, minus (104, 117, 123)")
+    assert "declared and used: RGB / 255" in note
 
 
 def test_a_caffe_model_of_another_network_is_refused(tmp_path: Path) -> None:

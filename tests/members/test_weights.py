@@ -142,7 +142,10 @@ def test_the_other_architectures_weights_are_refused(
     [
         (torch.full((COUNT,), float("nan")), "fc.bias holds NaN or infinity"),
         (torch.full((COUNT,), float("inf")), "fc.bias holds NaN or infinity"),
-        (torch.zeros(COUNT, dtype=torch.int64), "fc.bias holds torch.int64; save the weights as floating point"),
+        (
+            torch.zeros(COUNT, dtype=torch.int64),
+            "fc.bias holds torch.int64; convert it to torch.float32",
+        ),
         (torch.zeros(COUNT, dtype=torch.complex64), "fc.bias holds torch.complex64"),
         (torch.zeros(COUNT, 1), "fc.bias has the shape (7, 1)"),
         (torch.zeros(COUNT, device="meta"), "not a plain state dict"),

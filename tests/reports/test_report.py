@@ -215,7 +215,7 @@ def test_a_decided_run_reports_its_decisions(tmp_path: Path) -> None:
     assert {"between_rows_top1.csv", "calibration.csv", "confused.csv"}.isdisjoint(report.files)
     words = " ".join(Reader(report.page.read_text()).words)
     for said in (
-        "does not know every top-1 decision",
+        "did not store every top-1 decision",
         "Calibration and confused classes",
         "The hardest images are",
     ):

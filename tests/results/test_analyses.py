@@ -162,7 +162,7 @@ def test_of_a_decided_run_decisions_are_all_there_is(tmp_path: Path, results: Re
     assert other.configurations == found.configurations
     assert set(other.members) == {(5, 1), (5, 10)}
     assert set(other.unavailable) == {"ensembles", "temperatures", "calibration", "top-1"}
-    assert "does not know every top-1 decision; evaluate with `top1=True`" in other.unavailable["top-1"]
+    assert "did not store every top-1 decision; evaluate with `top1=True`" in other.unavailable["top-1"]
     assert "evaluate without `until_decided=True` and with" in other.unavailable["ensembles"]
     assert other.classes.confused is None
     assert set(other.classes.errors) == {5}

@@ -82,7 +82,7 @@ def test_a_single_member_has_no_ensemble_rows() -> None:
 
 
 def test_other_rows_can_be_asked_for_and_the_base_stays() -> None:
-    decisions = _decisions(RANKS).with_rows("a+b", np.array([[0, 0, 9, 9], [9, 9, 9, 0]], np.int32))
+    decisions = _decisions(RANKS).with_ensemble("a+b", np.array([[0, 0, 9, 9], [9, 9, 9, 0]], np.int32))
     asked = [Configuration(models, crops, name) for name, models in (("a+b", 2), ("a", 1)) for crops in (1, 10)]
     numbers = [(row.models, row.crops, row.top5_wrong, row.compared_to_base) for row in table3(decisions, asked)]
     # b is the base, with two of four wrong.

@@ -19,7 +19,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.manifest import read_manifest, read_member
 from ensemble_eval.training.config import Regions
-from ensemble_eval.training.regions import LEAST_OVERLAP, RegionItem, RegionSource, open_regions, region_items
+from ensemble_eval.training.regions import MIN_OVERLAP, RegionItem, RegionSource, open_regions, region_items
 from ensemble_eval.training.samples import ImageFiles
 
 PLAN = Regions(objects=5, backgrounds=7, seed=3)
@@ -57,10 +57,10 @@ def test_regions_with_an_object_overlap_it_and_others_overlap_none() -> None:
     for item in items:
         overlap, which = _most_overlap(item)
         if item.label == 3:
-            assert overlap < LEAST_OVERLAP
+            assert overlap < MIN_OVERLAP
         else:
             shown = SHOWN[item.of.id]
-            assert overlap >= LEAST_OVERLAP
+            assert overlap >= MIN_OVERLAP
             assert item.label == shown.classes[which]
             assert not shown.ignored[which]
         left, top, right, bottom = item.box

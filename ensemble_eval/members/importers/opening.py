@@ -11,7 +11,7 @@ from ensemble_eval.members.importers import caffe, graphs, keras, paddle, sorted
 _HEAD_BYTES = 4096
 # How lists of MXNet's arrays begin, as in GluonCV's `.params`.
 _MXNET = (0x112).to_bytes(8, "little")
-_LEAST_BYTES = 9
+_MIN_BYTES = 9
 
 
 # For each format, a function that recognises it and one that reads it. Formats whose first bytes leave no doubt
@@ -53,7 +53,7 @@ def read_weights(
         )
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
-    if len(head) < _LEAST_BYTES:
+    if len(head) < _MIN_BYTES:
         raise InputError(f"the weights {path} are damaged or truncated ({len(head)} bytes); get the file again")
     if head.startswith(_MXNET):
         raise InputError(

@@ -1,8 +1,8 @@
-"""Queues of work without a GPU: what is asked for is done later, and no earlier and no later than events say.
+"""Streams of work without a GPU: what is asked for is done later, and no earlier and no later than events say.
 
-A GPU may be slower or faster than the process that feeds it by any amount. A queue that is late does nothing
+A GPU may be slower or faster than the process that feeds it by any amount. A stream that is late does nothing
 before somebody waits for an event that needs it. An early one does everything at once, but for what an event keeps
-it from. Whatever is right with both, in both queues, is ordered by events alone.
+it from. Whatever is right with both, in both streams, is ordered by events alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ensemble_eval.engine.runners import CudaQueue, CudaQueues
+from ensemble_eval.engine.runners import CudaStream, CudaStreams
 
 POISON = 0x5A
 
 
 @dataclass
 class StandInEvent:
-    """What a queue had been asked for when the event was recorded."""
+    """What a stream had been asked for when the event was recorded."""
 
-    queue: "StandInQueue"
+    stream: "StandInStream"
     steps: int
 
 
-class StandInQueue(CudaQueue):
+class StandInStream(CudaStream):
     """See the module."""
 
     def __init__(self, *, late: bool) -> None:
@@ -39,7 +39,7 @@ class StandInQueue(CudaQueue):
         return StandInEvent(self, len(self._steps))
 
     def wait(self, event: StandInEvent) -> None:
-        self._ask(lambda: event.queue.advance(event.steps))
+        self._ask(lambda: event.stream.advance(event.steps))
 
     @property
     def is_known_to_be_idle(self) -> bool:
@@ -65,16 +65,16 @@ class StandInQueue(CudaQueue):
             self.advance(len(self._steps))
 
 
-class StandInQueues(CudaQueues):
-    """Queues of the CPU.
+class StandInStreams(CudaStreams):
+    """Streams of the CPU.
 
     Args:
-        late: names of the queues that do nothing before they must, of `loading` and `computing`.
+        late: names of the streams that do nothing before they must, of `loading` and `computing`.
     """
 
     def __init__(self, late: Sequence[str] = ()) -> None:
-        self.loading: StandInQueue = StandInQueue(late="loading" in late)
-        self.computing: StandInQueue = StandInQueue(late="computing" in late)
+        self.loading: StandInStream = StandInStream(late="loading" in late)
+        self.computing: StandInStream = StandInStream(late="computing" in late)
 
     @property
     def are_known_to_be_idle(self) -> bool:
@@ -85,7 +85,7 @@ class StandInQueues(CudaQueues):
         return torch.full(tuple(shape), POISON, dtype=dtype)
 
     def wait_for(self, event: StandInEvent) -> None:
-        event.queue.wait_until(event.steps)
+        event.stream.wait_until(event.steps)
 
     def wait_for_all(self) -> None:
         self.loading.wait_until_idle()
