@@ -76,7 +76,7 @@ def _print_errors(console: "Console", runs: Sequence["StoredRun"], margin_points
     for k, differences in found.differences.items():
         print_table(console, run_differences_table(k, differences, margin_points), _ERRORS_DISPENSABLE)
     if 1 not in found.differences:
-        print_sentence(console, "top-1: not known for every image, because a run stopped when it was decided")
+        print_sentence(console, "top-1: not known for every image, because a run used --until-decided")
     if found.left_out_crops:
         schemes = ", ".join(map(str, found.left_out_crops))
         print_sentence(console, f"left out, because not all runs have these schemes: {schemes} crops")
@@ -97,7 +97,7 @@ def _print_decisions(console: "Console", one: "StoredRun", other: "StoredRun") -
 def _sentence(name: str, differing: Sequence[int | None], decisions: int) -> str:
     known = [count for count in differing if count is not None]
     if len(known) < len(differing):
-        return f"{name}: not known for every image, because a run stopped when it was decided"
+        return f"{name}: not known for every image, because a run used --until-decided"
     return (
         f"{name}: {sum(known)} of {decisions} decisions differ, {1000 * sum(known) / decisions:.2f} in a thousand"
     )

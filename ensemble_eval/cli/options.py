@@ -169,7 +169,7 @@ def settings_from(kind: type[SettingsT], options: dict[str, Any]) -> SettingsT:
     if "scores" in options:
         scores = options.pop("scores")
         if options["until_decided"] and scores == "all":
-            raise InputError("--until-decided knows decisions and no scores; leave out --scores all")
+            raise InputError("--until-decided stores decisions and no scores; leave out --scores all")
         options["store_scores"] = scores != "none"
     if "no_cache" in options:
         options["cache"] = not options.pop("no_cache")

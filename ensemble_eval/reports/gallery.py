@@ -37,7 +37,7 @@ _QUALITY = 78
 
 @dataclass(frozen=True)
 class HardImage:
-    """An image that a row of Table 3 has wrong.
+    """An image that a row of Table 3 gets wrong.
 
     Attributes:
         image: Its id.
@@ -113,7 +113,7 @@ class EvaluatedImages:
 
 
 def hardest_images(results: StoredRun, configuration: Configuration) -> list[HardImage]:
-    """The images that a row has wrong in top-5, those with the worst label rank first.
+    """The images that a row gets wrong in top-5, those with the worst label rank first.
 
     Args:
         results: The results of a run.
@@ -175,7 +175,7 @@ def gallery(
 def _left_out(shown: int, wrong: int, others: Sequence[str]) -> Iterator[str]:
     if shown < wrong:
         yield (
-            f"The gallery shows {shown} of the {wrong} images that the last row has wrong: at most {MAX_IMAGES}, "
+            f"The gallery shows {shown} of the {wrong} images that the last row gets wrong: at most {MAX_IMAGES}, "
             "so that the page stays below 10 MB."
         )
     if others:

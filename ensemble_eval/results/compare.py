@@ -84,7 +84,7 @@ def compare(one: StoredRun, other: StoredRun) -> list[Comparison]:
 
 
 def _differing_decisions(ours: Decisions, theirs: Decisions, k: int, cell: tuple[int, ...]) -> int | None:
-    """The images that only one of two runs has wrong, for one member and scheme; None if one does not know."""
+    """The images that only one of two runs gets wrong, for one member and scheme; None if one does not know."""
     is_known = ours.is_known[k][cell] and theirs.is_known[k][cell]
     return _count(ours.wrong[k][cell] != theirs.wrong[k][cell]) if is_known else None
 

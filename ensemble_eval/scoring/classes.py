@@ -16,8 +16,8 @@ class ClassErrors:
     Attributes:
         class_index: The label of these images.
         images: The number of images, at least one.
-        first_wrong, last_wrong: The number of images that each row has wrong.
-        fixed: The number of images that the first row has wrong and the last right.
+        first_wrong, last_wrong: The number of images that each row gets wrong.
+        fixed: The number of images that the first row gets wrong and the last gets right.
         broken: The number of images that the first row has right and the last wrong.
     """
 

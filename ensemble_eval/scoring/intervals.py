@@ -49,7 +49,7 @@ def score_statistic(
     difference of 0 this is the square root of McNemar's statistic.
 
     Args:
-        fixed: The number of images that the base has wrong and the other row right.
+        fixed: The number of images that the base gets wrong and the other row gets right.
         broken: The number of images that the base has right and the other row wrong.
         images: The number of all images, at least one.
         difference: The supposed error rate of the other row minus that of the base, as a fraction.

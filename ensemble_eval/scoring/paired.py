@@ -2,7 +2,7 @@
 
 A row is one classifier, such as a row of Table 3, with a right or wrong decision on each image. The interval and
 the tests use the model of matched pairs. It counts the images that only the first row, only the second row, both
-or neither has wrong. SciPy and statsmodels (the extra `[report]`) are imported when they are used.
+or neither gets wrong. SciPy and statsmodels (the extra `[report]`) are imported when they are used.
 """
 
 import importlib
@@ -34,8 +34,8 @@ class PairedDifference:
     Attributes:
         base, other: The two rows, as positions among the rows that were compared.
         images: The number of images.
-        base_wrong, other_wrong: The number of images that each row has wrong.
-        fixed: The number of images that the base has wrong and the other row right.
+        base_wrong, other_wrong: The number of images that each row gets wrong.
+        fixed: The number of images that the base gets wrong and the other row gets right.
         broken: The number of images that the base has right and the other row wrong.
         difference_points: The error of the other row minus that of the base, in percentage points; negative is
             better.

@@ -71,9 +71,9 @@ class MemberPair:
 
     Attributes:
         one, other: The positions of the members.
-        disagreement_percent: The share of images that exactly one of them has wrong (Kuncheva and Whitaker,
+        disagreement_percent: The share of images that exactly one of them gets wrong (Kuncheva and Whitaker,
             "Measures of diversity in classifier ensembles", Machine Learning 51, 2003).
-        both_wrong_percent: The share of images that both have wrong.
+        both_wrong_percent: The share of images that both get wrong.
         error_correlation: Pearson's correlation of being wrong (the phi coefficient); None if a member has no
             image, or every image, wrong.
     """
@@ -126,7 +126,7 @@ class EnsembleErrors:
 
     Attributes:
         subsets: Positions of members, in the order of `all_subsets`.
-        wrong: int64 [subsets], the number of images that each has wrong.
+        wrong: int64 [subsets], the number of images that each gets wrong.
         sizes: Mean, spread, best and worst of each size.
         greedy: The order of greedy selection; None if there are fewer images than folds.
         leave_one_out: The ensemble without each member, in their order, compared with the whole; `other` is 1 +

@@ -72,7 +72,7 @@ def test_full_and_decided_runs_do_not_share_a_folder(
     ("options", "sentence"),
     [
         (("--top1",), "--top1 belongs to --until-decided"),
-        (("--until-decided", "--scores", "all"), "--until-decided knows decisions and no scores"),
+        (("--until-decided", "--scores", "all"), "--until-decided stores decisions and no scores"),
     ],
 )
 def test_options_that_exclude_each_other(

@@ -173,7 +173,7 @@ def test_the_command_prints_a_row_for_each_member_and_scheme_and_the_sums(
     assert f"run 2 is {tmp_path / 'größte'}; its one model is " in compared.out
     assert "adjusted by Holm's method over 4 comparisons" in compared.out
     assert "of 36 decisions differ, " in compared.out
-    assert "top-1: not known for every image, because a run stopped when it was decided" in compared.out
+    assert "top-1: not known for every image, because a run used --until-decided" in compared.out
 
     refused = cli("compare", tmp_path / "one", tmp_path / "nothing")
     assert refused.code == 2

@@ -141,7 +141,7 @@ def test_top1_errors_that_are_not_known_of_every_image_are_left_out() -> None:
 
 def test_a_run_that_lacks_one_decision_does_not_know_all_of_them() -> None:
     _decisions(RANKS).require_known(1)
-    with pytest.raises(UnavailableError, match="does not know every top-1 decision; evaluate with `top1=True`"):
+    with pytest.raises(UnavailableError, match="did not store every top-1 decision; evaluate with `top1=True`"):
         _unknown(_decisions(RANKS), 1, "ensemble", 10).require_known(1)
 
 
