@@ -53,7 +53,7 @@ class _Box:
 
     class_name: str
     edges: tuple[float, float, float, float]
-    difficult: bool = False
+    difficult: bool
     crowd: bool = False
 
 
@@ -217,8 +217,8 @@ def _read_xml(path: Path) -> Iterable[_Box]:
 def _parsed_xml(path: Path) -> ElementTree.Element:
     with refusing(f"the annotation {path} cannot be read", "check it", OSError):
         text = read_regular(path)
-    # An annotation declares no entities; one that does could make a parser write out gigabytes.
-    if b"<!ENTITY" in text or b"<!DOCTYPE" in text:
+    # Entities, which only such a declaration may hold, could make a parser write out gigabytes.
+    if b"<!DOCTYPE" in text:
         raise InputError(f"{path} declares a document type, which no annotation does; remove the declaration")
     annotation = "give VOC's or ILSVRC's annotation of the image"
     with refusing(f"{path} is not XML", annotation, ElementTree.ParseError, ValueError, LookupError):

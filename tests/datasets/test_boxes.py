@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ensemble_eval.datasets.boxes import read_boxes
+from ensemble_eval.datasets.boxes import coco_ids, read_box_table, read_boxes
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.writing import draw_dataset
 from ensemble_eval.errors import InputError
@@ -78,6 +78,7 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> N
             {"annotations": [{"image_id": 7, "category_id": 3, "bbox": [5, 5, 0, 9]}]},
             "a/1.jpg has a box of no area",
         ),
+        ({"annotations": [{"image_id": 7, "category_id": 3, "bbox": [5, 5, 9, 0]}]}, "a box of no area"),
         (
             {"annotations": [{"image_id": 7, "category_id": 3, "bbox": [5, 5, float("nan"), 9]}]},
             "a box of no area",
@@ -127,12 +128,21 @@ def test_a_file_that_is_no_annotation_is_refused(tmp_path: Path, content: str) -
         ("<annotation>", "is not XML"),
         ("<html/>", "has <html> where"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "declares a document type"),
+        ("<!DOCTYPE a><annotation/>", "declares a document type"),
     ],
 )
 def test_a_wrong_xml_file_is_refused_in_a_sentence(tmp_path: Path, content: str, sentence: str) -> None:
     write(tmp_path / "1.xml", content)
     with pytest.raises(InputError, match=sentence):
         read_boxes(tmp_path, CLASSES, ["1.JPEG"])
+
+
+def test_results_speak_of_images_and_classes_by_cocos_ids_or_count_from_one(tmp_path: Path) -> None:
+    path, images = write(tmp_path / "boxes.json", coco()), ["a/2.jpg", "a/1.jpg"]
+    assert coco_ids(path, CLASSES, images) == ({"a/2.jpg": 9, "a/1.jpg": 7}, {"cat": 1, "dog": 3})
+    for without_ids in (None, tmp_path):
+        numbers = coco_ids(without_ids, CLASSES, images)
+        assert numbers == ({"a/1.jpg": 1, "a/2.jpg": 2}, {"cat": 1, "dog": 2})
 
 
 def test_a_folder_without_xml_is_refused(tmp_path: Path) -> None:
@@ -147,3 +157,34 @@ def test_the_boxes_of_drawn_pictures_are_read(tmp_path: Path) -> None:
     for image in images:
         assert CLASS_NAMES.index(image.split("/")[0]) in found[image].classes
         assert np.all(found[image].boxes[:, 2:] > found[image].boxes[:, :2])
+
+
+def test_a_table_gives_the_boxes_of_each_image_the_best_first(tmp_path: Path) -> None:
+    table = "left,image,top,right,bottom,score\n1,a,2,3,4.5,0.1\n5,a,6,7,8,0.9\n0,b,0,1,1,0.5\n"
+    found = read_box_table(write(tmp_path / "boxes.csv", table), ["a", "b", "c"])
+    boxes = {image: boxes.tolist() for image, (boxes, _) in found.items()}
+    assert boxes == {"a": [[5, 6, 7, 8], [1, 2, 3, 4.5]], "b": [[0, 0, 1, 1]], "c": []}
+    assert found["a"][1].tolist() == [0.9, 0.1]
+    unscored = write(tmp_path / "unscored.csv", "image,left,top,right,bottom\na,1,2,3,4\na,0,0,1,1\n")
+    [(in_order, scores)] = read_box_table(unscored, ["a"]).values()
+    assert (in_order.tolist(), scores.tolist()) == ([[1, 2, 3, 4], [0, 0, 1, 1]], [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("image,left,top,right\na,1,2,3\n", "has no column bottom"),
+        ("image,left,top,right,bottom\nnowhere.png,1,2,3,4\n", "not in the data set: nowhere.png"),
+        (
+            "image,left,top,right,bottom\npictures/0.png,1,2,1,4\n",
+            r"the box 1 \(pictures/0.png\) is not finite or",
+        ),
+        ("image,left,top,right,bottom\npictures/0.png,1,2,inf,4\n", "is not finite or has no area"),
+        ("image,left,top,right,bottom\npictures/0.png,1,2,x,4\n", "has a box that is no number"),
+        ("image,left,top,right,bottom\npictures/0.png,1,2,,4\n", "is not finite or has no area"),
+    ],
+)
+def test_a_file_of_boxes_that_cannot_be_used_is_refused(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(InputError, match=sentence):
+        read_box_table(tmp_path / "boxes.csv", ["pictures/0.png"])

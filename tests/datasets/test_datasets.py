@@ -1,4 +1,5 @@
 import csv
+import errno
 import hashlib
 import os
 import threading
@@ -12,7 +13,7 @@ from builders import SHARED, encoded, picture
 
 from ensemble_eval.datasets import items
 from ensemble_eval.datasets.folders import open_class_folders
-from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.items import NO_LABEL, Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.members.classes import IMAGENET_1K, WNIDS, ClassList
@@ -306,6 +307,25 @@ def test_the_fingerprint_is_the_one_that_stored_runs_depend_on(tmp_path: Path) -
     (tmp_path / "bee" / "gone.png").symlink_to(tmp_path / "nowhere")
     golden = "4e005d6f16c3af35f2e67d21ced66d82f1910171f14dfa9f673e6629a73a79fe"
     assert open_class_folders(tmp_path).sha256 == golden
+    # The fingerprint of a data set without labels holds this one.
+    assert NO_LABEL == -1
+
+
+def test_a_folder_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator may read all folders, so that no permission keeps the test from it."""
+    _write(tmp_path, "ant/a.png", "bee/b.png")
+    listed = os.scandir
+
+    def denied(folder: str) -> object:
+        if Path(folder).name == "bee":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(
+        InputError, match=r"bee cannot be read \(Permission denied\), so its images would be missing"
+    ):
+        open_class_folders(tmp_path)
 
 
 def test_whoever_stops_while_the_fingerprint_is_read_does_not_wait_for_the_files_that_are_left(
@@ -484,6 +504,12 @@ def test_labels_that_are_numbers_are_all_indices_or_all_names(tmp_path: Path) ->
     with pytest.raises(InputError) as refusal:
         labels("0", "3", numbers)
     assert "some labels are class names ('3' of b.png) and some class indices ('0' of a.png)" in str(refusal.value)
+
+
+def test_a_list_of_numbers_has_indices_also_where_classes_are_named_by_numbers(tmp_path: Path) -> None:
+    _write(tmp_path / "val", "a.png", "b.png")
+    dataset = _open_labelled(tmp_path / "val", _labels(tmp_path, "a.png 0\nb.png 1\n"), ["1", "0"])
+    assert [item.label for item in dataset.items] == [0, 1]
 
 
 def test_hidden_images_need_no_label_and_are_named(tmp_path: Path) -> None:

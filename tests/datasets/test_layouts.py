@@ -22,8 +22,10 @@ from dataset_layouts import (
 )
 
 from ensemble_eval.datasets import ilsvrc, items
+from ensemble_eval.datasets import tar as tar_module
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
+from ensemble_eval.datasets.recognition import expanded
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.jobs.process import shard_positions
@@ -148,6 +150,9 @@ def test_links_devices_and_names_that_lead_out_of_an_archive_take_no_part(tmp_pa
             f"{CLASSES[0]}/._a.jpg",
         ):
             add(tar, name, b"x")
+        folder = tarfile.TarInfo(CLASSES[0])
+        folder.type = tarfile.DIRTYPE
+        tar.addfile(folder)
         for name, kind in (("e.jpg", tarfile.SYMTYPE), ("f.jpg", tarfile.LNKTYPE), ("g.jpg", tarfile.CHRTYPE)):
             info = tarfile.TarInfo(f"{CLASSES[0]}/{name}")
             info.type, info.linkname = kind, "/etc/passwd"
@@ -160,10 +165,29 @@ def test_links_devices_and_names_that_lead_out_of_an_archive_take_no_part(tmp_pa
     assert len(dataset.ignored) == 7
 
 
+def test_one_shard_is_enough_and_a_label_may_have_spaces_around_it(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", {"x.jpg": b"x", "x.cls": b"3".rjust(1 << 20)})
+    dataset = open_dataset(path, CLASSES)
+    assert (dataset.source, dataset.layout) == (str(path), "WebDataset, 1 shards")
+    assert [(item.id, item.label) for item in dataset.items] == [("a/x.jpg", 3)]
+
+
+def test_a_header_may_be_as_long_as_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tar_module, "_MAX_HEADER_BYTES", tarfile.BLOCKSIZE)
+    assert len(open_dataset(_two_in_a_tar(tmp_path), CLASSES).items) == 2
+
+
 def test_an_archive_that_changes_while_it_is_read_gives_no_wrong_image(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "val.tar", {f"{CLASSES[0]}/a.jpg": b"a" * 600, f"{CLASSES[1]}/b.jpg": b"b"})
     item = open_dataset(path, CLASSES).items[0]
     write_tar(path, {f"{CLASSES[0]}/a.jpg": b"another"})
+    with pytest.raises(UnreadableImageError, match="has changed since it was opened"):
+        item.read()
+    # The same of one that is open already.
+    path = write_tar(tmp_path / "other.tar", {f"{CLASSES[0]}/a.jpg": b"a" * 600, f"{CLASSES[1]}/b.jpg": b"b"})
+    item = open_dataset(path, CLASSES).items[0]
+    assert item.read() == b"a" * 600
+    os.utime(path, (0, 0))
     with pytest.raises(UnreadableImageError, match="has changed since it was opened"):
         item.read()
 
@@ -278,6 +302,12 @@ def _splits(root: Path) -> Path:
     return root
 
 
+def _of_one_name(root: Path) -> Path:
+    for folder in "bc":
+        write_parquet(root / folder / "a.parquet", validation_images([b"x"]))
+    return root / "?" / "a.parquet"
+
+
 def _incomplete(root: Path) -> Path:
     for number in (0, 2):
         write_parquet(root / f"validation-{number:05d}-of-00003.parquet", validation_images([b"x"]))
@@ -287,7 +317,10 @@ def _incomplete(root: Path) -> Path:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda root: _cut(_two_in_a_tar(root), 700), "damaged or cut short .*; get it again"),
+        (
+            lambda root: _cut(_two_in_a_tar(root), 700),
+            r"damaged or cut short \(.*does not lie where its header says\); get it again",
+        ),
         (
             lambda root: _cut(_two_in_a_tar(root), 512 + 2048),
             "ends without the mark of a tar's end, so it was cut",
@@ -295,6 +328,10 @@ def _incomplete(root: Path) -> Path:
         (_twice, f"holds {CLASSES[0]}/a.jpg twice; keep one of the two"),
         (_joined, "several archives in one"),
         (_packed, "is compressed, so that its images cannot be read one by one; use `gunzip` on it first"),
+        (
+            lambda root: _packed(root).rename(root / "val.tar.gz"),
+            "is compressed, .* one by one; unpack it, or make",
+        ),
         (lambda root: write_tar(root / "val.tar", {"a.txt": b"x"}), "holds no images"),
         (
             lambda root: write_tar(root / "val.tar", {"n1/a.jpg": b"x", "n2/a.jpg": b"x"}),
@@ -315,11 +352,16 @@ def _incomplete(root: Path) -> Path:
             "has no class index or name as label or cls",
         ),
         (lambda root: _shard(root, {"y.jpg": b"y", "y.cls": b"\xff"}), "y.cls is not UTF-8 text"),
+        (
+            lambda root: _shard(root, {"y.jpg": b"y", "y.cls": b"1".rjust(1 + (1 << 20))}),
+            "y.cls has more than 1048576 bytes; is it a label",
+        ),
         (lambda root: _shard(root, {"y.cls": b"1"}), "the shard .*a-1.tar holds no images"),
         (lambda root: root / "a-{0..1}.tar", "2 of the 2 files of .* do not exist"),
         (lambda root: root / "a-*.tar", "no file matches"),
         (_splits, r"several data sets or splits \(train, validation\); name those of one, such as"),
         (_incomplete, "only 2 of the 3 files .*validation-.* are there; get the others too"),
+        (_of_one_name, r"two of the files .*a.parquet, … have one name, so that their rows could not be told"),
         (
             lambda root: write_parquet(root / "a.parquet", validation_images([b"x"]), with_bytes=False),
             "holds the paths of images and not their bytes; store the bytes too",
@@ -341,6 +383,17 @@ def test_what_is_malformed_is_refused_in_one_sentence(
     with pytest.raises(InputError, match=sentence) as refused:
         open_dataset(make(tmp_path), CLASSES)
     assert "\n" not in str(refused.value)
+
+
+def test_braces_name_every_file_of_a_range_and_none_of_an_empty_one(tmp_path: Path) -> None:
+    files = [tmp_path / folder / f"a-{number}.tar" for folder in "01" for number in ("08", "09", "10")]
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    assert expanded(tmp_path / "{0..1}" / "a-{08..10}.tar") == files
+    for braces in ("{3..2}", "{1..2}{1..99999}"):
+        with pytest.raises(InputError, match="stands for no files, or for more than"):
+            expanded(tmp_path / f"a-{braces}.tar")
 
 
 @pytest.mark.parametrize(
@@ -427,6 +480,10 @@ def test_ground_truth_of_another_length_or_kit_is_refused(tmp_path: Path) -> Non
         open_dataset(folder, CLASSES, write_devkit(tmp_path / "long kit", [0, 1, 2]))
     with pytest.raises(InputError, match=r"ids in meta.mat are not 1, 2, 3 and so on"):
         open_dataset(folder, CLASSES, write_devkit(tmp_path / "kit", [0, 1], ILSVRC2012_ID=range(2, 10)))
+    kit = write_devkit(tmp_path / "other kit", [0, 1])
+    (kit / "data" / ilsvrc.GROUND_TRUTH).write_text("1\n8\n")
+    with pytest.raises(InputError, match=r"image 2 is 8, which is none of the 7 ids in meta.mat; is it the right"):
+        open_dataset(folder, CLASSES, kit)
     kit = write_devkit(tmp_path / "damaged", [0, 1])
     (kit / "data" / "meta.mat").write_bytes(b"x" * 1000)
     with pytest.raises(InputError, match=r"meta.mat is damaged, or of another kit"):
@@ -475,6 +532,10 @@ def test_a_kit_that_unpacks_to_more_than_any_kit_is_refused(
     monkeypatch.setattr(devkit_classes, "MAX_META_BYTES", 1000)
     with pytest.raises(InputError, match="has more than 1000 bytes"):
         open_dataset(given.root, CLASSES)
+    for module in (ilsvrc, devkit_classes):
+        monkeypatch.setattr(module, "MAX_META_BYTES", 100)
+    with pytest.raises(InputError, match="has more than 100 bytes"):
+        open_dataset(given.root, CLASSES, tmp_path / "elsewhere" / "ILSVRC2012_devkit_t12")
 
 
 def test_a_missing_scipy_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from drawn_boxes import Drawn, draw, outcome_of
 from PIL import Image
 from torchvision.ops import box_iou
 
-from ensemble_eval.datasets.boxes import read_box_table, read_boxes
+from ensemble_eval.datasets.boxes import read_boxes
 from ensemble_eval.detection.multibox import save_multibox
 from ensemble_eval.detection.proposals import StoredProposals
 from ensemble_eval.detection.proposing import Proposed, ProposeJob
@@ -156,27 +156,6 @@ def test_boxes_of_a_file_are_a_set(cli: Cli, drawn: Drawn, tmp_path: Path) -> No
         found = StoredProposals(out, drawn.opened())
         np.testing.assert_array_equal(found["pictures/0.png"]["file"].boxes, [[2, 2, 10, 10], [1, 1, 9, 9]])
         assert len(found["pictures/5.png"]["file"].boxes) == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("image,left,top,right\na,1,2,3\n", "has no column bottom"),
-        ("image,left,top,right,bottom\nnowhere.png,1,2,3,4\n", "not in the data set: nowhere.png"),
-        (
-            "image,left,top,right,bottom\npictures/0.png,1,2,1,4\n",
-            r"the box 1 \(pictures/0.png\) is not finite or",
-        ),
-        ("image,left,top,right,bottom\npictures/0.png,1,2,x,4\n", "has a box that is no number"),
-        ("image,left,top,right,bottom\npictures/0.png,1,2,,4\n", "is not finite or has no area"),
-    ],
-)
-def test_a_file_of_boxes_that_cannot_be_used_is_refused(
-    drawn: Drawn, tmp_path: Path, text: str, sentence: str
-) -> None:
-    (tmp_path / "boxes.csv").write_text(text)
-    with pytest.raises(InputError, match=sentence):
-        read_box_table(tmp_path / "boxes.csv", list(drawn.objects))
 
 
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, drawn: Drawn) -> None:

@@ -138,5 +138,7 @@ def test_a_record_names_the_versions_that_are_installed(tmp_path: Path) -> None:
     found = record.versions()
     assert found["torch"] == metadata.version("torch")
     record.write(tmp_path, RUN, {"key": run_key().to_json()})
-    assert json.loads((tmp_path / "run.json").read_text())["key"]["crops"] == 1
+    text = (tmp_path / "run.json").read_text()
+    assert json.loads(text)["key"]["crops"] == 1
+    assert text.startswith('{\n  "key": {\n    "')
     assert record.read(tmp_path, RUN) is not None

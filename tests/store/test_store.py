@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import itertools
+import os
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -7,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from builders import execution, member_key, run_key
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.key import RUN, RunKey
-from ensemble_eval.store.parts import Part
-from ensemble_eval.store.store import PartBuffer, Store
+from ensemble_eval.store.parts import Part, read_parts
+from ensemble_eval.store.store import PartBuffer, Progress, Store, summarise
 
 KEY = run_key(scores=True, crops=10, dataset="d1")
 COLUMNS = ["image", "member", "crops", "label", "rank", "top5", "top5_probability", "scores"]
@@ -44,6 +47,10 @@ def parts_of(out: Path) -> list[Path]:
 @pytest.fixture
 def store(tmp_path: Path) -> Store[RunKey]:
     return Store(tmp_path, RUN, KEY)
+
+
+def test_a_store_that_nobody_has_read_accounts_for_nothing(store: Store[RunKey]) -> None:
+    assert store.progress == summarise({}) == Progress(frozenset(), {}, 0, 0, 0, (), frozenset(), ())
 
 
 def test_what_was_written_is_found_again(store: Store[RunKey]) -> None:
@@ -127,6 +134,26 @@ def test_one_changed_bit_is_noticed_and_only_that_part_is_set_aside(
     # Out of pandas' sight too, but not lost.
     assert set(pd.read_parquet(tmp_path / "predictions")["image"]) == progress.done
     assert victim.with_name(f"_damaged-{victim.name}").read_bytes() == bytes(data)
+
+
+def test_a_part_that_the_disk_does_not_give_is_refused_with_its_reason_or_passed_over(
+    store: Store[RunKey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = tmp_path / RUN.folder / f"part-{'0' * 32}.parquet"
+    part.mkdir(parents=True)
+    with pytest.raises(InputError, match=r"part-0+\.parquet cannot be read \(Is a directory\); repair it"):
+        store.open()
+    assert read_parts(tmp_path, RUN, whole=False).unread == {part: "Is a directory"}
+    part.rmdir()
+
+    def broken(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    store.write(Part(images=["a.png"]))
+    monkeypatch.setattr(pyarrow.parquet, "read_schema", broken)
+    found = read_parts(tmp_path, RUN, whole=False)
+    assert list(found.unread.values()) == [os.strerror(errno.EIO)]
+    assert found.damaged == ()
 
 
 def test_a_part_cut_short_is_noticed(store: Store[RunKey], tmp_path: Path) -> None:
