@@ -1,10 +1,10 @@
 """The table of a data set's images beside results, and what it says of a data set that has changed."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from ensemble_eval import files
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.listing import changes_since, is_as_listed, write_listing
 
@@ -20,7 +20,7 @@ def test_the_table_has_label_and_ends_of_each_image_and_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nobody waits for the disk.
-    monkeypatch.setattr(files.os, "fsync", None)
+    monkeypatch.setattr(os, "fsync", None)
     write_listing(tmp_path, EARLIER)
     path = _listing(tmp_path)
     assert path.name == f"_images-{EARLIER.sha256[:16]}.csv"

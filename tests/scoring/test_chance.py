@@ -31,6 +31,14 @@ def test_right_images_and_sureness_are_counted_from_nought() -> None:
     assert "it is sure of itself (0.40)" in sentences[0]
 
 
+def test_chance_ends_where_guessing_is_as_good_once_in_a_thousand_times() -> None:
+    # Guessing among 7 classes gets at least 63 of 300 right with probability 0.00101, and 64 with 0.00061.
+    for right, named in ((63, True), (64, False)):
+        watch = ChanceWatch(["good", "lost"], 7)
+        found = [each for number in range(300) for each in watch.add([True, number < right], None)]
+        assert bool(found) is named
+
+
 def _sentences(rates: dict[str, float], sureness: dict[str, float] | None, classes: int) -> list[str]:
     rng = np.random.default_rng(0)
     watch = ChanceWatch(list(rates), classes)
