@@ -1,4 +1,4 @@
-"""What the errors of a data set are counted over."""
+"""The scope of a data set: the images, labels and classes that errors cover."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,16 @@ from typing import Any, Self
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What errors are counted over, where that is not every image, by one label, among all classes.
+    """Which images, labels and classes the errors cover; by default all, with one label for each image.
 
     Attributes:
-        whole: how many images the data set has, those that are left out included; 0 where none is.
-        left_out: how many of them take no part, by a phrase that says why.
-        part: which part of the others is taken, as a phrase; empty for all of them.
-        counted_classes: the class indices among which a label is ranked, ascending; None for all classes.
-        several_labels: whether an image may have several labels, of which the best-ranked one counts.
-        labelled: whether there are labels at all.
+        whole: The number of images of the data set, including those that are left out; 0 if none is left out.
+        left_out: The number of images that are left out, by a phrase that says why.
+        part: A phrase that says which of the other images are evaluated, such as "the first 8 of 12 images"; empty
+            if all are.
+        counted_classes: The class indices among which a label is ranked, ascending; None for all classes.
+        several_labels: Whether an image may have several labels, of which the best-ranked one counts.
+        labelled: Whether the images have labels.
 
     Example:
         >>> print(*Scope(whole=50_000, left_out={"are on the blacklist": 1762}).sentences(), sep="; ")
@@ -30,22 +31,22 @@ class Scope:
     labelled: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """What differs from the usual; empty for every image, by one label, among all classes."""
+        """Return the fields that differ from the defaults."""
         usual = vars(Scope())
         return {name: value for name, value in vars(self).items() if value != usual[name]}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> Self:
-        """What `to_json` gave.
+        """Return the scope that `to_json` wrote.
 
         Raises:
-            TypeError: this is no scope.
+            TypeError: The fields are not those of a scope.
         """
         counted = found.get("counted_classes")
         return cls(**{**found, "counted_classes": None if counted is None else tuple(counted)})
 
     def sentences(self) -> Iterator[str]:
-        """What a reader of the table has to know, in one phrase each; nothing for the usual."""
+        """Yield one phrase for each field that differs from the default, for readers of the table."""
         if self.left_out:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items())
             yield f"{self.whole - sum(self.left_out.values())} of {self.whole} images: {reasons}"

@@ -206,7 +206,7 @@ def surface_plot(error_percent: NDArray[np.float64], rows: Sequence[Row]) -> Plo
         if marked:
             plot.plot(*zip(*marked, strict=True), "o", color="#fefefe", markeredgecolor="#000000", clip_on=False)
         plot.set_yticks(range(1, models + 1))
-        plot.set(xlabel="number of crops", ylabel="number of models")
+        plot.set(xlabel="first n crops", ylabel="first n models")
         figure.colorbar(picture, ax=plot, label="top-5 error, percent")
         best = np.unravel_index(int(error_percent.argmin()), error_percent.shape)
         alternative = (
