@@ -1,20 +1,23 @@
 """A whole job of another kind, the mean grey level of each image: what the store and the runner give it."""
 
 import contextlib
+import json
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from builders import PICTURE_SIZES
+from builders import PICTURE_SIZES, encoded, picture
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.engine.pool import UnreadableImage
-from ensemble_eval.errors import LateRanksError, UnreadableImageError
-from ensemble_eval.jobs.job import Finished, ImageRows, Job
+from ensemble_eval.errors import InputError, LateRanksError, UnreadableImageError
+from ensemble_eval.jobs import runner
+from ensemble_eval.jobs.job import Finished, ImageRows, Job, Opened, Progress
 from ensemble_eval.jobs.process import Process, Role
 from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.jobs.signals import StopRequests
@@ -93,3 +96,59 @@ def test_stopped_and_continued_or_in_ranks_the_table_is_the_same(dataset: Path, 
     assert grey_levels(GreyJob(dataset, tmp_path / "ranks"), ranks[0]) == expected
     with pytest.raises(LateRanksError, match="rank 1 of 2 has stored nothing for 1 s"):
         grey_levels(GreyJob(dataset, tmp_path / "late", 1.0), Process(0, 2, session="s", role=Role.RANK))
+
+
+def _pictures(folder: Path, *contents: bytes) -> Path:
+    folder.mkdir()
+    for number, content in enumerate(contents):
+        (folder / f"{number}.png").write_bytes(content)
+    return folder
+
+
+GOOD = encoded(picture(8, 6))
+
+
+def test_every_image_is_told_as_it_is_done_and_what_is_not_due_is_not_done_again(tmp_path: Path) -> None:
+    pictures, out = _pictures(tmp_path / "pictures", GOOD, b"no image", GOOD), tmp_path / "out"
+    opened, *progress, finished = run_alone(GreyJob(pictures, out))
+    assert opened == Opened(("grey levels on cpu",), 0, 3, GreyJob.units)
+    assert progress == [Progress(1, 3, 0, 0), Progress(2, 3, 0, 1), Progress(3, 3, 0, 1)]
+    assert isinstance(finished, Finished)
+    # The image that was unreadable is tried again.
+    opened, *progress, finished = run_alone(GreyJob(pictures, out))
+    assert opened == Opened(("grey levels on cpu",), 2, 3, GreyJob.units)
+    assert progress == [Progress(3, 3, 0, 1)]
+    assert GreyJob(pictures, out).folders[0].store.open().all_passes == 0
+
+
+def test_the_rank_that_reports_counts_what_all_have_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_POLL_FOLDERS_SECONDS", 0.0)
+    pictures, out = _pictures(tmp_path / "pictures", *[GOOD] * 4, b"no image", b"no image"), tmp_path / "out"
+    ranks = [Process(rank, 2, session="s", role=Role.RANK) for rank in range(2)]
+    assert list(run_alone(GreyJob(pictures, out), ranks[1])) == []
+    before = read_status(out, GREY)
+    assert before.done + before.unreadable == 3
+    opened, *progress, _ = run_alone(GreyJob(pictures, out), ranks[0])
+    assert opened == Opened(("grey levels on 2 ranks",), before.done, 6, GreyJob.units)
+    images_done = [each.images_done for each in progress if isinstance(each, Progress)]
+    assert images_done == sorted(images_done)
+    assert before.done <= images_done[0] < 6
+    assert progress[-1] == Progress(images_done[-1], 6, 0, 2)
+
+
+def test_results_of_another_job_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first, other = _pictures(tmp_path / "first", GOOD), _pictures(tmp_path / "other", GOOD, GOOD)
+    grey_levels(GreyJob(first, out))
+    (out / "job.json").write_text(json.dumps({"key": GreyJob(first, out).folders[0].store.key.to_json()}))
+    recorded = replace(GREY, record="job.json")
+    job = GreyJob(other, out)
+    job.folders = (
+        Folder(Store(out, replace(GREY, folder="new"), job.folders[0].store.key), job.folders[0].dataset),
+        Folder(Store(out, recorded, job.folders[0].store.key), job.folders[0].dataset),
+    )
+    with pytest.raises(InputError, match=r"belongs to another run"):
+        list(run_alone(job))
+    assert not (out / "new").exists()

@@ -3,10 +3,11 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ensemble_eval.jobs.signals import StopRequestedError, ends_within, stop_requests
+from ensemble_eval.jobs.signals import StopRequestedError, StopRequests, ends_within, stop_requests
 
 pytestmark = pytest.mark.processes
 
@@ -72,3 +73,71 @@ print("went on")
 def test_a_signal_to_a_loading_process_does_not_end_the_one_that_started_it() -> None:
     done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+
+
+def test_a_request_waits_where_it_is_deferred_but_not_where_code_only_waits() -> None:
+    requests = StopRequests()
+    requests.check()
+    with requests.deferred():
+        requests.handle(signal.SIGTERM, None)
+        with pytest.raises(StopRequestedError, match="SIGTERM"):
+            requests.check()
+        with pytest.raises(StopRequestedError), requests.at_once():
+            pytest.fail("the request came before")
+    # Launchers repeat SIGTERM.
+    requests.handle(signal.SIGTERM, None)
+    assert requests.signal_number == signal.SIGTERM
+
+    requests = StopRequests()
+    with requests.deferred(), requests.at_once(), pytest.raises(StopRequestedError):
+        requests.handle(signal.SIGINT, None)
+    with pytest.raises(StopRequestedError, match="SIGINT"):
+        StopRequests().handle(signal.SIGINT, None)
+
+
+def test_only_a_second_sigint_ends_the_process_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = list[int]()
+    monkeypatch.setattr(os, "_exit", ends.append)
+    requests = StopRequests()
+    with requests.deferred():
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            requests.handle(number, None)
+    assert ends == [128 + signal.SIGINT]
+    assert requests.signal_number == signal.SIGTERM
+
+
+def test_handlers_are_put_back_and_other_threads_set_none() -> None:
+    def handlers() -> list[object]:
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    def inside() -> list[object]:
+        with stop_requests(), ends_within(1, ""):
+            return handlers()
+
+    before = handlers()
+    with ThreadPoolExecutor(1) as executor:
+        assert executor.submit(inside).result() == before
+    assert all(now != earlier for now, earlier in zip(inside(), before, strict=True))
+    assert handlers() == before
+
+
+# A worker whose supervisor ends.
+ORPHAN = """
+import os, time
+from ensemble_eval.jobs.signals import die_with
+
+ready, tell = os.pipe()
+if os.fork() == 0:
+    die_with(os.getppid())
+    os.write(tell, b"!")
+    time.sleep(60)
+os.read(ready, 1)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_a_worker_ends_with_its_supervisor() -> None:
+    # It would hold standard output open.
+    assert subprocess.run([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, timeout=30).returncode == 0
+    late = "from ensemble_eval.jobs.signals import die_with; die_with(0)"
+    assert subprocess.run([sys.executable, "-c", late], check=False).returncode == -signal.SIGKILL
