@@ -12,7 +12,7 @@ from conftest import Cli
 
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.writing import draw_dataset
-from ensemble_eval.members.ensemble import Ensemble, weights_of
+from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.manifest import read_manifest
 from ensemble_eval.training.config import read_recipe
 
@@ -30,10 +30,10 @@ def shipped() -> Ensemble:
 def test_the_manifest_names_seven_small_files_by_their_hash(shipped: Ensemble) -> None:
     assert [member.name for member in shipped.members] == list("abcdefg")
     assert shipped.classes.names == CLASS_NAMES
-    sizes = [weights_of(member).stat().st_size for member in shipped.members]
+    sizes = [member.weights_file.stat().st_size for member in shipped.members]
     assert max(sizes) <= 3 * MEGABYTE
     assert sum(sizes) <= 25 * MEGABYTE
-    hashes = [hashlib.sha256(weights_of(member).read_bytes()).hexdigest() for member in shipped.members]
+    hashes = [hashlib.sha256(member.weights_file.read_bytes()).hexdigest() for member in shipped.members]
     assert [member.sha256 for member in shipped.members] == hashes
     assert len(set(hashes)) == 7
     assert len({member.options["width"] for member in shipped.members}) == 2, "one is wider"
@@ -42,13 +42,13 @@ def test_the_manifest_names_seven_small_files_by_their_hash(shipped: Ensemble) -
 def test_each_was_trained_by_the_recipe_that_is_shipped_with_it(shipped: Ensemble) -> None:
     recipe = read_recipe(RECIPE)
     for member in shipped.members:
-        record = json.loads(weights_of(member).with_suffix(".json").read_text())
+        record = json.loads(member.weights_file.with_suffix(".json").read_text())
         assert record["sha256"] == member.sha256
         assert (
             record["decides_the_weights"].items()
             >= recipe.what_decides_the_weights(recipe.member(member.name)).items()
         )
-        with weights_of(member).with_suffix(".csv").open(newline="") as file:
+        with member.weights_file.with_suffix(".csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == recipe.schedule.epochs
         last = record["last_epoch"]

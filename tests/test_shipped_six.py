@@ -13,7 +13,7 @@ from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.writing import draw_dataset
 from ensemble_eval.detection.multibox import load_multibox
 from ensemble_eval.detection.regions import NO_OBJECT
-from ensemble_eval.members.ensemble import Ensemble, weights_of
+from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.manifest import read_manifest
 from ensemble_eval.training.config import read_recipe
 
@@ -32,7 +32,7 @@ def test_the_manifest_names_six_small_files_by_their_hash(shipped: Ensemble) -> 
     assert [member.name for member in shipped.members] == list("abcdef")
     assert shipped.classes.names == (*CLASS_NAMES, NO_OBJECT)
     assert sum(path.stat().st_size for path in FOLDER.glob("*.safetensors")) <= 12 * MEGABYTE
-    hashes = [hashlib.sha256(weights_of(member).read_bytes()).hexdigest() for member in shipped.members]
+    hashes = [hashlib.sha256(member.weights_file.read_bytes()).hexdigest() for member in shipped.members]
     assert [member.sha256 for member in shipped.members] == hashes
     assert len(set(hashes)) == 6
 

@@ -12,7 +12,7 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import Predict, errors_of_member, memory_errors_of
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.members.classes import OutputSelection
-from ensemble_eval.members.ensemble import Member, PredictFunction, weights_of
+from ensemble_eval.members.ensemble import Member, PredictFunction
 
 _TOLERANCE = 1e-3
 
@@ -202,7 +202,7 @@ def chosen_output(member: Member, names: Collection[str], outputs: int) -> str |
     Raises:
         InputError: there is no such output, or none is chosen of several.
     """
-    place = f"member {member.name}: {weights_of(member)}"
+    place = f"member {member.name}: {member.weights_file}"
     wanted, listed = member.options.get("output"), first_names(sorted(names))
     if wanted is None and outputs > 1:
         raise InputError(
@@ -230,7 +230,7 @@ def channels_come_last(member: Member, inputs: int, sizes: Sequence[int], shape:
     Raises:
         InputError: it takes something else.
     """
-    place = f"member {member.name}: {weights_of(member)}"
+    place = f"member {member.name}: {member.weights_file}"
     if inputs != 1:
         raise InputError(f"{place} has {inputs} inputs, and a classifier of images has one")
     last = sizes[1:2] != [3]

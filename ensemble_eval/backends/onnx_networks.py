@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ensemble_eval import files
 from ensemble_eval.backends.network import channels_come_last, chosen_output, in_batches_of
 from ensemble_eval.errors import InputError, needing_extra, refusing
-from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.ensemble import Member
 
 # What may stand between a softmax and the output without changing a value.
 _RESHAPES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
@@ -46,7 +46,7 @@ def onnx_network(member: Member) -> OnnxNetwork:
     Raises:
         InputError: onnx2torch is missing or cannot convert the graph, or it is no classifier of one image.
     """
-    path = weights_of(member)
+    path = member.weights_file
     what = f"member {member.name}: {path} on torch"
     with needing_extra("onnx", what):
         import onnx

@@ -21,7 +21,7 @@ from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
 from ensemble_eval.errors import InputError, MissingExtraError, located
 from ensemble_eval.members.classes import OutputSelection, output_selection
-from ensemble_eval.members.ensemble import Ensemble, Member, weights_of
+from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.fingerprints import network_sha256
 from ensemble_eval.members.imported import GRAPH, InputFormat
 from ensemble_eval.members.importers.graphs import is_onnx_file
@@ -112,7 +112,7 @@ class PredictMaker:
         Raises:
             InputError: the file cannot be used, or not by this backend on this device.
         """
-        if self.backend != "openvino" and is_onnx_file(weights_of(member)):
+        if self.backend != "openvino" and is_onnx_file(member.weights_file):
             # Only here: an extra, and a second to import.
             from ensemble_eval.backends.onnx_networks import onnx_network
 

@@ -41,7 +41,7 @@ from ensemble_eval.backends.network import (
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import errors_of_member
 from ensemble_eval.errors import InputError, first_line, refusing
-from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.ensemble import Member
 from ensemble_eval.models import googlenet, layers
 from ensemble_eval.models.googlenet import GoogLeNet
 from ensemble_eval.settings import Precision
@@ -147,8 +147,8 @@ def graph_predict(
         InputError: OpenVINO cannot read the graph, or it is no classifier of one image.
     """
     # Each of OpenVINO's readers has errors of its own.
-    with refusing(f"the weights {weights_of(member)} cannot be read by OpenVINO"):
-        graph = core().read_model(str(weights_of(member)))
+    with refusing(f"the weights {member.weights_file} cannot be read by OpenVINO"):
+        graph = core().read_model(str(member.weights_file))
     source, parameters = _logits_of(graph, member), graph.get_parameters()
     shape = parameters[0].get_partial_shape() if parameters else openvino.PartialShape([])
     sizes = [each.get_length() if each.is_static else 0 for each in shape] if shape.rank.is_static else []

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.errors import EnsembleEvalError
 from ensemble_eval.evaluation.key import RunKey
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Decisions
@@ -70,7 +69,7 @@ def blocks(tables: Tables, key: RunKey, images: Sequence[str], columns: Sequence
         EnsembleEvalError: Rows of an image are missing or repeated.
     """
     waiting, left = list[pa.Table](), len(images)
-    rows_of_image = len(key.row_names) * len(schemes_up_to(key.crops))
+    rows_of_image = len(key.row_names) * len(key.schemes)
     for table in tables([*_PLACE, *columns]):
         waiting.append(table)
         if sum(map(len, waiting)) >= _BLOCK_IMAGES * rows_of_image:
@@ -84,7 +83,7 @@ def blocks(tables: Tables, key: RunKey, images: Sequence[str], columns: Sequence
 
 
 def _block(key: RunKey, ids: Sequence[str], table: pa.Table) -> Block:
-    names, schemes = key.row_names, list(schemes_up_to(key.crops))
+    names, schemes = key.row_names, key.schemes
     images, of_image = np.unique(_positions(table["image"], ids), return_inverse=True)
     member, scheme = _positions(table["member"], names), _positions(table["crops"], schemes)
     rows = np.full((len(names), len(schemes), len(images)), -1)
@@ -122,7 +121,7 @@ def read_decisions(tables: Tables, key: RunKey, images: Sequence[str], *, with_a
     Raises:
         EnsembleEvalError: Rows are missing, or the run has rewritten a part since the folder was read.
     """
-    decided, schemes = bool(key.until_decided), tuple(schemes_up_to(key.crops))
+    decided, schemes = bool(key.until_decided), key.schemes
     shape = (len(key.row_names), len(schemes), len(images))
     labels = np.empty(len(images), np.int32)
     wrong = {k: np.empty(shape, bool) for k in (TOP_5, TOP_1)}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
 from ensemble_eval.store.key import Key
@@ -77,6 +78,11 @@ class RunKey(Key):
     def row_names(self) -> tuple[str, ...]:
         """The names in the column `member`: the members and, if there are several, "ensemble"."""
         return (*self.member_names, ENSEMBLE_ROWS) if len(self.members) > 1 else self.member_names
+
+    @property
+    def schemes(self) -> tuple[int, ...]:
+        """The crop schemes, by their number of crops, ascending."""
+        return schemes_up_to(self.crops)
 
     @property
     def last_file(self) -> str:

@@ -123,6 +123,20 @@ class Member:
         values = {**dict.fromkeys(declared), "options": {}, "renormalise": False, **known, **given}
         _set(self, name=name, weights=path, network=network, predict=predict, **values)
 
+    @property
+    def weights_file(self) -> Path:
+        """The member's file of weights.
+
+        Raises:
+            InputError: It has none.
+        """
+        if self.weights is None:
+            raise InputError(
+                f"member {self.name} is in memory and not in a file; save its weights, and give `weights` and "
+                "`arch`"
+            )
+        return self.weights
+
 
 @dataclass(frozen=True, init=False)
 class Ensemble:
@@ -159,9 +173,9 @@ class Ensemble:
         members = tuple(members)
         for index, member in enumerate(members):
             checked_value(Member, f"`members[{index}]`", member, Rule(words=_MEMBER))
-        _check_names([member.name for member in members])
         checked_value(Interpolation, "`interpolation`", interpolation)
         checked_value(str, "`name`", name)
+        _check_names([member.name for member in members])
         _set(self, members=members, classes=class_list(classes), name=name, interpolation=interpolation)
 
 
@@ -174,19 +188,6 @@ def _check_names(names: Sequence[str]) -> None:
             raise InputError(f"two members are named {name!r}; give each its own name")
         if name == ENSEMBLE_ROWS:
             raise InputError(f"the name {name!r} is kept for the ensemble's own rows; choose another")
-
-
-def weights_of(member: Member) -> Path:
-    """The member's file of weights.
-
-    Raises:
-        InputError: it has none.
-    """
-    if member.weights is None:
-        raise InputError(
-            f"member {member.name} is in memory and not in a file; save its weights, and give `weights` and `arch`"
-        )
-    return member.weights
 
 
 def _the_source(sources: Mapping[str, object]) -> str:

@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from ensemble_eval.errors import InputError, located
 from ensemble_eval.files import sha256_of
-from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.ensemble import Member
 
 
 def member_sha256(member: Member) -> str:
@@ -26,7 +26,7 @@ def member_sha256(member: Member) -> str:
             tensors = network_sha256(member.network)
         return hashlib.sha256(f"{member.arch} {tensors}".encode()).hexdigest()
     if member.predict is None:
-        return _with_statements(_file_sha256(weights_of(member)), member)
+        return _with_statements(_file_sha256(member.weights_file), member)
     if member.fingerprint is None:
         raise InputError(
             f"member {member.name}: a predict function has no weights to tell it by; give `fingerprint`, a text "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_eval.errors import InputError, first_names, located, refusing
-from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import Imported, input_text
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.importers.published import TIMM, timm_network
@@ -45,7 +45,7 @@ def load_member(
         with refusing(problem, remedy, RuntimeError, TypeError, AttributeError):
             return copy.deepcopy(member.network).cpu().float().eval()
     network = _build(member, num_outputs, trust_python=trust_python)
-    path = weights_of(member)
+    path = member.weights_file
     found = read_weights(path, sha256=member.sha256, averaged=member.averaged, names=network.state_dict().keys())
     with located(f"member {member.name}"):
         _refuse_contradictions(member, found, num_outputs)
@@ -102,7 +102,7 @@ def _build(member: Member, num_classes: int, *, trust_python: bool) -> nn.Module
 
 def _refuse_contradictions(member: Member, found: Imported, num_outputs: int) -> None:
     """Refuse an architecture or a number of classes that contradicts the weights file."""
-    path = weights_of(member)
+    path = member.weights_file
     if found.certain and member.arch != found.arch:
         raise InputError(
             f"the weights {path} are {found.format}, whose architecture is {found.arch}, "

@@ -26,7 +26,7 @@ from ensemble_eval.members.described import (
     member_description,
     save_described,
 )
-from ensemble_eval.members.ensemble import Ensemble, Interpolation, Member, weights_of
+from ensemble_eval.members.ensemble import Ensemble, Interpolation, Member
 from ensemble_eval.members.imported import GRAPH
 from ensemble_eval.members.importers.published import published
 
@@ -115,7 +115,7 @@ def write_manifest(path: Path, ensemble: Ensemble) -> None:
         "interpolation": ensemble.interpolation,
         "classes": IMAGENET_1K if classes.names is None else relative(_class_file(classes)),
         "members": [
-            member_table(member, relative(weights_of(member)))
+            member_table(member, relative(member.weights_file))
             | ({"outputs": relative(member.outputs)} if isinstance(member.outputs, Path) else {})
             for member in ensemble.members
         ],
@@ -182,7 +182,7 @@ def _refuse_other_classes(manifest: _Manifest, members: Sequence[Member], classe
     Members that the manifest describes with `arch` or `outputs` are not checked.
     """
     for table, member in zip(manifest.members, members, strict=True):
-        path = weights_of(member)
+        path = member.weights_file
         if "arch" in table or member.outputs is not None or not is_described(path):
             continue
         _, own = member_description(path)

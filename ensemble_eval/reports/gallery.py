@@ -208,11 +208,11 @@ def _pictures(results: StoredRun, data: bytes) -> tuple[Image.Image, Image.Image
     """A small version of the picture, its first crops side by side, and the number of crops."""
     # Imported here, because importing torch takes a second.
     from ensemble_eval.crops.pixels import decode, prepare
-    from ensemble_eval.crops.schemes import plan, schemes_up_to, views_of
+    from ensemble_eval.crops.schemes import plan, views_of
 
     decoded = decode(data)
     _, height, width = decoded.shape
-    crops = max(each for each in schemes_up_to(results.key.crops) if each <= _STRIP_CROPS)
+    crops = max(each for each in results.key.schemes if each <= _STRIP_CROPS)
     source = prepare(decoded, plan(width, height, crops), bicubic=results.key.interpolation == "bicubic")
     picture = _picture(decoded)
     picture.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))

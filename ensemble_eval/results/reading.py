@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from ensemble_eval.crops.schemes import schemes_up_to
 from ensemble_eval.datasets.listing import listed_images
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.decisions import Block, blocks, read_decisions
@@ -76,7 +75,7 @@ class StoredRun:
     @property
     def crops(self) -> tuple[int, ...]:
         """The crop schemes, by their number of crops, ascending."""
-        return tuple(schemes_up_to(self.key.crops))
+        return self.key.schemes
 
     @property
     def missing(self) -> int:

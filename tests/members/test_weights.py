@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.ensemble import Member, weights_of
+from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.models.registry import build
@@ -118,7 +118,7 @@ def test_another_width_is_refused_with_both_shapes(
     saved: Callable[[object], Member], state_dict: StateDict
 ) -> None:
     member = saved(state_dict)
-    message = _refusal(_member(weights_of(member), options={"width": 0.1}))
+    message = _refusal(_member(member.weights_file, options={"width": 0.1}))
     assert "conv1.conv.weight has the shape (3, 3, 7, 7)" in message
     assert "needs (6, 3, 7, 7); check options and classes" in message
 
@@ -134,7 +134,7 @@ def test_the_other_architectures_weights_are_refused(
     saved: Callable[[object], Member], state_dict: StateDict
 ) -> None:
     member = saved(state_dict)
-    assert "conv1.conv.bias" in _refusal(_member(weights_of(member), arch="googlenet-paper"))
+    assert "conv1.conv.bias" in _refusal(_member(member.weights_file, arch="googlenet-paper"))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_what_is_no_weights_at_all_is_refused(tmp_path: Path, content: bytes) ->
 
 
 def test_the_sha256_is_checked(saved: Callable[[object], Member], state_dict: StateDict) -> None:
-    path = weights_of(saved(state_dict))
+    path = saved(state_dict).weights_file
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     load_member(_member(path, sha256=digest), COUNT)
     message = _refusal(_member(path, sha256="0" * 64))

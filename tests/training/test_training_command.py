@@ -13,7 +13,6 @@ from conftest import Cli
 from tiny_training import CLASS_NAMES, write_recipe
 from torch import Tensor
 
-from ensemble_eval.members.ensemble import weights_of
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.loading import load_member
 from ensemble_eval.members.manifest import read_manifest, read_member
@@ -58,7 +57,7 @@ def test_everything_is_written_and_the_ensemble_can_be_loaded(finished: Path) ->
     for member in ensemble.members:
         network = load_member(member, len(CLASS_NAMES))
         assert not [name for name in network.state_dict() if name.startswith("aux")]
-        assert read_member(weights_of(member))[1].names == CLASS_NAMES
+        assert read_member(member.weights_file)[1].names == CLASS_NAMES
     tensors = read_weights(out / "a.safetensors").tensors
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.int64}
     assert not torch.equal(tensors["fc.weight"], read_weights(out / "b.safetensors").tensors["fc.weight"])
