@@ -206,6 +206,27 @@ class _Releasing(Forward):
         self.releases += 1
 
 
+def test_a_cpu_releases_what_members_keep_before_a_smaller_batch() -> None:
+    sizes, releases = list[int](), list[int]()
+
+    class Releasing(Forward):
+        def release(self) -> None:
+            releases.append(sizes[-1])
+
+    def failing(crops: Tensor) -> Tensor:
+        sizes.append(len(crops))
+        if len(crops) == 16:
+            raise OutOfDeviceMemoryError("a batch of 16")
+        return MEMBERS["a"](crops)
+
+    members = {"a": MEMBERS["a"]}
+    engine: Engine[ImageScores] = Engine(
+        members, lambda image: ScoredImage(image, 1, COUNT), CPU, 16, forward=Releasing([failing])
+    )
+    assert len(list(engine.run(_images(10, 2)))) == 2
+    assert releases == [16]
+
+
 @pytest.mark.parametrize("fails_at", [1, 2, 3, 6])
 def test_out_of_memory_frees_everything_once_the_device_is_done_and_changes_no_result(fails_at: int) -> None:
     images, calls = _images(10, 12), 0

@@ -1,6 +1,7 @@
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from ensemble_eval.jobs import binding
-from ensemble_eval.jobs.binding import bind_beside, bind_rank, pci_address, processor_list, processors_beside
+from ensemble_eval.jobs.binding import bind, bind_beside, bind_rank, pci_address, processor_list, processors_beside
 from ensemble_eval.jobs.cpu import usable_processors
 from ensemble_eval.jobs.process import Process, Role
 
@@ -80,8 +81,9 @@ def sixteen_processors(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> lis
     trees = machine({FIRST: "0", SECOND: "1"}, {0: "0-7", 1: "8-15"})
     monkeypatch.setattr(binding, "pci_address", lambda device: (FIRST, SECOND)[device.index])
     monkeypatch.setattr(binding, "processors_beside", lambda address: processors_beside(address, *trees))
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: bound[-1])
-    monkeypatch.setattr(os, "sched_setaffinity", lambda _, processors: bound.append(set(processors)))
+    # Process 0 is the one that asks.
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0: bound[-1]}[process])
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, cpus: {0: bound}[process].append(set(cpus)))
     monkeypatch.setattr(binding, "usable_processors", lambda: len(bound[-1]))
     monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
     return bound
@@ -120,6 +122,18 @@ def test_of_eight_ranks_on_two_nodes_four_share_the_processors(monkeypatch: pyte
     assert bind_rank(process, CUDA).sharing == 4
     alone = Process(3, 8, 0, "s", Role.RANK, sharing=1, local_world_size=1)
     assert bind_rank(alone, CUDA) is alone
+    on_its_own = replace(alone, local_world_size=2)
+    assert bind_rank(on_its_own, CUDA).sharing == 1
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS")
+
+
+@pytest.mark.usefixtures("sixteen_processors")
+def test_only_ranks_are_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Process()
+    assert bind(alone, "cpu") is alone
+    assert "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ
+    bind(Process(1, 2, 1, "s", Role.RANK, sharing=2, local_world_size=2), "cpu")
+    assert int(os.environ["TORCHINDUCTOR_COMPILE_THREADS"]) >= 1
     monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS")
 
 

@@ -73,6 +73,18 @@ def test_usable_processors_are_those_bound_to_within_the_quota_and_ranks_share_t
     assert [cpu.default_loaders(ranks) for ranks in (1, 2, 64)] == [max(1, usable - 1), max(1, usable // 2 - 1), 1]
 
 
+def test_the_compiler_has_a_ranks_share_of_the_processors_and_at_most_32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "usable_processors", lambda: 96)
+    for ranks, workers in ((1, "32"), (3, "32"), (4, "24"), (200, "1")):
+        monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "")
+        monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS")
+        cpu.limit_compile_workers(ranks)
+        assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == workers
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "7")
+    cpu.limit_compile_workers(1)
+    assert os.environ["TORCHINDUCTOR_COMPILE_THREADS"] == "7"
+
+
 @pytest.fixture
 def libc(monkeypatch: pytest.MonkeyPatch) -> _FakeC:
     fake = _FakeC()
