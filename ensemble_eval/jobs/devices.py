@@ -45,7 +45,7 @@ def devices_for_ranks(name: str, ranks: int | None) -> int:
 
 
 def device_of_rank(
-    name: str, local_rank: int, on_machine: int = 1, environment: Mapping[str, str] = os.environ
+    name: str, local_rank: int, on_machine: int, environment: Mapping[str, str] = os.environ
 ) -> torch.device:
     """As `choose_device`, for a rank; with CUDA each rank of a machine takes another device.
 

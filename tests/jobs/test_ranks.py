@@ -140,9 +140,9 @@ def test_a_run_takes_all_devices_unless_an_option_narrows_it(
 
 @pytest.mark.usefixtures("four_gpus")
 def test_each_rank_has_a_device_of_its_own_and_machines_count_from_their_first() -> None:
-    assert [device_of_rank("auto", rank) for rank in range(4)] == [torch.device("cuda", n) for n in range(4)]
-    assert device_of_rank("cuda:2", 0) == torch.device("cuda:2")
-    assert device_of_rank("cpu", 3) == torch.device("cpu")
+    assert [device_of_rank("auto", rank, 4) for rank in range(4)] == [torch.device("cuda", n) for n in range(4)]
+    assert device_of_rank("cuda:2", 0, 4) == torch.device("cuda:2")
+    assert device_of_rank("cpu", 3, 4) == torch.device("cpu")
 
 
 @pytest.mark.usefixtures("four_gpus")
