@@ -1,27 +1,23 @@
-"""Commands of detection as real processes: told to stop, killed, in several ranks; `make faults` does more."""
+"""`detect` as real processes: told to stop, killed, in several ranks.
+
+One runner runs all jobs, so `propose` is interrupted by `make faults` alone.
+"""
 
 import signal
 from pathlib import Path
 
 import pytest
-from drawn_boxes import Drawn, draw
+from drawn_boxes import draw
 from faults import Fault, check_leave, finish, interrupt, start, stop_a_worker, stored
-from interrupted_detection import DetectionSetup, detecting, outcome, proposing
+from interrupted_detection import DetectionSetup, detecting, outcome
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 IMAGES = 12
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
-    return draw(tmp_path_factory.mktemp("drawn"), IMAGES)
-
-
-@pytest.fixture(scope="module", params=["propose", "detect"])
-def setup(
-    request: pytest.FixtureRequest, drawn: Drawn, tmp_path_factory: pytest.TempPathFactory
-) -> DetectionSetup:
-    return proposing(drawn) if request.param == "propose" else detecting(drawn, tmp_path_factory.mktemp("inputs"))
+def setup(tmp_path_factory: pytest.TempPathFactory) -> DetectionSetup:
+    return detecting(draw(tmp_path_factory.mktemp("drawn"), IMAGES), tmp_path_factory.mktemp("inputs"))
 
 
 @pytest.fixture(scope="module")
