@@ -24,9 +24,10 @@ from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.settings import DistributedSettings
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.key import Key
-from ensemble_eval.store.parts import Format
+from ensemble_eval.store.parts import Format, Part
 from ensemble_eval.store.status import read_status
 from ensemble_eval.store.store import Store
+from ensemble_eval.tables.table import Table
 
 IMAGES = len(PICTURE_SIZES)
 
@@ -152,3 +153,42 @@ def test_results_of_another_job_are_refused_before_anything_is_written(tmp_path:
     with pytest.raises(InputError, match=r"belongs to another run"):
         list(run_alone(job))
     assert not (out / "new").exists()
+
+
+def test_an_image_that_was_unreadable_before_counts_once_it_is_tried_again(tmp_path: Path) -> None:
+    job = GreyJob(_pictures(tmp_path / "pictures", GOOD, b"no image", GOOD), tmp_path / "out")
+    [folder] = job.folders
+    another = Store(tmp_path / "out", GREY, folder.store.key)
+    another.write(Part(images=["0.png"], unreadable={"1.png": "damaged"}, passes=5))
+    folder.open(fresh=False)
+    stored = runner._StoredImages(job.folders)
+    assert stored.poll() == Progress(1, 3, 0, 1)
+    another.write(Part(images=["2.png"], unreadable={"1.png": "damaged still"}, passes=7))
+    assert stored.poll() == Progress(3, 3, 7, 1)
+
+
+def test_a_partial_table_takes_at_most_a_hundredth_of_the_time(tmp_path: Path) -> None:
+    now, written = 0.0, list[float]()
+
+    class Slow(GreyJob):
+        def partial_table(self) -> Table:
+            nonlocal now
+            written.append(now)
+            now += 2
+            return Table("partial", "", (), ())
+
+    job = Slow(_pictures(tmp_path / "pictures", GOOD), tmp_path)
+    partial = runner.PartialTable(job, every_seconds=10, clock=lambda: now)
+    for second in range(500):
+        now = max(now, second)
+        partial.write_if_due()
+    # Each takes two seconds, so that it comes every 200.
+    assert written == []
+    job.settings = replace(job.settings, live=True)
+    for second in range(500, 950):
+        now = max(now, second)
+        partial.write_if_due()
+    assert written == [500, 700, 900]
+    assert (tmp_path / "partial.csv").exists()
+    partial.remove()
+    assert not list(tmp_path.glob("partial*"))

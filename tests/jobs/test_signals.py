@@ -7,7 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ensemble_eval.jobs.signals import StopRequestedError, StopRequests, ends_within, stop_requests
+from ensemble_eval.jobs.signals import (
+    StopRequestedError,
+    StopRequests,
+    ends_within,
+    handles_its_own_signals,
+    stop_requests,
+)
 
 pytestmark = pytest.mark.processes
 
@@ -119,6 +125,13 @@ def test_handlers_are_put_back_and_other_threads_set_none() -> None:
         assert executor.submit(inside).result() == before
     assert all(now != earlier for now, earlier in zip(inside(), before, strict=True))
     assert handlers() == before
+
+
+def test_a_forked_process_tells_its_signals_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[int]()
+    monkeypatch.setattr(signal, "set_wakeup_fd", told.append)
+    handles_its_own_signals()
+    assert told == [-1]
 
 
 # A worker whose supervisor ends.

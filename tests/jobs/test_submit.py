@@ -77,6 +77,12 @@ def test_the_script_keeps_its_paths_where_the_terminal_has_only_ascii(tmp_path: 
     assert "out=größte\n" in printed.stdout.decode() or "out='größte'\n" in printed.stdout.decode()
 
 
+def test_one_rank_of_four_cores_for_an_hour_is_asked_for_unless_more_is(cli: Cli) -> None:
+    lines = cli("submit", *EVALUATION, "--dry-run").out.splitlines()
+    for asked in ("nodes=1", "ntasks-per-node=1", "cpus-per-task=4", "time=1:00:00"):
+        assert f"#SBATCH --{asked}" in lines
+
+
 def test_an_array_has_a_folder_for_each_ensemble(cli: Cli) -> None:
     arrays = ("--array", "b.toml", "--array", "c.toml", "--no-requeue", "--ranks", "4")
     lines = cli("submit", *EVALUATION, *arrays, "--dry-run").out.splitlines()

@@ -267,10 +267,10 @@ def known_mutants(path: Path) -> dict[str, str]:
 
 
 def outdated(known: Iterable[str], copy: Path, packages: Sequence[str]) -> list[str]:
-    """Listed mutants of the modules of some packages that no longer are mutants of these."""
-    modules = [module for package in packages for module in (copy / "ensemble_eval" / package).rglob("*.py")]
+    """Listed mutants of the modules of some packages that no longer are mutants of any module of that name."""
+    names = {module.name for package in packages for module in (copy / "ensemble_eval" / package).rglob("*.py")}
+    modules = [module for module in (copy / "ensemble_eval").rglob("*.py") if module.name in names]
     there = {mutant.key for module in modules for mutant in mutants_of(module)}
-    names = {module.name for module in modules}
     return [key for key in known if key not in there and key.partition(",")[0] in names]
 
 
