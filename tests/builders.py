@@ -9,12 +9,14 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ensemble_eval.cli import cli
 from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.evaluation.finishing import Outcome
@@ -239,3 +241,10 @@ def run_events(
     """The whole job of `run`."""
     job = RunJob(settings, open_sources(settings))
     return run_job(job, process or Process(), StopRequests(), words)
+
+
+def all_commands() -> dict[str, click.Command]:
+    """Every command of the command line by its name."""
+    context = click.Context(cli)
+    found = ((name, cli.get_command(context, name)) for name in cli.list_commands(context))
+    return {name: command for name, command in found if command is not None}

@@ -1,6 +1,7 @@
-"""The command line. Heavy imports are inside the commands, so that --help is instant."""
+"""The command line. Only the command that is called is imported, and torch only inside it: --help is instant."""
 
 import atexit
+import importlib
 import os
 import signal
 import sys
@@ -10,28 +11,30 @@ from typing import Any, NoReturn
 import click
 
 from ensemble_eval import __version__
-from ensemble_eval.cli.check import check
-from ensemble_eval.cli.compare import compare
-from ensemble_eval.cli.convert import convert
-from ensemble_eval.cli.crops import crops
-from ensemble_eval.cli.demo_data import demo_data
-from ensemble_eval.cli.describe import describe
-from ensemble_eval.cli.detect import detect
-from ensemble_eval.cli.detect_svm import detect_svm
 from ensemble_eval.cli.environment import PREFIX, unknown_variables
-from ensemble_eval.cli.inspect import inspect
-from ensemble_eval.cli.merge import merge
 from ensemble_eval.cli.output import Context, complain, complain_of, print_in_any_encoding, warn
-from ensemble_eval.cli.propose import propose
-from ensemble_eval.cli.report import report
-from ensemble_eval.cli.run import run
-from ensemble_eval.cli.status import status
-from ensemble_eval.cli.submit import submit
-from ensemble_eval.cli.train import train
 from ensemble_eval.errors import EnsembleEvalError
 
 __all__ = ["cli", "main", "run_command_line"]
 
+_COMMANDS = {
+    "run": "Evaluate an ensemble on images and write Table 3.",
+    "submit": "Submit a run as a batch job to Slurm.",
+    "status": "Show how much of a job is done.",
+    "merge": "Bring the results of one job from several folders together.",
+    "report": "Write tables, plots and a page about a run.",
+    "compare": "Compare two or more runs over the same images.",
+    "check": "Check everything that a run needs, and print what it would cost.",
+    "inspect": "Say what a file of weights is and how it will be read.",
+    "convert": "Write a file of weights as safetensors that describe themselves.",
+    "crops": "Write the crops of an image as pictures.",
+    "describe": "Print Table 1 of the paper, counted on the network itself.",
+    "train": "Train the members of an ensemble by the paper's recipe.",
+    "demo-data": "Draw a labelled data set of pictures.",
+    "propose": "Propose boxes that may hold objects.",
+    "detect": "Detect objects and write the mean average precision.",
+    "detect-svm": "Train linear SVMs on the proposed boxes.",
+}
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 _STOPPED = tuple(128 + number for number in _STOPS)
 
@@ -40,6 +43,23 @@ class _Commands(click.Group):
     """The group of the commands; errors that are raised on purpose become one sentence."""
 
     context_class = Context
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """Return the names of the commands, in the order of the help."""
+        return list(_COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """Import a command."""
+        if name not in _COMMANDS:
+            return None
+        attribute = name.replace("-", "_")
+        command: click.Command = getattr(importlib.import_module(f"ensemble_eval.cli.{attribute}"), attribute)
+        return command
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
     def invoke(self, context: click.Context) -> Any:
         """Run a command, and return its exit code."""
@@ -68,27 +88,6 @@ def cli() -> None:
     """
     for sentence in unknown_variables(cli, os.environ):
         warn(sentence)
-
-
-for command in (
-    run,
-    submit,
-    status,
-    merge,
-    report,
-    compare,
-    check,
-    inspect,
-    convert,
-    crops,
-    describe,
-    train,
-    demo_data,
-    propose,
-    detect,
-    detect_svm,
-):
-    cli.add_command(command)
 
 
 def main() -> NoReturn:

@@ -20,7 +20,7 @@ def unknown_variables(group: click.Group, environment: Mapping[str, str]) -> Ite
         group: The command line with its commands.
         environment: The environment variables.
     """
-    if not _speaks(environment):
+    if not any(name.startswith(f"{PREFIX}_") for name in environment) or not _speaks(environment):
         return
     options = dict(_options(group))
     known = {
@@ -43,7 +43,8 @@ def unknown_variables(group: click.Group, environment: Mapping[str, str]) -> Ite
 def _options(group: click.Group) -> Iterator[tuple[str, click.Option]]:
     """Yield every option with the name of its environment variable in click."""
     top = click.Context(group, auto_envvar_prefix=PREFIX)
-    commands = [click.Context(command, top, info_name=name) for name, command in group.commands.items()]
+    found = {name: group.get_command(top, name) for name in group.list_commands(top)}
+    commands = [click.Context(command, top, info_name=name) for name, command in found.items() if command]
     for context in (top, *commands):
         for parameter in context.command.params:
             if isinstance(parameter, click.Option) and parameter.name is not None:

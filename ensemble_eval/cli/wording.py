@@ -17,9 +17,10 @@ def spoken(text: str) -> str:
     if context is None:
         return in_options(text)
     group = context.find_root().command
-    commands = group.commands if isinstance(group, click.Group) else {}
-    running = commands.get(context.invoked_subcommand or "", context.command)
-    return in_options(text, running, *(commands[name] for name in ("run",) if name in commands))
+    if not isinstance(group, click.Group):
+        return in_options(text, context.command)
+    names = filter(None, (context.invoked_subcommand, "run"))
+    return in_options(text, *filter(None, (group.get_command(context, name) for name in names)))
 
 
 def in_options(text: str, *commands: click.Command) -> str:

@@ -2,6 +2,7 @@
 
 import click
 import pytest
+from builders import all_commands
 from conftest import Cli
 
 from ensemble_eval.cli import cli as group
@@ -36,7 +37,7 @@ def test_what_something_reads_and_what_is_not_ours_is_not_warned_of() -> None:
 def test_the_known_variables_are_those_that_click_reads(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An impossible value in each of them is seen by click."""
     required = ["--split=val"] if command == "demo-data" else []
-    for parameter in group.commands[command].params:
+    for parameter in all_commands()[command].params:
         if isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType):
             name = f"ENSEMBLE_EVAL_{command.replace('-', '_').upper()}_{(parameter.name or '').upper()}"
             assert not _warnings(**{name: "x"})

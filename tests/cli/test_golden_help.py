@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from builders import all_commands
 from click.testing import CliRunner
 
 from ensemble_eval.cli import cli as group
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ("ensemble-eval", *sorted(group.commands))
+COMMANDS = ("ensemble-eval", *sorted(all_commands()))
 
 
 def _help(name: str) -> str:

@@ -5,6 +5,7 @@ import sys
 
 import click
 import pytest
+from builders import all_commands
 from click.testing import CliRunner
 from conftest import Cli
 
@@ -12,12 +13,12 @@ from ensemble_eval import __version__
 from ensemble_eval.cli import cli as group
 from ensemble_eval.settings import BACKENDS, PRECISIONS
 
-COMMANDS = sorted(group.commands)
+COMMANDS = sorted(all_commands())
 
 ASK_ALL = """
 import sys
 from ensemble_eval.cli import cli, main
-for arguments in [[], *([name] for name in cli.commands)]:
+for arguments in [[], *([name] for name in cli.list_commands(None))]:
     sys.argv = ["ensemble-eval", *arguments, "--help"]
     try:
         main()
@@ -28,6 +29,14 @@ print("loaded:", *sorted(heavy & set(sys.modules)))
 """
 
 
+def test_only_the_command_that_is_called_is_imported() -> None:
+    list_modules = "print([name for name in sys.modules if name.startswith('ensemble_eval.cli.')])"
+    code = f"import sys; from ensemble_eval.cli import cli; cli.main(['--help'], standalone_mode=False); {list_modules}"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'ensemble_eval.cli.output'" in finished.stdout
+    assert "'ensemble_eval.cli.run'" not in finished.stdout
+
+
 def test_asking_for_help_loads_nothing_heavy() -> None:
     finished = subprocess.run([sys.executable, "-c", ASK_ALL], capture_output=True, text=True, check=True)
     assert finished.stdout.count("Usage: ensemble-eval") == 1 + len(COMMANDS)
@@ -36,7 +45,7 @@ def test_asking_for_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_and_option_has_a_help_text(name: str) -> None:
-    command = group.commands[name]
+    command = all_commands()[name]
     assert command.help
     assert command.help.splitlines()[0].endswith(".")
     for parameter in command.params:
@@ -46,7 +55,7 @@ def test_every_command_and_option_has_a_help_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_example_of_every_command_is_one_that_it_takes(name: str) -> None:
-    command = group.commands[name]
+    command = all_commands()[name]
     text = CliRunner().invoke(group, [name, "--help"], terminal_width=80).output
     assert command.epilog
     assert f"Example:\n  {command.epilog}\n" in text
@@ -88,6 +97,6 @@ def test_wrong_usage_is_explained_with_exit_code_2(cli: Cli, arguments: list[str
 @pytest.mark.parametrize(("option", "known"), [("backend", ("auto", *BACKENDS)), ("precision", PRECISIONS)])
 def test_what_can_be_chosen_is_what_there_is(option: str, known: tuple[str, ...]) -> None:
     """Stated twice, because the command line must not import what knows."""
-    [parameter] = [each for each in group.commands["run"].params if each.name == option]
+    [parameter] = [each for each in all_commands()["run"].params if each.name == option]
     assert isinstance(parameter.type, click.Choice)
     assert sorted(parameter.type.choices) == sorted(known)

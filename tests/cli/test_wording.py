@@ -7,14 +7,14 @@ from pathlib import Path
 
 import click
 import pytest
+from builders import all_commands
 from conftest import Cli
 
 import ensemble_eval
-from ensemble_eval.cli import cli as group
 from ensemble_eval.cli.wording import in_options
 
 PACKAGE = Path(ensemble_eval.__file__).parent
-RUN, TRAIN, SUBMIT, MERGE = (group.commands[name] for name in ("run", "train", "submit", "merge"))
+RUN, TRAIN, SUBMIT, MERGE = (all_commands()[name] for name in ("run", "train", "submit", "merge"))
 
 
 @pytest.mark.parametrize(
@@ -85,5 +85,5 @@ MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.relative_to(PA
 def test_no_message_below_the_command_line_speaks_of_options(path: Path) -> None:
     texts = _texts(path)
     assert [text for text in texts if re.search(r"(?<![\w-])--[a-z][a-z-]*", text)] == []
-    said = [in_options(text, *group.commands.values()) for text in texts]
+    said = [in_options(text, *all_commands().values()) for text in texts]
     assert [text for text in said if "`" in text] == []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
+from builders import all_commands
 from pages import PAGES, PROJECT, command_lines, inline_code, name_of
 
 from ensemble_eval.cli import cli as group
@@ -19,6 +20,7 @@ OTHERS_OPTIONS = {
     *("--rdzv-id", "--rdzv-backend", "--rdzv-endpoint", "--nnodes", "--nproc-per-node", "--standalone"),
     *("--no-python", "--nodes", "--ntasks-per-node", "--gpus-per-node"),
 }
+COMMANDS = all_commands()
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
@@ -37,12 +39,12 @@ def _parse(arguments: list[str]) -> None:
         click.ClickException: there is no such command or option, or a value or an argument is wrong.
     """
     name, *rest = arguments
-    if name not in group.commands and not name.startswith("-"):
+    if name not in COMMANDS and not name.startswith("-"):
         raise click.UsageError(f"no such command: {name}")
     with contextlib.suppress(click.exceptions.Exit):  # of --help and --version
-        if name in group.commands:
+        if name in COMMANDS:
             parent = click.Context(group, info_name="ensemble-eval", **group.context_settings)
-            group.commands[name].make_context(name, rest, parent)
+            COMMANDS[name].make_context(name, rest, parent)
         else:
             group.make_context("ensemble-eval", list(arguments))
 
@@ -81,7 +83,7 @@ def test_every_command_named_in_a_sentence_is_there(page: Path, monkeypatch: pyt
 
 @EVERY_PAGE
 def test_every_option_named_in_a_sentence_is_there(page: Path) -> None:
-    options = [option for command in group.commands.values() for option in command.params]
+    options = [option for command in COMMANDS.values() for option in command.params]
     known = {"--help", "--version"}.union(*([*option.opts, *option.secondary_opts] for option in options))
     benchmarks = "".join(path.read_text(encoding="utf-8") for path in (PROJECT / "benchmarks").rglob("*.py"))
     for code in inline_code(page):
@@ -135,7 +137,7 @@ def test_every_file_of_the_project_that_is_named_is_there(page: Path) -> None:
             assert (PROJECT / path).exists() or "mine" in path, code
 
 
-@pytest.mark.parametrize("name", sorted(group.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_is_documented(name: str) -> None:
     pages = [page for page in PAGES if f"ensemble-eval {name}" in page.read_text(encoding="utf-8")]
     assert pages, f"no page shows ensemble-eval {name}"
