@@ -51,13 +51,14 @@ class Configuration:
         return " + ".join(self.sets)
 
 
-def configurations(names: Collection[str], members: int, *, with_svm: bool = False) -> list[Configuration]:
+def configurations(names: Collection[str], members: int, *, with_svm: bool) -> list[Configuration]:
     """The rows of the table for some sets of proposals and a number of members.
 
     Rows of one model come first, and those of SVMs last.
 
     Example:
-        >>> [str(each.models) + " " + each.proposals for each in configurations(["rcnn", "doubled"], 6)]
+        >>> rows = configurations(["rcnn", "doubled"], 6, with_svm=False)
+        >>> [f"{row.models} {row.proposals}" for row in rows]
         ['1 rcnn', '1 doubled', '6 rcnn', '6 doubled']
     """
     rows = [Configuration(sets, models) for models in sorted({1, members}) for sets in sets_of(names)]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.detection.deciding import Configuration
-from ensemble_eval.detection.evaluating import DetectionRow, detection_rows
+from ensemble_eval.detection.evaluating import DetectionRow, class_table, detection_rows, published_tables
 from ensemble_eval.detection.proposals import Proposals
 
 IMAGES = ("0.png", "1.png", "2.png", "3.png")
@@ -118,3 +118,31 @@ def test_regions_passes_and_coverage_are_counted(rows: dict[Configuration, Detec
     counted = [(row.proposals_per_image, row.passes, row.images) for row in rows.values()]
     assert counted == [(3, 12, 4), (5, 60, 4), (5.5, 66, 4)]
     assert [row.coverage_percent for row in rows.values()] == pytest.approx([12.5, 37.5, 50])
+
+
+def test_each_class_has_a_line_and_a_class_without_objects_no_number(
+    rows: dict[Configuration, DetectionRow],
+) -> None:
+    table = class_table(list(rows.values()), ["cat", "dog"])
+    assert [column.key for column in table.columns] == [
+        *("class", "rcnn_1_softmax", "doubled_3_softmax", "doubled+multibox_3_softmax"),
+    ]
+    cat, dog = table.rows
+    assert cat[0] == "cat"
+    assert cat[1:] == pytest.approx((12.5, 37.5, 25 / 3))
+    assert dog == ("dog", None, None, None)
+
+
+def test_the_best_row_and_the_best_of_one_model_stand_among_the_papers(
+    rows: dict[Configuration, DetectionRow],
+) -> None:
+    """In the order of Table 4 and Table 5, the lowest first."""
+    four, five = published_tables(list(rows.values()), "squares")
+    [ours] = [row for row in four.rows if row[0] == "this run"]
+    assert ours == ("this run", "", "", 37.5, "", "3", "measured here, on squares")
+    [alone] = [row for row in five.rows if row[0] == "this run"]
+    assert alone == ("this run", 12.5, "no", "no", "measured here, on squares")
+    for table in (four, five):
+        column = [each.key for each in table.columns].index("map")
+        precisions = [float(str(row[column])) for row in table.rows]
+        assert precisions == sorted(precisions)

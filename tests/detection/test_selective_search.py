@@ -31,6 +31,11 @@ def test_without_opencvs_extra_modules_the_extra_is_named(monkeypatch: pytest.Mo
         require_opencv()
 
 
+def test_the_settings_are_r_cnns_and_twice_its_superpixels() -> None:
+    assert Setting(superpixel_size=150, increment=150, sigma=0.8) == RCNN
+    assert Setting(superpixel_size=300, increment=300, sigma=0.8) == DOUBLED
+
+
 def search_or_die(image: Image, _: Setting) -> Boxes:
     """Stands in for OpenCV where it is fragile: the first pixel says what happens."""
     if image[0, 0, 0] == 1:

@@ -18,9 +18,11 @@ from drawn_boxes import (
     store_proposals,
     stored_rows,
 )
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ensemble_eval.detection import svm as svm_module
 from ensemble_eval.detection.deciding import detections_of
 from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.regions import NO_OBJECT
@@ -196,3 +198,33 @@ def test_files_that_hold_no_svms_are_refused(trained: RegionSvm, tmp_path: Path)
     save_svm(path, RegionSvm(trained.weights * torch.nan, trained.biases, trained.member, CLASSES))
     with pytest.raises(InputError, match="holds NaN or infinity"):
         load_svm(path)
+
+
+def test_each_class_is_fitted_with_r_cnns_values_to_features_of_one_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import sklearn.svm
+
+    given, fitted = dict[str, object](), list[NDArray[np.float32]]()
+
+    class Recorded(sklearn.svm.LinearSVC):  # type: ignore[misc]  # it has no types
+        def __init__(self, **arguments: object) -> None:
+            given.update(arguments)
+            super().__init__(**arguments)
+
+        def fit(self, features: NDArray[np.float32], labels: NDArray[np.int64]) -> "Recorded":
+            fitted.append(features)
+            super().fit(features, labels)
+            return self
+
+    monkeypatch.setattr(sklearn.svm, "LinearSVC", Recorded)
+    features = np.array([[3.0, 4], [0, 5], [5, 0], [4, 3]], np.float32)
+    is_object = np.array([[True], [False], [False], [True]])
+    # The third overlaps an object by too much for a negative.
+    regions = svm_module._Regions(features, np.array([[1.0], [0.29], [0.3], [1]], np.float32), is_object)
+    weights, _ = svm_module._fit(regions, 0, "cat", seed=7)
+    values = {"C": 1e-3, "class_weight": {1: 2.0, 0: 1.0}, "intercept_scaling": 10.0, "random_state": 7}
+    assert values.items() <= given.items()
+    # A mean length of 5 becomes 20; objects come before negatives.
+    assert fitted[0].tolist() == [[12, 16], [16, 12], [0, 20]]
+    assert weights.shape == (2,)
