@@ -1,6 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 
+from ensemble_eval.detection.formats import DETECT, PROPOSE, formats_in
 from ensemble_eval.detection.writing import coco_results, submission_lines
+from ensemble_eval.evaluation.key import RUN
 from ensemble_eval.scoring.average_precision import Detections
 
 NOTHING = Detections(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
@@ -21,3 +25,13 @@ def test_a_submission_counts_images_and_classes_from_1() -> None:
         "2 1 0.123457 0.00 0.00 4.00 5.00\n",
     ]
     assert submission_lines(NOTHING, 1) == []
+
+
+def test_the_formats_of_some_folders_are_those_that_any_of_them_holds(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert formats_in(one, other) == [RUN]
+    (one / "detections").mkdir(parents=True)
+    (other / "proposals" / "rcnn").mkdir(parents=True)
+    assert formats_in(one, other) == [DETECT, PROPOSE["rcnn"]]
+    (other / "predictions").mkdir()
+    assert formats_in(one, other) == [RUN, DETECT, PROPOSE["rcnn"]]

@@ -128,6 +128,8 @@ def test_the_command_names_what_failed_and_says_the_coverage(cli: Cli, tmp_path:
     assert done.code == 0
     assert "rcnn: " in done.out
     table = pd.read_csv(tmp_path / "out" / "coverage.csv")
+    budgets = [1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 10_000]
+    assert table.query("proposals == 'rcnn'")["boxes"].tolist() == budgets
     # Pure squares on grey are what selective search finds best.
     assert table.query("proposals == 'rcnn'")["coverage"].iloc[-1] == 1
     svg = (tmp_path / "out" / "coverage.svg").read_text()
