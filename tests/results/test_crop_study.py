@@ -14,6 +14,7 @@ import ensemble_eval as ee
 from ensemble_eval.crops import pixels, schemes
 from ensemble_eval.errors import InputError
 from ensemble_eval.results.crop_study import CropStudy, enough_sentence
+from ensemble_eval.scoring.crop_ranks import RULES
 from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.scoring.metrics import label_rank
 from ensemble_eval.scoring.paired import paired_differences
@@ -35,7 +36,7 @@ def ensemble(members: int = MEMBERS) -> ee.Ensemble:
 
 def evaluate(images: Images, out: Path, members: int = MEMBERS, **arguments: object) -> ee.Results:
     settings = {"crops": 144, "surface": True, "device": "cpu", "batch_size": 16, **arguments}
-    ee.evaluate(ensemble(members), images, out=out, **settings)  # type: ignore[arg-type]
+    ee.evaluate(ensemble(members), images, out=out, **settings)
     return ee.read_results(out)
 
 
@@ -204,6 +205,18 @@ def test_views_are_compared_with_all_crops_image_by_image(results: ee.Results) -
         (found.difference_points, found.low_points, found.high_points)
     )
     assert row["wrong_alone"] == (study.group_ranks[:, -1, place, 0] >= 1).sum()
+
+
+def test_the_first_crop_alone_is_an_average_of_several_models_with_several_crops() -> None:
+    ranks = np.zeros((4, 3, len(RULES), 2), np.uint16)
+    # With one crop the mean of softmax outputs has the first image wrong, with ten none.
+    ranks[0, 2, 0, 0] = 9
+    nothing = np.zeros((4, 3, 0, 2), np.uint16)
+    study = CropStudy(("a", "b"), ("a", "b", "ensemble"), (1, 10), np.zeros((4, 2, 10), np.uint16), nothing, ranks)
+    name = "mean over models, first crop only"
+    assert study.averaging().set_index("rule").loc[name, "wrong"] == 1
+    for arguments in ({"crops": 1}, {"row": "a"}, {"row": "b"}):
+        assert name not in set(study.averaging(**arguments)["rule"])
 
 
 def test_averages_are_compared_with_the_papers(results: ee.Results) -> None:
