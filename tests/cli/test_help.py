@@ -30,9 +30,10 @@ print("loaded:", *sorted(heavy & set(sys.modules)))
 
 
 def test_only_the_command_that_is_called_is_imported() -> None:
+    ask = "import sys; from ensemble_eval.cli import cli; cli.main(['--help'], standalone_mode=False)"
     list_modules = "print([name for name in sys.modules if name.startswith('ensemble_eval.cli.')])"
-    code = f"import sys; from ensemble_eval.cli import cli; cli.main(['--help'], standalone_mode=False); {list_modules}"
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", f"{ask}; {list_modules}"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "'ensemble_eval.cli.output'" in finished.stdout
     assert "'ensemble_eval.cli.run'" not in finished.stdout
 
