@@ -19,6 +19,7 @@ from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.errors import MissingExtraError, first_line
 
 # While each process searches one image, another one waits.
+_ATTEMPTS = 2
 _AHEAD_PER_WORKER = 2
 
 
@@ -128,13 +129,15 @@ def _processes_of_threads(
 
     def ask(image: tuple[str, NDArray[np.uint8]]) -> tuple[str, Boxes | str]:
         name, pixels = image
-        try:
-            connection = getattr(of_thread, "connection", None) or connect()
-            connection.send(pixels)
-            return name, connection.recv()
-        except (EOFError, OSError):
-            of_thread.connection = None
-            return name, "the process that searched it died"
+        # Somebody may have killed the process, for the memory that others took. It is the image if it dies again.
+        for _ in range(_ATTEMPTS):
+            try:
+                connection = getattr(of_thread, "connection", None) or connect()
+                connection.send(pixels)
+                return name, connection.recv()
+            except (EOFError, OSError):
+                of_thread.connection = None
+        return name, "the process that searched it died"
 
     try:
         yield ask

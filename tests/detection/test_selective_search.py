@@ -1,6 +1,9 @@
+import functools
 import multiprocessing
 import os
+import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +60,21 @@ def test_an_image_that_kills_its_process_is_named_and_the_others_go_on() -> None
     reasons = [boxes if isinstance(boxes, str) else boxes[0, 2] for _, boxes in found]
     died, failed = "the process that searched it died", "selective search failed: two"
     assert reasons == [10.0, died, 12.0, failed, died, 15.0, 16.0]
+
+
+def search_and_be_killed_once(image: Image, _: Setting, killed: Path) -> Boxes:
+    """Stands in for a process that somebody else kills."""
+    if not killed.exists():
+        killed.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return np.array([[0.0, 0.0, *image.shape[1::-1]]])
+
+
+@pytest.mark.processes
+def test_an_image_whose_process_is_killed_is_searched_again(tmp_path: Path) -> None:
+    search = functools.partial(search_and_be_killed_once, killed=tmp_path / "killed")
+    found = dict(search_images([("a", plain(0, 10)), ("b", plain(0, 11))], RCNN, 1, search))
+    assert {image: np.asarray(boxes)[0, 2] for image, boxes in found.items()} == {"a": 10.0, "b": 11.0}
 
 
 @pytest.mark.processes
