@@ -67,3 +67,10 @@ def test_low_scores_are_no_detections(classifier: Classifier, kept: float, left_
     found = _rows([(0, 0, 50, 50), (100, 100, 150, 150)], [left_out, kept], classifier)
     assert found.boxes.tolist() == [[100, 100, 150, 150]]
     assert len(_rows([(0, 0, 50, 50)], [left_out], classifier).boxes) == 0
+
+
+def test_an_image_has_at_most_a_hundred_detections_of_a_class() -> None:
+    boxes = [(20 * column, 20 * row, 20 * column + 10, 20 * row + 10) for column in range(51) for row in range(2)]
+    scores = np.linspace(0.1, 0.9, 102)
+    found = _rows(boxes, scores.tolist())
+    assert found.scores.tolist() == pytest.approx(scores[:1:-1].tolist())
