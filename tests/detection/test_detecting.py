@@ -24,6 +24,7 @@ from drawn_boxes import (
 )
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ensemble_eval.datasets.boxes import Boxes, read_boxes
@@ -38,6 +39,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.jobs.job import Finished, Notice, Opened
 from ensemble_eval.jobs.process import Process, Role
 from ensemble_eval.jobs.runner import run_alone
+from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import save_weights, write_manifest
@@ -336,3 +338,29 @@ def test_the_command_prints_the_table(cli: Cli, drawn: Drawn, proposals: Path, t
     assert "--draw-above is 90, and scores are from 0 to 1; 0.9 draws from 90% on" in percent.err
     refused = cli(*arguments, *out, "--models", 3)
     assert refused.code == 2
+
+
+def test_a_supervisor_checks_members_before_it_starts_workers(
+    drawn: Drawn, proposals: Path, tmp_path: Path
+) -> None:
+    save_file({"conv1": torch.zeros(1)}, tmp_path / "w.safetensors")
+    member = Member("a", arch="googlenet", weights=tmp_path / "w.safetensors")
+    damaged = _detection(drawn, proposals, tmp_path, Ensemble([member], [*CLASSES, NO_OBJECT]))
+    with pytest.raises(InputError, match=r"w.safetensors lacks"):
+        list(damaged.check(2))
+    [predict, *_] = [each.predict for each in colour_ensemble().members]
+    plain = Ensemble([Member("a", predict=predict, fingerprint="a")], CLASSES)
+    [notice] = _detection(drawn, proposals, tmp_path, plain).check(2)
+    assert 'has no last class "no object", so every region counts as some object' in notice
+    assert list(_detection(drawn, proposals, tmp_path).check(2)) == []
+
+
+def test_only_the_rank_that_writes_the_tables_reads_the_annotations(
+    drawn: Drawn, proposals: Path, tmp_path: Path
+) -> None:
+    job = _detection(drawn, proposals, tmp_path)
+    job = DetectJob(colour_ensemble(), drawn.opened(), replace(job.settings, boxes=tmp_path / "none.json"))
+    first, second = (Process(rank, 2, session="s", role=Role.RANK) for rank in range(2))
+    assert job.start(second, StopRequests()).batch_size == 16
+    with pytest.raises(InputError, match=r"none.json cannot be read"):
+        job.start(first, StopRequests())
