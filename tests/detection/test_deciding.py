@@ -1,5 +1,7 @@
 """Which rows of the table of detection there are, and what each image stores for them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,9 @@ def test_each_row_stores_its_models_and_the_scores_that_are_its_own() -> None:
     assert stored == [("softmax", 1, 1, [0.75]), ("softmax", 6, 1, [0.5]), ("svm", 1, 1, [-0.25])]
 
 
-def _rows(boxes: list[tuple[int, ...]], scores: list[float], classifier: Classifier = "softmax") -> Detections:
+def _rows(
+    boxes: Sequence[tuple[int, ...]], scores: Sequence[float], classifier: Classifier = "softmax"
+) -> Detections:
     """The detections of one class among regions with some scores, as they are read from what is stored."""
     column = np.array(scores, np.float32)[:, None]
     given = RegionScores(np.hstack([column, 1 - column]), np.hstack([column, 1 - column]), column)
