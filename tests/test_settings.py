@@ -9,8 +9,8 @@ import click
 import numpy as np
 import pytest
 import torch
+from builders import all_commands
 
-from ensemble_eval.cli import cli as group
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.api import evaluate, scores
 from ensemble_eval.jobs.slurm import Job
@@ -101,11 +101,11 @@ def test_every_kind_of_settings_checks_itself(kind: Any, given: dict[str, Any], 
 def test_every_setting_of_a_run_is_an_option_of_run_and_submit_with_its_default() -> None:
     spelt = {"store_scores": "scores", "cache": "no_cache"}
     for command in ("run", "submit"):
-        options = {each.name: each for each in group.commands[command].params}
+        options = {each.name: each for each in all_commands()[command].params}
         for field in dataclasses.fields(RunSettings):
             option = options[spelt.get(field.name, field.name)]
             if isinstance(option, click.Option) and field.name not in spelt:
-                assert option.get_default(click.Context(group.commands[command])) == field.default
+                assert option.get_default(click.Context(all_commands()[command])) == field.default
 
 
 def test_evaluate_and_scores_take_the_settings_with_their_defaults() -> None:
@@ -130,4 +130,4 @@ def test_evaluate_and_scores_take_the_settings_with_their_defaults() -> None:
 def test_every_setting_of_detection_is_an_option(command: str, kind: type, not_options: set[str]) -> None:
     spelt = {"cache": "no_cache"}
     names = {spelt.get(field.name, field.name) for field in dataclasses.fields(kind)} - not_options
-    assert {each.name for each in group.commands[command].params} == names | {"dataset"}
+    assert {each.name for each in all_commands()[command].params} == names | {"dataset"}
