@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ensemble_eval.datasets.boxes import coco_ids, read_box_table, read_boxes
+from ensemble_eval.datasets.boxes import class_names_in, coco_ids, read_box_table, read_boxes
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.writing import draw_dataset
 from ensemble_eval.errors import InputError
@@ -135,6 +135,14 @@ def test_a_wrong_xml_file_is_refused_in_a_sentence(tmp_path: Path, content: str,
     write(tmp_path / "1.xml", content)
     with pytest.raises(InputError, match=sentence):
         read_boxes(tmp_path, CLASSES, ["1.JPEG"])
+
+
+def test_classes_are_cocos_categories_by_their_ids_or_those_of_xml_files_by_name(tmp_path: Path) -> None:
+    categories = [{"id": 10, "name": "cat"}, {"id": 9, "name": "dog"}]
+    assert class_names_in(write(tmp_path / "boxes.json", coco(categories=categories))) == ("dog", "cat")
+    write(tmp_path / "1.xml", xml())
+    write(tmp_path / "2.xml", xml().replace("dog", "cat"))
+    assert class_names_in(tmp_path) == ("cat", "dog")
 
 
 def test_results_speak_of_images_and_classes_by_cocos_ids_or_count_from_one(tmp_path: Path) -> None:

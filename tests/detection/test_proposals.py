@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from drawn_boxes import draw, some_proposals, store_proposals
 
+from ensemble_eval.datasets.boxes import Objects
+from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.detection import proposing
 from ensemble_eval.detection.proposals import Proposals, StoredProposals, sets_of, united
 from ensemble_eval.errors import InputError
+from ensemble_eval.jobs.process import Process
+from ensemble_eval.jobs.signals import StopRequests
+from ensemble_eval.settings import ProposeSettings
 
 
 def test_proposals_come_back_as_they_were_stored(tmp_path: Path) -> None:
@@ -37,7 +43,8 @@ def test_what_is_unfinished_or_damaged_is_refused(tmp_path: Path) -> None:
     drawn = draw(tmp_path)
     with pytest.raises(InputError, match="holds no finished proposals; run `ensemble-eval propose` to its end"):
         StoredProposals(tmp_path, drawn.opened())
-    folder = store_proposals(tmp_path / "p", drawn.opened(), {"rcnn": some_proposals(drawn, 1)})
+    sets = {name: some_proposals(drawn, 1) for name in ("rcnn", "doubled")}
+    folder = store_proposals(tmp_path / "p", drawn.opened(), sets)
     [part] = (folder / "proposals" / "rcnn").iterdir()
     data = part.read_bytes()
     part.write_bytes(data[:-9])
@@ -51,3 +58,31 @@ def test_what_is_unfinished_or_damaged_is_refused(tmp_path: Path) -> None:
             InputError, match="is not readable, or an earlier version of ensemble-eval wrote it; remove it,"
         ):
             StoredProposals(folder, drawn.opened())
+
+
+def test_the_best_boxes_of_an_image_count_first() -> None:
+    """With one box of each image the object is found if the surest box is taken, and not the first."""
+    far, near = [500.0, 500, 600, 600], [0.0, 0, 100, 90]
+    boxes = {"a.png": {"file": Proposals(np.array([far, near, far]), np.array([0.1, 0.9, 0.5]))}}
+    none = np.zeros(1, bool)
+    objects = {"a.png": Objects(np.array([[0.0, 0, 100, 100]]), np.zeros(1, np.int64), none, none)}
+    [(name, found)] = proposing.coverage_of_sets(boxes, objects, ["file"]).items()
+    assert (name, found.boxes[0], found.at_half[0], found.objects) == ("file", 1, 1.0, 1)
+
+
+def test_an_image_without_proposals_has_a_reason_and_nothing_else() -> None:
+    nothing = proposing._nothing("damaged")
+    assert (nothing.boxes.shape, nothing.scores.shape, nothing.reason) == ((0, 4), (0,), "damaged")
+
+
+@pytest.mark.parametrize(("asked", "sharing", "workers"), [(3, 2, 3), (None, 2, 4), (None, 1, 8), (None, 9, 1)])
+def test_a_rank_searches_with_its_share_of_the_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, sharing: int, workers: int
+) -> None:
+    monkeypatch.setattr(proposing, "usable_processors", lambda: 8)
+    monkeypatch.setattr(proposing, "require_opencv", lambda: None)
+    settings = ProposeSettings(out=tmp_path, sets=("rcnn",), workers=asked)
+    job = proposing.ProposeJob(Dataset.of([("a.png", 0, b"")]), settings)
+    worker = job.start(Process(sharing=sharing), StopRequests())
+    assert isinstance(worker, proposing._ProposeWorker)
+    assert worker._workers == workers

@@ -62,6 +62,9 @@ def test_selective_search_and_multibox_are_stored(drawn: Drawn, multibox: Path, 
     finished = _all(drawn, _settings(tmp_path, multibox))
     assert finished.failed == ()
     found = StoredProposals(tmp_path, drawn.opened())
+    for name in ("rcnn", "multibox"):
+        counts = [len(found[image][name].boxes) for image in drawn.objects]
+        assert finished.boxes[name] == pytest.approx(sum(counts) / 6)
     for item in drawn.opened().items:
         pixels = np.asarray(Image.open(drawn.root / item.id).convert("RGB"))
         for name, setting in (("rcnn", RCNN), ("doubled", DOUBLED)):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.jobs.devices import choose_device, device_name, device_of_rank
+from ensemble_eval.jobs.devices import choose_device, device_name, device_of_rank, use_one_thread
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0"])
@@ -68,3 +68,14 @@ def test_hidden_devices_are_said_to_be_hidden(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
     with pytest.raises(InputError, match=says):
         choose_device("cuda")
+
+
+def test_a_rank_uses_one_thread_unless_another_number_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = list[int]()
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    use_one_thread()
+    assert threads == []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    use_one_thread()
+    assert threads == [1]
