@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ensemble_eval.datasets.boxes import Objects
+from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.detection import svm as svm_module
 from ensemble_eval.detection.deciding import detections_of
 from ensemble_eval.detection.detecting import DetectJob
@@ -228,3 +230,12 @@ def test_each_class_is_fitted_with_r_cnns_values_to_features_of_one_length(
     # A mean length of 5 becomes 20; objects come before negatives.
     assert fitted[0].tolist() == [[12, 16], [16, 12], [0, 20]]
     assert weights.shape == (2,)
+
+
+def test_an_image_that_cannot_be_read_is_nothing_to_learn_from(ensemble: Ensemble) -> None:
+    [item] = Dataset.of([("a.png", 0, b"no image")]).items
+    none = np.zeros(0, bool)
+    shown = Objects(np.zeros((0, 4)), np.zeros(0, np.int64), none, none)
+    features = Features(ensemble.members[0], ensemble.classes.count, torch.device("cpu"))
+    with pytest.raises(InputError, match=r"^a.png not an image .*; leave it out of what is learnt from$"):
+        svm_module._of_image(item, shown, np.zeros((0, 4)), features, 3)
