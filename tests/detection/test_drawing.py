@@ -3,11 +3,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.detection.deciding import Classifier
 from ensemble_eval.detection.writing import MAX_DRAWN, draw_detections
 from ensemble_eval.scoring.average_precision import Detections
 
-BLUE = (31, 119, 180)
+BLUE, ORANGE = (31, 119, 180), (255, 140, 0)
 
 
 def _one(score: float, side: float) -> Detections:
@@ -78,3 +79,24 @@ def test_a_name_is_not_cut_off_at_the_right() -> None:
         return strip[:, columns[0] : columns[-1] + 1]
 
     assert np.array_equal(name(460, 480), name(100, 480))
+
+
+def test_objects_have_dashed_lines_along_their_four_sides() -> None:
+    none = np.zeros(1, bool)
+    objects = Objects(np.array([[100.0, 150, 300, 350]]), np.zeros(1, np.int64), none, none)
+    nothing = Detections(np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0))
+    image = torch.full((3, 480, 480), 255, dtype=torch.uint8)
+    orange = (np.asarray(draw_detections(image, nothing, objects, ["dog"])) == ORANGE).all(axis=-1)
+    rows, columns = np.nonzero(orange)
+    box = [columns.min(), rows.min(), columns.max(), rows.max()]
+    assert np.abs(np.array(box) - [100, 150, 300, 350]).max() <= 2
+    assert not orange[155:345, 105:295].any()
+    for side in (
+        orange[200:300, 98:103],
+        orange[200:300, 298:303],
+        orange[148:153, 150:250],
+        orange[348:353, 150:250],
+    ):
+        drawn = side.any(axis=int(np.argmin(side.shape)))
+        # Dashes and gaps of seven pixels.
+        assert 0.3 < drawn.mean() < 0.7
