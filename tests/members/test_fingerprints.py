@@ -1,3 +1,4 @@
+import copy
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,12 @@ def test_equal_networks_have_one_fingerprint() -> None:
 )
 def test_every_difference_shows(other: nn.Module) -> None:
     assert member_sha256(_member(other)) != member_sha256(_member(Holder(torch.arange(6.0))))
+
+
+def test_a_tensor_counts_under_each_of_its_names() -> None:
+    shared = nn.Linear(2, 3)
+    copied = copy.deepcopy(shared)
+    assert network_sha256(nn.Sequential(shared, shared)) == network_sha256(nn.Sequential(shared, copied))
 
 
 def test_zeros_of_different_types_are_different_tensors() -> None:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from builders import CLASSES, TINY, tiny_network
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import ClassList
-from ensemble_eval.members.described import save_described
+from ensemble_eval.members.described import member_description, read_described, save_described
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.importers.opening import read_weights
@@ -75,3 +76,35 @@ def test_a_named_pipe_among_checkpoints_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.safetensors")
     with pytest.raises(InputError, match=r"a\.safetensors is not a file; remove it, or name the weights"):
         read_member(tmp_path / "a.safetensors")
+
+
+def _described(path: Path, classes: object, **member: object) -> Path:
+    save_described(path, {"x": torch.ones(2)}, {"member": {"name": "a", **member}, "classes": classes})
+    return path
+
+
+def test_options_are_added_to_those_that_the_weights_state(tmp_path: Path) -> None:
+    pixels = {"channels": "rgb", "scale": 1.0, "mean": [0.0] * 3, "std": [1.0] * 3}
+    stated = {"arch": "googlenet", "options": {"width": 0.5, "batch_norm": True}, "input": pixels}
+    path = _described(tmp_path / "a.safetensors", ["ant", "bee"], **stated)
+    assert Member("b", weights=path).options == {"width": 0.5, "batch_norm": True}
+    assert Member("b", weights=path, options={"width": 0.25}).options == {"width": 0.25, "batch_norm": True}
+
+
+@pytest.mark.parametrize("classes", [[], "imagenet-21k", ["ant", 3], None, {"ant": 0}], ids=str)
+def test_a_damaged_class_list_is_refused(tmp_path: Path, classes: object) -> None:
+    path = _described(tmp_path / "a.safetensors", classes, arch="googlenet", input={})
+    with pytest.raises(InputError, match=r"a\.safetensors: its class list is damaged; describe it in a manifest"):
+        member_description(path)
+
+
+def test_a_description_is_read_as_what_it_was_written_for(tmp_path: Path) -> None:
+    path, tensors = tmp_path / "a.safetensors", {"x": torch.ones(2)}
+    save_described(path, tensors, {"width": 2}, "kind")
+    found, description = read_described(path, "kind", "the file")
+    assert (list(found), description) == (["x"], {"width": 2})
+    assert read_described(path, "other", "the file") == ({}, {})
+    save_described(path, tensors, [1], "kind")  # type: ignore[arg-type]  # as in a damaged file
+    assert read_described(path, "kind", "the file") == ({}, {})
+    save_file(tensors, path)
+    assert read_described(path, "kind", "the file") == ({}, {})
