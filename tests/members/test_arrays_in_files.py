@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.importers import inception_v1, keras
+from ensemble_eval.members.importers.protocol_buffers import floats
 
 h5py: Any = pytest.importorskip("h5py")
 THREE = np.array([0.5, 1, 2], np.float32)
@@ -80,3 +81,12 @@ def test_a_variable_has_floats_of_as_many_dimensions_as_it_should() -> None:
             inception_v1._tensor(arrays.get, name, 1, "weights")
     with pytest.raises(InputError, match="weights lack the variable y"):
         inception_v1._tensor(arrays.get, "y", 1, "weights")
+
+
+def test_bytes_of_an_array_fill_its_shape() -> None:
+    data = np.arange(6, dtype="<f4").tobytes()
+    assert floats(data, (2, 3), "x").tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert floats(data[:4], (1,) * 8, "x").shape == (1,) * 8
+    for wrong, shape in ((data, (2, 2)), (data, (-2, -3)), (data, (2, 3, 0)), (b"", (0, 3)), (data[:4], (1,) * 9)):
+        with pytest.raises(InputError, match=rf"x is damaged: {len(wrong)} bytes for the shape"):
+            floats(wrong, shape, "x")

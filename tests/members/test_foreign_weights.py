@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.importers import paddle
+from ensemble_eval.members.importers.layouts import options_of
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.importers.protocol_buffers import messages
 from ensemble_eval.members.loading import load_member
@@ -267,3 +269,43 @@ def test_what_would_take_for_ever_to_hash_is_refused_at_once(tmp_path: Path, con
     (tmp_path / "a.pdparams").write_bytes(b"\x80\x04" + data[container])
     with pytest.raises(InputError, match=r"\(a key that is no name\)|\(a set, or a dictionary of an old kind\)"):
         read_weights(tmp_path / "a.pdparams")
+
+
+def test_a_width_is_the_shortest_number_that_gives_the_channels() -> None:
+    """Of the 64 channels of the first convolution, 0.1 leaves 6.4, as 0.09 leaves 5.8."""
+    assert options_of({"conv1.conv.weight": torch.zeros(6, 3, 7, 7)}) == {"width": 0.1}
+
+
+def _paddles(shape: object, dtype: str, data: bytes) -> paddle._Array:
+    array = paddle._Array()
+    array.state = (1, shape, paddle._Dtype(dtype), False, data)
+    return array
+
+
+def test_an_array_of_a_pickle_is_float32_of_a_shape_that_its_bytes_fill() -> None:
+    data = np.array([[1, 2, 3], [4, 5, 6]], "<f4").tobytes()
+    assert _paddles((2, 3), "f4", data).values().tolist() == [[1, 2, 3], [4, 5, 6]]
+    for shape in ((2, 0), (2, -3), (2, 3.0), (True, 6)):
+        with pytest.raises(ValueError, match="no array of float32"):
+            _paddles(shape, "f4", data).values()
+    with pytest.raises(ValueError, match=r"24 bytes for the shape \(2, 2\)"):
+        _paddles((2, 2), "f4", data).values()
+    with pytest.raises(ValueError, match="no array of float32"):
+        _paddles((2, 3), "f8", data).values()
+
+
+@pytest.mark.parametrize("state", [(3, ">", None), (3,), "<", None])
+def test_numbers_of_another_byte_order_are_refused(state: object) -> None:
+    paddle._Dtype("f4").__setstate__((3, "<", None, None, None, -1, -1, 0))
+    with pytest.raises(pickle.UnpicklingError, match="numbers of another byte order"):
+        paddle._Dtype("f4").__setstate__(state)
+
+
+def test_a_parameter_of_a_pickle_may_be_a_pair_and_has_as_many_dimensions_as_ours() -> None:
+    array = _paddles((2, 3), "f4", np.arange(6, dtype="<f4").tobytes())
+    for stated in (array, ("another name", array)):
+        assert paddle._tensor({"w": stated}, "w", 2, "weights").tolist() == [[0, 1, 2], [3, 4, 5]]
+    with pytest.raises(InputError, match=r"weights: w has the shape \(2, 3\), and GoogLeNet has another there"):
+        paddle._tensor({"w": array}, "w", 4, "weights")
+    with pytest.raises(InputError, match=r"weights lack the parameter v; .* and these are w"):
+        paddle._tensor({"w": array}, "v", 2, "weights")

@@ -54,3 +54,18 @@ def test_damage_anywhere_is_a_sentence_or_another_table(tmp_path: Path) -> None:
             refusals.append(str(error))
     assert len(refusals) > 20
     assert all("damaged or truncated" in refusal for refusal in refusals)
+
+
+def test_a_file_is_at_least_as_long_as_the_footer(tmp_path: Path) -> None:
+    for zeros, is_one in ((40, True), (39, False)):
+        (tmp_path / "t").write_bytes(bytes(zeros) + sorted_table.MAGIC)
+        assert sorted_table.is_table(tmp_path / "t") == is_one
+
+
+def test_a_block_may_have_no_entry() -> None:
+    restarts = (0).to_bytes(4, "little") + (1).to_bytes(4, "little")
+    assert sorted_table._block(restarts + b"\0.", 0, 8) == b""
+    with pytest.raises(ValueError, match="a block has no end"):
+        sorted_table._block(restarts[4:] + b"\0.", 0, 4)
+    with pytest.raises(ValueError, match="a block lies beyond the end"):
+        sorted_table._block(restarts + b"\0", 0, 9)

@@ -3,7 +3,6 @@
 The importers of other frameworks' GoogLeNets find here what each convolution is called with us.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import Any
@@ -100,10 +99,9 @@ def options_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     low = max((count - 0.5) / full if count > 1 else 0.0 for full, count in counts)
     high = min((count + 0.5) / full for full, count in counts)
     for digits in range(1, _DIGITS):
-        unit = 10.0**-digits
-        for width in (round((low + high) / 2, digits), round(math.ceil(low / unit) * unit, digits)):
-            if 0 < width <= 16 and all(scaled(full, width) == count for full, count in counts):
-                return {"width": width}
+        width = round((low + high) / 2, digits)
+        if 0 < width <= 16 and all(scaled(full, width) == count for full, count in counts):
+            return {"width": width}
     return {}
 
 
