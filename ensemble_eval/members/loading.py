@@ -12,7 +12,6 @@ from ensemble_eval.members.imported import Imported, input_text
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.importers.published import TIMM, timm_network
 from ensemble_eval.models import registry
-from ensemble_eval.models.stages import without_auxiliary_heads
 
 # A counter that only training reads; weights converted from other frameworks do not have it.
 _TRAINING_COUNTER = "num_batches_tracked"
@@ -51,10 +50,7 @@ def load_member(
         _refuse_contradictions(member, found, num_outputs)
     for note in (*found.notes, *_overruled(member, found)):
         tell(f"member {member.name}: {note}")
-    tensors = found.tensors
-    if member.arch in registry.ARCHITECTURES:
-        tensors = without_auxiliary_heads(tensors)
-    load_tensors(network, tensors, weights=f"member {member.name}: {path}", arch=member.arch)
+    load_tensors(network, found.tensors, weights=f"member {member.name}: {path}", arch=member.arch)
     return network.eval()
 
 
