@@ -14,6 +14,7 @@ from ensemble_eval.members import loading
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import Imported
 from ensemble_eval.members.importers import tensorflow
+from ensemble_eval.members.importers.layouts import imported_googlenet
 
 
 def _tensor(shape: tuple[int, ...], values: list[float]) -> SimpleNamespace:
@@ -72,3 +73,9 @@ def test_only_outputs_that_the_weights_state_are_overruled(tmp_path: Path) -> No
     assert list(loading._overruled(member, Imported(format="x", outputs="background-first"))) == []
     [said] = loading._overruled(member, Imported(format="x", outputs="a.txt"))
     assert said == "the outputs of its weights are a.txt; declared and used: background-first"
+
+
+def test_a_published_accuracy_is_that_of_the_whole_network() -> None:
+    """The tensors of a narrower one are of the same architecture."""
+    stated = Imported(format="x", arch="googlenet", published="70%", tensors=tiny_network().state_dict())
+    assert imported_googlenet(stated).published is None
