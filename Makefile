@@ -10,10 +10,12 @@ DEMO_SEED := 2015
 # A folder of JPEGs; without one, pictures are drawn. BENCH holds further options, see `-m benchmarks.compare --help`.
 IMAGES ?=
 BENCH ?=
-# The networks of the tests are so small that a second thread helps none of them; a second process does. A module stays
-# in one process, because its tests share what they made.
+# The networks of the tests are so small that a second thread helps none of them; a second process does, and one more
+# than there are processors, because tests wait for commands. A module stays in one process, because its tests share
+# what they made, and the longest come first.
 THREADS = 1
-PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest --quiet --numprocesses logical --maxprocesses 4 --dist loadscope
+PROCESSES = $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n + 1 : 4)))
+PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest --quiet --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 .PHONY: test test-fast test-oldest test-pretended-cuda test-other-processors check-cuda coverage golden pictures \
         interop fuzz mutants faults demo demo-detect checkpoints checkpoints-detection bench bench-cuda clean

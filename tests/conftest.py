@@ -50,12 +50,17 @@ Cli = Callable[..., Finished]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the photographs, and skip what needs CUDA where there is none."""
+    """Mark what needs the photographs, skip what needs CUDA where there is none, and put long modules first."""
     for item in items:
         if item.get_closest_marker("cuda") and not CUDA_IS_THERE:
             item.add_marker(pytest.mark.skip(reason="this machine has no usable CUDA device"))
         if "photographs" in getattr(item, "fixturenames", ()):
             item.add_marker("photographs")
+    # At the end, the other processes of `make test` would wait for them.
+    longest = {
+        item.path for item in items if item.get_closest_marker("slow") and item.get_closest_marker("processes")
+    }
+    items.sort(key=lambda item: item.path not in longest)
 
 
 @pytest.fixture(autouse=True)
