@@ -19,8 +19,9 @@ def spoken(text: str) -> str:
     group = context.find_root().command
     if not isinstance(group, click.Group):
         return in_options(text, context.command)
-    names = filter(None, (context.invoked_subcommand, "run"))
-    return in_options(text, *filter(None, (group.get_command(context, name) for name in names)))
+    name = context.invoked_subcommand
+    running = group.get_command(context, name) if name else context.command
+    return in_options(text, *filter(None, (running, group.get_command(context, "run"))))
 
 
 def in_options(text: str, *commands: click.Command) -> str:
