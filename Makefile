@@ -50,12 +50,19 @@ coverage: $(VENV)/.installed-dev
 golden: $(VENV)/.installed-dev
 	RENEW_GOLDEN=1 $(BIN)/pytest --quiet tests/cli/test_golden_help.py
 
-# The pictures of the README and of docs/crops.md, from one drawn picture.
+# The pictures of the README and of docs/protocols.md, from one drawn picture. Protocols whose boxes differ in nothing
+# but lengths share one. Most of a file's bytes are the picture behind the boxes, which needs few colours.
+DRAWN_PROTOCOLS := googlenet krizhevsky-10 torchvision-ten-crop googlenet-12 inception-299 vgg-150
 pictures: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data build/crops/val --split val --images 24 --seed $(DEMO_SEED)
-	$(BIN)/ensemble-eval crops build/crops/val/heart-marble-berry/val_00000002.JPEG --out build/crops/out
-	cp build/crops/out/overview.png docs/crops-overview.png
-	$(BIN)/python -c 'from PIL import Image; sheet = Image.open("build/crops/out/sheet.png"); \
+	for protocol in $(DRAWN_PROTOCOLS); do \
+	  $(BIN)/ensemble-eval crops build/crops/val/heart-marble-berry/val_00000002.JPEG --protocol $$protocol \
+	    --out build/crops/$$protocol && \
+	  $(BIN)/python -c 'import sys; from PIL import Image; picture = Image.open(sys.argv[1]).convert("RGB"); \
+	    picture.quantize(32, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(sys.argv[2], optimize=True)' \
+	    build/crops/$$protocol/overview.png docs/protocol-$$protocol.png || exit; \
+	done
+	$(BIN)/python -c 'from PIL import Image; sheet = Image.open("build/crops/googlenet/sheet.png"); \
 	  sheet.thumbnail((1000, 1053)); sheet.save("docs/crops-sheet.jpg", quality=75, optimize=True)'
 
 # With the oldest torch that is promised, in an environment of its own.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks.networks import random_network
 from benchmarks.results import Spread, spread
 from ensemble_eval.backends.full_float32 import full_float32
-from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.models.layers import fold_batch_norm
 
 _CLOCKS = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,clocks.max.mem,power.draw,temperature.gpu"

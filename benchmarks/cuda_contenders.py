@@ -14,7 +14,8 @@ from PIL import Image
 from benchmarks.cuda_script import Script
 from ensemble_eval.backends.opening import default_batch_size
 from ensemble_eval.backends.torch import CapturedForward, CudaGraphs
-from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import CROP_SIZE, GOOGLENET
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.engine.predict import Forward
 from ensemble_eval.evaluation.job import RunJob, RunWorker
@@ -174,8 +175,7 @@ def _loaders(scene: Scene, files: Sequence[bytes], crops: int) -> Contender:
         def run() -> int:
             loaded = load_images(
                 items,
-                crops,
-                bicubic=False,
+                CropRule((GOOGLENET,), crops),
                 workers=scene.loaders,
                 ahead=max(2 * scene.loaders, 64),
                 pinned=scene.device.type == "cuda",
@@ -202,7 +202,7 @@ def _ours(
     settings = _settings(scene, crops, until_decided=until_decided)
 
     def prepare(images: int) -> Callable[[], int]:
-        given = replace(inputs, dataset=_dataset(files, images))
+        given = replace(inputs, dataset=_dataset(files, images), rule=inputs.rule.up_to(crops))
         out = Path(tempfile.mkdtemp(dir=scene.folder))
         stop = StopRequests()
         job = RunJob(replace(settings, out=out), given)

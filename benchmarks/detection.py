@@ -20,11 +20,13 @@ import torch
 
 from benchmarks.files import ROOT, sample, write_images
 from ensemble_eval.crops import pixels
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.demo_data.writing import draw_dataset
 from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.proposing import ProposeJob
+from ensemble_eval.detection.region_scores import region_rule
 from ensemble_eval.detection.regions import warp_regions
 from ensemble_eval.detection.selective_search import DOUBLED, RCNN, selective_search
 from ensemble_eval.evaluation.opening import member_sources, open_inputs
@@ -126,7 +128,8 @@ def _detection(job: DetectJob) -> float:
 def _forward_alone(
     ensemble: Ensemble, dataset: Dataset, settings: DetectSettings, arguments: argparse.Namespace
 ) -> float:
-    inputs = open_inputs(settings, member_sources(ensemble, dataset, settings))
+    sizes = [CROP_SIZE] * len(ensemble.members)
+    inputs = open_inputs(settings, member_sources(ensemble, dataset, settings, region_rule(sizes)))
     boxes = _random_boxes(0, arguments.batch)
     regions = warp_regions(pixels.decode(dataset.items[0].read()), boxes)
     batch = regions.contiguous(memory_format=torch.channels_last)

@@ -18,7 +18,8 @@ from benchmarks.machine import machine_facts
 from benchmarks.results import spread
 from ensemble_eval.crops.gathering import Gatherer
 from ensemble_eval.crops.pixels import CropSource, prepare
-from ensemble_eval.crops.schemes import CROP_SIZE, plan
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import PROTOCOLS
 from ensemble_eval.engine.full_scores import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
@@ -30,14 +31,15 @@ _WIDTH, _HEIGHT = 500, 375
 
 
 class Case(NamedTuple):
-    """One configuration: `models` × `crops`, and how many images make a measurable time."""
+    """One configuration: `models` × `crops` of a protocol, and how many images make a measurable time."""
 
     models: int
     crops: int
     images: int
+    protocol: str = "googlenet"
 
 
-_CASES = (Case(1, 1, 2000), Case(1, 10, 400), Case(7, 144, 10))
+_CASES = (Case(1, 1, 2000), Case(1, 10, 400), Case(7, 144, 10), Case(7, 144, 10, "inception-299"))
 
 
 def rate(case: Case, source: CropSource, batch_size: int) -> float:
@@ -59,7 +61,8 @@ def rate(case: Case, source: CropSource, batch_size: int) -> float:
 def cutting_rates(source: CropSource, batch_size: int) -> tuple[float, float]:
     """Crops a second, cut one by one or gathered by a few operations as for a GPU; both on the CPU."""
     views = [source.plan.views[row % len(source.plan.views)] for row in range(batch_size)]
-    crops = torch.empty(batch_size, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
+    size = views[0].size
+    crops = torch.empty(batch_size, size, size, 3, dtype=torch.uint8)
     gather = Gatherer(_CPU)
 
     def cut() -> None:
@@ -90,20 +93,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     image = torch.randint(0, 256, (3, _HEIGHT, _WIDTH), dtype=torch.uint8)
     cases = [case._replace(images=max(1, case.images // options.shorten)) for case in _CASES]
-    sources = {case: prepare(image, plan(_WIDTH, _HEIGHT, case.crops)) for case in cases}
+    rules = {case: CropRule((PROTOCOLS[case.protocol],) * case.models, case.crops) for case in cases}
+    sources = {case: prepare(image, rule.plan(_WIDTH, _HEIGHT)) for case, rule in rules.items()}
     rates: dict[Case, list[float]] = {case: [] for case in cases}
-    cut_and_gathered = []
+    largest = {case.protocol: sources[case] for case in cases if case.crops == 144}
+    cut_and_gathered: dict[str, list[tuple[float, float]]] = {protocol: [] for protocol in largest}
     for _ in range(options.rounds):
-        cut_and_gathered.append(cutting_rates(sources[cases[-1]], options.batch_size))
+        for protocol, source in largest.items():
+            cut_and_gathered[protocol].append(cutting_rates(source, options.batch_size))
         for case in random.sample(cases, len(cases)):
             rates[case].append(rate(case, sources[case], options.batch_size))
     for name, fact in machine_facts().items():
         print(f"{name}: {fact}")
-    for way, values in zip(("cut one by one", "gathered"), zip(*cut_and_gathered, strict=True), strict=True):
-        print(f"{way}: {spread(values).text(0)} crops/s, n = {len(values)}")
+    for protocol, both in cut_and_gathered.items():
+        for way, values in zip(("cut one by one", "gathered"), zip(*both, strict=True), strict=True):
+            print(f"{protocol}, {way}: {spread(values).text(0)} crops/s, n = {len(values)}")
     for case, found in rates.items():
         text = spread(found).text(1)
-        print(f"{case.models} × {case.crops}, batches of {options.batch_size}: {text} images/s, n = {len(found)}")
+        what = f"{case.models} × {case.crops} of {case.protocol}, batches of {options.batch_size}"
+        print(f"{what}: {text} images/s, n = {len(found)}")
 
 
 if __name__ == "__main__":

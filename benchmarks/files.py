@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.work import CROPS
-from ensemble_eval.crops.schemes import plan
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import GOOGLENET
 
 ROOT = Path(__file__).parents[1]
 _SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
@@ -47,7 +48,7 @@ def sample(folder: Path, seed: int) -> Iterator[Path]:
 
 def _has_distinct_crops(path: Path) -> bool:
     with Image.open(path) as image:
-        return len(plan(image.width, image.height, CROPS).views) == CROPS
+        return len(CropRule((GOOGLENET,), CROPS).plan(image.width, image.height).views) == CROPS
 
 
 def write_images(

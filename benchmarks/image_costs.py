@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.crops import pixels
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import read_protocol
 from ensemble_eval.datasets.folders import is_image
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.job import rows_of
@@ -35,12 +37,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--protocol", default="googlenet")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     paths = sorted(path for path in arguments.folder.rglob("*") if is_image(path))[: arguments.images]
     files = [path.read_bytes() for path in paths]
     print(f"{len(files)} images, {statistics.mean(map(len, files)) / 1000:.0f} kB each")
-    rounds = [pixel_seconds(files) for _ in range(arguments.rounds)]
+    protocol = read_protocol(arguments.protocol)
+    rule = CropRule((protocol,), protocol.schemes[-1])
+    rounds = [pixel_seconds(files, rule) for _ in range(arguments.rounds)]
     for name, seconds in zip(("decode", "resize"), zip(*rounds, strict=True), strict=True):
         best, worst = 1000 * min(seconds), 1000 * max(seconds)
         print(f"{name} {statistics.median(seconds) * 1000:.1f} ms an image ({best:.1f} to {worst:.1f})")
@@ -48,15 +53,15 @@ def main() -> None:
         print_part_costs(with_scores=with_scores)
 
 
-def pixel_seconds(files: list[bytes]) -> tuple[float, float]:
-    """Processor seconds an image to decode, and to resize for all 144 crops."""
+def pixel_seconds(files: list[bytes], rule: CropRule) -> tuple[float, float]:
+    """Processor seconds an image to decode, and to resize for all crops of a rule."""
     decoding = resizing = 0.0
     for data in files:
         began = time.thread_time()
         image = pixels.decode(data)
         decoded = time.thread_time()
         _, height, width = image.shape
-        pixels.prepare(image, schemes.plan(width, height, 144))
+        pixels.prepare(image, rule.plan(width, height))
         decoding, resizing = decoding + decoded - began, resizing + time.thread_time() - decoded
     return decoding / len(files), resizing / len(files)
 

@@ -19,6 +19,8 @@ from PIL import Image, ImageFilter
 
 from benchmarks.machine import machine_facts
 from benchmarks.results import spread
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import GOOGLENET
 from ensemble_eval.datasets.items import Dataset, Item
 from ensemble_eval.engine.full_scores import ScoredImage
 from ensemble_eval.engine.loop import Engine
@@ -71,7 +73,7 @@ def processes_rate(pool: Pool, count: int, scheme: int, loaders: int) -> float:
 def _loaded(
     items: Sequence[tuple[int, Item]], scheme: int, loaders: int
 ) -> Iterator[ReadyImage | UnreadableImage]:
-    return load_images(items, scheme, bicubic=False, workers=loaders, ahead=max(32, 2 * loaders))
+    return load_images(items, CropRule((GOOGLENET,), scheme), workers=loaders, ahead=max(32, 2 * loaders))
 
 
 def _load_alone(count: int, scheme: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.machine import machine_facts
-from ensemble_eval.crops.schemes import SCHEMES
+from ensemble_eval.crops.protocols import GOOGLENET
 from ensemble_eval.engine.full_scores import ImageScores
 from ensemble_eval.evaluation.job import rows_of
 from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
@@ -59,7 +59,7 @@ def draw_run(out: Path, images: int, members: int, classes: int, seed: int) -> N
         MemberKey(name=f"m{n}", weights=f"{n}", arch="googlenet", options={}, input={}) for n in range(members)
     )
     key = RunKey(
-        crops=SCHEMES[-1],
+        crops=GOOGLENET.schemes[-1],
         precision="float32",
         backend="torch",
         device_type="cpu",
@@ -79,7 +79,7 @@ def draw_run(out: Path, images: int, members: int, classes: int, seed: int) -> N
         ]
         rows = [row for each in some for row in rows_of(each, key, [each.label])]
         Store(out, RUN, key).write(
-            Part(rows, [each.id for each in some], passes=len(some) * members * SCHEMES[-1])
+            Part(rows, [each.id for each in some], passes=len(some) * members * GOOGLENET.schemes[-1])
         )
 
 
@@ -88,11 +88,11 @@ def _draw_image(rng: np.random.Generator, number: int, members: int, classes: in
     logits = 1.6 * rng.standard_normal(classes, np.float32) + rng.standard_normal((members, classes), np.float32)
     logits[:, label] += 7.0 + 2.5 * rng.standard_normal(dtype=np.float32)
     means = {}
-    for scheme in SCHEMES:
+    for scheme in GOOGLENET.schemes:
         noise = rng.standard_normal((members, classes), np.float32) / scheme**0.5
         powers = np.exp((logits + noise).astype(np.float64))
         means[scheme] = powers / powers.sum(axis=1, keepdims=True)
-    return ImageScores(f"ILSVRC2012_val_{number:08}.JPEG", label, means, passes=members * SCHEMES[-1])
+    return ImageScores(f"ILSVRC2012_val_{number:08}.JPEG", label, means, passes=members * GOOGLENET.schemes[-1])
 
 
 def _measure(out: Path) -> None:

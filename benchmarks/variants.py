@@ -157,7 +157,7 @@ def _forward(network: nn.Module, pixels: Tensor, precision: Precision, *, autoca
 
 def _openvino(network: nn.Module, pixels: Tensor, precision: Precision) -> Forward:
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    compiled = OpenVinoNetwork(Converter()(copy.deepcopy(network)), precision)
+    compiled = OpenVinoNetwork(Converter(CROP_SIZE)(copy.deepcopy(network)), precision)
     predict = NetworkPredict("variant", lambda batch: batch, CLASSES, compiled)
     return lambda: predict(pixels)
 

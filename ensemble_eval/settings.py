@@ -17,8 +17,6 @@ Backend = Literal["torch", "compiled", "openvino"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
 BackendChoice = Literal["auto", "torch", "compiled", "openvino"]
 Layout = Literal["auto", "class-folders", "files", "tar", "webdataset", "parquet"]
-# Crops of an image; the first of a larger scheme are a smaller one.
-CROP_SCHEMES = (1, 10, 144)
 # What is given for labels where there are none.
 UNLABELLED = "none"
 SubsetClasses = Literal["all", "dataset"]
@@ -143,11 +141,15 @@ class MemberSettings(JobSettings):
 class Settings(MemberSettings):
     """How images are evaluated and where the results go, whatever the ensemble and the data set."""
 
-    crops: int = option(
-        144,
-        f"Largest crop scheme: {', '.join(map(str, CROP_SCHEMES[:-1]))} or {CROP_SCHEMES[-1]}. Smaller are "
-        "included.",
-        choices=CROP_SCHEMES,
+    crops: int | None = option(
+        None,
+        "Largest crop scheme of the protocol; smaller are included. In googlenet: 1, 10 or 144.  [default: all]",
+        low=1,
+    )
+    protocol: str = option(
+        "googlenet",
+        "Multi-crop protocol: a name of docs/protocols.md, such as vgg-150 or timm, or a .toml file.",
+        _ENSEMBLE,
     )
     store_scores: bool = option(True, "Keep every mean softmax vector, or only ranks and top 5.", _OUTPUT)
     surface: bool = option(

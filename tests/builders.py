@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ensemble_eval.cli import cli
-from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.crops.plan import CropPlan, CropRule
+from ensemble_eval.crops.protocols import CROP_SIZE, GOOGLENET
 from ensemble_eval.engine.predict import Predict
 from ensemble_eval.evaluation.finishing import Outcome
 from ensemble_eval.evaluation.job import RunJob, RunWorker
@@ -109,6 +110,11 @@ def randomise(network: nn.Module, seed: int) -> nn.Module:
                 uniform(module.weight)
                 uniform(module.running_var)
     return network.eval()
+
+
+def googlenet_plan(width: int, height: int, crops: int, members: int = 1) -> CropPlan:
+    """The views of the protocol `googlenet` in one image, which all members see."""
+    return CropRule((GOOGLENET,) * members, crops).plan(width, height)
 
 
 def tiny_network(arch: str = "googlenet", *, seed: int = 0, width: float = TINY) -> nn.Module:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import Predict, errors_of_member, memory_errors_of
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.members.classes import OutputSelection
@@ -27,10 +26,10 @@ class NetworkPredict:
 
     Args:
         name: the member's name, for messages.
-        preprocess: the member's; uint8 [B, 3, 224, 224] -> float32 [B, 3, 224, 224], channels last.
+        preprocess: the member's; uint8 [B, 3, S, S] -> float32 [B, 3, S, S], channels last.
         num_classes: what the network must return.
         logits: runs the network on a preprocessed batch; -> [B, classes].
-        shape_of: the shape of the logits of a number of crops, if the backend knows it before it computes them.
+        shape_of: the shape of the logits of crops [B, 3, S, S], if the backend knows it before it computes them.
         capturable: whether the network asks the same of its device for every batch, whatever the pixels.
     """
 
@@ -38,7 +37,7 @@ class NetworkPredict:
     preprocess: Callable[[Tensor], Tensor]
     num_classes: int
     logits: Callable[[Tensor], Tensor]
-    shape_of: Callable[[int], tuple[int, ...] | None] = lambda _crops: None
+    shape_of: Callable[[torch.Size], tuple[int, ...] | None] = lambda _crops: None
     capturable: bool = False
 
     @torch.inference_mode()
@@ -71,7 +70,7 @@ class NetworkPredict:
             InputError, OutOfDeviceMemoryError: as `__call__`.
         """
         with self._errors(len(crop_batch)):
-            shape = self.shape_of(len(crop_batch))
+            shape = self.shape_of(crop_batch.shape)
         if shape != (len(crop_batch), self.num_classes):
             self(crop_batch)
 
@@ -91,7 +90,7 @@ class FunctionMember:
 
     Args:
         name: the member's name, for messages.
-        function: uint8 [B, 3, 224, 224], RGB, on the device -> probabilities [B, classes].
+        function: uint8 [B, 3, S, S], RGB, on the device -> probabilities [B, classes].
         num_classes: how many it must return.
         device: where its outcome goes.
     """
@@ -218,14 +217,15 @@ def chosen_output(member: Member, names: Collection[str], outputs: int) -> str |
     return found
 
 
-def channels_come_last(member: Member, inputs: int, sizes: Sequence[int], shape: object) -> bool:
-    """Whether a graph takes crops as [B, 224, 224, 3] and not as [B, 3, 224, 224].
+def channels_come_last(member: Member, inputs: int, sizes: Sequence[int], shape: object, size: int) -> bool:
+    """Whether a graph takes crops as [B, S, S, 3] and not as [B, 3, S, S].
 
     Args:
         member: its weights are the graph.
         inputs: the number of the graph's inputs.
         sizes: of the input's dimensions, 0 where any size will do.
         shape: the same as the graph's library says it.
+        size: width and height of the crops, S.
 
     Raises:
         InputError: it takes something else.
@@ -235,6 +235,6 @@ def channels_come_last(member: Member, inputs: int, sizes: Sequence[int], shape:
         raise InputError(f"{place} has {inputs} inputs, and a classifier of images has one")
     last = sizes[1:2] != [3]
     sides = sizes[1:3] if last else sizes[2:4]
-    if (last and sizes[3:4] != [3]) or any(side not in (0, CROP_SIZE) for side in sides):
-        raise InputError(f"{place} takes {shape}, and crops are {CROP_SIZE} by {CROP_SIZE} pixels of 3 channels")
+    if (last and sizes[3:4] != [3]) or any(side not in (0, size) for side in sides):
+        raise InputError(f"{place} takes {shape}, and crops are {size} by {size} pixels of 3 channels")
     return last

@@ -20,7 +20,7 @@ class OnnxNetwork(nn.Module):
     """An ONNX classifier as onnx2torch converts it, up to what its softmax is applied to.
 
     Args:
-        converted: takes float32 [B, 3, 224, 224], or [B, 224, 224, 3], and returns logits with one row per crop.
+        converted: takes float32 [B, 3, S, S], or [B, S, S, 3], and returns logits with one row per crop.
         channels_last: whether it takes the latter.
         own_batch: the batch size that the graph is written for; None for any.
     """
@@ -32,16 +32,17 @@ class OnnxNetwork(nn.Module):
         self._own_batch = own_batch
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Float32 [B, 3, 224, 224] -> logits float32 [B, classes]."""
+        """Float32 [B, 3, S, S] -> logits float32 [B, classes]."""
         pixels = pixels.permute(0, 2, 3, 1) if self._channels_last else pixels
         return in_batches_of(self._own_batch, pixels, self.converted)
 
 
-def onnx_network(member: Member) -> OnnxNetwork:
+def onnx_network(member: Member, size: int) -> OnnxNetwork:
     """The graph of a member as a network in eval mode; nothing in the file is run, and no other file is read.
 
     Args:
         member: its weights are an ONNX model; `options` may name one of several outputs as `output`.
+        size: width and height of the crops, S.
 
     Raises:
         InputError: onnx2torch is missing or cannot convert the graph, or it is no classifier of one image.
@@ -58,7 +59,7 @@ def onnx_network(member: Member) -> OnnxNetwork:
     shapes = [each.type.tensor_type.shape for each in model.graph.input if each.name not in stored]
     # 0 where the size is a name or left open.
     sizes = [dimension.dim_value for shape in shapes[:1] for dimension in shape.dim]
-    channels_last = channels_come_last(member, len(shapes), sizes, sizes)
+    channels_last = channels_come_last(member, len(shapes), sizes, sizes, size)
     remedy = 'export it with opset_version=17, or run it with `device="cpu"` and `backend="openvino"`'
     # Each of its converters has errors of its own.
     with refusing(f"member {member.name}: onnx2torch cannot convert {path}", remedy):

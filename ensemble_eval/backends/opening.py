@@ -6,7 +6,7 @@ The backend that runs them is chosen here by its name, or by what suits the devi
 import functools
 import importlib.util
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from torch import nn
 from ensemble_eval.backends.conversion_cache import ConversionCache, cache_folder
 from ensemble_eval.backends.network import PREPARING, FunctionMember, NetworkPredict, SelectedOutputs
 from ensemble_eval.backends.torch import Compiled, missing_for_compiler, torch_logits
-from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict, memory_errors_of
 from ensemble_eval.errors import InputError, MissingExtraError, located
 from ensemble_eval.members.classes import OutputSelection, output_selection
@@ -73,6 +73,7 @@ class PredictMaker:
         num_classes: what each must return.
         device: where they run.
         precision: of their convolutions.
+        size: width and height of their crops.
         cache: where conversions for OpenVINO are stored between runs; None to store none.
     """
 
@@ -80,6 +81,7 @@ class PredictMaker:
     num_classes: int
     device: torch.device
     precision: Precision
+    size: int = CROP_SIZE
     cache: ConversionCache | None = None
     _preprocessing: dict[InputFormat, SharedPreprocessing] = field(default_factory=dict, init=False)
     _converter: "Converter | None" = field(default=None, init=False)
@@ -116,7 +118,7 @@ class PredictMaker:
             # Only here: an extra, and a second to import.
             from ensemble_eval.backends.onnx_networks import onnx_network
 
-            return self(member, onnx_network(member))
+            return self(member, onnx_network(member, self.size))
         if self.device.type != "cpu":
             raise InputError(
                 f"member {member.name} is a graph of TensorFlow or TFLite, which runs on the CPU alone; "
@@ -127,7 +129,7 @@ class PredictMaker:
             from ensemble_eval.backends.openvino import graph_predict
 
             preprocess = SharedPreprocessing(member.input, self.device)
-            return graph_predict(member, preprocess, self.num_classes, self.precision)
+            return graph_predict(member, preprocess, self.num_classes, self.precision, self.size)
 
     def _openvino(self, member: Member, network: nn.Module, preprocess: SharedPreprocessing) -> Predict:
         normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
@@ -140,7 +142,7 @@ class PredictMaker:
         # Only here: an extra, and a second to import.
         from ensemble_eval.backends.openvino import Converter, OpenVinoNetwork
 
-        self._converter = self._converter or Converter(self.cache)
+        self._converter = self._converter or Converter(self.size, self.cache)
         with located(f"member {member.name}"):
             compiled = OpenVinoNetwork(self._converter(network), self.precision)
         return NetworkPredict(member.name, preprocess, self.num_classes, compiled, compiled.shape_of)
@@ -219,6 +221,7 @@ def open_members(
     settings: MemberSettings,
     backend: Backend,
     device: torch.device,
+    sizes: Sequence[int],
     tell: Callable[[str], object],
 ) -> dict[str, Predict]:
     """Put the members on a device, and warm each up, so that what is wrong with one shows before the work.
@@ -228,6 +231,7 @@ def open_members(
         settings: How they are run.
         backend: What runs the networks.
         device: Where.
+        sizes: The width and height of each member's crops.
         tell: Called with sentences that the user should see.
 
     Raises:
@@ -235,19 +239,19 @@ def open_members(
     """
     folder = cache_folder() if settings.cache else None
     cache = ConversionCache(folder) if folder else None
-    # Members of one number of outputs share what a backend prepares.
+    # Members of one number of outputs and one size share what a backend prepares.
     maker = functools.cache(
-        lambda outputs: PredictMaker(backend, outputs, device, settings.precision, cache=cache)
+        lambda outputs, size: PredictMaker(backend, outputs, device, settings.precision, size, cache)
     )
     members: dict[str, Predict] = {}
     warm_ups: list[Callable[[], None]] = []
     with ThreadPoolExecutor(1, thread_name_prefix="warm_up") as beside:
-        for loaded in load_members(ensemble, settings, tell):
-            predict = _predict_of(loaded, maker, device)
+        for loaded, size in zip(load_members(ensemble, settings, tell), sizes, strict=True):
+            predict = _predict_of(loaded, functools.partial(maker, loaded.outputs, size), device)
             # Other backends compile a network at its first batch, for that batch's shape.
             whole = backend != "torch" or isinstance(predict, FunctionMember)
             crops = (settings.batch_size or default_batch_size(device)) if whole else 1
-            warm_up: Callable[[], None] = functools.partial(_run_black_batch, predict, crops, device)
+            warm_up: Callable[[], None] = functools.partial(_run_black_batch, predict, crops, size, device)
             if backend == "openvino" and isinstance(predict, NetworkPredict):
                 # It compiles while the next is loaded; others wait until all are there.
                 warm_up = beside.submit(warm_up).result
@@ -259,21 +263,21 @@ def open_members(
     return members
 
 
-def _predict_of(loaded: LoadedMember, maker: Callable[[int], PredictMaker], device: torch.device) -> Predict:
+def _predict_of(loaded: LoadedMember, maker: Callable[[], PredictMaker], device: torch.device) -> Predict:
     member = loaded.member
     if member.predict is not None:
         return FunctionMember(member.name, member.predict, loaded.outputs, device)
     if loaded.network is None:
-        return maker(loaded.outputs).of_graph(member)
-    return maker(loaded.outputs)(member, loaded.network)
+        return maker().of_graph(member)
+    return maker()(member, loaded.network)
 
 
-def _run_black_batch(predict: Predict, crops: int, device: torch.device) -> None:
+def _run_black_batch(predict: Predict, crops: int, size: int, device: torch.device) -> None:
     """Run one batch of black crops through a member, so that what is wrong with it shows before the work."""
     try:
         with memory_errors_of(f"a batch of {crops}"):
             run = predict.try_batch if isinstance(predict, NetworkPredict) else predict
-            run(torch.zeros(crops, 3, CROP_SIZE, CROP_SIZE, dtype=torch.uint8, device=device))
+            run(torch.zeros(crops, 3, size, size, dtype=torch.uint8, device=device))
     except OutOfDeviceMemoryError as error:
         # The engine halves batches; of a single crop there is no half.
         if crops == 1:

@@ -38,7 +38,6 @@ from ensemble_eval.backends.network import (
     chosen_output,
     in_batches_of,
 )
-from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.predict import errors_of_member
 from ensemble_eval.errors import InputError, first_line, refusing
 from ensemble_eval.members.ensemble import Member
@@ -75,35 +74,35 @@ _TRACED_SIZE = 64
 
 
 class OpenVinoNetwork:
-    """Runs a network compiled for this CPU: normalised float32 [B, 3, 224, 224] -> logits [B, classes].
+    """Runs a network compiled for this CPU: normalised float32 [B, 3, S, S] -> logits [B, classes].
 
     Args:
-        model: float32 [B, 224, 224, 3], channels last -> logits [B, classes].
+        model: float32 [B, S, S, 3], channels last -> logits [B, classes].
         precision: of the convolutions.
     """
 
     def __init__(self, model: openvino.Model, precision: Precision) -> None:
         self._model = model
         self._precision = precision
-        # One compiled network for each batch size that comes: static shapes are faster.
+        # One compiled network for each shape of batches that comes: static shapes are faster.
         self._request_for = lru_cache(maxsize=2)(self._compiled)
 
     def __call__(self, normalised: Tensor) -> Tensor:
         """The logits of a batch."""
         # The normalised batch lies channels last, and so does the model's input: nothing is copied.
         pixels = normalised.permute(0, 2, 3, 1).numpy()
-        [values] = self._request_for(len(pixels)).infer([pixels], share_inputs=True).values()
+        [values] = self._request_for(*pixels.shape[:2]).infer([pixels], share_inputs=True).values()
         return torch.from_numpy(np.array(values, dtype=np.float32))
 
-    def shape_of(self, batch_size: int) -> tuple[int, ...] | None:
-        """The shape of the logits of a batch, if the compiled network says it."""
-        shape = self._request_for(batch_size).get_compiled_model().output(0).get_partial_shape()
+    def shape_of(self, crops: torch.Size) -> tuple[int, ...] | None:
+        """The shape of the logits of crops [B, 3, S, S], if the compiled network says it."""
+        shape = self._request_for(crops[0], crops[2]).get_compiled_model().output(0).get_partial_shape()
         return tuple(shape.to_shape()) if shape.is_static else None
 
-    def _compiled(self, batch_size: int) -> openvino.InferRequest:
+    def _compiled(self, batch_size: int, size: int) -> openvino.InferRequest:
         with PREPARING:
             model = self._model.clone()
-            model.reshape([batch_size, CROP_SIZE, CROP_SIZE, 3])
+            model.reshape([batch_size, size, size, 3])
             config = {
                 properties.hint.inference_precision: _ELEMENT_TYPES[self._precision],
                 properties.hint.performance_mode: properties.hint.PerformanceMode.LATENCY,
@@ -133,7 +132,7 @@ class OpenVinoNetwork:
 
 
 def graph_predict(
-    member: Member, preprocess: Callable[[Tensor], Tensor], num_outputs: int, precision: Precision
+    member: Member, preprocess: Callable[[Tensor], Tensor], num_outputs: int, precision: Precision, size: int
 ) -> NetworkPredict:
     """The `Predict` of a member whose weights are a classifier graph of ONNX, TFLite or TensorFlow, run as it is.
 
@@ -142,6 +141,7 @@ def graph_predict(
         preprocess: of `NetworkPredict`.
         num_outputs: what the graph must return.
         precision: of the convolutions.
+        size: width and height of the crops.
 
     Raises:
         InputError: OpenVINO cannot read the graph, or it is no classifier of one image.
@@ -152,7 +152,7 @@ def graph_predict(
     source, parameters = _logits_of(graph, member), graph.get_parameters()
     shape = parameters[0].get_partial_shape() if parameters else openvino.PartialShape([])
     sizes = [each.get_length() if each.is_static else 0 for each in shape] if shape.rank.is_static else []
-    last = channels_come_last(member, len(parameters), sizes, shape)
+    last = channels_come_last(member, len(parameters), sizes, shape, size)
     steps = PrePostProcessor(openvino.Model([source], parameters))
     steps.input().tensor().set_layout(openvino.Layout("NHWC")).set_element_type(openvino.Type.f32)
     steps.input().model().set_layout(openvino.Layout("NHWC" if last else "NCHW"))
@@ -200,43 +200,44 @@ class Converter:
     A conversion takes half a second. To put other weights into the converted network takes much less.
 
     Args:
+        size: width and height of the crops.
         cache: stores converted GoogLeNets without weights; None to store none.
     """
 
-    def __init__(self, cache: ConversionCache | None = None) -> None:
-        self._cache = cache
+    def __init__(self, size: int, cache: ConversionCache | None = None) -> None:
+        self._size, self._cache = size, cache
         self._templates: dict[str, _Template | None] = {}
 
     def __call__(self, network: nn.Module) -> openvino.Model:
-        """The model of a network: float32 [B, 224, 224, 3], channels last -> logits [B, classes].
+        """The model of a network: float32 [B, S, S, 3], channels last -> logits [B, classes].
 
         Args:
-            network: in eval mode, on the CPU; normalised float [B, 3, 224, 224] -> logits [B, classes].
+            network: in eval mode, on the CPU; normalised float [B, 3, S, S] -> logits [B, classes].
 
         Raises:
             InputError: the network cannot be converted.
         """
         # The printed form of a network that is not ours may not show all that its outputs depend on.
         if type(network) is not GoogLeNet:
-            return _converted(network)
-        shape = repr(network)
+            return _converted(network, self._size)
+        shape = f"{self._size} {network!r}"
         if shape not in self._templates:
             self._templates[shape] = self._template(shape, network)
         template = self._templates[shape]
-        return template.filled(_arrays(network)) if template else _converted(network)
+        return template.filled(_arrays(network)) if template else _converted(network, self._size)
 
     def _template(self, shape: str, network: GoogLeNet) -> "_Template | None":
         # OpenVINO reads its own file of a network with local response normalisation as one whose scores differ in
         # their last bits (seen with 2026.4.1), so such a network is converted by each run.
         normalises = any(isinstance(module, nn.LocalResponseNorm) for module in network.modules())
         if self._cache is None or normalises:
-            return _Template.of(network)
+            return _Template.of(network, self._size)
         key = _cache_key(shape)
         # What is stored may be whole and yet not from `to_bytes`.
         with contextlib.suppress(RuntimeError, ValueError, LookupError, TypeError, zlib.error):
             if (content := self._cache.get(key)) is not None:
                 return _Template.from_bytes(content)
-        if template := _Template.of(network):
+        if template := _Template.of(network, self._size):
             self._cache.put(key, template.to_bytes())
         return template
 
@@ -256,7 +257,7 @@ class _Template:
     parameters: Mapping[str, str]
 
     @classmethod
-    def of(cls, network: GoogLeNet) -> Self | None:
+    def of(cls, network: GoogLeNet, size: int) -> Self | None:
         """The template of a network; None if its constants cannot be matched to its parameters."""
         stand_in = deepcopy(network)
         # Weights that are all different and none of them 0: the values identify constants, and OpenVINO simplifies
@@ -264,7 +265,7 @@ class _Template:
         with torch.no_grad():
             for index, tensor in enumerate(stand_in.state_dict().values(), start=1):
                 tensor.copy_(torch.linspace(index, index + 0.5, tensor.numel()).view_as(tensor) / 1000)
-        model = _converted(stand_in)
+        model = _converted(stand_in, size)
         names = {array.tobytes(): name for name, array in _arrays(stand_in).items()}
         values = {each.get_friendly_name(): each.data.tobytes() for each in _float_constants(model)}
         # Other constants, such as those of a normalisation, stay as they are.
@@ -313,17 +314,19 @@ def _arrays(network: nn.Module) -> dict[str, NDArray[np.float32]]:
     return {name: value.numpy() for name, value in network.state_dict().items()}
 
 
-def _converted(network: nn.Module) -> openvino.Model:
-    shape = (-1, 3, CROP_SIZE, CROP_SIZE)
+def _converted(network: nn.Module, size: int) -> openvino.Model:
+    shape = (-1, 3, size, size)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            model = openvino.convert_model(**_to_convert(network.eval()), input=[shape])
+            model = openvino.convert_model(**_to_convert(network.eval(), size), input=[shape])
     except Exception as error:
         # The errors of OpenVINO's parts are not documented.
-        _refuse_own_faults(network)
-        sentence = f"its network cannot be converted for OpenVINO ({first_line(error)})"
-        raise InputError(f'{sentence}; choose `backend="torch"`') from error
+        _refuse_own_faults(network, size)
+        model = _exported(network, size)
+        if model is None:
+            sentence = f"its network cannot be converted for OpenVINO ({first_line(error)})"
+            raise InputError(f'{sentence}; choose `backend="torch"`') from error
     if len(model.outputs) != 1:
         raise InputError(f"its network returns {len(model.outputs)} tensors, and it must return logits alone")
     steps = PrePostProcessor(model)
@@ -332,24 +335,37 @@ def _converted(network: nn.Module) -> openvino.Model:
     return steps.build()
 
 
-def _refuse_own_faults(network: nn.Module) -> None:
+def _exported(network: nn.Module, size: int) -> openvino.Model | None:
+    """The model of a network that checks the shape of its input, as timm's transformers do; None if there is none.
+
+    A trace cannot tell such a check from a decision that depends on pixels. `torch.export` can, and takes longer.
+    """
+    with contextlib.suppress(Exception), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        any_batch = ({0: torch.export.Dim.DYNAMIC},)
+        exported = torch.export.export(network.eval(), (_example(size),), dynamic_shapes=any_batch)
+        return openvino.convert_model(exported, input=[(-1, 3, size, size)])
+    return None
+
+
+def _refuse_own_faults(network: nn.Module, size: int) -> None:
     """Run a network that cannot be converted, so that a fault of the network itself is reported as such."""
     with errors_of_member("its network"), torch.no_grad():
-        returned = network(_example())
+        returned = network(_example(size))
     if not isinstance(returned, Tensor):
         raise InputError(f"its network returns {type(returned).__name__}, and it must return logits alone")
 
 
-def _example() -> Tensor:
-    return torch.zeros(2, 3, CROP_SIZE, CROP_SIZE)
+def _example(size: int) -> Tensor:
+    return torch.zeros(2, 3, size, size)
 
 
-def _to_convert(network: nn.Module) -> dict[str, Any]:
+def _to_convert(network: nn.Module, size: int) -> dict[str, Any]:
     """What OpenVINO takes: of our networks a trace, of others the network, which it traces and checks itself."""
     if type(network) is not GoogLeNet:
         # Python code that depends on the values of pixels would be frozen to what it does with black crops.
         warnings.simplefilter("error", TracerWarning)
-        return {"input_model": network, "example_input": _example()}
+        return {"input_model": network, "example_input": _example(size)}
     example = torch.zeros(1, 3, _TRACED_SIZE, _TRACED_SIZE)
     # Not checked: the check runs it three times, and loads torch's compiler.
     traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]  # torch leaves it untyped

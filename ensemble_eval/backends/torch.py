@@ -28,7 +28,7 @@ _OTHERWISE = 'or choose `backend="torch"`'
 def torch_logits(
     network: nn.Module, device: torch.device, precision: Precision, *, cast_once: bool = False
 ) -> Callable[[Tensor], Tensor]:
-    """What runs a network with torch, channels last: normalised float [B, 3, 224, 224] -> logits [B, classes].
+    """What runs a network with torch, channels last: normalised float [B, 3, S, S] -> logits [B, classes].
 
     Args:
         network: in eval mode, compiled or not; it is moved to the device.

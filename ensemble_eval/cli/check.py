@@ -31,7 +31,7 @@ def check(**options: Any) -> None:
     folder.refuse_foreign()
     require_could_be_written(folder.store.folder)
     images = len(inputs.dataset.items)
-    for warning in (*inputs.warnings, *padding_warnings(settings, images)):
+    for warning in (*inputs.warnings, *padding_warnings(settings, inputs)):
         warn(warning)
     say(f"ensemble  {inputs.ensemble.name}: {', '.join(inputs.members)}")
     say(f"classes   {inputs.ensemble.classes.count} ({inputs.ensemble.classes.source})")
@@ -39,8 +39,14 @@ def check(**options: Any) -> None:
     say(f"layout    {inputs.dataset.layout}")
     for sentence in inputs.dataset.scope.sentences():
         say(f"counted   {sentence}")
+    for protocol in dict.fromkeys(inputs.rule.protocols):
+        scales = ", ".join(map(str, protocol.scales))
+        say(f"protocol  {protocol.name}: crops of {protocol.size} pixels, images resized to {scales}")
     say(f"device    {inputs.device}, {inputs.backend}, {settings.precision}")
     cost = estimate(inputs, settings)
     say(f"passes    {cost.passes_at_most} at most ({cost.passes_per_image} an image, fewer where crops coincide)")
+    say(f"loading   {1000 * cost.loading_seconds:.1f} ms an image in one thread, to decode and to resize")
+    if cost.multiply_adds is not None:
+        say(f"work      {cost.multiply_adds / 1e9:.1f} billion multiply-adds an image")
     say(f"pace      {cost.passes_per_second:.0f} crops/s in one timed batch, so about {cost.duration}")
     say("everything that a run needs is there")

@@ -32,7 +32,8 @@ _DECISIONS_DISPENSABLE = ("rank", "top1", "scores")
 @command("ensemble-eval compare results-float32 results-bfloat16")
 @click.argument("runs", metavar="DIR DIR...", nargs=-1, type=PATH)
 @MARGIN
-def compare(runs: tuple[Path, ...], margin: float) -> None:
+@click.option("--across-protocols", is_flag=True, help="Compare the rules of runs with different protocols.")
+def compare(runs: tuple[Path, ...], margin: float, across_protocols: bool) -> None:
     """Compare two or more runs over the same images, given their --out folders.
 
     Each run is compared with the first: one model and all models, with each scheme. It tells how many images the
@@ -45,7 +46,7 @@ def compare(runs: tuple[Path, ...], margin: float) -> None:
     """
     from rich.console import Console
 
-    from ensemble_eval.results.compare import require_same_rows
+    from ensemble_eval.results.compare import require_same_protocol, require_same_rows
     from ensemble_eval.results.reading import read_run
 
     if len(runs) < 2:
@@ -53,23 +54,26 @@ def compare(runs: tuple[Path, ...], margin: float) -> None:
     opened = [read_run(run) for run in runs]
     console = Console(markup=False, emoji=False)
     try:
-        _print_errors(console, opened, margin)
+        _print_errors(console, opened, margin, across_protocols=across_protocols)
     except MissingExtraError as error:
         warn(f"no tests and intervals: {error}")
     for other in opened[1:]:
         try:
             require_same_rows(opened[0], other)
+            require_same_protocol(opened[0], other)
         except InputError as error:
             print_sentence(console, f"Single decisions are not compared: {error}")
         else:
             _print_decisions(console, opened[0], other)
 
 
-def _print_errors(console: "Console", runs: Sequence["StoredRun"], margin_points: float) -> None:
+def _print_errors(
+    console: "Console", runs: Sequence["StoredRun"], margin_points: float, *, across_protocols: bool
+) -> None:
     """Print how the errors of several runs differ from those of the first, a table for each error."""
     from ensemble_eval.results.compare import compare_errors, run_differences_table
 
-    found = compare_errors(runs, margin_points=margin_points)
+    found = compare_errors(runs, margin_points=margin_points, across_protocols=across_protocols)
     print_sentence(console, f"{len(runs)} runs over the same {len(runs[0].images)} images")
     for position, (run, member) in enumerate(zip(runs, found.one_model_members, strict=True), 1):
         print_sentence(console, f"run {position} is {run.folder}; its one model is {member}")

@@ -26,6 +26,6 @@ def convert(file: Path, out: Path, classes: str | None, raw: bool) -> None:
     from ensemble_eval.members.imported import input_text
     from ensemble_eval.members.importers.published import published
 
-    path, _, _ = published(str(file))
+    path = published(str(file)).weights
     member = converted(path, out, classes=classes, averaged=False if raw else None)
     say(f"{out}: {member.arch}, {input_text(member.input)}")

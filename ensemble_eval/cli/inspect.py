@@ -21,7 +21,7 @@ def inspect(file: Path, raw: bool) -> None:
     from ensemble_eval.members.imported import InputFormat, input_text
     from ensemble_eval.members.importers.published import published
 
-    path, _, _ = published(str(file))
+    path = published(str(file)).weights
     said, missing = inspected(path, averaged=False if raw else None)
     options = "".join(f", {name} {value}" for name, value in said.options.items())
     order = "the classes in their order" if said.outputs is None else said.outputs

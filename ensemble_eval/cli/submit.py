@@ -9,6 +9,7 @@ import click
 
 from ensemble_eval.cli.options import PATH, command, options_of, settings_from, words_given
 from ensemble_eval.cli.output import say
+from ensemble_eval.crops.protocols import OWN, read_protocol
 from ensemble_eval.errors import InputError
 from ensemble_eval.jobs import slurm
 from ensemble_eval.settings import RunSettings
@@ -34,7 +35,10 @@ def submit(context: click.Context, /, **options: Any) -> None:
     job, ensemble, out = slurm.Job(**{name: options[name] for name in _JOB}), options["ensemble"], options["out"]
     if options["fresh"]:
         raise InputError(f"--fresh would start over at every requeue; remove {out} and submit without it")
-    settings_from(RunSettings, {name: value for name, value in options.items() if name not in _OF_JOB})
+    settings = settings_from(RunSettings, {name: value for name, value in options.items() if name not in _OF_JOB})
+    if settings.protocol != OWN:
+        protocol = read_protocol(settings.protocol)
+        protocol.schemes_up_to(settings.crops or protocol.schemes[-1])
     slurm.require_time_to_work(job.time)
     slurm.require_inputs(options["dataset"], (ensemble, *job.array), options["labels"])
     command = [sys.executable, "-m", "ensemble_eval", "run", *words_given(context, _NOT_OF_RANKS)]

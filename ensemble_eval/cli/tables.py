@@ -34,15 +34,19 @@ def print_table3(outcome: "Outcome", console: "Console | None" = None) -> None:
 
 def table3_for_people(outcome: "Outcome") -> Table:
     """Return Table 3 with the errors of the paper beside it, and with short titles for a terminal."""
-    from ensemble_eval.paper.published import TABLE_3_COLUMNS
     from ensemble_eval.scoring.table3 import COLUMNS, SHOWN
 
     comparable = " (not comparable)" if outcome.counted else ""
-    title = f"Errors on {outcome.rows[0].images} images, and the paper's top-5{comparable}"
-    first = f"{title}; one model is {outcome.one_model_member}"
+    published = outcome.published
+    whose = "the paper's" if published.of_the_paper else "published"
+    beside = f", and {whose} top-5{comparable}" if published.errors else ""
+    first = f"Errors on {outcome.rows[0].images} images{beside}; one model is {outcome.one_model_member}"
     title = "\n".join([first, *(f"counted: {phrase}" for phrase in outcome.counted)])
-    table = table_of("table3", title, outcome.rows, [*COLUMNS, *TABLE_3_COLUMNS]).only(*SHOWN, "paper_top5_error")
-    return table.titled(top5_error="top-5", top1_error="top-1", paper_top5_error="paper")
+    table = table_of("table3", title, outcome.rows, [*COLUMNS, *published.columns()])
+    table = table.only(*SHOWN, *(["paper_top5_error"] if published.errors else []))
+    return table.titled(
+        top5_error="top-5", top1_error="top-1", paper_top5_error="paper" if published.of_the_paper else "published"
+    )
 
 
 def gain_text(gain: "Gain") -> str:

@@ -9,10 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.crops.protocols import MAX_PIXELS
 
-# Bytes of one row of a crop. A buffer begins with this many zero bytes, from which black crops are made.
-ROW_BYTES = 3 * CROP_SIZE
 # Every image begins at a multiple of this many bytes.
 _ALIGNMENT = 256
 # The initial size in bytes, enough for a few batches of one-crop images. The buffer doubles when it is full.
@@ -35,6 +33,8 @@ class Address(NamedTuple):
 
 # A black crop, which pads a batch. With stride 0, each of its rows is the zero bytes at the start of the buffer.
 BLACK = Address(0, 0, 0)
+# A buffer begins with as many zeros: a row of the largest crop.
+_BLACK_BYTES = 3 * MAX_PIXELS
 
 
 class Gatherer:
@@ -45,14 +45,14 @@ class Gatherer:
 
     Example:
         >>> buffer = torch.arange(3 * 300 * 300, dtype=torch.int64).to(torch.uint8)
-        >>> crops = torch.empty(1, CROP_SIZE, CROP_SIZE, 3, dtype=torch.uint8)
+        >>> crops = torch.empty(1, 224, 224, 3, dtype=torch.uint8)
         >>> Gatherer(torch.device("cpu"))(buffer, torch.tensor([[7, 900, 0]]), crops)
         >>> crops[0, 1, 0].tolist() == [(7 + 900 + channel) % 256 for channel in range(3)]
         True
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._rows = torch.arange(CROP_SIZE, device=device)
+        self._rows = torch.arange(MAX_PIXELS, device=device)
 
     def __call__(self, buffer: Tensor, addresses: Tensor, crops: Tensor) -> None:
         """Fill a batch.
@@ -60,13 +60,14 @@ class Gatherer:
         Args:
             buffer: uint8 [bytes], at least one row of a crop long.
             addresses: int64 [B, 3], an `Address` in each row, none of which reaches beyond the buffer.
-            crops: The output, uint8 [B, 224, 224, 3], contiguous.
+            crops: The output, uint8 [B, size, size, 3], contiguous.
         """
         offsets, strides, mirrored = addresses.unsqueeze(2).unbind(1)
-        row_offsets = (offsets + strides * self._rows).flatten()
+        size = crops.shape[1]
+        row_offsets = (offsets + strides * self._rows[:size]).flatten()
         # A view with one window per byte, each as long as a row of a crop. The windows overlap and need no memory.
-        windows = buffer.unfold(0, ROW_BYTES, 1)
-        torch.index_select(windows, 0, row_offsets, out=crops.view(-1, ROW_BYTES))
+        windows = buffer.unfold(0, 3 * size, 1)
+        torch.index_select(windows, 0, row_offsets, out=crops.view(-1, 3 * size))
         torch.where(mirrored[..., None, None] == 1, crops.flip(2), crops, out=crops)
 
 
@@ -86,7 +87,7 @@ class PixelBuffer:
 
     def __init__(self, device: torch.device, first_bytes: int = _FIRST_BYTES) -> None:
         self.bytes = torch.empty(0, dtype=torch.uint8, device=device)
-        self._size, start = _aligned(max(first_bytes, ROW_BYTES)), _aligned(ROW_BYTES)
+        self._size, start = _aligned(max(first_bytes, _BLACK_BYTES)), _aligned(_BLACK_BYTES)
         # Start and length of each gap, ascending. Adjacent gaps are always merged.
         self._gaps = [(start, self._size - start)]
         self._taken: dict[int, int] = {}

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ensemble_eval.crops.gathering import Address
-from ensemble_eval.crops.schemes import CROP_SIZE, CropPlan, View, resized_size
+from ensemble_eval.crops.plan import CropPlan
+from ensemble_eval.crops.views import Canvas, Kernel, Resampling, View
 from ensemble_eval.errors import UnreadableImageError, first_line
 
 # Pillow's own threshold for a decompression bomb (a quarter GiB of RGB); ILSVRC's largest image has 18 million.
@@ -44,29 +45,29 @@ class CropSource:
     Attributes:
         plan: the distinct views of this image and their weights.
         pixels: uint8 [bytes], all its sizes one after the other, so that one copy brings it to a device.
-        regions: the places in `pixels` of the image at each scale of the plan, keyed by the scale, and of the
-            whole squares resized to 224×224, keyed by their unmirrored view.
+        regions: the places in `pixels` of each canvas of the plan, and of each box that is resized, keyed by its
+            unmirrored view.
     """
 
     plan: CropPlan
     pixels: Tensor
-    regions: Mapping[int | View, Region]
+    regions: Mapping[Canvas | View, Region]
 
     def pinned(self) -> "CropSource":
         """The same source in memory that a GPU copies from while it computes."""
         return replace(self, pixels=self.pixels.pin_memory())
 
     def cut(self, view: View) -> Tensor:
-        """The crop uint8 [3, 224, 224] of one view, mirrored if the view is."""
+        """The crop uint8 [3, size, size] of one view, mirrored if the view is."""
         offset, stride, mirrored = self.address(view)
         # Channels last, as in batches: cutting copies whole rows.
-        crop = self.pixels[offset:].as_strided((3, CROP_SIZE, CROP_SIZE), (1, stride, 3))
+        crop = self.pixels[offset:].as_strided((3, view.size, view.size), (1, stride, 3))
         return crop.flip(-1) if mirrored else crop
 
     def address(self, view: View) -> Address:
         """Where the crop of one view begins in `pixels`."""
-        offset, width = self.regions[replace(view, mirrored=False) if view.is_whole else view.scale]
-        if not view.is_whole:
+        offset, width = self.regions[replace(view, mirrored=False) if view.is_resized else view.canvas]
+        if not view.is_resized:
             offset += 3 * (view.top * width + view.left)
         return Address(offset, 3 * width, int(view.mirrored))
 
@@ -102,17 +103,30 @@ def decode(data: bytes) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
-def resize(image: Tensor, height: int, width: int, *, bicubic: bool = False) -> Tensor:
-    """Resize uint8 [3, H, W] to uint8 [3, height, width], antialiased: torchvision's pixels, bit for bit."""
+def resize(
+    image: Tensor, height: int, width: int, resampling: Resampling = "bilinear", kernel: Kernel = "torch"
+) -> Tensor:
+    """Resize uint8 [3, H, W] to uint8 [3, height, width].
+
+    Args:
+        image: uint8 [3, H, W].
+        height, width: of the result.
+        resampling: the filter; torch has `bilinear` and `bicubic`.
+        kernel: `torch` is antialiased: torchvision's pixels for tensors, bit for bit. `pillow` gives those of
+            torchvision and timm for images of Pillow.
+    """
     if image.shape[1:] == (height, width):
         return image
+    if kernel == "pillow":
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        resized = picture.resize((width, height), Image.Resampling[resampling.upper()])
+        return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
     batch = _restrided(image[None])
-    native = bicubic or _has_uint8_bilinear()
-    mode = "bicubic" if bicubic else "bilinear"
-    resized = functional.interpolate(
-        batch if native else batch.float(), (height, width), mode=mode, align_corners=False, antialias=True
+    native = resampling == "bicubic" or _has_uint8_bilinear()
+    interpolated = functional.interpolate(
+        batch if native else batch.float(), (height, width), mode=resampling, align_corners=False, antialias=True
     )
-    return (resized if native else resized.round_().to(torch.uint8))[0]
+    return (interpolated if native else interpolated.round_().to(torch.uint8))[0]
 
 
 def _restrided(batch: Tensor) -> Tensor:
@@ -132,19 +146,18 @@ def _has_uint8_bilinear() -> bool:
     return is_arm or torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
-def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSource:
-    """Resize a decoded image once per scale of its plan, and each whole square to 224×224.
+def prepare(image: Tensor, plan: CropPlan) -> CropSource:
+    """Resize a decoded image once for each canvas of its plan, and each box that is not as large as its crop.
 
     Args:
         image: uint8 [3, H, W].
         plan: made for this height and width.
-        bicubic: resample bicubically instead of bilinearly.
 
     Raises:
         UnreadableImageError: the image cannot be resized, as where there is no memory for it.
     """
     try:
-        images = _resized(image, plan, bicubic=bicubic)
+        images = _resized(image, plan)
         regions, offset = {}, 0
         for key, resized in images.items():
             regions[key] = Region(offset, resized.shape[2])
@@ -155,17 +168,27 @@ def prepare(image: Tensor, plan: CropPlan, *, bicubic: bool = False) -> CropSour
     return CropSource(plan, packed, regions)
 
 
-def _resized(image: Tensor, plan: CropPlan, *, bicubic: bool) -> dict[int | View, Tensor]:
-    _, height, width = image.shape
-    images: dict[int | View, Tensor] = {}
-    for scale in sorted({view.scale for view in plan.views}):
-        new_width, new_height = resized_size(width, height, scale)
-        images[scale] = resize(image, new_height, new_width, bicubic=bicubic)
+def _resized(image: Tensor, plan: CropPlan) -> dict[Canvas | View, Tensor]:
+    images: dict[Canvas | View, Tensor] = {canvas: _on_canvas(image, canvas) for canvas in plan.canvases}
     for view in plan.views:
-        if view.is_whole and not view.mirrored:
-            square = images[view.scale][:, view.top :, view.left :][:, : view.side, : view.side]
-            images[view] = resize(square, CROP_SIZE, CROP_SIZE, bicubic=bicubic)
+        if view.is_resized and not view.mirrored:
+            canvas, side = view.canvas, view.side
+            box = images[canvas][:, view.top : view.top + side, view.left : view.left + side]
+            images[view] = resize(box, view.size, view.size, canvas.resampling, canvas.kernel)
     return images
+
+
+def _on_canvas(image: Tensor, canvas: Canvas) -> Tensor:
+    _, height, width = image.shape
+    new_width, new_height = canvas.resized(width, height)
+    resized = resize(image, new_height, new_width, canvas.resampling, canvas.kernel)
+    full_width, full_height = canvas.padded(width, height)
+    if (full_width, full_height) == (new_width, new_height):
+        return resized
+    padded = torch.tensor(canvas.fill, dtype=torch.uint8)[:, None, None].repeat(1, full_height, full_width)
+    left, top = (full_width - new_width) // 2, (full_height - new_height) // 2
+    padded[:, top : top + new_height, left : left + new_width] = resized
+    return padded
 
 
 def _refuse_enormous(width: int, height: int) -> None:

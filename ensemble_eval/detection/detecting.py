@@ -8,12 +8,13 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 from ensemble_eval.backends.opening import default_batch_size
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.detection.deciding import MAX_DETECTIONS, MAX_OVERLAP, MIN_SCORES, configurations, detect_image
 from ensemble_eval.detection.evaluating import partial_table
 from ensemble_eval.detection.formats import DETECT, DetectKey
 from ensemble_eval.detection.proposals import StoredProposals
-from ensemble_eval.detection.region_scores import ImageRegions, PooledRegions, score_regions
+from ensemble_eval.detection.region_scores import ImageRegions, PooledRegions, region_rule, score_regions
 from ensemble_eval.detection.regions import ends_with_no_object, object_classes
 from ensemble_eval.detection.svm import load_svm, require_fits, svm_predict
 from ensemble_eval.detection.writing import DetectionData, Written, write_results
@@ -28,6 +29,7 @@ from ensemble_eval.jobs.job import ImageRows, Job
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.settings import DetectSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
@@ -58,14 +60,20 @@ class DetectJob(Job[DetectSettings, Written]):
         self.svm = None if settings.svm is None else load_svm(settings.svm)
         if self.svm is not None:
             require_fits(self.svm, ensemble)
+        sizes = [member.input.size or CROP_SIZE for member in ensemble.members]
         rows = configurations(proposals.stores, len(ensemble.members), with_svm=self.svm is not None)
-        self.sources = member_sources(ensemble, dataset, settings)
+        self.sources = member_sources(ensemble, dataset, settings, region_rule(sizes))
         sets = {name: store.key.to_json() for name, store in proposals.stores.items()}
         key = DetectKey(
             dataset=dataset.sha256,
             images=len(dataset.items),
             proposals=hashlib.sha256(json.dumps(sets, sort_keys=True).encode()).hexdigest(),
             members=self.sources.fingerprints(),
+            inputs={
+                member.name: member.input.stated()
+                for member in ensemble.members
+                if member.predict is None and member.input != InputFormat.imagenet()
+            },
             classes=hashlib.sha256("\n".join(class_names).encode()).hexdigest(),
             precision=settings.precision,
             backend=self.sources.backend,
@@ -75,7 +83,7 @@ class DetectJob(Job[DetectSettings, Written]):
             least_scores=dict(MIN_SCORES),
             most_detections=MAX_DETECTIONS,
         )
-        store = Store(settings.out, DETECT, key)
+        store = Store(settings.out, DETECT, key.stored())
         self.folders = (Folder(store, dataset),)
         self.data = DetectionData(settings, class_names, dataset, proposals, rows, store)
 
@@ -137,7 +145,10 @@ class _DetectWorker(EngineWorker):
         pool = functools.partial(PooledRegions, members=len(inputs.members))
         batch_size = job.settings.batch_size or default_batch_size(inputs.device)
         forward = forward_of(predicts, inputs, stop)
-        engine = Engine(predicts, pool, inputs.device, batch_size, stop.check, forward=forward)
+        sizes = [protocol.size for protocol in inputs.rule.protocols]
+        # The network of the SVMs sees the paper's size.
+        self._rule = region_rule([*sizes, CROP_SIZE][: len(predicts)])
+        engine = Engine(predicts, pool, inputs.device, batch_size, stop.check, self._rule.groups, forward=forward)
         super().__init__(engine, inputs, process, [*job.notices, *inputs.warnings])
         self._data, self._with_svm, self._stop = job.data, job.svm is not None, stop
         self._loaders = job.settings.workers or default_loaders(process.sharing)
@@ -150,7 +161,7 @@ class _DetectWorker(EngineWorker):
             ImageRegions(position, item, proposals[item.id], outputs, with_svm=self._with_svm)
             for position, item in ((position, items[position]) for position in positions)
         )
-        scored = score_regions(images, self._engine, loaders=self._loaders, stop=self._stop)
+        scored = score_regions(images, self._engine, self._rule, loaders=self._loaders, stop=self._stop)
         with contextlib.closing(scored):
             for each in scored:
                 rows = detect_image(each.item.id, each.proposals, each.scores, self._data.rows, classes)

@@ -1,7 +1,7 @@
 """The keys of the jobs `propose` and `detect`, and the format of their results in an output folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,6 +44,7 @@ class DetectKey(Key):
     Attributes:
         proposals: A hash of the keys of the proposals.
         members: A fingerprint of each member's weights, by name.
+        inputs: The input formats of members that are not ImageNet's, by name; left out of the flat form if empty.
         classes: A hash of the classes' names.
         precision: The precision of the convolutions.
         backend: What ran the networks.
@@ -64,6 +65,14 @@ class DetectKey(Key):
     most_overlap: float
     least_scores: Mapping[str, float]
     most_detections: int
+    inputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A flat key; that of members with ImageNet's format is as in earlier versions."""
+        flat = super().to_json()
+        if not flat["inputs"]:
+            del flat["inputs"]
+        return flat
 
 
 def _proposal_columns(_: ProposeKey) -> "pa.Schema":

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.datasets.boxes import Boxes, Objects, read_box_table
 from ensemble_eval.datasets.items import Dataset, Item
 from ensemble_eval.detection.formats import PROPOSE, ProposeKey

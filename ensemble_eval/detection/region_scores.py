@@ -1,17 +1,21 @@
 """Scores of regions from the engine that classifies crops: the regions of an image take the part of its crops."""
 
 import contextlib
+import functools
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.pixels import CropSource, Region
-from ensemble_eval.crops.schemes import CROP_SIZE, CropPlan, View
+from ensemble_eval.crops.plan import CropPlan, CropRule, ViewGroup
+from ensemble_eval.crops.protocols import Protocol
+from ensemble_eval.crops.views import Canvas, View
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.detection.proposals import Proposals, all_regions
 from ensemble_eval.detection.regions import warp_regions
@@ -23,7 +27,6 @@ from ensemble_eval.jobs.signals import StopRequests
 
 # 19 MiB of pixels: an image of thousands of regions is never warped at once.
 CHUNK_REGIONS = 128
-_REGION_BYTES = 3 * CROP_SIZE * CROP_SIZE
 # Warped chunks that may wait for the members, at least and for each loader.
 _CHUNKS_AHEAD, _CHUNKS_AHEAD_PER_LOADER, _BYTES_AHEAD = 4, 2, 1 << 29
 
@@ -71,8 +74,8 @@ class ImageRegions:
         self._lock = threading.Lock()
         self._decoded: Tensor | None = None
 
-    def warp(self, first: int) -> Tensor:
-        """A chunk of regions, uint8 [regions, 3, 224, 224]; threads may warp several at once.
+    def warp(self, first: int, sizes: Iterable[int]) -> list[Tensor]:
+        """A chunk of regions in each size, uint8 [regions, 3, size, size]; threads may warp several at once.
 
         Raises:
             UnreadableImageError: The image cannot be decoded.
@@ -83,7 +86,7 @@ class ImageRegions:
             self._not_warped -= len(boxes)
             # Decoded once, and kept no longer than it is needed.
             self._decoded = image if self._not_warped else None
-        return warp_regions(image, boxes)
+        return [warp_regions(image, boxes, size) for size in sizes]
 
 
 @dataclass(frozen=True)
@@ -104,33 +107,45 @@ class PooledRegions(PooledImage[_WarpedChunk]):
 
     def __init__(self, image: ReadyImage, members: int) -> None:
         assert isinstance(image, _WarpedChunk)
-        super().__init__(image, members + (image.of.scores.margins is not None))
+        super().__init__(image)
         self._chunk, self._members = image, members
-        self._left = len(image.source.plan.views)
+        regions, classes = image.source.plan.crops, image.of.scores.first_model.shape[1]
+        with_svm = image.of.scores.margins is not None
+        self._scores = np.empty((regions, members + with_svm, classes), np.float32)
+        self._left = image.source.plan.passes
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """Store the scores of a region; all members run together in their order, and then the SVMs."""
-        del members
-        scores, region = self._chunk.of.scores, self._chunk.first + view
-        scores.first_model[region] = probabilities[0]
-        scores.mean_softmax[region] = probabilities[: self._members].astype(np.float64).mean(axis=0)
-        if scores.margins is not None:
-            scores.margins[region] = probabilities[-1]
-        self._left -= 1
+        """Copy the scores of one region; the SVMs follow the members."""
+        region = view - self.image.source.plan.group_of(view).views.start
+        self._scores[region, list(members)] = probabilities
+        self._left -= len(members)
 
     def result(self) -> _WarpedChunk | None:
-        """The chunk, once all of its regions have scores."""
-        return None if self._left else self._chunk
+        """Store the scores of the chunk and return it, once all of its regions have scores."""
+        if self._left:
+            return None
+        of, chunk = self._chunk.of.scores, slice(self._chunk.first, self._chunk.first + len(self._scores))
+        of.first_model[chunk] = self._scores[:, 0]
+        of.mean_softmax[chunk] = self._scores[:, : self._members].astype(np.float64).mean(axis=1)
+        if of.margins is not None:
+            of.margins[chunk] = self._scores[:, -1]
+        return self._chunk
 
 
 def score_regions(
-    images: Iterable[ImageRegions], engine: Engine[_WarpedChunk], *, loaders: int, stop: StopRequests
+    images: Iterable[ImageRegions],
+    engine: Engine[_WarpedChunk],
+    rule: CropRule,
+    *,
+    loaders: int,
+    stop: StopRequests,
 ) -> Generator[ImageRegions, None, None]:
     """Score the regions of images, and yield each image once all of its regions have scores.
 
     Args:
         images: The images; each is asked for when it is needed.
         engine: An engine whose pool makes `PooledRegions`.
+        rule: The size of the regions that each member sees.
         loaders: The number of threads that warp regions while the members run.
         stop: A request to stop ends the wait for a region.
 
@@ -139,7 +154,7 @@ def score_regions(
     """
     without_regions: list[ImageRegions] = []
     warped = prefetched(
-        _warped,
+        functools.partial(_warped, rule),
         _chunks(images, without_regions),
         threads=loaders,
         ahead=max(_CHUNKS_AHEAD, _CHUNKS_AHEAD_PER_LOADER * loaders),
@@ -150,7 +165,7 @@ def score_regions(
         for chunk in engine.run(interruptible(warped, stop)):
             if isinstance(chunk, UnreadableImage):
                 raise InputError(f"{chunk.id} was proposed on and now {chunk.reason}; restore the image")
-            chunk.of.missing -= len(chunk.source.plan.views)
+            chunk.of.missing -= chunk.source.plan.crops
             if not chunk.of.missing:
                 yield chunk.of
     yield from without_regions
@@ -167,17 +182,34 @@ def _chunks(
             without_regions.append(each)
 
 
-def _warped(chunk: tuple[ImageRegions, int]) -> ReadyImage | UnreadableImage:
+def _warped(rule: CropRule, chunk: tuple[ImageRegions, int]) -> ReadyImage | UnreadableImage:
     of, first = chunk
+    protocols = [rule.protocols[members[0]] for members in rule.groups]
     try:
-        regions = of.warp(first).permute(0, 2, 3, 1).contiguous()
+        warped = [
+            each.permute(0, 2, 3, 1).contiguous() for each in of.warp(first, (each.size for each in protocols))
+        ]
     except UnreadableImageError as error:
         return UnreadableImage(of.item.id, str(error))
-    # Each region is a whole view that lies ready.
-    views = tuple(View(CROP_SIZE, index, 0, CROP_SIZE, mirrored=False) for index in range(len(regions)))
-    plan = CropPlan(views, {len(views): (1,) * len(views)}, tuple(range(len(views))))
-    places: dict[int | View, Region] = {
-        view: Region(index * _REGION_BYTES, CROP_SIZE) for index, view in enumerate(views)
-    }
-    source = CropSource(plan, regions.view(-1), places)
+    count = len(warped[0])
+    views, groups, regions, offset = list[View](), list[ViewGroup](), dict[Canvas | View, Region](), 0
+    for protocol, members, pixels_of_group in zip(protocols, rule.groups, warped, strict=True):
+        seen = range(len(views), len(views) + count)
+        groups.append(ViewGroup(members, seen, {count: (1,) * count}, tuple(seen)))
+        for index in range(count):
+            # A region is its own box, which lies ready.
+            view = View(protocol.canvas(protocol.size), index, 0, 0, protocol.size, mirrored=False)
+            views.append(view)
+            regions[view] = Region(offset, protocol.size)
+            offset += pixels_of_group[index].numel()
+    packed = torch.cat([each.view(-1) for each in warped])
+    source = CropSource(CropPlan(tuple(views), tuple(groups)), packed, regions)
     return _WarpedChunk(of.position, of.item.id, of.item.label, source, of, first)
+
+
+def region_rule(sizes: Iterable[int]) -> CropRule:
+    """The rule of members that see each region once, warped to their own size."""
+    protocols = (
+        Protocol(name="regions", size=size, scales=(size,), fit="squeeze", schemes=(1,)) for size in sizes
+    )
+    return CropRule(tuple(protocols), 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from ensemble_eval.crops.pixels import resize
-from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.members.classes import WNIDS
 from ensemble_eval.members.ensemble import Ensemble

@@ -62,6 +62,12 @@ class Batch(Generic[Result]):
         self._taken = [0] * self._slots
 
     @property
+    def crop_size(self) -> int:
+        """The width and height of its crops, which are all of one size; it has one at least."""
+        pooled, view = next(iter(self.passes.values()))
+        return pooled.image.source.plan.views[view].size
+
+    @property
     def is_full(self) -> bool:
         """Whether every row has a crop."""
         return len(self.passes) == self.size

@@ -39,7 +39,8 @@ class DecidedImage(PooledImage[ImageDecisions]):
     """An image that all members run until the ensemble's decisions are certain, then each until its own are.
 
     Args:
-        image, members: As in `PooledImage`.
+        image: As in `PooledImage`.
+        members: The number of members of the ensemble.
         num_classes: The length of a score vector.
         decides: The values of k for which top-k decisions are wanted.
         labels: All labels that count as right; None for the image's own label.
@@ -55,19 +56,19 @@ class DecidedImage(PooledImage[ImageDecisions]):
         labels: Sequence[int] | None = None,
         counted: NDArray[np.intp] | None = None,
     ) -> None:
-        super().__init__(image, members)
+        super().__init__(image)
         self._labels = (image.label,) if labels is None else tuple(labels)
         self._counted = counted
         self._members = members
         # A row for every member and, with several members, one for their ensemble.
         self._rows = range(members + 1 if members > 1 else 1)
-        self._weights = image.source.plan.weights
         self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
-        self._sums = {scheme: np.zeros((members, num_classes)) for scheme in self._weights}
-        self._weight_left = {scheme: np.full(members, float(scheme)) for scheme in self._weights}
-        # The paper's one-model rule compares members by their top-1 error with one crop.
-        wanted = {scheme: set(decides) for scheme in self._weights}
-        wanted[min(self._weights)] = {*decides, 1}
+        schemes = image.source.plan.schemes
+        self._sums = {scheme: np.zeros((members, num_classes)) for scheme in schemes}
+        self._weight_left = {scheme: np.full(members, float(scheme)) for scheme in schemes}
+        # The paper's one-model rule compares members by their top-1 error with the fewest crops.
+        wanted = {scheme: set(decides) for scheme in schemes}
+        wanted[schemes[0]] = {*decides, 1}
         self._top_k: dict[int, dict[int, list[bool | None]]] = {
             scheme: {k: [None] * len(self._rows) for k in sorted(ks)} for scheme, ks in wanted.items()
         }
@@ -79,10 +80,11 @@ class DecidedImage(PooledImage[ImageDecisions]):
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
         """Add the probabilities to the sums of every scheme that has the view."""
         self._probabilities.keep(view, members, probabilities)
-        for scheme, weights in self._weights.items():
-            if weights[view]:
-                self._sums[scheme][list(members)] += weights[view] * probabilities.astype(np.float64)
-                self._weight_left[scheme][list(members)] -= weights[view]
+        group = self.image.source.plan.group_of(view)
+        for scheme, weights in group.weights.items():
+            if weight := weights[view - group.views.start]:
+                self._sums[scheme][list(members)] += weight * probabilities.astype(np.float64)
+                self._weight_left[scheme][list(members)] -= weight
 
     def decide(self) -> None:
         """Decide what is certain by now; once the ensemble is certain, let only the uncertain members continue."""
@@ -99,7 +101,7 @@ class DecidedImage(PooledImage[ImageDecisions]):
         """Return the decisions once all of them are certain; until then None."""
         if self._open_rows():
             return None
-        all_passes = len(self.image.source.plan.views) * self._members
+        all_passes = self.image.source.plan.passes
         return ImageDecisions(self.image.id, self.image.label, self._top_k, self.open.passes, all_passes)
 
     def _open_rows(self) -> list[int]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.crops.schemes import CropPlan
+from ensemble_eval.crops.plan import CropPlan, ViewGroup
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
-from ensemble_eval.scoring.crop_ranks import CropRanks, crop_ranks
+from ensemble_eval.scoring.crop_ranks import CropGroup, CropRanks, crop_ranks
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,9 @@ class CropProbabilities:
     """
 
     def __init__(self, plan: CropPlan, members: int, num_classes: int) -> None:
-        self._weights = plan.weights
-        self._view_of_crop = list(plan.view_of_crop)
+        self._plan, self._shape = plan, (members, num_classes)
         self._by_view = np.zeros((len(plan.views), members, num_classes), dtype=np.float32)
-        self._missing = len(plan.views) * members
+        self._missing = plan.passes
 
     @property
     def complete(self) -> bool:
@@ -69,31 +68,42 @@ class CropProbabilities:
 
     def mean(self, scheme: int) -> NDArray[np.float64]:
         """Return the mean over the crops of a scheme, float64 [members, classes], summed in crop order."""
-        total = np.zeros(self._by_view.shape[1:])
-        for weight, probabilities in zip(self._weights[scheme], self._by_view, strict=True):
-            if weight:
-                total += weight * probabilities.astype(np.float64)
+        total = np.zeros(self._shape)
+        for group in self._plan.groups:
+            members = self._rows_of(group)
+            for weight, view in zip(group.weights[scheme], group.views, strict=True):
+                if weight:
+                    total[members] += weight * self._by_view[view, members].astype(np.float64)
         return total / scheme
 
     def by_crop(self) -> NDArray[np.float32]:
         """Return float32 [crops, members, classes] in crop order, with a view repeated for each of its crops."""
-        return self._by_view[self._view_of_crop]
+        by_crop = np.empty((self._plan.crops, *self._shape), dtype=np.float32)
+        for group in self._plan.groups:
+            members = self._rows_of(group)
+            by_crop[:, members] = self._by_view[list(group.view_of_crop)][:, members]
+        return by_crop
+
+    def _rows_of(self, group: ViewGroup) -> slice | list[int]:
+        # A slice copies nothing.
+        return slice(None) if len(self._plan.groups) == 1 else list(group.members)
 
 
 class ScoredImage(PooledImage[ImageScores]):
     """An image whose result is its full scores.
 
     Args:
-        image, members: As in `PooledImage`.
+        image: As in `PooledImage`.
+        members: The number of members of the ensemble.
         num_classes: The length of a score vector.
-        with_crop_ranks: Whether the result has `crop_ranks`.
+        crop_groups: The groups of crops for `crop_ranks`; None to leave that out.
     """
 
     def __init__(
-        self, image: ReadyImage, members: int, num_classes: int, *, with_crop_ranks: bool = False
+        self, image: ReadyImage, members: int, num_classes: int, crop_groups: Sequence[CropGroup] | None = None
     ) -> None:
-        super().__init__(image, members)
-        self._with_crop_ranks = with_crop_ranks
+        super().__init__(image)
+        self._crop_groups = crop_groups
         self._probabilities = CropProbabilities(image.source.plan, members, num_classes)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
@@ -104,8 +114,10 @@ class ScoredImage(PooledImage[ImageScores]):
         """Return the mean of every scheme once all probabilities are there; until then None."""
         if not self._probabilities.complete:
             return None
-        means = {scheme: self._probabilities.mean(scheme) for scheme in self.image.source.plan.weights}
+        means = {scheme: self._probabilities.mean(scheme) for scheme in self.image.source.plan.schemes}
         ranks = (
-            crop_ranks(self._probabilities.by_crop(), means, self.image.label) if self._with_crop_ranks else None
+            None
+            if self._crop_groups is None
+            else crop_ranks(self._probabilities.by_crop(), means, self.image.label, self._crop_groups)
         )
         return ImageScores(self.image.id, self.image.label, means, self.open.passes, ranks)

@@ -39,6 +39,8 @@ class Engine(Generic[Result]):
         device: The device on which batches are assembled.
         batch_size: Crops per batch.
         before_forward: Called before each member runs on a batch. An exception that it raises ends the run.
+        groups: The members that see the same views; by default, all members do. The crops of a batch are of one
+            size, and are run by one of these groups or, with early exit, by a single member.
         batches_in_flight: How many batches may be running before the engine waits for the first. By default 2 on
             CUDA and 1 on a CPU.
         forward: Runs the members of a batch. By default they run one after the other, with `before_forward` before
@@ -57,12 +59,13 @@ class Engine(Generic[Result]):
         device: torch.device,
         batch_size: int,
         before_forward: Callable[[], None] = lambda: None,
+        groups: Iterable[tuple[int, ...]] | None = None,
         batches_in_flight: int | None = None,
         forward: Forward | None = None,
         streams: CudaStreams | None = None,
     ) -> None:
         self._names = tuple(members)
-        self._all_members = tuple(range(len(members)))
+        self._groups = tuple(groups or [tuple(range(len(members)))])
         self._forward = forward or Forward(members.values(), before_forward)
         self._pool_image = pool_image
         self._device = device
@@ -96,7 +99,7 @@ class Engine(Generic[Result]):
             for pooled in self._pool:
                 batch.take_from(pooled, pooled.views_per_batch(batch.size))
             # Counted incrementally, because counting the pool for each image would take most of the engine's time.
-            views_waiting = self._views_waiting()[self._all_members]
+            views_waiting = self._views_waiting()[batch.members]
             while images_left and self._wants_images(batch, views_waiting):
                 image = next(arriving, None)
                 if isinstance(image, UnreadableImage):
@@ -113,19 +116,20 @@ class Engine(Generic[Result]):
         return self._forward.new_notices()
 
     def _members_of_next_batch(self, images_left: bool) -> tuple[int, ...]:
-        """Choose the members of the next batch: all of them, or the single member with the most waiting views.
+        """Choose the members of the next batch: the group, or the single member, with the most waiting views.
 
         With early exit, views wait for single members once the outcome of the ensemble is certain, but not that of
         these members. A single member is chosen if its views fill a batch, if the views that wait for single
-        members crowd the pool, or if no image is left and no view waits for all members.
+        members crowd the pool, or if no image is left and no view waits for a group.
         """
         waiting = self._views_waiting()
-        views_for_all = waiting.pop(self._all_members, 0)
-        ((single, views),) = waiting.most_common(1) or [(self._all_members, 0)]
+        for_groups = {group: waiting.pop(group, 0) for group in self._groups}
+        group = max(for_groups, key=lambda each: for_groups[each])
+        ((single, views),) = waiting.most_common(1) or [(group, 0)]
         # Images that wait for single members take up memory as well.
         crowded = waiting.total() > _BATCHES_IN_POOL * self.batch_size
-        is_single = views >= self.batch_size or crowded or not (images_left or views_for_all)
-        return single if is_single else self._all_members
+        is_single = views >= self.batch_size or crowded or not (images_left or for_groups[group])
+        return single if is_single else group
 
     def _views_waiting(self) -> Counter[tuple[int, ...]]:
         """Count the views that the next batch could take, by the group of members that must still run them."""
@@ -140,12 +144,12 @@ class Engine(Generic[Result]):
         return {members: min(views, share) for members, views in pooled.open.counts().items()}
 
     def _wants_images(self, batch: Batch[Result], views_waiting: int) -> bool:
-        """Whether to admit another image: the batch is for all members and has empty rows, and the pool is small.
+        """Whether to admit another image: the batch is for a group and has empty rows, and the pool is small.
 
         If `_BATCHES_IN_POOL` batches of views wait already, padding costs less than a larger pool.
         """
         enough = _BATCHES_IN_POOL * self.batch_size
-        return batch.members == self._all_members and not batch.is_full and views_waiting < enough
+        return batch.members in self._groups and not batch.is_full and views_waiting < enough
 
     def _admit(self, image: ReadyImage, batch: Batch[Result]) -> int:
         """Take an image into the pool and as many views as fit into a batch; return how many views still wait."""
@@ -159,7 +163,7 @@ class Engine(Generic[Result]):
         pooled = self._pool_image(image)
         self._pool[pooled] = None
         batch.take_from(pooled, pooled.views_per_batch(batch.size))
-        return self._views_waiting_of(pooled).get(self._all_members, 0)
+        return self._views_waiting_of(pooled).get(batch.members, 0)
 
     def _fill_up(self, batch: Batch[Result]) -> None:
         """Add crops in rows that would be empty, even if early exit may make these crops unnecessary."""

@@ -1,7 +1,7 @@
 """One image in the engine's pool: its views that are in no batch yet, and the result of its probabilities."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.crops.pixels import CropSource
+from ensemble_eval.crops.plan import ViewGroup
 
 Result_co = TypeVar("Result_co", covariant=True)
 
@@ -39,15 +40,14 @@ class OpenViews:
     """The views of one image that are in no batch yet, by the members that must run them.
 
     Args:
-        members: Indices into the ensemble. All of these members run every view, until `part` is called.
-        views: The number of views.
+        groups: The views of the image, by the members that all run them until `part` is called.
 
     Attributes:
         passes: The number of passes that went into batches: a view counts once for each member of its batch.
     """
 
-    def __init__(self, members: Sequence[int], views: int) -> None:
-        self._by_members: dict[tuple[int, ...], dict[int, None]] = {tuple(members): dict.fromkeys(range(views))}
+    def __init__(self, groups: Iterable[ViewGroup]) -> None:
+        self._by_members = {group.members: dict.fromkeys(group.views) for group in groups}
         self.passes = 0
 
     def counts(self) -> Mapping[tuple[int, ...], int]:
@@ -84,16 +84,15 @@ class PooledImage(ABC, Generic[Result_co]):
 
     Args:
         image: The image, with its pixels on the device where batches are assembled.
-        members: The number of members of the ensemble.
 
     Attributes:
         image: The image, as given.
         open: The views that are in no batch yet.
     """
 
-    def __init__(self, image: ReadyImage, members: int) -> None:
+    def __init__(self, image: ReadyImage) -> None:
         self.image = image
-        self.open = OpenViews(range(members), len(image.source.plan.views))
+        self.open = OpenViews(image.source.plan.groups)
 
     def views_per_batch(self, batch_size: int) -> int:
         """Return how many views of this image a batch takes at first; by default, as many as fit."""

@@ -25,7 +25,7 @@ class Predict(Protocol):
         """Compute the class probabilities of a batch of crops.
 
         Args:
-            crop_batch: uint8 [B, 3, 224, 224], RGB, on the member's device.
+            crop_batch: uint8 [B, 3, size, size], RGB, on the member's device.
 
         Returns:
             float32 [B, classes], each row a softmax.
@@ -52,7 +52,7 @@ class Forward:
         """Compute the class probabilities of a batch of crops with some members.
 
         Args:
-            crop_batch: uint8 [B, 3, 224, 224] on the device. The caller reuses the tensor for other crops.
+            crop_batch: uint8 [B, 3, size, size] on the device. The caller reuses the tensor for other crops.
             members: Indices into the ensemble.
 
         Returns:

@@ -1,6 +1,7 @@
 """Holding images on a device and running batches of their crops there, for CPUs and for GPUs."""
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ensemble_eval.crops.gathering import BLACK, Gatherer, PixelBuffer
-from ensemble_eval.crops.schemes import CROP_SIZE
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.pool import ReadyImage
 from ensemble_eval.engine.predict import Forward
@@ -36,7 +36,8 @@ class SynchronousRunner(Generic[Result]):
     def __init__(self, forward: Forward, device: torch.device) -> None:
         self._forward = forward
         self._device = device
-        self._crops: Tensor | None = None
+        # One for each size of crops.
+        self._crops: dict[int, Tensor] = {}
 
     def admit(self, image: ReadyImage) -> ReadyImage:
         """Return the image from which crops are cut from now on, until `remove`."""
@@ -55,22 +56,25 @@ class SynchronousRunner(Generic[Result]):
 
     def release(self) -> None:
         """Release the memory that is kept for batches."""
-        self._crops = None
+        self._crops = {}
         self._forward.release()
 
     clear = release
 
     def _crop_batch(self, batch: Batch[Result]) -> Tensor:
-        """Cut the crops uint8 [batch_size, 3, 224, 224], channels last, padded with black."""
-        if self._crops is None or len(self._crops) != batch.size:
-            shape = (batch.size, CROP_SIZE, CROP_SIZE, 3)
-            self._crops = torch.empty(shape, dtype=torch.uint8, device=self._device).permute(0, 3, 1, 2)
+        """Cut the crops uint8 [batch_size, 3, size, size], channels last, padded with black."""
+        side = batch.crop_size
+        crops = self._crops.get(side)
+        if crops is None or len(crops) != batch.size:
+            shape = (batch.size, side, side, 3)
+            crops = torch.empty(shape, dtype=torch.uint8, device=self._device).permute(0, 3, 1, 2)
+            self._crops[side] = crops
         for row, (pooled, view) in batch.passes.items():
             source = pooled.image.source
-            self._crops[row] = source.cut(source.plan.views[view])
+            crops[row] = source.cut(source.plan.views[view])
         if not batch.is_full:
-            self._crops[[row for row in range(batch.size) if row not in batch.passes]] = 0
-        return self._crops
+            crops[[row for row in range(batch.size) if row not in batch.passes]] = 0
+        return crops
 
 
 # The type depends on the streams; tests have streams with events of their own.
@@ -144,8 +148,8 @@ class _BatchBuffers:
     Attributes:
         host_addresses: The `Address` of each row, int64 [B, 3] in host memory.
         addresses: The same on the device.
-        crops: The crops, uint8 [B, 224, 224, 3] on the device.
-        crop_batch: The same memory as [B, 3, 224, 224], channels last.
+        crops: The crops, uint8 [B, size, size, 3] on the device.
+        crop_batch: The same memory as [B, 3, size, size], channels last.
         probabilities: Buffers for probabilities, float32 in host memory, by their shape [members, B, classes].
         outcome: The probabilities of the last batch, one of these buffers.
     """
@@ -177,8 +181,9 @@ class StreamRunner(Generic[Result]):
         self._streams = streams
         self._pixels = PixelBuffer(device)
         self._gather = Gatherer(device)
-        # Buffers that no batch uses. `release` replaces the list, so that buffers still in use are not reused.
-        self._free: list[_BatchBuffers] = []
+        # Buffers that no batch uses, by the size of crops. `release` replaces the lists, so that buffers still in
+        # use are not reused.
+        self._free: defaultdict[int, list[_BatchBuffers]] = defaultdict(list)
 
     def admit(self, image: ReadyImage) -> ReadyImage:
         """Copy the image's pixels to the device."""
@@ -198,7 +203,8 @@ class StreamRunner(Generic[Result]):
 
     def launch(self, batch: Batch[Result]) -> LaunchedBatch:
         """Queue the work of a batch: gather the crops, run the members, and copy the probabilities to the host."""
-        buffers = self._free.pop() if self._free else self._new_buffers(batch.size)
+        free = self._free[batch.crop_size]
+        buffers = free.pop() if free else self._new_buffers(batch)
         buffers.host_addresses.copy_(torch.tensor(_addresses(batch)))
         loading, computing, pixels = self._streams.loading, self._streams.computing, self._pixels
 
@@ -217,12 +223,12 @@ class StreamRunner(Generic[Result]):
         loading.run(load)
         computing.wait(loading.record())
         computing.run(compute)
-        return self._outcome(buffers, computing.record(), self._free)
+        return self._outcome(buffers, computing.record(), free)
 
     def release(self) -> None:
         """Release the memory of batches, once the device has finished with it."""
         self._streams.wait_for_all()
-        self._free = []
+        self._free = defaultdict(list)
         self._forward.release()
         self._streams.trim()
 
@@ -240,9 +246,10 @@ class StreamRunner(Generic[Result]):
         yield buffers.outcome.numpy()
         free.append(buffers)
 
-    def _new_buffers(self, batch_size: int) -> _BatchBuffers:
-        crops = torch.empty((batch_size, CROP_SIZE, CROP_SIZE, 3), dtype=torch.uint8, device=self._device)
-        addresses = torch.empty((batch_size, len(BLACK)), dtype=torch.int64, device=self._device)
+    def _new_buffers(self, batch: Batch[Result]) -> _BatchBuffers:
+        shape = (batch.size, batch.crop_size, batch.crop_size, 3)
+        crops = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        addresses = torch.empty((batch.size, len(BLACK)), dtype=torch.int64, device=self._device)
         host_addresses = self._streams.host_memory(addresses.shape, addresses.dtype)
         buffers = _BatchBuffers(host_addresses, addresses, crops, crops.permute(0, 3, 1, 2))
         # The new memory may have belonged to another tensor, which the members still use.

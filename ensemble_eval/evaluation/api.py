@@ -29,7 +29,8 @@ def evaluate(
     ensemble: Ensemble | str | Path,
     dataset: Images,
     *,
-    crops: int = Settings.crops,
+    crops: int | None = Settings.crops,
+    protocol: str | Path = Settings.protocol,
     out: str | Path = Settings.out,
     progress: Callable[[Progress], object] | None = None,
     until_decided: bool = Settings.until_decided,
@@ -55,7 +56,9 @@ def evaluate(
         ensemble: An ensemble, or a path for `open_ensemble`.
         dataset: A data set, triples of id, label (class index) and the bytes of an image file, or a path for
             `open_dataset`.
-        crops: The largest crop scheme: 1, 10 or 144. Smaller schemes are included.
+        crops: The largest crop scheme of the protocol, such as 1, 10 or 144 of `googlenet`; None for all. Smaller
+            schemes are included.
+        protocol: The multi-crop protocol: a name, or the path of a TOML file.
         out: The folder for the results, which is created if it does not exist.
         progress: A function that is called with the progress after every image.
         until_decided: Run each image only until its top-5 outcome is certain in every row of the table. The
@@ -100,6 +103,7 @@ def evaluate(
     """
     settings = Settings(
         crops=crops,
+        protocol=str(protocol),
         device=device,
         precision=precision,
         backend=backend,
@@ -133,7 +137,8 @@ def scores(
     ensemble: Ensemble | str | Path,
     dataset: Images,
     *,
-    crops: int = Settings.crops,
+    crops: int | None = Settings.crops,
+    protocol: str | Path = Settings.protocol,
     on_unreadable: Callable[[UnreadableImage], object] | None = None,
     device: str = Settings.device,
     precision: Precision = Settings.precision,
@@ -146,8 +151,8 @@ def scores(
     """Evaluate an ensemble in memory and write nothing.
 
     Args:
-        ensemble, dataset, crops, device, precision, backend, batch_size, workers, trust_python, cache: As those of
-            `evaluate`.
+        ensemble, dataset, crops, protocol: As those of `evaluate`.
+        device, precision, backend, batch_size, workers, trust_python, cache: As those of `evaluate`.
         on_unreadable: A function that is called with each image that cannot be read. Without it, such an image
             ends the evaluation.
 
@@ -173,6 +178,7 @@ def scores(
     """
     settings = Settings(
         crops=crops,
+        protocol=str(protocol),
         device=device,
         precision=precision,
         backend=backend,

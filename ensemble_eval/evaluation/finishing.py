@@ -15,6 +15,7 @@ from ensemble_eval.evaluation.key import (
     RunKey,
 )
 from ensemble_eval.files import csv_text, write_atomically
+from ensemble_eval.paper.published import NOTHING_PUBLISHED, Published
 from ensemble_eval.scoring.table3 import SHOWN, Gain, Row, gain, table3, table3_table
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import read_parts
@@ -39,6 +40,7 @@ class Outcome:
         passes_saved: The number of passes that early exit saved.
         table: The path of `table3.csv`, or of `submission.txt` for images without labels. The other files are
             beside it.
+        published: Published errors for the protocol and the architectures.
         counted: A phrase for each deviation from the usual images and classes; see `RunKey.counted`.
     """
 
@@ -49,6 +51,7 @@ class Outcome:
     passes: int
     passes_saved: int
     table: Path
+    published: Published = NOTHING_PUBLISHED
     counted: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -89,7 +92,7 @@ def finish_run(store: Store[RunKey], start: record.Record) -> Outcome:
         counted = key.counted()
         record.write(out, RUN, {**facts, "counted": counted, "one_model_member": None, "gain": None})
         write_atomically(out / SUBMISSION_FILE, _submission(store, images).encode())
-        return Outcome([], None, "", unreadable, progress.passes, saved, out / SUBMISSION_FILE, counted)
+        return Outcome([], None, "", unreadable, progress.passes, saved, out / SUBMISSION_FILE, counted=counted)
     decisions = read_decisions(store.tables, key, images, with_answers=False)
     rows, best = table3(decisions), decisions.one_model_member
     counted = key.counted(len(set(decisions.labels.tolist())))
@@ -99,7 +102,9 @@ def finish_run(store: Store[RunKey], start: record.Record) -> Outcome:
     # The record comes first, because the next start would refuse a table without one.
     record.write(out, RUN, {**facts, "counted": counted, "one_model_member": best, "gain": compared})
     write_atomically(out / TABLE_FILE, table_csv(table3_table(rows)).encode())
-    return Outcome(rows, improvement, best, unreadable, progress.passes, saved, out / TABLE_FILE, counted)
+    return Outcome(
+        rows, improvement, best, unreadable, progress.passes, saved, out / TABLE_FILE, key.published(best), counted
+    )
 
 
 def partial_table(out: Path) -> Table | None:

@@ -27,6 +27,7 @@ from ensemble_eval.jobs.prefetch import interruptible, load_images
 from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.scoring.chance import ChanceWatch
+from ensemble_eval.scoring.crop_ranks import groups_of
 from ensemble_eval.scoring.metrics import best_rank, counted_of, top_classes
 from ensemble_eval.settings import RunSettings, Settings
 from ensemble_eval.store import record
@@ -68,7 +69,7 @@ class RunJob(Job[Settings, Outcome]):
         """Load every member once, and return warnings about the data set, the members and the batch size."""
         yield from self.sources.warnings
         yield from check_networks(self.settings, self.sources)
-        yield from padding_warnings(self.settings, len(self.sources.dataset.items), ranks)
+        yield from padding_warnings(self.settings, self.sources, ranks)
 
     def start(self, process: Process, stop: StopRequests) -> "RunWorker":
         """Open the members on this process's device, and return the worker that runs them."""
@@ -79,7 +80,7 @@ class RunJob(Job[Settings, Outcome]):
         ensemble, dataset = self.sources.ensemble, self.sources.dataset
         return (
             f"data set: {dataset.layout}",
-            f"{len(ensemble.members)} models × {self.settings.crops} crops × {len(dataset.items)} images on "
+            f"{len(ensemble.members)} models × {self.sources.rule.crops} crops × {len(dataset.items)} images on "
             f"{hardware}, {self.sources.backend}, {self.settings.precision}",
         )
 
@@ -136,7 +137,7 @@ class RunWorker(EngineWorker):
     """
 
     def __init__(self, settings: Settings, inputs: Inputs, process: Process, stop: StopRequests) -> None:
-        notices = [*inputs.warnings, *padding_warnings(settings, len(inputs.dataset.items), process.world_size)]
+        notices = [*inputs.warnings, *padding_warnings(settings, inputs, process.world_size)]
         super().__init__(engine_for(settings, inputs, stop), inputs, process, notices)
         self._settings, self._stop = settings, stop
         # Warns about members that do no better than guessing.
@@ -167,16 +168,19 @@ def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine
     members, num_classes = len(inputs.members), inputs.ensemble.classes.count
     dataset = inputs.dataset
     counted = counted_of(dataset.scope)
+    groups = groups_of(inputs.rule) if settings.surface else None
 
     def pool_image(image: ReadyImage) -> PooledImage[ImageScores | ImageDecisions]:
         if settings.early_exit_ks:
             labels = dataset.labels_of(image.id, image.label)
             return DecidedImage(image, members, num_classes, settings.early_exit_ks, labels, counted)
-        return ScoredImage(image, members, num_classes, with_crop_ranks=settings.surface)
+        return ScoredImage(image, members, num_classes, groups)
 
     batch_size = settings.batch_size or default_batch_size(inputs.device)
     forward = forward_of(inputs.members, inputs, stop)
-    return Engine(inputs.members, pool_image, inputs.device, batch_size, stop.check, forward=forward)
+    return Engine(
+        inputs.members, pool_image, inputs.device, batch_size, stop.check, inputs.rule.groups, forward=forward
+    )
 
 
 def forward_of(members: Mapping[str, Predict], inputs: Inputs, stop: StopRequests) -> Forward | None:
@@ -211,11 +215,10 @@ def results_of(
     items = inputs.dataset.items
     engine = engine or engine_for(settings, inputs, stop)
     workers = settings.workers or default_loaders(sharing)
-    images_in_batches = math.ceil(_BATCHES_AHEAD * engine.batch_size / settings.crops)
+    images_in_batches = math.ceil(_BATCHES_AHEAD * engine.batch_size / inputs.rule.crops)
     images = load_images(
         ((position, items[position]) for position in positions),
-        settings.crops,
-        bicubic=inputs.ensemble.interpolation == "bicubic",
+        inputs.rule,
         workers=workers,
         pinned=inputs.device.type == "cuda",
         ahead=max(_IMAGES_AHEAD_PER_THREAD * workers, images_in_batches),

@@ -1,12 +1,15 @@
 """The key of the job `run`, and the layout of its output folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from ensemble_eval.crops.schemes import schemes_up_to
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import GOOGLENET, Protocol
 from ensemble_eval.datasets.scope import Scope
-from ensemble_eval.members.ensemble import ENSEMBLE_ROWS
+from ensemble_eval.members.ensemble import ENSEMBLE_ROWS, Interpolation
+from ensemble_eval.paper.published import Published, published_errors
 from ensemble_eval.store.key import Key
 from ensemble_eval.store.parts import Format
 
@@ -30,6 +33,7 @@ class MemberKey:
         arch: The name of its architecture.
         options: The arguments of the architecture.
         input: The fields of its input format.
+        protocol: Its multi-crop protocol; `googlenet` is left out of the flat form.
     """
 
     name: str
@@ -37,6 +41,21 @@ class MemberKey:
     arch: str
     options: Mapping[str, Any]
     input: Mapping[str, Any]
+    protocol: Protocol = GOOGLENET
+
+    def to_json(self) -> dict[str, Any]:
+        """Convert to the flat form, without the name."""
+        flat = {name: value for name, value in vars(self).items() if name != "name"}
+        # Left out, so that keys of earlier versions stay valid.
+        if flat.pop("protocol") != GOOGLENET:
+            flat["protocol"] = asdict(self.protocol)
+        return flat
+
+    @classmethod
+    def from_json(cls, name: str, flat: Mapping[str, Any]) -> Self:
+        """Convert back from `to_json`."""
+        protocol = Protocol(**flat["protocol"]) if "protocol" in flat else GOOGLENET
+        return cls(**{**flat, "name": name, "protocol": protocol})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +82,7 @@ class RunKey(Key):
     device_type: str
     scores: bool
     until_decided: tuple[str, ...]
-    interpolation: str
+    interpolation: Interpolation
     classes: int
     members: tuple[MemberKey, ...]
     surface: bool = False
@@ -79,10 +98,24 @@ class RunKey(Key):
         """The names in the column `member`: the members and, if there are several, "ensemble"."""
         return (*self.member_names, ENSEMBLE_ROWS) if len(self.members) > 1 else self.member_names
 
+    @cached_property
+    def rule(self) -> CropRule:
+        """The crops that each member saw."""
+        return CropRule(tuple(member.protocol for member in self.members), self.crops, self.interpolation)
+
     @property
     def schemes(self) -> tuple[int, ...]:
         """The crop schemes, by their number of crops, ascending."""
-        return schemes_up_to(self.crops)
+        return self.rule.schemes
+
+    def published(self, one_model: str) -> Published:
+        """Return the published errors for the protocol and the architectures.
+
+        Args:
+            one_model: The name of the member that the rows of one model show.
+        """
+        archs = {member.name: member.arch for member in self.members}
+        return published_errors(self.rule.name, list(archs.values()), archs[one_model])
 
     @property
     def last_file(self) -> str:
@@ -105,20 +138,29 @@ class RunKey(Key):
 
     def to_json(self) -> dict[str, Any]:
         """Convert the key to its flat form, with an entry `member NAME` for each member."""
-        flat = {**vars(self), "until_decided": list(self.until_decided), "members": list(self.member_names)}
+        flat = {name: value for name, value in vars(self).items() if name != "rule"}
+        flat |= {"until_decided": list(self.until_decided), "members": list(self.member_names)}
         # The usual scope is left out, so that keys of earlier versions stay valid.
         flat["scope"] = self.scope.to_json()
         if not flat["scope"]:
             del flat["scope"]
         for member in self.members:
-            flat[f"member {member.name}"] = {name: value for name, value in vars(member).items() if name != "name"}
+            flat[f"member {member.name}"] = member.to_json()
         return flat
+
+    def told(self) -> dict[str, Any]:
+        """Return the flat form with the protocol of every member."""
+        protocols = {f"member {each.name}": {"protocol": asdict(each.protocol)} for each in self.members}
+        flat = self.to_json()
+        return flat | {name: flat[name] | protocol for name, protocol in protocols.items()}
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Self:
         """Convert back from `to_json`."""
         fields = dict(flat)
-        fields["members"] = tuple(MemberKey(name=name, **fields.pop(f"member {name}")) for name in flat["members"])
+        fields["members"] = tuple(
+            MemberKey.from_json(name, fields.pop(f"member {name}")) for name in flat["members"]
+        )
         fields["until_decided"] = tuple(flat["until_decided"])
         fields["scope"] = Scope.from_json(flat.get("scope", {}))
         return cls(**fields)

@@ -1,20 +1,22 @@
 """Opens and checks the inputs of a job before any work starts."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from ensemble_eval.backends.opening import choose_backend, load_members, open_members
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import OWN, read_protocol
 from ensemble_eval.datasets.folders import is_hidden
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import read_dataset
 from ensemble_eval.engine.predict import Predict
-from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.errors import InputError, first_names, located
 from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
 from ensemble_eval.jobs.devices import choose_device, device_of_rank
 from ensemble_eval.jobs.process import Process
-from ensemble_eval.members.ensemble import Ensemble
+from ensemble_eval.members.ensemble import Ensemble, protocol_named
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.scoring.crop_ranks import MAX_CLASSES
@@ -32,6 +34,7 @@ class Sources:
         dataset: The images.
         backend: The software that runs the networks.
         device: The device that the settings name; with several processes, each chooses its own.
+        rule: The crops that each member sees.
         weights_sha256: The hash that identifies each member, by name: of its weights, or of the fingerprint that
             the user gave with a predict function. Predict functions without a fingerprint have no entry.
         warnings: Sentences for the user.
@@ -41,6 +44,7 @@ class Sources:
     dataset: Dataset
     backend: Backend
     device: torch.device
+    rule: CropRule
     weights_sha256: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -99,10 +103,30 @@ def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sour
         )
     if settings.surface and num_classes > MAX_CLASSES:
         raise InputError(f"`surface` stores ranks among at most {MAX_CLASSES} classes, not {num_classes}")
-    return member_sources(ensemble, dataset, settings)
+    return member_sources(ensemble, dataset, settings, rule_of(ensemble, settings))
 
 
-def member_sources(ensemble: Ensemble, dataset: Dataset, settings: MemberSettings) -> Sources:
+def rule_of(ensemble: Ensemble, settings: Settings) -> CropRule:
+    """Return the crops that each member sees: those of its own protocol, or of the evaluation's.
+
+    Raises:
+        InputError: There is no such protocol or scheme, or a member takes crops of another size.
+    """
+    default = None if settings.protocol == OWN else read_protocol(settings.protocol)
+    protocols = []
+    for member in ensemble.members:
+        with located(f"member {member.name}"):
+            protocol = member.protocol or default or protocol_named(OWN, member.own_protocol)
+            if member.input.size not in (None, protocol.size):
+                raise InputError(
+                    f"it takes {member.input.size} pixels, and the protocol {protocol.name} cuts {protocol.size}; "
+                    "choose another `protocol`, or name one for the member in the manifest"
+                )
+        protocols.append(protocol)
+    return CropRule(tuple(protocols), settings.crops or protocols[0].schemes[-1], ensemble.interpolation)
+
+
+def member_sources(ensemble: Ensemble, dataset: Dataset, settings: MemberSettings, rule: CropRule) -> Sources:
     """Choose the device and the backend, and hash the weights of the ensemble.
 
     Every job that runs an ensemble uses this.
@@ -118,7 +142,7 @@ def member_sources(ensemble: Ensemble, dataset: Dataset, settings: MemberSetting
         if member.predict is None or member.fingerprint is not None
     }
     warnings = (*_ignored_file_warnings(dataset), *_half_precision_suggestion(settings, device))
-    return Sources(ensemble, dataset, backend, device, weights, warnings)
+    return Sources(ensemble, dataset, backend, device, rule, weights, warnings)
 
 
 def open_inputs(
@@ -133,7 +157,8 @@ def open_inputs(
     """
     device = device_of_rank(settings.device, process.local_rank, process.local_world_size)
     warnings: list[str] = []
-    members = open_members(sources.ensemble, settings, sources.backend, device, warnings.append)
+    sizes = [protocol.size for protocol in sources.rule.protocols]
+    members = open_members(sources.ensemble, settings, sources.backend, device, sizes, warnings.append)
     opened = {"device": device, "members": members, "warnings": (*sources.warnings, *warnings)}
     return Inputs(**{**vars(sources), **opened})
 
@@ -165,12 +190,13 @@ def open_folder(settings: Settings, sources: Sources) -> Folder[RunKey]:
             weights=weights[member.name],
             arch=member.arch,
             options=dict(member.options),
-            input=asdict(member.input),
+            input=member.input.stated(),
+            protocol=protocol,
         )
-        for member in ensemble.members
+        for member, protocol in zip(ensemble.members, sources.rule.protocols, strict=True)
     )
     key = RunKey(
-        crops=settings.crops,
+        crops=sources.rule.crops,
         precision=settings.precision,
         backend=sources.backend,
         device_type=sources.device.type,

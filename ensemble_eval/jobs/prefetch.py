@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Generic, TypeVar
 
-from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.crops import pixels
+from ensemble_eval.crops.plan import CropRule
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, memory_errors_of
@@ -26,9 +27,8 @@ _SILENCES = itertools.count()
 
 def load_images(
     items: Iterable[tuple[int, Item]],
-    scheme: int,
+    rule: CropRule,
     *,
-    bicubic: bool,
     workers: int,
     ahead: int,
     ahead_bytes: float = math.inf,
@@ -38,8 +38,7 @@ def load_images(
 
     Args:
         items: The items, each with its position in the data set.
-        scheme: The largest crop scheme that is needed.
-        bicubic: Resample bicubically.
+        rule: The crops that the members see.
         workers: The number of threads. Pillow and torch release the interpreter lock (docs/speed.md).
         ahead: The number of images that may be ready or in progress before they are requested.
         ahead_bytes: When the pixels of ready images take this much memory, each thread starts at most one more.
@@ -47,7 +46,7 @@ def load_images(
     """
 
     def load(item: tuple[int, Item]) -> ReadyImage | UnreadableImage:
-        return load_image(*item, scheme, bicubic=bicubic, pinned=pinned)
+        return load_image(*item, rule, pinned=pinned)
 
     loaded = prefetched(load, items, threads=workers, ahead=ahead, ahead_bytes=ahead_bytes, bytes_of=pixel_bytes)
     with pillow_silenced(), contextlib.closing(loaded):
@@ -87,14 +86,12 @@ def pillow_silenced() -> Iterator[None]:
             warnings.filters.remove(added)  # type: ignore[attr-defined]  # a list, though the stub says less
 
 
-def load_image(
-    position: int, item: Item, scheme: int, *, bicubic: bool, pinned: bool = False
-) -> ReadyImage | UnreadableImage:
-    """Read, decode and resize one image for the schemes up to `scheme`."""
+def load_image(position: int, item: Item, rule: CropRule, *, pinned: bool = False) -> ReadyImage | UnreadableImage:
+    """Read, decode and resize one image for the crops of a rule."""
     try:
         image = pixels.decode(item.read())
         _, height, width = image.shape
-        source = pixels.prepare(image, schemes.plan(width, height, scheme), bicubic=bicubic)
+        source = pixels.prepare(image, rule.plan(width, height))
     except UnreadableImageError as error:
         return UnreadableImage(item.id, str(error))
     return ReadyImage(position, item.id, item.label, _pinned(source, item.id) if pinned else source)

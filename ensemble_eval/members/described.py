@@ -35,6 +35,7 @@ class MemberTable:
     averaged: bool | None = None
     sha256: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str | None = None
 
     def input_format(self, place: str) -> InputFormat | None:
         """The table's `input`, checked; `place` begins every complaint."""

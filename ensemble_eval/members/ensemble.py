@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ensemble_eval.crops.protocols import OWN, Protocol, read_protocol
 from ensemble_eval.errors import InputError, located
 from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.members.classes import ClassList, class_list
@@ -28,7 +29,7 @@ _GOES_WITH = {
 }
 
 Interpolation = Literal["bilinear", "bicubic"]
-# uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
+# uint8 [B, 3, S, S], RGB, on the device of the run -> probabilities [B, classes].
 PredictFunction = Callable[["Tensor"], "Tensor"]
 
 
@@ -53,9 +54,9 @@ class Member:
             what the file says, which is opened for that.
         options: arguments of the architecture.
         sha256: of the file, in hexadecimal; checked when given.
-        network: any torch module: normalised float32 [B, 3, 224, 224] -> logits [B, classes]. It needs `input`. A
+        network: any torch module: normalised float32 [B, 3, S, S] -> logits [B, classes]. It needs `input`. A
             copy of it is evaluated, so it stays as it is.
-        predict: a function: uint8 [B, 3, 224, 224], RGB, on the device of the run -> probabilities [B, classes].
+        predict: a function: uint8 [B, 3, S, S], RGB, on the device of the run -> probabilities [B, classes].
             It does its own preprocessing and applies its own softmax.
         fingerprint: a text that changes whenever `predict` would return something else. A run that is stored
             needs it, because a function has no weights that identify it.
@@ -65,6 +66,9 @@ class Member:
         renormalise: with `outputs`, whether the probabilities of the classes are divided by their sum.
         averaged: which of raw and averaged weights in a training script's file to take; None for the averaged
             where both are there.
+        protocol: the multi-crop protocol of this member, by its name or as the path of a TOML file; None for that
+            of the evaluation. All members of an ensemble need protocols with the same schemes.
+        own_protocol: the single crop with which its publisher evaluates it, where that is known.
 
     Raises:
         InputError: arguments that contradict one another, or not enough of them.
@@ -90,6 +94,8 @@ class Member:
     outputs: str | Path | None
     renormalise: bool
     averaged: bool | None
+    protocol: Protocol | None
+    own_protocol: Protocol | None
 
     def __init__(
         self,
@@ -106,6 +112,8 @@ class Member:
         outputs: str | Path | None = None,
         renormalise: bool | None = None,
         averaged: bool | None = None,
+        protocol: str | Path | Protocol | None = None,
+        own_protocol: Protocol | None = None,
     ) -> None:
         checked_value(str, "a member's name", name)
         declared: dict[str, Any] = {"arch": arch, "options": options or None, "sha256": sha256}
@@ -121,7 +129,12 @@ class Member:
                 declared["options"] = {**known["options"], **(options or {})} or None
         given = {field: value for field, value in declared.items() if value is not None}
         values = {**dict.fromkeys(declared), "options": {}, "renormalise": False, **known, **given}
-        _set(self, name=name, weights=path, network=network, predict=predict, **values)
+        if isinstance(protocol, str | Path):
+            with located(f"member {name}"):
+                protocol = protocol_named(str(protocol), own_protocol)
+        checked_value(Protocol | None, "`protocol`", protocol, Rule(words="the name of a protocol, or a file"))
+        protocols = {"protocol": protocol, "own_protocol": own_protocol}
+        _set(self, name=name, weights=path, network=network, predict=predict, **protocols, **values)
 
     @property
     def weights_file(self) -> Path:
@@ -188,6 +201,22 @@ def _check_names(names: Sequence[str]) -> None:
             raise InputError(f"two members are named {name!r}; give each its own name")
         if name == ENSEMBLE_ROWS:
             raise InputError(f"the name {name!r} is kept for the ensemble's own rows; choose another")
+
+
+def protocol_named(name: str, own: Protocol | None, folder: Path = Path()) -> Protocol:
+    """The protocol of a name or a file, of which `timm` is the member's own.
+
+    Raises:
+        InputError: there is no such protocol, or the member has none of its own.
+    """
+    if name != OWN:
+        return read_protocol(name, folder)
+    if own is None:
+        raise InputError(
+            f"the protocol {OWN} is read from the configuration of published weights, and these have none; name "
+            "another protocol"
+        )
+    return own
 
 
 def _the_source(sources: Mapping[str, object]) -> str:

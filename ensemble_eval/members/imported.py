@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ensemble_eval import toml_tables
@@ -27,6 +27,7 @@ class InputFormat:
         scale: what the pixels, 0 to 255, are divided by.
         mean: subtracted after scaling.
         std: divided by at the end.
+        size: width and height of the input, where the network takes only this one; None where the crops decide.
         transform_input: marks weights ported from TensorFlow that torchvision feeds ImageNet-normalised input
             and re-maps to the range ±1 (pytorch/vision#4136); it is not part of a state dict.
 
@@ -43,10 +44,15 @@ class InputFormat:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = field(default=(0.229, 0.224, 0.225), metadata=bounds(0, above_low=True))
     transform_input: bool = False
+    size: int | None = field(default=None, metadata=bounds(1))
 
     def __post_init__(self) -> None:
         for name, value in toml_tables.checked(InputFormat, vars(self), "an InputFormat").items():
             object.__setattr__(self, name, value)
+
+    def stated(self) -> dict[str, Any]:
+        """Return the fields as a table; an open size is left out, as in files of earlier versions."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def imagenet(cls) -> "InputFormat":

@@ -10,7 +10,7 @@ from ensemble_eval.errors import InputError, first_names, located, refusing
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import Imported, input_text
 from ensemble_eval.members.importers.opening import read_weights
-from ensemble_eval.members.importers.published import TIMM, timm_network
+from ensemble_eval.members.importers.published import TIMM, TORCHVISION_MODELS, published_network
 from ensemble_eval.models import registry
 
 # A counter that only training reads; weights converted from other frameworks do not have it.
@@ -85,8 +85,8 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], *, weights: 
 
 def _build(member: Member, num_classes: int, *, trust_python: bool) -> nn.Module:
     """Build the network that a member's weights belong to."""
-    if member.arch.startswith(TIMM):
-        return timm_network(member.arch, num_classes, member.options)
+    if member.arch.startswith((TIMM, TORCHVISION_MODELS)):
+        return published_network(member.arch, num_classes, member.options)
     if not member.arch.startswith(registry.PYTHON_PREFIX):
         return registry.build(member.arch, num_classes, **member.options)
     if not trust_python:

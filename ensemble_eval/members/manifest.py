@@ -8,13 +8,14 @@ outputs. None of this is ever guessed from the values of the weights.
 import contextlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomli_w
 
 from ensemble_eval import toml_tables
+from ensemble_eval.crops.protocols import PROTOCOLS
 from ensemble_eval.errors import InputError, located
 from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.files import write_atomically
@@ -26,7 +27,7 @@ from ensemble_eval.members.described import (
     member_description,
     save_described,
 )
-from ensemble_eval.members.ensemble import Ensemble, Interpolation, Member
+from ensemble_eval.members.ensemble import Ensemble, Interpolation, Member, protocol_named
 from ensemble_eval.members.imported import GRAPH
 from ensemble_eval.members.importers.published import published
 
@@ -34,7 +35,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # The fields of a member's table, in the order in which they are written.
-_MEMBER_FIELDS = ("name", "arch", "weights", "sha256", "outputs", "renormalise", "averaged", "options", "input")
+_MEMBER_FIELDS = (
+    "name",
+    "arch",
+    "weights",
+    "sha256",
+    "outputs",
+    "renormalise",
+    "averaged",
+    "options",
+    "input",
+    "protocol",
+)
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,8 @@ def member_table(member: Member, weights: str) -> dict[str, Any]:
         "outputs": None if member.outputs is None else str(member.outputs),
         "renormalise": member.renormalise or None,
         "options": dict(member.options),
-        "input": asdict(member.input),
+        "input": member.input.stated(),
+        "protocol": None if member.protocol is None else _shipped_name(member),
     }
     return {name: value for name, value in table.items() if value is not None}
 
@@ -163,8 +176,9 @@ def _member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Me
     parsed = toml_tables.fill(MemberTable, table, place)
     input_format = parsed.input_format(place)
     with located(place):
-        weights, published_arch, published_input = published(parsed.weights, folder)
-        arch, input_format = parsed.arch or published_arch, input_format or published_input
+        source = published(parsed.weights, folder)
+        weights, arch = source.weights, parsed.arch or source.arch
+        input_format = input_format or source.input
         if arch is not None and input_format is None:
             description = describe(weights, averaged=parsed.averaged)
             if description.input is None and description.arch in (None, GRAPH):
@@ -172,8 +186,26 @@ def _member_from_table(table: Mapping[str, Any], folder: Path, place: str) -> Me
                     f"the weights {weights} do not say how their network wants its pixels; state `input`"
                 )
             input_format = description.input
-        resolved = {"weights": weights, "arch": arch, "input": input_format, "outputs": parsed.outputs_in(folder)}
+        own = source.protocol
+        resolved = {
+            "weights": weights,
+            "arch": arch,
+            "input": input_format,
+            "outputs": parsed.outputs_in(folder),
+            "own_protocol": own,
+            "protocol": None if parsed.protocol is None else protocol_named(parsed.protocol, own, folder),
+        }
         return Member(**vars(parsed) | resolved)
+
+
+def _shipped_name(member: Member) -> str:
+    protocol = member.protocol
+    if protocol is None or PROTOCOLS.get(protocol.name) != protocol:
+        raise InputError(
+            f"member {member.name}: its protocol is in no file that a manifest could name; write it to a .toml "
+            "file, and give its path as `protocol`"
+        )
+    return protocol.name
 
 
 def _refuse_other_classes(manifest: _Manifest, members: Sequence[Member], classes: ClassList, place: str) -> None:

@@ -1,7 +1,10 @@
-"""Figures that the paper prints (Szegedy et al., CVPR 2015): its tables and two claims."""
+"""Figures of the paper (Szegedy et al., CVPR 2015), and errors that other papers print for their protocols."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from ensemble_eval.crops.protocols import PROTOCOLS
 from ensemble_eval.tables.table import FilledColumn
 
 if TYPE_CHECKING:
@@ -51,11 +54,145 @@ TABLE_2 = (
 # Top-5 errors in percent, by models and crops: ILSVRC-2012 validation, 50,000 images.
 TABLE_3 = {(1, 1): 10.07, (1, 10): 9.15, (1, 144): 7.89, (7, 1): 8.09, (7, 10): 7.62, (7, 144): 6.67}
 
-TABLE_3_COLUMNS: tuple[FilledColumn["Row"], ...] = (
-    ("paper_top5_error", "paper, top-5", "percent", lambda row: TABLE_3.get((row.models, row.crops))),
-    ("paper_compared_to_base", "paper, to base", "points", lambda row: _published_difference(row)),
+
+class PublishedErrors(NamedTuple):
+    """Published errors of an ensemble with some crops, on ILSVRC-2012's validation images.
+
+    Attributes:
+        protocol: The name of the protocol.
+        archs: The architectures of the members, sorted, by their names in torchvision and timm.
+        crops: The number of crops.
+        top5_error: In percent.
+        top1_error: In percent; None where it is not printed.
+        source: The paper, table and row.
+    """
+
+    protocol: str
+    archs: tuple[str, ...]
+    crops: int
+    top5_error: float
+    top1_error: float | None
+    source: str
+
+
+_AAAI = "Szegedy et al., Inception-v4, AAAI 2017"
+_VGG = "Simonyan & Zisserman, arXiv:1409.1556v6"
+_RESNET = "He et al., arXiv:1512.03385"
+_ONE_CROP = "table 1, without about 1,700 images of the blacklist"
+_V3, _V4, _RESNET_V2 = ("inception_v3",), ("inception_v4",), ("inception_resnet_v2",)
+OTHER_ERRORS = (
+    PublishedErrors("inception-299", _V3, 1, 5.6, 21.2, f"{_AAAI}, {_ONE_CROP}"),
+    PublishedErrors("inception-299", _V3, 12, 4.6, 19.8, f"{_AAAI}, table 2"),
+    PublishedErrors("inception-299", _V3, 144, 4.3, 18.9, f"{_AAAI}, table 3"),
+    PublishedErrors("inception-299", _V4, 1, 5.0, 20.0, f"{_AAAI}, {_ONE_CROP}"),
+    PublishedErrors("inception-299", _V4, 12, 4.2, 18.7, f"{_AAAI}, table 2"),
+    PublishedErrors("inception-299", _V4, 144, 3.8, 17.7, f"{_AAAI}, table 3"),
+    PublishedErrors("inception-299", _RESNET_V2, 1, 4.9, 19.9, f"{_AAAI}, {_ONE_CROP}"),
+    PublishedErrors("inception-299", _RESNET_V2, 12, 4.1, 18.7, f"{_AAAI}, table 2"),
+    PublishedErrors("inception-299", _RESNET_V2, 144, 3.7, 17.8, f"{_AAAI}, table 3"),
+    PublishedErrors("inception-299", 4 * _V3, 144, 3.6, 17.3, f"{_AAAI}, table 4"),
+    PublishedErrors("inception-299", 3 * _RESNET_V2 + _V4, 144, 3.1, 16.4, f"{_AAAI}, table 4"),
+    PublishedErrors("vgg-150", ("vgg16",), 150, 7.5, 24.6, f"{_VGG}, table 5, network D"),
+    PublishedErrors("vgg-150", ("vgg19",), 150, 7.4, 24.6, f"{_VGG}, table 5, network E"),
+    PublishedErrors("vgg-150", ("vgg16", "vgg19"), 150, 7.2, 23.9, f"{_VGG}, table 6, D and E"),
+    PublishedErrors("resnet-10", ("resnet34",), 10, 7.46, 24.52, f"{_RESNET}, table 3, ResNet-34 B"),
+    PublishedErrors("resnet-10", ("resnet50",), 10, 6.71, 22.85, f"{_RESNET}, table 3"),
+    PublishedErrors("resnet-10", ("resnet101",), 10, 6.05, 21.75, f"{_RESNET}, table 3"),
+    PublishedErrors("resnet-10", ("resnet152",), 10, 5.71, 21.43, f"{_RESNET}, table 3"),
 )
-"""Columns with the figures of the paper for Table 3; differences are computed from its errors."""
+"""Errors of other papers. Unless the source says otherwise, they are on all 50,000 images."""
+_GOOGLENET = "googlenet"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Published errors beside the rows of a Table 3.
+
+    Attributes:
+        errors: By models and crops.
+        of_the_paper: Whether they are the figures of the GoogLeNet paper.
+    """
+
+    errors: Mapping[tuple[int, int], PublishedErrors]
+    of_the_paper: bool
+
+    @property
+    def who(self) -> str:
+        """A phrase for the publisher."""
+        return "the paper" if self.of_the_paper else "published"
+
+    @property
+    def sources(self) -> str:
+        """A sentence that names the sources; empty for the GoogLeNet paper."""
+        lines = dict.fromkeys(f"{each.crops} crops: {each.source}" for each in self.errors.values())
+        return "" if self.of_the_paper or not lines else f"The published errors are from {'; '.join(lines)}."
+
+    def columns(self) -> tuple[FilledColumn["Row"], ...]:
+        """Columns with the published errors; differences from the first row are computed from these."""
+        title = "paper" if self.of_the_paper else "published"
+        columns: list[FilledColumn[Row]] = [
+            ("paper_top5_error", f"{title}, top-5", "percent", lambda row: self._top5(row.models, row.crops))
+        ]
+        if self._base is not None:
+            columns.append(("paper_compared_to_base", f"{title}, to base", "points", self._difference))
+        if any(each.top1_error is not None for each in self.errors.values()):
+            columns.append(("paper_top1_error", f"{title}, top-1", "percent", self._top1))
+        return tuple(columns) if self.errors else ()
+
+    def _top5(self, models: int, crops: int) -> float | None:
+        found = self.errors.get((models, crops))
+        return found.top5_error if found else None
+
+    def _top1(self, row: "Row") -> float | None:
+        found = self.errors.get((row.models, row.crops))
+        return found.top1_error if found else None
+
+    def _difference(self, row: "Row") -> float | None:
+        here = self._top5(row.models, row.crops)
+        return None if here is None or self._base is None else here - self._base
+
+    @property
+    def _base(self) -> float | None:
+        """The error published for the first row: one model with the smallest scheme."""
+        schemes = [PROTOCOLS[each.protocol].schemes for each in self.errors.values()]
+        return self._top5(1, schemes[0][0]) if schemes else None
+
+
+NOTHING_PUBLISHED = Published({}, of_the_paper=False)
+
+
+def published_errors(protocol: str, archs: Sequence[str], one_model: str) -> Published:
+    """Return the published errors for a protocol and the architectures of an ensemble.
+
+    The figures of the GoogLeNet paper stand beside every run of its protocol.
+
+    Args:
+        protocol: The name of the protocol.
+        archs: The architectures of the members, with or without the prefix of a library.
+        one_model: The architecture of the member that the rows of one model show.
+    """
+    if protocol == _GOOGLENET:
+        errors = {
+            (models, crops): PublishedErrors(protocol, (), crops, error, None, "table 3")
+            for (models, crops), error in TABLE_3.items()
+        }
+        return Published(errors, of_the_paper=True)
+    wanted = {(one_model,): 1, tuple(archs): len(archs)}
+    models_of = {tuple(sorted(map(_base, names))): models for names, models in wanted.items()}
+    return Published(
+        {
+            (models_of[each.archs], each.crops): each
+            for each in OTHER_ERRORS
+            if each.protocol == protocol and each.archs in models_of
+        },
+        of_the_paper=False,
+    )
+
+
+def _base(arch: str) -> str:
+    """The name of an architecture without its library and its tag of weights."""
+    return arch.rpartition(":")[2].partition(".")[0]
+
 
 TABLE_4 = (
     PublishedDetection("UvA-Euvision", 2013, "1st", 22.6, "none", "?"),
@@ -104,8 +241,3 @@ ALEXNET_LAYERS = (
     (1, 4096, 4096),
     (1, 4096, 1000),
 )
-
-
-def _published_difference(row: "Row") -> float | None:
-    published = TABLE_3.get((row.models, row.crops))
-    return None if published is None else published - TABLE_3[1, 1]

@@ -208,15 +208,15 @@ def _pictures(results: StoredRun, data: bytes) -> tuple[Image.Image, Image.Image
     """A small version of the picture, its first crops side by side, and the number of crops."""
     # Imported here, because importing torch takes a second.
     from ensemble_eval.crops.pixels import decode, prepare
-    from ensemble_eval.crops.schemes import plan, views_of
 
     decoded = decode(data)
     _, height, width = decoded.shape
     crops = max(each for each in results.key.schemes if each <= _STRIP_CROPS)
-    source = prepare(decoded, plan(width, height, crops), bicubic=results.key.interpolation == "bicubic")
+    source = prepare(decoded, results.key.rule.up_to(crops).plan(width, height))
+    views = (source.plan.views[view] for view in source.plan.groups[0].view_of_crop)
     picture = _picture(decoded)
     picture.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
-    return picture, _strip([_picture(source.cut(view)) for view in views_of(width, height, crops)]), crops
+    return picture, _strip([_picture(source.cut(view)) for view in views]), crops
 
 
 def _strip(crops: Sequence[Image.Image]) -> Image.Image:

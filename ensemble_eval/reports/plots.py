@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.paper.published import TABLE_3
+from ensemble_eval.paper.published import Published
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.class_tables import reliability_curves
 from ensemble_eval.results.crop_study import CropStudy
@@ -31,8 +31,8 @@ def row_plots(found: Analyses, study: CropStudy | None, *, with_paper: bool) -> 
         with_paper: Whether to draw the paper's errors.
     """
     rows = table3(found.decisions)
-    the_paper = f"the paper, {NOT_COMPARABLE}" if found.counted else "the paper"
-    plots = [rows_plot(rows, the_paper if with_paper else None)]
+    published = found.published if with_paper else None
+    plots = [rows_plot(rows, published, NOT_COMPARABLE if found.counted else "")]
     if study is None:
         return [*plots, cost_plot(rows)]
     errors = study.surface(TOP_5)["error_percent"].to_numpy(np.float64).reshape(len(study.members), study.crops)
@@ -71,20 +71,22 @@ def class_plots(found: Analyses) -> list[Plot]:
     return [classes_plot(classes)] if TOP_5 in classes.errors and classes.first != classes.last else []
 
 
-def rows_plot(rows: Sequence[Row], the_paper: str | None = "the paper") -> Plot:
-    """The rows of Table 3 with their intervals, and the paper's errors beside them.
+def rows_plot(rows: Sequence[Row], published: Published | None, comparable: str = "") -> Plot:
+    """The rows of Table 3 with their intervals, and published errors beside them.
 
     Args:
         rows: The rows, at least one.
-        the_paper: The name of the paper's errors in the legend; None to leave them out.
+        published: The published errors; None to leave them out.
+        comparable: Says in the legend that these are not comparable; empty if they are.
     """
     with axes(0.9 + _ROW_INCHES * len(rows)) as (figure, plot):
         errors, heights = [row.top5_error for row in rows], np.arange(len(rows))
         plot.errorbar(errors, heights, xerr=_reach(rows), fmt="o", color=COLOURS[0], capsize=3, label="this run")
-        published = [TABLE_3.get((row.models, row.crops)) for row in rows]
-        known = [(error, position) for position, error in enumerate(published) if error is not None]
-        if known and the_paper:
-            plot.plot(*zip(*known, strict=True), "D", color=COLOURS[1], fillstyle="none", label=the_paper)
+        beside = [published.errors.get((row.models, row.crops)) if published else None for row in rows]
+        known = [(each.top5_error, position) for position, each in enumerate(beside) if each is not None]
+        if known and published:
+            label = ", ".join(filter(None, (published.who, comparable)))
+            plot.plot(*zip(*known, strict=True), "D", color=COLOURS[1], fillstyle="none", label=label)
             figure.legend(loc="outside upper right", ncols=2)
         plot.set_yticks(heights, [str(row) for row in rows])
         plot.set(axisbelow=True, xlabel="top-5 error, percent, with its 95% interval", ylabel="models × crops")

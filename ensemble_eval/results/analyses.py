@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble_eval.errors import UnavailableError
+from ensemble_eval.paper.published import Published
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.scores import ScorePass, read_scores, require_scores
 from ensemble_eval.scoring.calibration import Reliability, TemperatureFit, fit_temperature, reliability
@@ -49,6 +50,7 @@ class Analyses:
         decisions: Whether each row has each image wrong.
         missing: The number of images that are neither evaluated nor unreadable. Above 0, all statistics are
             partial.
+        published: Published errors for the protocol and the architectures.
         counted: Phrases that state which images and classes the errors cover, if these are not all.
         margin_points: Two errors that differ by less count as equal.
         configurations: The rows of Table 3.
@@ -66,6 +68,7 @@ class Analyses:
 
     decisions: Decisions
     missing: int
+    published: Published
     counted: tuple[str, ...]
     margin_points: float
     configurations: tuple[Configuration, ...]
@@ -113,6 +116,7 @@ def analyse(
     return Analyses(
         decisions,
         results.missing,
+        results.key.published(decisions.one_model_member),
         results.key.counted(None if results.missing else len(np.unique(decisions.labels))),
         margin_points,
         decisions.configurations,

@@ -7,6 +7,7 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_eval.crops.protocols import OWN
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.key import columns_of
@@ -186,6 +187,16 @@ def _largest_score_differences(one: StoredRun, other: StoredRun) -> NDArray[np.f
     return differences
 
 
+def require_same_protocol(one: StoredRun, other: StoredRun) -> None:
+    """Refuse two runs of different multi-crop protocols. `timm` counts as one, whatever the models."""
+    ours, theirs = ({OWN if each.name == OWN else each for each in run.key.rule.protocols} for run in (one, other))
+    if ours != theirs:
+        raise InputError(
+            f"{one.folder} has the protocol {one.key.rule.name}, and {other.folder} {other.key.rule.name}; with "
+            "`across_protocols=True` the two rules are compared with each other"
+        )
+
+
 @dataclass(frozen=True)
 class RunDifference:
     """One row of a run compared with the corresponding row of the first run.
@@ -205,7 +216,16 @@ class RunDifference:
     @property
     def models(self) -> str:
         """The number of models in both rows, or in each of them."""
-        return " and ".join(str(count) for count in dict.fromkeys((self.base.models, self.other.models)))
+        return _both(self.base.models, self.other.models)
+
+    @property
+    def crops(self) -> str:
+        """The number of crops in both rows, or in each of them."""
+        return _both(self.base.crops, self.other.crops)
+
+
+def _both(one: int, other: int) -> str:
+    return " and ".join(map(str, dict.fromkeys((one, other))))
 
 
 @dataclass(frozen=True)
@@ -225,7 +245,11 @@ class RunsComparison:
 
 
 def compare_errors(
-    runs: Sequence[StoredRun], *, margin_points: float = MARGIN_POINTS, seed: int = 0
+    runs: Sequence[StoredRun],
+    *,
+    margin_points: float = MARGIN_POINTS,
+    seed: int = 0,
+    across_protocols: bool = False,
 ) -> RunsComparison:
     """Compare the rows of Table 3 of several runs with those of the first, image by image.
 
@@ -236,10 +260,13 @@ def compare_errors(
         runs: Two or more finished runs.
         margin_points: Two errors that differ by less count as equal, in percentage points.
         seed: The seed of the bootstrap.
+        across_protocols: Accept runs of different multi-crop protocols. Besides rows with as many crops, those
+            with all crops of each run are compared.
 
     Raises:
-        InputError: There are fewer than two runs, one is unfinished, or they differ in images, labels or classes;
-            the error names what only one run has. Or a package of the extra `[report]` is not installed.
+        InputError: There are fewer than two runs, one is unfinished, or they differ in images, labels, classes or
+            protocols; the error names what only one run has. Or a package of the extra `[report]` is not
+            installed.
 
     Example:
         `compare_errors([read_results("a"), read_results("b")]).differences[5][0].paired.verdict_text`
@@ -249,18 +276,22 @@ def compare_errors(
         raise InputError("`runs` has two or more output folders, the first of which the others are compared with")
     for other in runs[1:]:
         require_same_images(runs[0], other)
+        if not across_protocols:
+            require_same_protocol(runs[0], other)
     require_packages()
     decided = [results.decisions(with_answers=False) for results in runs]
     for results, decisions in zip(runs[1:], decided[1:], strict=True):
         require_same_labels(runs[0], decided[0], results, decisions)
     crops = [each for each in runs[0].crops if all(each in results.crops for results in runs)]
     with_all = any(len(each.members) > 1 for each in decided)
-    rows = [_rows(decisions, crops, with_all=with_all) for decisions in decided]
+    last = {results.crops[-1] for results in runs}
+    schemes = [[*crops, results.crops[-1]] if across_protocols and len(last) > 1 else crops for results in runs]
+    rows = [_rows(decisions, each, with_all=with_all) for decisions, each in zip(decided, schemes, strict=True)]
     known = [k for k in (TOP_5, TOP_1) if all(each.is_known[k].all() for each in decided)]
     return RunsComparison(
         tuple(decisions.one_model_member for decisions in decided),
         {k: _differences(k, decided, rows, margin_points, seed) for k in known},
-        tuple(sorted({each for results in runs for each in results.crops if each not in crops})),
+        tuple(sorted({each for results in runs for each in results.crops}.difference(*schemes))),
     )
 
 
@@ -273,7 +304,7 @@ def run_differences_table(k: int, found: Sequence[RunDifference], margin_points:
         [
             ("run", "run", "count", lambda each: each.run + 1),
             ("models", "models", "count", lambda each: each.models),
-            ("crops", "crops", "count", lambda each: each.base.crops),
+            ("crops", "crops", "count", lambda each: each.crops),
             *filled_from(attrgetter("paired"), DIFFERENCE_COLUMNS),
         ],
         (

@@ -14,7 +14,7 @@ from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
 from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.row_tables import tests_note
-from ensemble_eval.scoring.crop_ranks import RULES, groups_of
+from ensemble_eval.scoring.crop_ranks import RULES, CropGroup, groups_of
 from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5
@@ -101,6 +101,7 @@ class CropStudy:
         members: Names, in the order of the ensemble.
         rows: The members, and with several of them "ensemble".
         schemes: Numbers of crops, ascending.
+        groups: The groups of crops.
         surface_ranks: uint16 [images, members, crops], images sorted as in `StoredRun.images`.
         group_ranks: uint16 [images, rows, groups, 2].
         rule_ranks: uint16 [images, rows, rules, schemes].
@@ -109,6 +110,7 @@ class CropStudy:
     members: tuple[str, ...]
     rows: tuple[str, ...]
     schemes: tuple[int, ...]
+    groups: tuple[CropGroup, ...]
     surface_ranks: NDArray[np.uint16]
     group_ranks: NDArray[np.uint16]
     rule_ranks: NDArray[np.uint16]
@@ -176,7 +178,7 @@ class CropStudy:
             wrong_without, error_without_percent, without_points, low_points, high_points`. The last three are the
             error without the group minus that with all crops, and the paired interval at 95%.
         """
-        groups = [(group.kind, group.name, len(group.crops)) for group in groups_of(self.crops)]
+        groups = [(group.kind, group.name, len(group.crops)) for group in self.groups]
         wrong = self.group_ranks[:, -1] >= _checked(top)
         whole, without = self.surface_ranks[:, -1, -1, None] >= top, wrong[:, :, 1]
         fixed, broken = (whole & ~without).sum(axis=0), (without & ~whole).sum(axis=0)
@@ -244,9 +246,10 @@ def read_crop_study(results: StoredRun) -> CropStudy:
         raise InputError(f"no image in {results.folder} has predictions")
     members = len(results.members)
     rows = members + (members > 1)
+    groups = groups_of(results.key.rule)
     shapes = {
         "surface_ranks": (members, results.crops[-1]),
-        "group_ranks": (rows, len(groups_of(results.crops[-1])), 2),
+        "group_ranks": (rows, len(groups), 2),
         "rule_ranks": (rows, len(RULES), len(results.crops)),
     }
     tables = results.tables(["image", *CROP_RANK_COLUMNS])
@@ -259,7 +262,7 @@ def read_crop_study(results: StoredRun) -> CropStudy:
         name: pc.list_flatten(kept[name]).to_numpy().reshape(len(order), *shape)[order.to_numpy()]
         for name, shape in shapes.items()
     }
-    return CropStudy(results.members, results.key.row_names, results.crops, **ranks)
+    return CropStudy(results.members, results.key.row_names, results.crops, groups, **ranks)
 
 
 def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:

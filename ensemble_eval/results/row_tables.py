@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from operator import itemgetter
 from typing import TypeVar
 
-from ensemble_eval.paper.published import TABLE_2, TABLE_3_COLUMNS
+from ensemble_eval.paper.published import TABLE_2
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.scoring.intervals import error_interval_percent
 from ensemble_eval.scoring.paired import PairedDifference
@@ -58,7 +58,7 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
     rows = list(zip(table3(found.decisions), (None, *found.comparisons[TOP_5].against_base), strict=True))
     papers = [
         (key, f"{title} ({NOT_COMPARABLE})" if found.counted else title, kind, value)
-        for key, title, kind, value in TABLE_3_COLUMNS
+        for key, title, kind, value in found.published.columns()
         if with_paper
     ]
     return table_of(
@@ -71,7 +71,8 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
             ("verdict", "against base", "text", lambda at: at[1].verdict_text if at[1] else "base"),
         ],
         (
-            *([_NOT_THE_PAPERS] if found.counted and with_paper else []),
+            *([_NOT_THE_PAPERS] if found.counted and papers else []),
+            *([found.published.sources] if papers and found.published.sources else []),
             found.decisions.one_model_note,
             "Errors have Wilson's interval; differences are in percentage points and have Tango's, paired by "
             "image.",

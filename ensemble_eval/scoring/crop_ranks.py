@@ -10,7 +10,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.crops.schemes import CROPS, POSITIONS, SCALES, SQUARES
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import Crop
 
 Ranks = NDArray[np.uint16]
 Probabilities = NDArray[np.float64]
@@ -52,7 +53,9 @@ class CropRanks:
     rules: Ranks
 
 
-def crop_ranks(by_crop: NDArray[np.float32], means: Mapping[int, Probabilities], label: int) -> CropRanks:
+def crop_ranks(
+    by_crop: NDArray[np.float32], means: Mapping[int, Probabilities], label: int, groups: Sequence[CropGroup]
+) -> CropRanks:
     """The ranks of the label of one image.
 
     Args:
@@ -61,36 +64,41 @@ def crop_ranks(by_crop: NDArray[np.float32], means: Mapping[int, Probabilities],
             square image the run multiplies a view by three instead of adding it three times, which may differ in
             the last bit.
         label: A class index.
+        groups: Those of `groups_of`.
     """
     probabilities = by_crop.astype(np.float64)
     return CropRanks(
         surface=_surface(probabilities, means, label),
-        groups=_groups(probabilities, label),
+        groups=_groups(probabilities, label, groups),
         rules=_rules(probabilities, means, label),
     )
 
 
 @lru_cache
-def groups_of(crops: int) -> tuple[CropGroup, ...]:
-    """The groups of the first `crops` crops, without groups of all of them.
+def groups_of(rule: CropRule) -> tuple[CropGroup, ...]:
+    """The groups of the crops of a rule, without groups of all of them.
+
+    Where members have different protocols, a group is named after each, as in `256 / 320`.
 
     Example:
-        >>> [(group.kind, group.name, len(group.crops)) for group in groups_of(10)][:2]
+        >>> from ensemble_eval.crops.protocols import GOOGLENET
+        >>> [(group.kind, group.name, len(group.crops)) for group in groups_of(CropRule((GOOGLENET,), 10))][:2]
         [('position', 'centre', 2), ('position', 'top-left', 2)]
     """
-    some = CROPS[:crops]
-    kinds: Mapping[str, tuple[Sequence[object], list[object]]] = {
-        "scale": (SCALES, [crop.scale for crop in some]),
-        "square": (SQUARES, [crop.square for crop in some]),
-        "position": (POSITIONS, [crop.position for crop in some]),
-        "mirror": (_MIRRORING, [_MIRRORING[crop.mirrored] for crop in some]),
+    protocols = [rule.protocols[members[0]].crops[: rule.crops] for members in rule.groups]
+    values: Mapping[str, Callable[[Crop], str]] = {
+        "scale": lambda crop: str(crop.scale),
+        "square": lambda crop: crop.square,
+        "position": lambda crop: crop.position,
+        "mirror": lambda crop: _MIRRORING[crop.mirrored],
     }
-    found = [
-        CropGroup(kind, str(value), tuple(np.flatnonzero([each == value for each in values]).tolist()))
-        for kind, (known, values) in kinds.items()
-        for value in known
-    ]
-    return tuple(group for group in found if 0 < len(group.crops) < crops)
+    groups = []
+    for kind, value_of in values.items():
+        names = [" / ".join(dict.fromkeys(map(value_of, alike))) for alike in zip(*protocols, strict=True)]
+        for name in dict.fromkeys(names):
+            positions = tuple(index for index, each in enumerate(names) if each == name)
+            groups.append(CropGroup(kind, name, positions))
+    return tuple(group for group in groups if len(group.crops) < rule.crops)
 
 
 def ranks_of(scores: Probabilities, label: int) -> Ranks:
@@ -119,8 +127,7 @@ def _surface(probabilities: Probabilities, means: Mapping[int, Probabilities], l
     return ranks_of(cells, label).T
 
 
-def _groups(probabilities: Probabilities, label: int) -> Ranks:
-    groups = groups_of(len(probabilities))
+def _groups(probabilities: Probabilities, label: int, groups: Sequence[CropGroup]) -> Ranks:
     members = probabilities.shape[1]
     ranks = np.zeros((members + (members > 1), len(groups), 2), np.uint16)
     for number, group in enumerate(groups):

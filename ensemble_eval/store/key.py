@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -53,12 +53,16 @@ class Key:
             other: The newer key.
             clearer: Phrases that replace the values of some fields, such as hashes.
         """
-        theirs, ours = self.to_json(), other.to_json()
-        names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
+        theirs, ours = self.told(), other.told()
         return "; ".join(
-            (clearer or {}).get(name, f"{name} {_short(theirs.get(name))}, now {_short(ours.get(name))}")
-            for name in names
+            (clearer or {}).get(name, "; ".join(_differences(name, theirs.get(name), ours.get(name))))
+            for name in sorted({*theirs, *ours})
+            if theirs.get(name) != ours.get(name)
         )
+
+    def told(self) -> dict[str, Any]:
+        """Return the flat form for messages, in which nothing is left out."""
+        return self.to_json()
 
 
 class OtherKeyError(InputError):
@@ -70,6 +74,17 @@ class OtherKeyError(InputError):
             "choose another `out`, or run with `fresh=True` to start over there"
         )
         self.theirs = theirs
+
+
+def _differences(name: str, theirs: Any, ours: Any) -> Iterator[str]:
+    """Describe how two values differ; of two tables only the entries that differ."""
+    if not (isinstance(theirs, Mapping) and isinstance(ours, Mapping)):
+        yield f"{name} {_short(theirs)}, now {_short(ours)}"
+        return
+    entries = [entry for entry in {**theirs, **ours} if theirs.get(entry) != ours.get(entry)]
+    # With another name it is another thing, of which nothing else needs to be told.
+    for entry in ["name"] if "name" in entries else entries:
+        yield from _differences(f"{name} {entry}", theirs.get(entry), ours.get(entry))
 
 
 def _short(value: object) -> str:

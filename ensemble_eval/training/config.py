@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ensemble_eval import toml_tables
-from ensemble_eval.crops.schemes import CROP_SIZE
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import bounds
 

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.crops import pixels
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import GOOGLENET, Protocol
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.errors import UnreadableImageError, refusing
 from ensemble_eval.jobs.signals import handles_its_own_signals
@@ -165,14 +167,10 @@ def _decode_or_reason(item: Item) -> Tensor | str:
 def centre_crop(image: Tensor, size: int) -> Tensor:
     """uint8 [3, H, W] -> uint8 [3, size, size]; at 224 the first of the 144 crops."""
     _, height, width = image.shape
-    scale = round(size * schemes.SCALES[0] / schemes.CROP_SIZE)
-    new_width, new_height = schemes.resized_size(width, height, scale)
-    resized = pixels.resize(image, new_height, new_width)
-    # As in the crop schemes, the square is centred in the image, and the view in the square.
-    margin = schemes.centred_offset(scale, size)
-    left = schemes.centred_offset(new_width, scale) + margin
-    top = schemes.centred_offset(new_height, scale) + margin
-    return resized[:, top : top + size, left : left + size]
+    scale = round(size * GOOGLENET.scales[0] / GOOGLENET.size)
+    protocol = Protocol(name="validation", size=size, scales=(scale,), schemes=(1,))
+    source = pixels.prepare(image, CropRule((protocol,), 1).plan(width, height))
+    return source.cut(source.plan.views[0])
 
 
 @dataclass(frozen=True)

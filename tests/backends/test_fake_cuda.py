@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import CLASS_NAMES, encoded, picture
+from builders import CLASS_NAMES, encoded, googlenet_plan, picture
 from graph_stand_ins import StandInGraphs
 from stream_stand_ins import StandInStreams
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.backends.torch import CapturedForward
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.pool import ReadyImage
@@ -75,11 +74,11 @@ def _predict(name: str, precision: Precision, *, theirs: bool = False) -> Predic
     return PredictMaker("torch", COUNT, CUDA, precision)(member, fake)
 
 
-def _image(scheme: int) -> ReadyImage:
+def _image(scheme: int, members: int) -> ReadyImage:
     """Its plan and its regions are those of a picture, its pixels are fake."""
     size = (101, 67)
     with unset_fake_temporarily():
-        real = pixels.prepare(pixels.decode(encoded(picture(*size))), plan(*size, scheme))
+        real = pixels.prepare(pixels.decode(encoded(picture(*size))), googlenet_plan(*size, scheme, members))
     fake = torch.empty(len(real.pixels), dtype=torch.uint8)
     return ReadyImage(0, "image", 0, pixels.CropSource(real.plan, fake, real.regions))
 
@@ -118,7 +117,7 @@ def _outcome(forward: Forward, members: tuple[int, ...], scheme: int, size: int)
 
     runner: StreamRunner[ImageScores] = StreamRunner(Watched([]), CUDA, StandInStreams())
     with _dtypes() as seen:
-        image = runner.admit(_image(scheme))
+        image = runner.admit(_image(scheme, len(members)))
         batch: Batch[ImageScores] = Batch(size, members)
         batch.take_from(ScoredImage(image, len(members), COUNT), size)
         runner.launch(batch)

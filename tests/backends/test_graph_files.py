@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_files import CLASSIFIER_INPUT, onnx_runtime_probabilities, some_crops, write_classifier
 from PIL import Image
 
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.api import scores
 from ensemble_eval.members.ensemble import Ensemble, Member
@@ -26,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 def _ours(member: Member, crops: torch.Tensor, outputs: int = 5) -> NDArray[np.float32]:
-    predict = graph_predict(member, SharedPreprocessing(member.input, CPU), outputs, "float32")
+    predict = graph_predict(member, SharedPreprocessing(member.input, CPU), outputs, "float32", CROP_SIZE)
     return predict(crops).numpy()
 
 
@@ -47,7 +48,7 @@ def test_a_graph_that_runs_batches_of_one_size_alone_is_tried_with_such_batches(
     flatten.CopyFrom(helper.make_node("Reshape", [flatten.input[0], "one"], flatten.output))
     onnx.save(model, path)
     member, crops = Member("a", weights=path, input=CLASSIFIER_INPUT), some_crops(3)
-    predict = graph_predict(member, SharedPreprocessing(member.input, CPU), 5, "float32")
+    predict = graph_predict(member, SharedPreprocessing(member.input, CPU), 5, "float32", CROP_SIZE)
     predict.try_batch(crops)
     np.testing.assert_allclose(predict(crops).numpy(), onnx_runtime_probabilities(path, crops), atol=1e-5)
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import CLASS_NAMES, colour_classifier, encoded, picture, tiny_network
+from builders import CLASS_NAMES, colour_classifier, encoded, googlenet_plan, picture, tiny_network
 from graph_stand_ins import StandInGraphs
 from stream_stand_ins import StandInStreams
 
 from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.backends.torch import CapturedForward
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
@@ -33,11 +32,12 @@ Result = ImageScores | ImageDecisions
 
 
 @cache
-def _images() -> list[ReadyImage]:
+def _images(members: int) -> list[ReadyImage]:
     images = []
     for position, size in enumerate([(101, 67), (64, 64), (60, 90), (80, 70)]):
         image = pixels.decode(encoded(picture(*size, seed=position)))
-        images.append(ReadyImage(position, str(position), position, pixels.prepare(image, plan(*size, 10))))
+        source = pixels.prepare(image, googlenet_plan(*size, 10, members))
+        images.append(ReadyImage(position, str(position), position, source))
     return images
 
 
@@ -68,9 +68,9 @@ def _engine(
     )
 
 
-def _by_id(engine: Engine[Result]) -> dict[str, Result]:
-    results = list(engine.run(_images()))
-    assert len(results) == len(_images())
+def _by_id(engine: Engine[Result], members: int = 3) -> dict[str, Result]:
+    results = list(engine.run(_images(members)))
+    assert len(results) == len(_images(members))
     return {result.id: result for result in results if isinstance(result, ImageScores | ImageDecisions)}
 
 
@@ -109,7 +109,7 @@ def test_a_function_keeps_those_beside_it_from_being_captured_and_is_named_once(
     members = {"f": colour_classifier(), **_networks()}
     graphs = StandInGraphs()
     engine = _engine(members, graphs)
-    _assert_same(_by_id(engine), _by_id(_engine(members, None)))
+    _assert_same(_by_id(engine, 4), _by_id(_engine(members, None), 4))
     assert graphs.captures == 0
     [notice] = engine.new_notices()
     assert notice.endswith("they run kernel by kernel: f")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch._dynamo
-from builders import CLASS_NAMES, picture, randomise
+from builders import CLASS_NAMES, googlenet_plan, picture, randomise
 from conftest import CUDA_IS_PRETENDED, CUDA_IS_THERE
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as transforms
@@ -21,7 +21,7 @@ from ensemble_eval.backends.full_float32 import full_float32
 from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.backends.torch import torch_logits
-from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.crops import pixels
 from ensemble_eval.engine.full_scores import ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
@@ -145,7 +145,7 @@ def _network() -> nn.Module:
 def _evaluate(backend: Backend, device: torch.device) -> list[object]:
     member = Member("a", arch="python:some:Network", weights=Path("unused.safetensors"))
     members = {"a": PredictMaker(backend, COUNT, device, "float32")(member, _network())}
-    source = pixels.prepare(transforms.pil_to_tensor(picture(64, 48)), schemes.plan(64, 48, 10))
+    source = pixels.prepare(transforms.pil_to_tensor(picture(64, 48)), googlenet_plan(64, 48, 10))
     engine = Engine(members, lambda image: ScoredImage(image, 1, COUNT), device, 4)
     results = list(engine.run([ReadyImage(0, "image", 0, source)]))
     return [scores.mean_softmax[10].tolist() for scores in results if hasattr(scores, "mean_softmax")]

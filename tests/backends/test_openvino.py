@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import CLASSES, encoded, picture, tiny_network
+from builders import CLASSES, encoded, googlenet_plan, picture, tiny_network
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -21,7 +21,7 @@ from ensemble_eval.backends.conversion_cache import ConversionCache
 from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import ReadyImage
@@ -101,7 +101,7 @@ def test_scores_do_not_depend_on_neighbours_or_order_by_a_single_bit(precision: 
     images = []
     for position, (width, height) in enumerate(sizes):
         image = pixels.decode(encoded(picture(width, height, seed=position)))
-        source = pixels.prepare(image, plan(width, height, 10))
+        source = pixels.prepare(image, googlenet_plan(width, height, 10))
         images.append(ReadyImage(position, str(position), 3, source))
 
     def evaluated(some: list[ReadyImage]) -> dict[str, NDArray[np.float64]]:
@@ -159,12 +159,12 @@ def test_a_second_network_of_one_shape_is_the_first_ones_model_with_its_own_weig
     converted: list[nn.Module] = []
     convert = openvino_backend._converted
 
-    def counted(network: nn.Module) -> Any:
+    def counted(network: nn.Module, size: int) -> Any:
         converted.append(network)
-        return convert(network)
+        return convert(network, size)
 
     monkeypatch.setattr(openvino_backend, "_converted", counted)
-    converter = openvino_backend.Converter()
+    converter = openvino_backend.Converter(CROP_SIZE)
     first, second, wider = (
         fold_batch_norm(tiny_network(seed=seed, width=width)) for seed, width in ((1, 0.05), (2, 0.05), (3, 0.08))
     )
@@ -175,7 +175,7 @@ def test_a_second_network_of_one_shape_is_the_first_ones_model_with_its_own_weig
         with torch.inference_mode():
             expected = torch.softmax(network(batch), dim=1)
         np.testing.assert_allclose(_probabilities(model, batch), expected, atol=1e-5)
-    assert torch.equal(_probabilities(models[1], batch), _probabilities(convert(second), batch))
+    assert torch.equal(_probabilities(models[1], batch), _probabilities(convert(second, CROP_SIZE), batch))
 
 
 def _converted_by_openvino_alone(network: nn.Module) -> Any:
@@ -204,7 +204,7 @@ def test_a_network_converted_with_and_without_a_cache_predicts_what_openvinos_ow
     cache = ConversionCache(tmp_path)
     expected = _probabilities(_converted_by_openvino_alone(network), batch := torch.rand(3, 3, 224, 224))
     for cached in (None, cache, cache):
-        assert torch.equal(_probabilities(openvino_backend.Converter(cached)(network), batch), expected)
+        assert torch.equal(_probabilities(openvino_backend.Converter(CROP_SIZE, cached)(network), batch), expected)
     assert len(list(tmp_path.iterdir())) == (arch == "googlenet")
 
 
@@ -215,13 +215,13 @@ def test_what_is_kept_has_no_weights_and_what_is_damaged_is_made_anew(
     cache, converted = ConversionCache(tmp_path), list[nn.Module]()
     convert = openvino_backend._converted
 
-    def counted(network: nn.Module) -> Any:
+    def counted(network: nn.Module, size: int) -> Any:
         converted.append(network)
-        return convert(network)
+        return convert(network, size)
 
     monkeypatch.setattr(openvino_backend, "_converted", counted)
     one, other = (fold_batch_norm(tiny_network(seed=seed)) for seed in (1, 2))
-    openvino_backend.Converter(cache)(one)
+    openvino_backend.Converter(CROP_SIZE, cache)(one)
     [kept] = tmp_path.iterdir()
     sound = kept.read_bytes()
     described = json.loads(zlib.decompress(sound[32:]))
@@ -229,20 +229,20 @@ def test_what_is_kept_has_no_weights_and_what_is_damaged_is_made_anew(
     # Axes and shapes only.
     assert len(constants) > 10_000
     assert sum(byte != 0 for byte in constants) < 50
-    openvino_backend.Converter(cache)(other)
+    openvino_backend.Converter(CROP_SIZE, cache)(other)
     assert len(converted) == 1
     for spoilt in (sound[:-1], sound[:40] + b"!" + sound[41:], b""):
         kept.write_bytes(spoilt)
-        openvino_backend.Converter(cache)(other)
+        openvino_backend.Converter(CROP_SIZE, cache)(other)
         assert kept.read_bytes() != spoilt
     # Whole, but of somebody else.
-    cache.put(openvino_backend._cache_key(repr(one)), b"{}")
-    openvino_backend.Converter(cache)(one)
+    cache.put(openvino_backend._cache_key(f"{CROP_SIZE} {one!r}"), b"{}")
+    openvino_backend.Converter(CROP_SIZE, cache)(one)
     assert len(converted) == 5
     batch = torch.rand(1, 3, 224, 224)
     for network in (one, other):
-        expected = _probabilities(openvino_backend.Converter()(network), batch)
-        assert torch.equal(_probabilities(openvino_backend.Converter(cache)(network), batch), expected)
+        expected = _probabilities(openvino_backend.Converter(CROP_SIZE)(network), batch)
+        assert torch.equal(_probabilities(openvino_backend.Converter(CROP_SIZE, cache)(network), batch), expected)
 
 
 class _Branching(nn.Module):
@@ -265,4 +265,29 @@ class _TwoOutputs(nn.Module):
 )
 def test_what_conversion_would_falsify_is_refused(network: nn.Module, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        openvino_backend.Converter()(network)
+        openvino_backend.Converter(CROP_SIZE)(network)
+
+
+class _CheckingItsInput(nn.Module):
+    """Refuses another shape, as timm's transformers do, which a trace takes for a decision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(3, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] != 96:
+            raise ValueError("it takes 96 pixels")
+        logits: Tensor = self.classifier(x.amax(dim=(2, 3)))
+        return logits
+
+
+def test_a_network_that_checks_the_shape_of_its_input_is_run() -> None:
+    torch.manual_seed(0)
+    network, crops = _CheckingItsInput().eval(), torch.randint(0, 256, (5, 3, 96, 96), dtype=torch.uint8)
+    member = Member("a", network=network, input=InputFormat.imagenet())
+    ours, theirs = (
+        PredictMaker(backend, 7, CPU, "float32", size=96)(member, network)(crops)
+        for backend in ("openvino", "torch")
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)

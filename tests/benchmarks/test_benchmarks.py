@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from builders import encoded, picture
+from builders import encoded, googlenet_plan, picture
 from torchvision.models import GoogLeNet_Weights
 
 from benchmarks.ceiling import ceiling_text, gflop_per_pass
@@ -19,7 +19,6 @@ from benchmarks.scaling import Round
 from benchmarks.scaling import report as scaling_report
 from benchmarks.work import Cost
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan
 
 
 def measured(contender: str, number: int, useful: int, seconds: float, run: int | None = None) -> Measurement:
@@ -181,7 +180,7 @@ def test_the_peers_cut_the_crops_that_ours_cuts(tmp_path: Path, size: tuple[int,
     path = tmp_path / "image.png"
     path.write_bytes(encoded(picture(*size)))
     theirs = crops_tensor(path)
-    crop_plan = plan(*size, 144)
+    crop_plan = googlenet_plan(*size, 144)
     source = pixels.prepare(pixels.decode(path.read_bytes()), crop_plan)
     ours = torch.stack([source.cut(view) for view in crop_plan.views])
     assert theirs.shape == ours.shape == (144, 3, 224, 224)

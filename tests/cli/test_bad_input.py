@@ -42,7 +42,7 @@ def _assert_refused(finished: Finished, out: Path, *sentences: str) -> None:
     [
         (["--models", "3"], "3 models were asked for and"),
         (["--models", "0"], "choose --models from 1 to 2"),
-        (["--crops", "12"], "--crops is one of 1, 10, 144, not 12"),
+        (["--crops", "12"], "there is no scheme of 12 crops in googlenet; choose one of 1, 10, 144"),
         (["--device", "gpu"], "--device is auto, cpu, cuda or cuda:N, not 'gpu'"),
         (["--device", "meta"], "--device is auto, cpu, cuda or cuda:N, not 'meta'"),
         (["--batch-size", "0"], "--batch-size is a whole number of at least 1, not 0"),

@@ -81,7 +81,7 @@ def test_a_part_is_said_with_the_table(cli: Cli, dataset: Path, ensemble: Path, 
     assert "counted: labels are ranked among the data set's 6 classes only\n" in finished.out
     refused = cli("run", *arguments)
     assert refused.code == 2
-    assert "belongs to another run (scope {" in refused.err
+    assert "belongs to another run (scope counted_classes [" in refused.err
 
 
 def test_images_without_labels_end_with_a_submission(

@@ -22,6 +22,7 @@ from ensemble_eval.cli.tables import (
     table3_for_people,
 )
 from ensemble_eval.evaluation.finishing import Outcome
+from ensemble_eval.paper.published import published_errors
 from ensemble_eval.scoring.table3 import Gain, Row
 
 # Intervals as wide as they come.
@@ -30,7 +31,8 @@ ROWS = [
     Row(1, 144, 144, 50.0, -50.0, 66.6667, 3, 4, 6, 18.7622, 81.2378),
     Row(7, 144, 1008, 0.0, -100.0, 16.6667, 0, 1, 6, 0.0, 39.0334),
 ]
-OUTCOME = Outcome(ROWS, Gain(-100.0, -96.61, -3.19, -100.0), "größte", {}, 300, 700, Path("out/table3.csv"))
+PAPER = published_errors("googlenet", [], "")
+OUTCOME = Outcome(ROWS, Gain(-100.0, -96.61, -3.19, -100.0), "größte", {}, 300, 700, Path("out/table3.csv"), PAPER)
 TABLE = table3_for_people(OUTCOME)
 HEADER, LINES = [column.title for column in TABLE.columns], TABLE.cells()
 ALWAYS = [HEADER.index(title) for title in ("models", "crops", "top-5")]
@@ -165,8 +167,8 @@ def test_every_command_speaks_ascii_where_nothing_else_can_be_shown(
     described = _in_ascii("describe", "--width", "0.1")
     assert b"112x112x" in described.stdout
     assert b"!=" in described.stdout
-    helped = _in_ascii("crops", "--help")
-    assert b"000.png ... 143.png" in helped.stdout
+    helped = _in_ascii("run", "--help")
+    assert b"(python:...)" in helped.stdout
     refused = _in_ascii("run", "größte")
     unknown = _in_ascii("größte")
     assert b"gr\\xf6\\xdfte" in refused.stderr

@@ -3,18 +3,20 @@
 import numpy as np
 import pytest
 import torch
-from builders import encoded, picture
+from builders import encoded, googlenet_plan, picture
 from counted_operations import counted_operations
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.gathering import BLACK, ROW_BYTES, Address, Gatherer, PixelBuffer
-from ensemble_eval.crops.schemes import CROP_SIZE, plan
+from ensemble_eval.crops.gathering import BLACK, Address, Gatherer, PixelBuffer
+from ensemble_eval.crops.protocols import CROP_SIZE, MAX_PIXELS
 
 CPU = torch.device("cpu")
-RUN = 1 << 13
+# Of which three eighths are black, so that the rest is soon taken.
+RUN = 1 << 14
+ROW_BYTES, BLACK_BYTES = 3 * CROP_SIZE, 3 * MAX_PIXELS
 # Landscape, portrait and square, odd and even, smaller and larger than the scales, and a strip.
 SIZES = ((101, 67), (60, 91), (64, 64), (500, 375), (353, 352), (257, 641), (1, 40))
 
@@ -29,7 +31,7 @@ def _gathered(buffer: Tensor, addresses: list[Address]) -> Tensor:
 @pytest.mark.parametrize("size", SIZES)
 def test_every_view_is_the_crop_that_is_cut(size: tuple[int, int], scheme: int) -> None:
     image = pixels.decode(encoded(picture(*size)))
-    source = pixels.prepare(image, plan(*size, scheme))
+    source = pixels.prepare(image, googlenet_plan(*size, scheme))
     views = source.plan.views
     assert {view.mirrored for view in views} == ({False, True} if scheme > 1 else {False})
     gathered = _gathered(source.pixels, [source.address(view) for view in views])
@@ -40,7 +42,7 @@ def test_every_view_is_the_crop_that_is_cut(size: tuple[int, int], scheme: int) 
 
 def test_images_lie_one_behind_the_other_and_black_pads() -> None:
     sizes = SIZES[:3]
-    sources = [pixels.prepare(pixels.decode(encoded(picture(*size))), plan(*size, 10)) for size in sizes]
+    sources = [pixels.prepare(pixels.decode(encoded(picture(*size))), googlenet_plan(*size, 10)) for size in sizes]
     starts = np.cumsum([ROW_BYTES, *(len(source.pixels) for source in sources)]).tolist()
     buffer = torch.cat([torch.zeros(ROW_BYTES, dtype=torch.uint8), *(source.pixels for source in sources)])
     # In another order than they lie, and one of them twice.
@@ -64,7 +66,7 @@ def test_operations_do_not_grow_with_the_batch(rows: int) -> None:
     with counted_operations() as operations:
         gather(buffer, addresses, crops)
     # Views included, which launch nothing.
-    assert len(operations) == 13, operations
+    assert len(operations) == 14, operations
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 3000)), max_size=60))
@@ -78,7 +80,7 @@ def test_nothing_that_was_taken_overlaps(steps: list[tuple[bool, int]]) -> None:
             del taken[start]
             continue
         used = bytearray(size)
-        used[:ROW_BYTES] = b"x" * ROW_BYTES
+        used[:BLACK_BYTES] = b"x" * BLACK_BYTES
         for start, length in taken.items():
             used[start : start + length] = b"x" * length
         place = buffer.allocate(number)
@@ -94,18 +96,18 @@ def test_nothing_that_was_taken_overlaps(steps: list[tuple[bool, int]]) -> None:
 
 
 def test_a_buffer_grows_and_keeps_what_it_holds() -> None:
-    buffer = PixelBuffer(CPU, first_bytes=2048)
+    buffer = PixelBuffer(CPU, first_bytes=1 << 14)
     first = buffer.allocate(1000)
     buffer.grow()
-    assert int(buffer.bytes[:ROW_BYTES].max()) == 0
-    assert len(buffer.bytes) == 2048
+    assert int(buffer.bytes[:BLACK_BYTES].max()) == 0
+    assert len(buffer.bytes) == 1 << 14
     buffer.bytes[first : first + 1000] = 5
-    second = buffer.allocate(5000)
+    second = buffer.allocate(20_000)
     buffer.grow()
-    assert len(buffer.bytes) == 8192
-    buffer.bytes[second : second + 5000] = 6
+    assert len(buffer.bytes) == 1 << 16
+    buffer.bytes[second : second + 20_000] = 6
     assert (buffer.bytes[first : first + 1000] == 5).all()
-    assert int(buffer.bytes[:ROW_BYTES].max()) == 0
+    assert int(buffer.bytes[:BLACK_BYTES].max()) == 0
     buffer.free(first)
     assert buffer.allocate(1000) == first
 

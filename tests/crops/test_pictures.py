@@ -1,19 +1,21 @@
 """The picture of the boxes, looked at by the colours of its pixels."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from builders import picture
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ensemble_eval.crops.pictures import COLOURS, MARGIN, boxed, overview
-from ensemble_eval.crops.schemes import CROPS, Position
+from ensemble_eval.crops.pictures import COLOURS, MARGIN, OVERVIEW_FILE, boxed, overview, write_crops
+from ensemble_eval.crops.protocols import GOOGLENET, PROTOCOLS
 
 BLACK = Image.new("RGB", (400, 300))
 WHITE = Image.new("RGB", (400, 300), "white")
 
 
-def _is(shown: Image.Image, position: Position) -> NDArray[np.bool_]:
+def _is(shown: Image.Image, position: str) -> NDArray[np.bool_]:
     """Where a picture has a box's colour, its margin taken off."""
     pixels = np.asarray(shown)[MARGIN:-MARGIN, MARGIN:-MARGIN]
     same: NDArray[np.bool_] = (pixels == COLOURS[position]).all(axis=2)
@@ -22,7 +24,7 @@ def _is(shown: Image.Image, position: Position) -> NDArray[np.bool_]:
 
 def test_the_one_crop_is_a_box_in_the_centre_of_the_resized_image() -> None:
     """By hand: 400 x 300 becomes 341 x 256; the square begins at 42, and the box 16 pixels within."""
-    shown = boxed(BLACK, CROPS[:1])
+    shown = boxed(BLACK, GOOGLENET, GOOGLENET.crops[:1])
     assert shown.size == (341 + 2 * MARGIN, 256 + 2 * MARGIN)
     rows, columns = np.nonzero(_is(shown, "centre"))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 239, 58, 281)
@@ -42,9 +44,9 @@ def test_the_one_crop_is_a_box_in_the_centre_of_the_resized_image() -> None:
     ],
 )
 def test_the_ten_crops_are_the_corners_and_the_centre_of_the_central_square(
-    position: Position, pixels: list[tuple[int, int]]
+    position: str, pixels: list[tuple[int, int]]
 ) -> None:
-    mask = _is(boxed(BLACK, CROPS[:10]), position)
+    mask = _is(boxed(BLACK, GOOGLENET, GOOGLENET.crops[:10]), position)
     assert [mask[y, x] for x, y in pixels] == [True] * len(pixels)
     assert not mask[:, :42].any()
     assert not mask[:, 298:].any()
@@ -55,7 +57,7 @@ def test_the_ten_crops_are_the_corners_and_the_centre_of_the_central_square(
     [(0, 256, 42), (12, 256, 0), (24, 256, 85), (108, 352, 58), (120, 352, 0), (132, 352, 117)],
 )
 def test_a_group_lies_in_its_square_and_all_else_is_dimmed(first: int, scale: int, left: int) -> None:
-    shown = np.asarray(boxed(WHITE, CROPS[first : first + 12])).astype(int)
+    shown = np.asarray(boxed(WHITE, GOOGLENET, GOOGLENET.crops[first : first + 12])).astype(int)
     inside = shown[MARGIN + 10, MARGIN + left + 10]
     assert inside.tolist() == [255, 255, 255]
     for x in {left - 10, left + scale + 10} & set(range(scale * 4 // 3)):
@@ -67,13 +69,13 @@ def test_a_group_lies_in_its_square_and_all_else_is_dimmed(first: int, scale: in
 
 
 def test_a_smaller_drawing_has_its_boxes_where_the_larger_one_has_them() -> None:
-    rows, columns = np.nonzero(_is(boxed(BLACK, CROPS[108:109], 0.5), "centre"))
+    rows, columns = np.nonzero(_is(boxed(BLACK, GOOGLENET, GOOGLENET.crops[108:109], 0.5), "centre"))
     # By hand: at scale 352 the square begins at 58 and the box 64 pixels within.
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (32, 143, 61, 172)
 
 
 def test_the_overview_has_the_two_smaller_schemes_and_the_twelve_groups() -> None:
-    shown = np.asarray(overview(BLACK))
+    shown = np.asarray(overview(BLACK, GOOGLENET))
     # By hand: two boxes of the centre in full size, twelve in half, all outlines of two pixels, and the legend's.
     expected = 2 * (224**2 - 220**2) + 12 * (112**2 - 108**2) + 11**2
     assert np.count_nonzero((shown == COLOURS["centre"]).all(axis=2)) == expected
@@ -84,14 +86,14 @@ def test_the_text_of_the_overview_says_where_boxes_lie(monkeypatch: pytest.Monke
     """By hand: at scale 256 the 400 x 300 become 341 x 256, at 352 they become 469 x 352."""
     texts = list[str]()
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", lambda *given, **_: texts.append(given[2]))
-    overview(BLACK)
+    overview(BLACK, GOOGLENET)
     expected = [
         "the image resized to 341 by 256, its shorter side to 256",
-        "the centre: x 58 to 282, y 16 to 240",
-        "centre and corners of the central square, x 42 to 298, y 0 to 256",
+        "the central square, x 42 to 298, y 0 to 256",
+        "boxes begin at x 58 and y 16",
         "boxes begin at x 42, 58, 74 and y 0, 16, 32",
-        "144 crops, 132 to 143: scale 352, right",
-        "square x 117 to 469, y 0 to 352",
+        "144 crops, 132 to 143: scale 352, right square",
+        "x 117 to 469, y 0 to 352",
         "boxes begin at x 117, 181, 245 and y 0, 64, 128",
     ]
     assert [text for text in expected if text not in texts] == []
@@ -99,13 +101,42 @@ def test_the_text_of_the_overview_says_where_boxes_lie(monkeypatch: pytest.Monke
 
 def test_the_overview_ends_with_the_whole_legend_and_a_margin() -> None:
     # A line of text takes 16 pixels, and the margin 14.
-    shown = np.asarray(overview(WHITE).convert("L"))
+    shown = np.asarray(overview(WHITE, GOOGLENET).convert("L"))
     assert shown[-14:].min() == 255
     assert shown[-30:-14].min() < 64
 
 
 @pytest.mark.parametrize("size", [(300, 400), (64, 64), (1200, 30), (20, 900)])
 def test_images_of_any_shape_have_an_overview_of_bounded_size(size: tuple[int, int]) -> None:
-    shown = overview(picture(*size))
+    shown = overview(picture(*size), GOOGLENET)
     assert max(shown.size) < 3000
     assert shown.getpixel((0, 0)) == shown.getpixel((shown.width - 1, shown.height - 1)) == (255, 255, 255)
+
+
+def test_the_corners_and_the_centre_of_a_grid_are_coloured_and_its_other_cells_are_thin() -> None:
+    """By hand: at scale 384 the 400 x 300 become 512 x 384, and boxes begin at steps of 72 and 40."""
+    protocol = PROTOCOLS["vgg-150"]
+    shown = boxed(BLACK, protocol, protocol.crops[:50])
+    starts = {"top-left": (0, 0), "top-right": (288, 0), "bottom-left": (0, 160), "bottom-right": (288, 160)}
+    for position, (left, top) in {**starts, "centre": (144, 80)}.items():
+        rows, columns = np.nonzero(_is(shown, position))
+        edges = (rows.min(), rows.max(), columns.min(), columns.max())
+        assert edges == (top, top + 223, left, left + 223), position
+    # The left edge of the second column of boxes, where no other box has an edge.
+    across = np.asarray(shown)[MARGIN + 15, MARGIN + 70 : MARGIN + 75].max(axis=1)
+    assert across.tolist() == [0, 0, 235, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["krizhevsky-10", "googlenet-12", "vgg-150"])
+def test_the_file_of_an_overview_has_every_colour_of_its_boxes(name: str, tmp_path: Path) -> None:
+    picture(400, 300).save(tmp_path / "a.png")
+    write_crops(tmp_path / "a.png", tmp_path, PROTOCOLS[name])
+    with Image.open(tmp_path / OVERVIEW_FILE) as opened:
+        found = {colour for _, colour in opened.convert("RGB").getcolors(1 << 24) or []}
+    assert found >= {colour for place, colour in COLOURS.items() if place != "whole" or name == "googlenet-12"}
+
+
+def test_the_only_square_stands_beside_the_smaller_schemes_in_full_size() -> None:
+    shown = np.asarray(overview(BLACK, PROTOCOLS["krizhevsky-10"]))
+    # By hand: two boxes of the centre in full size, all outlines of two pixels, and the legend's.
+    assert np.count_nonzero((shown == COLOURS["centre"]).all(axis=2)) == 2 * (224**2 - 220**2) + 11**2

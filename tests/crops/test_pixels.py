@@ -4,12 +4,13 @@ import struct
 import threading
 import warnings
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from builders import encoded, picture, png_that_claims, tiff_with_offsets_in_text
+from builders import encoded, googlenet_plan, picture, png_that_claims, tiff_with_offsets_in_text
 from numpy.typing import NDArray
 from PIL import Image
 from pillow_crops import pillow_crops
@@ -17,10 +18,16 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as torchvision
 
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan, views_of
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import GOOGLENET
+from ensemble_eval.crops.views import Resampling
 from ensemble_eval.errors import UnreadableImageError
 
 SIZE = (12, 8)
+RESAMPLING: Mapping[InterpolationMode, Resampling] = {
+    InterpolationMode.BILINEAR: "bilinear",
+    InterpolationMode.BICUBIC: "bicubic",
+}
 
 
 def _decoded_colour(data: bytes) -> list[int]:
@@ -207,11 +214,12 @@ def test_decoding_in_threads_leaves_the_processs_warning_filters_alone() -> None
     assert list(warnings.filters) == before
 
 
-def _our_crops(data: bytes, *, bicubic: bool = False) -> list[NDArray[np.uint8]]:
+def _our_crops(data: bytes, resampling: Resampling = "bilinear") -> list[NDArray[np.uint8]]:
     image = pixels.decode(data)
     _, height, width = image.shape
-    source = pixels.prepare(image, plan(width, height, 144), bicubic=bicubic)
-    return [source.cut(view).permute(1, 2, 0).numpy() for view in views_of(width, height)]
+    source = pixels.prepare(image, CropRule((GOOGLENET,), 144, resampling).plan(width, height))
+    [group] = source.plan.groups
+    return [source.cut(source.plan.views[view]).permute(1, 2, 0).numpy() for view in group.view_of_crop]
 
 
 def _differences(ours: list[NDArray[np.uint8]], theirs: list[NDArray[np.uint8]]) -> NDArray[np.int64]:
@@ -233,7 +241,7 @@ def test_all_144_crops_are_pillows(size: tuple[int, int]) -> None:
 
 def test_bicubic_crops_are_pillows_bicubic_ones() -> None:
     image = picture(320, 240)
-    ours, theirs = _our_crops(encoded(image), bicubic=True), pillow_crops(image, Image.Resampling.BICUBIC)
+    ours, theirs = _our_crops(encoded(image), "bicubic"), pillow_crops(image, Image.Resampling.BICUBIC)
     counts = _differences(ours, theirs)
     assert counts[3:].sum() == 0
     assert counts[2:].sum() < counts.sum() / 1000
@@ -251,7 +259,7 @@ def test_all_144_crops_of_20_photographs_are_pillows(photographs: list[Path]) ->
 
 
 @pytest.mark.parametrize("processor", ["this", "DEFAULT"])
-@pytest.mark.parametrize("mode", [InterpolationMode.BILINEAR, InterpolationMode.BICUBIC])
+@pytest.mark.parametrize("mode", RESAMPLING)
 @pytest.mark.parametrize("size", [(17, 11), (352, 470), (40, 64), (64, 40), (1, 300)])
 def test_resizing_gives_torchvisions_pixels_in_its_layout(
     size: tuple[int, int], mode: InterpolationMode, processor: str, monkeypatch: pytest.MonkeyPatch
@@ -262,7 +270,7 @@ def test_resizing_gives_torchvisions_pixels_in_its_layout(
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
     decoded = pixels.decode(encoded(picture(64, 40)))
     for image in (decoded, decoded.contiguous(), decoded[:, 3:33, 5:45]):
-        ours = pixels.resize(image, *size, bicubic=mode == InterpolationMode.BICUBIC)
+        ours = pixels.resize(image, *size, RESAMPLING[mode])
         theirs = torchvision.resize(image, list(size), interpolation=mode, antialias=True)
         assert torch.equal(ours, theirs)
         assert ours.stride() == theirs.stride()
@@ -270,8 +278,8 @@ def test_resizing_gives_torchvisions_pixels_in_its_layout(
 
 def test_an_image_is_resized_only_to_the_scales_that_the_scheme_needs() -> None:
     image = pixels.decode(encoded(picture(320, 240)))
-    source = pixels.prepare(image, plan(320, 240, 10))
-    assert list(source.regions) == [256]
+    source = pixels.prepare(image, googlenet_plan(320, 240, 10))
+    assert list(source.regions) == [GOOGLENET.canvas(256)]
 
 
 def test_an_image_that_cannot_be_resized_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,4 +289,4 @@ def test_an_image_that_cannot_be_resized_is_unreadable(monkeypatch: pytest.Monke
     image = pixels.decode(encoded(picture(*SIZE)))
     monkeypatch.setattr(pixels, "resize", full)
     with pytest.raises(UnreadableImageError, match="cannot be resized: not enough memory"):
-        pixels.prepare(image, plan(*SIZE, 1))
+        pixels.prepare(image, googlenet_plan(*SIZE, 1))

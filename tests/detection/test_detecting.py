@@ -25,8 +25,10 @@ from drawn_boxes import (
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
+from ensemble_eval.backends.opening import PredictMaker
+from ensemble_eval.crops.protocols import CROP_SIZE
 from ensemble_eval.datasets.boxes import Boxes, read_boxes
 from ensemble_eval.detection.deciding import MAX_DETECTIONS, MIN_SCORES, Configuration, detections_of
 from ensemble_eval.detection.detecting import DetectJob
@@ -42,7 +44,8 @@ from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
-from ensemble_eval.members.manifest import save_weights, write_manifest
+from ensemble_eval.members.imported import InputFormat
+from ensemble_eval.members.manifest import open_ensemble, save_weights, write_manifest
 from ensemble_eval.models.registry import build
 from ensemble_eval.scoring.average_precision import ILSVRC, Matching, average_precisions, overlaps
 from ensemble_eval.settings import DetectSettings
@@ -101,12 +104,17 @@ def _slow_nms(boxes: Boxes, scores: NDArray[np.float64]) -> list[int]:
     return kept
 
 
-def _slowly(image: Tensor, boxes: Boxes, predicts: Sequence[Predict]) -> list[tuple[int, Boxes, float]]:
+def _slowly(
+    image: Tensor, boxes: Boxes, predicts: Sequence[Predict], sizes: Sequence[int]
+) -> list[tuple[int, Boxes, float]]:
     """One region after the other, and every class by itself: class, box and score of each detection."""
     scores = np.zeros((len(boxes), len(CLASSES)))
     for row, box in enumerate(boxes):
-        region = warp_regions(image, box[None])
-        said = [predict(region).numpy()[0].astype(np.float64) for predict in predicts]
+        regions = [warp_regions(image, box[None], size) for size in sizes]
+        said = [
+            predict(region).numpy()[0].astype(np.float64)
+            for predict, region in zip(predicts, regions, strict=True)
+        ]
         scores[row] = np.mean(said, axis=0)[:-1]
     found = []
     for index in range(len(CLASSES)):
@@ -127,12 +135,34 @@ def test_detections_are_those_of_the_slow_obvious_loop(drawn: Drawn, proposals: 
         sets = next(each for each in sets_of(NAMES) if " + ".join(each) == row["proposals"])
         image = torch.from_numpy(np.array(Image.open(drawn.root / row["image"]))).permute(2, 0, 1)
         boxes = united(stored[row["image"]], sets).boxes
-        expected = _slowly(image, boxes, predicts[: row["models"]])
+        expected = _slowly(image, boxes, predicts[: row["models"]], [CROP_SIZE] * row["models"])
         found = detections_of(row)
         assert row["regions"] == len(boxes)
         assert found.classes.tolist() == [each[0] for each in expected]
         np.testing.assert_array_equal(found.boxes, np.array([each[1] for each in expected]).reshape(-1, 4))
         np.testing.assert_allclose(found.scores, [each[2] for each in expected], atol=1e-6)
+
+
+def test_each_member_sees_the_regions_in_its_own_size(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sizes, predicts, members = [CROP_SIZE, 96], list[Predict](), list[Member]()
+    for size in sizes:
+        # The sum over pixels depends on their number, and so on the size.
+        network = nn.Sequential(nn.AvgPool2d(32, divisor_override=40_000), nn.Flatten(), nn.LazyLinear(4)).eval()
+        form = InputFormat(size=size)
+        network(torch.zeros(1, 3, size, size))
+        members.append(Member(f"of {size}", network=network, input=form))
+        predicts.append(PredictMaker("torch", 4, torch.device("cpu"), "float32", size)(members[-1], network))
+    job = _detection(drawn, proposals, tmp_path, Ensemble(members, [*CLASSES, NO_OBJECT]))
+    outcome_of(job)
+    stored = StoredProposals(proposals, drawn.opened())
+    for row in stored_rows(job.data.store):
+        sets = next(each for each in sets_of(NAMES) if " + ".join(each) == row["proposals"])
+        image = torch.from_numpy(np.array(Image.open(drawn.root / row["image"]))).permute(2, 0, 1)
+        boxes = united(stored[row["image"]], sets).boxes
+        expected = _slowly(image, boxes, predicts[: row["models"]], sizes[: row["models"]])
+        np.testing.assert_allclose(detections_of(row).scores, [each[2] for each in expected], atol=1e-5)
+        np.testing.assert_array_equal(detections_of(row).classes, [each[0] for each in expected])
 
 
 def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_path: Path) -> None:
@@ -218,6 +248,17 @@ def test_what_does_not_belong_together_is_refused(drawn: Drawn, proposals: Path,
     job = _finished(drawn, proposals, tmp_path / "out")
     with pytest.raises(InputError, match="show no object that is to be found"):
         _write(job, tmp_path / "none.json")
+
+
+def test_another_input_format_makes_another_job(drawn: Drawn, proposals: Path, tmp_path: Path, two: Path) -> None:
+    ensemble = open_ensemble(two)
+    a, *rest = ensemble.members
+    darker = InputFormat(mean=(0.4, 0.4, 0.4))
+    other = Member(a.name, weights=a.weights, arch=a.arch, options=a.options, input=darker)
+    both = (ensemble, Ensemble([other, *rest], ensemble.classes))
+    one, changed = (_detection(drawn, proposals, tmp_path, each).folders[0].store.key for each in both)
+    assert one.difference(changed).startswith("inputs null, now {")
+    assert "inputs" not in one.to_json()
 
 
 @pytest.mark.slow

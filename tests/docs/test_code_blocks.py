@@ -20,7 +20,8 @@ def _stand_in_for_timm() -> ModuleType:
     def create_model(_name: str, *, pretrained: bool) -> nn.Module:
         assert pretrained
         network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000))
-        network.__dict__["pretrained_cfg"] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+        stated = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "input_size": (3, 224, 224)}
+        network.__dict__["pretrained_cfg"] = stated
         return network
 
     module = ModuleType("timm")

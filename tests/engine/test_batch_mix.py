@@ -6,11 +6,10 @@ from functools import cache
 
 import pytest
 import torch
-from builders import CLASS_NAMES, encoded, picture
+from builders import CLASS_NAMES, encoded, googlenet_plan, picture
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
@@ -120,10 +119,10 @@ class RecordingEngine(Engine[Result]):
 
 
 @cache
-def _source(scheme: int, seed: int) -> pixels.CropSource:
+def _source(scheme: int, seed: int, members: int) -> pixels.CropSource:
     width, height = ((90, 60), (64, 64))[seed % 2]
     image = pixels.decode(encoded(picture(width, height, seed)))
-    return pixels.prepare(image, plan(width, height, scheme))
+    return pixels.prepare(image, googlenet_plan(width, height, scheme, members))
 
 
 def _members(count: int, fails_at: int | None) -> list[Predict]:
@@ -174,7 +173,7 @@ def test_batches_are_those_of_the_obvious_loop(
             16 * position if position < alike else 16 * alike + position,
             str(position),
             position % COUNT,
-            _source(scheme, position % 5),
+            _source(scheme, position % 5, members),
         )
         for position in range(images)
     ]

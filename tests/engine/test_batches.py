@@ -2,9 +2,9 @@ from collections import Counter
 
 import pytest
 import torch
+from builders import googlenet_plan
 
 from ensemble_eval.crops.pixels import CropSource, prepare
-from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.batches import Batch, batches_needed
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
@@ -15,7 +15,7 @@ Pooled = PooledImage[ImageScores]
 
 
 def _pooled(position: int, scheme: int = 144) -> Pooled:
-    source = CropSource(plan(400, 300, scheme), torch.empty(0, dtype=torch.uint8), {})
+    source = CropSource(googlenet_plan(400, 300, scheme), torch.empty(0, dtype=torch.uint8), {})
     return ScoredImage(ReadyImage(position, str(position), 0, source), members=1, num_classes=2)
 
 
@@ -100,7 +100,7 @@ def test_as_many_batches_are_needed_as_the_engine_runs(images: int, scheme: int,
         batches += 1
         return torch.full((len(crops), 2), 0.5)
 
-    source = prepare(torch.zeros(3, 30, 40, dtype=torch.uint8), plan(40, 30, scheme))
+    source = prepare(torch.zeros(3, 30, 40, dtype=torch.uint8), googlenet_plan(40, 30, scheme))
     ready = [ReadyImage(position, str(position), 0, source) for position in range(images)]
     engine = Engine({"a": predict}, lambda image: ScoredImage(image, 1, 2), CPU, size)
     assert len(list(engine.run(ready))) == images

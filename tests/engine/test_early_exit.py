@@ -8,11 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from builders import CLASS_NAMES, colour_classifier, encoded, picture
+from builders import CLASS_NAMES, colour_classifier, encoded, googlenet_plan, picture
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.loop import Engine
@@ -27,11 +26,11 @@ MEMBERS: dict[str, Predict] = {name: colour_classifier(seed) for seed, name in e
 
 
 @cache
-def _images(scheme: int) -> list[ReadyImage]:
+def _images(scheme: int, members: int = len(MEMBERS)) -> list[ReadyImage]:
     images = []
     for position, (width, height) in enumerate(SIZES):
         image = pixels.decode(encoded(picture(width, height, seed=position)))
-        source = pixels.prepare(image, plan(width, height, scheme))
+        source = pixels.prepare(image, googlenet_plan(width, height, scheme, members))
         # Every label is as likely to be among the best as not.
         images += [
             ReadyImage(position * COUNT + label, f"{position}/{label}", label, source) for label in range(COUNT)
@@ -105,7 +104,7 @@ def test_decisions_are_the_same_with_a_batch_in_flight(full: dict[str, ImageScor
 
 @pytest.mark.slow
 def test_passes_are_saved_and_counted() -> None:
-    images = _images(144)
+    images = _images(144, members=1)
     asked = 0
 
     def counting(crops: Tensor) -> Tensor:
@@ -125,7 +124,7 @@ def test_an_image_that_stays_undecided_is_run_whole_and_ranked_as_ever() -> None
     def uniform(crops: Tensor) -> Tensor:
         return torch.full((len(crops), COUNT), 1 / COUNT)
 
-    results = _decided(_images(144)[:COUNT], 16, (5,), {"a": uniform, "b": uniform})
+    results = _decided(_images(144, members=2)[:COUNT], 16, (5,), {"a": uniform, "b": uniform})
     for result in results.values():
         assert result.passes == result.all_passes == 2 * 144
         # Ties go to the lower index.
@@ -141,8 +140,8 @@ def test_running_out_of_memory_changes_no_decision() -> None:
             raise OutOfDeviceMemoryError(f"a batch of {len(crops)}")
         return colour_classifier(1)(crops)
 
-    expected = _decided(_images(144), 16, (5,), {"a": colour_classifier(1)})
-    results = _decided(_images(144), 16, (5,), {"a": failing})
+    expected = _decided(_images(144, members=1), 16, (5,), {"a": colour_classifier(1)})
+    results = _decided(_images(144, members=1), 16, (5,), {"a": failing})
     assert {key: result.top_k for key, result in results.items()} == {
         key: result.top_k for key, result in expected.items()
     }

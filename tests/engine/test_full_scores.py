@@ -1,15 +1,17 @@
 """The mean over the crops of a scheme, in figures that a reader can add up."""
 
 import numpy as np
+from builders import googlenet_plan
 
-from ensemble_eval.crops.schemes import CropPlan, plan
+from ensemble_eval.crops.plan import CropPlan, ViewGroup
 from ensemble_eval.engine.full_scores import CropProbabilities, with_ensemble
 
 
 def _three_views() -> CropPlan:
     """One view that counts twice in a scheme of four, two that count once, and a scheme of one."""
-    views = plan(60, 40, 10).views[:3]
-    return CropPlan(views, {1: (0, 1, 0), 4: (2, 1, 1)}, (0, 1, 2, 0))
+    views = googlenet_plan(60, 40, 10).views[:3]
+    group = ViewGroup((0, 1), range(3), {1: (0, 1, 0), 4: (2, 1, 1)}, (0, 1, 2, 0))
+    return CropPlan(views, (group,))
 
 
 def test_a_mean_counts_each_view_as_often_as_its_scheme_says() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import CLASS_NAMES, colour_classifier, encoded, picture, tiny_network
+from builders import CLASS_NAMES, colour_classifier, encoded, googlenet_plan, picture, tiny_network
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -15,7 +15,7 @@ from ensemble_eval.backends.network import NetworkPredict
 from ensemble_eval.backends.opening import PredictMaker
 from ensemble_eval.backends.torch import torch_logits
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan, views_of
+from ensemble_eval.crops.protocols import GOOGLENET
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.loop import Engine
@@ -38,10 +38,12 @@ NETWORKS = {
 }
 
 
-def _ready(name: str, scheme: int) -> ReadyImage:
+def _ready(name: str, scheme: int, members: int = 2) -> ReadyImage:
     width, height = SIZES[name]
-    image = pixels.decode(encoded(picture(width, height)))
-    return ReadyImage(list(SIZES).index(name), name, 3, pixels.prepare(image, plan(width, height, scheme)))
+    source = pixels.prepare(
+        pixels.decode(encoded(picture(width, height))), googlenet_plan(width, height, scheme, members)
+    )
+    return ReadyImage(list(SIZES).index(name), name, 3, source)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +85,7 @@ def _slow_mean(
     """The obvious loop: every crop by itself, duplicates included, then the mean of the list."""
     mean, std = torch.tensor(input_format.mean), torch.tensor(input_format.std)
     outputs = []
-    for view in views_of(*SIZES[image.id])[:scheme]:
+    for view in GOOGLENET.views_of(*SIZES[image.id])[:scheme]:
         crop = image.source.cut(view).permute(1, 2, 0).float()
         if input_format.channels == "bgr":
             crop = crop[..., [2, 1, 0]]
@@ -178,7 +180,8 @@ class _Recorder:
         return self._predict(crops)
 
 
-IMAGES = [_ready(name, 10) for name in SIZES]
+IMAGES = [_ready(name, 10, members=1) for name in SIZES]
+IMAGES_FOR_TWO = [_ready(name, 10, members=2) for name in SIZES]
 
 
 def test_every_batch_has_the_same_shape_and_only_the_last_is_padded() -> None:
@@ -207,10 +210,10 @@ def test_running_out_of_memory_with_a_batch_in_flight_loses_nothing() -> None:
 
 def test_running_out_of_memory_later_repeats_one_batch_and_does_not_start_over() -> None:
     first, second = _Recorder(), _Recorder(fails_at_call=2)
-    results = list(_engine({"a": first, "b": second}, 8).run(IMAGES))
+    results = list(_engine({"a": first, "b": second}, 8).run(IMAGES_FOR_TWO))
     # 8 crops done, 22 left: the second batch fails in the second member and is done again with 4.
     assert first.batches == second.batches == [8, 8, *[4] * 6]
-    _assert_same(results, _evaluated({"a": colour_classifier(1), "b": colour_classifier(1)}, IMAGES, 8))
+    _assert_same(results, _evaluated({"a": colour_classifier(1), "b": colour_classifier(1)}, IMAGES_FOR_TWO, 8))
 
 
 def _assert_same(results: Sequence[object], expected: list[ImageScores]) -> None:
@@ -289,7 +292,7 @@ class _CountedImage(PooledImage[int]):
     """A third kind of image: how many rows members returned, once it is more than half of all."""
 
     def __init__(self, image: ReadyImage, members: int) -> None:
-        super().__init__(image, members)
+        super().__init__(image)
         self._rows: set[tuple[int, int]] = set()
         self._half = len(image.source.plan.views) * members // 2
 
@@ -307,7 +310,7 @@ class _CountedImage(PooledImage[int]):
 def test_what_becomes_of_an_image_is_handed_in() -> None:
     recorder = _Recorder()
     members = {"a": recorder, "b": colour_classifier(2)}
-    results = list(Engine(members, lambda image: _CountedImage(image, 2), CPU, 6).run(IMAGES))
+    results = list(Engine(members, lambda image: _CountedImage(image, 2), CPU, 6).run(IMAGES_FOR_TWO))
     # Two crops of each image in every batch, ten crops an image: known with six, so after three batches.
     assert recorder.batches == [6, 6, 6]
     assert results == [12, 12, 12]
@@ -346,7 +349,7 @@ def test_cuda_agrees_with_the_cpu(
         member = Member(name, arch="googlenet", weights=Path("unused.safetensors"), input=input_format)
         reference[name] = PredictMaker("torch", COUNT, CPU, "float32")(member, copy.deepcopy(of_three[name]))
         members[name] = make(member, copy.deepcopy(of_three[name]))
-    images = [_ready(name, 144) for name in SIZES]
+    images = [_ready(name, 144, members=3) for name in SIZES]
     pinned = [dataclasses.replace(image, source=image.source.pinned()) for image in images]
     # Six batches, so that a graph is captured and then replayed.
     on_cpu, on_cuda = _evaluated(reference, images, 64), _evaluated(members, pinned, 64, cuda)

@@ -7,16 +7,16 @@ votes against 3 · (48 - n) to come), four of five after 27.
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
 import torch
-from builders import CLASS_NAMES, encoded
+from builders import CLASS_NAMES, encoded, googlenet_plan
 from PIL import Image
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
-from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
@@ -33,7 +33,12 @@ VIEWS = 48
 
 def shade(position: int, scheme: int) -> ReadyImage:
     image = pixels.decode(encoded(Image.new("RGB", (64, 64), (position + 1,) * 3)))
-    return ReadyImage(position, str(position), LABEL, pixels.prepare(image, plan(64, 64, scheme)))
+    return ReadyImage(position, str(position), LABEL, pixels.prepare(image, googlenet_plan(64, 64, scheme)))
+
+
+def _seen_by(members: int, image: ReadyImage) -> ReadyImage:
+    plan = googlenet_plan(64, 64, image.source.plan.crops, members)
+    return replace(image, source=replace(image.source, plan=plan))
 
 
 def _pool(
@@ -89,7 +94,8 @@ def pace(
         return scores
 
     members = {name: lambda crops, name=name: predict(name, crops) for name in undecided}
-    results = list(Engine(members, _pool(len(members), decides), CPU, batch_size).run(images))
+    seen = [_seen_by(len(members), image) for image in images]
+    results = list(Engine(members, _pool(len(members), decides), CPU, batch_size).run(seen))
     assert sorted(result.id for result in results) == sorted(image.id for image in images)
     turns = [Turn(*key, len(list(group))) for key, group in itertools.groupby(launched)]
     return Pace(turns, sum(0 if isinstance(result, UnreadableImage) else result.passes for result in results))

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from builders import googlenet_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nasty_scores import KINDS, softmax_row
 from numpy.typing import NDArray
 
 from ensemble_eval.crops.pixels import CropSource
-from ensemble_eval.crops.schemes import plan
+from ensemble_eval.crops.plan import ViewGroup
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
 from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
 from ensemble_eval.engine.pool import OpenViews, ReadyImage
@@ -39,8 +40,10 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Square images and others, one to three members, two to nine classes."""
-    crop_plan = plan(*draw(st.sampled_from([(64, 64), (90, 60)])), draw(st.sampled_from([1, 10, 144])))
-    views, members, classes = len(crop_plan.views), draw(st.integers(1, 3)), draw(st.integers(2, 9))
+    size, scheme = draw(st.sampled_from([(64, 64), (90, 60)])), draw(st.sampled_from([1, 10, 144]))
+    members, classes = draw(st.integers(1, 3)), draw(st.integers(2, 9))
+    crop_plan = googlenet_plan(*size, scheme, members)
+    views = len(crop_plan.views)
     kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     scores = [softmax_row(rng.choice(kinds), classes, rng) for _ in range(views * members)]
@@ -106,7 +109,7 @@ def test_every_row_is_decided_as_the_full_run_decides_it(case: Case) -> None:
 
 
 def test_open_views_are_taken_given_back_and_parted() -> None:
-    views = OpenViews(range(3), 4)
+    views = OpenViews([ViewGroup((0, 1, 2), range(4), {}, ())])
     together = (0, 1, 2)
     assert views.of(together) == [0, 1, 2, 3]
     for view in (2, 0):

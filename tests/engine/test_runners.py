@@ -6,19 +6,18 @@ Every order is broken on purpose too, and then the results are others.
 import contextlib
 from collections.abc import Callable, Generator, Sequence
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from builders import CLASS_NAMES, colour_classifier, encoded, picture
+from builders import CLASS_NAMES, colour_classifier, encoded, googlenet_plan, picture
 from counted_operations import counted_operations
 from stream_stand_ins import StandInEvent, StandInStreams
 from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.gathering import PixelBuffer
-from ensemble_eval.crops.schemes import plan
 from ensemble_eval.engine import runners
 from ensemble_eval.engine.batches import Batch
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
@@ -38,15 +37,16 @@ Result = ImageScores | ImageDecisions
 
 
 @cache
-def _source(scheme: int, index: int) -> pixels.CropSource:
+def _source(scheme: int, index: int, members: int) -> pixels.CropSource:
     width, height = SIZES[index % len(SIZES)]
     image = pixels.decode(encoded(picture(width, height, seed=index)))
-    return pixels.prepare(image, plan(width, height, scheme))
+    return pixels.prepare(image, googlenet_plan(width, height, scheme, members))
 
 
-def _images(scheme: int, count: int) -> list[ReadyImage]:
+def _images(scheme: int, count: int, members: int = 2) -> list[ReadyImage]:
     return [
-        ReadyImage(index, str(index), index % COUNT, _source(scheme, (index + 1) % 9)) for index in range(count)
+        ReadyImage(index, str(index), index % COUNT, _source(scheme, (index + 1) % 9, members))
+        for index in range(count)
     ]
 
 
@@ -186,8 +186,14 @@ def _differs(engine: Engine[Result], images: list[ReadyImage], expected: Sequenc
 @pytest.mark.parametrize("late", [["loading"], ["computing"], ["loading", "computing"]])
 def test_a_buffer_that_is_used_too_early_shows(late: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its addresses and crops, and the memory of its outcome, are those of the batch before."""
-    new_buffers = StreamRunner._new_buffers
-    monkeypatch.setattr(StreamRunner, "_new_buffers", cache(new_buffers))
+    new_buffers, made = StreamRunner._new_buffers, list[Any]()
+
+    def the_first(runner: StreamRunner[Result], batch: Batch[Result]) -> Any:
+        if not made:
+            made.append(new_buffers(runner, batch))
+        return made[0]
+
+    monkeypatch.setattr(StreamRunner, "_new_buffers", the_first)
     images = _images(10, 8)
     expected = list(_engine(None, 16).run(images))
     assert _differs(_engine(StandInStreams(late), 16), images, expected)
@@ -223,7 +229,7 @@ def test_a_cpu_releases_what_members_keep_before_a_smaller_batch() -> None:
     engine: Engine[ImageScores] = Engine(
         members, lambda image: ScoredImage(image, 1, COUNT), CPU, 16, forward=Releasing([failing])
     )
-    assert len(list(engine.run(_images(10, 2)))) == 2
+    assert len(list(engine.run(_images(10, 2, members=1)))) == 2
     assert releases == [16]
 
 
@@ -267,7 +273,7 @@ def test_out_of_memory_frees_everything_once_the_device_is_done_and_changes_no_r
 def test_a_batch_takes_a_fixed_number_of_operations_beside_its_members(scheme: int) -> None:
     outcome = torch.full((288, COUNT), 1 / COUNT)
     runner: StreamRunner[ImageScores] = StreamRunner(Forward([lambda _crops: outcome]), CPU, StandInStreams())
-    sources = [_source(scheme, index % 9) for index in range(288)]
+    sources = [_source(scheme, index % 9, members=1) for index in range(288)]
     for launches in range(2):
         batch: Batch[ImageScores] = Batch(288, [0])
         admitted = []

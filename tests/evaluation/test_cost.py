@@ -1,6 +1,8 @@
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -9,8 +11,11 @@ from conftest import Cli
 from torch import Tensor
 
 from ensemble_eval.backends.network import NetworkPredict
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import GOOGLENET
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.cost import Cost, estimate, padding_warnings
+from ensemble_eval.evaluation.opening import Sources
 from ensemble_eval.settings import RunSettings, Settings
 
 
@@ -30,7 +35,9 @@ from ensemble_eval.settings import RunSettings, Settings
 def test_a_batch_size_beyond_what_the_data_set_fills_is_told(
     batch_size: int | None, crops: int, images: int, processes: int, filled: str | None
 ) -> None:
-    warnings = padding_warnings(Settings(batch_size=batch_size, crops=crops), images, processes)
+    stand_in = SimpleNamespace(rule=CropRule((GOOGLENET,), crops), dataset=SimpleNamespace(items=range(images)))
+    settings = Settings(batch_size=batch_size, crops=crops)
+    warnings = padding_warnings(settings, cast(Sources, stand_in), processes)
     assert warnings == (
         []
         if filled is None
@@ -41,12 +48,22 @@ def test_a_batch_size_beyond_what_the_data_set_fills_is_told(
     )
 
 
-def test_time_is_that_of_whole_batches() -> None:
-    cost = Cost(passes_per_image=2, passes_at_most=12, passes_per_second=100.0, batches=3, seconds_per_batch=20.0)
+def test_time_is_in_whole_seconds() -> None:
+    cost = Cost(
+        passes_per_image=2,
+        passes_at_most=12,
+        passes_per_second=100.0,
+        seconds=59.6,
+        loading_seconds=0.1,
+        multiply_adds=5,
+    )
     assert cost.duration.total_seconds() == 60.0
 
 
-def test_padding_counts_in_the_estimate(dataset: Path, ensemble: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("batch_size", "batches"), [(512, 1), (2, 3)])
+def test_padding_and_all_batches_count_in_the_estimate(
+    dataset: Path, ensemble: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int, batches: int
+) -> None:
     """Six crops in one batch of 512 take as long as 512 crops do."""
     predict = NetworkPredict.__call__
 
@@ -58,12 +75,12 @@ def test_padding_counts_in_the_estimate(dataset: Path, ensemble: Path, monkeypat
 
     monkeypatch.setattr(NetworkPredict, "__call__", slow)
     settings = RunSettings(
-        dataset=dataset, ensemble=ensemble, crops=1, device="cpu", backend="torch", batch_size=512
+        dataset=dataset, ensemble=ensemble, crops=1, device="cpu", backend="torch", batch_size=batch_size
     )
     cost = estimate(opened(settings), settings)
-    assert (cost.batches, cost.passes_at_most) == (1, 12)
-    assert 2 <= cost.duration.total_seconds() <= 20  # two members
-    assert cost.passes_per_second == pytest.approx(2 * 512 / cost.seconds_per_batch)
+    assert cost.passes_at_most == 12
+    assert 2 * batches <= cost.duration.total_seconds() <= 20 * batches  # two members
+    assert cost.passes_per_second == pytest.approx(2 * batch_size * batches / cost.seconds)
 
 
 def test_a_crop_that_does_not_fit_into_memory_is_refused(

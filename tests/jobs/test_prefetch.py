@@ -10,10 +10,14 @@ from builders import encoded, picture
 from PIL import Image
 
 from ensemble_eval.crops import pixels
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import GOOGLENET
 from ensemble_eval.datasets import items as items_module
 from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.engine.pool import ReadyImage, UnreadableImage
 from ensemble_eval.jobs import prefetch
+
+RULE = CropRule((GOOGLENET,), 1)
 
 
 def write_items(folder: Path, count: int) -> list[tuple[int, FileItem]]:
@@ -27,7 +31,7 @@ def write_items(folder: Path, count: int) -> list[tuple[int, FileItem]]:
 
 def test_images_come_in_order_with_their_positions_whatever_the_workers(tmp_path: Path) -> None:
     items = write_items(tmp_path, 12)[3:]
-    images = list(prefetch.load_images(items, 1, bicubic=False, workers=3, ahead=4))
+    images = list(prefetch.load_images(items, RULE, workers=3, ahead=4))
     assert [(image.position, image.id, image.label) for image in images if isinstance(image, ReadyImage)] == [
         (index, f"{index:02}.png", index) for index in range(3, 12)
     ]
@@ -37,7 +41,7 @@ def test_unreadable_images_keep_their_place_and_say_why(tmp_path: Path) -> None:
     items = write_items(tmp_path, 3)
     items[1][1].path.write_bytes(b"no image")
     items[2][1].path.unlink()
-    images = list(prefetch.load_images(items, 1, bicubic=False, workers=2, ahead=2))
+    images = list(prefetch.load_images(items, RULE, workers=2, ahead=2))
     assert images[1:] == [
         UnreadableImage("01.png", "not an image of a known format"),
         UnreadableImage("02.png", "cannot be read (No such file or directory)"),
@@ -58,7 +62,7 @@ def test_whatever_reading_decoding_and_resizing_raise_is_a_reason(
     ):
         with monkeypatch.context() as patched:
             patched.setattr(owner, name, fail)
-            assert list(prefetch.load_images(items, 1, bicubic=False, workers=1, ahead=1)) == [
+            assert list(prefetch.load_images(items, RULE, workers=1, ahead=1)) == [
                 UnreadableImage("00.png", reason)
             ]
 
@@ -66,8 +70,8 @@ def test_whatever_reading_decoding_and_resizing_raise_is_a_reason(
 def test_bicubic_images_differ_from_bilinear_ones(tmp_path: Path) -> None:
     items = write_items(tmp_path, 1)
     resampled = []
-    for bicubic in (False, True):
-        [image] = prefetch.load_images(items, 1, bicubic=bicubic, workers=1, ahead=1)
+    for rule in (RULE, CropRule((GOOGLENET,), 1, "bicubic")):
+        [image] = prefetch.load_images(items, rule, workers=1, ahead=1)
         assert isinstance(image, ReadyImage)
         resampled.append(image.source.pixels.numpy())
     bilinear, bicubically = resampled
@@ -81,9 +85,9 @@ def test_an_image_that_cannot_be_pinned_is_evaluated_all_the_same(
         raise RuntimeError("CUDA error: out of memory")
 
     items = write_items(tmp_path, 1)
-    [expected] = prefetch.load_images(items, 1, bicubic=False, workers=1, ahead=1)
+    [expected] = prefetch.load_images(items, RULE, workers=1, ahead=1)
     monkeypatch.setattr(pixels.CropSource, "pinned", full)
-    [image] = prefetch.load_images(items, 1, bicubic=False, workers=1, ahead=1, pinned=True)
+    [image] = prefetch.load_images(items, RULE, workers=1, ahead=1, pinned=True)
     assert isinstance(image, ReadyImage)
     assert isinstance(expected, ReadyImage)
     assert torch.equal(image.source.pixels, expected.source.pixels)
@@ -97,7 +101,7 @@ def test_no_more_images_are_loaded_ahead_than_asked_for(tmp_path: Path) -> None:
             taken.append(item)
             yield item
 
-    images = prefetch.load_images(counted(), 1, bicubic=False, workers=2, ahead=3)
+    images = prefetch.load_images(counted(), RULE, workers=2, ahead=3)
     next(images)
     assert len(taken) <= 4
     images.close()
@@ -114,7 +118,7 @@ def test_what_pillow_warns_of_stays_out_of_the_users_sight(tmp_path: Path) -> No
     path = tmp_path / "odd.jpg"
     path.write_bytes(data)
     with warnings.catch_warnings(record=True) as caught:
-        [image] = prefetch.load_images([(0, FileItem("odd.jpg", 0, path))], 1, bicubic=False, workers=1, ahead=1)
+        [image] = prefetch.load_images([(0, FileItem("odd.jpg", 0, path))], RULE, workers=1, ahead=1)
     assert isinstance(image, ReadyImage)
     assert caught == []
 
@@ -124,7 +128,7 @@ def test_the_warning_filters_are_given_back_whatever_else_changes_them(tmp_path:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         before = list(warnings.filters)
-        first, second = (prefetch.load_images(items, 1, bicubic=False, workers=1, ahead=1) for _ in range(2))
+        first, second = (prefetch.load_images(items, RULE, workers=1, ahead=1) for _ in range(2))
         next(first)
         next(second)
         assert len(warnings.filters) == len(before) + 2

@@ -179,7 +179,7 @@ def test_what_cannot_be_submitted_is_refused(
         (("val", "--labels", "no.csv"), "the file of labels no.csv does not exist; check the path"),
         (("val", "--timeout", "9"), "--timeout 9 must be longer than --save-every 30"),
         (("val", "--seed", "3"), "--seed draws the images of --sample; give both, or leave it out"),
-        (("val", "--crops", "12"), "--crops is one of 1, 10, 144, not 12"),
+        (("val", "--crops", "12"), "there is no scheme of 12 crops in googlenet; choose one of 1, 10, 144"),
         (("val", "--job-name", "a\n#SBATCH --nodes=9"), f"--job-name {ONE_LINE}"),
         (("val", "--account", "a\rb"), f"--account {ONE_LINE}"),
         (("val", "--out", "a\nb"), f"--out {ONE_LINE}"),

@@ -92,15 +92,17 @@ def test_without_cache_and_network_a_sentence_says_what_to_do(hub: Path, monkeyp
     assert list(hub.iterdir()) == []
 
 
-def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(InputError, match="publishes no weights 'V9' of GoogLeNet; known are GoogLeNet_Weights"):
-        published("torchvision:V9")
+def test_unknown_names_are_refused_with_an_example_of_a_known_one() -> None:
+    known = r"give a name such as GoogLeNet_Weights\."
+    for name in ("V9", "FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1", "R3D_18_Weights.KINETICS400_V1"):
+        with pytest.raises(InputError, match=f"publishes no weights of a classifier '{name}' .*; {known}"):
+            published(f"torchvision:{name}")
     with pytest.raises(InputError, match="is not of the form hf:OWNER/NAME"):
         published("hf:name")
     with pytest.raises(InputError, match=r"timm publishes no weights of that name|timm does not know it"):
         published("timm:googlenet")
-    assert published("a.pth")[0] == Path("a.pth")
-    assert published("other:thing", Path("here"))[0] == Path("here", "other:thing")
+    assert published("a.pth").weights == Path("a.pth")
+    assert published("other:thing", Path("here")).weights == Path("here", "other:thing")
 
 
 @pytest.mark.processes
@@ -114,7 +116,9 @@ def test_the_hubs_cache_serves_without_a_network(tmp_path: Path, cached: bool) -
         snapshot.mkdir(parents=True)
         save_file(tiny_network().state_dict(), snapshot / "model.safetensors")
     # The library reads its environment when it is imported.
-    code = "from ensemble_eval.members.importers.published import published; print(published('hf:owner/net')[0])"
+    code = (
+        "from ensemble_eval.members.importers.published import published; print(published('hf:owner/net').weights)"
+    )
     environment = {"HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ":".join(sys.path)}
     finished = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False

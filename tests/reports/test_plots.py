@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ensemble_eval.paper.published import published_errors
 from ensemble_eval.reports.plots import (
     classes_plot,
     cost_plot,
@@ -39,7 +40,7 @@ def every_plot() -> list[Plot]:
     errors = (ClassErrors(0, 4, 0, 0, 0, 0), *(ClassErrors(index, 4, 2, 1, 1, 0) for index in (1, 2)))
     ends = Configuration(1, 1, "a"), Configuration(7, 144, "ensemble")
     return [
-        rows_plot(ROWS),
+        rows_plot(ROWS, published_errors("googlenet", [], "")),
         cost_plot(ROWS, surface),
         sizes_plot(size_summaries(wrong, subsets), greedy_selection(wrong, subsets, folds=2), 10),
         diversity_plot(NAMES, correlations, 10),
@@ -85,7 +86,7 @@ def test_matplotlib_leaves_home_folder_and_environment_as_they_were(tmp_path: Pa
     code = (
         "import os; before = dict(os.environ)\n"
         "from ensemble_eval.reports.plots import rows_plot; from ensemble_eval.scoring.table3 import Row\n"
-        "rows_plot([Row(1, 1, 1, 10.0, 0.0, None, 100, None, 1000, 9.0, 11.2)])\n"
+        "rows_plot([Row(1, 1, 1, 10.0, 0.0, None, 100, None, 1000, 9.0, 11.2)], None)\n"
         "assert dict(os.environ) == before\n"
         "import sys; assert 'matplotlib.pyplot' not in sys.modules\n"
     )

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from builders import CLASS_NAMES, colour_classifier
+from builders import CLASS_NAMES, colour_classifier, googlenet_plan
 from conftest import Cli
 
 import ensemble_eval as ee
-from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.crops import pixels
+from ensemble_eval.crops.protocols import GOOGLENET
 from ensemble_eval.errors import InputError
 from ensemble_eval.results.crop_study import CropStudy, enough_sentence
 from ensemble_eval.scoring.crop_ranks import RULES
@@ -49,8 +50,8 @@ def softmax_of_crops(data: bytes) -> np.ndarray:
     """float32 [crops, members, classes], cut and run one by one."""
     image = pixels.decode(data)
     _, height, width = image.shape
-    source = pixels.prepare(image, schemes.plan(width, height, 144))
-    views = schemes.views_of(width, height)
+    source = pixels.prepare(image, googlenet_plan(width, height, 144))
+    views = GOOGLENET.views_of(width, height)
     predicts = [colour_classifier(n) for n in range(MEMBERS)]
     rows = [torch.cat([predict(source.cut(view)[None]) for predict in predicts]) for view in views]
     return torch.stack(rows).numpy()
@@ -148,7 +149,7 @@ def study_of(wrong: Sequence[Sequence[int]]) -> CropStudy:
     surface = 9 * np.array(wrong, np.uint16)[:, None, :]
     images, _, crops = surface.shape
     nothing = np.zeros((images, 1, 0, 2), np.uint16)
-    return CropStudy(("a",), ("a",), (1, crops), surface, nothing, nothing)
+    return CropStudy(("a",), ("a",), (1, crops), (), surface, nothing, nothing)
 
 
 def test_the_surface_counts_images_and_has_wilsons_interval(results: ee.Results) -> None:
@@ -212,7 +213,9 @@ def test_the_first_crop_alone_is_an_average_of_several_models_with_several_crops
     # With one crop the mean of softmax outputs has the first image wrong, with ten none.
     ranks[0, 2, 0, 0] = 9
     nothing = np.zeros((4, 3, 0, 2), np.uint16)
-    study = CropStudy(("a", "b"), ("a", "b", "ensemble"), (1, 10), np.zeros((4, 2, 10), np.uint16), nothing, ranks)
+    study = CropStudy(
+        ("a", "b"), ("a", "b", "ensemble"), (1, 10), (), np.zeros((4, 2, 10), np.uint16), nothing, ranks
+    )
     name = "mean over models, first crop only"
     assert study.averaging().set_index("rule").loc[name, "wrong"] == 1
     for arguments in ({"crops": 1}, {"row": "a"}, {"row": "b"}):

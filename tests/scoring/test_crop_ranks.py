@@ -1,13 +1,15 @@
 """Ranks in other means, against loops that say plainly what each of them is."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ensemble_eval.crops.schemes import CROPS
-from ensemble_eval.scoring.crop_ranks import RULES, CropRanks, crop_ranks, groups_of
+from ensemble_eval.crops.plan import CropRule
+from ensemble_eval.crops.protocols import GOOGLENET
+from ensemble_eval.scoring.crop_ranks import RULES, CropGroup, CropRanks, crop_ranks, groups_of
 from ensemble_eval.scoring.metrics import label_rank
 
 MEMBERS, CLASSES = 3, 9
@@ -21,9 +23,14 @@ def probabilities(crops: int, members: int = MEMBERS, seed: int = 0) -> NDArray[
     return softmax
 
 
+def groups(crops: int) -> tuple[CropGroup, ...]:
+    return groups_of(CropRule((GOOGLENET,) * MEMBERS, crops))
+
+
 def ranks(by_crop: NDArray[np.float32], label: int) -> CropRanks:
     schemes = [scheme for scheme in (1, 10, 144) if scheme <= len(by_crop)]
-    return crop_ranks(by_crop, {s: by_crop[:s].astype(np.float64).sum(axis=0) / s for s in schemes}, label)
+    means = {s: by_crop[:s].astype(np.float64).sum(axis=0) / s for s in schemes}
+    return crop_ranks(by_crop, means, label, groups(len(by_crop)))
 
 
 @pytest.mark.parametrize("label", [0, 4, 8])
@@ -40,12 +47,11 @@ def test_every_cell_is_the_rank_in_the_mean_of_the_first_models_and_crops(label:
 def test_groups_alone_and_left_out() -> None:
     by_crop, label = probabilities(144, seed=1), 5
     found = ranks(by_crop, label).groups
-    groups = groups_of(144)
-    assert [len(groups), found.shape] == [4 + 3 + 6 + 2, (MEMBERS + 1, 15, 2)]
-    for number, group in enumerate(groups):
+    assert [len(groups(144)), found.shape] == [4 + 3 + 6 + 2, (MEMBERS + 1, 15, 2)]
+    for number, group in enumerate(groups(144)):
         attribute = {"mirror": "mirrored"}.get(group.kind, group.kind)
         value = {"mirrored": "True", "not mirrored": "False"}.get(group.name, group.name)
-        inside = [str(getattr(crop, attribute)) == value for crop in CROPS]
+        inside = [str(getattr(crop, attribute)) == value for crop in GOOGLENET.crops]
         assert group.crops == tuple(np.flatnonzero(inside))
         for column, some in enumerate((inside, [not each for each in inside])):
             means = by_crop[some].astype(np.float64).mean(axis=0)
@@ -54,15 +60,16 @@ def test_groups_alone_and_left_out() -> None:
 
 
 def test_ten_crops_have_only_the_groups_that_part_them() -> None:
-    assert {group.kind for group in groups_of(10)} == {"position", "mirror"}
-    assert all(0 < len(group.crops) < 10 for group in groups_of(10))
-    assert groups_of(1) == ()
+    assert {group.kind for group in groups(10)} == {"position", "mirror"}
+    assert all(0 < len(group.crops) < 10 for group in groups(10))
+    assert groups(1) == ()
     assert ranks(probabilities(1), 0).groups.shape == (MEMBERS + 1, 0, 2)
 
 
 def test_a_group_may_hold_one_crop() -> None:
     # The first three crops: the centre, its mirror, and the top left corner.
-    assert [(group.kind, group.name, group.crops) for group in groups_of(3)] == [
+    protocol = replace(GOOGLENET, schemes=(1, 3, 144))
+    assert [(group.kind, group.name, group.crops) for group in groups_of(CropRule((protocol,), 3))] == [
         ("position", "centre", (0, 1)),
         ("position", "top-left", (2,)),
         ("mirror", "not mirrored", (0, 2)),

@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import encoded, picture, tiff_with_offsets_in_text
+from builders import encoded, googlenet_plan, picture, tiff_with_offsets_in_text
 from tiny_training import tiny_task, write_pictures
 
-from ensemble_eval.crops import pixels, schemes
+from ensemble_eval.crops import pixels
 from ensemble_eval.datasets.folders import open_class_folders
 from ensemble_eval.datasets.items import BytesItem, FileItem
 from ensemble_eval.errors import InputError, UnreadableImageError
@@ -154,7 +154,7 @@ def test_too_little_shared_memory_is_said_with_the_remedy(folder: Path, monkeypa
 def test_the_validation_crop_is_the_first_of_the_144(size: tuple[int, int]) -> None:
     width, height = size
     image = torch.from_numpy(np.array(picture(width, height))).permute(2, 0, 1)
-    plan = schemes.plan(width, height, 1)
+    plan = googlenet_plan(width, height, 1)
     expected = pixels.prepare(image, plan).cut(plan.views[0])
     assert torch.equal(centre_crop(image, 224), expected)
 

@@ -1,19 +1,25 @@
 """Weights that are published under a name, `torchvision:`, `timm:` and `hf:`, from their libraries' caches."""
 
 import contextlib
+import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ensemble_eval.errors import InputError, needing_extra, refusing
+from ensemble_eval.crops.protocols import Protocol, own_protocol
+from ensemble_eval.errors import InputError, located, needing_extra, refusing
 from ensemble_eval.files import sha256_of
 from ensemble_eval.members.imported import InputFormat
 
 if TYPE_CHECKING:
     from torch import nn
 
-TIMM = "timm:"
+TIMM, TORCHVISION_MODELS = "timm:", "torchvision:"
+# timm's default.
+_CROP_FRACTION = 0.875
 # How the SHA-256 of each of torchvision's files begins, as its name says, and what torchvision states about it.
 TORCHVISION = {"1378be20": "69.778% top-1 and 89.53% top-5 (torchvision:GoogLeNet_Weights.IMAGENET1K_V1)"}
 # Safetensors first: they cannot hold code at all.
@@ -21,28 +27,41 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _HUB_NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
 
 
-def published(name: str, folder: Path = Path()) -> tuple[Path, str | None, InputFormat | None]:
+@dataclass(frozen=True)
+class Published:
+    """A file of weights, and what its publisher says about it.
+
+    Attributes:
+        weights: The file on this machine.
+        arch: The architecture; None where the file itself says it.
+        input: How pixels become the network's input; None where the file itself says it.
+        protocol: The single crop with which the publisher evaluates it, if it is known.
+    """
+
+    weights: Path
+    arch: str | None = None
+    input: InputFormat | None = None
+    protocol: Protocol | None = None
+
+
+def published(name: str, folder: Path = Path()) -> Published:
     """The file of weights of a published name, or of a path in `folder`, and what its publisher says about it.
 
     Args:
         name: such as `torchvision:GoogLeNet_Weights.IMAGENET1K_V1`; a path if it has no such prefix.
         folder: where a relative path starts.
 
-    Returns:
-        The file on this machine; the network's architecture and input, each None where the file itself says it.
-
     Raises:
         InputError: nobody publishes that, or it is neither in a cache nor can be fetched.
     """
     match name.partition(":"):
         case "torchvision", _, rest if rest:
-            return _from_torchvision(rest), None, None
+            return _from_torchvision(rest)
         case "hf", _, rest if rest:
-            return from_hub(rest), None, None
+            return _from_hub(rest)
         case "timm", _, rest if rest:
-            repository, input_format = _timm_weights(rest)
-            return from_hub(repository), name, input_format
-    return folder / name, None, None
+            return _from_timm(rest)
+    return Published(folder / name)
 
 
 def torchvision_accuracy(path: Path) -> str | None:
@@ -51,53 +70,82 @@ def torchvision_accuracy(path: Path) -> str | None:
     return next((accuracy for beginning, accuracy in TORCHVISION.items() if sha256.startswith(beginning)), None)
 
 
-def timm_network(arch: str, num_outputs: int, options: Mapping[str, Any]) -> "nn.Module":
-    """A network of timm with fresh weights: normalised float [B, 3, 224, 224] -> logits [B, num_outputs].
+def published_network(arch: str, num_outputs: int, options: Mapping[str, Any]) -> "nn.Module":
+    """A network of timm or torchvision with fresh weights: normalised float [B, 3, S, S] -> [B, num_outputs].
 
     Args:
-        arch: its name with the prefix `timm:`.
+        arch: its name with the prefix `timm:` or `torchvision:`.
         num_outputs: of the classifier.
-        options: of timm's `create_model`.
+        options: of timm's `create_model` or torchvision's `get_model`.
 
     Raises:
-        InputError: timm is not installed, or cannot build that.
+        InputError: timm is not installed, or the library cannot build that.
     """
+    library, _, name = arch.partition(":")
+    # Each model's own code refuses options in its own way.
+    cannot_build = refusing(f"{arch} cannot be built by {library}")
+    network: nn.Module
+    if library == "torchvision":
+        from torchvision.models import get_model
+
+        # These two warn of their initial weights, which are replaced anyway.
+        unset = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        with cannot_build:
+            network = get_model(name, weights=None, num_classes=num_outputs, **{**unset, **options})
+        return network
     with needing_extra("hub", "a model of timm"):
         import timm
-    name = arch.removeprefix(TIMM)
-    # Each model's own code refuses options in its own way.
-    with refusing(f"{arch} cannot be built by timm"):
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_outputs, **options)
+    with cannot_build:
+        network = timm.create_model(name, pretrained=False, num_classes=num_outputs, **options)
     return network
 
 
-def from_hub(name: str) -> Path:
-    """The weights of a repository of the Hugging Face hub, from its cache, which fetches what is not there.
+def from_hub(name: str, files: Sequence[str] = _HUB_FILES) -> Path:
+    """A file of a repository of the Hugging Face hub, from its cache, which fetches what is not there.
 
     Args:
         name: `OWNER/NAME`, or `OWNER/NAME@REVISION`.
+        files: its names; the first that the repository has is taken.
 
     Raises:
-        InputError: huggingface_hub is not installed, there is no such repository or weights in it, or they are
-            neither in the cache nor to be had.
+        InputError: huggingface_hub is not installed, there is no such repository or file in it, or it is neither
+            in the cache nor to be had.
     """
     match = _HUB_NAME.fullmatch(name)
     if match is None:
         raise InputError(f"hf:{name} is not of the form hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
     with needing_extra("hub", "a published network of the hub"):
         from huggingface_hub import errors, hf_hub_download
-    problem = f"hf:{name} has none of {', '.join(_HUB_FILES)} in the hub's cache, and they cannot be fetched"
+    problem = f"hf:{name} has none of {', '.join(files)} in the hub's cache, and they cannot be fetched"
     remedy = "fetch the repository where there is a network, or set HF_HOME to a cache that has it"
     absent = errors.EntryNotFoundError
     with refusing(problem, remedy, absent, OSError, ValueError, errors.HfHubHTTPError):
-        # The cache alone cannot say whether the hub has the first file, and so it may be the second one.
-        with contextlib.suppress(absent):
-            return Path(hf_hub_download(match[1], _HUB_FILES[0], revision=match[2]))
-        return Path(hf_hub_download(match[1], _HUB_FILES[1], revision=match[2]))
+        # The cache alone cannot say whether the hub has an earlier file, and so it may be a later one.
+        for file in files[:-1]:
+            with contextlib.suppress(absent):
+                return Path(hf_hub_download(match[1], file, revision=match[2]))
+        return Path(hf_hub_download(match[1], files[-1], revision=match[2]))
 
 
-def _timm_weights(name: str) -> tuple[str, InputFormat]:
-    """The hub's repository of a model's weights, and how the model wants its pixels."""
+def _from_hub(name: str) -> Published:
+    """Weights of the hub; timm's repositories say in their configuration what they are."""
+    weights = from_hub(name)
+    try:
+        path = from_hub(name, ["config.json"])
+    except InputError:
+        return Published(weights)
+    with refusing(f"{path} is no valid JSON", "fetch the repository again", ValueError):
+        config = json.loads(path.read_text("utf-8"))
+    stated = config.get("pretrained_cfg") if isinstance(config, dict) else None
+    if not isinstance(stated, dict):
+        return Published(weights)
+    with refusing(
+        f"the configuration {path} is not timm's", "name the weights in a manifest with `arch` and `input`"
+    ):
+        return _as_timm_states(weights, f"{TIMM}{config['architecture']}", stated)
+
+
+def _from_timm(name: str) -> Published:
     with needing_extra("hub", "a model of timm"):
         import timm
     with refusing(f"{TIMM}{name}: timm does not know it", "", RuntimeError, KeyError):
@@ -106,25 +154,48 @@ def _timm_weights(name: str) -> tuple[str, InputFormat]:
         raise InputError(
             f"{TIMM}{name}: timm publishes no weights of that name on the hub; see timm.list_pretrained()"
         )
-    return found.hf_hub_id, InputFormat(mean=tuple(found.mean), std=tuple(found.std))
+    return _as_timm_states(from_hub(found.hf_hub_id), f"{TIMM}{name}", vars(found))
 
 
-def _from_torchvision(name: str) -> Path:
-    """The file of published weights, from the cache of torch's hub, which fetches what is not there."""
+def _as_timm_states(weights: Path, arch: str, stated: Mapping[str, Any]) -> Published:
+    """Input and crop from timm's configuration of a model (`PretrainedCfg`), at its input size."""
+    _, height, width = stated["input_size"]
+    if height != width:
+        raise InputError(f"{arch} takes {width}×{height} pixels, and crops are squares; use another model")
+    mean = tuple(stated["mean"])
+    scale = math.floor(width / (stated.get("crop_pct") or _CROP_FRACTION))
+    with located(f"the configuration of {arch}"):
+        protocol = own_protocol(width, scale, stated.get("crop_mode") or "center", stated["interpolation"], mean)
+    return Published(weights, arch, InputFormat(mean=mean, std=tuple(stated["std"]), size=width), protocol)
+
+
+def _from_torchvision(name: str) -> Published:
+    """Published weights from the cache of torch's hub, which fetches what is not there."""
     import torch
-    from torchvision.models import GoogLeNet_Weights
+    from torchvision import models
 
-    known = {str(weights): weights for weights in GoogLeNet_Weights}
-    if name not in known:
-        raise InputError(f"torchvision publishes no weights {name!r} of GoogLeNet; known are {', '.join(known)}")
-    url = known[name].url
-    path = Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
-    if path.is_file():
-        return path
-    problem = f"torchvision:{name} is not in torch's cache and cannot be fetched"
-    remedy = f"put {path.name} into {path.parent}, or set TORCH_HOME to a cache that has it"
-    with refusing(problem, remedy, OSError, RuntimeError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beginning = url.rpartition("-")[2].partition(".")[0]
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=beginning, progress=False)
-    return path
+    remedy = "give a name such as GoogLeNet_Weights.IMAGENET1K_V1"
+    # Weights of detectors and of video networks have no crop, or one that is no square.
+    with refusing(
+        f"torchvision publishes no weights of a classifier {name!r}", remedy, ValueError, KeyError, AttributeError
+    ):
+        found: Any = models.get_weight(name)
+        transform = found.transforms()
+        [size], [scale] = transform.crop_size, transform.resize_size
+        # Quantised networks are built by functions of their own.
+        arch, _ = name.lower().split("_weights.")
+    protocol = own_protocol(size, scale, "center", transform.interpolation.value, transform.mean)
+    path = Path(torch.hub.get_dir(), "checkpoints", found.url.rpartition("/")[2])
+    if not path.is_file():
+        problem = f"torchvision:{name} is not in torch's cache and cannot be fetched"
+        remedy = f"put {path.name} into {path.parent}, or set TORCH_HOME to a cache that has it"
+        with refusing(problem, remedy, OSError, RuntimeError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beginning = found.url.rpartition("-")[2].partition(".")[0]
+            torch.hub.download_url_to_file(found.url, str(path), hash_prefix=beginning, progress=False)
+    if isinstance(found, models.GoogLeNet_Weights):
+        # Our own architecture, whose file says the rest.
+        return Published(path, protocol=protocol)
+    remapped = isinstance(found, models.Inception_V3_Weights)
+    stated = InputFormat(mean=tuple(transform.mean), std=tuple(transform.std), transform_input=remapped, size=size)
+    return Published(path, f"torchvision:{arch}", stated, protocol)
