@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from ensemble_eval.crops.pictures import COLOURS, MARGIN, OVERVIEW_FILE, boxed, overview, write_crops
-from ensemble_eval.crops.protocols import GOOGLENET, PROTOCOLS
+from ensemble_eval.crops.protocols import GOOGLENET, PROTOCOLS, own_protocol
 
 BLACK = Image.new("RGB", (400, 300))
 WHITE = Image.new("RGB", (400, 300), "white")
@@ -140,3 +140,11 @@ def test_the_only_square_stands_beside_the_smaller_schemes_in_full_size() -> Non
     shown = np.asarray(overview(BLACK, PROTOCOLS["krizhevsky-10"]))
     # By hand: two boxes of the centre in full size, all outlines of two pixels, and the legend's.
     assert np.count_nonzero((shown == COLOURS["centre"]).all(axis=2)) == 2 * (224**2 - 220**2) + 11**2
+
+
+def test_a_padded_image_lies_in_the_middle_of_its_canvas() -> None:
+    protocol = own_protocol(224, 224, "border", "bilinear", (0.0, 0.0, 0.0))
+    # By hand: 400 x 300 becomes 224 x 168 with 28 black rows above and below; the drawing has half of these.
+    column = np.asarray(boxed(WHITE, protocol, protocol.crops, 0.5).convert("L"))[MARGIN:-MARGIN, MARGIN + 20]
+    assert len(column) == 112
+    assert [int(column[row]) for row in (11, 15, 96, 100)] == [0, 255, 255, 0]
