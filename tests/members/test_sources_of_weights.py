@@ -5,14 +5,19 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from builders import CLASS_NAMES, tiny_network
+from builders import CLASS_NAMES, randomise, tiny_network
 from huggingface_hub import errors
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members.imported import InputFormat
+from ensemble_eval.members.classes import IMAGENET_1K, class_list
+from ensemble_eval.members.converting import convert
+from ensemble_eval.members.ensemble import Member
+from ensemble_eval.members.imported import BACKGROUND_FIRST, InputFormat
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.importers.published import from_hub, published
-from ensemble_eval.members.manifest import read_manifest
+from ensemble_eval.members.loading import load_member
+from ensemble_eval.members.manifest import read_manifest, read_member, save_weights
+from ensemble_eval.models.registry import build
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -66,3 +71,20 @@ def test_torchs_cache_is_made_where_there_is_none(tmp_path: Path, monkeypatch: p
         torch.hub, "download_url_to_file", lambda _url, path, **_: torch.save(tiny_network().state_dict(), path)
     )
     assert published("torchvision:GoogLeNet_Weights.IMAGENET1K_V1").weights.is_file()
+
+
+@pytest.mark.parametrize(("classes", "count"), [(IMAGENET_1K, 1000), ("classes.txt", 7)])
+def test_a_file_whose_first_output_has_no_class_is_converted_with_it(
+    tmp_path: Path, classes: str, count: int
+) -> None:
+    (tmp_path / "classes.txt").write_text("\n".join(CLASS_NAMES))
+    network = randomise(build("googlenet", count + 1, width=0.05), 0)
+    named = class_list(classes, tmp_path)
+    path, narrow = tmp_path / "a.safetensors", {"width": 0.05}
+    member = Member("a", weights=path, arch="googlenet", options=narrow, outputs=BACKGROUND_FIRST)
+    save_weights(path, network.state_dict(), member, named)
+    out = tmp_path / "b.safetensors"
+    convert(path, out, classes=None if classes == IMAGENET_1K else tmp_path / classes)
+    converted, listed = read_member(out)
+    assert (converted.outputs, listed.count) == (BACKGROUND_FIRST, count)
+    assert load_member(converted, count + 1).state_dict()["fc.weight"].shape[0] == count + 1
