@@ -6,6 +6,7 @@ import pytest
 
 from ensemble_eval.crops.plan import CropRule
 from ensemble_eval.crops.protocols import GOOGLENET, PROTOCOLS, Protocol
+from ensemble_eval.crops.views import Canvas
 from ensemble_eval.errors import InputError
 
 NET, KRIZHEVSKY, TEN = GOOGLENET, PROTOCOLS["krizhevsky-10"], PROTOCOLS["torchvision-ten-crop"]
@@ -71,3 +72,9 @@ def test_values_that_contradict_each_other_are_refused(values: dict[str, object]
     with pytest.raises(InputError) as refused:
         Protocol(**given)  # type: ignore[arg-type]  # they are invalid
     assert str(refused.value).startswith(f"the protocol mine: {sentence}")
+
+
+def test_a_sliver_keeps_one_pixel_of_its_shorter_side() -> None:
+    canvas = Canvas(224, "longer", "bicubic", "pillow", 224, (0, 0, 0))
+    assert (canvas.resized(10_000, 10), canvas.resized(10, 10_000)) == ((224, 1), (1, 224))
+    assert canvas.padded(10_000, 10) == (224, 224)
