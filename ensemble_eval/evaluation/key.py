@@ -138,8 +138,7 @@ class RunKey(Key):
 
     def to_json(self) -> dict[str, Any]:
         """Convert the key to its flat form, with an entry `member NAME` for each member."""
-        flat = {name: value for name, value in vars(self).items() if name != "rule"}
-        flat |= {"until_decided": list(self.until_decided), "members": list(self.member_names)}
+        flat = super().to_json() | {"until_decided": list(self.until_decided), "members": list(self.member_names)}
         # The usual scope is left out, so that keys of earlier versions stay valid.
         flat["scope"] = self.scope.to_json()
         if not flat["scope"]:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +31,7 @@ class Key:
 
     def to_json(self) -> dict[str, Any]:
         """Convert the key to the flat form that parts and records store; each of its entries has a name."""
-        return dict(vars(self))
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_json(cls, flat: Mapping[str, Any]) -> Self:
