@@ -46,7 +46,7 @@ def compare(runs: tuple[Path, ...], margin: float, across_protocols: bool) -> No
     """
     from rich.console import Console
 
-    from ensemble_eval.results.compare import require_same_protocol, require_same_rows
+    from ensemble_eval.results.compare import require_same_rows
     from ensemble_eval.results.reading import read_run
 
     if len(runs) < 2:
@@ -60,7 +60,6 @@ def compare(runs: tuple[Path, ...], margin: float, across_protocols: bool) -> No
     for other in opened[1:]:
         try:
             require_same_rows(opened[0], other)
-            require_same_protocol(opened[0], other)
         except InputError as error:
             print_sentence(console, f"Single decisions are not compared: {error}")
         else:

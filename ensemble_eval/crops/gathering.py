@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ensemble_eval.crops.protocols import MAX_PIXELS
+from ensemble_eval.crops.protocols import MAX_SIDE
 
 # Every image begins at a multiple of this many bytes.
 _ALIGNMENT = 256
@@ -34,7 +34,7 @@ class Address(NamedTuple):
 # A black crop, which pads a batch. With stride 0, each of its rows is the zero bytes at the start of the buffer.
 BLACK = Address(0, 0, 0)
 # A buffer begins with as many zeros: a row of the largest crop.
-_BLACK_BYTES = 3 * MAX_PIXELS
+_BLACK_BYTES = 3 * MAX_SIDE
 
 
 class Gatherer:
@@ -52,7 +52,7 @@ class Gatherer:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._rows = torch.arange(MAX_PIXELS, device=device)
+        self._rows = torch.arange(MAX_SIDE, device=device)
 
     def __call__(self, buffer: Tensor, addresses: Tensor, crops: Tensor) -> None:
         """Fill a batch.

@@ -8,7 +8,7 @@ each. Its schemes are prefixes of this order with a row in the table: the first 
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -33,9 +33,9 @@ _IN_SQUARE: Mapping[str, tuple[Square, Square]] = {
     "bottom-right": ("last", "last"),
 }
 _KERNELS_OF_TORCH = ("bilinear", "bicubic")
-_MOST_CROPS = 10_000
+_MAX_CROPS = 10_000
 # The longest side of crops and of scales.
-MAX_PIXELS = 4096
+MAX_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ class Protocol(CheckedFields):
     """
 
     name: str = field(compare=False)
-    size: int = field(metadata=bounds(1, MAX_PIXELS))
-    scales: tuple[int, ...] = field(metadata=bounds(1, MAX_PIXELS))
+    size: int = field(metadata=bounds(1, MAX_SIDE))
+    scales: tuple[int, ...] = field(metadata=bounds(1, MAX_SIDE))
     fit: Fit = "shorter"
     squares: tuple[Square, ...] = ("centre",)
     positions: tuple[Position, ...] = ("centre",)
@@ -130,8 +130,9 @@ class Protocol(CheckedFields):
             InputError: `crops` is no scheme of the protocol.
         """
         if crops not in self.schemes:
-            known = ", ".join(map(str, self.schemes))
-            raise InputError(f"there is no scheme of {crops} crops in {self.name}; choose one of {known}")
+            raise InputError(
+                f"there is no scheme of {crops} crops in {self.name}; choose one of {listed(self.schemes)}"
+            )
         return tuple(scheme for scheme in self.schemes if scheme <= crops)
 
     def canvas(self, scale: int) -> Canvas:
@@ -207,8 +208,8 @@ class Protocol(CheckedFields):
         count = math.prod(map(len, (self.scales, self.squares, self.all_positions))) * (
             1 + (self.mirror != "none")
         )
-        if count > _MOST_CROPS:
-            yield f"it cuts {count} crops, and {_MOST_CROPS} are the most"
+        if count > _MAX_CROPS:
+            yield f"it cuts {count} crops, and {_MAX_CROPS} are the most"
         elif not self.schemes or list(self.schemes) != sorted(set(self.schemes)) or self.schemes[-1] != count:
             yield f"`schemes` are numbers of crops, ascending, of which the last is all {count}"
 
@@ -245,6 +246,19 @@ GOOGLENET = _googlenet("googlenet", CROP_SIZE, (256, 288, 320, 352), (1, 10, 144
 """4 scales × 3 squares × 6 positions × 2 mirrors (Szegedy et al. 2014, section 7). The paper gives no order. In
 this one the first ten are the 10-crop scheme of `krizhevsky-10`, and the first is the centre crop."""
 
+# torchvision's Resize(256) and TenCrop(224): corners of the whole resized image, and those of its mirror image.
+# TenCrop begins with the corners; here the centre comes first, because it is the 1-crop scheme.
+_TEN_CROP = Protocol(
+    name="torchvision-ten-crop",
+    size=224,
+    scales=(256,),
+    squares=("image",),
+    positions=_CORNERS,
+    mirror="image",
+    order=("scale", "square", "mirror", "position"),
+    schemes=(1, 10),
+)
+
 PROTOCOLS: Mapping[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
@@ -254,32 +268,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
         Protocol(
             name="krizhevsky-10", size=224, scales=(256,), positions=_CORNERS, mirror="crop", schemes=(1, 10)
         ),
-        # torchvision's Resize(256) and TenCrop(224): corners of the whole resized image, and those of its mirror
-        # image. TenCrop begins with the corners; here the centre comes first, because it is the 1-crop scheme.
-        Protocol(
-            name="torchvision-ten-crop",
-            size=224,
-            scales=(256,),
-            squares=("image",),
-            positions=_CORNERS,
-            mirror="image",
-            order=("scale", "square", "mirror", "position"),
-            schemes=(1, 10),
-        ),
+        _TEN_CROP,
         # He et al. 2015, section 3.4, and the README of the authors' repository: "10 224x224 crops from resized
         # image with shorter side=256". They mention no central square, so the corners are those of the whole
         # image, as in fb.resnet.torch, which also resizes bicubically.
-        Protocol(
-            name="resnet-10",
-            size=224,
-            scales=(256,),
-            squares=("image",),
-            positions=_CORNERS,
-            mirror="image",
-            order=("scale", "square", "mirror", "position"),
-            resampling="bicubic",
-            schemes=(1, 10),
-        ),
+        replace(_TEN_CROP, name="resnet-10", resampling="bicubic"),
         # soeaver/caffe-model, cls/evaluation_cls.py: the whole image is squeezed to a square, of which six views
         # and those of its mirror image are taken.
         Protocol(

@@ -19,8 +19,8 @@ from ensemble_eval.datasets.boxes import Boxes
 from ensemble_eval.errors import MissingExtraError, first_line
 
 # While each process searches one image, another one waits.
-_ATTEMPTS = 2
 _AHEAD_PER_WORKER = 2
+_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,8 @@ def _counted(scope: Scope) -> str:
 
 
 def require_same_rows(one: StoredRun, other: StoredRun) -> None:
-    """Refuse two runs that do not have the same members and schemes; the error names what only one run has."""
+    """Refuse two runs that do not have the same members, schemes and protocols; the error names the difference."""
+    require_same_protocol(one, other)
     _refuse_others("members", one, other, one.members, other.members)
     _refuse_others("crop schemes", one, other, map(str, one.crops), map(str, other.crops))
 
@@ -192,8 +193,8 @@ def require_same_protocol(one: StoredRun, other: StoredRun) -> None:
     ours, theirs = ({OWN if each.name == OWN else each for each in run.key.rule.protocols} for run in (one, other))
     if ours != theirs:
         raise InputError(
-            f"{one.folder} has the protocol {one.key.rule.name}, and {other.folder} {other.key.rule.name}; with "
-            "`across_protocols=True` the two rules are compared with each other"
+            f"{one.folder} has the protocol {one.key.rule.name}, and {other.folder} {other.key.rule.name}; "
+            "`across_protocols=True` compares the errors of both"
         )
 
 

@@ -57,9 +57,9 @@ def test_no_text_of_an_overview_is_cut_or_written_over_another(
     def recorded(
         self: ImageDraw.ImageDraw, at: tuple[float, float], words: str, *given: object, **named: object
     ) -> None:
-        left, top, right, bottom = self.textbbox(at, words, font=named.get("font"))  # type: ignore[arg-type]
+        left, top, right, bottom = self.textbbox(at, words, font=named.get("font"))  # type: ignore[arg-type]  # the arguments of Pillow
         drawn.append((self.im.size, (int(left), int(top), round(right), round(bottom)), id(self.im)))
-        text(self, at, words, *given, **named)  # type: ignore[arg-type]
+        text(self, at, words, *given, **named)  # type: ignore[arg-type]  # the arguments of Pillow
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", recorded)
     kept = list[Image.Image]()

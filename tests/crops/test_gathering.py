@@ -11,12 +11,12 @@ from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.gathering import BLACK, Address, Gatherer, PixelBuffer
-from ensemble_eval.crops.protocols import CROP_SIZE, MAX_PIXELS
+from ensemble_eval.crops.protocols import CROP_SIZE, MAX_SIDE
 
 CPU = torch.device("cpu")
 # Of which three eighths are black, so that the rest is soon taken.
 RUN = 1 << 14
-ROW_BYTES, BLACK_BYTES = 3 * CROP_SIZE, 3 * MAX_PIXELS
+ROW_BYTES, BLACK_BYTES = 3 * CROP_SIZE, 3 * MAX_SIDE
 # Landscape, portrait and square, odd and even, smaller and larger than the scales, and a strip.
 SIZES = ((101, 67), (60, 91), (64, 64), (500, 375), (353, 352), (257, 641), (1, 40))
 

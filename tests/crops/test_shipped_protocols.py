@@ -94,7 +94,7 @@ def test_ten_crops_of_the_whole_image_and_of_its_mirror_image(
     found = _starts(PROTOCOLS[name], *size)
     assert found == [(*each, False) for each in plain] + [(*each, True) for each in mirrored]
     canvases = {view.canvas for view in PROTOCOLS[name].views_of(*size)}
-    assert canvases == {Canvas(256, "shorter", resampling, "torch", 0, (0, 0, 0))}  # type: ignore[arg-type]
+    assert canvases == {Canvas(256, "shorter", resampling, "torch", 0, (0, 0, 0))}  # type: ignore[arg-type]  # texts of a table
 
 
 @pytest.mark.parametrize("size", [(501, 333), (67, 101), (3, 2), (1, 1)])
@@ -213,7 +213,7 @@ OWN = [
 def test_the_one_crop_of_a_members_own_protocol(
     size: int, scale: int, mode: str, image: Corner, resized: Corner, padded: Corner, corner: Corner
 ) -> None:
-    protocol = own_protocol(size, scale, mode, "bicubic", (0.5, 0.1, 1.0))  # type: ignore[arg-type]
+    protocol = own_protocol(size, scale, mode, "bicubic", (0.5, 0.1, 1.0))  # type: ignore[arg-type]  # texts of a table
     [view] = protocol.views_of(*image)
     assert (view.canvas.resized(*image), view.canvas.padded(*image)) == (resized, padded)
     assert ((view.left, view.top), view.side, view.size, view.mirrored) == (corner, size, size, False)

@@ -49,7 +49,7 @@ Configuration = tuple[int, float, str, str, tuple[float, ...]]
 
 def _ours(configuration: Configuration) -> Protocol:
     size, fraction, mode, interpolation, mean = configuration
-    return own_protocol(size, math.floor(size / fraction), mode, interpolation, mean)  # type: ignore[arg-type]
+    return own_protocol(size, math.floor(size / fraction), mode, interpolation, mean)  # type: ignore[arg-type]  # texts of a table
 
 
 def _timms(configuration: Configuration, image: Image.Image) -> NDArray[np.uint8]:

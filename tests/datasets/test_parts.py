@@ -85,7 +85,7 @@ def test_a_larger_sample_of_a_seed_holds_every_smaller_one(given: Given) -> None
 )
 def test_parts_that_there_are_not_are_refused(given: Given, options: dict[str, object], sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
-        open_dataset(given.root, CLASSES, given.labels, **options)  # type: ignore[arg-type]
+        open_dataset(given.root, CLASSES, given.labels, **options)  # type: ignore[arg-type]  # options of a table
 
 
 def test_a_part_of_a_parquet_file_keeps_its_groups_together(tmp_path: Path, images: list[Labelled]) -> None:

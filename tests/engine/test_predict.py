@@ -22,7 +22,7 @@ def test_members_run_in_the_order_in_which_they_are_asked_for() -> None:
 
 def test_every_batch_is_a_tensor_of_its_own_over_the_same_memory() -> None:
     given, crops = list[Tensor](), torch.zeros(1, 1, dtype=torch.uint8)
-    forward = Forward([lambda batch: given.append(batch) or batch.float()])  # type: ignore[func-returns-value]
+    forward = Forward([lambda batch: given.append(batch) or batch.float()])  # type: ignore[func-returns-value]  # it is None, and `or` follows
     forward(crops, [0])
     forward(crops, [0])
     assert len({id(each) for each in [crops, *given]}) == 3

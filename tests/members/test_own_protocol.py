@@ -214,7 +214,7 @@ def test_a_vision_transformer_at_384_in_ten_lines_of_python(downloads: Path, tmp
     )
 
     assert [(row.models, row.crops, row.images) for row in outcome.rows] == [(1, 1, 2)]
-    transform = create_transform(**resolve_data_config(network.pretrained_cfg))  # type: ignore[no-untyped-call]
+    transform = create_transform(**resolve_data_config(network.pretrained_cfg))  # type: ignore[no-untyped-call]  # timm leaves it untyped
     found = ee.read_results(tmp_path / "out").predictions(["image", "scores"])
     for (_, _, _), scores, seed in zip(images, found["scores"], range(2), strict=True):
         with torch.inference_mode():

@@ -73,7 +73,7 @@ def test_two_protocols_are_refused_unless_asked(runs: list[Results]) -> None:
         compare_errors(runs)
     assert str(refused.value) == (
         f"{runs[0].folder} has the protocol krizhevsky-10, and {runs[1].folder} grid; "
-        "with `across_protocols=True` the two rules are compared with each other"
+        "`across_protocols=True` compares the errors of both"
     )
 
 
@@ -141,7 +141,7 @@ def test_the_command_compares_when_it_is_asked(
     assert (refused.code, refused.out) == (2, "")
     assert refused.err == (
         f"error: {folders[0]} has the protocol krizhevsky-10, and {folders[1]} grid; "
-        "with --across-protocols the two rules are compared with each other\n"
+        "--across-protocols compares the errors of both\n"
     )
     printed = cli("compare", *folders, "--across-protocols")
     assert printed.code == 0, printed.err
