@@ -12,7 +12,7 @@ from faults import Fault, check_leave, finish, interrupt, start, stop_a_worker, 
 from interrupted_detection import DetectionSetup, detecting, outcome
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
-IMAGES = 12
+IMAGES = 8
 
 
 @pytest.fixture(scope="module")
