@@ -23,6 +23,7 @@ _ERRORS_DISPENSABLE = (
     "mcnemar_p",
     ("base_error", "other_error"),
     ("fixed", "broken"),
+    "detectable",
     "adjusted_p",
 )
 # As above; member, crops and top-5 stay.

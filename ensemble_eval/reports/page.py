@@ -241,7 +241,15 @@ def claim(found: PairedDifference, base: Configuration, other: Configuration) ->
         return f"{other} is {found.verdict} than {base}{small}: {measured}."
     if found.is_equal_within_margin:
         return f"{other} and {base} are {found.verdict_text}: {measured}."
-    return f"{other} and {base} cannot be told apart, which does not mean that they are equal: {measured}."
+    unequal = "cannot be told apart, which does not mean that they are equal"
+    return f"{other} and {base} {unequal}: {measured}; {_power(found)}."
+
+
+def _power(found: PairedDifference) -> str:
+    """What so many images would have shown of two rows that cannot be told apart."""
+    if found.detectable_points is None:
+        return "so few images that only one row gets wrong show no difference reliably"
+    return f"so many images show a difference from {found.detectable_points:.1f} points on in 80% of cases"
 
 
 def page_html(page: Page) -> str:

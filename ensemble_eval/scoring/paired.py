@@ -2,19 +2,28 @@
 
 A row is one classifier, such as a row of Table 3, with a right or wrong decision on each image. The interval and
 the tests use the model of matched pairs. It counts the images that only the first row, only the second row, both
-or neither gets wrong. SciPy and statsmodels (the extra `[report]`) are imported when they are used.
+or neither gets wrong. SciPy (the extra `[report]`) is imported when it is used.
 """
 
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError, needing_extra
-from ensemble_eval.scoring.intervals import score_interval, score_statistic
+from ensemble_eval.scoring.intervals import (
+    Clusters,
+    Counts,
+    cluster_sums,
+    design_effects,
+    score_interval,
+    score_statistic,
+)
+from ensemble_eval.scoring.power import detectable_points
 
 MARGIN_POINTS = 0.5
 SIGNIFICANCE = 0.05
@@ -25,6 +34,8 @@ BOOTSTRAP_NEEDS_IMAGES = 10
 _BATCH_BYTES = 64 << 20
 
 Verdict = Literal["better", "worse", "equal", "cannot be told apart"]
+Adjustment = Literal["holm", "bh", "by"]
+"""How p-values are adjusted: by the method of Holm, of Benjamini and Hochberg, or of Benjamini and Yekutieli."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +55,15 @@ class PairedDifference:
             without resamples, or if fewer than `BOOTSTRAP_NEEDS_IMAGES` images are fixed or broken, because it
             would be too narrow.
         mcnemar_p: The p-value of the exact McNemar test, whose null hypothesis is that fixed and broken images are
-            equally likely.
-        adjusted_p: `mcnemar_p` after Holm's adjustment over all rows that were compared at once.
+            equally likely. If images are in clusters, that of the exact sign-flip test over clusters.
+        adjusted_p: `mcnemar_p` after the adjustment over all rows that were compared at once.
         margin_points: The margin of equivalence, in percentage points: error rates that differ by less count as
             equal.
         equivalence_p: The larger p-value of two one-sided score tests, whose null hypothesis is that the
             error rates differ by at least the margin.
-        adjusted_equivalence_p: `equivalence_p` after Holm's adjustment.
+        adjusted_equivalence_p: `equivalence_p` after the same adjustment.
+        comparisons: The number of comparisons that were adjusted for.
+        design_effect: How many images tell as much as one independent image; 1 without clusters.
     """
 
     base: int
@@ -69,6 +82,8 @@ class PairedDifference:
     margin_points: float
     equivalence_p: float
     adjusted_equivalence_p: float
+    comparisons: int
+    design_effect: float
 
     @property
     def is_different(self) -> bool:
@@ -98,6 +113,18 @@ class PairedDifference:
             return f"{self.verdict}{small}"
         return f"equal within {self.margin_points:g} points" if self.is_equal_within_margin else self.verdict
 
+    @cached_property
+    def detectable_points(self) -> float | None:
+        """The difference that so many images show in 80% of cases, if the rows cannot be told apart.
+
+        It rests on the share of images that one row alone gets wrong, not on the difference that was observed; see
+        `scoring.power`. None for other verdicts, or if no difference is found so often.
+        """
+        if self.verdict != "cannot be told apart":
+            return None
+        share = (self.fixed + self.broken) / self.images
+        return detectable_points(round(self.images / self.design_effect), share, self.comparisons)
+
 
 def pairs_with_first(rows: int) -> list[tuple[int, int]]:
     """Pair the first row, as the base, with every other row.
@@ -119,12 +146,17 @@ def paired_differences(
     margin_points: float = MARGIN_POINTS,
     seed: int = 0,
     resamples: int = BOOTSTRAP_RESAMPLES,
+    clusters: Clusters = None,
+    adjustment: Adjustment = "holm",
 ) -> list[PairedDifference]:
     """Compare rows over the same images, two at a time, and adjust the p-values for the number of comparisons.
 
     The interval is Tango's score interval (T. Tango, Statistics in Medicine 17, 1998). Equality within the margin
-    is tested with two one-sided tests of the same statistic, and a difference with the exact McNemar test. Holm's
-    method adjusts the p-values of each of the two tests over all `pairs`.
+    is tested with two one-sided tests of the same statistic, and a difference with the exact McNemar test. The
+    p-values of each of the two tests are adjusted over all `pairs`.
+
+    With clusters, the first two take numbers of images divided by the design effect, and the exact test flips the
+    sign of the difference of whole clusters. For clusters of one image, that is the exact McNemar test.
 
     Args:
         wrong: Boolean array [rows, images]: whether a row is wrong on an image.
@@ -132,7 +164,9 @@ def paired_differences(
         margin_points: The margin of equivalence, in percentage points: error rates that differ by less count as
             equal.
         seed: The seed of the bootstrap; the same seed gives the same interval.
-        resamples: The number of resamples of the bootstrap; 0 for no bootstrap.
+        resamples: The number of resamples of the bootstrap; 0 for no bootstrap. With clusters there is none.
+        clusters: The cluster of each image; None if images are independent.
+        adjustment: How p-values are adjusted.
 
     Raises:
         InputError: There are no images, the margin is not valid, or a package of the extra `[report]` is missing.
@@ -154,14 +188,17 @@ def paired_differences(
         raise InputError("there are no images to compare")
     if not pairs:
         return []
-    images = wrong.shape[1]
+    images, resamples = wrong.shape[1], resamples if clusters is None else 0
     base, other = wrong[[pair[0] for pair in pairs]], wrong[[pair[1] for pair in pairs]]
     fixed, broken = (base & ~other).sum(axis=1), (other & ~base).sum(axis=1)
-    low, high = score_interval(fixed, broken, images)
+    moved = other.astype(np.int8) - base
+    effect = design_effects(moved, clusters)
+    counts = fixed / effect, broken / effect, images / effect
+    low, high = score_interval(*counts)
     bootstrap = (100 * bootstrap_intervals(wrong, pairs, seed=seed, resamples=resamples)).tolist()
-    p = [exact_mcnemar_p(*counts) for counts in zip(fixed, broken, strict=True)]
-    equivalence_p = equivalence_p_values(fixed, broken, images, margin_points)
-    adjusted, adjusted_equivalence = holm(p), holm(equivalence_p)
+    p = exact_mcnemar_p(fixed, broken) if clusters is None else sign_flip_p(cluster_sums(moved, clusters))
+    equivalence_p = equivalence_p_values(*counts, margin_points)
+    adjusted_p, adjusted_equivalence_p = adjusted(p, adjustment), adjusted(equivalence_p, adjustment)
     enough = (fixed + broken >= BOOTSTRAP_NEEDS_IMAGES) & (resamples > 0)
     return [
         PairedDifference(
@@ -175,27 +212,29 @@ def paired_differences(
             low_points=100 * float(low[index]),
             high_points=100 * float(high[index]),
             bootstrap_points=tuple(bootstrap[index]) if enough[index] else None,
-            mcnemar_p=p[index],
-            adjusted_p=adjusted[index],
+            mcnemar_p=float(p[index]),
+            adjusted_p=adjusted_p[index],
             margin_points=margin_points,
             equivalence_p=float(equivalence_p[index]),
-            adjusted_equivalence_p=adjusted_equivalence[index],
+            adjusted_equivalence_p=adjusted_equivalence_p[index],
+            comparisons=len(pairs),
+            design_effect=float(effect[index]),
         )
         for index, pair in enumerate(pairs)
     ]
 
 
 def readjusted(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
-    """Adjust the p-values of some comparisons again, over these comparisons only.
+    """Adjust the p-values of some comparisons again, over these comparisons only, by Holm's method.
 
     Example:
         `readjusted([each for each in between if each.base == 0])`
     """
-    adjusted = holm([each.mcnemar_p for each in differences])
-    adjusted_equivalence = holm([each.equivalence_p for each in differences])
+    adjusted_p = adjusted([each.mcnemar_p for each in differences])
+    adjusted_equivalence_p = adjusted([each.equivalence_p for each in differences])
     return [
-        replace(each, adjusted_p=p, adjusted_equivalence_p=equivalence_p)
-        for each, p, equivalence_p in zip(differences, adjusted, adjusted_equivalence, strict=True)
+        replace(each, adjusted_p=p, adjusted_equivalence_p=equivalence_p, comparisons=len(differences))
+        for each, p, equivalence_p in zip(differences, adjusted_p, adjusted_equivalence_p, strict=True)
     ]
 
 
@@ -216,25 +255,54 @@ def require_packages() -> None:
         InputError: A package is missing; the message names it and the extra to install.
     """
     with needing_extra("report"):
-        for module in ("scipy.optimize", "scipy.stats", "statsmodels.stats.contingency_tables"):
+        for module in ("scipy.optimize", "scipy.stats"):
             importlib.import_module(module)
 
 
-def exact_mcnemar_p(fixed: int, broken: int) -> float:
-    """Return the two-sided p-value of the exact McNemar test; 1 if no image is fixed or broken.
+def exact_mcnemar_p(fixed: NDArray[np.integer], broken: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Return the two-sided p-value of the exact McNemar test of each pair; 1 if no image is fixed or broken.
 
     Example:
-        >>> exact_mcnemar_p(1, 5)
-        0.21875
+        >>> exact_mcnemar_p(np.array([1]), np.array([5]))
+        array([0.21875])
     """
     with needing_extra("report"):
-        from statsmodels.stats.contingency_tables import mcnemar
+        from scipy.stats import binom
 
-    return float(mcnemar([[0, int(fixed)], [int(broken), 0]], exact=True).pvalue)
+    p: NDArray[np.float64] = np.minimum(2 * binom.cdf(np.minimum(fixed, broken), fixed + broken, 0.5), 1)
+    return p
+
+
+def sign_flip_p(sums: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the two-sided p-value of the exact permutation test that flips the signs of whole clusters.
+
+    Its null hypothesis is that the two rows are exchangeable in each cluster. All sign flips are counted: those of
+    clusters with equal sums are binomial, and the sums over these groups are convolved.
+
+    Args:
+        sums: [pairs, clusters]: the number of broken images minus that of fixed images in each cluster.
+
+    Example:
+        >>> sign_flip_p(np.array([[-1, 1, 1, 1, 1, 1], [5, -1, 0, 0, 0, 0]])).round(5)
+        array([0.21875, 1.     ])
+    """
+    with needing_extra("report"):
+        from scipy.stats import binom
+
+    found = []
+    for of_pair in sums:
+        probabilities = np.ones(1)
+        for size, count in zip(*np.unique(np.abs(of_pair[of_pair != 0]), return_counts=True), strict=True):
+            steps = np.zeros(size * count + 1)
+            steps[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+            probabilities = np.convolve(probabilities, steps)
+        rarer = min(of_pair.clip(0).sum(), (-of_pair).clip(0).sum())
+        found.append(min(2 * float(probabilities[: rarer + 1].sum()), 1.0))
+    return np.array(found)
 
 
 def equivalence_p_values(
-    fixed: NDArray[np.integer], broken: NDArray[np.integer], images: int, margin_points: float
+    fixed: Counts, broken: Counts, images: Counts, margin_points: float
 ) -> NDArray[np.float64]:
     """Return the larger p-value of two one-sided score tests for each pair.
 
@@ -243,7 +311,7 @@ def equivalence_p_values(
 
     Args:
         fixed, broken: Arrays [pairs]: the number of fixed and of broken images of each pair.
-        images: The total number of images; it is the same for all pairs.
+        images: The total number of images.
         margin_points: The margin of equivalence, in percentage points.
     """
     with needing_extra("report"):
@@ -255,20 +323,32 @@ def equivalence_p_values(
     return larger
 
 
-def holm(p_values: Sequence[float] | NDArray[np.float64]) -> list[float]:
-    """Adjust p-values for multiple testing by Holm's method (S. Holm, 1979); the order is kept.
+def adjusted(p_values: Sequence[float] | NDArray[np.float64], adjustment: Adjustment = "holm") -> list[float]:
+    """Adjust p-values for multiple testing; the order is kept.
+
+    Args:
+        p_values: One for each test.
+        adjustment: "holm" bounds the probability of any false rejection (S. Holm, 1979). "bh" bounds the expected
+            share of false rejections among all, for independent tests (Y. Benjamini and Y. Hochberg, 1995), and
+            "by" does for any tests (Y. Benjamini and D. Yekutieli, 2001).
 
     Example:
-        >>> [round(p, 6) for p in holm([0.01, 0.04, 0.03])]
+        >>> [round(p, 6) for p in adjusted([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """
     # Not `multipletests` of statsmodels: each call collects the garbage of the whole process, which takes 0.2
     # seconds.
     values = np.asarray(p_values, np.float64)
+    if adjustment != "holm" and len(values):
+        with needing_extra("report"):
+            from scipy.stats import false_discovery_control
+
+        found: list[float] = false_discovery_control(values, method=adjustment).tolist()
+        return found
     order = values.argsort(kind="stable")
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1)
-    return [float(p) for p in adjusted]
+    ordered = np.empty_like(values)
+    ordered[order] = np.minimum(np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1)), 1)
+    return [float(p) for p in ordered]
 
 
 def bootstrap_intervals(

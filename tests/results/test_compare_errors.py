@@ -143,8 +143,8 @@ def test_the_commands_margin_is_the_librarys() -> None:
 def test_without_the_extra_decisions_are_compared_and_the_extra_is_named(
     cli: Cli, runs: list[Results], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "statsmodels.stats.contingency_tables", None)
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
     printed = cli("compare", runs[0].folder, runs[1].folder)
     assert printed.code == 0
-    assert "statsmodels is not installed; run: pip install 'ensemble-eval[report]'" in printed.err
+    assert "scipy is not installed; run: pip install 'ensemble-eval[report]'" in printed.err
     assert "of 800 decisions differ" in printed.out

@@ -102,12 +102,12 @@ def test_rows_are_compared_with_the_first_and_with_every_later_one(found: Analys
     header, *lines = csv(tables, "against_base_top1")
     assert header == (
         "base,other,base_error,other_error,fixed,broken,difference,difference_low,difference_high,"
-        "bootstrap_low,bootstrap_high,mcnemar_p,adjusted_p,adjusted_equivalence_p,verdict"
+        "bootstrap_low,bootstrap_high,mcnemar_p,adjusted_p,adjusted_equivalence_p,detectable,verdict"
     )
     assert lines == [
-        "1×1,1×10,40.0000,30.0000,2,1,-10.0000,-45.3544,28.0053,,,1,1,1,cannot be told apart",
-        "1×1,2×1,40.0000,20.0000,2,0,-20.0000,-50.9838,13.3039,,,0.5,1,1,cannot be told apart",
-        "1×1,2×10,40.0000,10.0000,4,1,-30.0000,-63.9782,15.2925,,,0.375,1,1,cannot be told apart",
+        "1×1,1×10,40.0000,30.0000,2,1,-10.0000,-45.3544,28.0053,,,1,1,1,,cannot be told apart",
+        "1×1,2×1,40.0000,20.0000,2,0,-20.0000,-50.9838,13.3039,,,0.5,1,1,,cannot be told apart",
+        "1×1,2×10,40.0000,10.0000,4,1,-30.0000,-63.9782,15.2925,,,0.375,1,1,,cannot be told apart",
     ]
     pairs = [line.split(",")[:6] for line in csv(tables, "between_rows_top5")[1:]]
     assert pairs == [

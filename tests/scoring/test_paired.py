@@ -17,10 +17,11 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.scoring.intervals import score_interval, score_statistic
 from ensemble_eval.scoring.paired import (
     BOOTSTRAP_NEEDS_IMAGES,
+    Adjustment,
+    adjusted,
     bootstrap_intervals,
     equivalence_p_values,
     exact_mcnemar_p,
-    holm,
     paired_differences,
     pairs_with_first,
 )
@@ -87,7 +88,8 @@ def test_the_score_interval_ends_where_the_statistic_is_two_standard_errors(
 @pytest.mark.parametrize(("fixed", "broken"), [(0, 0), (1, 5), (9, 0), (150, 86), (2100, 1900)])
 def test_mcnemar_is_the_exact_binomial_test(fixed: int, broken: int) -> None:
     expected = stats.binomtest(fixed, fixed + broken).pvalue if fixed + broken else 1.0
-    assert exact_mcnemar_p(fixed, broken) == pytest.approx(expected, rel=1e-9)
+    assert exact_mcnemar_p(np.array([fixed]), np.array([broken])) == pytest.approx(expected, rel=1e-9)
+    assert mcnemar([[0, fixed], [broken, 0]], exact=True).pvalue == pytest.approx(expected, rel=1e-9)
 
 
 def test_equivalence_is_shown_exactly_where_the_interval_at_90_percent_lies_within_the_margin() -> None:
@@ -132,16 +134,16 @@ def test_a_verdict_says_no_more_than_its_tests(counts: tuple[int, ...], verdict:
     assert found.adjusted_p == found.mcnemar_p
 
 
-def test_comparing_several_at_once_is_adjusted_for_by_holm() -> None:
+def test_comparing_several_at_once_is_adjusted_for_by_adjusted() -> None:
     rng = np.random.default_rng(1)
     truth = rng.random(2000) < 0.1
     wrong = np.stack([truth ^ (rng.random(2000) < share) for share in (0.0, 0.004, 0.01, 0.03, 0.05)])
     for pairs in (pairs_with_first(5), list(itertools.combinations(range(5), 2))):
         found = paired_differences(wrong, pairs, resamples=0)
         assert [(each.base, each.other) for each in found] == pairs
-        for raw, adjusted in (("mcnemar_p", "adjusted_p"), ("equivalence_p", "adjusted_equivalence_p")):
+        for raw, name in (("mcnemar_p", "adjusted_p"), ("equivalence_p", "adjusted_equivalence_p")):
             expected = multipletests([getattr(each, raw) for each in found], method="holm")[1]
-            assert [getattr(each, adjusted) for each in found] == pytest.approx(list(expected))
+            assert [getattr(each, name) for each in found] == pytest.approx(list(expected))
     # One that is significant alone is no longer so among ten.
     [alone] = paired_differences(outcomes(0, 9, 1, 990), [(0, 1)], resamples=0)
     unrelated = np.tile(outcomes(0, 9, 1, 990), (5, 1))
@@ -149,12 +151,14 @@ def test_comparing_several_at_once_is_adjusted_for_by_holm() -> None:
     assert (alone.verdict, among.verdict) == ("better", "cannot be told apart")
 
 
-def test_holm_is_statsmodels() -> None:
+def test_adjustments_are_those_of_statsmodels() -> None:
     p_values = np.random.default_rng(0).random(30) ** 4
     p_values[3:7] = p_values[8]
-    for some in (p_values, p_values[:1], np.array([1.0, 0.0, 0.6])):
-        assert holm(some) == pytest.approx(list(multipletests(some, method="holm")[1]), abs=1e-15)
-    assert holm([]) == []
+    theirs: dict[Adjustment, str] = {"holm": "holm", "bh": "fdr_bh", "by": "fdr_by"}
+    for ours, name in theirs.items():
+        for some in (p_values, p_values[:1], np.array([1.0, 0.0, 0.6])):
+            assert adjusted(some, ours) == pytest.approx(list(multipletests(some, method=name)[1]), abs=1e-15)
+        assert adjusted([], ours) == []
 
 
 def test_the_bootstrap_is_scipys_of_the_differences_and_follows_its_multinomial_law() -> None:
@@ -248,10 +252,11 @@ def test_what_cannot_be_compared_is_refused() -> None:
 @pytest.mark.processes
 def test_without_the_extra_one_sentence_names_it() -> None:
     code = (
-        "import sys; sys.modules['statsmodels'] = None; import numpy as np\n"
+        "import sys; import numpy as np\n"
         "from ensemble_eval.scoring.paired import exact_mcnemar_p\n"
         "assert 'scipy' not in sys.modules\n"
-        "exact_mcnemar_p(1, 2)"
+        "sys.modules['scipy'] = None\n"
+        "exact_mcnemar_p(np.array([1]), np.array([2]))"
     )
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "statsmodels is not installed; run: pip install 'ensemble-eval[report]'" in failed.stderr
+    assert "scipy is not installed; run: pip install 'ensemble-eval[report]'" in failed.stderr
