@@ -150,6 +150,7 @@ def _place(position: str, grid: int) -> str:
         f"{end},0": "bottom-left",
         f"{end},{end}": "bottom-right",
         f"{middle:g},{middle:g}": "centre",
+        "centre-floor": "centre",
     }
     return places.get(position, position if position in COLOURS else _CELL)
 
@@ -264,7 +265,7 @@ def _where(image: Image.Image, protocol: Protocol, crop: Crop) -> str:
     if protocol.fit == "squeeze":
         return "whole image, squeezed"
     first, last = ("left", "right") if image.width >= image.height else ("top", "bottom")
-    words = {"centre": "central", "first": first, "last": last}
+    words = {"centre": "central", "centre-floor": "central", "first": first, "last": last}
     return "whole image" if crop.square == "image" else f"{words[crop.square]} square"
 
 

@@ -18,8 +18,8 @@ from ensemble_eval.crops.views import Canvas, Fit, Kernel, Resampling, View, cen
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import CheckedFields, bounds
 
-Square = Literal["centre", "first", "last", "image"]
-Position = Literal["centre", "top-left", "top-right", "bottom-left", "bottom-right", "whole"]
+Square = Literal["centre", "centre-floor", "first", "last", "image"]
+Position = Literal["centre", "centre-floor", "top-left", "top-right", "bottom-left", "bottom-right", "whole"]
 Mirror = Literal["none", "crop", "image"]
 Axis = Literal["scale", "square", "position", "mirror"]
 
@@ -27,6 +27,7 @@ AXES: tuple[Axis, ...] = get_args(Axis)
 # Where a position's box lies in its square, horizontally and vertically.
 _IN_SQUARE: Mapping[str, tuple[Square, Square]] = {
     "centre": ("centre", "centre"),
+    "centre-floor": ("centre-floor", "centre-floor"),
     "top-left": ("first", "first"),
     "top-right": ("last", "first"),
     "bottom-left": ("first", "last"),
@@ -45,7 +46,7 @@ class Crop:
     Attributes:
         scale: The length in pixels to which a side of the image is resized.
         square: The square along the longer side; `first` is left or top, `last` right or bottom. `image` is the
-            whole resized image.
+            whole resized image. Halves of a pixel are rounded to even by `centre`, and down by `centre-floor`.
         position: Where in the square. `whole` is the square itself, resized to the size of a crop; `2,0` is the
             third row and the first column of a grid.
         mirrored: Whether it is flipped left to right.
@@ -215,7 +216,9 @@ class Protocol(CheckedFields):
 
 
 def _offset(where: Square, outer: int, inner: int) -> int:
-    return {"centre": centred_offset(outer, inner), "first": 0, "last": outer - inner, "image": 0}[where]
+    slack = outer - inner
+    centres = {"centre": centred_offset(outer, inner), "centre-floor": slack // 2}
+    return (centres | {"first": 0, "last": slack, "image": 0})[where]
 
 
 def listed(schemes: Sequence[int]) -> str:
@@ -316,8 +319,9 @@ def own_protocol(
     mode: Literal["center", "squash", "border"],
     resampling: Resampling,
     mean: Sequence[float],
+    centre: Literal["centre", "centre-floor"] = "centre",
 ) -> Protocol:
-    """Return the single crop of timm's evaluation transform (`transforms_imagenet_eval`).
+    """Return the single crop of an evaluation transform: timm's (`transforms_imagenet_eval`), or one of its kind.
 
     Args:
         size: The input size of the model.
@@ -326,6 +330,7 @@ def own_protocol(
             side and pad (`border`).
         resampling: The filter. Pillow applies it, as in timm.
         mean: The mean of the model's normalisation, from 0 to 1. `border` pads with it, `center` with black.
+        centre: How halves of a pixel are rounded; see `Crop`.
     """
     fits: Mapping[str, Fit] = {"center": "shorter", "squash": "squeeze", "border": "longer"}
     red, green, blue = (round(255 * value) for value in mean) if mode == "border" else (0, 0, 0)
@@ -335,6 +340,7 @@ def own_protocol(
         scales=(scale,),
         fit=fits[mode],
         squares=("image",),
+        positions=(centre,),
         resampling=resampling,
         kernel="pillow",
         fill=(red, green, blue),

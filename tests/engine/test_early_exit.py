@@ -31,7 +31,7 @@ def _images(scheme: int, members: int = len(MEMBERS)) -> list[ReadyImage]:
     for position, (width, height) in enumerate(SIZES):
         image = pixels.decode(encoded(picture(width, height, seed=position)))
         source = pixels.prepare(image, googlenet_plan(width, height, scheme, members))
-        # Every label is as likely to be among the best as not. With 144 crops, each size has a third of the labels.
+        # Every label is as likely to be among the best as not. With 144 crops, each size has some of them.
         images += [
             ReadyImage(position * COUNT + label, f"{position}/{label}", label, source)
             for label in range(COUNT)

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
 import torch
 import torchvision
+import transformers
 from builders import encoded, picture
 from conftest import Cli
 from safetensors.torch import save_file
@@ -14,6 +16,8 @@ from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 
 import ensemble_eval as ee
+from ensemble_eval.crops.pixels import decode, prepare
+from ensemble_eval.crops.plan import CropRule
 from ensemble_eval.crops.protocols import Protocol
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.importers import published as publishers
@@ -122,13 +126,97 @@ def test_a_configuration_that_cannot_be_is_refused(
         published("hf:owner/a")
 
 
-def test_a_repository_without_timms_configuration_says_nothing(downloads: Path) -> None:
-    nothing = (None, None, None)
+HALF = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7], "resample": 3}
+SQUARE_224 = {"height": 224, "width": 224}
+# Each processor as repositories of the hub have it, and some of earlier versions.
+PROCESSORS: list[dict[str, Any]] = [
+    HALF | {"image_processor_type": "ViTImageProcessor", "size": SQUARE_224, "resample": 2},
+    HALF | {"image_processor_type": "ViTImageProcessor", "size": 384},
+    HALF | {"image_processor_type": "ViTImageProcessor", "size": SQUARE_224, "do_normalize": False},
+    HALF
+    | {"image_processor_type": "DeiTImageProcessor", "size": {"height": 256, "width": 256}}
+    | {"do_center_crop": True, "crop_size": SQUARE_224},
+    HALF
+    | {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 224}}
+    | {"do_center_crop": True, "crop_size": SQUARE_224},
+    HALF | {"image_processor_type": "CLIPImageProcessor", "size": 250, "do_center_crop": True, "crop_size": 223},
+    HALF
+    | {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 259}}
+    | {"do_center_crop": True, "crop_size": SQUARE_224},
+    HALF | {"image_processor_type": "SiglipImageProcessor", "size": SQUARE_224},
+    HALF
+    | {"image_processor_type": "LevitImageProcessor", "size": {"shortest_edge": 224}}
+    | {"do_center_crop": True, "crop_size": SQUARE_224},
+    HALF | {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}, "crop_pct": 0.875},
+    HALF | {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}, "crop_pct": 0.95},
+    HALF | {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}},
+]
+
+
+def _named(stated: dict[str, Any]) -> str:
+    return f"{stated['image_processor_type'].removesuffix('ImageProcessor')}-{stated['size']}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stated", PROCESSORS, ids=_named)
+def test_a_processor_of_transformers_says_input_and_crop(downloads: Path, stated: dict[str, Any]) -> None:
+    """The input of the network is that of transformers' own Pillow backend."""
+    processor = getattr(transformers, f"{stated['image_processor_type']}Pil").from_dict(stated)
+    (downloads / "preprocessor_config.json").write_text(json.dumps(stated))
     found = published("hf:owner/a")
-    assert (found.arch, found.input, found.protocol) == nothing
+    assert found.arch is None
+    assert found.input is not None
+    assert found.protocol is not None
+    assert found.input.size == found.protocol.size
+    mean, std = (torch.tensor(values)[:, None, None] for values in (found.input.mean, found.input.std))
+    for width, height in ((301, 233), (300, 421), (225, 224), (500, 375), (37, 64)):
+        image = picture(width, height)
+        source = prepare(decode(encoded(image)), CropRule((found.protocol,), 1).plan(width, height))
+        [view] = source.plan.views
+        ours = (source.cut(view) / found.input.scale - mean) / std
+        [theirs] = processor(image, return_tensors="pt")["pixel_values"]
+        # Less than a tenth of a grey level.
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=4e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"size": {"height": 224, "width": 192}}, "192×224 pixels are no square"),
+        ({"size": {"shortest_edge": 224}, "do_center_crop": False}, "keeps the aspect ratio"),
+        ({"size": {"shortest_edge": 224, "longest_edge": 900}}, "`size` has longest_edge, shortest_edge"),
+        ({"size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 256}, "`crop_size` is 256 pixels"),
+        ({"size": "large"}, "contradicts itself"),
+        ({"resample": 9}, "contradicts itself"),
+    ],
+)
+def test_a_processor_that_cannot_be_is_refused(downloads: Path, changes: dict[str, Any], sentence: str) -> None:
+    stated = HALF | {"image_processor_type": "ViTImageProcessor", "size": 224} | changes
+    (downloads / "preprocessor_config.json").write_text(json.dumps(stated))
+    with pytest.raises(InputError, match=sentence):
+        published("hf:owner/a")
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        None,
+        [],
+        HALF | {"size": 224},
+        # It has an offset, and it takes the channels in the other order.
+        HALF | {"image_processor_type": "EfficientNetImageProcessor", "size": 224},
+        HALF | {"image_processor_type": "MobileViTImageProcessor", "size": 224},
+        HALF | {"image_processor_type": "ViTImageProcessor", "size": 224, "do_rescale": False},
+        HALF | {"image_processor_type": "ViTImageProcessor", "size": 224, "do_resize": False},
+        HALF | {"image_processor_type": "ViTImageProcessor"},
+    ],
+)
+def test_a_repository_that_leaves_it_open_says_nothing(downloads: Path, stated: object) -> None:
     (downloads / "config.json").write_text('{"architectures": ["ViT"]}')
+    if stated is not None:
+        (downloads / "preprocessor_config.json").write_text(json.dumps(stated))
     found = published("hf:owner/a")
-    assert (found.arch, found.input, found.protocol) == nothing
+    assert (found.arch, found.input, found.protocol) == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ensemble_eval.crops.protocols import Protocol, own_protocol
+from ensemble_eval.crops.views import Resampling
 from ensemble_eval.errors import InputError, located, needing_extra, refusing
 from ensemble_eval.files import sha256_of
 from ensemble_eval.members.imported import InputFormat
@@ -20,6 +21,19 @@ if TYPE_CHECKING:
 TIMM, TORCHVISION_MODELS = "timm:", "torchvision:"
 # timm's default.
 _CROP_FRACTION = 0.875
+# The image processors of transformers with known rules, and whether a single number as `size` means a square.
+_IS_SQUARE = {
+    "Bit": False,
+    "CLIP": False,
+    "ConvNext": False,
+    "DeiT": True,
+    "Levit": False,
+    "Siglip": True,
+    "ViT": True,
+}
+_PROCESSOR = re.compile(rf"({'|'.join(_IS_SQUARE)})(ImageProcessor|FeatureExtractor)(Pil|Fast)?")
+# Pillow's numbers of its filters, by which transformers names them.
+_FILTERS: Sequence[Resampling] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 # How the SHA-256 of each of torchvision's files begins, as its name says, and what torchvision states about it.
 TORCHVISION = {"1378be20": "69.778% top-1 and 89.53% top-5 (torchvision:GoogLeNet_Weights.IMAGENET1K_V1)"}
 # Safetensors first: they cannot hold code at all.
@@ -128,21 +142,29 @@ def from_hub(name: str, files: Sequence[str] = _HUB_FILES) -> Path:
 
 
 def _from_hub(name: str) -> Published:
-    """Weights of the hub; timm's repositories say in their configuration what they are."""
+    """Weights of the hub, with what their repository says in the files of timm or of transformers."""
     weights = from_hub(name)
+    path, config = _configuration(name, "config.json")
+    stated = config.get("pretrained_cfg")
+    if isinstance(stated, dict):
+        with refusing(
+            f"the configuration {path} is not timm's", "name the weights in a manifest with `arch` and `input`"
+        ):
+            return _as_timm_states(weights, f"{TIMM}{config['architecture']}", stated)
+    path, config = _configuration(name, "preprocessor_config.json")
+    with refusing(f"{path} contradicts itself", "state `input` and `protocol` in a manifest"):
+        return _as_transformers_states(weights, config)
+
+
+def _configuration(name: str, file: str) -> tuple[Path, dict[str, Any]]:
+    """A JSON file of a repository; empty if there is none, or if it is no table."""
     try:
-        path = from_hub(name, ["config.json"])
+        path = from_hub(name, [file])
     except InputError:
-        return Published(weights)
+        return Path(file), {}
     with refusing(f"{path} is no valid JSON", "fetch the repository again", ValueError):
         config = json.loads(path.read_text("utf-8"))
-    stated = config.get("pretrained_cfg") if isinstance(config, dict) else None
-    if not isinstance(stated, dict):
-        return Published(weights)
-    with refusing(
-        f"the configuration {path} is not timm's", "name the weights in a manifest with `arch` and `input`"
-    ):
-        return _as_timm_states(weights, f"{TIMM}{config['architecture']}", stated)
+    return path, config if isinstance(config, dict) else {}
 
 
 def _from_timm(name: str) -> Published:
@@ -167,6 +189,63 @@ def _as_timm_states(weights: Path, arch: str, stated: Mapping[str, Any]) -> Publ
     with located(f"the configuration of {arch}"):
         protocol = own_protocol(width, scale, stated.get("crop_mode") or "center", stated["interpolation"], mean)
     return Published(weights, arch, InputFormat(mean=mean, std=tuple(stated["std"]), size=width), protocol)
+
+
+def _as_transformers_states(weights: Path, stated: Mapping[str, Any]) -> Published:
+    """Input and crop from the configuration of an image processor of transformers.
+
+    Nothing is taken from processors with rules of their own, or from a configuration that leaves something open.
+    """
+    processor = stated.get("image_processor_type") or stated.get("feature_extractor_type")
+    known = _PROCESSOR.fullmatch(processor) if isinstance(processor, str) else None
+    rescaled = stated.get("do_rescale", True) and math.isclose(stated.get("rescale_factor", 1 / 255), 1 / 255)
+    needed = {"size", "resample", *(("image_mean", "image_std") if stated.get("do_normalize", True) else ())}
+    if known is None or not rescaled or not stated.get("do_resize", True) or not needed <= stated.keys():
+        return Published(weights)
+    size, scale, is_squeezed = _transformers_sizes(known[1], stated)
+    if stated.get("do_normalize", True):
+        mean, std = tuple(stated["image_mean"]), tuple(stated["image_std"])
+    else:
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    # Unlike timm and torchvision, transformers rounds the offset of a centre crop down.
+    protocol = own_protocol(
+        size, scale, "squash" if is_squeezed else "center", _FILTERS[stated["resample"]], mean, "centre-floor"
+    )
+    return Published(weights, None, InputFormat(mean=mean, std=std, size=size), protocol)
+
+
+def _transformers_sizes(family: str, stated: Mapping[str, Any]) -> tuple[int, int, bool]:
+    """The side of the crop, the length to which the image is resized, and whether it is squeezed to a square."""
+    resized = stated["size"]
+    if isinstance(resized, int):
+        resized = {"height": resized, "width": resized} if _IS_SQUARE[family] else {"shortest_edge": resized}
+    is_squeezed = resized.keys() == {"height", "width"}
+    if not is_squeezed and resized.keys() != {"shortest_edge"}:
+        raise InputError(f"`size` has {', '.join(sorted(resized))}, and crops need one length")
+    scale = _square_side(resized) if is_squeezed else resized["shortest_edge"]
+    size = _square_side(stated["crop_size"]) if stated.get("do_center_crop") else scale
+    if family == "ConvNext":
+        fraction = stated.get("crop_pct") or 224 / 256
+        # From 384 pixels on, it squeezes the whole image.
+        size, is_squeezed = scale, scale >= 384
+        scale = scale if is_squeezed else int(scale / fraction)
+    elif family == "Levit" and not is_squeezed:
+        scale = int(256 / 224 * scale)
+    elif not is_squeezed and not stated.get("do_center_crop"):
+        raise InputError(
+            "`size` keeps the aspect ratio, and `do_center_crop` is false, so its crops are no squares"
+        )
+    if scale < size:
+        raise InputError(f"`crop_size` is {size} pixels, and images are resized to {scale}")
+    return size, scale, is_squeezed
+
+
+def _square_side(size: int | Mapping[str, int]) -> int:
+    if isinstance(size, int):
+        return size
+    if size["height"] != size["width"]:
+        raise InputError(f"{size['width']}×{size['height']} pixels are no square, and crops are squares")
+    return size["height"]
 
 
 def _from_torchvision(name: str) -> Published:
