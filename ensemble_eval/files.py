@@ -35,6 +35,15 @@ def read_text(path: Path, max_bytes: int) -> str:
     data = read_unpacked(path, max_bytes + 1)
     if len(data) > max_bytes:
         raise InputError(f"{path} is larger than {max_bytes} bytes; is it the right file?")
+    return as_text(path, data)
+
+
+def as_text(path: Path, data: bytes) -> str:
+    """Decode the UTF-8 bytes of a file, without its byte-order mark.
+
+    Raises:
+        InputError: They are not UTF-8.
+    """
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ensemble_eval.datasets.tar import checked_headers
 from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.files import read_text, read_unpacked
-from ensemble_eval.members.devkit_classes import MAX_META_BYTES, META, wnids_by_ilsvrc_id
+from ensemble_eval.members.classes import MAX_META_BYTES, META, wnids_by_ilsvrc_id
 
 VALIDATION_IMAGES = 50_000
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -62,20 +62,21 @@ def read_blacklist(path: Path) -> frozenset[str]:
     return frozenset(map(str, numbers))
 
 
-def ground_truth(path: Path, class_names: Sequence[str]) -> dict[str, int]:
+def ground_truth(path: Path, data: bytes, class_names: Sequence[str]) -> dict[str, int]:
     """The class index of each validation image by its number, as the development kit says.
 
     The kit's class ids are 1-based and in an order of their own.
 
     Args:
         path: the kit's folder, its archive, or the ground truth itself with `meta.mat` beside it.
+        data: the bytes of the file, decompressed; empty for a folder.
         class_names: in index order; the kit knows WNIDs.
 
     Raises:
         InputError: a file is missing, damaged or of another kit, SciPy is not installed, or the classes are not
             named by WNIDs.
     """
-    truth, meta = _of_archive(path) if path.is_file() and is_archive(path) else _of_folder(path)
+    truth, meta = _of_archive(path, data) if is_archive(data) else _of_folder(path)
     wnid_by_id = wnids_by_ilsvrc_id(path, meta)
     index_by_wnid = {name: index for index, name in enumerate(class_names)}
     by_number = {}
@@ -95,13 +96,9 @@ def ground_truth(path: Path, class_names: Sequence[str]) -> dict[str, int]:
     return by_number
 
 
-def is_archive(path: Path) -> bool:
-    """Whether a file is a tar archive, packed or not.
-
-    Raises:
-        InputError: it cannot be read, or is damaged.
-    """
-    return read_unpacked(path, tarfile.BLOCKSIZE)[_TAR_AT:].startswith(_TAR)
+def is_archive(data: bytes) -> bool:
+    """Whether these are the bytes of a tar archive."""
+    return data[_TAR_AT:].startswith(_TAR)
 
 
 def _of_folder(path: Path) -> tuple[list[int], bytes]:
@@ -122,9 +119,8 @@ def _first(path: Path, name: str, folders: Sequence[Path]) -> Path:
     )
 
 
-def _of_archive(path: Path) -> tuple[list[int], bytes]:
-    """As `_of_folder`; the archive is small enough to be read into memory, where nothing is unpacked."""
-    data = read_unpacked(path, _MAX_KIT_BYTES + 1)
+def _of_archive(path: Path, data: bytes) -> tuple[list[int], bytes]:
+    """As `_of_folder`, of an archive's bytes; nothing is unpacked."""
     if len(data) > _MAX_KIT_BYTES:
         raise InputError(f"{path} holds more than {_MAX_KIT_BYTES} bytes; is it the development kit?")
     found: dict[str, bytes] = {}

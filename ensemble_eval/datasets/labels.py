@@ -14,7 +14,7 @@ from ensemble_eval.datasets.folders import is_hidden
 from ensemble_eval.datasets.ilsvrc import ground_truth, is_archive, refuse_unnumbered, validation_number
 from ensemble_eval.datasets.items import Dataset, without
 from ensemble_eval.errors import InputError, first_names
-from ensemble_eval.files import read_text
+from ensemble_eval.files import as_text, read_unpacked
 
 _TABLE = ("file", "label")
 _KAGGLE = ("imageid", "predictionstring")
@@ -54,13 +54,16 @@ def read_label_file(path: Path, class_names: Sequence[str]) -> Labels:
     Raises:
         InputError: it cannot be read, is of no known kind, or names a class that the ensemble does not have.
     """
-    is_kit = path.is_dir() or is_archive(path)
-    text = "" if is_kit else read_text(path, _MAX_BYTES)
+    data = b"" if path.is_dir() else read_unpacked(path, _MAX_BYTES + 1)
+    is_kit = path.is_dir() or is_archive(data)
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"{path} is larger than {_MAX_BYTES} bytes; is it the right file?")
+    text = "" if is_kit else as_text(path, data)
     line = next(iter(text.splitlines()), "").strip()
     words = line.split()
     is_list = bool(words) and words[-1].isdigit() and "," not in line
     if is_kit or (is_list and len(words) == 1):
-        kind, indices = "the development kit's ground truth", ground_truth(path, class_names)
+        kind, indices = "the development kit's ground truth", ground_truth(path, data, class_names)
         return Labels(str(path), kind, _one_each(indices), validation_number)
     if line.startswith("["):
         kind, lists = "several labels for an image", _several(path, text, len(class_names))

@@ -1,14 +1,16 @@
 """The classes of an ensemble, and the mapping from a network's outputs to them (torch-free)."""
 
+import io
 import re
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.errors import InputError, first_names, needing_extra, refusing
 from ensemble_eval.fields import Rule, checked_value
-from ensemble_eval.files import read_text, read_unpacked
-from ensemble_eval.members.devkit_classes import MAX_META_BYTES, wnids_by_ilsvrc_id
+from ensemble_eval.files import as_text, read_text, read_unpacked
 from ensemble_eval.members.imported import BACKGROUND_FIRST
 
 IMAGENET_1K = "imagenet-1k"
@@ -18,6 +20,10 @@ WNIDS = tuple(Path(__file__).with_name("imagenet_wnids.txt").read_text("ascii").
 # In a table of outputs, for an output without a class.
 _NO_CLASS = "-"
 _MAX_FILE_BYTES = 1 << 26
+# The development kit's file of classes has 0.3 MB, and a compressed file may claim to hold any number of bytes.
+META = "meta.mat"
+MAX_META_BYTES = 1 << 26
+_MATLAB_HEADER, _COMPRESSED = 128, 15
 _MATLAB = b"MATLAB 5.0 MAT-file"
 _WNID = re.compile(r"n\d{8}")
 
@@ -75,7 +81,7 @@ def class_list(classes: str | Path | Sequence[str] | ClassList, folder: Path | N
         return ClassList(IMAGENET_1K, len(WNIDS), None)
     if isinstance(classes, str | Path):
         path = (folder or Path()) / classes
-        return ClassList(str(path), *_counted(_stripped_lines(path), str(path)))
+        return ClassList(str(path), *_counted(_stripped_lines(read_text(path, _MAX_FILE_BYTES)), str(path)))
     checked_value(Sequence, "`classes`", classes, Rule(words=_CLASSES))
     return ClassList("a list of names", *_counted(classes, "`classes`"))
 
@@ -109,8 +115,52 @@ def output_selection(
     return OutputSelection(len(lines), _indices(lines, classes, place), renormalise)
 
 
-def _stripped_lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path, _MAX_FILE_BYTES).splitlines()]
+def wnids_by_ilsvrc_id(path: Path, meta: bytes) -> Mapping[int, str]:
+    """The WNID of each ILSVRC2012_ID that is a class of the challenge, and no group of classes; from 1 on.
+
+    Args:
+        path: for messages.
+        meta: the bytes of `meta.mat`.
+
+    Raises:
+        InputError: they are damaged or of another kit, or SciPy is not installed.
+    """
+    _bounded(path, meta)
+    with needing_extra("devkit", f"the development kit's {META}"):
+        from scipy.io import loadmat
+    _refuse_bomb(path, meta)
+    with refusing(f"{path}: {META} is damaged, or of another kit", "get it again"):
+        # It reads from a file object too, though its stub does not say so.
+        found: Any = loadmat(io.BytesIO(meta), squeeze_me=True, struct_as_record=True, variable_names=["synsets"])  # type: ignore[arg-type]
+        synsets = found["synsets"]
+        rows = zip(synsets["ILSVRC2012_ID"], synsets["WNID"], synsets["num_children"], strict=True)
+        wnids = {int(ilsvrc_id): str(wnid) for ilsvrc_id, wnid, children in rows if int(children) == 0}
+    if sorted(wnids) != list(range(1, len(wnids) + 1)) or len(set(wnids.values())) < len(wnids):
+        raise InputError(f"{path}: the ids in {META} are not 1, 2, 3 and so on; is it the kit of 2012?")
+    return wnids
+
+
+def _refuse_bomb(path: Path, data: bytes) -> None:
+    """Refuse a MATLAB file whose variables, packed with zlib, would fill memory; SciPy sets no limit."""
+    position = _MATLAB_HEADER
+    while position + 8 <= len(data):
+        kind = int.from_bytes(data[position : position + 4], "little")
+        size = int.from_bytes(data[position + 4 : position + 8], "little")
+        if kind == _COMPRESSED:
+            packed = data[position + 8 : position + 8 + size]
+            with refusing(f"{path}: {META} is damaged", "get it again", zlib.error):
+                unpacked = zlib.decompressobj().decompress(packed, MAX_META_BYTES + 1)
+            _bounded(path, unpacked)
+        position += 8 + size
+
+
+def _bounded(path: Path, data: bytes) -> None:
+    if len(data) > MAX_META_BYTES:
+        raise InputError(f"{path} has more than {MAX_META_BYTES} bytes; is it the right file?")
+
+
+def _stripped_lines(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines()]
 
 
 def _counted(names: Sequence[str], place: str) -> tuple[int, tuple[str, ...]]:
@@ -125,8 +175,9 @@ def _counted(names: Sequence[str], place: str) -> tuple[int, tuple[str, ...]]:
 def _table(path: Path) -> list[str]:
     """The lines of a table of outputs; of the development kit's own `meta.mat`, its WNIDs in order."""
     data = read_unpacked(path, MAX_META_BYTES + 1)
+    _bounded(path, data)
     if not data.startswith(_MATLAB):
-        return _stripped_lines(path)
+        return _stripped_lines(as_text(path, data))
     wnids = wnids_by_ilsvrc_id(path, data)
     return [wnids[ilsvrc_id] for ilsvrc_id in sorted(wnids)]
 

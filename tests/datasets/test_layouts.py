@@ -30,7 +30,7 @@ from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.jobs.process import shard_positions
 from ensemble_eval.jobs.slurm import require_inputs
-from ensemble_eval.members import devkit_classes
+from ensemble_eval.members import classes
 from ensemble_eval.members.ensemble import Ensemble, Member
 
 
@@ -529,10 +529,10 @@ def test_a_kit_that_unpacks_to_more_than_any_kit_is_refused(
     with pytest.raises(InputError, match=r"holds more than 1000 bytes; is it the development kit\?"):
         open_dataset(given.root, CLASSES)
     monkeypatch.undo()
-    monkeypatch.setattr(devkit_classes, "MAX_META_BYTES", 1000)
+    monkeypatch.setattr(classes, "MAX_META_BYTES", 1000)
     with pytest.raises(InputError, match="has more than 1000 bytes"):
         open_dataset(given.root, CLASSES)
-    for module in (ilsvrc, devkit_classes):
+    for module in (ilsvrc, classes):
         monkeypatch.setattr(module, "MAX_META_BYTES", 100)
     with pytest.raises(InputError, match="has more than 100 bytes"):
         open_dataset(given.root, CLASSES, tmp_path / "elsewhere" / "ILSVRC2012_devkit_t12")

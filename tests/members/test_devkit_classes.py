@@ -9,8 +9,8 @@ import pytest
 from scipy.io import savemat
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.members import devkit_classes
-from ensemble_eval.members.devkit_classes import wnids_by_ilsvrc_id
+from ensemble_eval.members import classes
+from ensemble_eval.members.classes import wnids_by_ilsvrc_id
 
 KIT = Path("kit")
 
@@ -44,7 +44,7 @@ def test_another_file_is_refused() -> None:
 
 
 def test_variables_that_unpack_to_more_than_a_kit_holds_are_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devkit_classes, "MAX_META_BYTES", 20_000)
+    monkeypatch.setattr(classes, "MAX_META_BYTES", 20_000)
     meta = _meta(ANT, BEE, zeros=np.zeros(2000))
     assert len(wnids_by_ilsvrc_id(KIT, meta)) == 2
     # The second of three variables, behind one that hardly shrinks.
