@@ -72,7 +72,7 @@ def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:
         )
     say(f"coverage by number of proposals: {write_coverage(out, found)}")
     try:
-        plot = coverage_plot(found)
+        plot = coverage_plot(found).drawn()
     except MissingExtraError as error:
         warn(f"no curve of the coverage is drawn: {error}")
         return

@@ -35,7 +35,7 @@ def report(run: Path, *, no_gallery: bool, no_paper: bool, **options: Any) -> No
     written = read_results(run).report(**options, gallery=not no_gallery, paper=not no_paper)
     if written.is_partial:
         warn("images are missing; every table is marked as partial")
-    for sentence in written.claims:
+    for sentence in written.findings:
         say(sentence)
     for sentence in written.left_out:
         say(spoken(f"not in it: {sentence}"))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,8 +37,11 @@ from ensemble_eval.settings import FROM_FILE, ProposeSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
-from ensemble_eval.tables.drawing import COLOURS, MARKERS, Plot, axes, finished
+from ensemble_eval.tables.drawing import COLOURS, MARKERS, Description, Plot
 from ensemble_eval.tables.table import FilledColumn, Table, table_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _SETTINGS: Mapping[str, Setting] = {"rcnn": RCNN, "doubled": DOUBLED}
 _BATCH_SIZE = 16
@@ -256,7 +259,8 @@ def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
     Args:
         found: The coverage of each set, by its name.
     """
-    with axes(3.6) as (figure, plot):
+
+    def draw(plot: "Axes") -> Description:
         for position, (name, each) in enumerate(found.items()):
             # Beyond the number of proposals a curve would only stay level.
             reached = [budget for budget in each.boxes.tolist() if budget < 1.5 * each.boxes_per_image]
@@ -277,8 +281,9 @@ def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
             f"{name} {100 * each.at_half[-1]:.1f}% with {each.boxes_per_image:.0f} an image"
             for name, each in found.items()
         )
-        alternative = f"Objects that proposals find: {said}."
-        return finished(figure, "coverage", "Coverage by number of proposals", alternative, "coverage")
+        return Description(f"Objects that proposals find: {said}.")
+
+    return Plot("coverage", "Coverage by number of proposals", "coverage", draw, 3.6)
 
 
 def _ordered(proposals: Proposals, number: int) -> Boxes:

@@ -42,7 +42,7 @@ class Report:
         folder: Its folder.
         page: Its page, `report.html`.
         files: All files, relative to the folder.
-        claims: Sentences with the conclusions that the numbers allow.
+        findings: Sentences with the conclusions that the numbers allow.
         left_out: Sentences on missing contents, with the reason.
         is_partial: Whether images are missing.
     """
@@ -50,7 +50,7 @@ class Report:
     folder: Path
     page: Path
     files: tuple[str, ...] = field(repr=False)
-    claims: tuple[str, ...] = field(repr=False)
+    findings: tuple[str, ...] = field(repr=False)
     left_out: tuple[str, ...] = field(repr=False)
     is_partial: bool
 
@@ -207,11 +207,12 @@ class Results(StoredRun):
         found = _analysed(self, margin=margin, partial=partial, seed=seed)
         images, labels = found.decisions.each_label
         names = class_names(classes, [self.images[each] for each in images], labels, self.key.classes)
-        pictures, left_out = _pictures(self, found, names, data, with_gallery=gallery)
+        pictures, without_pictures = _pictures(self, found, names, data, with_gallery=gallery)
+        left_out = {"classes": without_pictures}
         try:
             study = self.crop_study()
         except UnavailableError as error:
-            study, left_out = None, [sentence(error), *left_out]
+            study, left_out["crops"] = None, [sentence(error)]
         page = report_page(self, found, study, names, pictures, left_out, with_paper=paper)
         files = dict(_files(page, found))
         _remove_earlier(out, files)
@@ -220,7 +221,7 @@ class Results(StoredRun):
         is_partial = found.missing > 0
         listed = {"files": sorted(files), "partial": is_partial, "margin_points": margin, "seed": seed}
         write_atomically(out / _FILES_FILE, f"{json.dumps(listed, indent=2)}\n".encode())
-        return Report(out, out / _PAGE_FILE, tuple(files), page.claims, page.left_out, is_partial)
+        return Report(out, out / _PAGE_FILE, tuple(files), page.findings, page.left_out, is_partial)
 
 
 def _files(page: Page, found: Analyses) -> Iterator[tuple[str, bytes]]:
@@ -233,9 +234,9 @@ def _files(page: Page, found: Analyses) -> Iterator[tuple[str, bytes]]:
             yield f"{table.name}.md", table_markdown(table).encode()
             columns = [column.key for column in table.columns if column.key in narrow]
             yield f"{table.name}.tex", table_latex(table.only(*columns)).encode()
-    for plot in (plot for section in page.sections for plot in section.plots):
-        yield f"plots/{plot.name}.svg", plot.svg.encode()
-        yield f"plots/{plot.name}.png", plot.png
+    for picture in (picture for section in (page.summary, *page.sections) for picture in section.pictures):
+        yield f"plots/{picture.name}.svg", picture.svg.encode()
+        yield f"plots/{picture.name}.png", picture.png
     yield _PAGE_FILE, page_html(page).encode()
 
 

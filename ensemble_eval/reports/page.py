@@ -1,31 +1,39 @@
-"""The page of a report: its sections, sentences and HTML. Jinja escapes every name in it."""
+"""The page of a report: its sections in their order, and its HTML. Jinja escapes every name in it."""
 
 import base64
+import hashlib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any
 
-from ensemble_eval.errors import needing_extra
-from ensemble_eval.reports.plots import calibration_plots, class_plots, member_plots, row_plots
+from ensemble_eval.errors import first_names, needing_extra
+from ensemble_eval.reports import findings, plots
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.class_tables import ClassNames, calibration_tables, class_tables
-from ensemble_eval.results.crop_study import CropStudy, crop_tables, enough_sentence
+from ensemble_eval.results.crop_study import CropStudy, crop_tables
 from ensemble_eval.results.reading import StoredRun
-from ensemble_eval.results.row_tables import comparison_tables, member_tables, table2_table, table3_table
-from ensemble_eval.scoring.paired import PairedDifference
-from ensemble_eval.scoring.table3 import TOP_5, Configuration
-from ensemble_eval.tables.drawing import Plot, css_variables, with_notes, with_variables
-from ensemble_eval.tables.table import Table, counted_sentence, marked, marks, shown
+from ensemble_eval.results.row_tables import (
+    NOT_COMPARABLE,
+    compact_table3,
+    comparison_tables,
+    member_tables,
+    table2_table,
+    table3_table,
+)
+from ensemble_eval.scoring.table3 import table3
+from ensemble_eval.tables.drawing import Picture, Plot, css_variables, with_variables
+from ensemble_eval.tables.formats import table_html
+from ensemble_eval.tables.table import Table, counted_sentence, in_words, marked, marks
 
-_TEMPLATE = Path(__file__).with_name("page.html.jinja")
+_TEMPLATE, _SCRIPT = (Path(__file__).with_name(f"page.{kind}") for kind in ("html.jinja", "js"))
 _DRAWING = re.compile(r"<svg\b.*</svg>", re.DOTALL)
 _NOT_NEEDED = re.compile(r"\s*<metadata>.*?</metadata>|\s*<style type=\"text/css\">.*?</style>", re.DOTALL)
 _ANCHOR = re.compile(r'(\bid="|"#|url\(#)')
 # The page shows the beginning of long tables; their files have all rows.
-_ROWS_IN_PAGE = 30
-# Some show as many rows as the plot beside them, or as a reader looks at.
-_ROWS_OF = {"diversity": 66, "reliability": 45, "confused": 20}
+_ROWS_IN_PAGE = 60
 _SURFACE_CROPS_IN_PAGE = frozenset({1, 2, 5, 10, 24, 48, 72, 96, 120, 144})
 _SIZE = re.compile(r' (?:width|height)="[^"]*pt"')
 
@@ -59,24 +67,30 @@ class Section:
 
     Attributes:
         anchor: Its id in the page.
-        title: The heading.
-        paragraphs: Sentences below the heading.
-        plots: The plots.
-        tables: The tables, as a whole.
+        title: The heading, a question of the reader.
+        finding: A sentence that answers it; empty for none.
+        plots: The first stands below the finding, and each further one beside its table.
+        tables: The tables, as a whole; the page folds them, and each is a CSV file too.
+        missing: Sentences on what the run does not provide, with the option that would have kept it.
+        facts: Pairs of a term and its description.
         gallery: Pictures of images.
+        pictures: The drawn plots.
     """
 
     anchor: str
     title: str
-    paragraphs: Sequence[str] = ()
+    finding: str = ""
     plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
+    missing: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
     gallery: Sequence[GalleryImage] = ()
+    pictures: Sequence[Picture] = ()
 
     @property
     def has_content(self) -> bool:
-        """Whether there is anything below the heading."""
-        return bool(self.paragraphs or self.plots or self.tables or self.gallery)
+        """Whether there is anything below the heading and the finding."""
+        return bool(self.plots or self.tables or self.missing or self.facts or self.gallery)
 
 
 @dataclass(frozen=True)
@@ -85,19 +99,30 @@ class Page:
 
     Attributes:
         title: The title of the page.
-        facts: Pairs of a term and its description: the members, the images, and more.
-        warning: A sentence that stands out at the top; None for none.
-        claims: Sentences with the conclusions that the numbers allow.
+        evaluated: A sentence on what was evaluated.
+        warnings: Sentences that stand out at the top.
+        finding: The sentence of the whole report.
+        summary: What the first screen shows beside that: one plot and one table, which is not folded.
         sections: The sections, in their order.
-        left_out: Sentences on missing contents, with the reason.
     """
 
     title: str
-    facts: tuple[tuple[str, str], ...]
-    warning: str | None
-    claims: tuple[str, ...]
+    evaluated: str
+    warnings: tuple[str, ...]
+    finding: str
+    summary: Section
     sections: tuple[Section, ...]
-    left_out: tuple[str, ...]
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The sentences of the whole report and of all sections."""
+        found = (self.finding, *(section.finding for section in self.sections))
+        return (*self.warnings, *filter(None, found))
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Sentences on what the run does not provide."""
+        return tuple(dict.fromkeys(each for section in self.sections for each in section.missing))
 
 
 def report_page(
@@ -106,7 +131,7 @@ def report_page(
     study: CropStudy | None,
     names: ClassNames,
     pictures: Sequence[GalleryImage],
-    left_out: Sequence[str],
+    left_out: Mapping[str, Sequence[str]],
     *,
     with_paper: bool,
 ) -> Page:
@@ -118,64 +143,129 @@ def report_page(
         study: The same run's, if it stored every label rank.
         names: Of the classes; None for their indices.
         pictures: The hardest images.
-        left_out: Sentences on what is missing from the report.
+        left_out: Sentences on what is missing from the report, by the anchor of their section.
         with_paper: Put the paper's figures beside those of the run.
     """
-    entries = [table2_table(found, _data_text(results))] if with_paper else []
-    rows = [table3_table(found, with_paper=with_paper)]
+    made = [
+        *([table2_table(found, _data_text(results))] if with_paper else []),
+        *comparison_tables(found),
+        *(crop_tables(study, found.margin_points) if study else []),
+        *member_tables(found),
+        *calibration_tables(found),
+        *class_tables(found, names),
+    ]
+    tables = {table.name: table for table in made}
+
+    def some(*wanted: str) -> list[Table]:
+        return [tables.pop(name) for name in wanted if name in tables]
+
+    def missing(anchor: str, *analyses: str) -> list[str]:
+        reasons = [sentence(found.unavailable[name]) for name in analyses if name in found.unavailable]
+        return [*dict.fromkeys(reasons), *left_out.get(anchor, ())]
+
     sections = [
-        Section("table-3", "Table 3", plots=row_plots(found, study, with_paper=with_paper), tables=rows),
-        Section("rows", "Rows against each other", tables=comparison_tables(found)),
         Section(
             "crops",
-            "Crops, views and averages",
-            paragraphs=[enough_sentence(study)] if study else [],
-            tables=crop_tables(study, found.margin_points) if study else [],
+            "Do more crops help?",
+            findings.crops_finding(found, study),
+            plots=plots.crop_plots(found, study),
+            tables=some("enough_crops", "averaging", "views", "surface"),
+            missing=missing("crops"),
         ),
-        Section("members", "Members and their ensembles", plots=member_plots(found), tables=member_tables(found)),
-        Section("calibration", "Calibration", plots=calibration_plots(found), tables=calibration_tables(found)),
-        Section("classes", "Classes and images", plots=class_plots(found), tables=class_tables(found, names)),
-        Section("table-2", "Table 2", tables=entries),
         Section(
-            "hardest",
-            "The hardest images",
-            paragraphs=[
-                f"These are the images whose label stands lowest among the classes of {found.classes.last}. Below "
-                f"each picture are its first {each.crops_shown} crops, and the five best classes with their mean "
-                "softmax."
-                for each in pictures[:1]
-            ],
+            "models",
+            "Do more models help?",
+            findings.models_finding(found),
+            plots=plots.size_plots(found),
+            tables=some("sizes", "greedy", "subsets"),
+            missing=missing("models", "ensembles"),
+        ),
+        Section(
+            "members",
+            "Which member helps?",
+            findings.members_finding(found),
+            plots=plots.member_plots(found),
+            tables=some("one_model", "leave_one_out", "diversity"),
+        ),
+        Section(
+            "calibration",
+            "Can I trust the confidence?",
+            findings.calibration_finding(found),
+            plots=plots.calibration_plots(found),
+            tables=some("calibration", "reliability"),
+            missing=missing("calibration", "calibration", "temperatures"),
+        ),
+        Section(
+            "classes",
+            "What does it get wrong?",
+            findings.classes_finding(found, names),
+            plots=plots.class_plots(found, names),
+            tables=some("classes_top5", "classes_top1", "confused", "moved_top5", "moved_top1"),
+            missing=missing("classes"),
             gallery=pictures,
         ),
+        Section(
+            "comparisons",
+            "All rows compared",
+            tables=[table3_table(found, with_paper=with_paper), *tables.values()],
+            missing=missing("comparisons", "top-1"),
+        ),
+        Section("run", "About this run", facts=tuple(_facts(results, found))),
     ]
-    warning = (
-        f"Partial: {results.missing} of {results.key.images} images are missing. Every number here may change, "
-        "and none is a result."
+    published = found.published if with_paper else None
+    summary = Section(
+        "summary",
+        "Table 3",
+        plots=[plots.table3_plot(table3(found.decisions), published, NOT_COMPARABLE if found.counted else "")],
+        tables=[compact_table3(found, with_paper=with_paper)],
     )
     return Page(
         f"Report of {results.folder.resolve().name}",
-        tuple(_facts(results, found)),
-        None if results.complete else warning,
-        tuple(claims(found)),
-        tuple(_marked(each, results, found) for each in sections if each.has_content),
-        (*(sentence(why) for why in dict.fromkeys(found.unavailable.values())), *left_out),
+        _evaluated(results),
+        tuple(_warnings(results, found)),
+        findings.main_finding(found),
+        _drawn(summary, results, found),
+        tuple(_drawn(each, results, found) for each in sections if each.has_content),
     )
 
 
-def _data_text(results: StoredRun) -> str:
-    """The images of a run, as a phrase."""
+def _evaluated(results: StoredRun) -> str:
+    """A sentence on the members, crops and images."""
+    *fewer, most = map(str, results.crops)
+    crops = f"{', '.join(fewer)} and {most}" if fewer else most
+    return (
+        f"{in_words(len(results.members), 'model').capitalize()} ({first_names(results.members, 9)}), {crops} "
+        f"{'crop' if crops == '1' else 'crops'} per image (protocol {results.key.rule.name}), "
+        f"{_images_text(results)}."
+    )
+
+
+def _warnings(results: StoredRun, found: Analyses) -> Iterator[str]:
+    if not results.complete:
+        yield (
+            f"Partial: {results.missing} of {results.key.images} images are missing. Every number here may "
+            "change, and none is a result."
+        )
+    if found.counted:
+        yield counted_sentence(found.counted)
+
+
+def _images_text(results: StoredRun) -> str:
     dataset = ((results.record or {}).get("arguments") or {}).get("dataset")
     name = PurePath(dataset).name if isinstance(dataset, str) else ""
-    source = f" of {name}" if name else ""
-    return f"{len(results.images)} images{source} (fingerprint {results.key.dataset[:12]})"
+    return in_words(len(results.images), "image") + (f" of {name}" if name else "")
 
 
-def _marked(part: Section, results: StoredRun, found: Analyses) -> Section:
-    """The section with remarks in every table and plot, if its numbers do not cover all images and classes."""
+def _data_text(results: StoredRun) -> str:
+    """The images of a run with their fingerprint, as a phrase."""
+    return f"{_images_text(results)} (fingerprint {results.key.dataset[:12]})"
+
+
+def _drawn(part: Section, results: StoredRun, found: Analyses) -> Section:
+    """The section with its plots drawn; plots and tables say if they do not cover all images and classes."""
     known = marks(found.missing, results.key.images, found.counted)
-    notes = [mark.note for mark in known]
-    plots = [with_notes(each, notes) for each in part.plots]
-    return replace(part, plots=plots, tables=[marked(each, known) for each in part.tables])
+    pictures = [plot.drawn([mark.note for mark in known]) for plot in part.plots]
+    return replace(part, pictures=pictures, tables=[marked(each, known) for each in part.tables])
 
 
 def _facts(results: StoredRun, found: Analyses) -> list[tuple[str, str]]:
@@ -197,80 +287,35 @@ def sentence(reason: object) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def claims(found: Analyses) -> list[str]:
-    """Sentences on the whole table, on more crops, and on more models, each adjusted for all pairs of rows."""
-    rows, schemes = found.configurations, len(found.decisions.crops)
-    pairs = {(each.base, each.other): each for each in found.comparisons[TOP_5].between}
-    counted = [counted_sentence(found.counted)] if found.counted else []
-    if not pairs:
-        return [*counted, "There is one row, so nothing is compared."]
-    last = len(rows) - 1
-    bases = [0]
-    if schemes > 1:
-        bases.append(last - 1)
-    if len(rows) > schemes:
-        bases.append(schemes - 1)
-    sentences = [claim(pairs[base, last], rows[base], rows[last]) for base in dict.fromkeys(bases)]
-    adjusted = (
-        f" Their p-values are adjusted for all {len(pairs)} pairs of rows, the intervals are not."
-        if len(pairs) > 1
-        else ""
-    )
-    basis = (
-        f"These sentences are about {len(found.decisions.images)} images and these weights.{adjusted} The member "
-        "that stands for one model was chosen on the same images, by the paper's rule, which flatters it."
-    )
-    return [*counted, *sentences, basis]
-
-
-def claim(found: PairedDifference, base: Configuration, other: Configuration) -> str:
-    """One sentence on two rows.
-
-    Args:
-        found: Their difference.
-        base, other: The rows.
-    """
-    difference = shown(found.difference_points, "points")
-    interval = shown((found.low_points, found.high_points), "points interval")
-    measured = (
-        f"{difference} points of top-5 error, 95% interval {interval}; {found.fixed} images fixed, "
-        f"{found.broken} broken; adjusted p {shown(found.adjusted_p, 'p')}"
-    )
-    if found.is_different:
-        small = f", but by less than {found.margin_points:g} points" if found.is_equal_within_margin else ""
-        return f"{other} is {found.verdict} than {base}{small}: {measured}."
-    if found.is_equal_within_margin:
-        return f"{other} and {base} are {found.verdict_text}: {measured}."
-    unequal = "cannot be told apart, which does not mean that they are equal"
-    return f"{other} and {base} {unequal}: {measured}; {_power(found)}."
-
-
-def _power(found: PairedDifference) -> str:
-    """What so many images would have shown of two rows that cannot be told apart."""
-    if found.detectable_points is None:
-        return "so few images that only one row gets wrong show no difference reliably"
-    return f"so many images show a difference from {found.detectable_points:.1f} points on in 80% of cases"
-
-
 def page_html(page: Page) -> str:
-    """The text of the page, without scripts and requests; the same page has the same bytes.
+    """The text of the page, which makes no requests; the same page has the same bytes.
 
     Raises:
         InputError: Jinja2 (the extra `[report]`) is not installed.
     """
     with needing_extra("report"):
         from jinja2 import Environment, StrictUndefined
+        from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["data_uri"] = _jpeg_uri
     environment.filters["in_page"] = _in_page
+    environment.filters["html"] = lambda table: Markup(table_html(table))
+    environment.filters["points"] = lambda picture: json.dumps(picture.points, ensure_ascii=False)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
+    script = _SCRIPT.read_text("utf-8")
     return template.render(
-        page=page, light=css_variables(dark=False), dark=css_variables(dark=True), svg=_inline_svg
+        page=page,
+        light=css_variables(dark=False),
+        dark=css_variables(dark=True),
+        svg=_inline_svg,
+        script=Markup(script),
+        # The browser runs this script and no other.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
-def _inline_svg(plot: Plot) -> str:
+def _inline_svg(plot: Picture) -> Any:
     """A plot as an element of the page, in its colours, with unique ids. Matplotlib has escaped its names."""
     with needing_extra("report"):
         from markupsafe import Markup, escape
@@ -292,7 +337,7 @@ def _jpeg_uri(data: bytes) -> str:
 def _in_page(table: Table) -> Table:
     """The rows of a table that the page shows; a note says where the rest is."""
     if table.name != "surface":
-        return table.first(_ROWS_OF.get(table.name, _ROWS_IN_PAGE))
+        return table.first(_ROWS_IN_PAGE)
     crops = [column.key for column in table.columns].index("crops")
     some = tuple(row for row in table.rows if row[crops] in _SURFACE_CROPS_IN_PAGE)
     note = f"{len(some)} of {len(table.rows)} rows; {table.name}.csv has all."

@@ -67,8 +67,8 @@ def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
             ("broken", "broken", "count", lambda each: each.broken),
         ],
         (
-            "Classes whose error falls most stand first. A class has few images, so a single class that moves is "
-            "exploration and no finding.",
+            "Classes whose error falls most come first. A class has few images, so the difference of a single "
+            "class is rarely more than chance.",
             *_label_note(found),
         ),
     )
@@ -78,7 +78,7 @@ def _moved_table(found: Analyses, k: int) -> Table:
     moved = found.classes.moved[k]
     return Table(
         f"moved_top{k}",
-        f"Images that {found.classes.last} fixes and breaks against {found.classes.first}, top-{k}",
+        f"Images that {found.classes.last} fixes and breaks compared with {found.classes.first}, top-{k}",
         (Column("image", "image"), Column("change", "change")),
         (*((image, "broken") for image in moved.broken), *((image, "fixed") for image in moved.fixed)),
         (f"{len(moved.fixed)} fixed, {len(moved.broken)} broken.",),
@@ -102,7 +102,7 @@ def _confused_table(found: Analyses, names: ClassNames) -> Table:
 
 def _label_note(found: Analyses) -> Iterator[str]:
     if found.decisions.several_labels is not None:
-        yield "An image with several labels stands under each of them."
+        yield "An image with several labels is listed under each of them."
 
 
 def reliability_curves(found: Analyses) -> Iterator[tuple[Configuration, TemperatureFit | None, Reliability]]:
@@ -140,8 +140,9 @@ def _calibration_table(found: Analyses) -> Table:
             *filled_from(itemgetter(2), fitted),
         ],
         (
-            f"The error is over {BINS} bins of equal width from 0 to 1. A temperature above 1 means too sure. "
-            "It is fitted for the first and the last row; cross-fitted, each half has that of the other.",
+            f"The error is over {BINS} bins of equal width from 0 to 1. A temperature above 1 means "
+            "overconfidence. It is fitted for the first and the last row; cross-fitted means that each half of "
+            "the images has the temperature fitted to the other half.",
         ),
     )
 

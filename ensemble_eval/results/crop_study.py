@@ -18,7 +18,7 @@ from ensemble_eval.scoring.crop_ranks import RULES, CropGroup, groups_of
 from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5
-from ensemble_eval.tables.table import Column, Kind, Table, Value, shown
+from ensemble_eval.tables.table import Column, Kind, Table, Value
 
 _SOFTMAX_MEAN, _GEOMETRIC_MEAN = "softmax mean", "geometric mean"
 _LOGIT_MEAN, _FIRST_CROP = "logit mean", "mean over models, first crop only"
@@ -124,6 +124,11 @@ class CropStudy:
     def crops(self) -> int:
         """The largest scheme."""
         return self.schemes[-1]
+
+    def error_percent(self, top: int = 5) -> NDArray[np.float64]:
+        """The errors of `surface` as an array [models, crops], in percent."""
+        errors: NDArray[np.float64] = 100 * (self.surface_ranks >= _checked(top)).mean(axis=0)
+        return errors
 
     def surface(self, top: int = 5) -> pd.DataFrame:
         """The error of the first models with the first crops, for every number of both.
@@ -278,31 +283,31 @@ def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:
     return [
         _table_of_frame(
             "enough_crops",
-            "Where more crops stop paying, all models",
+            "Number of crops beyond which more do not help, all models",
             enough,
-            "This is the smallest number after which no larger one is better by its paired interval at 95%. The "
-            "intervals are not adjusted for how many are compared, so it is rather too large than too small.",
+            "This is the smallest number such that no larger one is better by its paired interval at 95%. The "
+            "intervals are not adjusted for the many comparisons, so it is rather too large than too small.",
         ),
         _table_of_frame(
             "averaging",
-            f"Ways to average, all models with {study.crops} crops",
+            f"Averaging rules, all models with {study.crops} crops",
             averaging,
             "Every rule is compared with the mean of softmax outputs, image by image. The mean of logits decides "
-            "as the geometric mean does.",
+            "like the geometric mean of probabilities.",
             tests_note(averaging["rule"].nunique() - 1, margin_points),
         ),
         _table_of_frame(
             "views",
-            "Which views pay, all models",
+            "Groups of crops: errors with these alone and without them, all models",
             _by_error(study.views),
-            "A group pays where its interval lies above 0. Groups overlap, and the intervals are not adjusted.",
+            "A group helps if its interval lies above 0. Groups overlap, and the intervals are not adjusted.",
         ),
         _table_of_frame(
             "surface",
-            "Every number of models and crops",
+            "Errors for every number of models and crops",
             top5.join(top1.add_suffix("_1")),
             "The first members of the ensemble with the first crops in the crop order. A row of Table 3 for one "
-            "model has the member that the paper's rule names, which may be another than the first.",
+            "model has the member that the paper's rule chooses, which may be another than the first.",
         ),
     ]
 
@@ -310,19 +315,6 @@ def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:
 def _by_error(frame_of: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
     """The frames of both errors below each other, with a column that names the error."""
     return pd.concat({f"top-{k}": frame_of(k) for k in (TOP_5, TOP_1)}, names=["error_of"]).reset_index(level=0)
-
-
-def enough_sentence(study: CropStudy) -> str:
-    """A sentence on the number of crops after which more crops do not help."""
-    found = study.enough_crops(TOP_5)
-    if found.crops == study.crops:
-        return f"Up to the last of {study.crops} crops, more of them lower the top-5 error of all models."
-    interval = shown((found.low_points, found.high_points), "points interval")
-    return (
-        f"After the first {found.crops} crops no larger number of them is better for all models: all "
-        f"{study.crops} change the top-5 error by {found.difference_points:+.2f} points, "
-        f"paired 95% interval {interval}."
-    )
 
 
 def _table_of_frame(name: str, title: str, frame: pd.DataFrame, *notes: str) -> Table:

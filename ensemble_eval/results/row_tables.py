@@ -1,6 +1,7 @@
 """Tables of rows: Table 3 with comparisons, Table 2 with this run, and the errors of members and ensembles."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from operator import itemgetter
 from typing import TypeVar
 
@@ -44,8 +45,8 @@ _ItemT = TypeVar("_ItemT")
 # The spread of all members, and of all their ensembles of one size; both tables agree about single members.
 _SPREAD = "population standard deviation"
 _CHOSEN_AFTERWARDS = (
-    "Best and worst are chosen after the fact, on the images that they are scored on: exploration, and the best "
-    "flatters itself. The ensembles share members and images, so the spread is no standard error."
+    "Best and worst are chosen on the images that they are scored on, so the error of the best is optimistic. The "
+    "ensembles share members and images, so the spread is not a standard error."
 )
 
 
@@ -80,6 +81,16 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
             tests_note(len(rows) - 1, found.margin_points),
         ),
     ).only(*_SHOWN, *(column[0] for column in papers))
+
+
+def compact_table3(found: Analyses, *, with_paper: bool = True) -> Table:
+    """The columns of Table 3 that fit beside a plot; arguments as of `table3_table`."""
+    table = table3_table(found, with_paper=with_paper)
+    kept = ("models", "crops", "top5_error", "top5", "compared_to_base", "verdict", "paper_top5_error")
+    keys = [column.key for column in table.columns if column.key in kept]
+    notes = (*([_NOT_THE_PAPERS] if found.counted and with_paper else []), found.decisions.one_model_note)
+    titles = {"compared_to_base": "change, points", "verdict": f"compared with {found.configurations[0]}"}
+    return replace(table.only(*keys).titled(**titles), notes=notes)
 
 
 def comparison_tables(found: Analyses) -> list[Table]:
@@ -153,11 +164,12 @@ def tests_note(tests: int, margin_points: float) -> str:
         margin_points: Two errors that differ by less count as equal.
     """
     adjusted = f", adjusted by Holm's method over {tests} comparisons" if tests > 1 else ""
-    alike = ", adjusted alike," if tests > 1 else ""
+    alike = ", adjusted in the same way," if tests > 1 else ""
     return (
-        f"p is the exact McNemar test's{adjusted}. Errors are better or worse where it is below 5%, and equal "
-        f"within {margin_points:g} points where two one-sided tests{alike} say so at 5%. Where rows cannot be "
-        "told apart, so many images show a difference from the given points on in 80% of cases."
+        f"p is the exact McNemar test's{adjusted}. A row is better or worse if p is below 5%, and equal "
+        f"within {margin_points:g} points if two one-sided tests{alike} reject a larger difference at 5%. For "
+        "rows that cannot be told apart, this many images detect a difference from the given points on in 80% of "
+        "cases."
     )
 
 
@@ -175,7 +187,7 @@ def _one_model_table(found: Analyses) -> Table:
     names = found.decisions.members
     return _table(
         "one_model",
-        "What one model may mean",
+        "Errors of single members: the paper's choice, the first member, and all",
         found.members,
         lambda members: [members.one_model],
         [
@@ -187,8 +199,8 @@ def _one_model_table(found: Analyses) -> Table:
             ("spread", _SPREAD, "number", lambda each: each.spread_points),
             ("members_error", "lowest to highest", "percent interval", lambda each: each.range_percent),
         ],
-        "The paper's rule takes the member with the lowest one-crop top-1 error on these images. The mean "
-        "over the members is flattered by no choice.",
+        "The paper's rule takes the member with the lowest one-crop top-1 error on these images, so its error is "
+        "optimistic. The mean over the members is not.",
     )
 
 
@@ -196,7 +208,7 @@ def _diversity_table(found: Analyses) -> Table:
     names = found.decisions.members
     return _table(
         "diversity",
-        "How differently two members err",
+        "Diversity: how often two members are wrong together",
         found.members,
         lambda members: members.diversity,
         [
@@ -206,7 +218,7 @@ def _diversity_table(found: Analyses) -> Table:
             ("both_wrong", "both wrong", "percent", lambda pair: pair.both_wrong_percent),
             ("error_correlation", "correlation of errors", "fraction", lambda pair: pair.error_correlation),
         ],
-        "The less the errors of two members correlate, the more an ensemble of them has to gain.",
+        "The less the errors of two members correlate, the more an ensemble of them can gain.",
     )
 
 
@@ -234,7 +246,7 @@ def _subsets_table(found: Analyses) -> Table:
     images = len(found.decisions.images)
     return _table(
         "subsets",
-        "Every ensemble of some of the members",
+        "All ensembles of some of the members",
         found.ensembles,
         lambda ensembles: list(zip(ensembles.subsets, ensembles.wrong.tolist(), strict=True)),
         [
@@ -261,8 +273,8 @@ def _greedy_table(found: Analyses) -> Table:
             ("in_sample_error", "on the images that chose it", "percent", lambda step: step[2]),
             ("cross_validated_error", "cross-validated", "percent", lambda step: step[3]),
         ],
-        f"Cross-validated: the images are dealt into {FOLDS} folds, and each fold is scored with the members "
-        "that the other folds select. Claim this error and not the other, which flatters itself.",
+        f"Cross-validated: the images are split into {FOLDS} folds, and each fold is scored with the members "
+        "that the other folds select. Report this error; the other one is optimistic.",
     )
 
 
@@ -274,8 +286,8 @@ def _left_out_table(found: Analyses) -> Table:
         found.ensembles,
         lambda ensembles: ensembles.leave_one_out,
         [("left_out", "left out", "text", lambda each: names[each.other - 1]), *DIFFERENCE_COLUMNS],
-        "The difference is the error without the member minus that of the whole ensemble: above 0, the member "
-        "carries its weight.",
+        "The difference is the error without the member minus that of the whole ensemble; above 0, the member "
+        "helps.",
         tests_note(len(names), found.margin_points) + " Each error and scheme is a family.",
     )
 

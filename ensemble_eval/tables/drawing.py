@@ -7,8 +7,8 @@ import tempfile
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ensemble_eval.errors import needing_extra
@@ -62,62 +62,100 @@ _SETTINGS: dict[str, Any] = {
     "text.parse_math": False,
     "xtick.color": _LIGHT["quiet"],
     "xtick.labelcolor": _LIGHT["ink"],
+    # The first labels of both axes must not touch.
+    "xtick.major.pad": 7,
     "ytick.color": _LIGHT["quiet"],
     "ytick.labelcolor": _LIGHT["ink"],
 }
 _importing = threading.Lock()
 
 
+Point = tuple[float, float, str]
+
+
+class Description(NamedTuple):
+    """The content of a plot for readers who point at it, or cannot see it.
+
+    Attributes:
+        text: Sentences with the numbers.
+        points: The positions of marks in the units of the axes, each with its numbers as text.
+    """
+
+    text: str
+    points: Sequence[Point] = ()
+
+
 @dataclass(frozen=True)
 class Plot:
-    """A picture of numbers that a table contains too.
+    """A plot of numbers that a table contains too, not yet drawn.
 
     Attributes:
         name: The stem of its files.
         title: A phrase below it.
+        table: The name of the table with the same numbers.
+        draw: Draws on axes of matplotlib, and describes the plot.
+        height_inches: The height of its figure.
+    """
+
+    name: str
+    title: str
+    table: str
+    draw: Callable[["Axes"], Description]
+    height_inches: float = 3.2
+
+    def on(self, axes: "Axes | None" = None) -> "Axes":
+        """Draw on some axes, or with pyplot on those of a new figure, which a notebook then shows."""
+        with _style():
+            if axes is None:
+                from matplotlib import pyplot
+
+                size = WIDTH_INCHES, self.height_inches
+                axes = pyplot.figure(figsize=size, layout="constrained").add_subplot()
+            self.draw(axes)
+        return axes
+
+    def drawn(self, notes: Sequence[str] = ()) -> "Picture":
+        """The files of the plot, with sentences below it; settings of the caller have no effect."""
+        lines = [line for note in notes for line in textwrap.wrap(note, _NOTE_CHARACTERS)]
+        with _style():
+            from matplotlib.figure import Figure
+
+            figure = Figure(figsize=(WIDTH_INCHES, self.height_inches), layout="constrained")
+            axes = figure.add_subplot()
+            described = self.draw(axes)
+            if lines:
+                figure.supxlabel("\n".join(lines), x=0, ha="left", fontsize=7)
+            svg, png = _files(figure)
+            to_figure = axes.transData + figure.transFigure.inverted()
+            at = [to_figure.transform(point[:2]).tolist() for point in described.points]
+        points = [
+            (round(x, 4), round(1 - y, 4), point[2]) for (x, y), point in zip(at, described.points, strict=True)
+        ]
+        alternative = " ".join((described.text, *notes))
+        return Picture(self.name, self.title, self.table, alternative, svg, png, tuple(points), tuple(notes))
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn plot.
+
+    Attributes:
+        name, title, table: Those of the plot.
         alternative: A description in sentences, for readers who cannot see it.
         svg: The text of an SVG file, in the light colours.
         png: The bytes of a PNG file.
-        table: The name of the table with the same numbers.
-        figure: Matplotlib's figure.
+        points: As of `Description`, in fractions of the picture from its upper left corner.
         notes: Sentences below it.
     """
 
     name: str
     title: str
+    table: str
     alternative: str
     svg: str
     png: bytes
-    table: str
-    figure: "Figure" = field(repr=False, compare=False)
-    notes: tuple[str, ...] = ()
-
-
-@contextlib.contextmanager
-def axes(height_inches: float = 3.2) -> Iterator[tuple["Figure", "Axes"]]:
-    """A figure with one pair of axes, in the style of this package; settings of the caller have no effect."""
-    with _style():
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-        yield figure, figure.add_subplot()
-
-
-def finished(figure: "Figure", name: str, title: str, alternative: str, table: str) -> Plot:
-    """The plot of a figure that was drawn within `axes`; arguments are the attributes of `Plot`."""
-    return Plot(name, title, alternative, *_files(figure), table, figure)
-
-
-def with_notes(plot: Plot, notes: Sequence[str]) -> Plot:
-    """The same plot with sentences below it, also in its files."""
-    if not notes:
-        return plot
-    lines = [line for note in notes for line in textwrap.wrap(note, _NOTE_CHARACTERS)]
-    with _style():
-        plot.figure.supxlabel("\n".join(lines), x=0, ha="left", fontsize=7)
-        svg, png = _files(plot.figure)
-    alternative = " ".join((plot.alternative, *notes))
-    return replace(plot, alternative=alternative, svg=svg, png=png, notes=tuple(notes))
+    points: tuple[Point, ...]
+    notes: tuple[str, ...]
 
 
 def css_variables(*, dark: bool) -> str:

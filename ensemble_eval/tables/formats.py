@@ -1,4 +1,4 @@
-"""Tables as CSV, as GitHub's Markdown, and as LaTeX with booktabs.
+"""Tables as CSV, as GitHub's Markdown, as HTML, and as LaTeX with booktabs; and objects as HTML for notebooks.
 
 All formats show the cells of `Table.cells`; only CSV has more digits. Names are escaped, so that none becomes
 markup.
@@ -6,7 +6,11 @@ markup.
 
 import re
 import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from html import escape
 
+from ensemble_eval import fields as checks
 from ensemble_eval.files import csv_text
 from ensemble_eval.tables.table import Column, Table, stored
 
@@ -59,6 +63,73 @@ def markdown_text(text: str) -> str:
         'a\\\\*b \\\\<i\\\\>c\\\\</i\\\\>'
     """
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
+# Longer cells are wrapped in a page.
+_SHORT_CELL = 28
+
+
+def table_html(table: Table) -> str:
+    """A `table` element whose caption and headers screen readers name.
+
+    Example:
+        >>> from ensemble_eval.tables.table import Column
+        >>> columns = (Column("member", "member"), Column("error", "error", "percent"))
+        >>> print(table_html(Table("members", "Errors", columns, (("a<b", 10.07),))))
+        <table><caption>Errors</caption>
+        <thead><tr><th scope="col">member</th><th scope="col" class="number">error</th></tr></thead>
+        <tbody>
+        <tr><th scope="row">a&lt;b</th><td class="number">10.07%</td></tr>
+        </tbody></table>
+    """
+    head = "".join(_html_cell("th", "col", column.title, column) for column in table.columns)
+    rows = (
+        "".join(
+            _html_cell("td" if at else "th", "" if at else "row", text, column)
+            for at, (text, column) in enumerate(zip(cells, table.columns, strict=True))
+        )
+        for cells in table.cells()
+    )
+    return "\n".join(
+        [
+            f"<table><caption>{escape(table.title)}</caption>",
+            f"<thead><tr>{head}</tr></thead>",
+            "<tbody>",
+            *(f"<tr>{row}</tr>" for row in rows),
+            "</tbody></table>",
+        ]
+    )
+
+
+def _html_cell(tag: str, scope: str, text: str, column: Column) -> str:
+    classes = ["number"] * (not column.is_text) + ["long"] * (len(text) > _SHORT_CELL)
+    attributes = f' scope="{scope}"' * bool(scope) + f' class="{" ".join(classes)}"' * bool(classes)
+    return f"<{tag}{attributes}>{escape(text)}</{tag}>"
+
+
+class Displayed:
+    """Shows a dataclass by a few facts: `repr` is one line, and notebooks show a table.
+
+    A dataclass that inherits from it is declared with `repr=False`.
+    """
+
+    def _facts(self) -> Mapping[str, object]:
+        """The facts by their names; by default the fields that are not empty."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if value not in (None, "", (), {}, False)}
+
+    def _tables(self) -> Iterable[Table]:
+        """Tables that a notebook shows below the facts."""
+        return ()
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name}={checks.shown(value)}" for name, value in self._facts().items())
+        return f"{type(self).__name__}({facts})"
+
+    def _repr_html_(self) -> str:
+        facts = tuple((name, checks.shown(value)) for name, value in self._facts().items())
+        columns = Column("fact", "fact"), Column("value", "value")
+        return "\n".join(map(table_html, (Table("facts", type(self).__name__, columns, facts), *self._tables())))
 
 
 _ESCAPES = {

@@ -235,6 +235,20 @@ def stored(value: Value, kind: Kind) -> list[str]:
     return [_decimals(value, 6) if kind == "fraction" else f"{value:.6g}"]
 
 
+_WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+
+
+def in_words(count: int, noun: str) -> str:
+    """A number of things, with the number as a word up to twelve.
+
+    Example:
+        >>> in_words(7, "model"), in_words(1, "crop"), in_words(144, "crop")
+        ('seven models', 'one crop', '144 crops')
+    """
+    number = _WORDS[count] if count < len(_WORDS) else str(count)
+    return f"{number} {noun}{'' if count == 1 else 's'}"
+
+
 def _signed(points: float) -> str:
     rounded = round(points, 2)
     return f"{rounded:+.2f}" if rounded else "0.00"

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from builders import encoded, picture
+from builders import CLASS_NAMES, colour_classifier, encoded, picture, write_dataset
 from simulated_runs import simulated_scores, stored_run
 
+import ensemble_eval as ee
 from ensemble_eval.reports.api import Results
 
 CLASSES = (
@@ -27,6 +28,15 @@ def nasty_run(out: Path, images: int = 60, members: int = 3) -> Results:
         for position, each in enumerate(simulated_scores(images, members))
     ]
     return stored_run(out, scores)
+
+
+def surface_run(root: Path, members: int = 3) -> Results:
+    """Results of a run that kept every rank, of members that classify by colour."""
+    named = [ee.Member(f"m{n}", predict=colour_classifier(n), fingerprint=f"{n}") for n in range(members)]
+    ensemble = ee.Ensemble(named, list(CLASS_NAMES))
+    dataset, out = ee.open_dataset(write_dataset(root / "images"), ensemble.classes), root / "out"
+    ee.evaluate(ensemble, dataset, crops=144, surface=True, device="cpu", batch_size=16, out=out)
+    return ee.read_results(out)
 
 
 def write_pictures(root: Path, results: Results) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from chromium import BROWSER, Browser
-from nasty_run import CLASSES, nasty_run, write_pictures
+from nasty_run import CLASSES, nasty_run, surface_run, write_pictures
 
 pytestmark = [
     pytest.mark.slow,
@@ -19,6 +19,15 @@ CUT_OFF = """[...document.querySelectorAll('main *, header *')].filter(each =>
   .map(each => each.outerHTML)"""
 PRINTED_TABLES = """[...document.querySelectorAll('table')].filter(each =>
   each.getBoundingClientRect().right > WIDTH + 1).map(each => each.outerHTML.slice(0, 200))"""
+OPEN_ALL = "document.querySelectorAll('details').forEach(each => { each.open = true; })"
+# Pairs of words of one plot whose boxes overlap by more than a pixel.
+OVERLAPPING = """[...document.querySelectorAll('svg')].flatMap(drawing => {
+  const words = [...drawing.querySelectorAll('text')]
+    .map(each => [each.textContent, each.getBoundingClientRect()]);
+  return words.flatMap(([one, a], at) => words.slice(at + 1).filter(([, b]) => a.left + 1 < b.right &&
+    b.left + 1 < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom).map(([other]) => [one, other]));
+})"""
+VISIBLE_ROWS = "[...document.querySelectorAll('tbody tr')].filter(each => each.checkVisibility()).length"
 # Words whose contrast is below 4.5 (WCAG 2.2, 1.4.3), but for the numbers on the colours of a matrix.
 FAINT = """(() => {
   const luminance = colour => {
@@ -49,6 +58,13 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def pages(page: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Besides the page of awkward names, one of many members and one of every number of crops."""
+    many = nasty_run(tmp_path_factory.mktemp("many"), members=9).report(gallery=False).page
+    return [page, many, surface_run(tmp_path_factory.mktemp("surface")).report(gallery=False).page]
+
+
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with Browser(tmp_path_factory.mktemp("profile")) as opened:
         yield opened
@@ -59,6 +75,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def test_nothing_is_cut_off_and_everything_legible(browser: Browser, page: Path, size: str, dark: bool) -> None:
     width, height, media = SIZES[size]
     browser.open(page, width, height, dark=dark, media=media)
+    browser.value(OPEN_ALL)
     assert browser.value("document.documentElement.scrollWidth") <= width
     assert browser.value(CUT_OFF.replace("WIDTH", str(width))) == []
     assert browser.value(FAINT) == []
@@ -89,10 +106,85 @@ def test_the_page_asks_nothing_of_anyone_and_the_console_is_empty(browser: Brows
 
 def test_names_are_words_on_the_page(browser: Browser, page: Path) -> None:
     browser.open(page, 1280, 900)
-    assert browser.value("document.scripts.length") == 0
+    browser.value(OPEN_ALL)
+    assert browser.value("document.scripts.length") == 1
     words = browser.value("document.body.innerText")
     for name in CLASSES:
         assert name in words
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_no_word_of_a_plot_overlaps_another(browser: Browser, pages: list[Path], width: int) -> None:
+    for page in pages:
+        browser.open(page, width, 800)
+        browser.value(OPEN_ALL)
+        assert browser.value("document.querySelectorAll('svg text').length") > 40
+        assert browser.value(OVERLAPPING) == [], page
+    browser.value(
+        "document.querySelectorAll('svg text')[1].replaceWith("
+        "document.querySelectorAll('svg text')[0].cloneNode(true))"
+    )
+    assert len(browser.value(OVERLAPPING)) == 1
+
+
+def test_the_first_screen_holds_the_finding_table_3_and_its_plot(browser: Browser, pages: list[Path]) -> None:
+    for page in pages:
+        browser.open(page, 1280, 800)
+        for part in ("h1", "header .finding", ".summary table", ".summary svg"):
+            assert browser.value(f"document.querySelector('{part}').getBoundingClientRect().bottom") < 800, part
+        assert 4 <= browser.value(VISIBLE_ROWS) <= 60
+
+
+def test_the_keyboard_opens_a_table_and_a_click_on_a_heading_sorts_it(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280, 900)
+    browser.value("document.querySelector('#table-sizes').parentElement.querySelector('summary').focus()")
+    for key in ("keyDown", "keyUp"):
+        browser.ask(
+            "Input.dispatchKeyEvent", type=key, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13
+        )
+    assert browser.value("document.querySelector('#table-sizes').checkVisibility()")
+    table = "document.querySelector('#table-sizes table')"
+    errors = f"[...{table}.tBodies[0].rows].map(each => parseFloat(each.cells[4].textContent))"
+    before = browser.value(errors)
+    assert before != sorted(before)
+    browser.value(f"{table}.querySelectorAll('thead button')[4].click()")
+    assert browser.value(errors) == sorted(before)
+    assert browser.value(f"{table}.tHead.rows[0].cells[4].ariaSort") == "ascending"
+    browser.value(f"{table}.querySelectorAll('thead button')[4].click()")
+    assert browser.value(errors) == sorted(before, reverse=True)
+    browser.value(f"{table}.querySelectorAll('thead button')[0].click()")
+    kinds = browser.value(f"[...{table}.tBodies[0].rows].map(each => each.cells[0].textContent)")
+    assert kinds == sorted(kinds)
+    assert browser.value(f"{table}.querySelectorAll('[aria-sort]').length") == 1
+
+
+def test_unknown_values_are_last_in_both_orders(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280, 900)
+    table = "document.querySelector('#table-calibration table')"
+    temperatures = f"[...{table}.tBodies[0].rows].map(each => each.cells[4].textContent)"
+    assert "–" in browser.value(temperatures)[:-1]
+    for _ in range(2):
+        browser.value(f"{table}.querySelectorAll('thead button')[4].click()")
+        known = [text for text in browser.value(temperatures) if text != "–"]
+        assert browser.value(temperatures)[: len(known)] == known
+
+
+def test_pointing_at_a_mark_shows_its_numbers(browser: Browser, page: Path) -> None:
+    browser.open(page, 1280, 900)
+    x, y, text = browser.value("""(() => {
+      const [x, y, text] = JSON.parse(document.querySelector('.summary figure').dataset.points)[1];
+      const box = document.querySelector('.summary svg').getBoundingClientRect();
+      return [box.left + x * box.width, box.top + y * box.height, text];
+    })()""")
+    marks = "[...document.querySelectorAll('.summary svg use')].map(each => each.getBoundingClientRect())"
+    centres = browser.value(f"{marks}.map(box => [box.left + box.width / 2, box.top + box.height / 2])")
+    assert min(abs(x - left) + abs(y - top) for left, top in centres) < 2
+    browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x + 3, y=y)
+    assert browser.value("document.querySelector('.summary .tip').checkVisibility()")
+    assert browser.value("document.querySelector('.summary .tip').textContent") == text
+    assert text.startswith("1×10: ")
+    browser.ask("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
+    assert not browser.value("document.querySelector('.summary .tip').checkVisibility()")
 
 
 def test_the_keyboard_reaches_links_and_wide_tables(browser: Browser, page: Path) -> None:
@@ -107,6 +199,7 @@ def test_the_keyboard_reaches_links_and_wide_tables(browser: Browser, page: Path
 
 def test_headings_pictures_and_tables_have_names_for_a_screen_reader(browser: Browser, page: Path) -> None:
     browser.open(page, 1280, 900)
+    browser.value(OPEN_ALL)
     nodes = browser.ask("Accessibility.getFullAXTree")["nodes"]
     named = [
         (node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node.get("ignored")
@@ -117,7 +210,12 @@ def test_headings_pictures_and_tables_have_names_for_a_screen_reader(browser: Br
         assert all(names), role
 
 
-def test_it_prints(browser: Browser, page: Path, tmp_path: Path) -> None:
+def test_it_prints_everything_and_folds_it_again(browser: Browser, page: Path, tmp_path: Path) -> None:
     browser.open(page, 1280, 900)
+    folded = "document.querySelectorAll('details:not([open])').length"
+    everything = browser.value(folded)
+    browser.value(f"addEventListener('beforeprint', () => {{ window.foldedInPrint = {folded}; }})")
     browser.pdf(tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+    assert browser.value("window.foldedInPrint") == 0 < everything
+    assert browser.value(folded) == everything

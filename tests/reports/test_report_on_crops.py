@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from builders import CLASS_NAMES, colour_classifier, write_dataset
+from nasty_run import surface_run
 
 import ensemble_eval as ee
 
@@ -14,12 +14,7 @@ MEMBERS = 3
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> ee.Results:
-    root = write_dataset(tmp_path_factory.mktemp("images"))
-    named = [ee.Member(f"m{n}", predict=colour_classifier(n), fingerprint=f"{n}") for n in range(MEMBERS)]
-    ensemble, out = ee.Ensemble(named, list(CLASS_NAMES)), tmp_path_factory.mktemp("out")
-    dataset = ee.open_dataset(root, ensemble.classes)
-    ee.evaluate(ensemble, dataset, crops=144, surface=True, device="cpu", batch_size=16, out=out)
-    return ee.read_results(out)
+    return surface_run(tmp_path_factory.mktemp("surface"), MEMBERS)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +47,7 @@ def test_views_and_averages_are_those_of_the_study(results: ee.Results, folder: 
 def test_the_page_says_where_more_crops_stop_paying(results: ee.Results, folder: Path) -> None:
     page = (folder / "report.html").read_text()
     found = results.crop_study().enough_crops()
-    assert (f"After the first {found.crops} crops" in page) == (found.crops < 144)
+    assert (f"no larger number of crops is better than the first {found.crops}." in page) == (found.crops < 144)
     assert (folder / "plots" / "surface.svg").exists()
     assert pd.read_csv(folder / "enough_crops.csv")["crops"].iloc[0] == found.crops
     assert 'href="#table-surface"' in page

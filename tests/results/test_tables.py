@@ -206,7 +206,7 @@ def test_classes_and_images_that_move(found: Analyses) -> None:
     several = replace(found.decisions, several_labels=tuple((label,) for label in LABELS))
     for table in class_tables(replace(found, decisions=several), None):
         if not table.name.startswith("moved"):
-            assert table.notes[-1] == "An image with several labels stands under each of them."
+            assert table.notes[-1] == "An image with several labels is listed under each of them."
 
 
 def test_calibration_is_the_distance_of_confidence_from_accuracy_in_each_bin(found: Analyses) -> None:
