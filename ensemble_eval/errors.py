@@ -11,8 +11,13 @@ EnsembleEvalError            any other error                                exit
 └── InterruptedRunError      stopped by a signal                            exit code 128 + signal
 """
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+
+# The exit codes of commands that raise no error: they are done, but some images were unreadable; or were stopped.
+UNREADABLE_EXIT_CODE = 3
+STOPPED_EXIT_CODES = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 class EnsembleEvalError(Exception):

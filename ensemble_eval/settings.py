@@ -84,6 +84,9 @@ class DistributedSettings(JobSettings):
         DISTRIBUTION,
         words=_SECONDS,
     )
+    unreadable_ok: bool = option(
+        False, "Exit with 0 and not with 3 if images are unreadable; they are listed all the same.", DISTRIBUTION
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -13,7 +13,7 @@ import click
 from ensemble_eval import __version__
 from ensemble_eval.cli.environment import PREFIX, unknown_variables
 from ensemble_eval.cli.output import Context, complain, complain_of, print_in_any_encoding, warn
-from ensemble_eval.errors import EnsembleEvalError
+from ensemble_eval.errors import STOPPED_EXIT_CODES, EnsembleEvalError
 
 __all__ = ["cli", "main", "run_command_line"]
 
@@ -36,7 +36,6 @@ _COMMANDS = {
     "detect-svm": "Train linear SVMs on the proposed boxes.",
 }
 _STOPS = (signal.SIGINT, signal.SIGTERM)
-_STOPPED = tuple(128 + number for number in _STOPS)
 
 
 class _Commands(click.Group):
@@ -95,7 +94,7 @@ def main() -> NoReturn:
     code = run_command_line()
     sys.stdout.flush()
     sys.stderr.flush()
-    if code in _STOPPED:
+    if code in STOPPED_EXIT_CODES:
         # Do not wait for threads, one of which may be reading from a drive that does not answer.
         os._exit(code)
     _shield_the_end(code)

@@ -9,6 +9,7 @@ import click
 from ensemble_eval.cli.interruption import perform
 from ensemble_eval.cli.options import PATH, command, options_of, settings_from
 from ensemble_eval.cli.output import say, warn
+from ensemble_eval.errors import UNREADABLE_EXIT_CODE
 from ensemble_eval.settings import DetectSettings
 
 if TYPE_CHECKING:
@@ -68,4 +69,4 @@ def _show(written: "Written", settings: DetectSettings) -> int:
         warn(f"{image} has no proposals of {reason}")
     if written.failed:
         warn(f"{len(written.failed)} images lack proposals of a set; they count, and nothing is found in them")
-    return 3 if written.failed else 0
+    return UNREADABLE_EXIT_CODE if written.failed else 0

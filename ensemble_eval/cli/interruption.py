@@ -8,7 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ensemble_eval.cli.output import complain_of
-from ensemble_eval.errors import EnsembleEvalError, InterruptedRunError, LateRanksError, WorkerFailedError
+from ensemble_eval.errors import (
+    UNREADABLE_EXIT_CODE,
+    EnsembleEvalError,
+    InterruptedRunError,
+    LateRanksError,
+    WorkerFailedError,
+)
 from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.jobs.process import Process, find_process
 
@@ -52,10 +58,11 @@ def _perform(process: Process, open_job: "Callable[[], Job[Any, Outcome]]", show
         from ensemble_eval.cli.drawing import draw_job
         from ensemble_eval.jobs.runner import run_job
 
-        events = run_job(open_job(), process, stop, continuing_words())
-        with contextlib.closing(events):
+        job = open_job()
+        with contextlib.closing(run_job(job, process, stop, continuing_words())) as events:
             finished = draw_job(events)
-        return 0 if finished is None else show(finished.outcome)
+        code = 0 if finished is None else show(finished.outcome)
+        return 0 if code == UNREADABLE_EXIT_CODE and job.settings.unreadable_ok else code
 
 
 def continuing_words() -> list[str]:

@@ -7,7 +7,7 @@ import click
 
 from ensemble_eval.cli.options import PATH, command
 from ensemble_eval.cli.output import say, warn
-from ensemble_eval.errors import InputError
+from ensemble_eval.errors import UNREADABLE_EXIT_CODE, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def merge(folders: tuple[Path, ...], out: Path) -> int:
     if RUN in forms:
         outcome = _merged(folders, out, RUN, finish_run)
         print_table3(outcome)
-        return 3 if outcome.unreadable else 0
+        return UNREADABLE_EXIT_CODE if outcome.unreadable else 0
     if DETECT in forms:
         _merged(folders, out, DETECT, lambda store, _: store)
         say(f"all detections are in {out}; the same `detect` with --out {out} writes the tables")
@@ -50,7 +50,7 @@ def merge(folders: tuple[Path, ...], out: Path) -> int:
     # All sets of a folder are of one start.
     proposed = finish_sets([store for store, _ in merged], merged[0][1])
     say(f"written to {out}")
-    return 3 if proposed.failed else 0
+    return UNREADABLE_EXIT_CODE if proposed.failed else 0
 
 
 def _merged(

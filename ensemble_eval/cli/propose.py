@@ -8,6 +8,7 @@ import click
 from ensemble_eval.cli.interruption import perform
 from ensemble_eval.cli.options import PATH, command, options_of, settings_from
 from ensemble_eval.cli.output import say, warn
+from ensemble_eval.errors import UNREADABLE_EXIT_CODE
 from ensemble_eval.settings import SHIPPED_MULTIBOX, ProposeSettings
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def _show(proposed: "Proposed", dataset: Path, settings: ProposeSettings) -> int
         warn(f"{image} has no proposals of {name}: {reason}")
     if proposed.failed:
         warn(f"{len(proposed.failed)} searches failed; see {settings.out / 'unreadable.csv'}")
-    return 3 if proposed.failed else 0
+    return UNREADABLE_EXIT_CODE if proposed.failed else 0
 
 
 def _say_coverage(out: Path, dataset: "Dataset", boxes: Path) -> None:

@@ -7,6 +7,7 @@ import click
 from ensemble_eval.cli.interruption import perform
 from ensemble_eval.cli.options import PATH, command, options_of, settings_from
 from ensemble_eval.cli.output import warn
+from ensemble_eval.errors import UNREADABLE_EXIT_CODE
 from ensemble_eval.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -45,4 +46,4 @@ def _show(outcome: "Outcome") -> int:
         return 0
     listed = outcome.table.with_name("unreadable.csv")
     warn(f"{len(outcome.unreadable)} unreadable images are not counted; see {listed}")
-    return 3
+    return UNREADABLE_EXIT_CODE

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Generator, Sequence
 
-from ensemble_eval.errors import WorkerFailedError
+from ensemble_eval.errors import STOPPED_EXIT_CODES, WorkerFailedError
 from ensemble_eval.jobs.process import PARENT_VARIABLE, SESSION_VARIABLE
 from ensemble_eval.jobs.signals import StopRequestedError
 
@@ -15,7 +15,7 @@ from ensemble_eval.jobs.signals import StopRequestedError
 # the ten seconds that torch's compiler gives its own processes to end, because it must not be killed meanwhile.
 _STOPPING_SECONDS = 12.0
 _POLL_SECONDS, _LOOK_EVERY_SECONDS = 0.1, 1.0
-_STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
+_STOPPED = {*STOPPED_EXIT_CODES, -signal.SIGINT, -signal.SIGTERM}
 
 
 def run_workers(arguments: Sequence[str], count: int, session: str) -> Generator[None]:

@@ -132,6 +132,13 @@ def test_unreadable_images_are_listed_and_not_counted(cli: Cli, ensemble: Path, 
     assert {row["images"] for row in _rows(tmp_path / "out")} == {"3"}
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (record["images"], record["unreadable_images"]) == (3, 5)
+    # The same job ends well where that is asked for, and says the same.
+    accepted = cli(
+        "run", root, "--ensemble", ensemble, "--crops", "1", "--out", tmp_path / "out", "--unreadable-ok"
+    )
+    assert accepted.code == 0
+    assert "warning: 5 unreadable images are not counted; see" in accepted.err
+    assert (tmp_path / "out" / "unreadable.csv").read_text().count("\n") == 6
 
 
 def test_batches_that_become_smaller_are_told_of_and_recorded(

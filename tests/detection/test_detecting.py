@@ -272,6 +272,11 @@ def test_failed_searches_and_remarks_are_said(cli: Cli, drawn: Drawn, tmp_path: 
     assert "pictures/2.png has no proposals of rcnn: it died" in done.err
     assert "1 images lack proposals of a set; they count, and nothing is found in them" in done.err
     assert "members a and b have the same weights" in done.err
+    accepted = cli(
+        *arguments, "--ensemble", two, "--out", tmp_path / "out", "--backend", "torch", "--unreadable-ok"
+    )
+    assert accepted.code == 0
+    assert "pictures/2.png has no proposals of rcnn: it died" in accepted.err
 
 
 def test_without_annotations_there_are_detections_and_no_tables(

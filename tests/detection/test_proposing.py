@@ -146,6 +146,9 @@ def test_the_command_names_what_failed_and_says_the_coverage(cli: Cli, tmp_path:
     assert failed.code == 3
     assert "pictures/bad.png has no proposals of rcnn: not an image" in failed.err
     assert (tmp_path / "other" / "unreadable.csv").read_text().count("bad.png") == 2
+    accepted = cli(*arguments, "--out", tmp_path / "other", "--unreadable-ok")
+    assert accepted.code == 0
+    assert "pictures/bad.png has no proposals of rcnn: not an image" in accepted.err
 
 
 def test_boxes_of_a_file_are_a_set(cli: Cli, drawn: Drawn, tmp_path: Path) -> None:
