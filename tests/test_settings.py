@@ -13,7 +13,7 @@ from builders import all_commands
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.api import evaluate, scores
-from ensemble_eval.jobs.slurm import Job
+from ensemble_eval.jobs.batch import BatchJob
 from ensemble_eval.settings import (
     DetectSettings,
     ProposeSettings,
@@ -89,7 +89,7 @@ def test_values_of_torch_and_numpy_are_taken_as_what_they_are_called() -> None:
         (RunSettings, {"until_decided": True, "surface": True}, "`surface` needs every pass"),
         (TrainingSettings, {"members": "ab"}, "`members` is a list, not 'ab'"),
         (TrainingSettings, {"device": "tpu"}, f"{DEVICES}'tpu'"),
-        (Job, {"nodes": 0}, "`nodes` is a whole number of at least 1, not 0"),
+        (BatchJob, {"nodes": 0}, "`nodes` is a whole number of at least 1, not 0"),
     ],
 )
 def test_every_kind_of_settings_checks_itself(kind: Any, given: dict[str, Any], sentence: str) -> None:

@@ -19,7 +19,7 @@ __all__ = ["cli", "main", "run_command_line"]
 
 _COMMANDS = {
     "run": "Evaluate an ensemble on images and write Table 3.",
-    "submit": "Submit a run as a batch job to Slurm.",
+    "submit": "Submit a run as a batch job to Slurm or Kubernetes.",
     "status": "Show how much of a job is done.",
     "merge": "Bring the results of one job from several folders together.",
     "report": "Write tables, plots and a page about a run.",

@@ -16,7 +16,7 @@ from ensemble_eval.errors import (
     WorkerFailedError,
 )
 from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
-from ensemble_eval.jobs.process import Process, find_process
+from ensemble_eval.jobs.process import Process, Role, find_process
 
 if TYPE_CHECKING:
     from ensemble_eval.jobs.job import Job
@@ -43,7 +43,8 @@ def perform(open_job: "Callable[[], Job[Any, Outcome]]", show: Callable[[Outcome
     try:
         return _perform(process, open_job, show)
     except InterruptedRunError as error:
-        if process.is_reporting:
+        # Pods share no terminal, so each says how to continue.
+        if process.is_reporting or process.role is Role.POD:
             raise
         return error.exit_code
     except EnsembleEvalError as error:

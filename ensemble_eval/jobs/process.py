@@ -20,6 +20,8 @@ from ensemble_eval.jobs.cpu import bound_processors
 PARENT_VARIABLE = "ENSEMBLE_EVAL_PARENT"
 # The variable in which torchrun passes its run id. A supervisor sets it for its workers too.
 SESSION_VARIABLE = "TORCHELASTIC_RUN_ID"
+# The number of a pod in an Indexed Job of Kubernetes, which does not say how many there are.
+_INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
 # Slurm numbers job steps from 0 upwards. Numbers from this one upwards are reserved for batch scripts and shells.
 _FIRST_RESERVED_STEP = 0xFFFFFFF0
 
@@ -35,6 +37,8 @@ class Role(enum.Enum):
     """The process was started by a supervisor; it computes its shard and prints nothing."""
     RANK = enum.auto()
     """The process was started by torchrun or srun; rank 0 reports the progress and writes the tables."""
+    POD = enum.auto()
+    """The process is a pod of an Indexed Job. It waits for no other; the last one to finish writes the tables."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +74,34 @@ class Process:
     @property
     def launched(self) -> bool:
         """Whether a launcher or a supervisor started this process; it then starts no others."""
-        return self.role in (Role.WORKER, Role.RANK)
+        return self.role in (Role.WORKER, Role.RANK, Role.POD)
 
     @property
     def is_reporting(self) -> bool:
-        """Whether this process reports the progress and writes the tables."""
+        """Whether this process reports the progress and, unless the last pod does, writes the tables."""
         return self.rank == 0 and self.role is not Role.WORKER
 
 
-def find_process(environment: Mapping[str, str] = os.environ, *, srun: bool = True) -> Process:
-    """Describe this process from the variables of torchrun or srun; without them it is alone.
+def find_process(environment: Mapping[str, str] = os.environ, *, torchrun_only: bool = False) -> Process:
+    """Describe this process from the variables of torchrun, srun or Kubernetes; without them it is alone.
 
     Args:
         environment: The environment variables.
-        srun: Whether to treat the tasks of srun as ranks of one job. Training does not, because it needs torchrun
-            to set up torch.distributed.
+        torchrun_only: Whether to ignore the variables of srun and Kubernetes. Training does, because it needs
+            torchrun to set up torch.distributed.
 
     Raises:
         InputError: The launcher's variables are incomplete or are not numbers.
     """
-    remedy = f"start with {'torchrun or srun' if srun else 'torchrun'}, or unset them"
+    launchers = "torchrun" if torchrun_only else "torchrun, srun or `submit`"
+    remedy = f"start with {launchers}, or unset them"
     with refusing("the launcher's variables are not usable", remedy, KeyError, ValueError):
         if "WORLD_SIZE" in environment and "RANK" in environment:
             return _torchrun_process(environment)
-        if srun and _is_srun_step(environment):
+        if not torchrun_only and _is_srun_step(environment):
             return _srun_process(environment)
+        if not torchrun_only and _INDEX_VARIABLE in environment:
+            return _pod_process(environment)
         _refuse_incomplete_torchrun(environment)
     return Process()
 
@@ -167,6 +174,19 @@ def _srun_process(environment: Mapping[str, str]) -> Process:
         role=Role.RANK if world > 1 else Role.ALONE,
         sharing=1 if _has_its_own_processors(environment) else tasks_on_machine or world,
         local_world_size=tasks_on_machine or local_rank + 1,
+    )
+
+
+def _pod_process(environment: Mapping[str, str]) -> Process:
+    if "WORLD_SIZE" not in environment:
+        raise ValueError(f"{_INDEX_VARIABLE} without WORLD_SIZE, which is the number of completions")
+    world = int(environment["WORLD_SIZE"])
+    return Process(
+        rank=int(environment[_INDEX_VARIABLE]),
+        world_size=world,
+        # A pod that replaces another takes over its shard, so the session is that of the Job.
+        session=environment.get(SESSION_VARIABLE, ""),
+        role=Role.POD if world > 1 else Role.ALONE,
     )
 
 

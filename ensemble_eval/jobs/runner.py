@@ -40,9 +40,10 @@ def run_job(
 ) -> Generator[Event[Outcome_co], None, None]:
     """Run a job to its end, alone or as one rank.
 
-    Without a launcher (torchrun or srun), a job with several processes starts workers and supervises them. Under a
-    launcher, rank 0 reports the progress and writes the tables. All other ranks and workers only yield notices.
-    Finished images are kept however the job ends.
+    Without a launcher (torchrun, srun or Kubernetes), a job with several processes starts workers and supervises
+    them. Under a launcher, rank 0 reports the progress and writes the tables. All other ranks and workers only
+    yield notices. Pods may run one after the other, so the last one to finish writes the tables. Finished images
+    are kept however the job ends.
 
     Args:
         job: The job.
@@ -75,7 +76,8 @@ def run_alone(
 ) -> Generator[Event[Outcome_co], None, None]:
     """Run the shard of this process without starting other processes.
 
-    Rank 0 then waits for the other ranks and writes the tables. Arguments and errors are those of `run_job`.
+    Rank 0 then waits for the other ranks and writes the tables; a pod writes them only if nothing is missing.
+    Arguments and errors are those of `run_job`.
     """
     settings, stop = job.settings, stop or StopRequests()
     if settings.fresh and process.world_size > 1:
@@ -85,18 +87,40 @@ def run_alone(
     process = bind(process, settings.device)
     worker = job.start(process, stop)
     with _opened_folders(job, checked=process.role is Role.WORKER):
-        if not process.is_reporting:
+        partial = PartialTable(job)
+        has_work = process.role is Role.POD and any(missing_positions(each, process) for each in job.folders)
+        if process.is_reporting:
+            hardware = str(worker.device) if process.world_size == 1 else f"{process.world_size} ranks"
+            yield from _opening_events(job, hardware, worker.notices())
+            with contextlib.closing(_run_and_report(job, worker, process, stop)) as events:
+                for event in events:
+                    yield event
+                    partial.write_if_due()
+        else:
             with contextlib.closing(run_shard(job, worker, process, stop)) as shard:
                 yield from (event for event in shard if isinstance(event, Notice))
-            return
-        hardware = str(worker.device) if process.world_size == 1 else f"{process.world_size} ranks"
-        yield from _opening_events(job, hardware, worker.notices())
-        partial = PartialTable(job)
-        with contextlib.closing(_run_and_report(job, worker, process, stop)) as events:
-            for event in events:
-                yield event
-                partial.write_if_due()
-        yield _finish(job, partial)
+        if _writes_tables(job, process, has_work):
+            yield _finish(job, partial)
+        elif process.is_reporting:
+            yield Notice("this pod is done and others are not; the last one writes the tables")
+
+
+def _writes_tables(job: Job[Any, Any], process: Process, had_work: bool) -> bool:
+    """Return whether this process, whose shard is done, writes the tables.
+
+    A pod that waited for others would hold a device that they may need. So the last one writes the tables: it
+    stores its images before it looks, and of the pods that look, at least the last one finds nothing missing.
+    """
+    if process.role is not Role.POD:
+        return process.is_reporting
+    for folder in job.folders:
+        folder.store.peek()
+    if not all(folder.progress.accounted.issuperset(folder.images) for folder in job.folders):
+        return False
+    # Of a finished job that is started again, one pod writes them. A pod that took over from one that died on its
+    # last step has no work, but finds no tables.
+    written = all(folder.last_file.exists() for folder in job.folders)
+    return had_work or process.is_reporting or not written
 
 
 def _run_and_report(
@@ -111,7 +135,7 @@ def _run_and_report(
             # With several processes, only the reporting one polls the shared folder during the work.
             elif stored.poll_is_due:
                 yield stored.poll()
-    if process.world_size > 1:
+    if process.role is Role.RANK:
         yield from _wait_for_others(stored, _watch(job, process), stop)
 
 
@@ -235,9 +259,9 @@ def _execution_of(worker: Worker, process: Process) -> Callable[[], Execution]:
 def missing_positions(folder: Folder[Any], process: Process) -> list[int]:
     """Return the positions of the missing images in this process's shard.
 
-    Images that were unreadable at an earlier start are tried again. Under torchrun or srun, only rank 0 does so.
-    It must know when all ranks have finished, and for an image that is listed as unreadable it cannot see whether
-    another rank has tried it again.
+    Images that were unreadable at an earlier start are tried again. Under a launcher, only rank 0 does so. Whoever
+    writes the tables must know when all ranks have finished, and for an image that is listed as unreadable it
+    cannot see whether another rank has tried it again.
     """
     images, progress = folder.images, folder.progress
     blocks = folder.dataset.blocks

@@ -1,62 +1,45 @@
-"""Writes the batch script of an evaluation for Slurm, which people can read and change."""
+"""Writes a job's batch script for Slurm, which people can read and change."""
 
 import re
 import shlex
-import subprocess
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.fields import CheckedFields, option
-from ensemble_eval.settings import UNLABELLED
+from ensemble_eval.fields import option
+from ensemble_eval.jobs.batch import GRACE_SECONDS, BatchJob, OneLineFields, require_one_line
 
-# Time before the limit at which Slurm signals the job: enough to write results and to requeue.
-_SIGNAL_SECONDS = 120
-# A job with a shorter limit would be told to stop while it starts, and would be requeued for ever.
-_MIN_SECONDS = 300
-_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})", re.ASCII)
-_NO_LIMIT = {"-1", "INFINITE", "UNLIMITED"}
+_OPTION = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<value>.*))?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job(CheckedFields):
-    """The resources and options of a Slurm job.
+class Slurm(OneLineFields):
+    """The options of a batch job that only Slurm has."""
 
-    Attributes:
-        ranks: The number of processes on each node of a job on CPUs; None for one.
-    """
+    submit_command = ("sbatch",)
 
-    nodes: int = option(1, "Machines.", low=1)
-    gpus_per_node: int = option(0, "One rank for each; 0 for a job on CPUs with `ranks` on each node.", low=0)
-    ranks: int | None = option(None, low=1)
-    cpus_per_rank: int = option(4, "Cores of each process.", low=1)
-    time: str = option("1:00:00", "Limit, as Slurm writes it.")
     partition: str | None = option(None, "[default: the site's]")
     account: str | None = option(None, "[default: yours]")
-    job_name: str = option("ensemble-eval", "Name of the job and of its log.")
     requeue: bool = option(True, "Put the job back in the queue when it is preempted or out of time.")
     array: tuple[Path, ...] = option(
         (),
         "A further ensemble, as a task of a job array; repeatable. Results go to OUT/NAME.",
         metavar="ENSEMBLE",
     )
+    sbatch: tuple[str, ...] = option(
+        (), "Any other option of sbatch, as in --sbatch --constraint=h100; repeatable.", metavar="--NAME=VALUE"
+    )
 
-    @property
-    def ranks_per_node(self) -> int:
-        """The number of processes on each machine."""
-        return self.gpus_per_node or self.ranks or 1
-
-    def log(self, out: Path) -> Path:
+    def log(self, job: BatchJob, out: Path) -> Path:
         """Return the pattern of the log file in the output folder, with Slurm's placeholders."""
-        return out / f"{self.job_name}-{'%A-%a' if self.array else '%j'}.log"
+        return out / f"{job.job_name}-{'%A-%a' if self.array else '%j'}.log"
 
-    def log_glob(self, out: Path, said: str) -> str:
-        """Return the path of the log for the shell, from the output of sbatch; a pattern for an array."""
+    def follow(self, job: BatchJob, out: Path, said: str) -> str:
+        """Return the command that shows the log, from the output of sbatch; of all tasks of an array."""
         number = re.search(r"\d+", said)
-        start = shlex.quote(str(out / self.job_name))
-        return f"{start}-{number[0] if number else '*'}{'-*' if self.array else ''}.log"
+        start = shlex.quote(str(out / job.job_name))
+        return f"tail -F {start}-{number[0] if number else '*'}{'-*' if self.array else ''}.log"
 
     def tasks(self, ensemble: Path, out: Path) -> list[tuple[Path, Path]]:
         """Return the ensemble and the output folder of each task: `out`, or a folder in it for an array.
@@ -73,124 +56,79 @@ class Job(CheckedFields):
             )
         return pairs
 
+    def text(self, job: BatchJob, command: Sequence[str], ensemble: Path, out: Path) -> str:
+        """Return the text of the batch script.
 
-def batch_script(job: Job, command: Sequence[str], ensemble: Path, out: Path) -> str:
-    """Return the text of the batch script.
+        Args:
+            job: The ranks and their resources.
+            command: The command of each rank, without its ensemble and its output folder.
+            ensemble: The ensemble of the job, or of the first task of a job array.
+            out: The folder for the log and the results.
 
-    Args:
-        job: The resources and options.
-        command: The command of each rank, without its ensemble and its output folder.
-        ensemble: The ensemble of the job, or of the first task of a job array.
-        out: The folder for the log and the results.
+        Raises:
+            InputError: Two tasks would write to the same folder, or an option would break the script.
+        """
+        tasks = self.tasks(ensemble, out)
+        lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in self._options(job, len(tasks), out))]
+        if job.gpus_per_node == 0:
+            lines += ["", "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}"]
+        if job.setup:
+            lines += ["", *job.setup_lines()]
+        lines += ["", *_task_lines(tasks), "", *(_REQUEUE if self.requeue else _FORWARD).splitlines(), ""]
+        lines += [
+            f"{shlex.join(_step(job))} \\",
+            f"    {shlex.join(command)} \\",
+            '    --ensemble "$ensemble" --out "$out" &',
+            *_WAIT.splitlines(),
+            *(_GO_BACK.splitlines() if self.requeue else ()),
+            "exit $code",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _options(self, job: BatchJob, tasks: int, out: Path) -> list[str]:
+        require_one_line("out", out)
+        options = {
+            "job-name": job.job_name,
+            "nodes": job.nodes,
+            "ntasks-per-node": job.ranks_per_node,
+            "gpus-per-node": job.gpus_per_node or None,
+            "cpus-per-task": job.cpus_per_rank,
+            "time": job.time or "1:00:00",
+            "partition": self.partition,
+            "account": self.account,
+            "array": f"0-{tasks - 1}" if tasks > 1 else None,
+            "output": self.log(job, out),
+            "open-mode": "append",
+            "signal": f"B:USR1@{GRACE_SECONDS}" if self.requeue else f"B:TERM@{GRACE_SECONDS}",
+        }
+        words = [f"--{name}={shlex.quote(str(value))}" for name, value in options.items() if value is not None]
+        words.append("--requeue" if self.requeue else "--no-requeue")
+        return words + [_passed_on(each, {*options, "requeue", "no-requeue"}) for each in self.sbatch]
+
+
+def _passed_on(text: str, ours: set[str]) -> str:
+    """Return an option of sbatch as a directive, whatever its value holds.
 
     Raises:
-        InputError: Two tasks would write to the same folder.
+        InputError: It is no single option, or one that `submit` sets.
     """
-    tasks = job.tasks(ensemble, out)
-    lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in _options(job, len(tasks), job.log(out)))]
-    if job.gpus_per_node == 0:
-        lines += ["", "export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}"]
-    lines += ["", *_task_lines(tasks), "", *(_REQUEUE if job.requeue else _FORWARD).splitlines(), ""]
-    shape = [f"--ntasks-per-node={job.ranks_per_node}", f"--cpus-per-task={job.cpus_per_rank}"]
-    step = ["srun", "--kill-on-bad-exit=0", "--wait=0", *shape]
-    lines += [
-        f"{shlex.join(step)} \\",
-        f"    {shlex.join(command)} \\",
-        '    --ensemble "$ensemble" --out "$out" &',
-        *_WAIT.splitlines(),
-        *(_GO_BACK.splitlines() if job.requeue else ()),
-        "exit $code",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def require_time_to_work(limit: str) -> None:
-    """Refuse a time limit that sbatch could not parse, or that is too short to do any work.
-
-    Args:
-        limit: In one of the forms of sbatch: minutes, minutes:seconds, hours:minutes:seconds, days-hours,
-            days-hours:minutes, days-hours:minutes:seconds, or no limit: 0, -1, UNLIMITED or INFINITE.
-
-    Raises:
-        InputError: It is not a time limit, or too short.
-    """
-    if limit.upper() in _NO_LIMIT:
-        return
-    match = _TIME.fullmatch(limit)
+    match = _OPTION.fullmatch(text)
     if match is None:
-        raise InputError(
-            f'`time="{limit}"` is no time limit; write minutes, hours:minutes:seconds or days-hours, as in 90, '
-            "1:30:00 or 1-12, or UNLIMITED"
-        )
-    fields = [int(field) for field in match["fields"].split(":")]
-    # After days the first field is hours. Otherwise, one or two fields start with minutes.
-    units = (3600, 60, 1) if match["days"] or len(fields) == 3 else (60, 1)
-    seconds = 86400 * int(match["days"] or 0) + sum(
-        unit * field for unit, field in zip(units, fields, strict=False)
-    )
-    if 0 < seconds < _MIN_SECONDS:
-        raise InputError(
-            f'`time="{limit}"` leaves no time to work: the job is told to stop {_SIGNAL_SECONDS // 60} minutes '
-            f"ahead of its limit; give at least {_MIN_SECONDS // 60} minutes"
-        )
+        raise InputError(f'`sbatch="{text}"` is no single option of sbatch; write its name and value joined by =')
+    name, value = match.group("name", "value")
+    if name in ours:
+        raise InputError(f'`sbatch="{text}"` would override what the script needs; leave that to `submit`')
+    return f"--{name}" if value is None else f"--{name}={shlex.quote(value)}"
 
 
-def require_inputs(dataset: Path, ensembles: Iterable[Path], labels: Path | None) -> None:
-    """Check that the inputs of a job exist, because the job would find out only after its time in the queue.
-
-    Raises:
-        InputError: The message names the first path that does not exist.
-    """
-    # Imported here, because `--help` does not need the readers of data sets.
-    from ensemble_eval.datasets.recognition import expanded
-
-    datasets = expanded(dataset)
-    inputs = [("data set", datasets[0]), *(("ensemble", ensemble) for ensemble in ensembles)]
-    inputs += [("file of labels", labels)] if labels is not None and str(labels) != UNLABELLED else []
-    for what, path in inputs:
-        if not path.exists():
-            raise InputError(f"the {what} {path} does not exist; check the path")
-
-
-def submit(script: str) -> str:
-    """Submit a script with `sbatch`, and return its output.
-
-    Raises:
-        InputError: There is no sbatch, or it refuses the script; the message contains its reason.
-    """
-    try:
-        done = subprocess.run(["sbatch"], input=script, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise InputError(
-            "there is no sbatch on this machine; submit from a login node of the cluster, or use `dry_run=True`"
-        ) from error
-    if done.returncode != 0:
-        raise InputError(f"sbatch refuses the job: {done.stderr.strip()}")
-    return done.stdout.strip()
-
-
-def _options(job: Job, tasks: int, log: Path) -> list[str]:
-    options = {
-        "job-name": job.job_name,
-        "nodes": job.nodes,
-        "ntasks-per-node": job.ranks_per_node,
-        "gpus-per-node": job.gpus_per_node or None,
-        "cpus-per-task": job.cpus_per_rank,
-        "time": job.time,
-        "partition": job.partition,
-        "account": job.account,
-        "array": f"0-{tasks - 1}" if tasks > 1 else None,
-        "output": log,
-        "open-mode": "append",
-        "signal": f"B:USR1@{_SIGNAL_SECONDS}" if job.requeue else f"B:TERM@{_SIGNAL_SECONDS}",
-    }
-    for name, value in options.items():
-        # Text after a line break would become a line of the script.
-        if value is not None and any(unicodedata.category(each) == "Cc" for each in str(value)):
-            argument = "out" if name == "output" else name.replace("-", "_")
-            raise InputError(f"`{argument}` holds a line break or another control character; give it one line")
-    words = [f"--{name}={shlex.quote(str(value))}" for name, value in options.items() if value is not None]
-    return [*words, "--requeue" if job.requeue else "--no-requeue"]
+def _step(job: BatchJob) -> list[str]:
+    shape = [f"--ntasks-per-node={job.ranks_per_node}", f"--cpus-per-task={job.cpus_per_rank}"]
+    words = ["srun", "--kill-on-bad-exit=0", "--wait=0", *shape]
+    if job.container_image:
+        words.append(f"--container-image={job.container_image}")
+    if job.mount:
+        words.append(f"--container-mounts={','.join(job.mount)}")
+    return words
 
 
 def _task_lines(tasks: Sequence[tuple[Path, Path]]) -> list[str]:

@@ -35,6 +35,11 @@ class Folder(Generic[KeyT]):
         return self.store.out
 
     @property
+    def last_file(self) -> Path:
+        """The path of the file that the job writes last."""
+        return self.out / (self.store.key.last_file or self.store.form.record)
+
+    @property
     def progress(self) -> Progress:
         """The progress at the last reading of the parts."""
         return self.store.progress

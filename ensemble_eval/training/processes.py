@@ -86,7 +86,7 @@ def joined_processes(environment: Mapping[str, str] = os.environ, device_type: s
     Raises:
         InputError: The environment is not what torchrun sets.
     """
-    processes = Processes(**vars(find_process(environment, srun=False)))
+    processes = Processes(**vars(find_process(environment, torchrun_only=True)))
     if processes.world_size == 1:
         yield processes
         return

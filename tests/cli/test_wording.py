@@ -72,9 +72,9 @@ def _literals(tree: ast.AST) -> Iterator[str]:
 
 def _texts(path: Path) -> list[str]:
     tree = ast.parse(path.read_text())
-    if path.name != "slurm.py":
+    if path.name not in ("slurm.py", "kubernetes.py"):
         return list(_literals(tree))
-    # Its other texts are lines of a script, which has options of its own.
+    # Their other texts are commands, which have options of their own.
     return [text for node in ast.walk(tree) if isinstance(node, ast.Raise) for text in _literals(node)]
 
 

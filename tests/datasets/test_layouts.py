@@ -28,8 +28,8 @@ from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.datasets.recognition import expanded
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.api import evaluate
+from ensemble_eval.jobs.batch import require_inputs
 from ensemble_eval.jobs.process import shard_positions
-from ensemble_eval.jobs.slurm import require_inputs
 from ensemble_eval.members import classes
 from ensemble_eval.members.ensemble import Ensemble, Member
 

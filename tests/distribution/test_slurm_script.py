@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from local_slurm import Slurm, local_slurm, missing_reason
 
-from ensemble_eval.jobs.slurm import Job, batch_script
+from ensemble_eval.jobs.batch import BatchJob
+from ensemble_eval.jobs.slurm import Slurm as SlurmOptions
 
 pytestmark = [pytest.mark.slurm, pytest.mark.processes, pytest.mark.slow]
 
@@ -29,14 +30,23 @@ def slurm() -> Iterator[Slurm]:
         yield running
 
 
-def start(slurm: Slurm, folder: Path, outs: Sequence[Path], partition: str | None = None) -> str:
+def start(
+    slurm: Slurm,
+    folder: Path,
+    outs: Sequence[Path],
+    partition: str | None = None,
+    setup: Sequence[str] = (),
+    sbatch: Sequence[str] = (),
+) -> str:
     """Start a job of two ranks; give its number."""
     (folder / "rank.sh").write_text(STAND_IN)
     for out in outs:
         out.mkdir(exist_ok=True)
     ensemble, *others = (Path(f"{out.name}.toml") for out in outs)
-    job = Job(ranks=2, cpus_per_rank=1, time="0:10:00", partition=partition, job_name="test", array=tuple(others))
-    script = batch_script(job, ["bash", str(folder / "rank.sh")], ensemble, outs[0].parent if others else outs[0])
+    job = BatchJob(ranks=2, cpus_per_rank=1, time="0:10:00", job_name="test", setup=tuple(setup))
+    options = SlurmOptions(partition=partition, array=tuple(others), sbatch=tuple(sbatch))
+    command = ["bash", str(folder / "rank.sh")]
+    script = options.text(job, command, ensemble, outs[0].parent if others else outs[0])
     (folder / "job.sh").write_text(script)
     return slurm.command("sbatch", folder / "job.sh").split()[-1]
 
@@ -101,6 +111,46 @@ def test_a_failing_rank_fails_the_job(slurm: Slurm, tmp_path: Path) -> None:
     (out / "go").touch()
     assert slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")["JobState"] == "FAILED"
     assert len(await_notes(out, 2)) == 2
+
+
+def test_setup_commands_run_once_before_the_ranks_which_see_what_they_set(slurm: Slurm, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    setup = [
+        f"cd '{tmp_path}'; echo \"in $PWD\" >> out/notes # and 'no more",
+        'note() { echo "set $1" >> out/notes; }; note "$((1 + 1))"',
+        "export SLURM_RESTART_COUNT=many",
+    ]
+    number = start(slurm, tmp_path, [out], setup=setup)
+    notes = await_notes(out, 4)
+    (out / "go").touch()
+    assert slurm.wait(number, "COMPLETED", "FAILED")["JobState"] == "COMPLETED"
+    assert notes[:2] == [f"in {tmp_path}", "set 2"]
+    assert sorted(notes[2:]) == ["start 0 after many restarts", "start 1 after many restarts"]
+
+
+@pytest.mark.parametrize("command", ["false", "echo 'unclosed", "no-such-command"])
+def test_a_setup_command_that_fails_fails_the_job_before_any_rank_starts(
+    slurm: Slurm, tmp_path: Path, command: str
+) -> None:
+    out = tmp_path / "out"
+    number = start(slurm, tmp_path, [out], setup=[command, "touch never"])
+    assert slurm.wait(number, "COMPLETED", "FAILED")["JobState"] == "FAILED"
+    assert not (out / "notes").exists()
+
+
+def test_options_that_are_passed_on_reach_slurm_as_they_were_given(slurm: Slurm, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    passed = ["--comment=a 'b' \"c\" # d; $(touch x)", "--exclude=n1", "--hold", f"--chdir={tmp_path}"]
+    number = start(slurm, tmp_path, [out], sbatch=passed)
+    job = slurm.job(number)
+    assert (job["JobState"], job["ExcNodeList"], job["WorkDir"]) == ("PENDING", "n1", str(tmp_path))
+    shown = slurm.command("squeue", "--noheader", "--jobs", number, "--format=%k").strip()
+    assert shown == "a 'b' \"c\" # d; $(touch x)"
+    slurm.command("scontrol", "release", number)
+    await_notes(out, 2)
+    (out / "go").touch()
+    assert slurm.wait(number, "COMPLETED", "FAILED")["NodeList"] == "n0"
+    assert not (tmp_path / "x").exists()
 
 
 def test_an_array_has_a_task_for_each_ensemble(slurm: Slurm, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import torch
 from builders import PICTURE_SIZES, encoded, picture
 
 from ensemble_eval.crops import pixels
+from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.engine.pool import UnreadableImage
 from ensemble_eval.errors import InputError, LateRanksError, UnreadableImageError
 from ensemble_eval.jobs import runner
-from ensemble_eval.jobs.job import Finished, ImageRows, Job, Opened, Progress
-from ensemble_eval.jobs.process import Process, Role
+from ensemble_eval.jobs.job import Finished, ImageRows, Job, Notice, Opened, Progress
+from ensemble_eval.jobs.process import Process, Role, shard_positions
 from ensemble_eval.jobs.runner import run_alone
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.settings import DistributedSettings
@@ -97,6 +98,67 @@ def test_stopped_and_continued_or_in_ranks_the_table_is_the_same(dataset: Path, 
     assert grey_levels(GreyJob(dataset, tmp_path / "ranks"), ranks[0]) == expected
     with pytest.raises(LateRanksError, match="rank 1 of 2 has stored nothing for 1 s"):
         grey_levels(GreyJob(dataset, tmp_path / "late", 1.0), Process(0, 2, session="s", role=Role.RANK))
+
+
+def _pods(count: int) -> list[Process]:
+    return [Process(index, count, session="s", role=Role.POD) for index in range(count)]
+
+
+def _ended(job: GreyJob, process: Process) -> tuple[bool, list[str]]:
+    """Run a pod to its end; give whether it wrote the tables, and its notices."""
+    events = list(run_alone(job, process))
+    notices = [event.sentence for event in events if isinstance(event, Notice)]
+    return any(isinstance(event, Finished) for event in events), notices
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_the_pod_that_finds_nothing_missing_writes_the_table_and_none_waits(
+    dataset: Path, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    expected = grey_levels(GreyJob(dataset, tmp_path / "whole"))
+    job, pods = GreyJob(dataset, tmp_path / "pods", timeout=1), _pods(3)
+    *early, last = [_ended(job, pods[index]) for index in order]
+    told = ["this pod is done and others are not; the last one writes the tables"]
+    assert early == [(False, told if index == 0 else []) for index in order[:-1]]
+    assert last == (True, [])
+    assert (tmp_path / "pods" / "grey.csv").read_bytes() == expected
+
+
+def test_a_pod_that_replaces_one_that_died_on_the_last_step_writes_the_table(
+    dataset: Path, tmp_path: Path
+) -> None:
+    job, pods = GreyJob(dataset, tmp_path), _pods(3)
+    assert [_ended(job, pod)[0] for pod in pods] == [False, False, True]
+    (tmp_path / "grey.csv").unlink()
+    assert _ended(job, pods[2])[0]
+    # Of a job that is started again when all is done, one pod is enough.
+    assert [_ended(job, pod)[0] for pod in pods] == [True, False, False]
+    # What a pod has stored itself is not in the table yet.
+    for part in (tmp_path / "grey").glob("part-*"):
+        if pd.read_parquet(part)["image"].isin(_shard(job, pods[2])).any():
+            part.unlink()
+    assert [_ended(job, pod)[0] for pod in (pods[1], pods[2])] == [False, True]
+
+
+def _shard(job: GreyJob, process: Process) -> list[str]:
+    [folder] = job.folders
+    positions = shard_positions(len(folder.images), process.world_size, process.session)[process.rank]
+    return [folder.images[position] for position in positions]
+
+
+def test_of_several_pods_only_the_first_tries_unreadable_images_again(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_: FileItem) -> bytes:
+        raise UnreadableImageError("the drive is away")
+
+    pods = _pods(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(FileItem, "read", unreadable)
+        assert [_ended(GreyJob(dataset, tmp_path), pod)[0] for pod in pods] == [False, True]
+    assert read_status(tmp_path, GREY).unreadable == IMAGES
+    assert [_ended(GreyJob(dataset, tmp_path), pod)[0] for pod in pods[::-1]] == [False, True]
+    assert len(pd.read_csv(tmp_path / "grey.csv")) == IMAGES
 
 
 def _pictures(folder: Path, *contents: bytes) -> Path:

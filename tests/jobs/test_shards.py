@@ -43,6 +43,49 @@ def test_srun_gives_rank_and_world() -> None:
     assert (process.rank, process.world_size, process.local_rank, process.role) == (2, 4, 0, Role.RANK)
 
 
+POD = {"JOB_COMPLETION_INDEX": "2", "WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "job"}
+
+
+def test_kubernetes_gives_the_index_of_a_pod_and_submit_the_number_of_pods() -> None:
+    process = find_process(POD)
+    assert (process.rank, process.world_size, process.role, process.session) == (2, 4, Role.POD, "job")
+    # A pod has its devices and processors to itself.
+    assert (process.local_rank, process.local_world_size, process.sharing, process.parent) == (0, 1, 1, None)
+    assert process.launched
+    assert not process.is_reporting
+    assert find_process({**POD, "JOB_COMPLETION_INDEX": "0"}).is_reporting
+    assert (
+        find_process({name: value for name, value in POD.items() if name != "TORCHELASTIC_RUN_ID"}).session == ""
+    )
+
+
+def test_a_job_of_one_pod_is_one_process_that_may_start_others() -> None:
+    assert not find_process({**POD, "WORLD_SIZE": "1", "JOB_COMPLETION_INDEX": "0"}).launched
+
+
+def test_torchrun_in_a_pod_counts_and_not_the_pod() -> None:
+    assert find_process({**POD, **TORCHRUN}).role is Role.RANK
+    assert find_process({**POD, "WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}).world_size == 1
+    with pytest.raises(InputError, match=r"WORLD_SIZE=4 without RANK.*start with torchrun, or unset them"):
+        find_process(POD, torchrun_only=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"WORLD_SIZE": None}, "JOB_COMPLETION_INDEX without WORLD_SIZE, which is the number of completions"),
+        ({"JOB_COMPLETION_INDEX": "4"}, "rank 4 of 4"),
+        ({"JOB_COMPLETION_INDEX": ""}, "invalid literal"),
+        ({"WORLD_SIZE": "many"}, "invalid literal"),
+    ],
+)
+def test_a_pod_that_does_not_know_its_share_is_refused(changes: dict[str, str | None], sentence: str) -> None:
+    """It would run everything, as would every other."""
+    environment = {name: value for name, value in {**POD, **changes}.items() if value is not None}
+    with pytest.raises(InputError, match=f"{sentence}.*start with torchrun, srun or `submit`, or unset them"):
+        find_process(environment)
+
+
 def test_torchrun_says_how_many_share_the_machine() -> None:
     process = find_process({**TORCHRUN, "LOCAL_WORLD_SIZE": "4"})
     assert (process.sharing, process.local_world_size) == (4, 4)
@@ -74,10 +117,10 @@ def test_each_machine_of_srun_may_have_another_number_of_tasks(machine: str, on_
 
 
 def test_for_torch_distributed_srun_starts_processes_that_are_each_alone() -> None:
-    assert find_process(SRUN, srun=False) == Process()
-    assert find_process({**SRUN, **TORCHRUN}, srun=False).world_size == 8
+    assert find_process(SRUN, torchrun_only=True) == Process()
+    assert find_process({**SRUN, **TORCHRUN}, torchrun_only=True).world_size == 8
     with pytest.raises(InputError, match=r"WORLD_SIZE=4 without RANK.*start with torchrun, or unset them"):
-        find_process({**SRUN, "WORLD_SIZE": "4"}, srun=False)
+        find_process({**SRUN, "WORLD_SIZE": "4"}, torchrun_only=True)
 
 
 def test_a_step_of_one_task_may_start_processes_of_its_own() -> None:
@@ -107,7 +150,7 @@ def test_the_last_number_of_a_real_step_is_one() -> None:
 @pytest.mark.parametrize("value", ["2", "-1", "two"])
 def test_one_of_torchruns_variables_alone_is_refused(name: str, value: str) -> None:
     """Each of several such processes would run everything."""
-    with pytest.raises(InputError, match=f"{value}.*start with torchrun or srun, or unset them"):
+    with pytest.raises(InputError, match=f"{value}.*start with torchrun, srun or `submit`, or unset them"):
         find_process({name: value})
 
 
@@ -123,7 +166,7 @@ def test_a_job_step_counts_where_a_script_exports_one_of_torchruns_variables() -
 
 @pytest.mark.parametrize("changes", [{"RANK": "eight"}, {"RANK": "8"}, {"LOCAL_RANK": ""}])
 def test_unusable_variables_are_refused(changes: dict[str, str]) -> None:
-    with pytest.raises(InputError, match="start with torchrun or srun"):
+    with pytest.raises(InputError, match="start with torchrun, srun or"):
         find_process({**TORCHRUN, **changes})
 
 

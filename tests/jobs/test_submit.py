@@ -83,6 +83,35 @@ def test_one_rank_of_four_cores_for_an_hour_is_asked_for_unless_more_is(cli: Cli
         assert f"#SBATCH --{asked}" in lines
 
 
+def test_what_is_passed_on_and_set_up_is_quoted(cli: Cli) -> None:
+    passed = ("--sbatch", "--constraint=h100|a100", "--sbatch", "--exclusive", "--sbatch", "--comment=a # b")
+    lines = cli("submit", *EVALUATION, *passed, "--setup", "module load 'cuda'", "--dry-run").out.splitlines()
+    directives = [line for line in lines if line.startswith("#SBATCH")]
+    assert directives == lines[1 : len(directives) + 1]
+    assert directives[-3:] == [
+        "#SBATCH --constraint='h100|a100'",
+        "#SBATCH --exclusive",
+        "#SBATCH --comment='a # b'",
+    ]
+    [setup] = [line for line in lines if "module" in line]
+    assert shlex.split(setup) == ["eval", "module load 'cuda'", "||", "exit", "1"]
+    assert lines.index(setup) < lines.index("trap stop TERM")
+
+
+def test_in_a_container_the_ranks_run_the_images_own_program(cli: Cli) -> None:
+    image = "registry.example#vision/ensemble eval:1"
+    mounts = ("--mount", "/data:/data", "--mount", "/home/me/my results:/out")
+    elsewhere = ("submit", "/in/the/image", "--ensemble", "/too.toml", "--container-image", image, *mounts)
+    script = cli(*elsewhere, "--dry-run").out
+    step = script[script.index("srun ") : script.index(" &\n")].replace("\\\n", " ")
+    assert shlex.split(step) == [
+        *("srun", "--kill-on-bad-exit=0", "--wait=0", "--ntasks-per-node=1", "--cpus-per-task=4"),
+        f"--container-image={image}",
+        "--container-mounts=/data:/data,/home/me/my results:/out",
+        *("ensemble-eval", "run", "/in/the/image", "--ensemble", "$ensemble", "--out", "$out"),
+    ]
+
+
 def test_an_array_has_a_folder_for_each_ensemble(cli: Cli) -> None:
     arrays = ("--array", "b.toml", "--array", "c.toml", "--no-requeue", "--ranks", "4")
     lines = cli("submit", *EVALUATION, *arrays, "--dry-run").out.splitlines()
@@ -155,7 +184,7 @@ def test_the_script_goes_to_sbatch(cli: Cli, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ([], "there is no sbatch on this machine; submit from a login node of the cluster, or use --dry-run"),
+        ([], "there is no sbatch on this machine; submit from one that has it, or use --dry-run"),
         (["--fresh"], "--fresh would start over at every requeue; remove my results and submit without it"),
         (["--array", "other/seven.toml"], "two ensembles of the array have the same file name"),
     ],
@@ -183,6 +212,26 @@ def test_what_cannot_be_submitted_is_refused(
         (("val", "--job-name", "a\n#SBATCH --nodes=9"), f"--job-name {ONE_LINE}"),
         (("val", "--account", "a\rb"), f"--account {ONE_LINE}"),
         (("val", "--out", "a\nb"), f"--out {ONE_LINE}"),
+        (("val", "--sbatch", "--qos=a\n#SBATCH --nodes=9"), f"--sbatch {ONE_LINE}"),
+        (("val", "--setup", "true\nfalse"), f"--setup {ONE_LINE}"),
+        (("val", "--partition", "a\u2028b"), f"--partition {ONE_LINE}"),
+        (
+            ("val", "--sbatch", "-C h100"),
+            "--sbatch -C h100 is no single option of sbatch; write its name and value joined by =",
+        ),
+        (
+            ("val", "--sbatch", "--qos a"),
+            "--sbatch --qos a is no single option of sbatch; write its name and value joined by =",
+        ),
+        (
+            ("val", "--sbatch", "--signal=TERM@9"),
+            "--sbatch --signal=TERM@9 would override what the script needs; leave that to submit",
+        ),
+        (
+            ("val", "--sbatch", "--no-requeue"),
+            "--sbatch --no-requeue would override what the script needs; leave that to submit",
+        ),
+        (("val", "--mount", "/data"), "--mount is of the form SOURCE:PATH with an absolute PATH, not '/data'"),
         (("val", "--timeout", "nan"), "--timeout is a number of seconds, not nan"),
         (("val", "--save-every", "inf"), "--save-every is a number of seconds, not inf"),
     ],

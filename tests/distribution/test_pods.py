@@ -1,0 +1,204 @@
+"""Pods as processes: what an Indexed Job starts, evicts and starts again, and what its tables hold."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from builders import write_dataset
+from faults import Setup
+from outcome import outcome_bytes
+
+from ensemble_eval.jobs.batch import BatchJob
+from ensemble_eval.jobs.kubernetes import Kubernetes
+
+pytest_plugins = ["whole_run"]
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+
+@dataclass
+class Pod:
+    """A process that stands for a pod, and whether Kubernetes itself ends it."""
+
+    index: int
+    process: "subprocess.Popen[str]"
+    disrupted: bool = False
+    messages: str = ""
+
+
+@dataclass
+class Cluster:
+    """Runs the pods of a manifest as the controller of Jobs does: by index, parallelism and failure policy.
+
+    Attributes:
+        job: The manifest.
+        ended: The pods that have ended, in their order.
+        state: Complete or Failed in the end, as Kubernetes has it.
+    """
+
+    job: Mapping[str, Any]
+    ended: list[Pod] = field(default_factory=list)
+    running: list[Pod] = field(default_factory=list)
+    state: str = ""
+
+    def run(self, disturb: "Callable[[Cluster], None]" = lambda _: None) -> str:
+        """Run to the end; `disturb` is called all the time."""
+        spec = self.job["spec"]
+        waiting, failures = list(range(spec["completions"])), [0] * spec["completions"]
+        failed = set[int]()
+        while not self.state and (waiting or self.running):
+            while waiting and len(self.running) < spec["parallelism"]:
+                self.running.append(self._start(waiting.pop(0)))
+            disturb(self)
+            time.sleep(0.02)
+            for pod in [each for each in self.running if each.process.poll() is not None]:
+                self.running.remove(pod)
+                self.ended.append(pod)
+                _, pod.messages = pod.process.communicate()
+                action = self._action(pod)
+                failures[pod.index] += action == "Count"
+                if action == "FailJob":
+                    self.state = "Failed"
+                elif action == "FailIndex" or failures[pod.index] > spec["backoffLimitPerIndex"]:
+                    failed.add(pod.index)
+                elif action:
+                    # The index stays the same.
+                    waiting.append(pod.index)
+        for pod in self.running:
+            pod.process.terminate()
+            pod.process.communicate()
+        self.state = self.state or ("Failed" if failed else "Complete")
+        return self.state
+
+    def codes(self) -> list[tuple[int, int]]:
+        return [(pod.index, pod.process.returncode) for pod in self.ended]
+
+    def _start(self, index: int) -> Pod:
+        [rank] = self.job["spec"]["template"]["spec"]["containers"]
+        variables = {each["name"]: each.get("value", "the Job's own id") for each in rank["env"]}
+        environment = {**os.environ, **variables, "JOB_COMPLETION_INDEX": str(index), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "ensemble_eval", *rank["command"][1:]]
+        return Pod(
+            index,
+            subprocess.Popen(
+                [word.replace("$$", "$") for word in command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            ),
+        )
+
+    def _action(self, pod: Pod) -> str:
+        """The first rule that fits the pod; empty if it has done its work."""
+        code = pod.process.returncode
+        if code == 0:
+            return ""
+        for rule in self.job["spec"]["podFailurePolicy"]["rules"]:
+            if code in rule.get("onExitCodes", {"values": ()})["values"] or (
+                "onPodConditions" in rule and pod.disrupted
+            ):
+                return str(rule["action"])
+        return "Count"
+
+
+def cluster(setup: Setup, out: Path, pods: int, *options: str, **of_system: Any) -> Cluster:
+    """The Job of `setup`'s evaluation, each part with one image."""
+    [*command] = setup.command(out, ranks=1)
+    evaluation = command[command.index("run") + 1 :]
+    for name in ("--ranks", "--ensemble", "--out"):
+        position = evaluation.index(name)
+        del evaluation[position : position + 2]
+    job = BatchJob(ranks=pods, container_image="any")
+    text = Kubernetes(**of_system).text(job, ["ensemble-eval", "run", *evaluation, *options], setup.ensemble, out)
+    return Cluster(yaml.safe_load(text))
+
+
+def test_pods_that_run_one_after_the_other_end_with_the_same_bytes(
+    setup: Setup, expected: tuple[bytes, str], tmp_path: Path
+) -> None:
+    """A pod that waited for the others would keep them from starting."""
+    ours = cluster(setup, tmp_path, 3, parallelism=1)
+    assert ours.run() == "Complete"
+    assert ours.codes() == [(0, 0), (1, 0), (2, 0)]
+    first, *others = (pod.messages for pod in ours.ended)
+    assert "this pod is done and others are not; the last one writes the tables" in first
+    assert others == ["", ""]
+    assert outcome_bytes(tmp_path) == expected
+
+
+def test_evicted_and_stopped_pods_start_again_with_their_index_and_leave_the_same_bytes(
+    setup: Setup, expected: tuple[bytes, str], tmp_path: Path
+) -> None:
+    """SIGKILL, as when a node is lost, and SIGTERM, as when a pod is preempted: both do not count as failures."""
+    rng = random.Random(5)
+    faults = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM]
+    left, due = list(faults), setup.parts(tmp_path) + 2
+
+    def disturb(running: Cluster) -> None:
+        nonlocal due
+        if left and running.running and setup.parts(tmp_path) >= due:
+            pod = rng.choice(running.running)
+            if pod.process.poll() is None and not pod.disrupted:
+                pod.disrupted = True
+                pod.process.send_signal(left.pop())
+                due = setup.parts(tmp_path) + 3
+
+    ours = cluster(setup, tmp_path, 3, parallelism=2, retries=0)
+    assert ours.run(disturb) == "Complete", [pod.messages for pod in ours.ended]
+    assert left == []
+    killed = sorted(pod.process.returncode for pod in ours.ended if pod.disrupted and pod.process.returncode)
+    assert killed.count(-signal.SIGKILL) >= 1
+    assert killed.count(143) >= 1
+    for pod in ours.ended:
+        if pod.process.returncode == 143:
+            assert "stopped by SIGTERM; what was finished is kept, start the same job again" in pod.messages
+    assert {pod.index for pod in ours.ended if pod.process.returncode == 0} == {0, 1, 2}
+    assert outcome_bytes(tmp_path) == expected
+
+
+def test_a_pod_that_starts_again_does_only_what_its_index_lacks(setup: Setup, tmp_path: Path) -> None:
+    def stop_once(running: Cluster) -> None:
+        if not running.ended and setup.parts(tmp_path) >= 3:
+            for pod in running.running:
+                pod.disrupted = True
+                pod.process.kill()
+
+    ours = cluster(setup, tmp_path, 2, parallelism=1)
+    assert ours.run(stop_once) == "Complete"
+    assert [index for index, _ in ours.codes()] == [0, 1, 0] or [index for index, _ in ours.codes()] == [0, 0, 1]
+    # Each part holds one image: none was done again by another index, and at most those under way by the same.
+    assert setup.images <= setup.parts(tmp_path) <= setup.images + 1
+
+
+def test_bad_input_ends_the_job_at_once(setup: Setup, tmp_path: Path) -> None:
+    ours = cluster(setup, tmp_path, 4, "--labels", "no such file", parallelism=1)
+    assert ours.run() == "Failed"
+    assert ours.codes() == [(0, 2)]
+    assert ours.ended[0].messages.startswith("error: ")
+
+
+@pytest.mark.parametrize(("options", "state", "code"), [((), "Failed", 3), (("--unreadable-ok",), "Complete", 0)])
+def test_unreadable_images_are_never_a_reason_to_start_again(
+    setup: Setup, tmp_path: Path, options: Sequence[str], state: str, code: int
+) -> None:
+    dataset = write_dataset(tmp_path / "val", [(40, 40)] * 3)
+    (dataset / "ant" / "text.png").write_text("not an image")
+    out = tmp_path / "out"
+    ours = cluster(Setup(dataset, 4, setup.ensemble), out, 2, *options)
+    assert ours.run() == state
+    assert len(ours.ended) == 2
+    assert code in [each for _, each in ours.codes()]
+    assert {each for _, each in ours.codes()} <= {0, code}
+    assert (out / "table3.csv").exists()
+    assert (out / "unreadable.csv").read_text() == "image,reason\nant/text.png,not an image of a known format\n"
+    assert any("1 unreadable images are not counted; see" in pod.messages for pod in ours.ended)
