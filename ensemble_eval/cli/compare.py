@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_eval.cli.options import MARGIN, PATH, command
+from ensemble_eval.cli.options import CLUSTER, MARGIN, PATH, command
 from ensemble_eval.cli.output import print_sentence, warn
 from ensemble_eval.cli.tables import print_table
 from ensemble_eval.errors import InputError, MissingExtraError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ensemble_eval.results.reading import StoredRun
+    from ensemble_eval.scoring.clusters import Clusters
 
 # Columns in the order in which they are left out; the difference, its interval and the verdict stay.
 _ERRORS_DISPENSABLE = (
@@ -33,8 +34,9 @@ _DECISIONS_DISPENSABLE = ("rank", "top1", "scores")
 @command("ensemble-eval compare results-float32 results-bfloat16")
 @click.argument("runs", metavar="DIR DIR...", nargs=-1, type=PATH)
 @MARGIN
+@CLUSTER
 @click.option("--across-protocols", is_flag=True, help="Compare the rules of runs with different protocols.")
-def compare(runs: tuple[Path, ...], margin: float, across_protocols: bool) -> None:
+def compare(runs: tuple[Path, ...], margin: float, cluster: Path | None, across_protocols: bool) -> None:
     """Compare two or more runs over the same images, given their --out folders.
 
     Each run is compared with the first: one model and all models, with each scheme. It tells how many images the
@@ -48,14 +50,15 @@ def compare(runs: tuple[Path, ...], margin: float, across_protocols: bool) -> No
     from rich.console import Console
 
     from ensemble_eval.results.compare import require_same_rows
-    from ensemble_eval.results.reading import read_run
+    from ensemble_eval.results.reading import read_clusters, read_run
 
     if len(runs) < 2:
         raise InputError("name two or more output folders; the first is what the others are compared with")
     opened = [read_run(run) for run in runs]
+    clusters = None if cluster is None else read_clusters(cluster, opened[0])
     console = Console(markup=False, emoji=False)
     try:
-        _print_errors(console, opened, margin, across_protocols=across_protocols)
+        _print_errors(console, opened, margin, clusters, across_protocols=across_protocols)
     except MissingExtraError as error:
         warn(f"no tests and intervals: {error}")
     for other in opened[1:]:
@@ -68,17 +71,22 @@ def compare(runs: tuple[Path, ...], margin: float, across_protocols: bool) -> No
 
 
 def _print_errors(
-    console: "Console", runs: Sequence["StoredRun"], margin_points: float, *, across_protocols: bool
+    console: "Console",
+    runs: Sequence["StoredRun"],
+    margin_points: float,
+    clusters: "Clusters",
+    *,
+    across_protocols: bool,
 ) -> None:
     """Print how the errors of several runs differ from those of the first, a table for each error."""
     from ensemble_eval.results.compare import compare_errors, run_differences_table
 
-    found = compare_errors(runs, margin_points=margin_points, across_protocols=across_protocols)
+    found = compare_errors(runs, margin_points=margin_points, across_protocols=across_protocols, clusters=clusters)
     print_sentence(console, f"{len(runs)} runs over the same {len(runs[0].images)} images")
     for position, (run, member) in enumerate(zip(runs, found.one_model_members, strict=True), 1):
         print_sentence(console, f"run {position} is {run.folder}; its one model is {member}")
     for k, differences in found.differences.items():
-        print_table(console, run_differences_table(k, differences, margin_points), _ERRORS_DISPENSABLE)
+        print_table(console, run_differences_table(k, differences, margin_points, clusters), _ERRORS_DISPENSABLE)
     if 1 not in found.differences:
         print_sentence(console, "top-1: not known for every image, because a run used --until-decided")
     if found.left_out_crops:

@@ -200,6 +200,10 @@ MARGIN = click.option(
     help="Errors that differ by less count as equal (percentage points).",
 )
 
+CLUSTER = click.option(
+    "--cluster", type=PATH, help="CSV image,group: images of a group are dependent, such as near-duplicates."
+)
+
 # Fields whose options have other names and values.
 _SPELT: dict[str, tuple[str, dict[str, Any]]] = {
     "store_scores": (

@@ -5,13 +5,15 @@ from typing import Any
 
 import click
 
-from ensemble_eval.cli.options import MARGIN, PATH, command
+from ensemble_eval.cli.options import CLUSTER, MARGIN, PATH, command
 
 
 @command("ensemble-eval report results --data val/")
 @click.argument("run", metavar="DIR", type=PATH)
 @click.option("--out", type=PATH, help="Folder for the report.  [default: DIR/report]")
 @MARGIN
+@CLUSTER
+@click.option("--recipe", metavar="A,B,…", help="Members that one recipe trained, for an interval over members.")
 @click.option("--partial", is_flag=True, help="Report on an unfinished run; every table is marked as partial.")
 @click.option("--data", type=PATH, help="The data set that was evaluated, for a gallery of the hardest images.")
 @click.option(
@@ -21,7 +23,7 @@ from ensemble_eval.cli.options import MARGIN, PATH, command
 @click.option("--no-gallery", is_flag=True, help="Leave out the gallery, and do not say how to get it.")
 @click.option("--no-paper", is_flag=True, help="Leave out what the paper prints, and Table 2.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the bootstrap and of the folds.")
-def report(run: Path, *, no_gallery: bool, no_paper: bool, **options: Any) -> None:
+def report(run: Path, *, recipe: str | None, no_gallery: bool, no_paper: bool, **options: Any) -> None:
     """Write tables, plots and a page about the run in DIR, from its stored predictions.
 
     Needs neither weights nor a GPU, and the data set only for a gallery. It writes table3.csv, table3.md,
@@ -32,7 +34,8 @@ def report(run: Path, *, no_gallery: bool, no_paper: bool, **options: Any) -> No
     from ensemble_eval.cli.wording import spoken
     from ensemble_eval.reports.api import read_results
 
-    written = read_results(run).report(**options, gallery=not no_gallery, paper=not no_paper)
+    members = recipe.split(",") if recipe else ()
+    written = read_results(run).report(**options, recipe=members, gallery=not no_gallery, paper=not no_paper)
     if written.is_partial:
         warn("images are missing; every table is marked as partial")
     for sentence in written.findings:

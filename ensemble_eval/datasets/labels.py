@@ -18,7 +18,7 @@ from ensemble_eval.files import as_text, read_unpacked
 
 _TABLE = ("file", "label")
 _KAGGLE = ("imageid", "predictionstring")
-_MAX_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 _MAX_DIGITS = 9
 _NAMED_AT_MOST = 5
 
@@ -54,10 +54,10 @@ def read_label_file(path: Path, class_names: Sequence[str]) -> Labels:
     Raises:
         InputError: it cannot be read, is of no known kind, or names a class that the ensemble does not have.
     """
-    data = b"" if path.is_dir() else read_unpacked(path, _MAX_BYTES + 1)
+    data = b"" if path.is_dir() else read_unpacked(path, MAX_BYTES + 1)
     is_kit = path.is_dir() or is_archive(data)
-    if len(data) > _MAX_BYTES:
-        raise InputError(f"{path} is larger than {_MAX_BYTES} bytes; is it the right file?")
+    if len(data) > MAX_BYTES:
+        raise InputError(f"{path} is larger than {MAX_BYTES} bytes; is it the right file?")
     text = "" if is_kit else as_text(path, data)
     line = next(iter(text.splitlines()), "").strip()
     words = line.split()
@@ -75,7 +75,7 @@ def read_label_file(path: Path, class_names: Sequence[str]) -> Labels:
         # Numbers only: where a class is named by a number, this list means the index.
         indices = resolve_labels(path, _caffe(path, text), class_names, by_name=False)
         return Labels(str(path), "Caffe's list of labels", _one_each(indices))
-    rows = {name: label.strip() for name, label in _table(path, text, _TABLE).items()}
+    rows = {name: label.strip() for name, label in columns_of_csv(path, text, _TABLE).items()}
     indices = resolve_labels(path, rows, class_names)
     return Labels(str(path), "a table of labels", _one_each(indices), of_files=True)
 
@@ -91,7 +91,7 @@ def _stem(image: str) -> str:
 def _kaggle(path: Path, text: str) -> dict[str, str]:
     """The WNID of each image: its boxes are a WNID and four numbers each, all of one class."""
     wnids = {}
-    for image, boxes in _table(path, text, _KAGGLE).items():
+    for image, boxes in columns_of_csv(path, text, _KAGGLE).items():
         words = boxes.split()
         if not words or len(words) % 5 or len(set(words[::5])) != 1:
             raise InputError(
@@ -135,7 +135,7 @@ def _several(path: Path, text: str, num_classes: int) -> dict[str, tuple[int, ..
     return by_number
 
 
-def _table(path: Path, text: str, columns: Sequence[str]) -> dict[str, str]:
+def columns_of_csv(path: Path, text: str, columns: Sequence[str]) -> dict[str, str]:
     """The cells of the second of two columns of a CSV by those of the first.
 
     The header may be written in capitals and with spaces around its names; there may be other columns.
@@ -157,7 +157,7 @@ def _table(path: Path, text: str, columns: Sequence[str]) -> dict[str, str]:
             raise InputError(f"{path}, line 1: the header has the column {column} twice; keep one")
         if column not in names:
             found = ",".join(header)
-            raise InputError(f"the labels {path} need the header {','.join(columns)}; the first line is {found!r}")
+            raise InputError(f"{path} needs the header {','.join(columns)}; the first line is {found!r}")
     key_column, label_column = map(names.index, columns)
     for number, cells in lines[1:]:
         if len(cells) > len(names):

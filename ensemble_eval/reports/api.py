@@ -3,8 +3,9 @@
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from ensemble_eval.reports.page import GalleryImage, Page, page_html, report_pag
 from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.class_tables import ClassNames, class_names
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study
-from ensemble_eval.results.reading import StoredRun, read_run
+from ensemble_eval.results.reading import StoredRun, read_clusters, read_run
 from ensemble_eval.results.scores import computed_ranks, schemes_of, selections_of
 from ensemble_eval.scoring.table3 import Configuration, table3, table3_table
 from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
@@ -175,6 +176,8 @@ class Results(StoredRun):
         gallery: bool = True,
         paper: bool = True,
         seed: int = 0,
+        cluster: str | Path | None = None,
+        recipe: Sequence[str] = (),
     ) -> Report:
         """Write tables, plots and a page about this run, as `ensemble-eval report` does.
 
@@ -191,6 +194,9 @@ class Results(StoredRun):
             gallery: Whether to add a gallery.
             paper: Whether to show the figures of the paper beside the run, and its place in Table 2.
             seed: The seed of the bootstrap, and of the split of images into folds.
+            cluster: A CSV with the header `image,group`. Images of a group are dependent, such as near-duplicates
+                or the frames of a video, and intervals and tests respect that.
+            recipe: The names of members that one recipe trained, for an interval over members.
 
         Raises:
             InputError: Images are missing, there are none, `data` or `classes` are not those of the run, or a
@@ -204,13 +210,14 @@ class Results(StoredRun):
             raise InputError(f"`out` {out} is the folder of the run itself; choose one inside it or elsewhere")
         if out.exists() and not out.is_dir():
             raise InputError(f"`out` {out} is a file; choose a folder")
-        found = _analysed(self, margin=margin, partial=partial, seed=seed)
+        clusters = None if cluster is None else read_clusters(Path(cluster), self)
+        found = _analysed(self, partial=partial, margin_points=margin, seed=seed, clusters=clusters, recipe=recipe)
         images, labels = found.decisions.each_label
         names = class_names(classes, [self.images[each] for each in images], labels, self.key.classes)
         pictures, without_pictures = _pictures(self, found, names, data, with_gallery=gallery)
         left_out = {"classes": without_pictures}
         try:
-            study = self.crop_study()
+            study = replace(self.crop_study(), clusters=clusters)
         except UnavailableError as error:
             study, left_out["crops"] = None, [sentence(error)]
         page = report_page(self, found, study, names, pictures, left_out, with_paper=paper)
@@ -240,7 +247,7 @@ def _files(page: Page, found: Analyses) -> Iterator[tuple[str, bytes]]:
     yield _PAGE_FILE, page_html(page).encode()
 
 
-def _analysed(results: StoredRun, *, margin: float, partial: bool, seed: int) -> Analyses:
+def _analysed(results: StoredRun, *, partial: bool, **options: Any) -> Analyses:
     try:
         results.require_table(partial=partial)
     except InputError as error:
@@ -248,7 +255,7 @@ def _analysed(results: StoredRun, *, margin: float, partial: bool, seed: int) ->
         if not results.images or not results.key.scope.labelled:
             raise
         raise InputError(f"{error}, or report on what is there with `partial=True`") from error
-    return analyse(results, partial=partial, margin_points=margin, seed=seed)
+    return analyse(results, partial=partial, **options)
 
 
 def _pictures(

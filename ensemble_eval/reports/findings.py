@@ -3,9 +3,8 @@
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.class_tables import ClassNames, class_name
 from ensemble_eval.results.crop_study import CropStudy
-from ensemble_eval.scoring.intervals import error_interval_percent
 from ensemble_eval.scoring.paired import PairedDifference
-from ensemble_eval.scoring.table3 import TOP_5, Configuration
+from ensemble_eval.scoring.table3 import TOP_5, Configuration, table3
 from ensemble_eval.tables.table import in_words, shown
 
 # With fewer images, the second decimal of a percentage says nothing.
@@ -16,11 +15,11 @@ def main_finding(found: Analyses) -> str:
     """The last row of Table 3 against the first, with the interval and the verdict."""
     rows, images = found.configurations, len(found.decisions.images)
     if len(rows) == 1:
-        wrong = int(found.decisions.outcomes(rows[0], TOP_5).sum())
-        low, high = error_interval_percent(wrong, images)
+        [row] = table3(found.decisions)
         return (
             f"{_start(_named(rows[0]))} {_makes(rows[0], 'has', 'have')} a top-5 error of "
-            f"{_percent(wrong, images)} on {in_words(images, 'image')}, 95% interval {low:.1f} to {high:.1f}%."
+            f"{_percent(row.top5_wrong, images)} on {in_words(images, 'image')}, 95% interval {row.top5_low:.1f} "
+            f"to {row.top5_high:.1f}%."
         )
     pair, last = found.comparisons[TOP_5].against_base[-1], rows[-1]
     return (

@@ -185,7 +185,7 @@ def report_page(
             "Which member helps?",
             findings.members_finding(found),
             plots=plots.member_plots(found),
-            tables=some("one_model", "leave_one_out", "diversity"),
+            tables=some("one_model", "recipe", "leave_one_out", "diversity"),
         ),
         Section(
             "calibration",
@@ -263,7 +263,7 @@ def _data_text(results: StoredRun) -> str:
 
 def _drawn(part: Section, results: StoredRun, found: Analyses) -> Section:
     """The section with its plots drawn; plots and tables say if they do not cover all images and classes."""
-    known = marks(found.missing, results.key.images, found.counted)
+    known = marks(found.missing, results.key.images, found.counted, found.clusters)
     pictures = [plot.drawn([mark.note for mark in known]) for plot in part.plots]
     return replace(part, pictures=pictures, tables=[marked(each, known) for each in part.tables])
 

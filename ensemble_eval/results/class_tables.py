@@ -11,6 +11,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import WNIDS, class_list
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.scoring.calibration import BINS, Reliability, TemperatureFit
+from ensemble_eval.scoring.classes import ClassErrors
 from ensemble_eval.scoring.table3 import Configuration
 from ensemble_eval.tables.table import Column, FilledColumn, Table, filled_from, table_of
 
@@ -52,23 +53,33 @@ def class_name(names: ClassNames, index: int) -> str:
 
 def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
     classes = found.classes
+    columns: list[FilledColumn[ClassErrors]] = [
+        ("class_index", "index", "count", lambda each: each.class_index),
+        ("class", "class", "text", lambda each: class_name(names, each.class_index)),
+        ("images", "images", "count", lambda each: each.images),
+        ("first_error", str(classes.first), "percent", lambda each: each.first_error_percent),
+        ("last_error", str(classes.last), "percent", lambda each: each.last_error_percent),
+        ("moved", "moved by", "points", lambda each: each.moved_points),
+        ("fixed", "fixed", "count", lambda each: each.fixed),
+        ("broken", "broken", "count", lambda each: each.broken),
+    ]
+    dependent = found.decisions.several_labels is not None or found.decisions.clusters is not None
     return table_of(
         f"classes_top{k}",
         f"Top-{k} error of each class, {classes.first} and {classes.last}",
-        sorted(classes.errors[k], key=lambda each: (each.moved_points, each.class_index)),
+        sorted(
+            zip(classes.errors[k], classes.p_values[k], strict=True),
+            key=lambda each: (each[0].moved_points, each[0].class_index),
+        ),
         [
-            ("class_index", "index", "count", lambda each: each.class_index),
-            ("class", "class", "text", lambda each: class_name(names, each.class_index)),
-            ("images", "images", "count", lambda each: each.images),
-            ("first_error", str(classes.first), "percent", lambda each: each.first_error_percent),
-            ("last_error", str(classes.last), "percent", lambda each: each.last_error_percent),
-            ("moved", "moved by", "points", lambda each: each.moved_points),
-            ("fixed", "fixed", "count", lambda each: each.fixed),
-            ("broken", "broken", "count", lambda each: each.broken),
+            *filled_from(itemgetter(0), columns),
+            ("p", "p", "p", lambda each: each[1][0]),
+            ("rate", "false discovery rate", "p", lambda each: each[1][1]),
         ],
         (
-            "Classes whose error falls most come first. A class has few images, so the difference of a single "
-            "class is rarely more than chance.",
+            "Classes whose error falls most come first. p is that of the exact test on the images of a class. "
+            "Of the classes with a false discovery rate below 5%, at most 5% are expected not to have moved "
+            f"(Benjamini and {'Yekutieli' if dependent else 'Hochberg'}).",
             *_label_note(found),
         ),
     )
@@ -138,11 +149,17 @@ def _calibration_table(found: Analyses) -> Table:
             ("mean_confidence", "mean confidence", "fraction", lambda at: at[1].mean_confidence),
             ("ece", "expected calibration error", "fraction", lambda at: _error_of(at[1])),
             *filled_from(itemgetter(2), fitted),
+            ("brier", "Brier score", "fraction", lambda at: at[1].brier_score),
+            ("brier_reliability", "its reliability", "fraction", lambda at: at[1].brier_parts[0]),
+            ("brier_resolution", "its resolution", "fraction", lambda at: at[1].brier_parts[1]),
+            ("brier_uncertainty", "its uncertainty", "fraction", lambda at: at[1].brier_parts[2]),
+            ("brier_rest", "within bins", "fraction", lambda at: at[1].brier_parts[3]),
         ],
         (
             f"The error is over {BINS} bins of equal width from 0 to 1. A temperature above 1 means "
             "overconfidence. It is fitted for the first and the last row; cross-fitted means that each half of "
-            "the images has the temperature fitted to the other half.",
+            "the images has the temperature fitted to the other half. The Brier score is that of the best class: "
+            "reliability - resolution + uncertainty + a rest within bins.",
         ),
     )
 

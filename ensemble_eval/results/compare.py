@@ -13,6 +13,7 @@ from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.key import columns_of
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.row_tables import DIFFERENCE_COLUMNS, tests_note
+from ensemble_eval.scoring.clusters import Clusters, cluster_count
 from ensemble_eval.scoring.paired import (
     MARGIN_POINTS,
     PairedDifference,
@@ -251,6 +252,7 @@ def compare_errors(
     margin_points: float = MARGIN_POINTS,
     seed: int = 0,
     across_protocols: bool = False,
+    clusters: Clusters = None,
 ) -> RunsComparison:
     """Compare the rows of Table 3 of several runs with those of the first, image by image.
 
@@ -263,6 +265,7 @@ def compare_errors(
         seed: The seed of the bootstrap.
         across_protocols: Accept runs of different multi-crop protocols. Besides rows with as many crops, those
             with all crops of each run are compared.
+        clusters: The cluster of each image; None if images are independent.
 
     Raises:
         InputError: There are fewer than two runs, one is unfinished, or they differ in images, labels, classes or
@@ -291,12 +294,14 @@ def compare_errors(
     known = [k for k in (TOP_5, TOP_1) if all(each.is_known[k].all() for each in decided)]
     return RunsComparison(
         tuple(decisions.one_model_member for decisions in decided),
-        {k: _differences(k, decided, rows, margin_points, seed) for k in known},
+        {k: _differences(k, decided, rows, margin_points, seed, clusters) for k in known},
         tuple(sorted({each for results in runs for each in results.crops}.difference(*schemes))),
     )
 
 
-def run_differences_table(k: int, found: Sequence[RunDifference], margin_points: float) -> Table:
+def run_differences_table(
+    k: int, found: Sequence[RunDifference], margin_points: float, clusters: Clusters = None
+) -> Table:
     """A table of the differences of several runs from the first, in one error; runs are counted from 1."""
     return table_of(
         f"runs_top{k}",
@@ -310,7 +315,7 @@ def run_differences_table(k: int, found: Sequence[RunDifference], margin_points:
         ],
         (
             "The 95% intervals of differences are Tango's score intervals, paired by image.",
-            tests_note(len(found), margin_points),
+            tests_note(len(found), margin_points, cluster_count(clusters)),
         ),
     )
 
@@ -329,6 +334,7 @@ def _differences(
     rows: Sequence[Sequence[Configuration]],
     margin_points: float,
     seed: int,
+    clusters: Clusters,
 ) -> tuple[RunDifference, ...]:
     """The rows of every run but the first compared with those of the first, adjusted among each other."""
     both = zip(decided, rows, strict=True)
@@ -336,7 +342,8 @@ def _differences(
     count = len(rows[0])
     pairs = [(position % count, position) for position in range(count, len(wrong))]
     found = []
-    for difference in paired_differences(wrong, pairs, margin_points=margin_points, seed=seed):
+    differences = paired_differences(wrong, pairs, margin_points=margin_points, seed=seed, clusters=clusters)
+    for difference in differences:
         run, row = divmod(difference.other, count)
         found.append(RunDifference(run, rows[0][row], rows[run][row], replace(difference, base=0, other=run)))
     return tuple(found)

@@ -14,6 +14,7 @@ from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
 from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.row_tables import tests_note
+from ensemble_eval.scoring.clusters import Clusters, cluster_count, design_effects
 from ensemble_eval.scoring.crop_ranks import RULES, CropGroup, groups_of
 from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
@@ -105,6 +106,7 @@ class CropStudy:
         surface_ranks: uint16 [images, members, crops], images sorted as in `StoredRun.images`.
         group_ranks: uint16 [images, rows, groups, 2].
         rule_ranks: uint16 [images, rows, rules, schemes].
+        clusters: The cluster of each image; None if images are independent.
     """
 
     members: tuple[str, ...]
@@ -114,6 +116,7 @@ class CropStudy:
     surface_ranks: NDArray[np.uint16]
     group_ranks: NDArray[np.uint16]
     rule_ranks: NDArray[np.uint16]
+    clusters: Clusters = None
 
     @property
     def images(self) -> int:
@@ -140,11 +143,11 @@ class CropStudy:
             Columns `models, crops, cost, images, wrong, error_percent, low_percent, high_percent`; models
             ascending, then crops; Wilson's interval at 95%.
         """
-        wrong = (self.surface_ranks >= _checked(top)).sum(axis=0)
-        counts = np.indices(wrong.shape).reshape(2, -1).T + 1
+        wrong = self.surface_ranks >= _checked(top)
+        counts = np.indices(wrong.shape[1:]).reshape(2, -1).T + 1
         frame = pd.DataFrame(counts, columns=["models", "crops"])
         frame["cost"] = frame["models"] * frame["crops"]
-        return _with_errors(frame, wrong.ravel(), self.images)
+        return _with_errors(frame, wrong.reshape(self.images, -1).T, self.clusters)
 
     def enough_crops(self, top: int = 5) -> EnoughCrops:
         """The number of crops after which more crops do not help all models together.
@@ -159,7 +162,11 @@ class CropStudy:
         both = wrong.T.astype(np.float64) @ wrong
         alone = both.diagonal()
         fixed, broken = (alone[:, None] - both).astype(int), (alone[None, :] - both).astype(int)
-        low, high = score_interval(fixed, broken, self.images)
+        effect = np.ones((1, 1))
+        if self.clusters is not None:
+            each = wrong.T.astype(np.int8)
+            effect = np.stack([design_effects(each - one, self.clusters) for one in each])
+        low, high = score_interval(fixed / effect, broken / effect, self.images / effect)
         better = np.triu(high < 0, k=1)
         # The result is the number after the last one that has a better number after it.
         enough = int(np.flatnonzero(better.any(axis=1)).max(initial=-1)) + 1
@@ -187,7 +194,8 @@ class CropStudy:
         wrong = self.group_ranks[:, -1] >= _checked(top)
         whole, without = self.surface_ranks[:, -1, -1, None] >= top, wrong[:, :, 1]
         fixed, broken = (whole & ~without).sum(axis=0), (without & ~whole).sum(axis=0)
-        low, high = score_interval(fixed, broken, self.images)
+        effect = design_effects(without.T.astype(np.int8) - whole.T, self.clusters)
+        low, high = score_interval(fixed / effect, broken / effect, self.images / effect)
         alone_wrong, without_wrong = wrong.sum(axis=0).T
         return pd.DataFrame(groups, columns=["kind", "name", "crops"]).assign(
             wrong_alone=alone_wrong,
@@ -227,8 +235,10 @@ class CropStudy:
         if self.schemes[scheme] > 1 and len(self.members) > 1 and position == len(self.rows) - 1:
             rules[_FIRST_CROP] = self.rule_ranks[:, position, list(RULES).index(_SOFTMAX_MEAN), 0]
         wrong = np.stack([each >= _checked(top) for each in rules.values()])
-        frame = _with_errors(pd.DataFrame({"rule": list(rules)}), wrong.sum(axis=1), self.images)
-        found = paired_differences(wrong, pairs_with_first(len(wrong)), margin_points=margin)
+        frame = _with_errors(pd.DataFrame({"rule": list(rules)}), wrong, self.clusters)
+        found = paired_differences(
+            wrong, pairs_with_first(len(wrong)), margin_points=margin, clusters=self.clusters
+        )
         differences = pd.DataFrame(
             {column: [getattr(each, name) for each in found] for column, name in _OF_DIFFERENCES.items()},
             index=range(1, len(wrong)),
@@ -294,7 +304,7 @@ def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:
             averaging,
             "Every rule is compared with the mean of softmax outputs, image by image. The mean of logits decides "
             "like the geometric mean of probabilities.",
-            tests_note(averaging["rule"].nunique() - 1, margin_points),
+            tests_note(averaging["rule"].nunique() - 1, margin_points, cluster_count(study.clusters)),
         ),
         _table_of_frame(
             "views",
@@ -333,10 +343,13 @@ def _table_of_frame(name: str, title: str, frame: pd.DataFrame, *notes: str) -> 
     )
 
 
-def _with_errors(frame: pd.DataFrame, wrong: NDArray[np.integer], images: int) -> pd.DataFrame:
-    low, high = zip(*(error_interval_percent(int(each), images) for each in wrong), strict=True)
-    error = 100 * wrong / images
-    return frame.assign(images=images, wrong=wrong, error_percent=error, low_percent=low, high_percent=high)
+def _with_errors(frame: pd.DataFrame, wrong: NDArray[np.bool_], clusters: Clusters) -> pd.DataFrame:
+    """Add the errors of rows and their intervals; `wrong` is [rows, images]."""
+    counts, images, effects = wrong.sum(axis=1), wrong.shape[1], design_effects(wrong, clusters)
+    effective = zip((counts / effects).tolist(), (images / effects).tolist(), strict=True)
+    low, high = zip(*(error_interval_percent(*each) for each in effective), strict=True)
+    error = 100 * counts / images
+    return frame.assign(images=images, wrong=counts, error_percent=error, low_percent=low, high_percent=high)
 
 
 def _checked(top: int) -> int:

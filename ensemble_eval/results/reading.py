@@ -5,17 +5,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from ensemble_eval.datasets.labels import MAX_BYTES, columns_of_csv
 from ensemble_eval.datasets.listing import listed_images
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.decisions import Block, blocks, read_decisions
 from ensemble_eval.evaluation.key import RUN, RunKey, columns_of
+from ensemble_eval.files import read_text
 from ensemble_eval.scoring.table3 import Decisions
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part, read_parts, require_key
 from ensemble_eval.store.store import read_rows, sorted_frame, summarise
+
+# The columns of a file of clusters.
+_CLUSTERS = ("image", "group")
 
 
 def read_run(folder: str | Path) -> "StoredRun":
@@ -150,3 +157,28 @@ class StoredRun:
     def decisions(self, *, with_answers: bool = True) -> Decisions:
         """The decisions about all images with predictions, as `evaluation.decisions.read_decisions` reads them."""
         return read_decisions(self.tables, self.key, self.images, with_answers=with_answers)
+
+
+def read_clusters(path: Path, run: StoredRun) -> NDArray[np.intp]:
+    """Read the cluster of each image of a run from a CSV with the header `image,group`.
+
+    Raises:
+        InputError: The file cannot be read, names unknown images, lacks a group for some, or has one group.
+    """
+    groups = {
+        image: group.strip()
+        for image, group in columns_of_csv(path, read_text(path, MAX_BYTES), _CLUSTERS).items()
+    }
+    if lost := [image for image in run.images if not groups.get(image, "").strip()]:
+        raise InputError(f"{path} has no group for {len(lost)} images of the run ({first_names(lost)}); add them")
+    if not run.missing or run.missing_images is not None:
+        known = {*run.images, *run.unreadable, *(run.missing_images or ())}
+        if unknown := [image for image in groups if image not in known]:
+            raise InputError(
+                f"{path} has {len(unknown)} images that the run does not have ({first_names(unknown)}); remove "
+                "them"
+            )
+    names, clusters = np.unique([groups[image].strip() for image in run.images], return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"{path} puts all images into one group; intervals need two or more")
+    return clusters

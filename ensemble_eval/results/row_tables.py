@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from ensemble_eval.paper.published import TABLE_2
 from ensemble_eval.results.analyses import Analyses
-from ensemble_eval.scoring.intervals import error_interval_percent
 from ensemble_eval.scoring.paired import PairedDifference
 from ensemble_eval.scoring.subset_ranks import Subset
 from ensemble_eval.scoring.subsets import FOLDS
@@ -78,7 +77,7 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
             found.decisions.one_model_note,
             "Errors have Wilson's interval; differences are in percentage points and have Tango's, paired by "
             "image.",
-            tests_note(len(rows) - 1, found.margin_points),
+            tests_note(len(rows) - 1, found.margin_points, found.clusters),
         ),
     ).only(*_SHOWN, *(column[0] for column in papers))
 
@@ -107,7 +106,7 @@ def comparison_tables(found: Analyses) -> list[Table]:
                 ("other", "other row", "text", lambda each: str(rows[each.other])),
                 *DIFFERENCE_COLUMNS,
             ],
-            (note, tests_note(len(pairs), found.margin_points)),
+            (note, tests_note(len(pairs), found.margin_points, found.clusters)),
         )
         for k, comparisons in found.comparisons.items()
         for name, title, pairs in (
@@ -156,17 +155,19 @@ def table2_table(found: Analyses, data: str) -> Table:
     )
 
 
-def tests_note(tests: int, margin_points: float) -> str:
+def tests_note(tests: int, margin_points: float, clusters: int) -> str:
     """A note that defines p-values and verdicts.
 
     Args:
         tests: The number of comparisons that are adjusted among each other.
         margin_points: Two errors that differ by less count as equal.
+        clusters: The number of clusters of images; 0 if images are independent.
     """
+    test = "an exact test that flips the differences of whole clusters" if clusters else "the exact McNemar test"
     adjusted = f", adjusted by Holm's method over {tests} comparisons" if tests > 1 else ""
     alike = ", adjusted in the same way," if tests > 1 else ""
     return (
-        f"p is the exact McNemar test's{adjusted}. A row is better or worse if p is below 5%, and equal "
+        f"p is that of {test}{adjusted}. A row is better or worse if p is below 5%, and equal "
         f"within {margin_points:g} points if two one-sided tests{alike} reject a larger difference at 5%. For "
         "rows that cannot be told apart, this many images detect a difference from the given points on in 80% of "
         "cases."
@@ -176,6 +177,8 @@ def tests_note(tests: int, margin_points: float) -> str:
 def member_tables(found: Analyses) -> list[Table]:
     """All tables about members and their ensembles that the analyses of a run provide."""
     tables = [_one_model_table(found)]
+    if found.recipe_errors:
+        tables.append(_recipe_table(found))
     if len(found.decisions.members) > 1:
         tables.append(_diversity_table(found))
     if found.ensembles:
@@ -193,6 +196,7 @@ def _one_model_table(found: Analyses) -> Table:
         [
             ("chosen", "paper's rule", "text", lambda each: names[each.chosen]),
             ("chosen_error", "rule's error", "percent", lambda each: each.chosen_error_percent),
+            ("cross_fitted_error", "rule, cross-fitted", "percent", lambda each: each.cross_fitted_error_percent),
             ("first", "first member", "text", lambda _: names[0]),
             ("first_error", "first's error", "percent", lambda each: each.first_error_percent),
             ("mean_error", "mean of the members", "percent", lambda each: each.mean_error_percent),
@@ -200,7 +204,27 @@ def _one_model_table(found: Analyses) -> Table:
             ("members_error", "lowest to highest", "percent interval", lambda each: each.range_percent),
         ],
         "The paper's rule takes the member with the lowest one-crop top-1 error on these images, so its error is "
-        "optimistic. The mean over the members is not.",
+        f"optimistic. Cross-fitted, the rule chooses for each of {FOLDS} folds on the others. That error and the "
+        "mean over the members are not optimistic.",
+    )
+
+
+def _recipe_table(found: Analyses) -> Table:
+    return _table(
+        "recipe",
+        "Members of one recipe, as a sample of the networks that it trains",
+        found.recipe_errors,
+        lambda recipe: [recipe],
+        [
+            ("members", "members", "count", lambda each: each.members),
+            ("mean_error", "mean error", "percent", lambda each: each.mean_percent),
+            ("deviation", "standard deviation", "number", lambda each: each.deviation_points),
+            ("mean", "95% over members, mean", "percent interval", lambda each: each.mean_interval_percent),
+            ("next", "95% over members, one more", "percent interval", lambda each: each.next_interval_percent),
+        ],
+        f"The members {', '.join(found.recipe)} were named as trained by one recipe. These intervals (Student's) "
+        "are over members as random effects, for these images as they are. All other intervals are over images, "
+        "for these members as they are.",
     )
 
 
@@ -244,19 +268,29 @@ def _sizes_table(found: Analyses) -> Table:
 
 def _subsets_table(found: Analyses) -> Table:
     images = len(found.decisions.images)
+    against_whole: list[FilledColumn[PairedDifference]] = [
+        ("whole_p", "p against all members", "p", lambda each: each.mcnemar_p),
+        ("whole_rate", "false discovery rate", "p", lambda each: each.adjusted_p),
+    ]
     return _table(
         "subsets",
         "All ensembles of some of the members",
         found.ensembles,
-        lambda ensembles: list(zip(ensembles.subsets, ensembles.wrong.tolist(), strict=True)),
+        lambda each: list(
+            zip(each.subsets, each.wrong.tolist(), each.intervals_percent, each.against_whole, strict=True)
+        ),
         [
             ("size", "members", "count", lambda each: len(each[0])),
             ("members", "which", "text", lambda each: _joined(found, each[0])),
             ("wrong", "wrong", "count", lambda each: each[1]),
             ("error", "error", "percent", lambda each: 100 * each[1] / images),
-            ("error", "95% interval", "percent interval", lambda each: error_interval_percent(each[1], images)),
+            ("error", "95% interval", "percent interval", itemgetter(2)),
+            *filled_from(itemgetter(3), against_whole),
         ],
         _CHOSEN_AFTERWARDS,
+        "p is that of the exact test against the ensemble of all members. Of the ensembles with a false discovery "
+        "rate below 5%, at most 5% are expected not to differ from it (Benjamini and Yekutieli, because ensembles "
+        "share members and images). Each error and scheme is a family.",
     )
 
 
@@ -288,7 +322,7 @@ def _left_out_table(found: Analyses) -> Table:
         [("left_out", "left out", "text", lambda each: names[each.other - 1]), *DIFFERENCE_COLUMNS],
         "The difference is the error without the member minus that of the whole ensemble; above 0, the member "
         "helps.",
-        tests_note(len(names), found.margin_points) + " Each error and scheme is a family.",
+        tests_note(len(names), found.margin_points, found.clusters) + " Each error and scheme is a family.",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError, needing_extra
+from ensemble_eval.scoring.clusters import Clusters, folds_of
 
 BINS = 15
 FOLDS = 2
@@ -50,6 +51,8 @@ class Reliability:
         mean_confidence: The mean score of the best class.
         expected_calibration_error: The mean over images of the distance between the accuracy of their bin and its
             mean confidence, as a fraction (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
+        brier_score: The mean squared distance of the confidence from 1 for right images and 0 for wrong ones (G.
+            Brier, Monthly Weather Review 78, 1950).
     """
 
     bins: tuple[ReliabilityBin, ...]
@@ -57,6 +60,24 @@ class Reliability:
     accuracy: float
     mean_confidence: float
     expected_calibration_error: float
+    brier_score: float
+
+    @property
+    def brier_parts(self) -> tuple[float, float, float, float]:
+        """Reliability, resolution, uncertainty, and the rest (A. Murphy, Journal of Applied Meteorology 12, 1973).
+
+        The Brier score is reliability - resolution + uncertainty + the rest, which is 0 if all confidences of a
+        bin are equal. Less reliability and more resolution are better.
+        """
+        full = [
+            (each.images / self.images, each.mean_confidence, each.accuracy)
+            for each in self.bins
+            if each.mean_confidence is not None and each.accuracy is not None
+        ]
+        calibrated = sum(share * (confidence - accuracy) ** 2 for share, confidence, accuracy in full)
+        resolution = sum(share * (accuracy - self.accuracy) ** 2 for share, _, accuracy in full)
+        uncertainty = self.accuracy * (1 - self.accuracy)
+        return calibrated, resolution, uncertainty, self.brier_score - calibrated + resolution - uncertainty
 
 
 @dataclass(frozen=True)
@@ -125,6 +146,7 @@ def reliability(confidence: NDArray[np.floating], is_right: NDArray[np.bool_], b
         accuracy=float(np.mean(is_right)),
         mean_confidence=float(confidence.mean()),
         expected_calibration_error=float(np.abs(confidences - rights).sum() / images),
+        brier_score=float(np.mean((confidence - is_right) ** 2)),
     )
 
 
@@ -136,6 +158,7 @@ def fit_temperature(
     bins: int = BINS,
     folds: int = FOLDS,
     seed: int = 0,
+    clusters: Clusters = None,
 ) -> TemperatureFit:
     """Find the temperature with the greatest likelihood of the labels, in sample and cross-fitted.
 
@@ -146,6 +169,7 @@ def fit_temperature(
         bins: The number of bins of the reliabilities.
         folds: The number of folds into which images are split for the cross-fitted temperatures.
         seed: The seed of the split.
+        clusters: The cluster of each image; a fold has whole clusters.
 
     Raises:
         InputError: There are no images, or SciPy is not installed.
@@ -167,7 +191,8 @@ def fit_temperature(
     temperature = _likeliest_temperature(logs, own, everything)
     nll_before, _ = _tempered(logs, own, everything, 1.0)
     _, in_sample_confidence = _tempered(logs, own, everything, temperature)
-    crossed = _cross_fitted(logs, own, folds, seed) if 1 < folds <= len(scores) else None
+    splits = 1 < folds <= len(scores)
+    crossed = _cross_fitted(logs, own, folds_of(len(logs), folds, seed, clusters)) if splits else None
     return TemperatureFit(
         temperature,
         nll_before=float(nll_before.mean()),
@@ -178,12 +203,11 @@ def fit_temperature(
 
 
 def _cross_fitted(
-    logs: NDArray[np.float32], own: NDArray[np.float32], folds: int, seed: int
+    logs: NDArray[np.float32], own: NDArray[np.float32], fold_of: NDArray[np.intp]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The negative log likelihood and confidence of each image, after the temperature of its fold."""
-    fold_of = np.random.default_rng(seed).permutation(len(logs)) % folds
     nll, confidence = np.empty(len(logs)), np.empty(len(logs))
-    for fold in range(folds):
+    for fold in np.unique(fold_of):
         temperature = _likeliest_temperature(logs, own, np.flatnonzero(fold_of != fold))
         held_out = np.flatnonzero(fold_of == fold)
         nll[held_out], confidence[held_out] = _tempered(logs, own, held_out, temperature)

@@ -1,4 +1,4 @@
-"""The errors of each class, confused classes, and images that a row of the table fixes and breaks. Pure numpy."""
+"""The errors of each class, confused classes, and images that a row of the table fixes and breaks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ensemble_eval.scoring.clusters import Clusters, cluster_sums
+from ensemble_eval.scoring.paired import adjusted, exact_mcnemar_p, sign_flip_p
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Configuration, Decisions
 
 
@@ -81,6 +83,9 @@ class ClassAnalysis:
     Attributes:
         first, last: The two rows.
         errors: By k, the errors of each class, classes ascending; only for errors that both rows know.
+        p_values: By k, for each class of `errors`, the p-value of the exact test that the rows differ on it, and
+            its false discovery rate among all classes: Benjamini and Hochberg's, or Benjamini and Yekutieli's if
+            an image may be of several classes or images are in clusters, so that the tests are dependent.
         moved: By k, the images that the last row fixes and breaks.
         confused: The confused pairs of the last row; None if the run stored no best classes.
     """
@@ -88,6 +93,7 @@ class ClassAnalysis:
     first: Configuration
     last: Configuration
     errors: Mapping[int, tuple[ClassErrors, ...]]
+    p_values: Mapping[int, tuple[tuple[float, float], ...]]
     moved: Mapping[int, Moved]
     confused: tuple[ConfusedPair, ...] | None
 
@@ -100,16 +106,32 @@ def class_analysis(decisions: Decisions) -> ClassAnalysis:
     first, last = decisions.configurations[0], decisions.configurations[-1]
     at_first, at_last = decisions.position(first), decisions.position(last)
     images, labels = decisions.each_label
-    errors, moved, confused = {}, {}, None
+    is_dependent = decisions.several_labels is not None or decisions.clusters is not None
+    clusters = None if decisions.clusters is None else decisions.clusters[images]
+    errors, p_values, moved, confused = {}, {}, {}, None
     for k in (TOP_5, TOP_1):
         if decisions.is_known[k][at_first] and decisions.is_known[k][at_last]:
             wrong = decisions.wrong[k][at_first], decisions.wrong[k][at_last]
             errors[k] = tuple(errors_by_class(labels, wrong[0][images], wrong[1][images]))
+            p = _p_values(errors[k], labels, (wrong[1].astype(np.int8) - wrong[0])[images], clusters)
+            p_values[k] = tuple(zip(p.tolist(), adjusted(p, "by" if is_dependent else "bh"), strict=True))
             moved[k] = moved_images(decisions.images, *wrong)
     if decisions.answered is not None:
         best, is_wrong = decisions.answered[at_last], decisions.wrong[TOP_1][at_last]
         confused = tuple(confused_pairs(labels, best[images], is_wrong[images]))
-    return ClassAnalysis(first, last, errors, moved, confused)
+    return ClassAnalysis(first, last, errors, p_values, moved, confused)
+
+
+def _p_values(
+    errors: Sequence[ClassErrors], labels: NDArray[np.integer], moved: NDArray[np.int8], clusters: Clusters
+) -> NDArray[np.float64]:
+    if clusters is None:
+        return exact_mcnemar_p(
+            np.array([each.fixed for each in errors]), np.array([each.broken for each in errors])
+        )
+    of_classes = (np.flatnonzero(labels == each.class_index) for each in errors)
+    sums = (cluster_sums(moved[at], np.unique(clusters[at], return_inverse=True)[1]) for at in of_classes)
+    return np.array([sign_flip_p(each[None])[0] for each in sums])
 
 
 def errors_by_class(

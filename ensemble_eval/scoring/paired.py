@@ -15,14 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError, needing_extra
-from ensemble_eval.scoring.intervals import (
-    Clusters,
-    Counts,
-    cluster_sums,
-    design_effects,
-    score_interval,
-    score_statistic,
-)
+from ensemble_eval.scoring.clusters import Clusters, cluster_sums, design_effects
+from ensemble_eval.scoring.intervals import Counts, score_interval, score_statistic
 from ensemble_eval.scoring.power import detectable_points
 
 MARGIN_POINTS = 0.5

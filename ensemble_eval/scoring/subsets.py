@@ -1,17 +1,19 @@
-"""What members contribute to an ensemble: all subsets, greedy selection, leave-one-out and diversity. Pure numpy.
+"""What members contribute to an ensemble: all subsets, greedy selection, leave-one-out and diversity.
 
 All functions take decisions about the same images; `scoring.subset_ranks` computes those of subsets.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError
-from ensemble_eval.scoring.paired import PairedDifference, paired_differences, pairs_with_first
+from ensemble_eval.errors import InputError, needing_extra
+from ensemble_eval.scoring.clusters import Clusters, design_effects, folds_of
+from ensemble_eval.scoring.intervals import error_interval_percent
+from ensemble_eval.scoring.paired import PairedDifference, paired_differences, readjusted
 from ensemble_eval.scoring.subset_ranks import Subset
 
 FOLDS = 5
@@ -91,7 +93,9 @@ class OneModel:
 
     Attributes:
         chosen: The position of the member that the paper's rule names: the lowest one-crop top-1 error.
-        chosen_error_percent: The error of that member.
+        chosen_error_percent: The error of that member, which is optimistic.
+        cross_fitted_error_percent: The error over all images, where the images of each fold are evaluated with the
+            member that the rule names on the other folds; None if there are fewer images than folds.
         first_error_percent: The error of the first member.
         mean_error_percent: The mean error of the members, which no choice makes optimistic.
         spread_points: The population standard deviation of the members' errors, in percentage points; 0 for a
@@ -101,6 +105,7 @@ class OneModel:
 
     chosen: int
     chosen_error_percent: float
+    cross_fitted_error_percent: float | None
     first_error_percent: float
     mean_error_percent: float
     spread_points: float
@@ -127,6 +132,10 @@ class EnsembleErrors:
     Attributes:
         subsets: Positions of members, in the order of `all_subsets`.
         wrong: int64 [subsets], the number of images that each gets wrong.
+        intervals_percent: The 95% intervals of their errors.
+        against_whole: Each compared with the ensemble of all members, without a bootstrap, and None for that one.
+            The adjusted p-values are false discovery rates (Benjamini and Yekutieli), because ensembles share
+            members and images.
         sizes: Mean, spread, best and worst of each size.
         greedy: The order of greedy selection; None if there are fewer images than folds.
         leave_one_out: The ensemble without each member, in their order, compared with the whole; `other` is 1 +
@@ -135,40 +144,105 @@ class EnsembleErrors:
 
     subsets: tuple[Subset, ...]
     wrong: NDArray[np.int64]
+    intervals_percent: tuple[tuple[float, float], ...]
+    against_whole: tuple[PairedDifference | None, ...]
     sizes: tuple[SizeSummary, ...]
     greedy: GreedySelection | None
     leave_one_out: tuple[PairedDifference, ...]
 
 
-def member_errors(wrong: NDArray[np.bool_], chosen: int) -> MemberErrors:
-    """What single members are worth.
+def member_errors(wrong: NDArray[np.bool_], chosen: int, held_out: NDArray[np.intp] | None) -> MemberErrors:
+    """What single members are worth; the arguments are those of `one_model`."""
+    return MemberErrors(one_model(wrong, chosen, held_out), tuple(diversity(wrong)))
+
+
+def held_out_choice(
+    wrong: NDArray[np.bool_], *, folds: int = FOLDS, seed: int = 0, clusters: Clusters = None
+) -> NDArray[np.intp] | None:
+    """For each image, the member with the lowest error on the other folds, the first of equal ones: [images].
 
     Args:
         wrong: [members, images], whether a member has an image wrong.
-        chosen: The position of the member that the paper's rule names.
+        folds, seed, clusters: As in `greedy_selection`.
+
+    Returns:
+        None if there are fewer images than folds.
     """
-    return MemberErrors(one_model(wrong, chosen), tuple(diversity(wrong)))
+    if wrong.shape[1] < folds:
+        return None
+    fold_of = folds_of(wrong.shape[1], folds, seed, clusters)
+    chosen = [np.count_nonzero(wrong[:, fold_of != fold], axis=1).argmin() for fold in range(folds)]
+    return np.array(chosen)[fold_of]
+
+
+@dataclass(frozen=True)
+class RecipeErrors:
+    """The errors of members that one recipe trained, as a sample of all networks that it may train.
+
+    The intervals are Student's, for members as random effects. They are about these images and no others.
+
+    Attributes:
+        members: The number of members, at least two.
+        mean_percent: Their mean error.
+        deviation_points: The sample standard deviation of their errors.
+        mean_interval_percent: The 95% interval of the mean error of all networks of the recipe.
+        next_interval_percent: The 95% prediction interval for one more network of the recipe.
+    """
+
+    members: int
+    mean_percent: float
+    deviation_points: float
+    mean_interval_percent: tuple[float, float]
+    next_interval_percent: tuple[float, float]
+
+
+def recipe_errors(wrong: NDArray[np.bool_]) -> RecipeErrors:
+    """Summarise the errors of two or more members: [members, images], whether a member has an image wrong."""
+    with needing_extra("report"):
+        from scipy.stats import t
+
+    errors = _error_percent(wrong)
+    count, mean, deviation = len(errors), float(errors.mean()), float(errors.std(ddof=1))
+    reach = float(t.ppf(0.975, count - 1)) * deviation
+    reaches = reach / math.sqrt(count), reach * math.sqrt(1 + 1 / count)
+    of_mean, of_next = ((max(0.0, mean - each), min(100.0, mean + each)) for each in reaches)
+    return RecipeErrors(count, mean, deviation, of_mean, of_next)
 
 
 def ensemble_errors(
-    wrong: NDArray[np.bool_], subsets: tuple[Subset, ...], margin_points: float, seed: int
+    wrong: NDArray[np.bool_],
+    subsets: tuple[Subset, ...],
+    margin_points: float,
+    seed: int,
+    clusters: Clusters = None,
 ) -> EnsembleErrors:
     """What all ensembles of the members are worth.
 
     Args:
         wrong: [subsets, images], whether an ensemble has an image wrong.
         subsets: Positions of the members of each: all subsets.
-        margin_points: Smaller differences count as equal, in percentage points.
+        margin_points, clusters: As in `paired_differences`.
         seed: Of the split into folds.
     """
-    left = without_one(wrong, subsets)
-    pairs = pairs_with_first(len(left))
+    whole, counts, images = max(subsets, key=len), wrong.sum(axis=1), wrong.shape[1]
+    effects = design_effects(wrong, clusters)
+    intervals = zip((counts / effects).tolist(), (images / effects).tolist(), strict=True)
+    row_of = {subset: row for row, subset in enumerate(subsets)}
+    pairs = [(row_of[whole], row) for row in range(len(subsets)) if row != row_of[whole]]
+    found = paired_differences(
+        wrong, pairs, margin_points=margin_points, resamples=0, clusters=clusters, adjustment="by"
+    )
+    by_row = {each.other: each for each in found}
+    left = [tuple(member for member in whole if member != gone) for gone in whole]
+    without_one = [by_row[row_of[subset]] for subset in left if subset]
     return EnsembleErrors(
         subsets,
-        wrong.sum(axis=1),
+        counts,
+        tuple(error_interval_percent(*each) for each in intervals),
+        tuple(by_row.get(row) for row in range(len(subsets))),
         tuple(size_summaries(wrong, subsets)),
-        greedy_selection(wrong, subsets, seed=seed) if wrong.shape[1] >= FOLDS else None,
-        tuple(paired_differences(left, pairs, margin_points=margin_points, resamples=0)),
+        greedy_selection(wrong, subsets, seed=seed, clusters=clusters) if images >= FOLDS else None,
+        tuple(readjusted([replace(each, base=0, other=other) for other, each in enumerate(without_one, 1)])),
     )
 
 
@@ -192,7 +266,12 @@ def size_summaries(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> list[
 
 
 def greedy_selection(
-    wrong: NDArray[np.bool_], subsets: Sequence[Subset], *, folds: int = FOLDS, seed: int = 0
+    wrong: NDArray[np.bool_],
+    subsets: Sequence[Subset],
+    *,
+    folds: int = FOLDS,
+    seed: int = 0,
+    clusters: Clusters = None,
 ) -> GreedySelection:
     """Add the member that lowers the error most, again and again; of equal members the first.
 
@@ -204,6 +283,7 @@ def greedy_selection(
         subsets: The positions of the members of each; all subsets.
         folds: At least 2.
         seed: The seed of the split.
+        clusters: The cluster of each image; a fold has whole clusters.
 
     Raises:
         InputError: There are fewer images than folds, or fewer than two folds.
@@ -213,7 +293,7 @@ def greedy_selection(
         raise InputError(f"{images} images cannot be dealt into {folds} folds; choose `folds` from 2 to {images}")
     row_of = {subset: row for row, subset in enumerate(subsets)}
     order = _greedy_order(wrong.sum(axis=1), row_of)
-    fold_of = np.random.default_rng(seed).permutation(images) % folds
+    fold_of = folds_of(images, folds, seed, clusters)
     held_out_wrong = np.zeros(len(order), int)
     for fold in range(folds):
         held_out = fold_of == fold
@@ -224,21 +304,6 @@ def greedy_selection(
         tuple(float(error) for error in _error_percent(wrong[_prefixes(order, row_of)])),
         tuple(float(error) for error in 100 * held_out_wrong / images),
     )
-
-
-def without_one(wrong: NDArray[np.bool_], subsets: Sequence[Subset]) -> NDArray[np.bool_]:
-    """The decisions of the whole ensemble, then of the ensemble without each member: bool [1 + members, images].
-
-    A single member cannot be left out, so its decisions are the only row.
-
-    Args:
-        wrong: [subsets, images].
-        subsets: The positions of the members of each; all subsets.
-    """
-    row_of = {subset: row for row, subset in enumerate(subsets)}
-    everyone = max(subsets, key=len)
-    left = [tuple(member for member in everyone if member != gone) for gone in everyone]
-    return wrong[[row_of[subset] for subset in (everyone, *left) if subset]]
 
 
 def diversity(wrong: NDArray[np.bool_]) -> list[MemberPair]:
@@ -269,12 +334,13 @@ def diversity(wrong: NDArray[np.bool_]) -> list[MemberPair]:
     ]
 
 
-def one_model(wrong: NDArray[np.bool_], chosen: int) -> OneModel:
+def one_model(wrong: NDArray[np.bool_], chosen: int, held_out: NDArray[np.intp] | None = None) -> OneModel:
     """The error of one model under several definitions.
 
     Args:
         wrong: [members, images], whether a member has an image wrong.
         chosen: The position of the member that the paper's rule names.
+        held_out: As `held_out_choice` returns it.
 
     Example:
         >>> import numpy as np
@@ -285,6 +351,7 @@ def one_model(wrong: NDArray[np.bool_], chosen: int) -> OneModel:
     return OneModel(
         chosen,
         float(errors[chosen]),
+        None if held_out is None else 100 * float(wrong[held_out, np.arange(len(held_out))].mean()),
         float(errors[0]),
         float(errors.mean()),
         float(errors.std()),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import EnsembleEvalError, UnavailableError
+from ensemble_eval.scoring.clusters import Clusters, design_effects
 from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.tables.table import FilledColumn, Table, table_of
 
@@ -68,6 +69,7 @@ class Decisions:
         confidence: float32 [names, schemes, images], the mean softmax of the best class; None as above.
         ranks: int32 [names, schemes, images], the label rank; None for a run with early exit.
         several_labels: All labels of each image, any of which counts as right; None if each image has one label.
+        clusters: The cluster of each image; None if images are independent.
     """
 
     images: tuple[str, ...]
@@ -81,6 +83,7 @@ class Decisions:
     confidence: NDArray[np.float32] | None
     ranks: NDArray[np.int32] | None = None
     several_labels: tuple[Sequence[int], ...] | None = None
+    clusters: Clusters = None
 
     @property
     def each_label(self) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
@@ -217,7 +220,8 @@ def gain(decisions: Decisions) -> Gain:
     """Compare the last row of Table 3 with the first by Tango's score interval for paired proportions."""
     base, last = (decisions.outcomes(decisions.configurations[end], TOP_5) for end in (0, -1))
     fixed, broken = int((base & ~last).sum()), int((last & ~base).sum())
-    low, high = score_interval(fixed, broken, len(base))
+    effect = design_effects(last.astype(np.int8) - base, decisions.clusters)
+    low, high = score_interval(fixed / effect, broken / effect, len(base) / effect)
     difference = 100 * float(last.mean() - base.mean())
     relative = difference / float(base.mean()) if base.any() else None
     return Gain(difference, 100 * float(low), 100 * float(high), relative)
@@ -229,7 +233,8 @@ def _row(decisions: Decisions, configuration: Configuration, base: Configuration
     knows_top1 = bool(decisions.is_known[TOP_1][decisions.position(configuration)])
     top1_wrong = int(decisions.outcomes(configuration, TOP_1).sum()) if knows_top1 else None
     error = 100 * top5_wrong / images
-    low, high = error_interval_percent(top5_wrong, images)
+    effect = float(design_effects(wrong, decisions.clusters))
+    low, high = error_interval_percent(top5_wrong / effect, images / effect)
     return Row(
         models=configuration.models,
         crops=configuration.crops,

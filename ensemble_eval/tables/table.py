@@ -148,13 +148,14 @@ def filled_from(
     return [(key, title, kind, of_part(value)) for key, title, kind, value in columns]
 
 
-def marks(missing: int, images: int, counted: Sequence[str] = ()) -> tuple[Mark, ...]:
-    """The marks for the tables of a run; none if its errors cover all images and classes.
+def marks(missing: int, images: int, counted: Sequence[str] = (), clusters: int = 0) -> tuple[Mark, ...]:
+    """The marks for the tables of a run; none if its errors cover all images and classes, which are independent.
 
     Args:
         missing: The number of images that are neither evaluated nor unreadable.
         images: The number of images of the whole data set.
         counted: Phrases that state which images and classes the errors cover, if these are not all.
+        clusters: The number of clusters that intervals and tests respect; 0 if images are independent.
     """
     found = []
     if missing:
@@ -162,6 +163,9 @@ def marks(missing: int, images: int, counted: Sequence[str] = ()) -> tuple[Mark,
         found.append(Mark("partial", "True", note, "Partial: "))
     if counted:
         found.append(Mark("counted", "; ".join(counted), counted_sentence(counted)))
+    if clusters:
+        note = f"Intervals and tests treat the images of each of {clusters} clusters as dependent."
+        found.append(Mark("clusters", str(clusters), note))
     return tuple(found)
 
 

@@ -462,11 +462,11 @@ def test_a_labelled_file_is_an_image_whatever_its_suffix(tmp_path: Path) -> None
         ("file,label,label\na.png,0,1\nb.png,1,0\n", "labels.csv, line 1: the header has the column label twice"),
         ("file,label,FILE\na.png,0,a.png\n", "labels.csv, line 1: the header has the column file twice; keep one"),
         ("file,label\na.png,0\nb,x.png,1\n", "labels.csv, line 3: 3 cells under a header of 2; put"),
-        ("name,label\na.png,0\n", "need the header file,label; the first line is 'name,label'"),
-        ("filename,label\na.png,0\n", "need the header file,label; the first line is 'filename,label'"),
-        ("file;label\na.png;0\n", "need the header file,label; the first line is 'file;label'"),
-        ("a.png,0\nb.png,1\n", "need the header file,label; the first line is 'a.png,0'"),
-        ("", "need the header file,label; the first line is ''"),
+        ("name,label\na.png,0\n", "needs the header file,label; the first line is 'name,label'"),
+        ("filename,label\na.png,0\n", "needs the header file,label; the first line is 'filename,label'"),
+        ("file;label\na.png;0\n", "needs the header file,label; the first line is 'file;label'"),
+        ("a.png,0\nb.png,1\n", "needs the header file,label; the first line is 'a.png,0'"),
+        ("", "needs the header file,label; the first line is ''"),
     ],
 )  # fmt: skip
 def test_labels_that_do_not_fit_are_refused(tmp_path: Path, table: str, sentence: str) -> None:

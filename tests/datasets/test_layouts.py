@@ -413,7 +413,7 @@ def test_braces_name_every_file_of_a_range_and_none_of_an_empty_one(tmp_path: Pa
         ("[[0],", "is no valid JSON"),
         ("[[]]", "lists no class for any of the images"),
         ("1\n", "there is no meta.mat beside .*; give ILSVRC2012_devkit_t12 as it is"),
-        ("", "need the header file,label"),
+        ("", "needs the header file,label"),
     ],
 )
 def test_label_files_that_do_not_fit_are_refused_in_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import brier_score_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ensemble_eval.errors import InputError
@@ -52,6 +53,23 @@ def test_where_confidences_are_exactly_1_torchmetrics_has_one_bin_more() -> None
     ours = reliability(scores.max(axis=1), np.array([False, True]))
     assert float(theirs) == pytest.approx((1 + 0.0625) / 2)
     assert ours.expected_calibration_error == pytest.approx(abs(0.5 - 0.96875))
+
+
+def test_the_brier_score_is_sklearns_and_its_parts_are_murphys() -> None:
+    """Forecasts of 0.05 to 0.95, each in a bin of its own, so that nothing is left within bins."""
+    rng = np.random.default_rng(8)
+    confidence = (rng.integers(10, size=500) + 0.5) / 10
+    is_right = rng.random(500) < confidence**2
+    found = reliability(confidence, is_right, bins=10)
+    assert found.brier_score == pytest.approx(brier_score_loss(is_right, confidence))
+    calibrated, resolution, uncertainty, rest = found.brier_parts
+    groups = [(confidence == value) for value in np.unique(confidence)]
+    shares, rates = [each.mean() for each in groups], [is_right[each].mean() for each in groups]
+    assert calibrated == pytest.approx(np.dot(shares, (np.unique(confidence) - rates) ** 2))
+    assert resolution == pytest.approx(np.dot(shares, (np.array(rates) - is_right.mean()) ** 2))
+    assert uncertainty == pytest.approx(is_right.var())
+    assert rest == pytest.approx(0, abs=1e-12)
+    assert abs(reliability(confidence, is_right, bins=2).brier_parts[3]) > 0.001
 
 
 @pytest.mark.parametrize("sureness", [0.5, 1.0, 2.5])

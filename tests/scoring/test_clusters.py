@@ -8,13 +8,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
-from ensemble_eval.scoring.intervals import (
-    Counts,
-    cluster_sums,
-    design_effects,
-    error_interval_percent,
-    score_interval,
-)
+from ensemble_eval.scoring.clusters import cluster_sums, design_effects
+from ensemble_eval.scoring.intervals import Counts, error_interval_percent, score_interval
 from ensemble_eval.scoring.paired import exact_mcnemar_p, paired_differences, sign_flip_p
 
 RNG_SEED, SAMPLES = 40, 2000

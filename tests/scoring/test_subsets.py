@@ -5,15 +5,21 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import DescrStatsW
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.scoring.paired import paired_differences
 from ensemble_eval.scoring.subset_ranks import all_subsets
 from ensemble_eval.scoring.subsets import (
     diversity,
+    ensemble_errors,
     greedy_selection,
+    held_out_choice,
     one_model,
+    recipe_errors,
     size_summaries,
-    without_one,
 )
 
 
@@ -84,12 +90,55 @@ def test_equal_members_are_taken_in_their_order() -> None:
     assert greedy_selection(np.zeros((7, 10), bool), subsets).order == (0, 1, 2)
 
 
-def test_the_whole_and_what_is_left_without_each_member() -> None:
-    subsets = all_subsets(3)
-    wrong = random_wrong(7, 20)
-    expected = wrong[[subsets.index(each) for each in ((0, 1, 2), (1, 2), (0, 2), (0, 1))]]
-    assert np.array_equal(without_one(wrong, subsets), expected)
-    assert np.array_equal(without_one(wrong[:1], subsets[:1]), wrong[:1])
+def test_every_ensemble_is_compared_with_the_whole_and_those_without_one_member_among_themselves() -> None:
+    subsets, wrong = all_subsets(3), random_wrong(7, 400)
+    found = ensemble_errors(wrong, subsets, margin_points=1, seed=0)
+    *others, whole = found.against_whole
+    assert whole is None
+    compared = [each for each in others if each is not None]
+    assert [(each.base_wrong, each.other_wrong) for each in compared] == [
+        (wrong[-1].sum(), each.sum()) for each in wrong[:-1]
+    ]
+    expected = multipletests([each.mcnemar_p for each in compared], method="fdr_by")[1]
+    assert [each.adjusted_p for each in compared] == pytest.approx(list(expected))
+    left = wrong[[subsets.index(each) for each in ((0, 1, 2), (1, 2), (0, 2), (0, 1))]]
+    expected_left = paired_differences(left, [(0, 1), (0, 2), (0, 3)], margin_points=1, resamples=0)
+    assert list(found.leave_one_out) == expected_left
+    assert ensemble_errors(wrong[:1], subsets[:1], 1, 0).leave_one_out == ()
+
+
+@pytest.mark.slow
+def test_the_member_that_a_rule_chooses_flatters_itself_unless_it_is_cross_fitted() -> None:
+    """Seven members of 30% error in 1,000 samples of 100 images, seed 5."""
+    chosen, crossed = [], []
+    for seed in range(1000):
+        wrong = np.random.default_rng((5, seed)).random((7, 100)) < 0.3
+        found = one_model(wrong, int(wrong.sum(axis=1).argmin()), held_out_choice(wrong, seed=seed))
+        assert found.cross_fitted_error_percent is not None
+        chosen.append(found.chosen_error_percent)
+        crossed.append(found.cross_fitted_error_percent)
+    assert np.mean(chosen) < 25
+    assert np.mean(crossed) == pytest.approx(30, abs=0.5)
+    assert held_out_choice(wrong[:, :4]) is None
+    clusters = np.repeat(np.arange(20), 5)
+    choice = held_out_choice(wrong, clusters=clusters)
+    assert choice is not None
+    assert all(len(set(each)) == 1 for each in choice.reshape(20, 5))
+
+
+def test_the_interval_over_members_is_students_and_covers_the_mean_and_one_more() -> None:
+    """10,000 recipes of six members each, whose errors on endless images are normal; seed 6."""
+    wrong = random_wrong(5, 400)
+    found, errors = recipe_errors(wrong), 100 * wrong.mean(axis=1)
+    assert found.mean_interval_percent == pytest.approx(DescrStatsW(errors).tconfint_mean())
+    rng = np.random.default_rng(6)
+    sample, more = rng.normal(30, 2, (10_000, 6)), rng.normal(30, 2, 10_000)
+    scale = (found.next_interval_percent[1] - found.mean_percent) / found.deviation_points
+    assert scale == pytest.approx(stats.t.ppf(0.975, 4) * math.sqrt(1 + 1 / 5))
+    of_six = stats.t.ppf(0.975, 5) * sample.std(axis=1, ddof=1)
+    distances = np.abs(sample.mean(axis=1) - 30), np.abs(sample.mean(axis=1) - more)
+    assert np.mean(distances[0] <= of_six / math.sqrt(6)) == pytest.approx(0.95, abs=0.01)
+    assert np.mean(distances[1] <= of_six * math.sqrt(1 + 1 / 6)) == pytest.approx(0.95, abs=0.01)
 
 
 def test_diversity_is_numpys_correlation_and_counts_by_hand() -> None:

@@ -1,0 +1,75 @@
+"""Images in clusters, such as near-duplicates, frames of a video or pictures of a patient: not independent.
+
+SciPy (the extra `[report]`) is imported when it is used.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ensemble_eval.errors import needing_extra
+from ensemble_eval.scoring.intervals import Z95
+
+Clusters = NDArray[np.intp] | None
+"""The cluster of each image, an index from 0; None if images are independent."""
+# With values other than 0 in fewer clusters, the estimate of a design effect is too often far too small.
+_ENOUGH_CLUSTERS = 10
+
+
+def cluster_count(clusters: Clusters) -> int:
+    """The number of clusters; 0 if images are independent."""
+    return 0 if clusters is None else int(clusters.max()) + 1
+
+
+def folds_of(images: int, folds: int, seed: int, clusters: Clusters = None) -> NDArray[np.intp]:
+    """Draw the fold of each image, with a seed. The images of a cluster are in one fold."""
+    units = cluster_count(clusters) or images
+    drawn: NDArray[np.intp] = np.random.default_rng(seed).permutation(units) % folds
+    return drawn if clusters is None else drawn[clusters]
+
+
+def cluster_sums(values: NDArray[np.generic], clusters: NDArray[np.intp]) -> NDArray[np.int64]:
+    """The sum over the images of each cluster: int64 [..., clusters] from integers or booleans [..., images]."""
+    order = clusters.argsort(kind="stable")
+    starts = np.searchsorted(clusters[order], np.arange(clusters.max() + 1))
+    sums: NDArray[np.int64] = np.add.reduceat(values[..., order], starts, axis=-1, dtype=np.int64)
+    return sums
+
+
+def design_effects(values: NDArray[np.generic], clusters: Clusters) -> NDArray[np.float64]:
+    """How many images of a sample of clusters tell as much as one independent image, at least 1.
+
+    This is the variance of the mean of the values, estimated between clusters (cluster-robust), divided by that of
+    independent images (L. Kish, "Survey Sampling", 1965). A factor for the degrees of freedom is included (E. Korn
+    and B. Graubard, Survey Methodology 24, 1998). An interval or test takes all numbers of images divided by it.
+    If values differ from 0 in fewer than ten clusters, the images of a cluster count as all alike.
+
+    Args:
+        values: Booleans, or -1, 0 and 1, [..., images], such as the errors of a row or the differences of two.
+        clusters: The cluster of each image.
+
+    Raises:
+        InputError: SciPy (the extra `[report]`) is not installed.
+
+    Example:
+        Twenty clusters of five images that are all wrong or all right:
+
+        >>> round(float(design_effects(np.arange(100) // 5 % 2 == 0, np.arange(100) // 5)), 1)
+        6.0
+    """
+    if clusters is None:
+        return np.ones(values.shape[:-1])
+    with needing_extra("report"):
+        from scipy.stats import t
+
+    sizes = np.bincount(clusters)
+    sums, images, others = cluster_sums(values, clusters), len(clusters), len(sizes) - 1
+    total = sums.sum(axis=-1, keepdims=True)
+    between = ((sums - total * sizes / images) ** 2).sum(axis=-1) * len(sizes) / others
+    within = cluster_sums(values != 0, clusters)
+    alone = within.sum(axis=-1) - total[..., 0] ** 2 / images
+    effect = between / np.where(alone > 0, alone, 1)
+    at_most = (sizes**2).sum() / images
+    few = np.count_nonzero(within, axis=-1) < _ENOUGH_CLUSTERS
+    effect = np.where(few, np.maximum(effect, at_most), effect)
+    found: NDArray[np.float64] = np.maximum(effect * (t.ppf(0.975, others) / Z95) ** 2, 1)
+    return found
