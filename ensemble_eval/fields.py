@@ -14,6 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.locations import ObjectPath, location
 
 Value = TypeVar("Value")
 _RULE = "rule"
@@ -229,11 +230,13 @@ def not_utf8() -> str:
 
 def _other(name: str, kind: Any, value: Any, rule: Rule) -> Any:
     if kind is Path:
+        if isinstance(value, ObjectPath):
+            return value
         text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
         if not isinstance(text, str) or not text:
             raise InputError(f"{name} is {rule.words or 'a path'}, not {shown(value)}")
         # The encoding of the file system may lack characters of a manifest.
-        return Path(_in_utf8(name, _in_utf8(name, text), os.fsencode))
+        return location(_in_utf8(name, _in_utf8(name, text), os.fsencode))
     if kind is list:
         if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
             raise InputError(f"{name} are written as [[{name.rpartition(' ')[2]}]] tables")

@@ -1,4 +1,7 @@
-"""Reads files without hanging, hashes them, and writes them so that no reader sees a half-written file."""
+"""Reads files without hanging, hashes them, and writes them so that no reader sees a half-written file.
+
+This is where local files and objects in buckets differ.
+"""
 
 import contextlib
 import csv
@@ -9,12 +12,14 @@ import io
 import os
 import stat
 import tempfile
+import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from ensemble_eval.errors import InputError, refusing
+from ensemble_eval.locations import ObjectExistsError, ObjectPath, local_copy
 
 _ANOTHER_FOLDER = "free space or choose another folder"
 _GZIP = b"\x1f\x8b"
@@ -82,7 +87,7 @@ def _csv_line(cells: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path that is renamed to `path` when the block succeeds, and removed when it fails.
+    """Yield a temporary path whose file becomes `path` when the block succeeds, and is removed when it fails.
 
     Args:
         path: The final path.
@@ -93,6 +98,11 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
         InputError: The file cannot be written.
     """
     with refusing(f"{path} cannot be written", _ANOTHER_FOLDER, OSError):
+        if isinstance(path, ObjectPath):
+            with tempfile.NamedTemporaryFile() as file:
+                yield Path(file.name)
+                path.put(Path(file.name))
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -106,6 +116,9 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write `data` to `path`, as a whole or not at all; see `atomic_path`."""
+    if isinstance(path, ObjectPath):
+        path.put(data)
+        return
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -118,7 +131,7 @@ def remove_leftovers(folder: Path, prefix: str, before: float) -> None:
         prefix: The prefix of the names of the final files.
         before: Seconds since 1970. Files that were changed later may still be in use.
     """
-    for path in folder.glob(f".{prefix}*.tmp"):
+    for path in () if isinstance(folder, ObjectPath) else folder.glob(f".{prefix}*.tmp"):
         # Its writer may rename it at this moment.
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_mtime < before:
@@ -129,8 +142,12 @@ def require_writable(folder: Path) -> None:
     """Create a folder if it does not exist, and check that it can be written.
 
     Raises:
-        InputError: It is read-only or full, or cannot be created.
+        InputError: It is read-only or full, or cannot be created; or the store of a bucket does not keep a second
+            process from replacing an object.
     """
+    if isinstance(folder, ObjectPath):
+        _require_creates_once(folder / f".probe-{uuid.uuid4().hex}")
+        return
     with refusing(f"{folder} takes no files", _ANOTHER_FOLDER, OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -143,12 +160,54 @@ def require_could_be_written(folder: Path) -> None:
     Raises:
         InputError: The folder is read-only or full, or could not be created.
     """
+    if isinstance(folder, ObjectPath):
+        require_writable(folder)
+        return
     with refusing(f"{folder} takes no files", _ANOTHER_FOLDER, OSError), contextlib.ExitStack() as removed_again:
         there = _nearest_existing(folder)
         if there != folder:
             made = tempfile.TemporaryDirectory(prefix=".ensemble-eval-", dir=there)
             there = Path(removed_again.enter_context(made))
         removed_again.enter_context(tempfile.TemporaryFile(dir=there)).write(b"\n")
+
+
+def _require_creates_once(probe: ObjectPath) -> None:
+    probe.put(b"\n", create=True)
+    try:
+        probe.put(b"\n", create=True)
+    except ObjectExistsError:
+        return
+    finally:
+        probe.unlink(missing_ok=True)
+    raise InputError(
+        f"the store of {probe.parent} ignores If-None-Match, so that processes could overwrite each other's "
+        "results; choose another store for `out`"
+    )
+
+
+def create(path: Path, data: bytes) -> bool:
+    """Write a file unless it is there, and return whether it was written."""
+    if isinstance(path, ObjectPath):
+        try:
+            path.put(data, create=True)
+        except ObjectExistsError:
+            return False
+        return True
+    if path.exists():
+        return False
+    with atomic_path(path, durable=False) as temporary:
+        temporary.write_bytes(data)
+    return True
+
+
+def read_dated(path: Path) -> tuple[bytes, float]:
+    """Return the bytes of a file, and when it was changed, in seconds since 1970 by the clock of its storage."""
+    if isinstance(path, ObjectPath):
+        data, meta = path.read_with_meta()
+        return data, meta.modified
+    # Opening the file makes a network file system ask its server again.
+    with open_regular(path) as file:
+        return file.read(), os.fstat(file.fileno()).st_mtime
 
 
 def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
@@ -158,6 +217,9 @@ def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
         OSError: The file cannot be opened, or is a named pipe, a socket or a device. Reading one of these may
             never end, and opening one may have effects. `strerror` names the kind.
     """
+    if isinstance(path, ObjectPath):
+        opened: BinaryIO = path.open("rb", buffering)
+        return opened
     _require_regular(path.stat().st_mode)
     # The file may have been replaced by a pipe, and opening a pipe would wait for a writer.
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -169,8 +231,15 @@ def open_regular(path: Path, buffering: int = -1) -> BinaryIO:
         raise
 
 
+def parquet_source(path: Path) -> Path | BinaryIO:
+    """Return what pyarrow reads a table from: the path of a local file, or an open object."""
+    return open_regular(path) if isinstance(path, ObjectPath) else path
+
+
 def read_regular(path: Path) -> bytes:
     """Read all bytes of a file; see `open_regular` for errors."""
+    if isinstance(path, ObjectPath):
+        return path.read_bytes()
     with open_regular(path) as file:
         return file.read()
 
@@ -184,7 +253,7 @@ def _require_regular(mode: int) -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    with local_copy(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

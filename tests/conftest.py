@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from buckets import bucket, proxy, server  # noqa: F401 (fixtures)
 from builders import SHARED, write_dataset, write_ensemble
 from hypothesis import settings
 

@@ -34,20 +34,21 @@ def propose(dataset: Path, **options: Any) -> int:
 def _job(dataset: Path, settings: ProposeSettings) -> "ProposeJob":
     from ensemble_eval.detection.proposing import ProposeJob
 
-    return ProposeJob(_images(dataset), settings)
+    return ProposeJob(_images(dataset, settings), settings)
 
 
-def _images(dataset: Path) -> "Dataset":
+def _images(dataset: Path, settings: ProposeSettings) -> "Dataset":
     from ensemble_eval.datasets.opening import open_dataset
+    from ensemble_eval.evaluation.opening import listed_in
 
-    return open_dataset(dataset, ["object"], "none")
+    return open_dataset(dataset, ["object"], "none", listed_in=listed_in(settings))
 
 
 def _show(proposed: "Proposed", dataset: Path, settings: ProposeSettings) -> int:
     for name, count in proposed.boxes.items():
         say(f"{name}: {count:.1f} proposals an image")
     if settings.boxes is not None:
-        _say_coverage(settings.out, _images(dataset), settings.boxes)
+        _say_coverage(settings.out, _images(dataset, settings), settings.boxes)
     say(f"written to {settings.out}")
     for image, name, reason in proposed.failed[:3]:
         warn(f"{image} has no proposals of {name}: {reason}")

@@ -17,6 +17,7 @@ from ensemble_eval import toml_tables
 from ensemble_eval.crops.views import Canvas, Fit, Kernel, Resampling, View, centred_offset
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import CheckedFields, bounds
+from ensemble_eval.locations import location
 
 Square = Literal["centre", "centre-floor", "first", "last", "image"]
 Position = Literal["centre", "centre-floor", "top-left", "top-right", "bottom-left", "bottom-right", "whole"]
@@ -369,7 +370,7 @@ def read_protocol(name: str, folder: Path = Path()) -> Protocol:
         raise InputError(
             f"there is no protocol {name}; choose one of {', '.join(PROTOCOLS)}, {OWN}, or a .toml file"
         )
-    path = folder / name
+    path = folder / location(name)
     protocol = toml_tables.fill(Protocol, toml_tables.read(path), str(path))
     # Published errors are looked up by name.
     if protocol.name == OWN or PROTOCOLS.get(protocol.name, protocol) != protocol:

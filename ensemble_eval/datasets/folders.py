@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from ensemble_eval.datasets.items import NO_LABEL, Dataset, FileItem
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.fields import not_utf8
+from ensemble_eval.locations import ObjectPath
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -71,7 +72,7 @@ def open_files(
     images = sorted(
         name for name, path in files.items() if not is_hidden(name) and (is_image(path) or name in listed)
     )
-    if not images and not any(is_hidden(name) and os.path.lexists(root / name) for name in listed):
+    if not images and not any(is_hidden(name) and lexists(root / name) for name in listed):
         raise InputError(f"{root} holds no images; give the folder that holds them")
     items = tuple(FileItem(name, NO_LABEL, files[name]) for name in images)
     others = sorted(name for name in files.keys() - set(images) if not _holds_labels(name))
@@ -99,7 +100,7 @@ def _class_folders(root: Path, class_names: Sequence[str] | None, leaving_out: P
 
 def _only_leads_to(folder: Path, leaving_out: Path | None) -> bool:
     """Whether a folder may have been made for the one in it that is left out: it holds no image."""
-    if leaving_out is None or Path(os.path.realpath(folder)) not in leaving_out.parents:
+    if leaving_out is None or _real(folder) not in leaving_out.parents:
         return False
     return not any(map(is_image, _files_below(folder, leaving_out)[0].values()))
 
@@ -148,6 +149,11 @@ def _by_number(root: Path, names: Collection[str]) -> list[str]:
     return ordered
 
 
+def lexists(path: Path) -> bool:
+    """Whether there is such a file, folder or link, wherever a link leads."""
+    return path.exists() if isinstance(path, ObjectPath) else os.path.lexists(path)
+
+
 def require_folder(root: Path) -> None:
     """Refuse a data set's root that is missing or is a file."""
     if not root.is_dir():
@@ -174,6 +180,8 @@ def _files_below(
         InputError: a folder cannot be read, a name is not UTF-8, so that no table could hold it, or images are in
             the folder that is left out.
     """
+    if isinstance(root, ObjectPath):
+        return _objects_below(root, leaving_out, folders), []
     files: dict[str, Path] = {}
     not_followed = []
     real_root = Path(os.path.realpath(root))
@@ -199,6 +207,31 @@ def _files_below(
     return files, not_followed
 
 
+def _objects_below(root: ObjectPath, leaving_out: Path | None, folders: Iterable[Path] | None) -> dict[str, Path]:
+    """As `_files_below`, of a bucket, which has no links."""
+    files: dict[str, Path] = {}
+    wanted = None if folders is None else {folder.name for folder in folders}
+    left_out = f"{leaving_out}/" if isinstance(leaving_out, ObjectPath) else None
+    first = len(root.key) + 1 if root.key else 0
+    for key, _ in root.below():
+        identifier = key[first:]
+        if wanted is not None and identifier.partition("/")[0] not in wanted:
+            continue
+        if left_out is not None and f"{root}/{identifier}".startswith(left_out):
+            _refuse_image(leaving_out, identifier)
+            continue
+        above, _, name = identifier.rpartition("/")
+        if is_hidden(above):
+            # The hidden folder stands for all that is in it.
+            parts = above.split("/")
+            name = parts[next(place for place, part in enumerate(parts) if is_hidden(part))]
+            identifier = above[: above.index(name) + len(name)]
+        if is_image(identifier) or not is_hidden(name) or is_hidden(above):
+            files[identifier] = root.at(key)
+    refuse_undecodable(root, files)
+    return files
+
+
 def _walk(start: Path, leaving_out: Path | None) -> Iterator[tuple[str, list[Path], list[Path]]]:
     """Each folder, what it holds to be named, and the links to folders in it, which are not entered."""
     for folder, subfolders, names in os.walk(start, onerror=_refuse_unreadable):
@@ -217,20 +250,27 @@ def _refuse_unreadable(error: OSError) -> None:
     ) from error
 
 
+def _real(path: Path) -> Path:
+    return path if isinstance(path, ObjectPath) else Path(os.path.realpath(path))
+
+
 def _is_left_out(folder: Path, leaving_out: Path | None) -> bool:
     """Whether `folder` leads to the resolved folder `leaving_out`, by links too.
 
     Raises:
         InputError: it does, and images are in it, which would be missing without a word.
     """
-    if leaving_out is None or os.path.realpath(folder) != str(leaving_out):
+    if leaving_out is None or _real(folder) != leaving_out:
         return False
     for path in _files_below(leaving_out)[0].values():
-        if is_shown_image(path.name):
-            raise InputError(
-                f'`out="{folder}"` holds images of the data set ({path.name}, …); choose a folder of its own'
-            )
+        _refuse_image(folder, path.name)
     return True
+
+
+def _refuse_image(out: Path | None, name: str) -> None:
+    """Refuse an image in the output folder."""
+    if is_shown_image(name):
+        raise InputError(f'`out="{out}"` holds images of the data set ({name}, …); choose a folder of its own')
 
 
 def refuse_undecodable(folder: str | Path, names: Iterable[str]) -> None:

@@ -14,12 +14,15 @@ from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, UnreadableImageError, located, reason_of
 from ensemble_eval.fields import CheckedFields, bounds, shown
 from ensemble_eval.files import open_regular, read_regular
+from ensemble_eval.locations import ObjectFile, ObjectPath, Tree, UnreachableError
 
 _END_BYTES = 4096
 # Opening a large file for each image in it takes longer than reading it; a process may not have many open.
 _OPEN_AT_MOST = 32
 # Files on a network are slow to open one by one.
 _FINGERPRINT_THREADS = 16
+# Begins the fingerprints of data sets in buckets.
+BY_ETAGS = "etags "
 # The label of an image that has none.
 NO_LABEL = -1
 
@@ -47,12 +50,15 @@ class Item(Protocol):
         """
 
     def digest(self) -> bytes:
-        """SHA-256 of the number of bytes, the first and the last of them; of no bytes if they cannot be read."""
+        """SHA-256 of the number of bytes, the first and the last of them; of no bytes if they cannot be read.
+
+        In a bucket, it is that of the object's size and ETag, which its listing gives without reading anything.
+        """
 
 
 @dataclass(frozen=True)
 class FileItem:
-    """An image in a file."""
+    """An image in a file or an object."""
 
     id: str
     label: int
@@ -64,6 +70,9 @@ class FileItem:
 
     def digest(self) -> bytes:
         """As `digest_of_ends`, of the file."""
+        if isinstance(self.path, ObjectPath):
+            size, version, _ = self.path.meta()
+            return hashlib.sha256(f"{size}\t{version}".encode()).digest()
         try:
             with open_regular(self.path, buffering=0) as file:
                 handle = file.fileno()
@@ -103,9 +112,12 @@ def bytes_or_unreadable(read: Callable[[], bytes]) -> bytes:
 
     Raises:
         UnreadableImageError: it fails.
+        UnreachableError: the store does not answer, which says nothing about the image.
     """
     try:
         return read()
+    except UnreachableError:
+        raise
     except Exception as error:  # not OSError alone: memory may be short, too
         raise UnreadableImageError(f"cannot be read ({reason_of(error)})") from error
 
@@ -129,12 +141,12 @@ class Container:
     Attributes:
         path: of the file.
         size: in bytes.
-        changed_ns: when it was changed last, in nanoseconds since 1970.
+        version: when it was changed last, in nanoseconds since 1970; of an object its ETag.
     """
 
     path: Path
     size: int
-    changed_ns: int
+    version: int | str
 
     def reopened(self) -> BinaryIO:
         """The file, open for reading.
@@ -143,10 +155,24 @@ class Container:
             OSError: it cannot be opened, or has changed.
         """
         file = open_regular(self.path, buffering=0)
-        if container_of(self.path, file.fileno()) != self:
+        if container_of(self.path, file) != self:
             file.close()
             raise OSError(f"{self.path} has changed since it was opened")
         return file
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """At most so many bytes from an offset on.
+
+        Raises:
+            OSError: the file cannot be read, or has changed.
+        """
+        if isinstance(self.path, ObjectPath):
+            return self.path.read_range(offset, size, str(self.version))
+        # Held while it is read, because the cache may drop it.
+        handle = _handle_of(self)
+        if _container(self.path, os.fstat(handle.number)) != self:
+            raise OSError(f"{self.path} has changed since it was opened")
+        return os.pread(handle.number, size, offset)
 
 
 class _Handle:
@@ -165,9 +191,14 @@ def _handle_of(container: Container) -> _Handle:
         return _Handle(os.dup(file.fileno()))
 
 
-def container_of(path: Path, handle: int) -> Container:
-    """A file that is open, as it is now."""
-    state = os.fstat(handle)
+def container_of(path: Path, file: BinaryIO) -> Container:
+    """A file that is open, as it is now; an object as it was when it was opened."""
+    if isinstance(file, ObjectFile):
+        return Container(path, file.meta.size, file.meta.version)
+    return _container(path, os.fstat(file.fileno()))
+
+
+def _container(path: Path, state: os.stat_result) -> Container:
     return Container(path, state.st_size, state.st_mtime_ns)
 
 
@@ -195,17 +226,17 @@ class ByteRange:
 
     def digest(self) -> bytes:
         """As `Item.digest`, of these bytes: the same as of a file that holds nothing else."""
+        container = self.container
+        if isinstance(container.path, ObjectPath):
+            place = f"{container.size}\t{container.version}\t{self.offset}\t{self.size}"
+            return hashlib.sha256(place.encode()).digest()
         try:
             return digest_of_ends(self.size, self._at)
         except OSError:
             return hashlib.sha256().digest()
 
     def _at(self, offset: int, size: int) -> bytes:
-        # Held while it is read, because the cache may drop it.
-        handle = _handle_of(self.container)
-        if container_of(self.container.path, handle.number) != self.container:
-            raise OSError(f"{self.container.path} has changed since it was opened")
-        return os.pread(handle.number, min(size, self.size - offset), self.offset + offset)
+        return self.container.read_at(self.offset + offset, min(size, self.size - offset))
 
 
 @dataclass(frozen=True)
@@ -225,6 +256,25 @@ class RangeItem:
         return self.stored.digest()
 
 
+@dataclass
+class Listing:
+    """The listing of a data set in a bucket.
+
+    Attributes:
+        root: URL of the data set.
+        tree: what was listed.
+        listed: when, in seconds since 1970.
+        is_new: whether no output folder has it yet.
+        replaces: whether it takes the place of an older one.
+    """
+
+    root: ObjectPath
+    tree: Tree
+    listed: float
+    is_new: bool = True
+    replaces: bool = False
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Labelled images, sorted by id. `open_dataset` reads one from disk, `Dataset.of` takes images in memory.
@@ -238,6 +288,7 @@ class Dataset:
         layout: what was recognised, as a phrase.
         scope: what errors are counted over.
         several_labels: all labels of each image by its id, where images may have several; empty elsewhere.
+        listing: of the bucket that the images are in; its ETags tell them apart, and not their bytes.
         blocks: lengths of the runs of consecutive images that are read together, as the rows of a group in a
             Parquet file are, so that they should not go to several processes; empty where each is read alone.
     """
@@ -250,6 +301,7 @@ class Dataset:
     scope: Scope = Scope()  # noqa: RUF009 (it is frozen)
     several_labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
     blocks: tuple[int, ...] = field(default=(), repr=False)
+    listing: "Listing | None" = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, images: Iterable[tuple[str, int, bytes]], class_names: Sequence[str] | None = None) -> "Dataset":
@@ -284,11 +336,14 @@ class Dataset:
 
         A label that changed shows in it, and an image that was replaced by another, of the same size too: two
         compressed images do not end alike. Whole files would take as long to read as for the evaluation.
+
+        Of images in a bucket, the ETags take the place of ends. Such a fingerprint begins with `BY_ETAGS`, because
+        it says nothing about the same images elsewhere.
         """
         digest = hashlib.sha256()
         for item, ends in zip(self.items, self.ends, strict=True):
             digest.update(f"{item.id}\t{self.label_text(item)}\t".encode() + ends)
-        return digest.hexdigest()
+        return f"{BY_ETAGS if self.listing else ''}{digest.hexdigest()}"
 
     def labels_of(self, image: str, label: int) -> tuple[int, ...]:
         """All class indices that count as right for an image.

@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import os
 import posixpath
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ensemble_eval.datasets.folders import is_hidden
+from ensemble_eval.datasets.folders import is_hidden, lexists
 from ensemble_eval.datasets.ilsvrc import ground_truth, is_archive, refuse_unnumbered, validation_number
 from ensemble_eval.datasets.items import Dataset, without
 from ensemble_eval.errors import InputError, first_names
@@ -266,7 +265,7 @@ def _refuse_mismatch(labels: Labels, keys: Mapping[str, str], folder: Path | Non
     """Refuse with all that does not match, each kind with the first few of its files."""
     there = set(keys.values())
     lost = [] if labels.only_for_some else [key for key in labels.by_key if key not in there]
-    hidden = [key for key in lost if folder is not None and is_hidden(key) and os.path.lexists(folder / key)]
+    hidden = [key for key in lost if folder is not None and is_hidden(key) and lexists(folder / key)]
     kinds = {
         "images have no label in": [image for image, key in keys.items() if key not in labels.by_key],
         f"{'files do not exist' if folder else 'images are not there'} but stand in": [

@@ -1,18 +1,32 @@
-"""The images of a run's data set as a table beside its results, to name what differs when another one is given."""
+"""What an output folder keeps of its data set: a table of the images, and of a bucket its listing.
 
+The table names what differs when another data set is given. The listing saves other processes the requests.
+"""
+
+import base64
 import csv
+import gzip
+import hashlib
 import io
+import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.errors import first_names
-from ensemble_eval.files import atomic_path, csv_text, read_regular
+from ensemble_eval.datasets.items import BY_ETAGS, Dataset, Listing
+from ensemble_eval.datasets.recognition import is_pattern, wild_folder, without_braces
+from ensemble_eval.errors import InputError, first_names, refusing
+from ensemble_eval.files import create, csv_text, read_regular, write_atomically
+from ensemble_eval.locations import Meta, ObjectPath, Tree
 
 # Parquet's readers pass over names that begin with an underscore.
 LISTING_PREFIX = "_images-"
 _COLUMNS = ["image", "label", "ends"]
 _DIGITS = 16
+_BUCKET_PREFIX = "_bucket-"
+# A bucket is listed again after this time, because objects may have been added or replaced.
+_LISTING_SECONDS = 3600.0
 
 # Label and digest of size and ends, as text, by image.
 _Listing = Mapping[str, tuple[str, str]]
@@ -27,12 +41,9 @@ def write_listing(folder: Path, dataset: Dataset) -> None:
         InputError: the folder does not take the file.
     """
     path = _path(folder, dataset.sha256)
-    if path.exists():
-        return
-    text = csv_text(_COLUMNS, ((image, *rest) for image, rest in _listing(dataset).items()))
-    # It only serves to say more, so it is not worth waiting for the disk.
-    with atomic_path(path, durable=False) as temporary:
-        temporary.write_bytes(text.encode())
+    if not path.is_file():
+        text = csv_text(_COLUMNS, ((image, *rest) for image, rest in _listing(dataset).items()))
+        create(path, text.encode())
 
 
 def listed_images(folder: Path, sha256: str) -> _Listing | None:
@@ -71,13 +82,17 @@ def changes_since(folder: Path, sha256: object, dataset: Dataset) -> str | None:
     earlier = listed_images(folder, str(sha256))
     if earlier is None or sha256 == dataset.sha256:
         return None
+    if str(sha256).startswith(BY_ETAGS) != (dataset.listing is not None):
+        return "dataset: in a bucket once and in files once, so that nothing tells whether the images are the same"
     now = _listing(dataset)
     both = [image for image in now if image in earlier]
     kinds = {
         "added": [image for image in now if image not in earlier],
         "gone": [image for image in earlier if image not in now],
         "with another label": [image for image in both if now[image][0] != earlier[image][0]],
-        "of another size, beginning or end": [image for image in both if now[image][1] != earlier[image][1]],
+        f"of another size{' or ETag' if dataset.listing else ', beginning or end'}": [
+            image for image in both if now[image][1] != earlier[image][1]
+        ],
     }
     return "dataset: " + ", ".join(
         f"{len(images)} {kind} ({first_names(images)})" for kind, images in kinds.items() if images
@@ -85,7 +100,7 @@ def changes_since(folder: Path, sha256: object, dataset: Dataset) -> str | None:
 
 
 def _path(folder: Path, sha256: str) -> Path:
-    return folder / f"{LISTING_PREFIX}{sha256[:_DIGITS]}.csv"
+    return folder / f"{LISTING_PREFIX}{sha256.removeprefix(BY_ETAGS)[:_DIGITS]}.csv"
 
 
 def _listing(dataset: Dataset) -> _Listing:
@@ -93,3 +108,79 @@ def _listing(dataset: Dataset) -> _Listing:
         item.id: (dataset.label_text(item), ends.hex()[:_DIGITS])
         for item, ends in zip(dataset.items, dataset.ends, strict=True)
     }
+
+
+def list_bucket(root: ObjectPath, out: Path | None) -> Listing:
+    """List the objects of a data set, or take the listing that another process has left in the output folder.
+
+    Args:
+        root: the URL of the data set: of a folder, a file or a pattern.
+        out: the output folder; None to list anew.
+
+    Raises:
+        InputError: the bucket cannot be listed, or the listing in `out` is damaged.
+    """
+    stored = None if out is None else _read_bucket(root, out)
+    if stored is not None and abs(time.time() - stored.listed) < _LISTING_SECONDS:
+        return stored
+    folder = wild_folder(root)
+    if root.can_be_listed:
+        objects = dict(folder.below())
+        if not objects and root.is_file():
+            objects = {root.key: root.meta()}
+    else:
+        named = without_braces(root) if is_pattern(root) else [root]
+        objects = {path.key: path.meta() for path in named if isinstance(path, ObjectPath)}
+    reads = {} if stored is None else stored.tree.reads
+    before = {} if stored is None else stored.tree.objects
+    tree = Tree(folder.key, objects, {key: reads[key] for key in reads if objects.get(key) == before.get(key)})
+    return Listing(root, tree, time.time(), replaces=stored is not None)
+
+
+def write_bucket(out: Path, listing: Listing, *, replaces: bool) -> None:
+    """Keep a listing in the output folder, unless it came from there. Any number of processes may do so at once.
+
+    Args:
+        out: the output folder.
+        listing: of the data set.
+        replaces: whether it replaces the listing of an earlier start.
+
+    Raises:
+        InputError: `out` does not take it, or another process has just listed other objects.
+    """
+    if not listing.is_new:
+        return
+    listing.is_new, tree = False, listing.tree
+    reads = {
+        key: {offset: base64.b85encode(data).decode() for offset, data in each.items()}
+        for key, each in tree.reads.items()
+    }
+    content = {"root": str(listing.root), "listed": listing.listed, "objects": tree.objects, "reads": reads}
+    data = gzip.compress(json.dumps(content).encode(), 1, mtime=0)
+    path = _bucket_path(listing.root, out)
+    if replaces or listing.replaces:
+        write_atomically(path, data)
+    elif not create(path, data):
+        first = _read_bucket(listing.root, out)
+        if first is not None and first.tree.objects != tree.objects:
+            raise InputError(f"the objects of {listing.root} change while the run starts; start it again later")
+
+
+def _read_bucket(root: ObjectPath, out: Path) -> Listing | None:
+    path = _bucket_path(root, out)
+    try:
+        data = read_regular(path)
+    except FileNotFoundError:
+        return None
+    with refusing(f"{path} is damaged", "remove it"):
+        content: dict[str, Any] = json.loads(gzip.decompress(data))
+        objects = {key: Meta(*meta) for key, meta in content["objects"].items()}
+        reads = {
+            key: {int(offset): base64.b85decode(text) for offset, text in each.items()}
+            for key, each in content["reads"].items()
+        }
+        return Listing(root, Tree(wild_folder(root).key, objects, reads), content["listed"], is_new=False)
+
+
+def _bucket_path(root: ObjectPath, out: Path) -> Path:
+    return out / f"{_BUCKET_PREFIX}{hashlib.sha256(str(root).encode()).hexdigest()[:_DIGITS]}.json.gz"

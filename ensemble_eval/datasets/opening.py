@@ -9,12 +9,14 @@ from ensemble_eval.datasets.folders import open_class_folders, open_files
 from ensemble_eval.datasets.ilsvrc import read_blacklist, refuse_unnumbered, validation_number
 from ensemble_eval.datasets.items import NO_LABEL, Dataset, keeping, without
 from ensemble_eval.datasets.labels import labelled, read_label_file
+from ensemble_eval.datasets.listing import list_bucket
 from ensemble_eval.datasets.parquet_files import open_parquet
 from ensemble_eval.datasets.recognition import Found, recognise
 from ensemble_eval.datasets.tar import open_tar
 from ensemble_eval.datasets.webdataset import open_webdataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import Rule, checked_value
+from ensemble_eval.locations import ObjectPath, location
 from ensemble_eval.members.classes import WNIDS, ClassList, class_list
 from ensemble_eval.settings import UNLABELLED, DataSettings, Layout, SubsetClasses
 
@@ -31,6 +33,7 @@ def open_dataset(
     sample: int | None = None,
     seed: int | None = None,
     leaving_out: str | Path | None = None,
+    listed_in: str | Path | None = None,
 ) -> Dataset:
     """Open labelled images in whichever of the known layouts they lie; nothing is unpacked or changed.
 
@@ -51,6 +54,7 @@ def open_dataset(
         sample: take so many images, drawn with `seed`.
         seed: of `sample`; None for 0.
         leaving_out: the output folder, which may be inside the data set and is no part of it.
+        listed_in: the output folder of an earlier start, which may have the listing of a data set in a bucket.
 
     Raises:
         InputError: there are no images, class folders that are not among the classes, labels that do not match the
@@ -77,15 +81,26 @@ def open_dataset(
         seed=seed,
     )
     place: Path = checked_value(Path, "`root`", root, Rule(words="the path of a data set"))
-    return read_dataset(place, class_list(classes), asked, leaving_out)
+    return read_dataset(place, class_list(classes), asked, leaving_out, listed_in)
 
 
 def read_dataset(
-    root: Path, classes: ClassList, asked: DataSettings, leaving_out: str | Path | None = None
+    root: Path,
+    classes: ClassList,
+    asked: DataSettings,
+    leaving_out: str | Path | None = None,
+    listed_in: str | Path | None = None,
 ) -> Dataset:
     """As `open_dataset`, of settings that are checked already."""
+    if isinstance(root, ObjectPath) and root.tree is None:
+        listing = list_bucket(root, None if listed_in is None else location(listed_in))
+        root = root.at(root.key)
+        root.tree = listing.tree
+        dataset = read_dataset(root, classes, asked, leaving_out)
+        listing.tree.recording = False
+        return replace(dataset, listing=listing)
     names = WNIDS if classes.names is None else classes.names
-    elsewhere = None if leaving_out is None else _folder_to_leave_out(root, Path(leaving_out))
+    elsewhere = None if leaving_out is None else _folder_to_leave_out(root, location(leaving_out))
     found = recognise(root, names, asked.layout, has_labels=asked.labels is not None, leaving_out=elsewhere)
     dataset = _read(found, names, asked.labels or found.labels, elsewhere)
     # Those of the whole data set, whatever part of it is taken.

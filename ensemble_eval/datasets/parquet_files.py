@@ -145,7 +145,7 @@ def _items_of(
         schema = parquet.schema_arrow
         column, name_column = _image_column(path, schema)
         to_index = None if class_names is None else _to_index(path, schema, class_names)
-        container, first = container_of(path, file.fileno()), 0
+        container, first = container_of(path, file), 0
         for number in range(parquet.num_row_groups):
             packed = _packed_images(path, container, parquet.metadata.row_group(number), column)
             wanted = [*(["label"] if to_index else []), *([name_column] if name_column else [])]

@@ -4,7 +4,7 @@ import glob
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ensemble_eval.datasets.ilsvrc import GROUND_TRUTH
 from ensemble_eval.datasets.tar import Index, has_class_folders, read_index
 from ensemble_eval.datasets.webdataset import is_webdataset
 from ensemble_eval.errors import InputError, first_names
+from ensemble_eval.locations import ObjectPath
 from ensemble_eval.settings import Layout
 
 # Names of a file of labels among the images, or beside an archive of them.
@@ -62,7 +63,7 @@ def recognise(
     Raises:
         InputError: nothing is there, or it has no known layout.
     """
-    if _is_pattern(root) or root.is_file():
+    if is_pattern(root) or root.is_file():
         return _shards(root, expanded(root), layout, has_labels=has_labels)
     require_folder(root)
     paths = sorted(path for path in root.iterdir() if not is_hidden(path.name))
@@ -125,7 +126,7 @@ def _labels_of_files(root: Path, *places: Path) -> Path:
     )
 
 
-def _is_pattern(path: Path) -> bool:
+def is_pattern(path: Path) -> bool:
     """Whether a path is a pattern of several files: it has braces or wildcards, and does not exist itself."""
     text = str(path)
     return bool(_BRACES.search(text) or _WILD.search(text)) and not path.exists()
@@ -143,21 +144,40 @@ def expanded(path: Path) -> list[Path]:
         ensemble_eval.errors.InputError: 4 of the 4 files of /nowhere/shard-{08..11}.tar do not exist \
 (/nowhere/shard-08.tar, …); check the path
     """
-    if not _is_pattern(path):
+    if not is_pattern(path):
         return [path]
-    names = _without_braces(str(path))
-    if missing := [name for name in names if not _WILD.search(name) and not Path(name).exists()]:
+    names = without_braces(path)
+    if missing := [name for name in names if not _WILD.search(str(name)) and not name.exists()]:
         raise InputError(
             f"{len(missing)} of the {len(names)} files of {path} do not exist ({missing[0]}, …); check the path"
         )
-    # Path.glob knows no absolute patterns.
-    found = {each for name in names for each in (glob.glob(name) if _WILD.search(name) else [name])}  # noqa: PTH207
+    found = {each for name in names for each in (_matching(name) if _WILD.search(str(name)) else [name])}
     if not found:
         raise InputError(f"no file matches {path}; check the path")
-    return [Path(name) for name in sorted(found)]
+    return sorted(found, key=str)
 
 
-def _without_braces(text: str) -> list[str]:
+def _matching(pattern: Path) -> Iterable[Path]:
+    if isinstance(pattern, ObjectPath):
+        return pattern.matching()
+    # Path.glob knows no absolute patterns.
+    return map(Path, glob.glob(str(pattern)))  # noqa: PTH207
+
+
+def wild_folder(path: ObjectPath) -> ObjectPath:
+    """The deepest folder that holds all files of a pattern; without one, the path itself."""
+    parts = path.key.split("/")
+    fixed = next((place for place, part in enumerate(parts) if _WILD.search(part) or _BRACES.search(part)), None)
+    return path if fixed is None else path.at("/".join(parts[:fixed]))
+
+
+def without_braces(path: Path) -> list[Path]:
+    """The names that a pattern with ranges in braces stands for.
+
+    Raises:
+        InputError: a range is empty, or there are too many names.
+    """
+    text = path.key if isinstance(path, ObjectPath) else str(path)
     # Text, first, last, text, first, last, …, text.
     parts = _BRACES.split(text)
     ranges = list(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))
@@ -167,4 +187,5 @@ def _without_braces(text: str) -> list[str]:
         [f"{number:0{len(first)}}{rest}" for number in range(int(first), int(last) + 1)]
         for first, last, rest in ranges
     ]
-    return [parts[0] + "".join(chosen) for chosen in itertools.product(*choices)]
+    names = [parts[0] + "".join(chosen) for chosen in itertools.product(*choices)]
+    return [path.at(name) if isinstance(path, ObjectPath) else Path(name) for name in names]

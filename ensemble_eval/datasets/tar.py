@@ -1,13 +1,11 @@
 """Tar archives, read in place: one pass over their headers, then the bytes of each file by their offset."""
 
-import io
-import os
 import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ensemble_eval.datasets.folders import class_indices, is_shown_image, refuse_undecodable
 from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Container, Dataset, RangeItem, container_of
@@ -42,7 +40,7 @@ def read_index(path: Path) -> Index:
     """
     unreadable = refusing(f"the archive {path} cannot be read", "check the path", OSError)
     with unreadable, open_regular(path, buffering=0) as file:
-        return _index(container_of(path, file.fileno()), file)
+        return _index(container_of(path, file), file)
 
 
 def open_tar(path: Path, class_names: Sequence[str], *, with_folders: bool, index: Index) -> Dataset:
@@ -90,7 +88,7 @@ def _top_folders(names: Iterable[str]) -> set[str]:
 
 def _index(archive: Container, file: BinaryIO) -> Index:
     for magic, program in _COMPRESSED.items():
-        if os.pread(file.fileno(), len(magic), 0) == magic:
+        if _read_at(file, 0, len(magic)) == magic:
             raise InputError(
                 f"{archive.path} is compressed, so that its images cannot be read one by one; use `{program}` on "
                 "it first"
@@ -121,7 +119,7 @@ def _inner_name(name: str) -> str | None:
 
 def _headers(archive: Container, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """The headers in their order."""
-    reader = _HeaderReader(file.fileno(), closefd=False)
+    reader: Any = _HeaderReader(file)
     damage = f"{archive.path} is no tar archive, or is damaged or cut short"
     with refusing(damage, "get it again"), tarfile.open(fileobj=reader, mode="r:") as tar:
         yield from checked_headers(tar, archive.size)
@@ -153,7 +151,7 @@ def checked_headers(tar: tarfile.TarFile, size: int) -> Iterator[tarfile.TarInfo
 def _refuse_unread(archive: Container, file: BinaryIO, rest: int) -> None:
     """Where tarfile finds no header it stops without a word: only zeros may follow, at least a block of them."""
     position, found = rest, b""
-    while found := os.pread(file.fileno(), _MAX_HEADER_BYTES, position):
+    while found := _read_at(file, position, _MAX_HEADER_BYTES):
         if found.strip(b"\0"):
             raise InputError(
                 f"{archive.path} is damaged, or several archives in one: behind byte {rest} there is more that is "
@@ -164,11 +162,20 @@ def _refuse_unread(archive: Container, file: BinaryIO, rest: int) -> None:
         raise InputError(f"{archive.path} ends without the mark of a tar's end, so it was cut short; get it again")
 
 
-class _HeaderReader(io.FileIO):
+def _read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
+
+
+class _HeaderReader:
     """A tar file for tarfile, which would read as many bytes as a damaged header claims to have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self._file, self.seek, self.tell = file, file.seek, file.tell
 
     def read(self, size: int | None = -1) -> bytes:
         """At most as many bytes as a header may have."""
         if size is None or not 0 <= size <= _MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a header claims {size} bytes")
-        return super().read(size)
+        return self._file.read(size)

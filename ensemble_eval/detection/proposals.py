@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.datasets.boxes import Boxes
-from ensemble_eval.datasets.items import Dataset
+from ensemble_eval.datasets.items import BY_ETAGS, Dataset
 from ensemble_eval.detection.formats import PROPOSE, ProposeKey
 from ensemble_eval.errors import InputError
 from ensemble_eval.settings import PROPOSAL_SETS
@@ -52,7 +52,10 @@ class StoredProposals(Mapping[str, Mapping[str, Proposals]]):
             raise InputError(f"{folder} holds no finished proposals; run `ensemble-eval propose` to its end")
         self.stores = {name: store for name, store in finished.items() if store.key.dataset == dataset.sha256}
         if not self.stores:
-            raise InputError(f"the proposals {folder} are of other images; propose on this data set first")
+            hint = " (those in a bucket and those in files cannot be compared)"
+            kinds = {store.key.dataset.startswith(BY_ETAGS) for store in finished.values()}
+            other = "" if (dataset.listing is not None) in kinds else hint
+            raise InputError(f"the proposals {folder} are of other images{other}; propose on this data set first")
         self._images = sorted(item.id for item in dataset.items)
         if any(not store.progress.done.issuperset(self._images) for store in self.stores.values()):
             raise InputError(f"{folder} has lost some of its proposals; run `ensemble-eval propose` on it again")

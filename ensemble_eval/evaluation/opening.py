@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -20,7 +21,7 @@ from ensemble_eval.members.ensemble import Ensemble, protocol_named
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.scoring.crop_ranks import MAX_CLASSES
-from ensemble_eval.settings import Backend, MemberSettings, RunSettings, Settings
+from ensemble_eval.settings import Backend, JobSettings, MemberSettings, RunSettings, Settings
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
 
@@ -78,12 +79,17 @@ def open_sources(settings: RunSettings) -> Sources:
         InputError: One of them cannot be used.
     """
     ensemble = open_ensemble(settings.ensemble, settings.models)
-    dataset = read_dataset(settings.dataset, ensemble.classes, settings, leaving_out=settings.out)
+    dataset = read_dataset(settings.dataset, ensemble.classes, settings, settings.out, listed_in(settings))
     sources = sources_of(ensemble, dataset, settings)
     missing = (
         _missing_class_warnings(ensemble, dataset) if settings.labels is None and not dataset.scope.part else ()
     )
     return replace(sources, warnings=(*sources.warnings, *missing))
+
+
+def listed_in(settings: JobSettings) -> Path | None:
+    """The folder that may hold the listing of the data set, from an earlier start or from another process."""
+    return None if settings.fresh else settings.out
 
 
 def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sources:

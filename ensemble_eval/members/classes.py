@@ -11,6 +11,7 @@ from typing import Any
 from ensemble_eval.errors import InputError, first_names, needing_extra, refusing
 from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.files import as_text, read_text, read_unpacked
+from ensemble_eval.locations import location
 from ensemble_eval.members.imported import BACKGROUND_FIRST
 
 IMAGENET_1K = "imagenet-1k"
@@ -80,7 +81,7 @@ def class_list(classes: str | Path | Sequence[str] | ClassList, folder: Path | N
     if classes == IMAGENET_1K:
         return ClassList(IMAGENET_1K, len(WNIDS), None)
     if isinstance(classes, str | Path):
-        path = (folder or Path()) / classes
+        path = (folder or Path()) / location(classes)
         return ClassList(str(path), *_counted(_stripped_lines(read_text(path, _MAX_FILE_BYTES)), str(path)))
     checked_value(Sequence, "`classes`", classes, Rule(words=_CLASSES))
     return ClassList("a list of names", *_counted(classes, "`classes`"))
@@ -107,7 +108,7 @@ def output_selection(
     if outputs == BACKGROUND_FIRST:
         return OutputSelection(classes.count + 1, tuple(range(1, classes.count + 1)), renormalise)
     place = f"member {member}: the table {outputs}"
-    lines = _table(Path(outputs))
+    lines = _table(location(outputs))
     if not lines or not all(lines):
         raise InputError(
             f"{place} has one output a line and no empty line; write {_NO_CLASS} where there is no class"

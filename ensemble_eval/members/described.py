@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from ensemble_eval import toml_tables
 from ensemble_eval.errors import InputError, refusing
 from ensemble_eval.files import sha256_of, write_atomically
+from ensemble_eval.locations import local_copy, location
 from ensemble_eval.members.classes import IMAGENET_1K, ClassList, class_list
 from ensemble_eval.members.imported import BACKGROUND_FIRST, Imported, InputFormat
 
@@ -45,7 +46,7 @@ class MemberTable:
 
     def outputs_in(self, folder: Path) -> str | Path | None:
         """The table's `outputs`, a relative path of which starts at `folder`."""
-        return self.outputs if self.outputs in (None, BACKGROUND_FIRST) else folder / self.outputs
+        return self.outputs if self.outputs in (None, BACKGROUND_FIRST) else folder / location(self.outputs)
 
 
 def save_described(
@@ -82,7 +83,7 @@ def read_described(path: Path, kind: str, what: str) -> tuple[dict[str, "Tensor"
         InputError: the file is missing or damaged.
     """
     unreadable = refusing(f"{what} {path} cannot be read", "check the path", SafetensorError, OSError)
-    with unreadable, safe_open(path, framework="pt") as file:
+    with unreadable, safe_open(local_copy(path), framework="pt") as file:
         text = (file.metadata() or {}).get(_key(kind))
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ensemble_eval.crops.protocols import OWN, Protocol, read_protocol
 from ensemble_eval.errors import InputError, located
 from ensemble_eval.fields import Rule, checked_value
+from ensemble_eval.locations import local_copy
 from ensemble_eval.members.classes import ClassList, class_list
 from ensemble_eval.members.described import describe
 from ensemble_eval.members.imported import GRAPH, InputFormat
@@ -120,6 +121,7 @@ class Member:
         declared |= {"fingerprint": fingerprint, "input": input, "outputs": outputs, "averaged": averaged}
         declared["renormalise"] = renormalise or None
         path: Path | None = checked_value(Path | None, "`weights`", weights)
+        path = None if path is None else local_copy(path)
         with located(f"member {name}"):
             source = _the_source({"weights": weights, "network": network, "predict": predict})
             known = _known(source, network, predict)

@@ -19,6 +19,7 @@ from ensemble_eval.crops.protocols import PROTOCOLS
 from ensemble_eval.errors import InputError, located
 from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.files import write_atomically
+from ensemble_eval.locations import local_copy, location
 from ensemble_eval.members.classes import IMAGENET_1K, ClassList, class_list
 from ensemble_eval.members.described import (
     MemberTable,
@@ -78,7 +79,8 @@ def open_ensemble(path: str | Path, models: int | None = None) -> Ensemble:
         ...     [member.name for member in open_ensemble(f"{folder}/two.toml", models=1).members]
         ['a']
     """
-    path = Path(checked_value(Path, "`path`", path, Rule(words="the path of a manifest or folder of checkpoints")))
+    rule = Rule(words="the path of a manifest or folder of checkpoints")
+    path = location(checked_value(Path, "`path`", path, rule))
     checked_value(int | None, "`models`", models)
     ensemble = _read_folder(path) if path.is_dir() else read_manifest(path)
     if models is None:
@@ -154,6 +156,7 @@ def read_member(path: Path) -> tuple[Member, ClassList]:
     Raises:
         InputError: The file is not a safetensors file, or has no description of a member.
     """
+    path = local_copy(path)
     table, classes = member_description(path)
     return _member_from_table(table, path.absolute().parent, str(path)), classes
 
@@ -239,7 +242,7 @@ def _read_folder(folder: Path) -> Ensemble:
 
 
 def _class_file(classes: ClassList) -> Path:
-    path = Path(classes.source)
+    path = location(classes.source)
     with contextlib.suppress(InputError):
         if class_list(path).names == classes.names:
             return path

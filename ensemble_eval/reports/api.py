@@ -11,6 +11,7 @@ import pandas as pd
 
 from ensemble_eval.errors import InputError, UnavailableError
 from ensemble_eval.files import write_atomically
+from ensemble_eval.locations import location
 from ensemble_eval.reports.gallery import gallery, hardest_images
 from ensemble_eval.reports.page import GalleryImage, Page, page_html, report_page, sentence
 from ensemble_eval.results.analyses import Analyses, analyse
@@ -205,7 +206,7 @@ class Results(StoredRun):
         Example:
             `ee.read_results("results").report(data="val").page`
         """
-        out = self.folder / "report" if out is None else Path(out)
+        out = self.folder / "report" if out is None else location(out)
         if out.resolve() == self.folder.resolve():
             raise InputError(f"`out` {out} is the folder of the run itself; choose one inside it or elsewhere")
         if out.exists() and not out.is_dir():
@@ -272,7 +273,7 @@ def _pictures(
         return [], ["The last row has no image wrong in top-5, so there is no gallery."]
     if data is None:
         return [], ["The gallery of the hardest images needs the data set; name it with `data`."]
-    return gallery(results, hardest, Path(data), names)
+    return gallery(results, hardest, location(data), names)
 
 
 def _remove_earlier(out: Path, files: Mapping[str, bytes]) -> None:

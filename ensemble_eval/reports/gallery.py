@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from ensemble_eval.datasets.items import FileItem, Item
+from ensemble_eval.datasets.items import BY_ETAGS, FileItem, Item
 from ensemble_eval.datasets.listing import is_as_listed
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnavailableError, UnreadableImageError
 from ensemble_eval.evaluation.key import RUN
+from ensemble_eval.locations import ObjectPath
 from ensemble_eval.reports.page import GalleryImage
 from ensemble_eval.results.class_tables import ClassNames, class_name
 from ensemble_eval.results.reading import StoredRun
@@ -66,6 +67,10 @@ class EvaluatedImages:
     def __init__(self, results: StoredRun, root: Path) -> None:
         self._results = results
         self._root = root
+        in_bucket = results.key.dataset.startswith(BY_ETAGS)
+        if in_bucket != isinstance(root, ObjectPath):
+            then = "a bucket, and are known by their ETags" if in_bucket else "files, and are known by their bytes"
+            raise InputError(f"`data` {root} cannot be checked: the images were in {then}; give that data set")
         if not root.is_dir():
             try:
                 _ = self._by_id

@@ -16,6 +16,7 @@ from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.decisions import Block, blocks, read_decisions
 from ensemble_eval.evaluation.key import RUN, RunKey, columns_of
 from ensemble_eval.files import read_text
+from ensemble_eval.locations import location
 from ensemble_eval.scoring.table3 import Decisions
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part, read_parts, require_key
@@ -37,7 +38,7 @@ def read_run(folder: str | Path) -> "StoredRun":
     Raises:
         InputError: The folder has no results, or its files do not belong to one run.
     """
-    out = Path(folder)
+    out = location(folder)
     parts = read_parts(out, RUN)
     key = require_key(out, parts)
     progress = summarise(parts.by_name)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic
 
 from ensemble_eval.datasets.items import Dataset
-from ensemble_eval.datasets.listing import changes_since, write_listing
+from ensemble_eval.datasets.listing import changes_since, write_bucket, write_listing
 from ensemble_eval.errors import EnsembleEvalError, first_names
 from ensemble_eval.store import record
 from ensemble_eval.store.key import OtherKeyError
@@ -62,6 +62,8 @@ class Folder(Generic[KeyT]):
         with self._naming_changed_images():
             _ = self.store.peek() if checked else self.store.open()
         write_listing(self.store.folder, self.dataset)
+        if self.dataset.listing is not None:
+            write_bucket(self.out, self.dataset.listing, replaces=fresh)
 
     def refuse_foreign(self) -> None:
         """Refuse a folder with the results of another job, and a path that is not a folder. Nothing is written.

@@ -1,7 +1,7 @@
 """Registers the processes that use an output folder, so that none discards what another one is writing.
 
-Each process has a file in the folder, and touches it while it runs. File locks would do the same, but many
-clusters mount their shared folders without them.
+Each process has a file in the folder, and touches it while it runs; in a bucket, it writes it again. File locks
+would do the same, but many clusters mount their shared folders without them, and buckets have none.
 """
 
 import contextlib
@@ -16,7 +16,8 @@ from datetime import datetime
 from pathlib import Path
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.files import atomic_path, open_regular, require_writable
+from ensemble_eval.files import create, read_dated, require_writable
+from ensemble_eval.locations import ObjectPath
 
 _PREFIX = ".in-use-"
 _TOUCH_EVERY_SECONDS = 20.0
@@ -67,26 +68,32 @@ def in_use(folder: Path, *, alone: bool) -> Iterator[None]:
     require_writable(folder)
     own = folder / f"{_PREFIX}{uuid.uuid4().hex}.json"
     ended = threading.Event()
-    with atomic_path(own, durable=False) as temporary:
-        temporary.write_text(json.dumps(asdict(_this_process())))
+    text = json.dumps(asdict(_this_process())).encode()
+    create(own, text)
     try:
         # Checked only now, because two processes that check before they register would not see each other.
         others = _others(own)
         if alone and others:
             raise InputError(_sentence(folder, others))
-        threading.Thread(target=_touch, args=(own, ended), name="in use", daemon=True).start()
+        threading.Thread(target=_touch, args=(own, text, ended), name="in use", daemon=True).start()
         yield
     finally:
         ended.set()
         with contextlib.suppress(OSError):
-            own.unlink()
+            own.unlink(missing_ok=True)
 
 
-def _touch(own: Path, ended: threading.Event) -> None:
+def _touch(own: Path, text: bytes, ended: threading.Event) -> None:
     while not ended.wait(_TOUCH_EVERY_SECONDS):
         # The file system may be unavailable for a while, or the folder may have been removed.
         with contextlib.suppress(OSError):
-            os.utime(own)
+            if isinstance(own, ObjectPath):
+                own.put(text)
+            else:
+                os.utime(own)
+    # An object may have been written once more after it was removed.
+    with contextlib.suppress(OSError):
+        own.unlink(missing_ok=True)
 
 
 def _others(own: Path) -> list[_Holder]:
@@ -97,9 +104,8 @@ def _others(own: Path) -> list[_Holder]:
     for path in own.parent.glob(f"{_PREFIX}*.json"):
         # A process may end at this moment, and other files with such a name are skipped.
         with contextlib.suppress(OSError, ValueError, TypeError):
-            # Opening the file makes a network file system ask its server again.
-            with open_regular(path) as file:
-                holder, touched = _Holder(**json.load(file)), os.fstat(file.fileno()).st_mtime
+            text, touched = read_dated(path)
+            holder = _Holder(**json.loads(text))
             if path != own and holder.is_alive(now - touched):
                 alive.append(holder)
             elif path != own:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 import numpy as np
 
 from ensemble_eval.errors import InputError
+from ensemble_eval.files import open_regular
 from ensemble_eval.store.key import Key, OtherKeyError
 
 if TYPE_CHECKING:
@@ -264,7 +265,7 @@ def _read_whole(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
 
 
 def _read_footer(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         try:
             return _describe(file, form)
         except _ForeignPartError:

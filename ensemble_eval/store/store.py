@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from ensemble_eval.datasets.listing import LISTING_PREFIX
 from ensemble_eval.errors import EnsembleEvalError, InputError
-from ensemble_eval.files import remove_leftovers, require_writable, write_atomically
+from ensemble_eval.files import parquet_source, remove_leftovers, require_writable, write_atomically
 from ensemble_eval.store.parts import (
     IMAGE,
     Execution,
@@ -189,7 +189,7 @@ class Store(Generic[KeyT]):
         import pyarrow.compute as pc
         import pyarrow.parquet as pq
 
-        rows = pq.read_table(self.folder / name, partitioning=None)
+        rows = pq.read_table(parquet_source(self.folder / name), partitioning=None)
         rows = rows.filter(pc.is_in(rows[IMAGE], pa.array(kept, pa.string())))
         data = encode_table(rows, replace(part, images=list(kept)), self.form, self.key)
         write_atomically(self.folder / part_name(data), data)
@@ -261,7 +261,7 @@ def read_rows(folder: Path, parts: Mapping[str, Part], columns: Sequence[str]) -
     try:
         for name, part in parts.items():
             # Without this, pyarrow would turn a folder name such as `crops=10` into a column.
-            table = pq.read_table(folder / name, columns=list(columns), partitioning=None)
+            table = pq.read_table(parquet_source(folder / name), columns=list(columns), partitioning=None)
             kept = [image for image in part.images if earliest_parts[image] == name]
             if len(kept) < len(part.images):
                 table = table.filter(pc.is_in(table[IMAGE], pa.array(kept, pa.string())))
@@ -392,7 +392,7 @@ class PartBuffer:
 def _opened_file(path: Path) -> "pq.ParquetFile":
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, page_checksum_verification=True)
+    return pq.ParquetFile(parquet_source(path), page_checksum_verification=True)
 
 
 def _value(scalar: "pa.Scalar") -> Any:

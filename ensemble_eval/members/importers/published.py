@@ -13,6 +13,7 @@ from ensemble_eval.crops.protocols import Protocol, own_protocol
 from ensemble_eval.crops.views import Resampling
 from ensemble_eval.errors import InputError, located, needing_extra, refusing
 from ensemble_eval.files import sha256_of
+from ensemble_eval.locations import local_copy, location
 from ensemble_eval.members.imported import InputFormat
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def published(name: str, folder: Path = Path()) -> Published:
             return _from_hub(rest)
         case "timm", _, rest if rest:
             return _from_timm(rest)
-    return Published(folder / name)
+    return Published(local_copy(folder / location(name)))
 
 
 def torchvision_accuracy(path: Path) -> str | None:

@@ -1,0 +1,508 @@
+"""Paths in object storage, with the interface of local paths, so that no other code has to tell the two apart.
+
+`location` turns what a user wrote into a path: `s3://`, `gs://` and `az://` name objects in buckets, `http(s)://`
+a file to be read, and everything else a local file. Credentials, region and endpoint are those of obstore's
+environment variables. obstore is imported with the first request.
+"""
+
+import contextlib
+import errno
+import fnmatch
+import functools
+import io
+import os
+import re
+import tempfile
+import urllib.parse
+from collections.abc import Collection, Iterator
+from datetime import timedelta
+from pathlib import Path, PosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from ensemble_eval.errors import InputError, first_line, needing_extra
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_SCHEMES = ("s3", "gs", "az", "http", "https")
+_WILD = re.compile(r"[*?\[]")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+# Small reads fetch so many bytes, because a request takes as long as these.
+_READ_AHEAD = 1 << 20
+# Recorded reads of one data set; see `Tree`.
+_MAX_RECORDED_BYTES = 1 << 28
+# A server that restarts is waited for, and a wrong address is reported within half a minute.
+_RETRIES, _LONGEST_PAUSE_SECONDS = 10, 4
+_TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15m"}
+_STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"<Code>(\w+)</Code>")
+_NO_CREDENTIALS = (
+    "no credentials were found; set those of the store, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+    "AWS_SKIP_SIGNATURE=true for a public bucket"
+)
+
+
+class ObjectError(InputError, OSError):
+    """A request to a store failed. It is an OSError too, for code that expects those of local files."""
+
+    number = errno.EIO
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = self.number
+
+
+class MissingObjectError(ObjectError, FileNotFoundError):
+    """There is no such object or bucket."""
+
+    number = errno.ENOENT
+
+
+class ObjectExistsError(ObjectError, FileExistsError):
+    """Another process has written the object before."""
+
+    number = errno.EEXIST
+
+
+class DeniedError(ObjectError, PermissionError):
+    """The store does not allow the request."""
+
+    number = errno.EACCES
+
+
+class UnreachableError(ObjectError):
+    """The store does not answer, or fails again and again; another start may succeed with the same input."""
+
+    exit_code = 1
+
+
+class Meta(NamedTuple):
+    """What a store says about an object.
+
+    Attributes:
+        size: In bytes.
+        version: Its ETag, which changes with its content; the time of its last change if it has none.
+        modified: The time of its last change, in seconds since 1970.
+    """
+
+    size: int
+    version: str
+    modified: float
+
+
+class Tree:
+    """The objects below a folder as they were listed at one time, and the bytes that were read to open them.
+
+    The bytes are kept so that other processes can open the same data set without requests.
+
+    Attributes:
+        objects: By key.
+        reads: Bytes by key and offset.
+        recording: Whether further reads are kept.
+    """
+
+    def __init__(self, prefix: str, objects: dict[str, Meta], reads: dict[str, dict[int, bytes]]) -> None:
+        self._prefix, self.objects, self.reads = prefix, objects, reads
+        self.recording, self._left = True, _MAX_RECORDED_BYTES
+        self._children: dict[str, dict[str, None]] = {}
+        for key in objects:
+            while key and (folder := key.rpartition("/")[0]) != key:
+                siblings = self._children.setdefault(folder, {})
+                name = key[len(folder) :].lstrip("/")
+                if name in siblings:
+                    break
+                siblings[name], key = None, folder
+        # Some programs write an empty object for a folder.
+        for key in [key for key, meta in objects.items() if not meta.size and key in self._children]:
+            del objects[key]
+
+    def covers(self, key: str) -> bool:
+        """Return whether the listing would have an object of this key."""
+        return not self._prefix or key == self._prefix or key.startswith(f"{self._prefix}/")
+
+    def children(self, folder: str) -> Collection[str]:
+        """Return the names in a folder; empty if there is no such folder."""
+        return self._children.get(folder, {})
+
+    def recorded(self, key: str, offset: int, size: int) -> bytes | None:
+        """Return the bytes of an earlier read, or None."""
+        data = self.reads.get(key, {}).get(offset, b"")
+        return data[:size] if len(data) >= size else None
+
+    def record(self, key: str, offset: int, data: bytes) -> None:
+        """Keep the bytes of a read, as long as they are few."""
+        if self.recording and self._left >= len(data):
+            self._left -= len(data)
+            self.reads.setdefault(key, {})[offset] = data
+
+
+class ObjectPath(PosixPath):
+    """The URL of an object, or of all objects below it, as a path.
+
+    Folders exist only as beginnings of keys. Objects are written as a whole, and cannot be appended to. Whatever
+    asks for the path of a real file, such as `os.open`, is refused with a sentence; `local_copy` makes one.
+
+    Attributes:
+        tree: A listing that answers instead of the store; objects must still be as they were listed.
+    """
+
+    tree: Tree | None = None
+
+    @property
+    def key(self) -> str:
+        """The key of the object in its bucket."""
+        return "/".join(self.parts[2:])
+
+    @property
+    def can_be_listed(self) -> bool:
+        """Whether the store lists its objects; a web server does not."""
+        return not self.parts[0].startswith("http")
+
+    def at(self, key: str) -> "ObjectPath":
+        """Return the path of another key in the same bucket and listing."""
+        path = ObjectPath(*self.parts[:2], key)
+        path.tree = self.tree
+        return path
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text.replace(":/", "://", 1) if self.parts and self.parts[0][:-1] in _SCHEMES else text
+
+    def __fspath__(self) -> str:
+        raise InputError(
+            f"{self} is in a bucket, and what it is for takes only files on this machine; copy it here"
+        )
+
+    def __truediv__(self, other: Any) -> Any:
+        if isinstance(other, ObjectPath) or _URL.match(str(other)):
+            return location(other)
+        if str(other).startswith("/"):
+            return Path(other)
+        return self.at(f"{self.key}/{other}".lstrip("/"))
+
+    def __rtruediv__(self, other: Any) -> Any:
+        # As an absolute path replaces the folder before it.
+        return self
+
+    def is_absolute(self) -> bool:  # noqa: D102 (as of Path, like those that follow)
+        return True
+
+    def absolute(self) -> "ObjectPath":  # noqa: D102
+        return self
+
+    def resolve(self, strict: bool = False) -> "ObjectPath":  # noqa: D102, ARG002
+        return self
+
+    def is_symlink(self) -> bool:  # noqa: D102
+        return False
+
+    def meta(self) -> Meta:
+        """Return size, version and age of the object.
+
+        Raises:
+            ObjectError: There is none, or the store does not answer.
+        """
+        if self.tree is not None and self.tree.covers(self.key):
+            if self.key not in self.tree.objects:
+                raise MissingObjectError(f"{self} does not exist; check the URL")
+            return self.tree.objects[self.key]
+        with _translated(self):
+            return _meta(_obstore().head(_store(self), self.key))
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:  # noqa: D102, ARG002
+        size, _, modified = self.meta()
+        return os.stat_result((0o100444, 0, 0, 1, 0, 0, size, modified, modified, modified))
+
+    def is_file(self) -> bool:  # noqa: D102
+        with contextlib.suppress(FileNotFoundError):
+            return bool(self.key) and self.meta() is not None
+        return False
+
+    def is_dir(self) -> bool:  # noqa: D102
+        if self.tree is not None and self.tree.covers(self.key):
+            return bool(self.tree.children(self.key))
+        return self.can_be_listed and any(True for _ in self.below())
+
+    def exists(self) -> bool:  # noqa: D102
+        return self.is_file() or self.is_dir()
+
+    def below(self) -> Iterator[tuple[str, Meta]]:
+        """Yield key and description of each object below this path, in no order."""
+        if self.tree is not None:
+            folder = f"{self.key}/" if self.key else ""
+            yield from ((key, meta) for key, meta in self.tree.objects.items() if key.startswith(folder))
+            return
+        if not self.can_be_listed:
+            raise ObjectError(f"{self} is on a web server, which does not list its files; name a single file")
+        with _translated(self):
+            for chunk in _obstore().list(_store(self), self.key or None, chunk_size=1000):
+                for entry in chunk:
+                    yield entry["path"], _meta(entry)
+
+    def iterdir(self) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
+        if self.tree is not None and self.tree.covers(self.key):
+            names: Collection[str] = self.tree.children(self.key)
+        else:
+            with _translated(self):
+                listed = _obstore().list_with_delimiter(_store(self), self.key or None)
+            keys = [*listed["common_prefixes"], *(entry["path"] for entry in listed["objects"])]
+            names = dict.fromkeys(key.rpartition("/")[2] for key in keys)
+        return (self / name for name in names)
+
+    def glob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
+        return (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
+
+    def rglob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
+        return (self.at(key) for key, _ in self.below() if fnmatch.fnmatchcase(key.rpartition("/")[2], pattern))
+
+    def matching(self) -> Iterator["ObjectPath"]:
+        """Yield the objects of a pattern, each part of which may have wildcards."""
+        wanted = self.key.split("/")
+        fixed = next(place for place, part in enumerate(wanted) if _WILD.search(part))
+        for key, _ in self.at("/".join(wanted[:fixed])).below():
+            parts = key.split("/")
+            if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
+                yield self.at(key)
+
+    def mkdir(self, *_: Any, **__: Any) -> None:  # noqa: D102
+        # A folder is there as soon as an object is.
+        return
+
+    def open(self, mode: str = "r", buffering: int = -1, *_: Any, **__: Any) -> Any:  # noqa: D102
+        if mode != "rb":
+            return open(self, mode)  # noqa: PTH123 (it says what is wrong)
+        raw = ObjectFile(self)
+        return raw if buffering == 0 else io.BufferedReader(raw, 1 << 16)
+
+    def read_bytes(self) -> bytes:  # noqa: D102
+        return self.read_with_meta()[0]
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None, **_: Any) -> str:  # noqa: D102
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    def read_with_meta(self) -> tuple[bytes, Meta]:
+        """Return the object and its description, from one request."""
+        options = {} if self.tree is None else {"if_match": self.meta().version}
+        with _translated(self):
+            found = _obstore().get(_store(self), self.key, options=options)
+            return bytes(found.bytes()), _meta(found.meta)
+
+    def read_range(self, offset: int, size: int, version: str) -> bytes:
+        """Return some bytes of the object, which must still have this version.
+
+        Raises:
+            ObjectError: They cannot be read, or the object has changed.
+        """
+        if size <= 0:
+            return b""
+        options = {"range": (offset, offset + size), "if_match": version}
+        with _translated(self):
+            return bytes(_obstore().get(_store(self), self.key, options=options).bytes())
+
+    def put(self, data: bytes | Path, *, create: bool = False) -> None:
+        """Write the object, as a whole and in one request.
+
+        Args:
+            data: Its bytes, or a local file that holds them.
+            create: Refuse to replace an object.
+
+        Raises:
+            ObjectError: It cannot be written; with `create`, an `ObjectExistsError` if it is there.
+        """
+        # In several requests, a killed process would leave hidden pieces that cost money.
+        with _translated(self):
+            mode = "create" if create else "overwrite"
+            _obstore().put(_store(self), self.key, data, mode=mode, use_multipart=False)
+
+    def unlink(self, missing_ok: bool = False) -> None:  # noqa: D102
+        try:
+            with _translated(self):
+                _obstore().delete(_store(self), self.key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def replace(self, target: Any) -> Any:  # noqa: D102
+        with _translated(self):
+            _obstore().rename(_store(self), self.key, target.key)
+        return target
+
+
+class ObjectFile(io.RawIOBase):
+    """An object as a file that is read by ranged requests.
+
+    Attributes:
+        meta: The object's description when it was opened; a changed object is not read further.
+    """
+
+    def __init__(self, path: ObjectPath) -> None:
+        super().__init__()
+        self.path, self.meta, self._position = path, path.meta(), 0
+        self._ahead, self._ahead_from = b"", 0
+
+    def readable(self) -> bool:  # noqa: D102
+        return True
+
+    def seekable(self) -> bool:  # noqa: D102
+        return True
+
+    def tell(self) -> int:  # noqa: D102
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:  # noqa: D102
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.meta.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:  # noqa: D102
+        data = self._at(self._position, len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def readall(self) -> bytes:  # noqa: D102
+        data = self._at(self._position, self.meta.size)
+        self._position += len(data)
+        return data
+
+    def _at(self, offset: int, size: int) -> bytes:
+        size = min(size, self.meta.size - offset)
+        tree, key = self.path.tree, self.path.key
+        if tree is not None and (recorded := tree.recorded(key, offset, size)) is not None:
+            return recorded
+        first = offset - self._ahead_from
+        if not 0 <= first <= first + size <= len(self._ahead):
+            fetched = min(max(size, _READ_AHEAD), self.meta.size - offset)
+            self._ahead = self.path.read_range(offset, fetched, self.meta.version)
+            self._ahead_from, first = offset, 0
+        data = self._ahead[first : first + size]
+        if tree is not None and data:
+            tree.record(key, offset, data)
+        return data
+
+
+def location(text: "str | os.PathLike[str]") -> Path:
+    """Return the path that a user wrote, or the URL.
+
+    Raises:
+        InputError: It is a URL of a kind that is not known.
+
+    Example:
+        >>> location("s3://bucket/val/") / "a.png"
+        ObjectPath('s3://bucket/val/a.png')
+        >>> location("file:///data/a%20b"), location("val/")
+        (PosixPath('/data/a b'), PosixPath('val'))
+    """
+    if isinstance(text, ObjectPath):
+        return text
+    text = os.fspath(text)
+    if not _URL.match(text):
+        return Path(text)
+    scheme, _, rest = text.partition("://")
+    if scheme == "file":
+        return Path(urllib.parse.unquote(urllib.parse.urlsplit(text).path))
+    if scheme not in _SCHEMES or not rest.strip("/"):
+        raise InputError(f"{text} is no URL that is known; give s3://, gs://, az:// or http(s)://, or a path")
+    return ObjectPath(text)
+
+
+def local_copy(path: Path) -> Path:
+    """Return the path of a local file with the content of `path`, which is `path` itself if it is local.
+
+    Copies are made once in a process, and removed when it ends.
+
+    Raises:
+        ObjectError: The object cannot be read.
+    """
+    if not isinstance(path, ObjectPath):
+        return path
+    version = re.sub(r"\W", "", path.meta().version)
+    copy = Path(_folder_of_copies().name, version, *path.parts[1:])
+    if not copy.exists():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        # TensorFlow's checkpoints have their values in files beside the index.
+        beside = path.parent.glob(f"{path.stem}.data-*") if path.suffix == ".index" else ()
+        for each in (*beside, path):
+            _download(each, copy.with_name(each.name))
+    return copy
+
+
+def _download(path: ObjectPath, copy: Path) -> None:
+    with _translated(path), tempfile.NamedTemporaryFile(dir=copy.parent, delete=False) as file:
+        for chunk in _obstore().get(_store(path), path.key).stream():
+            file.write(chunk)
+    Path(file.name).replace(copy)
+
+
+@functools.cache
+def _folder_of_copies() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="ensemble-eval-")
+
+
+@functools.cache
+def _obstore() -> Any:
+    with needing_extra("cloud", "a URL"):
+        import obstore
+        import obstore.store
+    return obstore
+
+
+def _store(path: ObjectPath) -> "ObjectStore":
+    return _store_of("//".join(path.parts[:2]))
+
+
+@functools.cache
+def _store_of(url: str) -> "ObjectStore":
+    pauses = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=_LONGEST_PAUSE_SECONDS)}
+    retries = {"max_retries": _RETRIES, "backoff": {**pauses, "base": 2}, "retry_timeout": timedelta(minutes=3)}
+    # Whoever names an endpoint with http:// means it.
+    options = {**_TIMEOUTS, "allow_http": True}
+    with _translated(ObjectPath(url)):
+        store: ObjectStore = _obstore().store.from_url(url, client_options=options, retry_config=retries)
+    return store
+
+
+def _meta(entry: Any) -> Meta:
+    modified = entry["last_modified"].timestamp()
+    return Meta(entry["size"], entry["e_tag"] or f"changed {modified}", modified)
+
+
+@contextlib.contextmanager
+def _translated(path: ObjectPath) -> Iterator[None]:
+    """Convert obstore's errors to an `ObjectError` with one sentence."""
+    try:
+        yield
+    except (InputError, GeneratorExit):
+        raise
+    except Exception as error:
+        if not isinstance(error, FileNotFoundError) and not type(error).__module__.startswith("obstore"):
+            raise
+        _refuse(path, error)
+
+
+def _refuse(path: ObjectPath, error: Exception) -> NoReturn:
+    text, kind = str(error), type(error).__name__
+    status, code = _first(_STATUS, text), _first(_CODE, text)
+    bucket, said = "//".join(path.parts[:2]), f" ({code})" if code else ""
+    is_silent = any(words in text for words in ("sending request", "decoding response", "timed out"))
+    if "169.254.169.254" in text or "metadata.google" in text or "InstanceMetadata" in text:
+        raise DeniedError(f"{path} cannot be read or written: {_NO_CREDENTIALS}") from error
+    if code == "NoSuchBucket":
+        raise MissingObjectError(f"there is no bucket {bucket}; check its name and the endpoint") from error
+    if isinstance(error, FileNotFoundError):
+        raise MissingObjectError(f"{path} does not exist{said}; check the URL") from error
+    if kind == "AlreadyExistsError":
+        raise ObjectExistsError(f"{path} is there already; choose another URL") from error
+    if kind == "PreconditionError":
+        raise ObjectError(f"{path} has changed since it was listed; run with `fresh=True`") from error
+    if kind in ("PermissionDeniedError", "UnauthenticatedError") or status in ("401", "403"):
+        remedy = "renew the credentials" if "Expired" in code else "check the credentials and what they allow"
+        raise DeniedError(f"the store denies access to {path}{said}; {remedy}") from error
+    if status.startswith("5") or is_silent:
+        why = f"answers with the status {status}{said}" if status else "cannot be reached"
+        raise UnreachableError(f"the store of {path} {why}; check the endpoint, or try again later") from error
+    raise ObjectError(f"{path} cannot be used: {first_line(error)[:300]}{said}") from error
+
+
+def _first(pattern: "re.Pattern[str]", text: str) -> str:
+    found = pattern.search(text)
+    return found[1] if found else ""

@@ -1,0 +1,128 @@
+"""Two independent S3 servers on this machine: moto's, in Python, and SeaweedFS, in Go."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY, SECRET = "tester", "tester-secret"
+_START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running S3 server.
+
+    Attributes:
+        name: `moto` or `seaweedfs`.
+        endpoint: Its URL.
+    """
+
+    name: str
+    endpoint: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which a command finds it."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_REGION": "us-east-1",
+        }
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens at the moment."""
+    with socket.socket() as each:
+        each.bind(("127.0.0.1", 0))
+        return int(each.getsockname()[1])
+
+
+def weed_program() -> str | None:
+    """Return the path of SeaweedFS, if it is installed."""
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+@contextlib.contextmanager
+def moto(folder: Path, port: int | None = None) -> Iterator[Server]:
+    """Run moto's server within the block; it keeps objects in memory."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with _running(command, folder, f"http://127.0.0.1:{port}/moto-api/"):
+        yield Server("moto", f"http://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def seaweedfs(folder: Path, port: int | None = None) -> Iterator[Server]:
+    """Run SeaweedFS within the block, with its data in `folder`; it can be started there again."""
+    program = weed_program()
+    assert program is not None
+    port = port or free_port()
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    identity = {
+        "name": KEY,
+        "credentials": [{"accessKey": KEY, "secretKey": SECRET}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    reader = {
+        "name": "reader",
+        "credentials": [{"accessKey": "reader", "secretKey": "reader-secret"}],
+        "actions": ["Read", "List"],
+    }
+    (folder / "identities.json").write_text(json.dumps({"identities": [identity, reader]}))
+    ports = {name: free_port() for name in ("master", "volume", "filer")}
+    grpc = {f"{name}.port.grpc": free_port() for name in (*ports, "s3")}
+    options = {
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "dir": folder / "data",
+        **{f"{name}.port": number for name, number in ports.items()},
+        **grpc,
+        "master.volumeSizeLimitMB": 64,
+        "master.volumePreallocate": "false",
+        "volume.max": 40,
+        "s3.port": port,
+        "s3.config": folder / "identities.json",
+        "s3.port.iceberg": 0,
+        "s3.iam": "false",
+        "s3.autoCreateBucket": "false",
+    }
+    command = [program, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
+    with _running(command, folder, f"http://127.0.0.1:{port}/status"):
+        yield Server("seaweedfs", f"http://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def _running(command: list[str], folder: Path, ready: str) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, env={**os.environ, "HOME": str(folder)}
+        )
+        try:
+            _wait_for(ready, process, folder / "log")
+            yield
+        finally:
+            # SeaweedFS takes ten seconds to stop in good order.
+            process.kill()
+            process.wait()
+
+
+def _wait_for(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{url} does not answer: {log.read_text()[-2000:]}")
