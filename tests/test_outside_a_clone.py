@@ -1,4 +1,4 @@
-"""A wheel, installed elsewhere: the library, every command, and what the default manifest's absence says."""
+"""The wheel that the Dockerfile builds, installed elsewhere: the library, every command, no default manifest."""
 
 import os
 import shutil
@@ -21,17 +21,39 @@ PIP = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "-
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, so that no build folder is left in the clone."""
+    """Built from what the Dockerfile copies, and so with no build folder left in the clone."""
     source = tmp_path_factory.mktemp("source")
-    shutil.copytree(
-        CLONE / "ensemble_eval", source / "ensemble_eval", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(CLONE / name, source)
+    for name in _copied():
+        if (CLONE / name).is_dir():
+            shutil.copytree(CLONE / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(CLONE / name, source)
     wheels = source / "wheels"
     subprocess.run([*PIP, "wheel", "--no-deps", "--no-build-isolation", "-w", wheels, source], check=True)
     [path] = wheels.glob("*.whl")
     return path
+
+
+def _instructions() -> list[list[str]]:
+    """The words of each instruction of the Dockerfile."""
+    text = (CLONE / "Dockerfile").read_text().replace("\\\n", " ")
+    return [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def _copied() -> list[str]:
+    """What the Dockerfile copies from the clone."""
+    copies = [words[1:-1] for words in _instructions() if words[0] == "COPY" and "--from" not in words[1]]
+    return [name for names in copies for name in names]
+
+
+def test_the_image_is_built_from_what_its_build_may_see_and_does_not_run_as_root() -> None:
+    ignored, *seen, caches = (CLONE / ".dockerignore").read_text().splitlines()[1:]
+    assert (ignored, caches) == ("*", "**/__pycache__")
+    assert sorted(seen) == sorted(f"!{name}" for name in _copied())
+    [(_, user)] = [words for words in _instructions() if words[0] == "USER"]
+    assert int(user) > 0
+    assert f"useradd --uid {user} " in (CLONE / "Dockerfile").read_text()
+    assert ["ENTRYPOINT", '["ensemble-eval"]'] in _instructions()
 
 
 @pytest.fixture(scope="module")

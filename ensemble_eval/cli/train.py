@@ -8,6 +8,7 @@ import click
 
 from ensemble_eval.cli.options import PATH, command, options_of
 from ensemble_eval.cli.output import say, warn
+from ensemble_eval.errors import UNREADABLE_EXIT_CODE
 from ensemble_eval.jobs.cpu import keep_freed_memory, wait_without_spinning
 from ensemble_eval.settings import TrainingSettings
 
@@ -51,4 +52,4 @@ def train(config: Path, train_data: Path | None, val_data: Path | None, **option
     if not finished.unreadable:
         return 0
     warn(f"{finished.unreadable} unreadable images were left out; see {settings.out / 'unreadable.csv'}")
-    return 3
+    return UNREADABLE_EXIT_CODE

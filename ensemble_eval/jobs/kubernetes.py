@@ -99,6 +99,8 @@ class Kubernetes(OneLineFields):
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": GRACE_SECONDS,
                 "serviceAccountName": self.service_account,
+                # A service of our name would set variables that look like options.
+                "enableServiceLinks": False,
                 "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
                 "containers": [_given(container)],
                 "volumes": [

@@ -15,10 +15,10 @@ from pages import PAGES, PROJECT, command_lines, inline_code, name_of
 from ensemble_eval.cli import cli as group
 from ensemble_eval.cli.environment import unknown_variables
 
-# Of torchrun, srun, git and pip.
+# Of torchrun, srun, sbatch, docker, git and pip.
 OTHERS_OPTIONS = {
     *("--rdzv-id", "--rdzv-backend", "--rdzv-endpoint", "--nnodes", "--nproc-per-node", "--standalone"),
-    *("--no-python", "--nodes", "--ntasks-per-node", "--gpus-per-node"),
+    *("--no-python", "--nodes", "--ntasks-per-node", "--gpus-per-node", "--constraint", "--build-arg"),
 }
 COMMANDS = all_commands()
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -68,6 +68,7 @@ def test_everything_that_can_be_asked_for_is_in_the_manifest(cli: Cli) -> None:
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 120,
         "serviceAccountName": "me",
+        "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [
             {"name": "mount-0", "persistentVolumeClaim": {"claimName": "data"}},
