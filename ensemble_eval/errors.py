@@ -14,6 +14,7 @@ EnsembleEvalError            any other error                                exit
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from html import escape
 
 # The exit codes of commands that raise no error: they are done, but some images were unreadable; or were stopped.
 UNREADABLE_EXIT_CODE = 3
@@ -24,6 +25,10 @@ class EnsembleEvalError(Exception):
     """The base class of all errors that this package raises on purpose."""
 
     exit_code = 1
+
+    def _repr_html_(self) -> str:
+        """The message in a notebook that shows the error as a value."""
+        return f"<p>{type(self).__name__}: {escape(str(self))}</p>"
 
 
 class InputError(EnsembleEvalError):

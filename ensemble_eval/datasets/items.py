@@ -15,6 +15,7 @@ from ensemble_eval.errors import InputError, UnreadableImageError, located, reas
 from ensemble_eval.fields import CheckedFields, bounds, shown
 from ensemble_eval.files import open_regular, read_regular
 from ensemble_eval.locations import ObjectFile, ObjectPath, Tree, UnreachableError
+from ensemble_eval.tables.formats import Displayed
 
 _END_BYTES = 4096
 # Opening a large file for each image in it takes longer than reading it; a process may not have many open.
@@ -275,8 +276,8 @@ class Listing:
     replaces: bool = False
 
 
-@dataclass(frozen=True)
-class Dataset:
+@dataclass(frozen=True, repr=False)
+class Dataset(Displayed):
     """Labelled images, sorted by id. `open_dataset` reads one from disk, `Dataset.of` takes images in memory.
 
     Attributes:
@@ -329,6 +330,11 @@ class Dataset:
             if before.id == item.id:
                 raise InputError(f"the image id {item.id!r} stands twice; give each image its own")
         return cls("memory", tuple(items), None if class_names is None else tuple(class_names))
+
+    def _facts(self) -> dict[str, object]:
+        facts = {"source": self.source, "images": len(self.items), "layout": self.layout}
+        classes = {} if self.class_names is None else {"classes": len(self.class_names)}
+        return facts | classes | dict.fromkeys(self.scope.sentences(), True)
 
     @cached_property
     def sha256(self) -> str:

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from ensemble_eval.crops.plan import CropPlan, ViewGroup
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.scoring.crop_ranks import CropGroup, CropRanks, crop_ranks
+from ensemble_eval.tables.formats import Displayed
 
 
-@dataclass(frozen=True)
-class ImageScores:
+@dataclass(frozen=True, repr=False)
+class ImageScores(Displayed):
     """One image's full scores.
 
     Attributes:
@@ -28,6 +29,11 @@ class ImageScores:
     mean_softmax: Mapping[int, NDArray[np.float64]]
     passes: int
     crop_ranks: CropRanks | None = None
+
+    def _facts(self) -> dict[str, object]:
+        members, classes = next(iter(self.mean_softmax.values())).shape
+        shape = {"crops": tuple(self.mean_softmax), "members": members, "classes": classes}
+        return {"id": self.id, "label": self.label, **shape}
 
     @property
     def all_passes(self) -> int:

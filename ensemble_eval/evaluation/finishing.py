@@ -20,15 +20,15 @@ from ensemble_eval.scoring.table3 import SHOWN, Gain, Row, gain, table3, table3_
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import read_parts
 from ensemble_eval.store.store import Store, read_rows, summarise
-from ensemble_eval.tables.formats import table_csv
+from ensemble_eval.tables.formats import Displayed, table_csv
 from ensemble_eval.tables.table import Table, marked, marks
 
 # The line of an unreadable image in a submission. Without it, all lines that follow would move.
 _NO_ANSWER = "-1 -1 -1 -1 -1"
 
 
-@dataclass(frozen=True)
-class Outcome:
+@dataclass(frozen=True, repr=False)
+class Outcome(Displayed):
     """The results of a finished run. Converted to text, they are one line about the last row of Table 3.
 
     Attributes:
@@ -53,6 +53,15 @@ class Outcome:
     table: Path
     published: Published = NOTHING_PUBLISHED
     counted: tuple[str, ...] = ()
+
+    def _facts(self) -> dict[str, object]:
+        last = {} if not self.rows else {f"top5_error of {self.rows[-1]}": f"{self.rows[-1].top5_error:.2f}%"}
+        counts = {"unreadable": len(self.unreadable), "passes": self.passes, "passes_saved": self.passes_saved}
+        return {**last, **counts, "table": str(self.table)}
+
+    def _tables(self) -> list[Table]:
+        counted = marks(0, 0, self.counted)
+        return [marked(table3_table(self.rows).only(*SHOWN), counted)] if self.rows else []
 
     def __str__(self) -> str:
         if not self.rows:

@@ -13,6 +13,7 @@ from ensemble_eval.locations import local_copy
 from ensemble_eval.members.classes import ClassList, class_list
 from ensemble_eval.members.described import describe
 from ensemble_eval.members.imported import GRAPH, InputFormat
+from ensemble_eval.tables.formats import Displayed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,8 +45,8 @@ _MEMBER = 'a Member, such as Member("a", network=…, input=InputFormat.imagenet
 _PIXELS = InputFormat(scale=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 
-@dataclass(frozen=True, init=False)
-class Member:
+@dataclass(frozen=True, init=False, repr=False)
+class Member(Displayed):
     """One model of an ensemble: weights in a file, a network in memory, or a function.
 
     Args:
@@ -153,8 +154,8 @@ class Member:
         return self.weights
 
 
-@dataclass(frozen=True, init=False)
-class Ensemble:
+@dataclass(frozen=True, init=False, repr=False)
+class Ensemble(Displayed):
     """Ordered members that share one list of classes and one way of resizing images.
 
     Args:
@@ -192,6 +193,10 @@ class Ensemble:
         checked_value(str, "`name`", name)
         _check_names([member.name for member in members])
         _set(self, members=members, classes=class_list(classes), name=name, interpolation=interpolation)
+
+    def _facts(self) -> dict[str, object]:
+        names = [member.name for member in self.members]
+        return {"name": self.name, "members": names, "classes": self.classes.count, "source": self.classes.source}
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ensemble_eval import toml_tables
 from ensemble_eval.errors import refusing
 from ensemble_eval.fields import bounds
+from ensemble_eval.tables.formats import Displayed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,8 +19,8 @@ BACKGROUND_FIRST = "background-first"
 GRAPH = "graph"
 
 
-@dataclass(frozen=True)
-class InputFormat:
+@dataclass(frozen=True, repr=False)
+class InputFormat(Displayed):
     """How pixels become a network's input: x = (uint8 / scale - mean) / std, per channel, in `channels` order.
 
     Attributes:

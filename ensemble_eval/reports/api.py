@@ -4,8 +4,9 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -14,14 +15,21 @@ from ensemble_eval.files import write_atomically
 from ensemble_eval.locations import location
 from ensemble_eval.reports.gallery import gallery, hardest_images
 from ensemble_eval.reports.page import GalleryImage, Page, page_html, report_page, sentence
+from ensemble_eval.reports.plots import calibration_plots, members_plot, surface_plot, table3_plot
 from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.class_tables import ClassNames, class_names
+from ensemble_eval.results.compare import compare_errors, run_differences_table
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study
 from ensemble_eval.results.reading import StoredRun, read_clusters, read_run
+from ensemble_eval.results.row_tables import NOT_COMPARABLE
 from ensemble_eval.results.scores import computed_ranks, schemes_of, selections_of
+from ensemble_eval.scoring.paired import MARGIN_POINTS
 from ensemble_eval.scoring.table3 import Configuration, table3, table3_table
-from ensemble_eval.tables.formats import table_csv, table_latex, table_markdown
+from ensemble_eval.tables.formats import Displayed, table_csv, table_latex, table_markdown
 from ensemble_eval.tables.table import marked
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PAGE_FILE = "report.html"
 # Lists the files, so that the next report can remove those that it does not write.
@@ -36,8 +44,8 @@ _LATEX_COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class Report:
+@dataclass(frozen=True, repr=False)
+class Report(Displayed):
     """A report that was written.
 
     Attributes:
@@ -103,7 +111,7 @@ def read_results(folder: str | Path) -> "Results":
     return Results(**vars(read_run(folder)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Results(StoredRun):
     """The results of a run at the time when `read_results` read its folder."""
 
@@ -165,6 +173,82 @@ class Results(StoredRun):
             `results.crop_study().surface()`
         """
         return read_crop_study(self)
+
+    def compare(
+        self,
+        *others: "StoredRun",
+        margin: float = MARGIN_POINTS,
+        seed: int = 0,
+        across_protocols: bool = False,
+    ) -> pd.DataFrame:
+        """Compare the rows of Table 3 of other runs over the same images with those of this run, image by image.
+
+        Args:
+            others: The results of the other runs.
+            margin: Two errors that differ by less count as equal, in percentage points.
+            seed: The seed of the bootstrap.
+            across_protocols: Accept runs of other multi-crop protocols.
+
+        Returns:
+            A row for each run, number of models and scheme, first for top-5 errors and then for top-1 errors.
+            `run` is 2 for the first of `others`. A negative `difference` is better.
+
+        Raises:
+            InputError: A run is unfinished, or the runs differ in images, labels, classes or protocols; or a
+                package of the extra `[report]` is not installed.
+
+        Example:
+            `results.compare(ee.read_results("other-results"))[["models", "crops", "difference", "verdict"]]`
+        """
+        runs = [self, *others]
+        found = compare_errors(runs, margin_points=margin, seed=seed, across_protocols=across_protocols)
+        tables = {f"top-{k}": run_differences_table(k, each, margin) for k, each in found.differences.items()}
+        frames = {name: pd.read_csv(io.StringIO(table_csv(table))) for name, table in tables.items()}
+        return pd.concat(frames, names=["error_of"]).reset_index(level=0).reset_index(drop=True)
+
+    def plot_table3(self, axes: "Axes | None" = None, *, paper: bool = True, partial: bool = False) -> "Axes":
+        """Draw the top-5 error of each row of Table 3 with its interval, and the published errors.
+
+        All `plot_` methods need the extra `[report]`, and draw on a new figure if `axes` is None.
+
+        Args:
+            axes: Axes of matplotlib to draw on.
+            paper: Whether to draw the published errors.
+            partial: Accept an unfinished run.
+        """
+        self.require_table(partial=partial)
+        decisions = self.decisions(with_answers=False)
+        published = self.key.published(decisions.one_model_member) if paper else None
+        comparable = NOT_COMPARABLE if self.counted(decisions) else ""
+        return table3_plot(table3(decisions), published, comparable).on(axes)
+
+    def plot_surface(self, axes: "Axes | None" = None, *, partial: bool = False) -> "Axes":
+        """Draw the top-5 error for every number of models and crops, for a run with `surface=True`."""
+        self.require_table(partial=partial)
+        errors = self.crop_study().error_percent()
+        return surface_plot(errors, table3(self.decisions(with_answers=False))).on(axes)
+
+    def plot_members(self, axes: "Axes | None" = None, *, partial: bool = False) -> "Axes":
+        """Draw the error of each member alone, and that of the ensemble without it if the run stored scores."""
+        self.require_table(partial=partial)
+        return members_plot(self._analyses).on(axes)
+
+    def plot_calibration(self, axes: "Axes | None" = None, *, partial: bool = False) -> "Axes":
+        """Draw accuracy against confidence, in the first and the last row of Table 3.
+
+        Raises:
+            InputError: The run stopped when decided, so it has no confidences.
+        """
+        self.require_table(partial=partial)
+        if why := self._analyses.unavailable.get("calibration"):
+            raise UnavailableError(why)
+        [plot] = calibration_plots(self._analyses)
+        return plot.on(axes)
+
+    @cached_property
+    def _analyses(self) -> Analyses:
+        """The analyses for plots, which read all scores."""
+        return analyse(self, partial=True)
 
     def report(
         self,

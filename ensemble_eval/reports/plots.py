@@ -15,9 +15,8 @@ from ensemble_eval.results.class_tables import ClassNames, reliability_curves
 from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.scoring.calibration import Reliability, ReliabilityBin
 from ensemble_eval.scoring.classes import ClassAnalysis
-from ensemble_eval.scoring.intervals import error_interval_percent
 from ensemble_eval.scoring.subsets import GreedySelection, SizeSummary
-from ensemble_eval.scoring.table3 import TOP_5, Row, table3
+from ensemble_eval.scoring.table3 import TOP_5, Configuration, Row, table3
 from ensemble_eval.tables.drawing import COLOURS, MARKERS, PALETTE, Description, Plot
 from ensemble_eval.tables.table import in_words
 
@@ -226,26 +225,26 @@ def sizes_plot(sizes: Sequence[SizeSummary], greedy: GreedySelection | None, cro
 
 def members_plot(found: Analyses) -> Plot:
     """The error of each member alone, and of the ensemble without it, beside that of the whole ensemble."""
-    decisions, crops = found.decisions, found.decisions.crops[-1]
-    names, images = decisions.members, len(decisions.images)
-    *alone, whole = decisions.wrong[TOP_5][:, -1].sum(axis=1).tolist()
+    names, crops = found.decisions.members, found.decisions.crops[-1]
+    rows = table3(found.decisions, [Configuration(1, crops, name) for name in names])
+    [*_, whole] = table3(found.decisions)
     ensembles = found.ensembles.get((TOP_5, crops))
 
     def draw(plot: "Axes") -> Description:
-        heights, errors = np.arange(len(names)), 100 * np.array(alone) / images
-        ranges = [error_interval_percent(count, images) for count in alone]
-        reach = np.abs(np.transpose(ranges) - errors)
-        plot.errorbar(errors, heights, xerr=reach, fmt="o", color=COLOURS[0], capsize=3, label="member alone")
+        heights, errors = np.arange(len(names)), [row.top5_error for row in rows]
+        plot.errorbar(
+            errors, heights, xerr=_reach(rows), fmt="o", color=COLOURS[0], capsize=3, label="member alone"
+        )
         points = [
-            (float(error), float(at), f"{name} alone: {error:.2f}% (95% interval {low:.1f} to {high:.1f}%)")
-            for at, (name, error, (low, high)) in enumerate(zip(names, errors, ranges, strict=True))
+            (row.top5_error, float(height), f"{name} alone, {_numbers(row)}")
+            for height, (name, row) in enumerate(zip(names, rows, strict=True))
         ]
         if ensembles and ensembles.leave_one_out:
-            without = [100 * each.other_wrong / images for each in ensembles.leave_one_out]
+            without = [100 * each.other_wrong / each.images for each in ensembles.leave_one_out]
             plot.plot(without, heights, "s", color=COLOURS[1], fillstyle="none", label="ensemble without it")
             listed = zip(names, without, strict=True)
             points += [(x, float(y), f"without {name}: {x:.2f}%") for y, (name, x) in enumerate(listed)]
-        plot.axvline(100 * whole / images, color=_QUIET, linestyle=":", label="whole ensemble")
+        plot.axvline(whole.top5_error, color=_QUIET, linestyle=":", label="whole ensemble")
         plot.set_yticks(heights, _short(names))
         plot.set(xlabel=f"top-5 error with {in_words(crops, 'crop')}, percent, with its 95% interval")
         plot.set_xlim(left=0)

@@ -5,8 +5,6 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ensemble_eval.errors import InputError, UnavailableError
 from ensemble_eval.paper.published import Published
 from ensemble_eval.results.reading import StoredRun
@@ -146,7 +144,7 @@ def analyse(
         decisions,
         results.missing,
         results.key.published(decisions.one_model_member),
-        results.key.counted(None if results.missing else len(np.unique(decisions.labels))),
+        results.counted(decisions),
         margin_points,
         decisions.configurations,
         {k: _compare_rows(decisions, k, margin_points=margin_points, seed=seed) for k in known},

@@ -19,6 +19,7 @@ from ensemble_eval.scoring.crop_ranks import RULES, CropGroup, groups_of
 from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5
+from ensemble_eval.tables.formats import Displayed
 from ensemble_eval.tables.table import Column, Kind, Table, Value
 
 _SOFTMAX_MEAN, _GEOMETRIC_MEAN = "softmax mean", "geometric mean"
@@ -94,8 +95,8 @@ class EnoughCrops:
     high_points: float
 
 
-@dataclass(frozen=True)
-class CropStudy:
+@dataclass(frozen=True, repr=False)
+class CropStudy(Displayed):
     """The label ranks in other means over the same passes, as `scoring.crop_ranks.CropRanks` defines them.
 
     Attributes:
@@ -117,6 +118,9 @@ class CropStudy:
     group_ranks: NDArray[np.uint16]
     rule_ranks: NDArray[np.uint16]
     clusters: Clusters = None
+
+    def _facts(self) -> dict[str, object]:
+        return {"members": self.members, "images": self.images, "crops": self.crops, "groups": len(self.groups)}
 
     @property
     def images(self) -> int:

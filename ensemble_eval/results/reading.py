@@ -17,10 +17,12 @@ from ensemble_eval.evaluation.decisions import Block, blocks, read_decisions
 from ensemble_eval.evaluation.key import RUN, RunKey, columns_of
 from ensemble_eval.files import read_text
 from ensemble_eval.locations import location
-from ensemble_eval.scoring.table3 import Decisions
+from ensemble_eval.scoring.table3 import SHOWN, Decisions, table3, table3_table
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part, read_parts, require_key
 from ensemble_eval.store.store import read_rows, sorted_frame, summarise
+from ensemble_eval.tables.formats import Displayed
+from ensemble_eval.tables.table import Table, marked, marks
 
 # The columns of a file of clusters.
 _CLUSTERS = ("image", "group")
@@ -53,8 +55,8 @@ def read_run(folder: str | Path) -> "StoredRun":
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredRun:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class StoredRun(Displayed):
     """The results of a run at the time when its folder was read.
 
     Attributes:
@@ -74,6 +76,18 @@ class StoredRun:
     unreadable: Mapping[str, str]
     damaged: tuple[str, ...]
     _parts: Mapping[str, Part] = field(repr=False)
+
+    def _facts(self) -> dict[str, object]:
+        counts = {"images": len(self.images), "unreadable": len(self.unreadable), "missing": self.missing}
+        run = {"members": self.members, "crops": self.crops, "protocol": self.key.rule.name}
+        return {"folder": str(self.folder), **run, **counts}
+
+    def _tables(self) -> list[Table]:
+        if not self.images or not self.key.scope.labelled:
+            return []
+        decisions = self.decisions(with_answers=False)
+        table = table3_table(table3(decisions), notes=[decisions.one_model_note]).only(*SHOWN)
+        return [marked(table, marks(self.missing, self.key.images, self.counted(decisions)))]
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -154,6 +168,10 @@ class StoredRun:
     def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
         """The rows of all images with predictions, as `evaluation.decisions.blocks` joins them."""
         return blocks(self.tables, self.key, self.images, columns)
+
+    def counted(self, decisions: Decisions) -> tuple[str, ...]:
+        """Phrases that state which images and classes the errors of the run cover, if these are not all."""
+        return self.key.counted(None if self.missing else len(set(decisions.labels.tolist())))
 
     def decisions(self, *, with_answers: bool = True) -> Decisions:
         """The decisions about all images with predictions, as `evaluation.decisions.read_decisions` reads them."""
