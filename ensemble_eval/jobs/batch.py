@@ -73,6 +73,16 @@ class BatchJob(OneLineFields):
         in_environment=False,
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mount and self.container_image is None:
+            raise InputError("`mount` is for `container_image`; give both, or leave it out")
+
+    @property
+    def mounts(self) -> list[tuple[str, str]]:
+        """The source and the path of each mount."""
+        return [(source, path) for source, path in (each.split(":") for each in self.mount)]
+
     @property
     def ranks_per_node(self) -> int:
         """The number of processes on each machine."""

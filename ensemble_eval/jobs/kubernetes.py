@@ -1,6 +1,8 @@
 """Writes a job's manifest for Kubernetes: an Indexed Job with a pod for each rank."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +15,20 @@ from ensemble_eval.jobs.process import SESSION_VARIABLE
 
 _NAME = "ensemble-eval"
 _LABELS = "batch.kubernetes.io"
-# The rules for pods that fail, in the order in which Kubernetes tries them. Other failures are retried and count.
-_BAD_INPUT = ("FailJob", {"onExitCodes": {"operator": "In", "values": [InputError.exit_code]}})
-_UNREADABLE = ("FailIndex", {"onExitCodes": {"operator": "In", "values": [UNREADABLE_EXIT_CODE]}})
-_DISRUPTED = ("Ignore", {"onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]})
-_STOPPED = ("Ignore", {"onExitCodes": {"operator": "In", "values": list(STOPPED_EXIT_CODES)}})
+_URL = re.compile(r"\w+:/")
+
+
+def _on_exit_codes(*codes: int) -> dict[str, Any]:
+    return {"onExitCodes": {"containerName": _NAME, "operator": "In", "values": list(codes)}}
+
+
+# What happens to pods that fail, by the first rule that fits. Other failures are retried and count.
+_RULES = (
+    {"action": "FailJob", **_on_exit_codes(InputError.exit_code)},
+    {"action": "FailIndex", **_on_exit_codes(UNREADABLE_EXIT_CODE)},
+    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+    {"action": "Ignore", **_on_exit_codes(*STOPPED_EXIT_CODES)},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +48,9 @@ class Kubernetes(OneLineFields):
 
     def follow(self, job: BatchJob, _out: Path, _said: str) -> str:
         """Return the command that shows the log of the pod that reports the progress."""
-        space = f"--namespace {self.namespace} " if self.namespace else ""
+        space = ["--namespace", self.namespace] if self.namespace else []
         labels = f"{_LABELS}/job-name={job.job_name},{_LABELS}/job-completion-index=0"
-        return f"kubectl logs --follow {space}--selector {labels}"
+        return shlex.join(["kubectl", "logs", "--follow", *space, "--selector", labels])
 
     def tasks(self, ensemble: Path, out: Path) -> list[tuple[Path, Path]]:
         """Return the ensemble and the output folder of the job."""
@@ -55,32 +66,36 @@ class Kubernetes(OneLineFields):
             out: The folder for the results.
 
         Raises:
-            InputError: There is no image.
+            InputError: There is no image, or the results would be lost with it.
         """
         if job.container_image is None:
             raise InputError(
                 "Kubernetes runs images; name yours with `container_image` (the repository has a Dockerfile)"
+            )
+        if not _URL.match(str(out)) and not any(out.is_relative_to(path) for _, path in job.mounts):
+            raise InputError(
+                f"each pod would have its own {out}, which is lost with it; give `out` as a URL of a bucket, or "
+                "below the path of a `mount`"
             )
         words = [*command, "--ensemble", str(ensemble), "--out", str(out)]
         return "\n".join([*yaml_lines(self._manifest(job, words)), ""])
 
     def _manifest(self, job: BatchJob, words: Sequence[str]) -> dict[str, Any]:
         pods = job.nodes * job.ranks_per_node
-        rules = (_BAD_INPUT, _UNREADABLE, _DISRUPTED, _STOPPED)
         spec = {
             "completionMode": "Indexed",
             "completions": pods,
             "parallelism": min(pods, self.parallelism or pods),
             "backoffLimitPerIndex": self.retries,
             "activeDeadlineSeconds": job.seconds(),
-            "podFailurePolicy": {"rules": [{"action": action, **when} for action, when in rules]},
+            "podFailurePolicy": {"rules": list(_RULES)},
             "template": {"spec": self._pod(job, words, pods)},
         }
         metadata = {"name": job.job_name, "namespace": self.namespace}
         return {"apiVersion": "batch/v1", "kind": "Job", "metadata": _given(metadata), "spec": _given(spec)}
 
     def _pod(self, job: BatchJob, words: Sequence[str], pods: int) -> dict[str, Any]:
-        claims = [(f"mount-{number}", *each.split(":")) for number, each in enumerate(job.mount)]
+        claims = [(f"mount-{number}", *each) for number, each in enumerate(job.mounts)]
         # Requests default to limits. The limit of processors also tells a rank how many threads to start.
         limits = {"cpu": str(job.cpus_per_rank), "memory": self.memory}
         limits |= {"nvidia.com/gpu": "1" if job.gpus_per_node else None}

@@ -118,7 +118,7 @@ def cluster(setup: Setup, out: Path, pods: int, *options: str, **of_system: Any)
     for name in ("--ranks", "--ensemble", "--out"):
         position = evaluation.index(name)
         del evaluation[position : position + 2]
-    job = BatchJob(ranks=pods, container_image="any")
+    job = BatchJob(ranks=pods, container_image="any", mount=(f"any:{out}",))
     text = Kubernetes(**of_system).text(job, ["ensemble-eval", "run", *evaluation, *options], setup.ensemble, out)
     return Cluster(yaml.safe_load(text))
 

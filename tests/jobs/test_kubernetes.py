@@ -21,11 +21,11 @@ from ensemble_eval.jobs.kubernetes import yaml_lines
 VERSIONS = ("1.29", kubernetes_validate.latest_version())
 IMAGE = "registry.example/ensemble-eval:1"
 EVALUATION = ("/data/val", "--ensemble", "/data/seven.toml", "--out", "/data/my results")
-SUBMIT = ("submit", *EVALUATION, "--kubernetes", "--container-image", IMAGE)
+SUBMIT = ("submit", *EVALUATION, "--kubernetes", "--container-image", IMAGE, "--mount", "data:/data")
 EVERYTHING = (
     *("--nodes", 8, "--gpus-per-node", 8, "--cpus-per-rank", 6, "--time", "1-0", "--job-name", "googlenets"),
     *("--parallelism", 16, "--memory", "32Gi", "--retries", 5, "--namespace", "vision", "--service-account", "me"),
-    *("--secret", "bucket", "--secret", "proxy", "--mount", "data:/data", "--mount", "scratch:/scratch"),
+    *("--secret", "bucket", "--secret", "proxy", "--mount", "scratch:/scratch"),
     *("--setup", "export NAME='a b'", "--crops", 144, "--unreadable-ok"),
 )
 COMMAND = [
@@ -101,7 +101,7 @@ def test_one_pod_of_four_cores_without_a_limit_is_asked_for_unless_more_is(cli: 
     assert rank["command"] == [word for word in COMMAND if word not in ("--crops", "144", "--unreadable-ok")]
     assert rank["resources"] == {"limits": {"cpu": "4"}}
     assert {"name": "OMP_NUM_THREADS", "value": "4"} in rank["env"]
-    assert not {"volumes", "serviceAccountName"} & spec["template"]["spec"].keys()
+    assert not {"serviceAccountName", "envFrom"} & {*spec["template"]["spec"], *rank}
 
 
 def action(job: dict[str, Any], code: int, *, disrupted: bool = False) -> str:
@@ -235,6 +235,11 @@ ONE_LINE = "holds a line break or another control character; give it one line"
         (("--namespace", "a\u2028b"), f"--namespace {ONE_LINE}"),
         (("--memory", "1Gi\0"), f"--memory {ONE_LINE}"),
         (("--mount", "data:/a\nb"), f"--mount {ONE_LINE}"),
+        (
+            ("--out", "results"),
+            "each pod would have its own results, which is lost with it; give --out as a URL",
+        ),
+        (("--out", "/database/results"), "each pod would have its own /database/results, which is lost with it"),
         (("--setup", "a\nb"), f"--setup {ONE_LINE}"),
         (("--container-image", "a\nb"), f"--container-image {ONE_LINE}"),
         (("--mount", "data"), "--mount is of the form SOURCE:PATH with an absolute PATH, not 'data'"),
@@ -258,6 +263,15 @@ def test_what_the_manifest_could_not_hold_is_refused(cli: Cli, options: tuple[ob
     assert (refused.code, refused.out) == (2, "")
     assert refused.err.startswith(f"error: {sentence}")
     assert refused.err.count("\n") == 1
+
+
+def test_results_in_a_bucket_need_no_volume(cli: Cli) -> None:
+    at_bucket = ("s3://data/val", "--ensemble", "s3://data/seven.toml", "--out", "s3://data/results")
+    printed = cli("submit", *at_bucket, "--kubernetes", "--container-image", IMAGE, "--dry-run")
+    assert printed.code == 0, printed.err
+    pod = yaml.safe_load(printed.out)["spec"]["template"]["spec"]
+    assert "volumes" not in pod
+    assert "volumeMounts" not in pod["containers"][0]
 
 
 def test_an_image_is_required_and_options_of_kubernetes_are_no_options_of_slurm(cli: Cli) -> None:

@@ -231,6 +231,7 @@ def test_what_cannot_be_submitted_is_refused(
             ("val", "--sbatch", "--no-requeue"),
             "--sbatch --no-requeue would override what the script needs; leave that to submit",
         ),
+        (("val", "--mount", "a:/b"), "--mount is for --container-image; give both, or leave it out"),
         (("val", "--mount", "/data"), "--mount is of the form SOURCE:PATH with an absolute PATH, not '/data'"),
         (("val", "--timeout", "nan"), "--timeout is a number of seconds, not nan"),
         (("val", "--save-every", "inf"), "--save-every is a number of seconds, not inf"),
