@@ -14,6 +14,7 @@ from ensemble_eval.errors import InputError, UnavailableError
 from ensemble_eval.files import write_atomically
 from ensemble_eval.locations import location
 from ensemble_eval.reports.gallery import gallery, hardest_images
+from ensemble_eval.reports.methods import BIBLIOGRAPHY, methods_text
 from ensemble_eval.reports.page import GalleryImage, Page, page_html, report_page, sentence
 from ensemble_eval.reports.plots import calibration_plots, members_plot, surface_plot, table3_plot
 from ensemble_eval.results.analyses import Analyses, analyse
@@ -21,7 +22,7 @@ from ensemble_eval.results.class_tables import ClassNames, class_names
 from ensemble_eval.results.compare import compare_errors, run_differences_table
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study
 from ensemble_eval.results.reading import StoredRun, read_clusters, read_run
-from ensemble_eval.results.row_tables import NOT_COMPARABLE
+from ensemble_eval.results.row_tables import NOT_COMPARABLE, with_daggers
 from ensemble_eval.results.scores import computed_ranks, schemes_of, selections_of
 from ensemble_eval.scoring.paired import MARGIN_POINTS
 from ensemble_eval.scoring.table3 import Configuration, table3, table3_table
@@ -37,7 +38,7 @@ _FILES_FILE = "report.json"
 # The tables that are Markdown and LaTeX too, with the columns that fit into a column of text.
 _LATEX_COLUMNS = {
     "table3": (
-        *("models", "crops", "cost", "top5_error", "top5", "compared_to_base", "paired", "adjusted_p"),
+        *("models", "crops", "cost", "top5_error", "verdict", "top5", "compared_to_base", "paired", "adjusted_p"),
         *("paper_top5_error", "paper_compared_to_base"),
     ),
     "table2": ("team", "year", "place", "top5_error", "source"),
@@ -306,7 +307,7 @@ class Results(StoredRun):
         except UnavailableError as error:
             study, left_out["crops"] = None, [sentence(error)]
         page = report_page(self, found, study, names, pictures, left_out, with_paper=paper)
-        files = dict(_files(page, found))
+        files = dict(_files(page, self, found))
         _remove_earlier(out, files)
         for name, content in files.items():
             write_atomically(out / name, content)
@@ -316,7 +317,7 @@ class Results(StoredRun):
         return Report(out, out / _PAGE_FILE, tuple(files), page.findings, page.left_out, is_partial)
 
 
-def _files(page: Page, found: Analyses) -> Iterator[tuple[str, bytes]]:
+def _files(page: Page, results: StoredRun, found: Analyses) -> Iterator[tuple[str, bytes]]:
     """The name and content of every file. The page is last, so that all files exist if the page does."""
     for table in (table for section in page.sections for table in section.tables):
         # The CSV of Table 3 is that of the run, with the table's marks.
@@ -324,11 +325,14 @@ def _files(page: Page, found: Analyses) -> Iterator[tuple[str, bytes]]:
         yield f"{table.name}.csv", table_csv(of_run).encode()
         if narrow := _LATEX_COLUMNS.get(table.name):
             yield f"{table.name}.md", table_markdown(table).encode()
-            columns = [column.key for column in table.columns if column.key in narrow]
-            yield f"{table.name}.tex", table_latex(table.only(*columns)).encode()
+            known = {column.key for column in table.columns}
+            columns = [key for key in narrow if key in known]
+            yield f"{table.name}.tex", table_latex(with_daggers(table.only(*columns))).encode()
     for picture in (picture for section in (page.summary, *page.sections) for picture in section.pictures):
         yield f"plots/{picture.name}.svg", picture.svg.encode()
         yield f"plots/{picture.name}.png", picture.png
+    yield "methods.txt", methods_text(results, found).encode()
+    yield BIBLIOGRAPHY.name, BIBLIOGRAPHY.read_bytes()
     yield _PAGE_FILE, page_html(page).encode()
 
 

@@ -12,7 +12,7 @@ from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, first_names
 from ensemble_eval.evaluation.key import columns_of
 from ensemble_eval.results.reading import StoredRun
-from ensemble_eval.results.row_tables import DIFFERENCE_COLUMNS, tests_note
+from ensemble_eval.results.row_tables import DETECTABLE_NOTE, DIFFERENCE_COLUMNS, tests_note
 from ensemble_eval.scoring.clusters import Clusters, cluster_count
 from ensemble_eval.scoring.paired import (
     MARGIN_POINTS,
@@ -316,6 +316,7 @@ def run_differences_table(
         (
             "The 95% intervals of differences are Tango's score intervals, paired by image.",
             tests_note(len(found), margin_points, cluster_count(clusters)),
+            DETECTABLE_NOTE,
         ),
     )
 

@@ -35,10 +35,16 @@ _SHOWN = (
     *("models", "crops", "cost", "top5_error", "top5", "compared_to_base"),
     *("paired", "fixed", "broken", "adjusted_p", "verdict", "top1_error"),
 )
+DETECTABLE_NOTE = (
+    "For rows that cannot be told apart, this many images detect a difference from the given points on in 80% of "
+    "cases."
+)
 NOT_COMPARABLE = "not comparable"
 _NOT_THE_PAPERS = (
     "The published errors are counted over all images, by one label, among all classes; they are not comparable."
 )
+# The signs of verdicts in a narrow table, by the first word of each.
+_DAGGERS = {"better": "†", "worse": "‡", "equal": "§"}
 _FoundT = TypeVar("_FoundT")
 _ItemT = TypeVar("_ItemT")
 # The spread of all members, and of all their ensembles of one size; both tables agree about single members.
@@ -92,6 +98,21 @@ def compact_table3(found: Analyses, *, with_paper: bool = True) -> Table:
     return replace(table.only(*keys).titled(**titles), notes=notes)
 
 
+def with_daggers(table: Table) -> Table:
+    """The table with a sign for each verdict, which a note explains, or the table itself if it has none."""
+    keys = [column.key for column in table.columns]
+    if "verdict" not in keys:
+        return table
+    at = keys.index("verdict")
+    words = [str(row[at]).replace(",", " ").split()[0] for row in table.rows]
+    rows = (
+        (*row[:at], _DAGGERS.get(word, ""), *row[at + 1 :]) for row, word in zip(table.rows, words, strict=True)
+    )
+    meaning = ", ".join(f"{sign} {word}" for word, sign in _DAGGERS.items() if word in words)
+    note = f"Compared with the first row: {meaning + '; ' if meaning else ''}without a sign, cannot be told apart."
+    return replace(table, rows=tuple(rows), notes=(*table.notes, note)).titled(verdict="")
+
+
 def comparison_tables(found: Analyses) -> list[Table]:
     """Rows of Table 3 compared with the first, and with each other, for each error that the run knows."""
     rows = found.configurations
@@ -106,7 +127,7 @@ def comparison_tables(found: Analyses) -> list[Table]:
                 ("other", "other row", "text", lambda each: str(rows[each.other])),
                 *DIFFERENCE_COLUMNS,
             ],
-            (note, tests_note(len(pairs), found.margin_points, found.clusters)),
+            (note, tests_note(len(pairs), found.margin_points, found.clusters), DETECTABLE_NOTE),
         )
         for k, comparisons in found.comparisons.items()
         for name, title, pairs in (
@@ -168,9 +189,7 @@ def tests_note(tests: int, margin_points: float, clusters: int) -> str:
     alike = ", adjusted in the same way," if tests > 1 else ""
     return (
         f"p is that of {test}{adjusted}. A row is better or worse if p is below 5%, and equal "
-        f"within {margin_points:g} points if two one-sided tests{alike} reject a larger difference at 5%. For "
-        "rows that cannot be told apart, this many images detect a difference from the given points on in 80% of "
-        "cases."
+        f"within {margin_points:g} points if two one-sided tests{alike} reject a larger difference at 5%."
     )
 
 
@@ -323,6 +342,7 @@ def _left_out_table(found: Analyses) -> Table:
         "The difference is the error without the member minus that of the whole ensemble; above 0, the member "
         "helps.",
         tests_note(len(names), found.margin_points, found.clusters) + " Each error and scheme is a family.",
+        DETECTABLE_NOTE,
     )
 
 

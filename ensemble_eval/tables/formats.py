@@ -153,6 +153,9 @@ _ESCAPES = {
     "—": "---",
     "…": r"\dots{}",
     "’": "'",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "§": r"\textsection{}",
 }
 # Separates two characters that must not become a ligature; no text contains it.
 _BREAK = "\0"

@@ -16,8 +16,14 @@ from ensemble_eval.members.classes import WNIDS
 from ensemble_eval.paper.published import TABLE_2
 from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.class_tables import calibration_tables, class_names, class_tables
-from ensemble_eval.results.row_tables import comparison_tables, member_tables, table2_table, table3_table
-from ensemble_eval.tables.formats import table_csv
+from ensemble_eval.results.row_tables import (
+    comparison_tables,
+    member_tables,
+    table2_table,
+    table3_table,
+    with_daggers,
+)
+from ensemble_eval.tables.formats import table_csv, table_latex
 from ensemble_eval.tables.table import Table
 
 # Four ants, three bees, three cats.
@@ -72,6 +78,27 @@ def test_table3_has_wilsons_and_tangos_intervals_and_the_papers_figures(found: A
     assert "adjusted by Holm's method over 3 comparisons" in table.notes[-1]
     bare = table3_table(found, with_paper=False)
     assert bare == replace(table.without("paper_top5_error", "paper_compared_to_base"), notes=bare.notes)
+
+
+def test_verdicts_become_signs_that_a_note_explains(found: Analyses) -> None:
+    base, *others = found.comparisons[5].against_base
+    verdicts = [
+        replace(base, adjusted_p=0.01, difference_points=-3),
+        replace(base, adjusted_p=0.01, difference_points=3, adjusted_equivalence_p=0.01),
+        replace(base, adjusted_equivalence_p=0.01),
+    ]
+    comparisons = replace(found.comparisons[5], against_base=tuple(verdicts[: len(others) + 1]))
+    table = with_daggers(table3_table(replace(found, comparisons={5: comparisons})).only("crops", "verdict"))
+    assert [row[1] for row in table.rows] == ["", "†", "‡", "§"]
+    assert table.notes[-1] == (
+        "Compared with the first row: † better, ‡ worse, § equal; without a sign, cannot be told apart."
+    )
+    assert r"10 & \textdagger{} \\" in table_latex(table)
+    assert (
+        with_daggers(table3_table(found)).notes[-1]
+        == "Compared with the first row: without a sign, cannot be told apart."
+    )
+    assert with_daggers(table2_table(found, "images")) == table2_table(found, "images")
 
 
 def test_the_papers_figures_are_marked_only_where_a_run_counts_otherwise(found: Analyses) -> None:
