@@ -133,7 +133,8 @@ def _power(pair: PairedDifference) -> str:
     if pair.is_different or pair.is_equal_within_margin:
         return ""
     if pair.detectable_points is None:
-        return "; so few images that only one of the two gets wrong show no difference reliably"
+        found = in_words(pair.fixed + pair.broken, "image")
+        return f"; with {found} that only one of the two gets wrong, no difference is detected reliably"
     return f"; this many images detect a difference from {pair.detectable_points:.1f} points on in 80% of cases"
 
 

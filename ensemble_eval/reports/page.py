@@ -35,6 +35,7 @@ _ANCHOR = re.compile(r'(\bid="|"#|url\(#)')
 # The page shows the beginning of long tables; their files have all rows.
 _ROWS_IN_PAGE = 60
 _SURFACE_CROPS_IN_PAGE = frozenset({1, 2, 5, 10, 24, 48, 72, 96, 120, 144})
+_CODE = re.compile(r"`([^`]+)`")
 _SIZE = re.compile(r' (?:width|height)="[^"]*pt"')
 
 
@@ -295,12 +296,13 @@ def page_html(page: Page) -> str:
     """
     with needing_extra("report"):
         from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
+        from markupsafe import Markup, escape
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["data_uri"] = _jpeg_uri
     environment.filters["in_page"] = _in_page
     environment.filters["html"] = lambda table: Markup(table_html(table))
+    environment.filters["code"] = lambda text: Markup(_CODE.sub(r"<code>\1</code>", escape(text)))
     environment.filters["points"] = lambda picture: json.dumps(picture.points, ensure_ascii=False)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
     script = _SCRIPT.read_text("utf-8")

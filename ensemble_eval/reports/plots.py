@@ -4,7 +4,7 @@ Words stand only on axes, in legends above them and in the cells of a matrix, so
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ def table3_plot(rows: Sequence[Row], published: Published | None, comparable: st
             points += [(x, y, f"{published.who}, {rows[int(y)]}: {x:.2f}%") for x, y in beside]
         plot.set_yticks(heights, [str(row) for row in rows])
         plot.set(xlabel="top-5 error, percent, with its 95% interval", ylabel="models × crops")
-        plot.set_xlim(left=0)
+        _from_zero(plot, "x")
         plot.set_ylim(len(rows) - 0.5, -0.5)
         _finish(plot, grid="x")
         listed = "; ".join(f"{row} {row.top5_error:.2f}%" for row in rows)
@@ -138,7 +138,7 @@ def cost_plot(rows: Sequence[Row], surface: NDArray[np.float64] | None = None) -
         plot.set_xscale("log")
         plot.xaxis.set_major_formatter("{x:g}")
         plot.xaxis.set_minor_formatter("")
-        plot.set_ylim(bottom=0)
+        _from_zero(plot, "y")
         plot.set(xlabel="passes for each image: models × crops", ylabel="top-5 error, percent")
         _finish(plot, grid="y")
         first, last = rows[0], rows[-1]
@@ -215,6 +215,7 @@ def sizes_plot(sizes: Sequence[SizeSummary], greedy: GreedySelection | None, cro
             plot.plot(members, errors, "s--", color=COLOURS[1], fillstyle="none", label="greedy, cross-validated")
             points += [(float(n), error, f"greedy, {n}: {error:.2f}%") for n, error in enumerate(errors, 1)]
         plot.set_xticks(members)
+        _from_zero(plot, "y")
         plot.set(xlabel=f"models, {in_words(crops, 'crop')} each", ylabel="top-5 error, percent")
         _finish(plot, grid="y")
         listed = "; ".join(f"{each.size}: {each.mean_error_percent:.2f}%" for each in sizes)
@@ -247,7 +248,7 @@ def members_plot(found: Analyses) -> Plot:
         plot.axvline(whole.top5_error, color=_QUIET, linestyle=":", label="whole ensemble")
         plot.set_yticks(heights, _short(names))
         plot.set(xlabel=f"top-5 error with {in_words(crops, 'crop')}, percent, with its 95% interval")
-        plot.set_xlim(left=0)
+        _from_zero(plot, "x")
         plot.set_ylim(len(names) - 0.5, -0.5)
         _finish(plot, grid="x")
         return Description(f"Top-5 errors of the members: {'; '.join(point[2] for point in points)}.", points)
@@ -351,13 +352,20 @@ def classes_plot(classes: ClassAnalysis, names: ClassNames = None) -> Plot:
     return Plot("classes", title, f"classes_top{TOP_5}", draw, 4.2)
 
 
+def _from_zero(plot: "Axes", axis: Literal["x", "y"]) -> None:
+    """Begin an axis of errors at zero, where marks are not cut in half."""
+    plot.set(**{f"{axis}lim": (0, None)})
+    for mark in plot.lines:
+        mark.set_clip_on(mark.get_marker() == "None")
+
+
 def _finish(plot: "Axes", grid: str) -> None:
     """Draw a grid behind the marks, and a legend above the axes if there is more than one series."""
     plot.set_axisbelow(True)
     plot.grid(axis=grid)  # type: ignore[arg-type]
     labels = plot.get_legend_handles_labels()[1]
     if len(labels) > 1:
-        columns = 1 if max(map(len, labels)) > 40 else 3 if sum(map(len, labels)) < 50 else 2
+        columns = 1 if max(map(len, labels)) > 40 else 3 if sum(map(len, labels)) < 40 else 2
         style: dict[str, Any] = {"fontsize": 9, "columnspacing": 1.2, "handletextpad": 0.5, "borderaxespad": 0.2}
         plot.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, **style)
 

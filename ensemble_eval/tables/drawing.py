@@ -52,6 +52,8 @@ _SETTINGS: dict[str, Any] = {
     "axes.labelcolor": _LIGHT["ink"],
     "axes.spines.right": False,
     "axes.spines.top": False,
+    # In a browser, the boxes of words are higher than their letters.
+    "figure.constrained_layout.h_pad": 0.1,
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
     "grid.color": _LIGHT["line"],
@@ -132,7 +134,7 @@ class Plot:
             (round(x, 4), round(1 - y, 4), point[2]) for (x, y), point in zip(at, described.points, strict=True)
         ]
         alternative = " ".join((described.text, *notes))
-        return Picture(self.name, self.title, self.table, alternative, svg, png, tuple(points), tuple(notes))
+        return Picture(self.name, self.title, self.table, alternative, svg, png, tuple(points))
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,6 @@ class Picture:
         svg: The text of an SVG file, in the light colours.
         png: The bytes of a PNG file.
         points: As of `Description`, in fractions of the picture from its upper left corner.
-        notes: Sentences below it.
     """
 
     name: str
@@ -155,7 +156,6 @@ class Picture:
     svg: str
     png: bytes
     points: tuple[Point, ...]
-    notes: tuple[str, ...]
 
 
 def css_variables(*, dark: bool) -> str:

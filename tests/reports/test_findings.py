@@ -87,7 +87,7 @@ def test_what_so_many_images_detect_is_said_where_rows_cannot_be_told_apart(foun
 
     assert said(13, 12, 500).endswith("; this many images detect a difference from 2.9 points on in 80% of cases.")
     assert said(3, 2, 100).endswith(
-        "; so few images that only one of the two gets wrong show no difference reliably."
+        "; with five images that only one of the two gets wrong, no difference is detected reliably."
     )
     assert "80% of cases" not in said(40, 5, 1000)
 

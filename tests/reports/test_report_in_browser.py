@@ -27,6 +27,13 @@ OVERLAPPING = """[...document.querySelectorAll('svg')].flatMap(drawing => {
   return words.flatMap(([one, a], at) => words.slice(at + 1).filter(([, b]) => a.left + 1 < b.right &&
     b.left + 1 < a.right && a.top + 1 < b.bottom && b.top + 1 < a.bottom).map(([other]) => [one, other]));
 })"""
+# Words that reach beyond their plot.
+CUT_WORDS = """[...document.querySelectorAll('svg')].flatMap(drawing => {
+  const whole = drawing.getBoundingClientRect();
+  return [...drawing.querySelectorAll('text')].filter(each => [each.getBoundingClientRect()].some(word =>
+    word.left < whole.left - 1 || word.right > whole.right + 1 || word.top < whole.top - 1 ||
+    word.bottom > whole.bottom + 1)).map(each => each.textContent);
+})"""
 VISIBLE_ROWS = "[...document.querySelectorAll('tbody tr')].filter(each => each.checkVisibility()).length"
 # Words whose contrast is below 4.5 (WCAG 2.2, 1.4.3), but for the numbers on the colours of a matrix.
 FAINT = """(() => {
@@ -120,6 +127,7 @@ def test_no_word_of_a_plot_overlaps_another(browser: Browser, pages: list[Path],
         browser.value(OPEN_ALL)
         assert browser.value("document.querySelectorAll('svg text').length") > 40
         assert browser.value(OVERLAPPING) == [], page
+        assert browser.value(CUT_WORDS) == [], page
     browser.value(
         "document.querySelectorAll('svg text')[1].replaceWith("
         "document.querySelectorAll('svg text')[0].cloneNode(true))"
