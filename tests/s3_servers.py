@@ -95,6 +95,7 @@ def seaweedfs(folder: Path, port: int | None = None) -> Iterator[Server]:
         "s3.port": port,
         "s3.config": folder / "identities.json",
         "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
         "s3.iam": "false",
         "s3.autoCreateBucket": "false",
     }

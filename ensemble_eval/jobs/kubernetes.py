@@ -1,7 +1,6 @@
 """Writes a job's manifest for Kubernetes: an Indexed Job with a pod for each rank."""
 
 import json
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,10 @@ from ensemble_eval.errors import STOPPED_EXIT_CODES, UNREADABLE_EXIT_CODE, Input
 from ensemble_eval.fields import option
 from ensemble_eval.jobs.batch import GRACE_SECONDS, BatchJob, OneLineFields
 from ensemble_eval.jobs.process import SESSION_VARIABLE
+from ensemble_eval.locations import ObjectPath
 
 _NAME = "ensemble-eval"
 _LABELS = "batch.kubernetes.io"
-_URL = re.compile(r"\w+:/")
 
 
 def _on_exit_codes(*codes: int) -> dict[str, Any]:
@@ -72,7 +71,7 @@ class Kubernetes(OneLineFields):
             raise InputError(
                 "Kubernetes runs images; name yours with `container_image` (the repository has a Dockerfile)"
             )
-        if not _URL.match(str(out)) and not any(out.is_relative_to(path) for _, path in job.mounts):
+        if not isinstance(out, ObjectPath) and not any(out.is_relative_to(path) for _, path in job.mounts):
             raise InputError(
                 f"each pod would have its own {out}, which is lost with it; give `out` as a URL of a bucket, or "
                 "below the path of a `mount`"

@@ -9,6 +9,7 @@ from pathlib import Path
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import option
 from ensemble_eval.jobs.batch import GRACE_SECONDS, BatchJob, OneLineFields, require_one_line
+from ensemble_eval.locations import ObjectPath
 
 _OPTION = re.compile(r"--(?P<name>[a-z][a-z0-9-]*)(?:=(?P<value>.*))?")
 
@@ -33,12 +34,12 @@ class Slurm(OneLineFields):
 
     def log(self, job: BatchJob, out: Path) -> Path:
         """Return the pattern of the log file in the output folder, with Slurm's placeholders."""
-        return out / f"{job.job_name}-{'%A-%a' if self.array else '%j'}.log"
+        return _log_folder(out) / f"{job.job_name}-{'%A-%a' if self.array else '%j'}.log"
 
     def follow(self, job: BatchJob, out: Path, said: str) -> str:
         """Return the command that shows the log, from the output of sbatch; of all tasks of an array."""
         number = re.search(r"\d+", said)
-        start = shlex.quote(str(out / job.job_name))
+        start = shlex.quote(str(_log_folder(out) / job.job_name))
         return f"tail -F {start}-{number[0] if number else '*'}{'-*' if self.array else ''}.log"
 
     def tasks(self, ensemble: Path, out: Path) -> list[tuple[Path, Path]]:
@@ -104,6 +105,11 @@ class Slurm(OneLineFields):
         words = [f"--{name}={shlex.quote(str(value))}" for name, value in options.items() if value is not None]
         words.append("--requeue" if self.requeue else "--no-requeue")
         return words + [_passed_on(each, {*options, "requeue", "no-requeue"}) for each in self.sbatch]
+
+
+def _log_folder(out: Path) -> Path:
+    # Slurm writes its log where the job was submitted if the results are in a bucket.
+    return Path() if isinstance(out, ObjectPath) else out
 
 
 def _passed_on(text: str, ours: set[str]) -> str:

@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import yaml
+from buckets import Bucket
 from builders import write_dataset
 from faults import Setup
 from outcome import outcome_bytes
 
 from ensemble_eval.jobs.batch import BatchJob
 from ensemble_eval.jobs.kubernetes import Kubernetes
+from ensemble_eval.locations import ObjectPath
 
 pytest_plugins = ["whole_run"]
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -118,7 +120,8 @@ def cluster(setup: Setup, out: Path, pods: int, *options: str, **of_system: Any)
     for name in ("--ranks", "--ensemble", "--out"):
         position = evaluation.index(name)
         del evaluation[position : position + 2]
-    job = BatchJob(ranks=pods, container_image="any", mount=(f"any:{out}",))
+    mount = () if isinstance(out, ObjectPath) else (f"any:{out}",)
+    job = BatchJob(ranks=pods, container_image="any", mount=mount)
     text = Kubernetes(**of_system).text(job, ["ensemble-eval", "run", *evaluation, *options], setup.ensemble, out)
     return Cluster(yaml.safe_load(text))
 
@@ -178,6 +181,30 @@ def test_a_pod_that_starts_again_does_only_what_its_index_lacks(setup: Setup, tm
     assert [index for index, _ in ours.codes()] == [0, 1, 0] or [index for index, _ in ours.codes()] == [0, 0, 1]
     # Each part holds one image: none was done again by another index, and at most those under way by the same.
     assert setup.images <= setup.parts(tmp_path) <= setup.images + 1
+
+
+def test_pods_that_share_nothing_but_a_bucket_leave_the_same_bytes(
+    setup: Setup, expected: tuple[bytes, str], bucket: Bucket, tmp_path: Path
+) -> None:
+    """Data, ensemble and results are there; the first pod to store something is evicted."""
+    ensemble = bucket.upload(setup.ensemble.parent, "ensemble") / setup.ensemble.name
+    there = Setup(bucket.upload(setup.dataset), setup.images, ensemble)
+    out = bucket.root / "results"
+
+    def evict_once(running: Cluster) -> None:
+        if not running.ended and there.parts(out) >= 2:
+            running.running[0].disrupted = True
+            running.running[0].process.kill()
+
+    ours = cluster(there, out, 3, parallelism=2, retries=0)
+    assert ours.run(evict_once) == "Complete", [pod.messages for pod in ours.ended]
+    assert sorted(code for _, code in ours.codes()) == [-signal.SIGKILL, 0, 0, 0]
+    for name, data in bucket.objects().items():
+        if name.startswith("results/"):
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    assert outcome_bytes(tmp_path / "results") == expected
 
 
 def test_bad_input_ends_the_job_at_once(setup: Setup, tmp_path: Path) -> None:

@@ -83,6 +83,14 @@ def test_one_rank_of_four_cores_for_an_hour_is_asked_for_unless_more_is(cli: Cli
         assert f"#SBATCH --{asked}" in lines
 
 
+def test_the_log_is_where_the_job_was_submitted_if_the_results_are_in_a_bucket(cli: Cli) -> None:
+    lines = cli(
+        "submit", "val", "--ensemble", "seven.toml", "--out", "s3://data/results", "--dry-run"
+    ).out.splitlines()
+    assert "#SBATCH --output=ensemble-eval-%j.log" in lines
+    assert "out=s3://data/results" in lines
+
+
 def test_what_is_passed_on_and_set_up_is_quoted(cli: Cli) -> None:
     passed = ("--sbatch", "--constraint=h100|a100", "--sbatch", "--exclusive", "--sbatch", "--comment=a # b")
     lines = cli("submit", *EVALUATION, *passed, "--setup", "module load 'cuda'", "--dry-run").out.splitlines()
