@@ -14,6 +14,10 @@ from ensemble_eval.cli.options import CLUSTER, MARGIN, PATH, command
 @MARGIN
 @CLUSTER
 @click.option("--recipe", metavar="A,B,…", help="Members that one recipe trained, for an interval over members.")
+@click.option(
+    "--labels", type=PATH, multiple=True, help="Another file of labels, for the errors under it; repeatable."
+)
+@click.option("--blacklist", type=PATH, help="For the errors without the validation images at these places.")
 @click.option("--partial", is_flag=True, help="Report on an unfinished run; every table is marked as partial.")
 @click.option("--data", type=PATH, help="The data set that was evaluated, for a gallery of the hardest images.")
 @click.option(

@@ -21,6 +21,7 @@ from ensemble_eval.results.analyses import Analyses, analyse
 from ensemble_eval.results.class_tables import ClassNames, class_names
 from ensemble_eval.results.compare import compare_errors, run_differences_table
 from ensemble_eval.results.crop_study import CropStudy, read_crop_study
+from ensemble_eval.results.label_sets import label_table
 from ensemble_eval.results.reading import StoredRun, read_clusters, read_run
 from ensemble_eval.results.row_tables import NOT_COMPARABLE, with_daggers
 from ensemble_eval.results.scores import computed_ranks, schemes_of, selections_of
@@ -181,6 +182,7 @@ class Results(StoredRun):
         margin: float = MARGIN_POINTS,
         seed: int = 0,
         across_protocols: bool = False,
+        cluster: str | Path | None = None,
     ) -> pd.DataFrame:
         """Compare the rows of Table 3 of other runs over the same images with those of this run, image by image.
 
@@ -189,6 +191,7 @@ class Results(StoredRun):
             margin: Two errors that differ by less count as equal, in percentage points.
             seed: The seed of the bootstrap.
             across_protocols: Accept runs of other multi-crop protocols.
+            cluster: As of `report`.
 
         Returns:
             A row for each run, number of models and scheme, first for top-5 errors and then for top-1 errors.
@@ -201,8 +204,13 @@ class Results(StoredRun):
         Example:
             `results.compare(ee.read_results("other-results"))[["models", "crops", "difference", "verdict"]]`
         """
-        runs = [self, *others]
-        found = compare_errors(runs, margin_points=margin, seed=seed, across_protocols=across_protocols)
+        found = compare_errors(
+            [self, *others],
+            margin_points=margin,
+            seed=seed,
+            across_protocols=across_protocols,
+            clusters=None if cluster is None else read_clusters(location(cluster), self),
+        )
         tables = {f"top-{k}": run_differences_table(k, each, margin) for k, each in found.differences.items()}
         frames = {name: pd.read_csv(io.StringIO(table_csv(table))) for name, table in tables.items()}
         return pd.concat(frames, names=["error_of"]).reset_index(level=0).reset_index(drop=True)
@@ -264,6 +272,8 @@ class Results(StoredRun):
         seed: int = 0,
         cluster: str | Path | None = None,
         recipe: Sequence[str] = (),
+        labels: Sequence[str | Path] = (),
+        blacklist: str | Path | None = None,
     ) -> Report:
         """Write tables, plots and a page about this run, as `ensemble-eval report` does.
 
@@ -283,6 +293,7 @@ class Results(StoredRun):
             cluster: A CSV with the header `image,group`. Images of a group are dependent, such as near-duplicates
                 or the frames of a video, and intervals and tests respect that.
             recipe: The names of members that one recipe trained, for an interval over members.
+            labels, blacklist: Other files of labels, and a blacklist, for a table of the errors under them.
 
         Raises:
             InputError: Images are missing, there are none, `data` or `classes` are not those of the run, or a
@@ -296,17 +307,26 @@ class Results(StoredRun):
             raise InputError(f"`out` {out} is the folder of the run itself; choose one inside it or elsewhere")
         if out.exists() and not out.is_dir():
             raise InputError(f"`out` {out} is a file; choose a folder")
-        clusters = None if cluster is None else read_clusters(Path(cluster), self)
+        clusters = None if cluster is None else read_clusters(location(cluster), self)
         found = _analysed(self, partial=partial, margin_points=margin, seed=seed, clusters=clusters, recipe=recipe)
-        images, labels = found.decisions.each_label
-        names = class_names(classes, [self.images[each] for each in images], labels, self.key.classes)
+        images, classes_of = found.decisions.each_label
+        names = class_names(classes, [self.images[each] for each in images], classes_of, self.key.classes)
         pictures, without_pictures = _pictures(self, found, names, data, with_gallery=gallery)
         left_out = {"classes": without_pictures}
         try:
             study = replace(self.crop_study(), clusters=clusters)
         except UnavailableError as error:
             study, left_out["crops"] = None, [sentence(error)]
-        page = report_page(self, found, study, names, pictures, left_out, with_paper=paper)
+        more = []
+        if labels or blacklist is not None:
+            files_of = [location(each) for each in labels]
+            try:
+                more = [
+                    label_table(self, found, files_of, names, None if blacklist is None else location(blacklist))
+                ]
+            except UnavailableError as error:
+                left_out["comparisons"] = [sentence(error)]
+        page = report_page(self, found, study, names, pictures, left_out, more, with_paper=paper)
         files = dict(_files(page, self, found))
         _remove_earlier(out, files)
         for name, content in files.items():

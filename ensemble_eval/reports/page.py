@@ -133,6 +133,7 @@ def report_page(
     names: ClassNames,
     pictures: Sequence[GalleryImage],
     left_out: Mapping[str, Sequence[str]],
+    more: Sequence[Table],
     *,
     with_paper: bool,
 ) -> Page:
@@ -145,6 +146,7 @@ def report_page(
         names: Of the classes; None for their indices.
         pictures: The hardest images.
         left_out: Sentences on what is missing from the report, by the anchor of their section.
+        more: Further tables, for the section of all comparisons.
         with_paper: Put the paper's figures beside those of the run.
     """
     made = [
@@ -154,6 +156,7 @@ def report_page(
         *member_tables(found),
         *calibration_tables(found),
         *class_tables(found, names),
+        *more,
     ]
     tables = {table.name: table for table in made}
 
