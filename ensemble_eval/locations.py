@@ -32,7 +32,7 @@ _READ_AHEAD = 1 << 20
 # Recorded reads of one data set; see `Tree`.
 _MAX_RECORDED_BYTES = 1 << 28
 # A server that restarts is waited for, and a wrong address is reported within half a minute.
-_RETRIES, _LONGEST_PAUSE_SECONDS = 10, 4
+_RETRIES, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10, 0.25, 8
 _TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15m"}
 _STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"<Code>(\w+)</Code>")
 _NO_CREDENTIALS = (
@@ -143,9 +143,11 @@ class ObjectPath(PosixPath):
 
     Attributes:
         tree: A listing that answers instead of the store; objects must still be as they were listed.
+        listed: What the store said when it listed the object's folder a moment ago.
     """
 
     tree: Tree | None = None
+    listed: Meta | None = None
 
     @property
     def key(self) -> str:
@@ -205,6 +207,8 @@ class ObjectPath(PosixPath):
             if self.key not in self.tree.objects:
                 raise MissingObjectError(f"{self} does not exist; check the URL")
             return self.tree.objects[self.key]
+        if self.listed is not None:
+            return self.listed
         with _translated(self):
             return _meta(_obstore().head(_store(self), self.key))
 
@@ -240,13 +244,16 @@ class ObjectPath(PosixPath):
 
     def iterdir(self) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
         if self.tree is not None and self.tree.covers(self.key):
-            names: Collection[str] = self.tree.children(self.key)
-        else:
-            with _translated(self):
-                listed = _obstore().list_with_delimiter(_store(self), self.key or None)
-            keys = [*listed["common_prefixes"], *(entry["path"] for entry in listed["objects"])]
-            names = dict.fromkeys(key.rpartition("/")[2] for key in keys)
-        return (self / name for name in names)
+            yield from (self / name for name in self.tree.children(self.key))
+            return
+        with _translated(self):
+            listed = _obstore().list_with_delimiter(_store(self), self.key or None)
+        yield from map(self.at, listed["common_prefixes"])
+        for entry in listed["objects"]:
+            if entry["path"] not in listed["common_prefixes"]:
+                path = self.at(entry["path"])
+                path.listed = _meta(entry)
+                yield path
 
     def glob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
         return (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
@@ -294,6 +301,8 @@ class ObjectPath(PosixPath):
         """
         if size <= 0:
             return b""
+        if self.tree is not None and (recorded := self.tree.recorded(self.key, offset, size)) is not None:
+            return recorded
         options = {"range": (offset, offset + size), "if_match": version}
         with _translated(self):
             return bytes(_obstore().get(_store(self), self.key, options=options).bytes())
@@ -452,8 +461,11 @@ def _store(path: ObjectPath) -> "ObjectStore":
 
 @functools.cache
 def _store_of(url: str) -> "ObjectStore":
-    pauses = {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=_LONGEST_PAUSE_SECONDS)}
-    retries = {"max_retries": _RETRIES, "backoff": {**pauses, "base": 2}, "retry_timeout": timedelta(minutes=3)}
+    pauses = {
+        "init_backoff": timedelta(seconds=_FIRST_PAUSE_SECONDS),
+        "max_backoff": timedelta(seconds=_LONGEST_PAUSE_SECONDS),
+    }
+    retries = {"max_retries": _RETRIES, "backoff": {**pauses, "base": 3}, "retry_timeout": timedelta(minutes=3)}
     # Whoever names an endpoint with http:// means it.
     options = {**_TIMEOUTS, "allow_http": True}
     with _translated(ObjectPath(url)):
@@ -489,7 +501,7 @@ def _refuse(path: ObjectPath, error: Exception) -> NoReturn:
     if code == "NoSuchBucket":
         raise MissingObjectError(f"there is no bucket {bucket}; check its name and the endpoint") from error
     if isinstance(error, FileNotFoundError):
-        raise MissingObjectError(f"{path} does not exist{said}; check the URL") from error
+        raise MissingObjectError(f"{path} does not exist; check the URL") from error
     if kind == "AlreadyExistsError":
         raise ObjectExistsError(f"{path} is there already; choose another URL") from error
     if kind == "PreconditionError":
@@ -499,7 +511,7 @@ def _refuse(path: ObjectPath, error: Exception) -> NoReturn:
         raise DeniedError(f"the store denies access to {path}{said}; {remedy}") from error
     if status.startswith("5") or is_silent:
         why = f"answers with the status {status}{said}" if status else "cannot be reached"
-        raise UnreachableError(f"the store of {path} {why}; check the endpoint, or try again later") from error
+        raise UnreachableError(f"the store of {bucket} {why}; check the endpoint, or try again later") from error
     raise ObjectError(f"{path} cannot be used: {first_line(error)[:300]}{said}") from error
 
 

@@ -1,5 +1,6 @@
 """Fixtures: an empty bucket on each of two S3 servers."""
 
+import functools
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import pytest
 from s3_proxy import Proxy
 from s3_servers import KEY, SECRET, Server, moto, seaweedfs, weed_program
 
+from ensemble_eval import locations
 from ensemble_eval.locations import ObjectPath, location
 
 
@@ -80,6 +82,8 @@ def proxy(server: Server) -> Iterator[Proxy]:
 def bucket(server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """An empty folder in a bucket, to which the environment points."""
     proxy.reset()
+    # Stores know the environment of the time when they were made.
+    monkeypatch.setattr(locations, "_store_of", functools.cache(locations._store_of.__wrapped__))
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)

@@ -1,5 +1,6 @@
 """A proxy before an S3 server, which counts requests, and can refuse or delay some of them."""
 
+import contextlib
 import http.client
 import random
 import socketserver
@@ -22,12 +23,14 @@ class Proxy:
         counts: Requests by method.
         failing: The share of requests that are answered with the status 503, or whose connection is cut.
         slow: The share of requests that are held for `delay` seconds.
-        before: Called with the method and the path of each request, before it is forwarded.
+        ignores_conditions: Whether `If-None-Match` is taken away.
+        one_write_at_a_time: Whether a PUT waits until the one before is answered.
+        fails: Whether a request of this method and path is answered with `failure`, a status and a code.
     """
 
     def __init__(self, target: str) -> None:
         self._target = urllib.parse.urlsplit(target)
-        self._random, self._lock = random.Random(0), threading.Lock()
+        self._random, self._lock, self._writing = random.Random(0), threading.Lock(), threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.reset()
@@ -37,8 +40,9 @@ class Proxy:
         self.bytes = 0
         self.failing = self.slow = 0.0
         self.delay = 1.0
-        self.ignores_conditions = False
-        self.before: Callable[[str, str], None] | None = None
+        self.ignores_conditions = self.one_write_at_a_time = False
+        self.fails: Callable[[str, str], bool] | None = None
+        self.failure = (503, "SlowDown")
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -59,18 +63,21 @@ class Proxy:
         with self._lock:
             self.counts[handler.command] += 1
             fate, lateness = self._random.random(), self._random.random()
-        if self.before is not None:
-            self.before(handler.command, handler.path)
         if lateness < self.slow:
             time.sleep(self.delay)
         if fate < self.failing / 2:
             # A connection that breaks.
             handler.close_connection = True
             return
-        if fate < self.failing:
-            _answer(handler, 503, {}, b"<Error><Code>SlowDown</Code></Error>")
+        if fate < self.failing or (self.fails is not None and self.fails(handler.command, handler.path)):
+            status, code = self.failure
+            _answer(handler, status, {}, f"<Error><Code>{code}</Code></Error>".encode())
             return
-        self._forward(handler, body)
+        alone = (
+            self._writing if self.one_write_at_a_time and handler.command == "PUT" else contextlib.nullcontext()
+        )
+        with alone:
+            self._forward(handler, body)
 
     def _forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         headers = dict(handler.headers.items())

@@ -160,6 +160,8 @@ def write_bucket(out: Path, listing: Listing, *, replaces: bool) -> None:
     path = _bucket_path(listing.root, out)
     if replaces or listing.replaces:
         write_atomically(path, data)
+        for other in [each for each in out.glob(f"{_BUCKET_PREFIX}*") if replaces and each.name != path.name]:
+            other.unlink(missing_ok=True)
     elif not create(path, data):
         first = _read_bucket(listing.root, out)
         if first is not None and first.tree.objects != tree.objects:

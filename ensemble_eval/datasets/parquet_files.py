@@ -15,6 +15,7 @@ from ensemble_eval.datasets.folders import refuse_undecodable
 from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Container, Dataset, container_of
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line, first_names, refusing
 from ensemble_eval.files import open_regular
+from ensemble_eval.locations import UnreachableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +39,8 @@ class ParquetItem:
         """The bytes in the row. Its group is read for them, unless it is among those that were read last."""
         try:
             data = self.group.loaded(self.group).images()[self.row].as_py()
+        except UnreachableError:
+            raise
         except Exception as error:
             # pyarrow's own errors are many, and memory may be short.
             raise UnreadableImageError(f"cannot be read ({first_line(error)})") from error

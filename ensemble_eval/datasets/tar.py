@@ -11,9 +11,12 @@ from ensemble_eval.datasets.folders import class_indices, is_shown_image, refuse
 from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Container, Dataset, RangeItem, container_of
 from ensemble_eval.errors import InputError, refusing
 from ensemble_eval.files import open_regular
+from ensemble_eval.locations import ObjectFile
 
 # A header is a block; long names and their kin take a few more. What claims more than this is damaged.
 _MAX_HEADER_BYTES = 1 << 20
+# Small files beside images in a bucket are labels.
+_MAX_LABEL_BYTES = 1 << 14
 # What undoes a compression, by the bytes that the compressed file begins with.
 _COMPRESSED = {b"\x1f\x8b": "gunzip", b"BZh": "bunzip2", b"\xfd7zXZ": "unxz", b"(\xb5/\xfd": "unzstd"}
 
@@ -106,6 +109,9 @@ def _index(archive: Container, file: BinaryIO) -> Index:
         if name in files:
             raise InputError(f"{archive.path} holds {name} twice; keep one of the two")
         files[name] = ByteRange(archive, info.offset_data, info.size)
+        if isinstance(file, ObjectFile) and info.size <= _MAX_LABEL_BYTES and not is_shown_image(name):
+            # It came with its header, and is kept with the listing; asking for it later would take a request.
+            _read_at(file, info.offset_data, info.size)
     return Index(files, tuple(ignored))
 
 

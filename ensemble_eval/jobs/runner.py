@@ -20,6 +20,7 @@ from ensemble_eval.jobs.devices import choose_device, device_name, devices_for_r
 from ensemble_eval.jobs.job import Event, Finished, Job, Notice, Opened, Outcome_co, Progress, Worker
 from ensemble_eval.jobs.process import Process, Role, shard_positions
 from ensemble_eval.jobs.signals import StopRequests
+from ensemble_eval.locations import ObjectPath
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.in_use import in_use
@@ -86,7 +87,9 @@ def run_alone(
         )
     process = bind(process, settings.device)
     worker = job.start(process, stop)
-    with _opened_folders(job, checked=process.role is Role.WORKER):
+    # The bytes of a bucket come over the network, and the process that reports reads all of them anyway.
+    in_bucket = isinstance(settings.out, ObjectPath) and not process.is_reporting
+    with _opened_folders(job, checked=process.role is Role.WORKER or in_bucket):
         partial = PartialTable(job)
         has_work = process.role is Role.POD and any(missing_positions(each, process) for each in job.folders)
         if process.is_reporting:
@@ -182,7 +185,7 @@ def _supervise(
 def _opened_folders(job: Job[Any, Any], *, checked: bool = False) -> Iterator[None]:
     """Open the folders of a job, and mark them as in use within the block.
 
-    With `checked`, only footers are read, because the supervisor has just read every byte.
+    With `checked`, only footers are read, because another process reads every byte.
     """
     out, fresh = job.settings.out, job.settings.fresh
     record.refuse_file(out)

@@ -4,14 +4,15 @@ The metadata of a file holds the key of the job, the images that the file accoun
 alone are enough to tell how much of the job is done.
 """
 
+import functools
 import hashlib
 import io
 import itertools
 import json
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import open_regular
+from ensemble_eval.locations import ObjectPath
 from ensemble_eval.store.key import Key, OtherKeyError
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ KeyT = TypeVar("KeyT", bound=Key)
 IMAGE = "image"
 _PART_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
 _METADATA_KEY = b"ensemble_eval"
+# Requests to a bucket at once.
+_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,10 @@ class Parts(Generic[KeyT]):
     by_name: Mapping[str, Part]
     damaged: tuple[Path, ...]
     unread: Mapping[Path, str]
+
+
+# The key and the part without its rows; None if the part is damaged.
+Described = tuple[KeyT, Part] | None
 
 
 def part_name(data: bytes) -> str:
@@ -203,18 +211,14 @@ def read_parts(
     if whole:
         _refuse_foreign_files(folder)
     keys, parts, damaged, unread = dict[str, KeyT](), dict[str, Part](), list[Path](), dict[Path, str]()
-    for path in part_paths(folder):
-        if path.name in known:
-            continue
-        try:
-            described = _read_whole(path, form) if whole else _read_footer(path, form)
-        except FileNotFoundError:
+    read = functools.partial(_read_whole if whole else _read_footer, form=form)
+    for path, described in _in_threads(read, [path for path in part_paths(folder) if path.name not in known]):
+        if isinstance(described, FileNotFoundError):
             # Another process has rewritten it, or set it aside.
             continue
-        except OSError as error:
-            unread[path] = error.strerror or str(error)
-            continue
-        if described is None:
+        if isinstance(described, OSError):
+            unread[path] = described.strerror or str(described)
+        elif described is None:
             damaged.append(path)
         else:
             keys[path.name], parts[path.name] = described
@@ -222,6 +226,24 @@ def read_parts(
     if whole:
         refuse_unread(found)
     return found
+
+
+def _in_threads(
+    read: Callable[[Path], Described[KeyT]], paths: Sequence[Path]
+) -> Iterator[tuple[Path, Described[KeyT] | OSError]]:
+    """Read files, several at once if they are in a bucket, and yield the result or the error of each."""
+
+    def attempt(path: Path) -> Described[KeyT] | OSError:
+        try:
+            return read(path)
+        except OSError as error:
+            return error
+
+    if not paths or not isinstance(paths[0], ObjectPath):
+        yield from ((path, attempt(path)) for path in paths)
+        return
+    with ThreadPoolExecutor(_THREADS) as threads:
+        yield from zip(paths, threads.map(attempt, paths), strict=True)
 
 
 def refuse_unread(parts: Parts[Any]) -> None:
@@ -253,7 +275,7 @@ class _ForeignPartError(Exception):
     """A file has the name of a part but not its metadata."""
 
 
-def _read_whole(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
+def _read_whole(path: Path, form: Format[KeyT]) -> Described[KeyT]:
     """Return the key and the part without its rows; None if the hash of its bytes is not the file's name."""
     data = path.read_bytes()
     if part_name(data) != path.name:
@@ -264,7 +286,7 @@ def _read_whole(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
         raise InputError(f"{path} was not written by this tool, or is damaged; choose another `out`") from error
 
 
-def _read_footer(path: Path, form: Format[KeyT]) -> tuple[KeyT, Part] | None:
+def _read_footer(path: Path, form: Format[KeyT]) -> Described[KeyT]:
     with open_regular(path) as file:
         try:
             return _describe(file, form)
@@ -291,7 +313,7 @@ def _describe(file: BinaryIO, form: Format[KeyT]) -> tuple[KeyT, Part]:
         raise _ForeignPartError from error
 
 
-@lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=256)
 def _execution(text: str) -> Execution:
     """Parse an execution. A job has many thousands of parts and few executions, so equal ones are shared."""
     return Execution(**json.loads(text))
