@@ -305,7 +305,7 @@ def page_html(page: Page) -> str:
     environment.filters["data_uri"] = _jpeg_uri
     environment.filters["in_page"] = _in_page
     environment.filters["html"] = lambda table: Markup(table_html(table))
-    environment.filters["code"] = lambda text: Markup(_CODE.sub(r"<code>\1</code>", escape(text)))
+    environment.filters["code"] = lambda text: Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
     environment.filters["points"] = lambda picture: json.dumps(picture.points, ensure_ascii=False)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
     script = _SCRIPT.read_text("utf-8")

@@ -93,7 +93,13 @@ def compact_table3(found: Analyses, *, with_paper: bool = True) -> Table:
     table = table3_table(found, with_paper=with_paper)
     kept = ("models", "crops", "top5_error", "top5", "compared_to_base", "verdict", "paper_top5_error")
     keys = [column.key for column in table.columns if column.key in kept]
-    notes = (*([_NOT_THE_PAPERS] if found.counted and with_paper else []), found.decisions.one_model_note)
+    rows = table3(found.decisions)
+    lowest = min(row.top5_error for row in rows)
+    best = " and ".join(str(row) for row in rows if row.top5_error == lowest)
+    notes = (
+        *([_NOT_THE_PAPERS] if found.counted and "paper_top5_error" in keys else []),
+        f"The lowest error is that of {best}. {found.decisions.one_model_note}",
+    )
     titles = {"compared_to_base": "change, points", "verdict": f"compared with {found.configurations[0]}"}
     return replace(table.only(*keys).titled(**titles), notes=notes)
 

@@ -7,13 +7,16 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+from builders import CLASS_NAMES, colour_classifier, encoded, picture
 from latex_compiler import compile_latex
 from nasty_run import CLASSES, FOLDERS, nasty_run, write_pictures
 from simulated_runs import decided_run, simulated_scores, stored_run
 
+import ensemble_eval as ee
 from ensemble_eval.datasets.items import Dataset, FileItem
 from ensemble_eval.datasets.listing import write_listing
 from ensemble_eval.datasets.scope import Scope
@@ -219,6 +222,44 @@ def test_one_model_with_one_crop_makes_a_report_without_comparisons(tmp_path: Pa
     report = run.report()
     assert "diversity.csv" not in report.files
     assert "so it does not show whether more models help." in report.page.read_text()
+
+
+KINDS: dict[str, tuple[int, dict[str, Any]]] = {
+    "one model, one crop": (1, {"crops": 1}),
+    "one model": (1, {"crops": 10}),
+    "one crop": (3, {"crops": 1}),
+    "every rank": (3, {"crops": 10, "surface": True}),
+    "every rank, one crop": (2, {"crops": 1, "surface": True}),
+    "no scores": (3, {"crops": 10, "store_scores": False}),
+    "until decided": (3, {"crops": 10, "until_decided": True}),
+    "until decided, top-1 too": (2, {"crops": 10, "until_decided": True, "top1": True}),
+    "another protocol": (2, {"protocol": "googlenet-12"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sentences_are_true_of_every_kind_of_run(kind: str, tmp_path: Path) -> None:
+    """Of images one of which cannot be read; each section has a sentence, or names the option that it lacks."""
+    members, options = KINDS[kind]
+    named = [ee.Member(f"m{n}", predict=colour_classifier(n), fingerprint=f"{n}") for n in range(members)]
+    images = [(f"{n:02}.png", n % 7, encoded(picture(60 + n, 50, n))) for n in range(14)]
+    ensemble = ee.Ensemble(named, list(CLASS_NAMES))
+    dataset = ee.Dataset.of([*images, ("damaged.png", 0, b"damaged")])
+    ee.evaluate(ensemble, dataset, out=tmp_path, device="cpu", batch_size=16, **options)
+    run = ee.read_results(tmp_path)
+    report, table = run.report(gallery=False), run.table3()
+    errors = [f"{error:.1f}%" for error in (table["top5_error"].iloc[-1], table["top5_error"].iloc[0])]
+    said = " against ".join(errors) if len(table) > 1 else f"top-5 error of {errors[0]} on 14 images"
+    assert said in report.findings[0]
+    page = report.page.read_text()
+    assert "1 more could not be read" in page
+    for section in re.findall(r"<section aria-labelledby.*?</section>", page, re.DOTALL):
+        answered = 'class="finding"' in section or "All rows compared" in section or "About this run" in section
+        assert answered or re.search(r'class="note">[^<]*(<code>|gallery)', section), section[:300]
+    words = " ".join(Reader(page).words)
+    assert not re.search(r"\b(nan|None|inf)\b", words)
+    assert ("so it does not show whether more crops help" in words) == (len(run.crops) == 1)
+    assert ("evaluate with surface=True" in re.sub("</?code>", "", page)) == ("surface" not in options)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
