@@ -26,6 +26,11 @@ from ensemble_eval.tables.table import Table, marked, marks
 # The line of an unreadable image in a submission. Without it, all lines that follow would move.
 _NO_ANSWER = "-1 -1 -1 -1 -1"
 
+_NO_STOPPING = (
+    "The intervals are for a number of images that is fixed beforehand. Who watches them and stops when one suits "
+    "is wrong far more often. The images are evaluated by id, so those that are done are no random sample."
+)
+
 
 @dataclass(frozen=True, repr=False)
 class Outcome(Displayed):
@@ -141,7 +146,8 @@ def partial_table(out: Path) -> Table | None:
         raise EnsembleEvalError(f"a part in {out} is damaged; the next start does its images again") from error
     missing = key.images - len(progress.accounted)
     counted = key.counted(None if missing else len(set(decisions.labels.tolist())))
-    table = table3_table(table3(decisions), "partial", [decisions.one_model_note]).only(*SHOWN)
+    notes = [decisions.one_model_note, *([_NO_STOPPING] if missing else [])]
+    table = table3_table(table3(decisions), "partial", notes).only(*SHOWN)
     return marked(table, marks(missing, key.images, counted))
 
 

@@ -159,7 +159,9 @@ def marks(missing: int, images: int, counted: Sequence[str] = (), clusters: int 
     """
     found = []
     if missing:
-        note = f"{missing} of {images} images are missing, so every number here may change."
+        note = (
+            f"{missing} of {images} images are missing, so every number here may change: no ground for stopping."
+        )
         found.append(Mark("partial", "True", note, "Partial: "))
     if counted:
         found.append(Mark("counted", "; ".join(counted), counted_sentence(counted)))

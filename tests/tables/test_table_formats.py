@@ -99,7 +99,9 @@ def test_partial_tables_say_so_in_every_format() -> None:
     assert marked(TABLE, marks(0, 9)) == TABLE
     partial = marked(TABLE, marks(2, 9))
     assert partial.title == "Partial: Errors by member"
-    assert partial.notes[0] == "2 of 9 images are missing, so every number here may change."
+    assert partial.notes[0] == (
+        "2 of 9 images are missing, so every number here may change: no ground for stopping."
+    )
     assert pd.read_csv(io.StringIO(table_csv(partial)))["partial"].tolist() == [True] * 3
     assert table_markdown(partial).startswith("**Partial: ")
     assert r"\caption{Partial: " in table_latex(partial)
