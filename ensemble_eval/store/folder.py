@@ -1,6 +1,7 @@
 """The output folder of a job on a data set: opening, completeness and closing."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Generic
@@ -8,10 +9,12 @@ from typing import Generic
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.listing import changes_since, write_bucket, write_listing
 from ensemble_eval.errors import EnsembleEvalError, first_names
+from ensemble_eval.files import create
+from ensemble_eval.locations import ObjectPath
 from ensemble_eval.store import record
 from ensemble_eval.store.key import OtherKeyError
 from ensemble_eval.store.parts import KeyT
-from ensemble_eval.store.store import Progress, Store
+from ensemble_eval.store.store import KEY_FILE, Progress, Store
 
 
 class Folder(Generic[KeyT]):
@@ -61,9 +64,21 @@ class Folder(Generic[KeyT]):
         self.refuse_foreign()
         with self._naming_changed_images():
             _ = self.store.peek() if checked else self.store.open()
+            self._claim()
         write_listing(self.store.folder, self.dataset)
         if self.dataset.listing is not None:
             write_bucket(self.out, self.dataset.listing, replaces=fresh)
+
+    def _claim(self) -> None:
+        """Of two jobs that start in one folder of a bucket at the same moment, refuse one if their keys differ.
+
+        In files this is noticed when their parts are read.
+        """
+        path, key = self.store.folder / KEY_FILE, self.store.key
+        if isinstance(path, ObjectPath) and not create(path, json.dumps(key.to_json()).encode()):
+            theirs = type(key).from_json(json.loads(path.read_bytes()))
+            if theirs != key:
+                raise OtherKeyError(self.out, theirs, key)
 
     def refuse_foreign(self) -> None:
         """Refuse a folder with the results of another job, and a path that is not a folder. Nothing is written.

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Readers of Parquet folders skip names that begin with an underscore.
 _DAMAGED_PREFIX = "_damaged-"
+# The key of the job in a bucket.
+KEY_FILE = "_key.json"
 # No process takes this long to write one file, so an older temporary file has been abandoned.
 ABANDONED_SECONDS = 3600.0
 # A part is written when it holds this many images, to limit what a crash costs.
@@ -150,8 +152,12 @@ class Store(Generic[KeyT]):
         write_atomically(self.folder / part_name(data), data)
 
     def clear(self) -> None:
-        """Remove all parts, damaged parts and lists of images (`write_listing`), for a fresh start."""
-        beside = [path for prefix in (_DAMAGED_PREFIX, LISTING_PREFIX) for path in self.folder.glob(f"{prefix}*")]
+        """Remove all parts, damaged parts, lists of images (`write_listing`) and the key, for a fresh start."""
+        beside = [
+            path
+            for prefix in (_DAMAGED_PREFIX, LISTING_PREFIX, KEY_FILE)
+            for path in self.folder.glob(f"{prefix}*")
+        ]
         for path in [*part_paths(self.folder), *beside]:
             path.unlink(missing_ok=True)
         self.remove_leftovers()

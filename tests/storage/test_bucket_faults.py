@@ -3,7 +3,11 @@
 import functools
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +19,16 @@ from dataset_layouts import CLASSES, LAYOUTS, Labelled, validation_images
 from s3_servers import free_port
 
 from ensemble_eval import locations
+from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
+from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.api import evaluate
+from ensemble_eval.evaluation.opening import open_folder, sources_of
 from ensemble_eval.locations import UnreachableError
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.reports.api import read_results
+from ensemble_eval.settings import Settings
+from ensemble_eval.store.in_use import in_use
 from ensemble_eval.store.parts import part_paths
 
 
@@ -164,15 +173,38 @@ def test_fresh_removes_only_what_is_ours(bucket: Bucket, images: list[Labelled],
     gone = before.keys() - after.keys()
     assert gone
     assert all("/part-" in key or "/_images-" in key for key in gone)
+    assert before["out/predictions/_key.json"] != after["out/predictions/_key.json"]
     assert len(read_results(out).images) == 5
+
+
+def test_of_two_jobs_that_start_in_one_folder_at_once_one_is_refused(
+    bucket: Bucket, images: list[Labelled], colours: Ensemble
+) -> None:
+    bucket.proxy.one_write_at_a_time = bucket.server.name == "moto"
+    in_memory = [(image.name, image.label, image.data) for image in images]
+    together = threading.Barrier(2)
+
+    def begin(number: int) -> str:
+        settings = Settings(out=bucket.root / "out", crops=1, device="cpu", backend="torch")
+        sources = sources_of(colours, Dataset.of(in_memory[number:]), settings)
+        folder = open_folder(settings, sources)
+        folder.refuse_foreign()
+        together.wait()
+        try:
+            folder.open(fresh=False)
+        except InputError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(2) as threads:
+        won, lost = sorted(threads.map(begin, range(2)))
+    assert won == ""
+    assert "belongs to another run (dataset" in lost
 
 
 def test_a_process_that_uses_the_folder_keeps_others_from_starting_over(
     bucket: Bucket, images: list[Labelled], colours: Ensemble
 ) -> None:
-    from ensemble_eval.errors import InputError
-    from ensemble_eval.store.in_use import in_use
-
     out = bucket.root / "out"
     in_memory = [(image.name, image.label, image.data) for image in images]
     with (
@@ -204,3 +236,65 @@ def test_a_full_bucket_ends_the_run_and_keeps_what_is_there(
     bucket.proxy.reset()
     assert len(part_paths(out / "predictions")) == 3
     assert evaluate(colours, in_memory, out=out, **options).rows[0].images == len(images)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The URL of a web server that serves `tmp_path`, also by ranges."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            path = tmp_path / self.path.lstrip("/")
+            data = path.read_bytes() if path.is_file() else b""
+            wanted = self.headers.get("Range", "")
+            first, _, last = wanted.removeprefix("bytes=").partition("-")
+            part = data[int(first or 0) : int(last or len(data)) + 1]
+            self.send_response(404 if not path.is_file() else 206 if wanted else 200)
+            self.send_header("ETag", f'"{len(data)}"')
+            self.send_header("Last-Modified", "Mon, 30 Nov 2026 02:00:00 GMT")
+            if wanted:
+                self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}")
+            self.send_header("Content-Length", str(len(part)))
+            self.end_headers()
+            self.wfile.write(b"" if self.command == "HEAD" else part)
+
+        do_HEAD = do_GET  # noqa: N815 (its name in the library)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing is printed."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("layout", ["tar_of_folders", "tar_with_table", "webdataset", "parquet"])
+def test_single_files_and_patterns_are_read_from_a_web_server(
+    web: str, tmp_path: Path, layout: str, images: list[Labelled]
+) -> None:
+    given = LAYOUTS[layout](tmp_path / "data", images)
+    local = open_dataset(given.root, CLASSES, given.labels)
+    labels = None if given.labels is None else f"{web}/{given.labels.relative_to(tmp_path)}"
+    files = sorted((tmp_path / "data").rglob("*.parquet")) or sorted((tmp_path / "data").rglob("*.tar"))
+    root = given.root if given.root.is_file() else files[0].parent / _braces([each.name for each in files])
+    found = open_dataset(f"{web}/{root.relative_to(tmp_path)}", CLASSES, labels)
+    assert [(item.id, item.label, item.read()) for item in found.items] == [
+        (item.id, item.label, item.read()) for item in local.items
+    ]
+
+
+def test_a_folder_on_a_web_server_is_refused(web: str, tmp_path: Path) -> None:
+    (tmp_path / "val").mkdir()
+    with pytest.raises(InputError, match=r"http://.*/val does not exist; check the URL"):
+        open_dataset(f"{web}/val", CLASSES)
+
+
+def _braces(names: list[str]) -> str:
+    """A pattern for names that differ in one digit."""
+    place = next(index for index in range(len(names[0])) if len({name[index] for name in names}) > 1)
+    first, last = names[0][place], names[-1][place]
+    return f"{names[0][:place]}{{{first}..{last}}}{names[0][place + 1 :]}"
