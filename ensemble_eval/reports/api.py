@@ -349,8 +349,8 @@ def _files(page: Page, results: StoredRun, found: Analyses) -> Iterator[tuple[st
             columns = [key for key in narrow if key in known]
             yield f"{table.name}.tex", table_latex(with_daggers(table.only(*columns))).encode()
     for picture in (picture for section in (page.summary, *page.sections) for picture in section.pictures):
-        yield f"plots/{picture.name}.svg", picture.svg.encode()
-        yield f"plots/{picture.name}.png", picture.png
+        yield f"plots/{picture.plot.name}.svg", picture.svg.encode()
+        yield f"plots/{picture.plot.name}.png", picture.png
     yield "methods.txt", methods_text(results, found).encode()
     yield BIBLIOGRAPHY.name, BIBLIOGRAPHY.read_bytes()
     yield _PAGE_FILE, page_html(page).encode()

@@ -188,7 +188,7 @@ def report_page(
             "members",
             "Which member helps?",
             findings.members_finding(found),
-            plots=plots.member_plots(found),
+            plots=[plots.members_plot(found)] if len(results.members) > 1 else [],
             tables=some("one_model", "recipe", "leave_one_out", "diversity"),
         ),
         Section(
@@ -320,17 +320,17 @@ def page_html(page: Page) -> str:
     )
 
 
-def _inline_svg(plot: Picture) -> Any:
+def _inline_svg(picture: Picture) -> Any:
     """A plot as an element of the page, in its colours, with unique ids. Matplotlib has escaped its names."""
     with needing_extra("report"):
         from markupsafe import Markup, escape
 
-    found = _DRAWING.search(plot.svg)
+    found = _DRAWING.search(picture.svg)
     assert found is not None, "matplotlib writes one svg element"
     drawing = _NOT_NEEDED.sub("", with_variables(found[0]))
-    drawing = _ANCHOR.sub(rf"\g<1>{plot.name}-", drawing)
+    drawing = _ANCHOR.sub(rf"\g<1>{picture.plot.name}-", drawing)
     head, rest = drawing.split(">", 1)
-    label = escape(plot.alternative)
+    label = escape(picture.alternative)
     return Markup(f'{_SIZE.sub("", head)} role="img" aria-label="{label}">{rest}')
 
 

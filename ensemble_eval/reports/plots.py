@@ -1,6 +1,6 @@
 """The plots of a report, which notebooks draw too. Equal numbers give byte-identical files.
 
-Words stand only on axes, in legends above them and in the cells of a matrix, so that none overlaps another.
+Words stand only on axes and in legends above them, so that none overlaps another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 _QUIET = PALETTE["quiet"].light
 _ROW_INCHES = 0.34
-# Cells of larger matrices are too small for numbers.
-_MAX_NUMBERED = 12
 _NAME_CHARACTERS = 14
 
 
@@ -46,19 +44,6 @@ def size_plots(found: Analyses) -> list[Plot]:
     if ensembles is None or len(ensembles.sizes) == 1:
         return []
     return [sizes_plot(ensembles.sizes, ensembles.greedy, crops)]
-
-
-def member_plots(found: Analyses) -> list[Plot]:
-    """The errors of members, and how they correlate, with the largest scheme."""
-    decisions = found.decisions
-    if len(names := decisions.members) == 1:
-        return []
-    crops = decisions.crops[-1]
-    matrix = np.full((len(names), len(names)), np.nan)
-    for pair in found.members[TOP_5, crops].diversity:
-        if pair.error_correlation is not None:
-            matrix[pair.one, pair.other] = matrix[pair.other, pair.one] = pair.error_correlation
-    return [members_plot(found), diversity_plot(names, matrix, crops)]
 
 
 def calibration_plots(found: Analyses) -> list[Plot]:
@@ -257,43 +242,6 @@ def members_plot(found: Analyses) -> Plot:
     return Plot(
         "members", title, "leave_one_out" if ensembles else "one_model", draw, 1.1 + _ROW_INCHES * len(names)
     )
-
-
-def diversity_plot(names: Sequence[str], correlations: NDArray[np.float64], crops: int) -> Plot:
-    """The correlations of the members' errors as colours, with numbers where they fit.
-
-    Args:
-        names: The names of the members.
-        correlations: float64 [members, members]; NaN where a value is not known.
-        crops: The number of crops of the scheme.
-    """
-
-    def draw(plot: "Axes") -> Description:
-        picture = plot.imshow(correlations, cmap="cividis", vmin=0, vmax=1, interpolation="nearest")
-        known = np.argwhere(~np.isnan(correlations))
-        for row, column in known if len(names) <= _MAX_NUMBERED else ():
-            value = correlations[row, column]
-            ink = "#000000" if value > 0.55 else "#fefefe"
-            plot.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink, fontsize=8)
-        short = _short(names)
-        plot.set_xticks(range(len(names)), short, rotation=90 if max(map(len, short)) > 3 else 0)
-        plot.set_yticks(range(len(names)), short)
-        plot.spines[:].set_visible(False)
-        plot.figure.colorbar(picture, ax=plot)
-        points = [
-            (float(column), float(row), f"{names[row]} and {names[column]}: {correlations[row, column]:.3f}")
-            for row, column in known
-        ]
-        values = correlations[~np.isnan(correlations)]
-        listed = (
-            f"from {values.min():.2f} to {values.max():.2f}"
-            if len(values)
-            else "not known: a member has no errors"
-        )
-        return Description(f"Correlations of the top-5 errors of each pair of members, {listed}.", points)
-
-    title = f"Correlation of the members' top-5 errors, {in_words(crops, 'crop')}"
-    return Plot("diversity", title, "diversity", draw, 1.2 + 0.36 * len(names))
 
 
 def calibration_plot(curves: Mapping[str, Reliability]) -> Plot:

@@ -8,7 +8,7 @@ import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ensemble_eval.errors import needing_extra
@@ -134,7 +134,7 @@ class Plot:
             (round(x, 4), round(1 - y, 4), point[2]) for (x, y), point in zip(at, described.points, strict=True)
         ]
         alternative = " ".join((described.text, *notes))
-        return Picture(self.name, self.title, self.table, alternative, svg, png, tuple(points))
+        return Picture(self, alternative, svg, png, tuple(points))
 
 
 @dataclass(frozen=True)
@@ -142,16 +142,14 @@ class Picture:
     """A drawn plot.
 
     Attributes:
-        name, title, table: Those of the plot.
+        plot: The plot.
         alternative: A description in sentences, for readers who cannot see it.
         svg: The text of an SVG file, in the light colours.
         png: The bytes of a PNG file.
         points: As of `Description`, in fractions of the picture from its upper left corner.
     """
 
-    name: str
-    title: str
-    table: str
+    plot: Plot = field(compare=False)
     alternative: str
     svg: str
     png: bytes

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from simulated_runs import simulated_scores, stored_run
 
 from ensemble_eval.paper.published import published_errors
 from ensemble_eval.reports.plots import (
     calibration_plot,
     classes_plot,
     cost_plot,
-    diversity_plot,
+    members_plot,
     sizes_plot,
     surface_plot,
     table3_plot,
 )
+from ensemble_eval.results.analyses import analyse
 from ensemble_eval.scoring.calibration import reliability
 from ensemble_eval.scoring.classes import ClassAnalysis, ClassErrors
 from ensemble_eval.scoring.subsets import greedy_selection, size_summaries
@@ -30,11 +32,10 @@ ROWS = [
     Row(1, 1, 1, 10.0, 0.0, None, 100, None, 1000, 9.0, 11.2),
     Row(7, 144, 1008, 6.5, -3.5, None, 65, None, 1000, 5.9, 7.4),
 ]
-NAMES = ["<b>$x^2$</b>", "中文 & кот", "a\nb"]
+NAMES = ("<b>$x^2$</b>", "中文 & кот", "b")
 
 
 def every_plot() -> list[Picture]:
-    correlations = np.array([[np.nan, 0.2, 0.9], [0.2, np.nan, 0.4], [0.9, 0.4, np.nan]])
     surface = 10 - np.add.outer(np.arange(2.0), np.linspace(0, 3, 10))
     wrong, subsets = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [1, 0, 0, 0]], bool), [(0,), (1,), (0, 1)]
     errors = (ClassErrors(0, 4, 0, 0, 0, 0), *(ClassErrors(index, 4, 2, 1, 1, 0) for index in (1, 2)))
@@ -43,7 +44,6 @@ def every_plot() -> list[Picture]:
         table3_plot(ROWS, published_errors("googlenet", [], "")),
         cost_plot(ROWS, surface),
         sizes_plot(size_summaries(wrong, subsets), greedy_selection(wrong, subsets, folds=2), 10),
-        diversity_plot(NAMES, correlations, 10),
         surface_plot(surface, ROWS),
         calibration_plot({"1×1": reliability(np.array([0.2, 0.9]), np.array([False, True]))}),
         classes_plot(ClassAnalysis(*ends, {5: errors}, {}, {}, None)),
@@ -53,11 +53,11 @@ def every_plot() -> list[Picture]:
 
 @pytest.fixture(scope="module")
 def plots() -> dict[str, Picture]:
-    return {plot.name: plot for plot in every_plot()}
+    return {each.plot.name: each for each in every_plot()}
 
 
 def test_the_same_numbers_give_the_same_bytes(plots: dict[str, Picture]) -> None:
-    assert {plot.name: plot for plot in every_plot()} == plots
+    assert {each.plot.name: each for each in every_plot()} == plots
 
 
 def test_pictures_are_files_of_their_format_without_a_date(plots: dict[str, Picture]) -> None:
@@ -68,18 +68,17 @@ def test_pictures_are_files_of_their_format_without_a_date(plots: dict[str, Pict
         assert b"Software" not in plot.png
 
 
-def test_names_are_words_and_not_formulas(plots: dict[str, Picture]) -> None:
-    words = {
-        element.text for element in ET.fromstring(plots["diversity"].svg).iter("{http://www.w3.org/2000/svg}text")
-    }
-    assert {"<b>$x^2$</b>", "中文 & кот", "0.90"} <= words
+def test_names_are_words_and_not_formulas(tmp_path: Path) -> None:
+    found = analyse(stored_run(tmp_path, simulated_scores(30, 3), names=NAMES))
+    drawing = ET.fromstring(members_plot(found).drawn().svg)
+    assert set(NAMES) <= {element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")}
 
 
 def test_alternatives_say_the_numbers(plots: dict[str, Picture]) -> None:
     assert "1×1 10.00%; 7×144 6.50%" in plots["rows"].alternative
     assert plots["surface"].alternative.startswith("Top-5 error of the first 1 to 2 models and 1 to 10 crops")
     assert "falls in 2 classes, rises in 0, and stays in 1" in plots["classes"].alternative
-    assert plots["cost"].table == "surface"
+    assert plots["cost"].plot.table == "surface"
 
 
 def test_points_have_numbers_where_their_marks_are(plots: dict[str, Picture]) -> None:

@@ -34,7 +34,7 @@ TABLES = {
     *("one_model", "diversity", "sizes", "subsets", "greedy", "leave_one_out", "calibration", "reliability"),
     *("classes_top5", "classes_top1", "moved_top5", "moved_top1", "confused"),
 }
-PLOTS = {"rows", "cost", "sizes", "members", "diversity", "reliability", "classes"}
+PLOTS = {"rows", "cost", "sizes", "members", "reliability", "classes"}
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_names_stand_in_the_page_as_they_are(report: Report) -> None:
     words = set(Reader(report.page.read_text("utf-8")).words)
     assert set(CLASSES) <= words
     assert any(word.startswith(FOLDERS[0]) for word in words)
-    text = (report.folder / "plots" / "diversity.svg").read_text()
+    text = (report.folder / "plots" / "members.svg").read_text()
     assert ">a</text>" in text
 
 

@@ -35,7 +35,7 @@ CUT_WORDS = """[...document.querySelectorAll('svg')].flatMap(drawing => {
     word.bottom > whole.bottom + 1)).map(each => each.textContent);
 })"""
 VISIBLE_ROWS = "[...document.querySelectorAll('tbody tr')].filter(each => each.checkVisibility()).length"
-# Words whose contrast is below 4.5 (WCAG 2.2, 1.4.3), but for the numbers on the colours of a matrix.
+# Words whose contrast is below 4.5 (WCAG 2.2, 1.4.3).
 FAINT = """(() => {
   const luminance = colour => {
     const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).slice(0, 3).map(c => c / 255)
@@ -53,7 +53,7 @@ FAINT = """(() => {
       const colour = each.closest('svg') ? getComputedStyle(each).fill : getComputedStyle(each).color;
       const pair = [luminance(colour), luminance(ground(each))].sort((a, b) => b - a);
       return (pair[0] + 0.05) / (pair[1] + 0.05) < 4.5;
-    }).filter(each => !each.closest('[id^=diversity-]')).map(each => each.outerHTML);
+    }).map(each => each.outerHTML);
 })()"""
 
 
