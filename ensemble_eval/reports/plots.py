@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _QUIET = PALETTE["quiet"].light
 _ROW_INCHES = 0.34
 _NAME_CHARACTERS = 14
+_LONG_AXIS = 30
 
 
 def crop_plots(found: Analyses, study: CropStudy | None) -> list[Plot]:
@@ -120,7 +121,12 @@ def cost_plot(rows: Sequence[Row], surface: NDArray[np.float64] | None = None) -
                 ]
             shape = f"{marker}{line}"
             plot.errorbar(costs, errors, yerr=_reach(some), fmt=shape, color=colour, capsize=3, label=label)
+        from matplotlib.ticker import LogLocator
+
         plot.set_xscale("log")
+        # A short axis may lie between two powers of ten.
+        is_short = rows[-1].cost < _LONG_AXIS * rows[0].cost
+        plot.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if is_short else (1,)))
         plot.xaxis.set_major_formatter("{x:g}")
         plot.xaxis.set_minor_formatter("")
         _from_zero(plot, "y")

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,15 @@ def test_alternatives_say_the_numbers(plots: dict[str, Picture]) -> None:
     assert plots["surface"].alternative.startswith("Top-5 error of the first 1 to 2 models and 1 to 10 crops")
     assert "falls in 2 classes, rises in 0, and stays in 1" in plots["classes"].alternative
     assert plots["cost"].plot.table == "surface"
+
+
+@pytest.mark.parametrize(
+    ("costs", "ticks"), [((12, 24), {"20"}), ((1, 7), {"1", "2", "5"}), ((1, 1008), {"1", "1000"})]
+)
+def test_the_axis_of_costs_has_labels_however_short_it_is(costs: tuple[int, int], ticks: set[str]) -> None:
+    rows = [replace(row, cost=cost) for row, cost in zip(ROWS, costs, strict=True)]
+    drawing = ET.fromstring(cost_plot(rows).drawn().svg)
+    assert ticks <= {element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")}
 
 
 def test_points_have_numbers_where_their_marks_are(plots: dict[str, Picture]) -> None:
