@@ -64,10 +64,10 @@ def _power(images: int, comparisons: int) -> str:
         found = [(detectable_points(images, share, comparisons), share) for share in DISCORDANT_SHARES]
     except MissingExtraError as error:
         return f"not computed, because {error}"
-    differences = (
-        f"{'none' if points is None else f'{points:.1f} points'} at {share:.0%}" for points, share in found
+    differences = "; ".join(
+        f"{share:.0%}, {'never' if points is None else f'from {points:.1f} points on'}" for points, share in found
     )
     return (
-        f"{images} images show a top-5 difference from the first row in 80% of cases from here on: "
-        f"{', '.join(differences)} of images that only one of two rows gets wrong"
+        f"{images} images show a top-5 difference from the first row in 80% of cases, by the share of them on "
+        f"which exactly one of the two rows is wrong: {differences}"
     )

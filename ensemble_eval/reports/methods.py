@@ -65,8 +65,8 @@ def _members(results: StoredRun, _: Analyses) -> Iterator[str]:
         who = f"For {', '.join(of)}, we" if len(set(protocols)) > 1 else "We"
         yield f"{who} {_cut(protocol, results.crops[-1], protocol.resampling or key.interpolation)}."
     if len(results.crops) > 1:
-        fewer = " and ".join(map(str, results.crops[:-1]))
-        yield f"Rows with {fewer} crops use the first of these crops."
+        fewer = " and ".join(in_words(each, "crop") for each in results.crops[:-1])
+        yield f"Rows with {fewer} use the first of these crops."
 
 
 def _cut(protocol: Protocol, crops: int, resampling: str) -> str:
@@ -134,13 +134,16 @@ def _statistics(_: StoredRun, found: Analyses) -> Iterator[str]:
             "divided by the cluster-robust design effect [@kish1965; @korn1998]."
         )
     if tests and any(found.classes.errors.values()):
-        dependent = clusters or found.decisions.several_labels is not None
-        cited = (
-            "Benjamini and Yekutieli [@benjamini2001]" if dependent else "Benjamini and Hochberg [@benjamini1995]"
-        )
-        yield f"Differences of classes have false discovery rates by the method of {cited}."
+        is_dependent = found.decisions.has_dependent_classes
+        whose = "Yekutieli [@benjamini2001]" if is_dependent else "Hochberg [@benjamini1995]"
+        yield f"Differences of classes have false discovery rates by the method of Benjamini and {whose}."
     if found.ensembles and len(found.decisions.members) > 1:
         yield "Those of ensembles of some members have them by that of Benjamini and Yekutieli [@benjamini2001]."
+    if found.recipe:
+        yield (
+            f"The intervals over the members {', '.join(found.recipe)}, trained by one recipe, are Student's, with "
+            "members as random effects and these images fixed."
+        )
     if found.reliabilities:
         yield (
             f"Calibration is measured by the expected calibration error over {BINS} bins of equal width "

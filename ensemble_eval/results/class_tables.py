@@ -63,7 +63,7 @@ def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
         ("fixed", "fixed", "count", lambda each: each.fixed),
         ("broken", "broken", "count", lambda each: each.broken),
     ]
-    dependent = found.decisions.several_labels is not None or found.decisions.clusters is not None
+    whose = "Yekutieli" if found.decisions.has_dependent_classes else "Hochberg"
     return table_of(
         f"classes_top{k}",
         f"Top-{k} error of each class, {classes.first} and {classes.last}",
@@ -79,7 +79,7 @@ def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
         (
             "Classes whose error falls most come first. p is that of the exact test on the images of a class. "
             "Of the classes with a false discovery rate below 5%, at most 5% are expected not to have moved "
-            f"(Benjamini and {'Yekutieli' if dependent else 'Hochberg'}).",
+            f"(Benjamini and {whose}).",
             *_label_note(found),
         ),
     )

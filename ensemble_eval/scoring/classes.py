@@ -106,7 +106,6 @@ def class_analysis(decisions: Decisions) -> ClassAnalysis:
     first, last = decisions.configurations[0], decisions.configurations[-1]
     at_first, at_last = decisions.position(first), decisions.position(last)
     images, labels = decisions.each_label
-    is_dependent = decisions.several_labels is not None or decisions.clusters is not None
     clusters = None if decisions.clusters is None else decisions.clusters[images]
     errors, p_values, moved, confused = {}, {}, {}, None
     for k in (TOP_5, TOP_1):
@@ -114,7 +113,9 @@ def class_analysis(decisions: Decisions) -> ClassAnalysis:
             wrong = decisions.wrong[k][at_first], decisions.wrong[k][at_last]
             errors[k] = tuple(errors_by_class(labels, wrong[0][images], wrong[1][images]))
             p = _p_values(errors[k], labels, (wrong[1].astype(np.int8) - wrong[0])[images], clusters)
-            p_values[k] = tuple(zip(p.tolist(), adjusted(p, "by" if is_dependent else "bh"), strict=True))
+            p_values[k] = tuple(
+                zip(p.tolist(), adjusted(p, "by" if decisions.has_dependent_classes else "bh"), strict=True)
+            )
             moved[k] = moved_images(decisions.images, *wrong)
     if decisions.answered is not None:
         best, is_wrong = decisions.answered[at_last], decisions.wrong[TOP_1][at_last]

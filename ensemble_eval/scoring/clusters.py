@@ -62,7 +62,7 @@ def design_effects(values: NDArray[np.generic], clusters: Clusters) -> NDArray[n
         from scipy.stats import t
 
     sizes = np.bincount(clusters)
-    sums, images, others = cluster_sums(values, clusters), len(clusters), len(sizes) - 1
+    sums, images, others = cluster_sums(values, clusters), len(clusters), max(len(sizes) - 1, 1)
     total = sums.sum(axis=-1, keepdims=True)
     between = ((sums - total * sizes / images) ** 2).sum(axis=-1) * len(sizes) / others
     within = cluster_sums(values != 0, clusters)

@@ -94,6 +94,11 @@ class Decisions:
         return np.repeat(np.arange(len(counts)), counts), np.concatenate(self.several_labels).astype(np.int32)
 
     @property
+    def has_dependent_classes(self) -> bool:
+        """Whether tests of classes are dependent, because an image has several or is in a cluster with others."""
+        return self.several_labels is not None or self.clusters is not None
+
+    @property
     def one_model_member(self) -> str:
         """The paper's choice of one model: the first member with the lowest one-crop top-1 error."""
         if not self.is_known[TOP_1][: len(self.members), 0].all():

@@ -32,7 +32,7 @@ schemes = [1, 2]
 """
 # How each run deviates: arguments of `open_dataset`, of `evaluate` and of `analyse`, and the number of members.
 RUNS: dict[str, tuple[Record, Record, Record, int]] = {
-    "full": ({}, {"crops": 10}, {}, 3),
+    "full": ({}, {"crops": 10}, {"recipe": ["a", "c"]}, 3),
     "decided sample": ({"sample": 9, "seed": 3}, {"crops": 10, "until_decided": True}, {"margin_points": 2}, 2),
     "several labels": ({"labels": "real.json", "blacklist": "blacklist"}, {"protocol": "krizhevsky-10"}, {}, 1),
     "its classes": (
@@ -168,7 +168,7 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
                 ),
             )
         ],
-        r"Rows with 1 crops use the first of these crops\.": where(k["crops"] > 1),
+        r"Rows with one crop use the first of these crops\.": where(k["crops"] > 1),
         r"Softmax outputs are averaged(.*), with equal weights\.": where(
             k["crops"] * len(k["members"]) > 1,
             " and then".join(
@@ -222,6 +222,9 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
         ),
         r"Those of ensembles of some members have them by that of Benjamini and Yekutieli .*": where(
             k["scores"] and "counted_classes" not in k.get("scope", {}) and len(k["members"]) > 1
+        ),
+        r"The intervals over the members (.*), trained by one recipe, are .* these images fixed\.": where(
+            "recipe" in t.analysed, ", ".join(t.analysed.get("recipe", ()))
         ),
         r"Calibration is measured by the expected calibration error over 15 bins .* of the best class\.": (
             where(not k["until_decided"])
