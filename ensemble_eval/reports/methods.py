@@ -138,11 +138,11 @@ def _statistics(_: StoredRun, found: Analyses) -> Iterator[str]:
         whose = "Yekutieli [@benjamini2001]" if is_dependent else "Hochberg [@benjamini1995]"
         yield f"Differences of classes have false discovery rates by the method of Benjamini and {whose}."
     if found.ensembles and len(found.decisions.members) > 1:
-        yield "Those of ensembles of some members have them by that of Benjamini and Yekutieli [@benjamini2001]."
+        yield "So are ensembles of some members, after that of Benjamini and Yekutieli [@benjamini2001]."
     if found.recipe:
         yield (
-            f"The intervals over the members {', '.join(found.recipe)}, trained by one recipe, are Student's, with "
-            "members as random effects and these images fixed."
+            f"The intervals over the members {', '.join(found.recipe)}, trained by one recipe, are Student's, "
+            "with members as random effects and these images fixed."
         )
     if found.reliabilities:
         yield (

@@ -217,10 +217,10 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
         r"The images are in (\d+) clusters: .* design effect \[@kish1965; @korn1998\]\.": where(
             "clusters" in t.analysed, str(t.analysed.get("clusters"))
         ),
-        r"Differences of classes have false discovery rates by the method of Benjamini and (\w+) \[@(\w+)\]\.": (
+        r"Classes are compared by false discovery rates after the method of Benjamini and (\w+) \[@(\w+)\]\.": (
             where(t.rows > 1, *(("Yekutieli", "benjamini2001") if dependent(t) else ("Hochberg", "benjamini1995")))
         ),
-        r"Those of ensembles of some members have them by that of Benjamini and Yekutieli .*": where(
+        r"So are ensembles of some members, after that of Benjamini and Yekutieli .*": where(
             k["scores"] and "counted_classes" not in k.get("scope", {}) and len(k["members"]) > 1
         ),
         r"The intervals over the members (.*), trained by one recipe, are .* these images fixed\.": where(
