@@ -1,7 +1,6 @@
 """Pods as processes: what an Indexed Job starts, evicts and starts again, and what its tables hold."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -143,18 +142,17 @@ def test_evicted_and_stopped_pods_start_again_with_their_index_and_leave_the_sam
     setup: Setup, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
     """SIGKILL, as when a node is lost, and SIGTERM, as when a pod is preempted: both do not count as failures."""
-    rng = random.Random(5)
     faults = [signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM]
     left, due = list(faults), setup.parts(tmp_path) + 2
 
     def disturb(running: Cluster) -> None:
         nonlocal due
-        if left and running.running and setup.parts(tmp_path) >= due:
-            pod = rng.choice(running.running)
-            if pod.process.poll() is None and not pod.disrupted:
-                pod.disrupted = True
-                pod.process.send_signal(left.pop())
-                due = setup.parts(tmp_path) + 3
+        # The oldest is at work, while others may still be starting.
+        if left and running.running and not running.running[0].disrupted and setup.parts(tmp_path) >= due:
+            pod = running.running[0]
+            pod.disrupted = True
+            pod.process.send_signal(left.pop())
+            due = setup.parts(tmp_path) + 3
 
     ours = cluster(setup, tmp_path, 3, parallelism=2, retries=0)
     assert ours.run(disturb) == "Complete", [pod.messages for pod in ours.ended]
