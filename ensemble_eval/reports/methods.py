@@ -136,7 +136,7 @@ def _statistics(_: StoredRun, found: Analyses) -> Iterator[str]:
     if tests and any(found.classes.errors.values()):
         is_dependent = found.decisions.has_dependent_classes
         whose = "Yekutieli [@benjamini2001]" if is_dependent else "Hochberg [@benjamini1995]"
-        yield f"Differences of classes have false discovery rates by the method of Benjamini and {whose}."
+        yield f"Classes are compared by false discovery rates after the method of Benjamini and {whose}."
     if found.ensembles and len(found.decisions.members) > 1:
         yield "So are ensembles of some members, after that of Benjamini and Yekutieli [@benjamini2001]."
     if found.recipe:
