@@ -166,7 +166,7 @@ def marks(missing: int, images: int, counted: Sequence[str] = (), clusters: int 
     if counted:
         found.append(Mark("counted", "; ".join(counted), counted_sentence(counted)))
     if clusters:
-        note = f"Intervals and tests treat the images of each of {clusters} clusters as dependent."
+        note = f"Intervals and tests over images treat those of each of {clusters} clusters as dependent."
         found.append(Mark("clusters", str(clusters), note))
     return tuple(found)
 

@@ -99,7 +99,7 @@ def test_the_report_and_the_comparison_say_that_they_respect_clusters(
     table = (out / "table3.csv").read_text().splitlines()
     assert table[0].endswith(",clusters")
     assert table[1].endswith(f",{IMAGES}")
-    assert "treat the images of each of 40 clusters as dependent" in (out / "report.html").read_text()
+    assert "treat those of each of 40 clusters as dependent" in (out / "report.html").read_text()
     header = "error_of,crops,members,mean_error,deviation,mean_low,mean_high,next_low,next_high"
     assert (out / "recipe.csv").read_text().startswith(header)
     printed = cli("compare", doubled.folder, doubled.folder, "--cluster", file)
