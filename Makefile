@@ -18,7 +18,7 @@ PROCESSES = $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n + 1 : 
 PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest --quiet --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 .PHONY: test test-fast test-oldest test-pretended-cuda test-other-processors check-cuda coverage golden pictures \
-        interop fuzz mutants faults demo demo-detect checkpoints checkpoints-detection bench bench-cuda clean
+        interop fuzz mutants faults faults-bucket demo demo-detect checkpoints checkpoints-detection bench bench-cuda clean
 
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -105,6 +105,10 @@ mutants: $(VENV)/.installed-dev
 faults: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python tests/distribution/faults.py --rounds 30 --seed 1
 	OMP_NUM_THREADS=1 $(BIN)/python tests/distribution/interrupted_detection.py --rounds 15 --seed 1
+
+# 64 workers on a bucket, 100 kills, a server that is killed twice and a proxy that fails: the bytes of one process.
+faults-bucket: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/distribution/faults_in_bucket.py --workers 64 --kills 100 --seed 1
 
 demo: $(VENV)/.installed-cpu
 	$(BIN)/ensemble-eval demo-data $(DEMO)/val --split val --images $(DEMO_IMAGES) --seed $(DEMO_SEED)

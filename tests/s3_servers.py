@@ -68,7 +68,6 @@ def seaweedfs(folder: Path, port: int | None = None) -> Iterator[Server]:
     """Run SeaweedFS within the block, with its data in `folder`; it can be started there again."""
     program = weed_program()
     assert program is not None
-    port = port or free_port()
     (folder / "data").mkdir(parents=True, exist_ok=True)
     identity = {
         "name": KEY,
@@ -81,18 +80,24 @@ def seaweedfs(folder: Path, port: int | None = None) -> Iterator[Server]:
         "actions": ["Read", "List"],
     }
     (folder / "identities.json").write_text(json.dumps({"identities": [identity, reader]}))
-    ports = {name: free_port() for name in ("master", "volume", "filer")}
-    grpc = {f"{name}.port.grpc": free_port() for name in (*ports, "s3")}
+    # Started again, its parts find each other where they were.
+    ports_file = folder / "ports.json"
+    if not ports_file.exists():
+        names = ("master", "volume", "filer")
+        ports = {f"{name}.port": free_port() for name in names}
+        ports |= {f"{name}.port.grpc": free_port() for name in (*names, "s3")} | {"s3.port": port or free_port()}
+        ports_file.write_text(json.dumps(ports))
+    ports = json.loads(ports_file.read_text())
+    port = ports["s3.port"]
     options = {
         "ip": "127.0.0.1",
         "ip.bind": "127.0.0.1",
         "dir": folder / "data",
-        **{f"{name}.port": number for name, number in ports.items()},
-        **grpc,
+        **ports,
         "master.volumeSizeLimitMB": 64,
         "master.volumePreallocate": "false",
+        "master.telemetry": "false",
         "volume.max": 40,
-        "s3.port": port,
         "s3.config": folder / "identities.json",
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
