@@ -113,7 +113,7 @@ def classes_finding(found: Analyses, names: ClassNames) -> str:
         for each in (found.classes.confused or ())[:1]
     )
     return (
-        f"{_start(_named(row))} {_makes(row, 'misses', 'miss')} the label of {wrong} of "
+        f"{_start(_named(row))} {_makes(row, 'misses', 'miss')} the label of {wrong:,} of "
         f"{in_words(images, 'image')} in the five best classes{confusion}."
     )
 

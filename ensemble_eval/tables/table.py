@@ -248,10 +248,10 @@ def in_words(count: int, noun: str) -> str:
     """A number of things, with the number as a word up to twelve.
 
     Example:
-        >>> in_words(7, "model"), in_words(1, "crop"), in_words(144, "crop")
-        ('seven models', 'one crop', '144 crops')
+        >>> in_words(7, "model"), in_words(1, "crop"), in_words(50_000, "image")
+        ('seven models', 'one crop', '50,000 images')
     """
-    number = _WORDS[count] if count < len(_WORDS) else str(count)
+    number = _WORDS[count] if count < len(_WORDS) else f"{count:,}"
     return f"{number} {noun}{'' if count == 1 else 's'}"
 
 
