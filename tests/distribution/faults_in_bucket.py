@@ -202,9 +202,7 @@ class Workers:
         for pid in self.ranks.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
     def _ask(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
