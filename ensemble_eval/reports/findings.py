@@ -1,5 +1,6 @@
 """The findings of a report in sentences: one for the whole run, and one for each question. All are about top-5."""
 
+from ensemble_eval.errors import first_names
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.class_tables import ClassNames, class_name
 from ensemble_eval.results.crop_study import CropStudy
@@ -75,9 +76,11 @@ def members_finding(found: Analyses) -> str:
     largest = max(ensembles.leave_one_out, key=lambda each: each.difference_points)
     if largest.difference_points <= 0:
         return f"Without any one of its members, the top-5 error of the ensemble {with_crops} does not rise."
+    equal = [each for each in ensembles.leave_one_out if each.difference_points == largest.difference_points]
+    most = first_names([names[each.other - 1] for each in equal])
     return (
-        f"{names[largest.other - 1]} contributes most: without it, the top-5 error of the ensemble {with_crops} "
-        f"changes by {_difference(largest)}; {verdict(largest)}."
+        f"{most} contribute{'s' if len(equal) == 1 else ''} most: without {names[largest.other - 1]}, the top-5 "
+        f"error of the ensemble {with_crops} changes by {_difference(largest)}; {verdict(largest)}."
     )
 
 
@@ -87,7 +90,8 @@ def calibration_finding(found: Analyses) -> str:
     if (curve := found.reliabilities.get(row)) is None:
         return ""
     points = 100 * (curve.mean_confidence - curve.accuracy)
-    direction = "too confident" if points > 0 else "too cautious"
+    direction = f"too {'confident' if points > 0 else 'cautious'} by {abs(points):.1f} points"
+    direction = direction if round(points, 1) else "calibrated"
     fit = found.temperatures.get(row)
     after = (
         f"; a temperature of {fit.temperature:.2f} changes that error to "
@@ -96,7 +100,7 @@ def calibration_finding(found: Analyses) -> str:
         else ""
     )
     return (
-        f"{_start(_named(row))} {_makes(row, 'is', 'are')} {direction} by {abs(points):.1f} points on average: "
+        f"{_start(_named(row))} {_makes(row, 'is', 'are')} {direction} on average: "
         f"the mean confidence is {100 * curve.mean_confidence:.1f}%, the top-1 accuracy "
         f"{100 * curve.accuracy:.1f}%, and the expected calibration error "
         f"{curve.expected_calibration_error:.3f}{after}."
@@ -107,11 +111,15 @@ def classes_finding(found: Analyses, names: ClassNames) -> str:
     """The number of images that the last row gets wrong, and the most frequent confusion."""
     row = found.configurations[-1]
     wrong, images = int(found.decisions.outcomes(row, TOP_5).sum()), len(found.decisions.images)
-    confusion = "".join(
-        f"; the most frequent confusion is {class_name(names, each.label)} taken for "
-        f"{class_name(names, each.answered)} ({each.images} of its {each.images_of_label})"
-        for each in (found.classes.confused or ())[:1]
-    )
+    confused, confusion = found.classes.confused or (), ""
+    # One image alone is no pattern.
+    if confused and (first := confused[0]).images > 1:
+        is_alone = len(confused) == 1 or confused[1].images < first.images
+        confusion = (
+            f"; {'the most frequent confusion' if is_alone else 'one of the most frequent confusions'} is "
+            f"{class_name(names, first.label)} taken for {class_name(names, first.answered)} ({first.images} of "
+            f"its {first.images_of_label})"
+        )
     return (
         f"{_start(_named(row))} {_makes(row, 'misses', 'miss')} the label of {wrong:,} of "
         f"{in_words(images, 'image')} in the five best classes{confusion}."

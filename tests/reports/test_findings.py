@@ -12,6 +12,7 @@ from ensemble_eval.reports import findings
 from ensemble_eval.results.analyses import Analyses, RowComparisons, analyse
 from ensemble_eval.results.crop_study import CropStudy
 from ensemble_eval.scoring.calibration import reliability
+from ensemble_eval.scoring.classes import ConfusedPair
 from ensemble_eval.scoring.paired import PairedDifference, paired_differences
 
 MINUS = "\N{MINUS SIGN}"
@@ -129,15 +130,22 @@ def test_the_member_whose_removal_costs_most_is_named(found: Analyses) -> None:
     somebody = replace(found, ensembles={(5, 10): replace(ensembles, leave_one_out=(one, second, others[1]))})
     said = findings.members_finding(somebody)
     assert said.startswith(
-        "b contributes most: without it, the top-5 error of the ensemble with ten crops changes by +2.0"
+        "b contributes most: without b, the top-5 error of the ensemble with ten crops changes by +2.0"
     )
     assert findings.verdict(second) in said
+    third = replace(others[1], difference_points=2.0)
+    both = replace(found, ensembles={(5, 10): replace(ensembles, leave_one_out=(one, second, third))})
+    assert findings.members_finding(both).startswith("b, c contribute most: without b, ")
 
 
 def test_confidence_is_too_high_or_too_low(found: Analyses) -> None:
     row = found.configurations[-1]
     wrong = np.array([True, False, False, False])
-    for confidence, said in ((0.95, "too confident by 20.0 points"), (0.6, "too cautious by 15.0 points")):
+    for confidence, said in (
+        (0.95, "too confident by 20.0 points"),
+        (0.6, "too cautious by 15.0 points"),
+        (0.75, "calibrated"),
+    ):
         curve = reliability(np.full(4, confidence), ~wrong)
         sentence = findings.calibration_finding(replace(found, reliabilities={row: curve}, temperatures={}))
         assert f"Three models with ten crops are {said} on average" in sentence
@@ -146,14 +154,24 @@ def test_confidence_is_too_high_or_too_low(found: Analyses) -> None:
     assert "cross-fitted" in findings.calibration_finding(found)
 
 
-def test_the_most_frequent_confusion_is_named(found: Analyses) -> None:
-    pair = (found.classes.confused or ())[0]
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((4, 3), "; the most frequent confusion is E taken for B (4 of its 9)."),
+        ((4, 4), "; one of the most frequent confusions is E taken for B (4 of its 9)."),
+        ((2,), "; the most frequent confusion is E taken for B (2 of its 9)."),
+        ((1, 1), " in the five best classes."),
+        ((), " in the five best classes."),
+    ],
+)
+def test_the_most_frequent_confusion_is_named(found: Analyses, counts: Sequence[int], said: str) -> None:
     wrong = int(found.decisions.outcomes(found.configurations[-1], 5).sum())
-    assert findings.classes_finding(found, list("ABCDEFG")) == (
-        f"Three models with ten crops miss the label of {wrong} of 60 images in the five best classes; the most "
-        f"frequent confusion is {'ABCDEFG'[pair.label]} taken for {'ABCDEFG'[pair.answered]} ({pair.images} "
-        f"of its {pair.images_of_label})."
+    pairs = tuple(ConfusedPair(4 - at, 1, count, 9) for at, count in enumerate(counts))
+    sentence = findings.classes_finding(replace(found, classes=replace(found.classes, confused=pairs)), "ABCDEFG")
+    assert sentence.startswith(
+        f"Three models with ten crops miss the label of {wrong} of 60 images in the five best"
     )
+    assert sentence.endswith(said)
 
 
 def test_one_member_and_one_crop_compare_nothing(tmp_path: Path) -> None:
