@@ -50,6 +50,21 @@ def test_intervals_in_clusters_cover_93_to_97_times_in_100_where_those_without_c
 
 
 @pytest.mark.slow
+def test_with_20_clusters_the_interval_of_an_error_covers_less_and_still_far_more_than_without() -> None:
+    clusters = np.repeat(np.arange(20), 25)
+    wrong = differences(clusters, 0.1, 0.1) < 0
+    effect, images = design_effects(wrong, clusters), np.full(SAMPLES, len(clusters))
+    sums = wrong.sum(axis=1)
+    coverage = []
+    for divisor in (np.ones(SAMPLES), effect):
+        pairs = zip(sums / divisor, images / divisor, strict=True)
+        low, high = np.array([error_interval_percent(*each) for each in pairs]).T
+        coverage.append(np.mean((low <= 10) & (10 <= high)))
+    assert coverage[0] < 0.5
+    assert 0.86 <= coverage[1] <= 0.93
+
+
+@pytest.mark.slow
 def test_the_sign_flip_test_holds_its_level_where_mcnemars_does_not() -> None:
     """Two rows of equal error; 2,000 samples of seed 40, so that 5% has a standard error of 0.5 points."""
     clusters = np.repeat(np.arange(60), 8)
