@@ -35,7 +35,7 @@ _ANCHOR = re.compile(r'(\bid="|"#|url\(#)')
 # The page shows the beginning of long tables; their files have all rows.
 _ROWS_IN_PAGE = 60
 _SURFACE_CROPS_IN_PAGE = frozenset({1, 2, 5, 10, 24, 48, 72, 96, 120, 144})
-_CODE = re.compile(r"`([^`]+)`")
+_CODE = re.compile(r"`(.+?)`")
 _SIZE = re.compile(r' (?:width|height)="[^"]*pt"')
 
 

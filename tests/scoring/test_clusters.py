@@ -59,7 +59,7 @@ def test_with_20_clusters_the_interval_of_an_error_covers_less_and_still_far_mor
     for divisor in (np.ones(SAMPLES), effect):
         pairs = zip(sums / divisor, images / divisor, strict=True)
         low, high = np.array([error_interval_percent(*each) for each in pairs]).T
-        coverage.append(np.mean((low <= 10) & (10 <= high)))
+        coverage.append(np.mean((low <= 10) & (high >= 10)))
     assert coverage[0] < 0.5
     assert 0.86 <= coverage[1] <= 0.93
 
