@@ -12,6 +12,7 @@ import functools
 import io
 import os
 import re
+import socket
 import tempfile
 import urllib.parse
 from collections.abc import Collection, Iterator
@@ -39,6 +40,17 @@ _NO_CREDENTIALS = (
     "no credentials were found; set those of the store, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
     "AWS_SKIP_SIGNATURE=true for a public bucket"
 )
+# Where obstore takes credentials of S3 from, before it asks the machine's own service.
+_CREDENTIALS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SKIP_SIGNATURE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_METADATA_ENDPOINT",
+)
+_METADATA_SERVICE, _METADATA_SECONDS = ("169.254.169.254", 80), 2.0
+_FROM_METADATA = re.compile(r"169\.254\.169\.254|metadata\.google|/latest/(api|meta-data)")
 
 
 class ObjectError(InputError, OSError):
@@ -461,6 +473,8 @@ def _store(path: ObjectPath) -> "ObjectStore":
 
 @functools.cache
 def _store_of(url: str) -> "ObjectStore":
+    if url.startswith("s3:") and not any(map(os.environ.get, _CREDENTIALS)):
+        _require_metadata_service(url)
     pauses = {
         "init_backoff": timedelta(seconds=_FIRST_PAUSE_SECONDS),
         "max_backoff": timedelta(seconds=_LONGEST_PAUSE_SECONDS),
@@ -471,6 +485,14 @@ def _store_of(url: str) -> "ObjectStore":
     with _translated(ObjectPath(url)):
         store: ObjectStore = _obstore().store.from_url(url, client_options=options, retry_config=retries)
     return store
+
+
+def _require_metadata_service(url: str) -> None:
+    """Refuse to wait for minutes for credentials from a service that only machines of a cloud have."""
+    try:
+        socket.create_connection(_METADATA_SERVICE, _METADATA_SECONDS).close()
+    except OSError as error:
+        raise DeniedError(f"{url} cannot be read or written: {_NO_CREDENTIALS}") from error
 
 
 def _meta(entry: Any) -> Meta:
@@ -496,7 +518,7 @@ def _refuse(path: ObjectPath, error: Exception) -> NoReturn:
     status, code = _first(_STATUS, text), _first(_CODE, text)
     bucket, said = "//".join(path.parts[:2]), f" ({code})" if code else ""
     is_silent = any(words in text for words in ("sending request", "decoding response", "timed out"))
-    if "169.254.169.254" in text or "metadata.google" in text or "InstanceMetadata" in text:
+    if _FROM_METADATA.search(text):
         raise DeniedError(f"{path} cannot be read or written: {_NO_CREDENTIALS}") from error
     if code == "NoSuchBucket":
         raise MissingObjectError(f"there is no bucket {bucket}; check its name and the endpoint") from error

@@ -156,7 +156,7 @@ def _key(kind: str = "") -> str:
 
 def _metadata(path: Path) -> Mapping[str, str]:
     damage = refusing(f"{path} is not a readable safetensors file", "", SafetensorError, OSError)
-    with damage, safe_open(path, framework="np") as file:
+    with damage, safe_open(local_copy(path), framework="np") as file:
         return file.metadata() or {}
 
 

@@ -24,7 +24,7 @@ from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.evaluation.opening import open_folder, sources_of
-from ensemble_eval.locations import UnreachableError
+from ensemble_eval.locations import DeniedError, UnreachableError
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.reports.api import read_results
 from ensemble_eval.settings import Settings
@@ -89,6 +89,22 @@ def test_a_store_that_cannot_be_reached_ends_with_1_which_a_launcher_may_try_aga
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     locations._store_of.cache_clear()
     assert cli("run", bucket.root, "--ensemble", ensemble).code == 1
+
+
+def test_without_credentials_and_with_expired_ones_one_sentence_says_so(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket.proxy.fails, bucket.proxy.failure = (lambda method, path: bool(method and path)), (403, "ExpiredToken")
+    denied = rf"the store denies access to {bucket.root} \(ExpiredToken\); renew the credentials$"
+    with pytest.raises(DeniedError, match=denied):
+        bucket.root.read_bytes()
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    # As on any machine that is not in a cloud.
+    monkeypatch.setattr(locations, "_METADATA_SERVICE", ("127.0.0.1", free_port()))
+    locations._store_of.cache_clear()
+    with pytest.raises(DeniedError, match="no credentials were found; set those of the store, such as AWS_ACCESS"):
+        bucket.root.read_bytes()
 
 
 def test_without_the_extra_a_url_says_what_to_install(dataset: Path) -> None:

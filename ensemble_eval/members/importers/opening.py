@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import sha256_of
+from ensemble_eval.locations import local_copy
 from ensemble_eval.members.imported import Imported
 from ensemble_eval.members.importers import caffe, graphs, keras, paddle, sorted_table, tensorflow, torch_files
 
@@ -47,6 +48,7 @@ def read_weights(
         raise InputError(f"the weights {path} are a checkpoint of several files; name its {path.name}.index")
     if not path.is_file():
         raise InputError(f"the weights {path} do not exist; check the path in the manifest")
+    path = local_copy(path)
     if sha256 is not None and (actual := sha256_of(path)) != sha256:
         raise InputError(
             f"the weights {path} have the SHA-256 {actual}, the manifest says {sha256}; get the right file"
