@@ -346,6 +346,8 @@ def _files(page: Page, results: StoredRun, found: Analyses) -> Iterator[tuple[st
         if narrow := _LATEX_COLUMNS.get(table.name):
             yield f"{table.name}.md", table_markdown(table).encode()
             known = {column.key for column in table.columns}
+            # Differences of published errors that are not comparable are not worth the width of their heading.
+            known -= {"paper_compared_to_base"} if found.counted else set()
             columns = [key for key in narrow if key in known]
             yield f"{table.name}.tex", table_latex(with_daggers(table.only(*columns))).encode()
     for picture in (picture for section in (page.summary, *page.sections) for picture in section.pictures):

@@ -179,7 +179,7 @@ def table_latex(table: Table) -> str:
         >>> print(table_latex(Table("members", "Errors by member", columns, (("a_b", -1.5),))), end="")
         % needs \\usepackage{booktabs}
         \\begin{table}
-          \\centering\\footnotesize\\setlength{\\tabcolsep}{3pt}
+          \\centering\\footnotesize\\setlength{\\tabcolsep}{2.5pt}
           \\caption{Errors by member}
           \\label{tab:members}
           \\begin{tabular}{@{}lr@{}}
@@ -199,7 +199,7 @@ def table_latex(table: Table) -> str:
         [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
-            r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            r"  \centering\footnotesize\setlength{\tabcolsep}{2.5pt}",
             rf"  \caption{{{caption}}}",
             rf"  \label{{tab:{table.name}}}",
             rf"  \begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
