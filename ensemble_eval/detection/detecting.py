@@ -151,7 +151,8 @@ class _DetectWorker(EngineWorker):
         engine = Engine(predicts, pool, inputs.device, batch_size, stop.check, self._rule.groups, forward=forward)
         super().__init__(engine, inputs, process, [*job.notices, *inputs.warnings])
         self._data, self._with_svm, self._stop = job.data, job.svm is not None, stop
-        self._loaders = job.settings.workers or default_loaders(process.sharing)
+        in_bucket = job.data.dataset.listing is not None
+        self._loaders = job.settings.workers or default_loaders(process.sharing, in_bucket=in_bucket)
 
     def results(self, folder: Folder[Any], positions: Sequence[int]) -> Generator[ImageRows, None, None]:
         """The detections of each image, once all of its regions are classified."""

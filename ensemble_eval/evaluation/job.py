@@ -214,7 +214,7 @@ def results_of(
     stop = stop or StopRequests()
     items = inputs.dataset.items
     engine = engine or engine_for(settings, inputs, stop)
-    workers = settings.workers or default_loaders(sharing)
+    workers = settings.workers or default_loaders(sharing, in_bucket=inputs.dataset.listing is not None)
     images_in_batches = math.ceil(_BATCHES_AHEAD * engine.batch_size / inputs.rule.crops)
     images = load_images(
         ((position, items[position]) for position in positions),

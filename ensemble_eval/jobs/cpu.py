@@ -11,6 +11,8 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MAX_INT = 2**31 - 1
 _ONE_GIB = 1 << 30
+# A request takes a few times as long as decoding its image.
+_REQUESTS_PER_PROCESSOR = 4
 
 
 def usable_processors() -> int:
@@ -41,17 +43,18 @@ def limit_compile_workers(ranks: int) -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(max(1, min(32, usable_processors() // ranks))))
 
 
-def default_loaders(ranks: int) -> int:
+def default_loaders(ranks: int, *, in_bucket: bool = False) -> int:
     """Return the default number of loading threads: a rank's share of the processors, less one.
 
     Args:
         ranks: The number of ranks that share the processors of this process.
+        in_bucket: Whether the images are in a bucket. Most threads then wait for an answer, while one decodes.
 
     Example:
         >>> default_loaders(1) == max(1, usable_processors() - 1)
         True
     """
-    return max(1, usable_processors() // ranks - 1)
+    return max(1, usable_processors() // ranks - 1) * (_REQUESTS_PER_PROCESSOR if in_bucket else 1)
 
 
 def quota_processors(

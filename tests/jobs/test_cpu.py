@@ -71,6 +71,7 @@ def test_usable_processors_are_those_bound_to_within_the_quota_and_ranks_share_t
     monkeypatch.setattr(cpu, "quota_processors", lambda: quota)
     assert cpu.usable_processors() == usable
     assert [cpu.default_loaders(ranks) for ranks in (1, 2, 64)] == [max(1, usable - 1), max(1, usable // 2 - 1), 1]
+    assert cpu.default_loaders(64, in_bucket=True) == 4
 
 
 def test_the_compiler_has_a_ranks_share_of_the_processors_and_at_most_32(monkeypatch: pytest.MonkeyPatch) -> None:

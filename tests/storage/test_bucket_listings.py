@@ -1,5 +1,6 @@
 """The listing of a data set in a bucket is made once, kept in the output folder, and gives the fingerprint."""
 
+import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -160,6 +161,16 @@ def test_an_image_that_is_replaced_or_removed_later_is_not_evaluated(
         path.unlink()
     with pytest.raises(UnreadableImageError, match="does not exist"):
         dataset.items[0].read()
+
+
+@pytest.mark.parametrize("key", ["bee//b.png", "ant/../b.png", "ant/./b.png"])
+def test_keys_that_are_no_paths_are_refused(bucket: Bucket, key: str) -> None:
+    if bucket.server.name == "seaweedfs":
+        pytest.skip("SeaweedFS takes keys for paths itself, and stores none of these")
+    for each in ("ant/a.png", key):
+        bucket.client.put_object(Bucket=bucket.name, Key=f"{bucket.prefix}/val/{each}", Body=b"")
+    with pytest.raises(InputError, match=rf"^s3://.*/val cannot be used: .* invalid path: .*{re.escape(key)}"):
+        open_dataset(bucket.root / "val", ["ant", "bee"])
 
 
 def test_patterns_and_folders_inside_a_data_set_are_as_in_files(
