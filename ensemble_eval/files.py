@@ -179,7 +179,9 @@ def _require_creates_once(probe: ObjectPath) -> None:
     except ObjectExistsError:
         return
     finally:
-        probe.unlink(missing_ok=True)
+        # What could not be written cannot be removed either.
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
     raise InputError(
         f"the store of {probe.parent} ignores If-None-Match, so that processes could overwrite each other's "
         "results; choose another store for `out`"

@@ -35,7 +35,7 @@ _MAX_RECORDED_BYTES = 1 << 28
 # A server that restarts is waited for, and a wrong address is reported within half a minute.
 _RETRIES, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10, 0.25, 8
 _TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15m"}
-_STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"<Code>(\w+)</Code>")
+_STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"(?:<Code>|\(code: )(\w+)")
 _NO_CREDENTIALS = (
     "no credentials were found; set those of the store, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
     "AWS_SKIP_SIGNATURE=true for a public bucket"
@@ -528,7 +528,11 @@ def _refuse(path: ObjectPath, error: Exception) -> NoReturn:
         raise ObjectExistsError(f"{path} is there already; choose another URL") from error
     if kind == "PreconditionError":
         raise ObjectError(f"{path} has changed since it was listed; run with `fresh=True`") from error
-    if kind in ("PermissionDeniedError", "UnauthenticatedError") or status in ("401", "403"):
+    if (
+        kind in ("PermissionDeniedError", "UnauthenticatedError")
+        or status in ("401", "403")
+        or code == "AccessDenied"
+    ):
         remedy = "renew the credentials" if "Expired" in code else "check the credentials and what they allow"
         raise DeniedError(f"the store denies access to {path}{said}; {remedy}") from error
     if status.startswith("5") or is_silent:
