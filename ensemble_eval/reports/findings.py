@@ -48,7 +48,7 @@ def _enough(study: CropStudy | None) -> str:
     enough = study.enough_crops(TOP_5).crops
     if enough == study.crops:
         return ", and the error falls up to the last crop"
-    return f", and no larger number of crops is better than the first {enough}"
+    return f", and no larger number is significantly better than {in_words(enough, 'crop')}"
 
 
 def models_finding(found: Analyses) -> str:
