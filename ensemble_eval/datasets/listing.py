@@ -83,7 +83,7 @@ def changes_since(folder: Path, sha256: object, dataset: Dataset) -> str | None:
     if earlier is None or sha256 == dataset.sha256:
         return None
     if str(sha256).startswith(BY_ETAGS) != (dataset.listing is not None):
-        return "dataset: in a bucket once and in files once, so that nothing tells whether the images are the same"
+        return "dataset: once in a bucket and once in files, so nothing shows whether the images are the same"
     now = _listing(dataset)
     both = [image for image in now if image in earlier]
     kinds = {

@@ -27,8 +27,9 @@ from ensemble_eval.tables.table import Table, marked, marks
 _NO_ANSWER = "-1 -1 -1 -1 -1"
 
 _NO_STOPPING = (
-    "The intervals are for a number of images that is fixed beforehand. Who watches them and stops when one suits "
-    "is wrong far more often. The images are evaluated by id, so those that are done are no random sample."
+    "The intervals hold for a number of images that was fixed beforehand. If you watch them and stop when you "
+    "like the result, they are wrong far more often. The images are evaluated in the order of their ids, so "
+    "those that are done are not a random sample."
 )
 
 

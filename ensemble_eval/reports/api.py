@@ -191,7 +191,7 @@ class Results(StoredRun):
             margin: Two errors that differ by less count as equal, in percentage points.
             seed: The seed of the bootstrap.
             across_protocols: Accept runs of other multi-crop protocols.
-            cluster: As of `report`.
+            cluster: As in `report`.
 
         Returns:
             A row for each run, number of models and scheme, first for top-5 errors and then for top-1 errors.

@@ -19,14 +19,14 @@ def main_finding(found: Analyses) -> str:
         [row] = table3(found.decisions)
         return (
             f"{_start(_named(rows[0]))} {_makes(rows[0], 'has', 'have')} a top-5 error of "
-            f"{_percent(row.top5_wrong, images)} on {in_words(images, 'image')}, 95% interval {row.top5_low:.1f} "
-            f"to {row.top5_high:.1f}%."
+            f"{_percent(row.top5_wrong, images)} on {in_words(images, 'image')} (95% interval "
+            f"{row.top5_low:.1f} to {row.top5_high:.1f}%)."
         )
     pair, last = found.comparisons[TOP_5].against_base[-1], rows[-1]
     return (
         f"{_start(_named(last))} {_makes(last, 'makes', 'make')} {_relation(pair)} {_named(rows[0])}: "
-        f"{_percent(pair.other_wrong, pair.images)} against {_percent(pair.base_wrong, pair.images)}, difference "
-        f"{_difference(pair)}. {_start(verdict(pair))}{_power(pair)}."
+        f"{_percent(pair.other_wrong, pair.images)} against {_percent(pair.base_wrong, pair.images)}, a "
+        f"difference of {_difference(pair)}. {_start(verdict(pair))}{_power(pair)}."
     )
 
 
@@ -47,7 +47,7 @@ def _enough(study: CropStudy | None) -> str:
         return ""
     enough = study.enough_crops(TOP_5).crops
     if enough == study.crops:
-        return ", and the error falls up to the last crop"
+        return ", and the error keeps falling up to the last crop"
     return f", and no larger number is significantly better than {in_words(enough, 'crop')}"
 
 
@@ -72,10 +72,10 @@ def members_finding(found: Analyses) -> str:
         return f"The run has one member, {names[0]}."
     if ensembles is None:
         low, high = found.members[TOP_5, crops].one_model.range_percent
-        return f"Alone {with_crops}, the members have top-5 errors from {low:.2f}% to {high:.2f}%."
+        return f"{_start(with_crops)}, the top-5 errors of single members range from {low:.2f}% to {high:.2f}%."
     largest = max(ensembles.leave_one_out, key=lambda each: each.difference_points)
     if largest.difference_points <= 0:
-        return f"Without any one of its members, the top-5 error of the ensemble {with_crops} does not rise."
+        return f"Leaving out any one member does not raise the top-5 error of the ensemble {with_crops}."
     equal = [each for each in ensembles.leave_one_out if each.difference_points == largest.difference_points]
     most = first_names([names[each.other - 1] for each in equal])
     return (
@@ -90,7 +90,7 @@ def calibration_finding(found: Analyses) -> str:
     if (curve := found.reliabilities.get(row)) is None:
         return ""
     points = 100 * (curve.mean_confidence - curve.accuracy)
-    direction = f"too {'confident' if points > 0 else 'cautious'} by {abs(points):.1f} points"
+    direction = f"{'overconfident' if points > 0 else 'underconfident'} by {abs(points):.1f} points"
     direction = direction if round(points, 1) else "calibrated"
     fit = found.temperatures.get(row)
     after = (
@@ -117,12 +117,12 @@ def classes_finding(found: Analyses, names: ClassNames) -> str:
         is_alone = len(confused) == 1 or confused[1].images < first.images
         confusion = (
             f"; {'the most frequent confusion' if is_alone else 'one of the most frequent confusions'} is "
-            f"{class_name(names, first.label)} taken for {class_name(names, first.answered)} ({first.images} of "
-            f"its {first.images_of_label})"
+            f"{class_name(names, first.label)} mistaken for {class_name(names, first.answered)} ({first.images} "
+            f"of its {in_words(first.images_of_label, 'image')})"
         )
     return (
-        f"{_start(_named(row))} {_makes(row, 'misses', 'miss')} the label of {wrong:,} of "
-        f"{in_words(images, 'image')} in the five best classes{confusion}."
+        f"{_start(_named(row))} {_makes(row, 'makes', 'make')} a top-5 error on {wrong:,} of "
+        f"{in_words(images, 'image')}{confusion}."
     )
 
 
@@ -133,17 +133,18 @@ def verdict(pair: PairedDifference) -> str:
         return f"the difference is significant{small} ({_p(pair.adjusted_p)})"
     if pair.is_equal_within_margin:
         return f"the two are equal within {pair.margin_points:g} points ({_p(pair.adjusted_equivalence_p)})"
-    return f"{in_words(pair.images, 'image')} cannot tell the two apart ({_p(pair.adjusted_p)})"
+    return f"the two cannot be told apart on {in_words(pair.images, 'image')} ({_p(pair.adjusted_p)})"
 
 
 def _power(pair: PairedDifference) -> str:
-    """What so many images would have shown of two rows that cannot be told apart."""
+    """The difference that this many images would detect, for two rows that cannot be told apart."""
     if pair.is_different or pair.is_equal_within_margin:
         return ""
     if pair.detectable_points is None:
-        found = in_words(pair.fixed + pair.broken, "image")
-        return f"; with {found} that only one of the two gets wrong, no difference is detected reliably"
-    return f"; this many images detect a difference from {pair.detectable_points:.1f} points on in 80% of cases"
+        differ = pair.fixed + pair.broken
+        few = ", too few to detect a difference reliably" if differ else ""
+        return f"; their outcomes differ on {in_words(differ, 'image')}{few}"
+    return f"; this many images detect a difference of {pair.detectable_points:.1f} points in 80% of cases"
 
 
 def _between(found: Analyses, base: int, other: int) -> PairedDifference:
@@ -185,7 +186,7 @@ def _difference(pair: PairedDifference) -> str:
         _signed(each, _decimals(pair.images))
         for each in (pair.difference_points, pair.low_points, pair.high_points)
     )
-    return f"{difference} points, 95% interval {low} to {high}"
+    return f"{difference} points (95% interval {low} to {high})"
 
 
 def _signed(points: float, decimals: int) -> str:

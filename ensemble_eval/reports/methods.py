@@ -4,7 +4,7 @@ Every sentence follows from an option or a result of the run, and is left out if
 are BibTeX keys of `methods.bib`, as Pandoc reads them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path, PurePath
 
@@ -40,9 +40,9 @@ def _data(results: StoredRun, found: Analyses) -> Iterator[str]:
     named = f" of {PurePath(arguments['dataset']).name}" if arguments.get("dataset") else ""
     if results.missing:
         yield f"This run is unfinished: {results.missing} of {results.key.images} images are missing."
-    yield f"We evaluated {images}{named} (fingerprint of the data set {results.key.dataset[:12]})."
+    yield f"We evaluated {images}{named} (data set fingerprint {results.key.dataset[:12]})."
     if results.unreadable:
-        yield f"This leaves out {in_words(len(results.unreadable), 'image')} that could not be read."
+        yield f"We left out {in_words(len(results.unreadable), 'image')} that could not be read."
     if arguments.get("labels"):
         yield f"Labels are those of {PurePath(arguments['labels']).name}."
     if found.counted:
@@ -58,30 +58,34 @@ def _members(results: StoredRun, _: Analyses) -> Iterator[str]:
     listed = ", ".join(f"{each.name} ({each.arch}, {each.weights[:12]})" for each in key.members)
     count = len(key.members)
     what = "The network is" if count == 1 else f"The ensemble has {in_words(count, 'member')}:"
-    yield f"{what} {listed}; the digits begin the SHA-256 of the weights or of what identifies them."
+    yield f"{what} {listed}; the digits are the first of the SHA-256 of the weights, or of what identifies them."
     protocols = [each.protocol for each in key.members]
     for protocol in dict.fromkeys(protocols):
         of = [each.name for each in key.members if each.protocol == protocol]
         who = f"For {', '.join(of)}, we" if len(set(protocols)) > 1 else "We"
         yield f"{who} {_cut(protocol, results.crops[-1], protocol.resampling or key.interpolation)}."
     if len(results.crops) > 1:
-        fewer = " and ".join(in_words(each, "crop") for each in results.crops[:-1])
+        fewer = " or ".join(in_words(each, "crop") for each in results.crops[:-1])
         yield f"Rows with {fewer} use the first of these crops."
 
 
 def _cut(protocol: Protocol, crops: int, resampling: str) -> str:
-    *fewer, scale = (str(each) for each in dict.fromkeys(crop.scale for crop in protocol.crops[:crops]))
-    scales = f"{', '.join(fewer)} or {scale}" if fewer else scale
+    scales = _joined([str(each) for each in dict.fromkeys(crop.scale for crop in protocol.crops[:crops])], "or")
     cited = (
         f" [@{_CITED[protocol.name]}]"
         if PROTOCOLS.get(protocol.name) == protocol and protocol.name in _CITED
         else ""
     )
     return (
-        f"cut {in_words(crops, 'crop')} of {protocol.size} pixels from each image, resized so that "
-        f"{_FIT[protocol.fit]} {scales} pixels by the {resampling} filter of "
-        f"{'Pillow' if protocol.kernel == 'pillow' else 'PyTorch'} (protocol {protocol.name}{cited})"
+        f"cut {in_words(crops, 'crop')} of {protocol.size}×{protocol.size} pixels from each image, after resizing "
+        f"it with {'Pillow' if protocol.kernel == 'pillow' else 'PyTorch'}'s {resampling} filter so that "
+        f"{_FIT[protocol.fit]} {scales} pixels (protocol {protocol.name}{cited})"
     )
+
+
+def _joined(words: Sequence[str], conjunction: str) -> str:
+    *others, last = words
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
 def _averaging(results: StoredRun, found: Analyses) -> Iterator[str]:
@@ -92,13 +96,13 @@ def _averaging(results: StoredRun, found: Analyses) -> Iterator[str]:
     ]
     if over:
         yield f"Softmax outputs are averaged {' and then '.join(over)}, with equal weights."
-    yield "Of classes with equal scores, the one with the lower index ranks first."
+    yield "Among classes with equal scores, the one with the lower index ranks first."
     ks = " and ".join(str(k) for k in (TOP_5, TOP_1) if k in found.comparisons)
     lacks = "none of its labels is" if key.scope.several_labels else "its label is not"
     yield f"An image counts as a top-k error (k = {ks}) if {lacks} among the k best classes."
     if len(key.members) > 1:
         yield (
-            f"Rows of one model show {found.decisions.one_model_member}, the member with the lowest top-1 error "
+            f"Rows of one model use {found.decisions.one_model_member}, the member with the lowest top-1 error "
             f"with {in_words(results.crops[0], 'crop')} on these images, so their errors are optimistic."
         )
     if key.until_decided:
@@ -119,12 +123,12 @@ def _statistics(_: StoredRun, found: Analyses) -> Iterator[str]:
     yield "Intervals and tests treat the images as a sample and the weights as fixed."
     yield "Errors have Wilson's 95% score interval [@wilson1927]."
     if tests:
-        flips = "an exact permutation test that flips the differences of whole clusters"
+        flips = "an exact permutation test that flips the sign of each cluster's difference"
         yield (
             "Differences are paired by image and have Tango's 95% score interval [@tango1998]. Two rows differ if "
             f"{flips if clusters else 'the exact McNemar test [@mcnemar1947]'} is significant at the 5% level. "
             f"They are equal within {found.margin_points:g} percentage points if two one-sided tests "
-            "[@schuirmann1987] with Tango's statistic are."
+            "[@schuirmann1987] with Tango's statistic are significant at the same level."
         )
     if tests > 1:
         yield f"P-values of the {tests} comparisons with the first row are adjusted by Holm's method [@holm1979]."
@@ -136,9 +140,12 @@ def _statistics(_: StoredRun, found: Analyses) -> Iterator[str]:
     if tests and any(found.classes.errors.values()):
         is_dependent = found.decisions.has_dependent_classes
         whose = "Yekutieli [@benjamini2001]" if is_dependent else "Hochberg [@benjamini1995]"
-        yield f"Classes are compared by false discovery rates after the method of Benjamini and {whose}."
+        yield f"For each class, we report false discovery rates by the method of Benjamini and {whose}."
     if found.ensembles and len(found.decisions.members) > 1:
-        yield "So are ensembles of some members, after that of Benjamini and Yekutieli [@benjamini2001]."
+        yield (
+            "For ensembles of some members, compared with the whole ensemble, we report false discovery rates by "
+            "the method of Benjamini and Yekutieli [@benjamini2001]."
+        )
     if found.recipe:
         yield (
             f"The intervals over the members {', '.join(found.recipe)}, trained by one recipe, are Student's, "
@@ -164,7 +171,7 @@ def _software(results: StoredRun, _: Analyses) -> Iterator[str]:
         listed = [
             f"{title} {versions[name]}{cited.get(name, '')}" for name, title in named.items() if versions[name]
         ]
-        yield f"Predictions were computed by ensemble-eval {ours} on {devices} with {', '.join(listed)}."
+        yield f"Predictions were computed by ensemble-eval {ours} on {devices} with {_joined(listed, 'and')}."
     yield f"The statistics were computed with SciPy {metadata.version('scipy')} [@virtanen2020]."
 
 

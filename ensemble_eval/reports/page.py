@@ -238,8 +238,8 @@ def _evaluated(results: StoredRun) -> str:
     *fewer, most = map(str, results.crops)
     crops = f"{', '.join(fewer)} and {most}" if fewer else most
     return (
-        f"{in_words(len(results.members), 'model').capitalize()} ({first_names(results.members, 9)}), {crops} "
-        f"{'crop' if crops == '1' else 'crops'} per image (protocol {results.key.rule.name}), "
+        f"{in_words(len(results.members), 'model').capitalize()} ({first_names(results.members, 9)}) with {crops} "
+        f"{'crop' if crops == '1' else 'crops'} per image (protocol {results.key.rule.name}) on "
         f"{_images_text(results)}."
     )
 
@@ -248,7 +248,7 @@ def _warnings(results: StoredRun, found: Analyses) -> Iterator[str]:
     if not results.complete:
         yield (
             f"Partial: {results.missing} of {results.key.images} images are missing. Every number here may "
-            "change, and none is a result."
+            "change, and none is final."
         )
     if found.counted:
         yield counted_sentence(found.counted)
@@ -345,5 +345,5 @@ def _in_page(table: Table) -> Table:
         return table.first(_ROWS_IN_PAGE)
     crops = [column.key for column in table.columns].index("crops")
     some = tuple(row for row in table.rows if row[crops] in _SURFACE_CROPS_IN_PAGE)
-    note = f"{len(some)} of {len(table.rows)} rows; {table.name}.csv has all."
+    note = f"{len(some)} of {len(table.rows)} rows; {table.name}.csv has all of them."
     return replace(table, rows=some, notes=(*table.notes, note))

@@ -1,6 +1,6 @@
 """The plots of a report, which notebooks draw too. Equal numbers give byte-identical files.
 
-Words stand only on axes and in legends above them, so that none overlaps another.
+Text appears only on axes and in legends above them, so no text overlaps other text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -130,12 +130,12 @@ def cost_plot(rows: Sequence[Row], surface: NDArray[np.float64] | None = None) -
         plot.xaxis.set_major_formatter("{x:g}")
         plot.xaxis.set_minor_formatter("")
         _from_zero(plot, "y")
-        plot.set(xlabel="passes for each image: models × crops", ylabel="top-5 error, percent")
+        plot.set(xlabel="passes per image: models × crops", ylabel="top-5 error, percent")
         _finish(plot, grid="y")
         first, last = rows[0], rows[-1]
         return Description(
-            f"Top-5 error goes from {first.top5_error:.2f}% with {first.cost} passes for each image ({first}) to "
-            f"{last.top5_error:.2f}% with {last.cost} ({last}).",
+            f"Top-5 error goes from {first.top5_error:.2f}% ({first}, cost {first.cost:,}) to "
+            f"{last.top5_error:.2f}% ({last}, cost {last.cost:,}). The cost is the number of passes per image.",
             points,
         )
 
@@ -210,9 +210,9 @@ def sizes_plot(sizes: Sequence[SizeSummary], greedy: GreedySelection | None, cro
         plot.set(xlabel=f"models, {in_words(crops, 'crop')} each", ylabel="top-5 error, percent")
         _finish(plot, grid="y")
         listed = "; ".join(f"{each.size}: {each.mean_error_percent:.2f}%" for each in sizes)
-        return Description(f"Mean top-5 error of the ensembles of each number of members: {listed}.", points)
+        return Description(f"Mean top-5 error of all ensembles, by number of members: {listed}.", points)
 
-    return Plot("sizes", "Top-5 error of the ensembles of each number of models", "sizes", draw)
+    return Plot("sizes", "Top-5 error of all ensembles, by number of models", "sizes", draw)
 
 
 def members_plot(found: Analyses) -> Plot:
@@ -269,7 +269,7 @@ def calibration_plot(curves: Mapping[str, Reliability]) -> Plot:
         plot.set_box_aspect(1)
         _finish(plot, grid="both")
         listed = "; ".join(f"{label} {each.expected_calibration_error:.3f}" for label, each in curves.items())
-        return Description(f"Accuracy against confidence by bins. Expected calibration errors: {listed}.", points)
+        return Description(f"Accuracy against confidence, by bin. Expected calibration errors: {listed}.", points)
 
     return Plot("reliability", "Accuracy against confidence (reliability diagram)", "reliability", draw, 4.4)
 
@@ -298,7 +298,7 @@ def classes_plot(classes: ClassAnalysis, names: ClassNames = None) -> Plot:
         better, worse = (int((np.sign(pairs[:, 1] - pairs[:, 0]) == sign) @ counts) for sign in (-1, 1))
         return Description(
             f"Top-5 error of each of {len(errors)} classes with {classes.first} and with {classes.last}: it falls "
-            f"in {better} classes, rises in {worse}, and stays in {len(errors) - better - worse}.",
+            f"in {better} classes, rises in {worse}, and stays the same in {len(errors) - better - worse}.",
             points,
         )
 

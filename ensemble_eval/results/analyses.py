@@ -63,7 +63,7 @@ class Analyses:
         configurations: The rows of Table 3.
         comparisons: Comparisons of rows, by k.
         members: The errors of single members, by k and scheme.
-        recipe: The members that one recipe trained, as far as they were named.
+        recipe: The members that were named as trained by one recipe.
         recipe_errors: Their errors as a sample of the networks of the recipe, by k and scheme.
         ensembles: The errors of all ensembles, by k and scheme; empty without stored scores or with more than 12
             members.
@@ -116,7 +116,7 @@ def analyse(
         margin_points: Two errors that differ by less count as equal, in percentage points.
         seed: The seed of the bootstrap, and of the split into folds.
         clusters: The cluster of each image, as `results.reading.read_clusters` returns it.
-        recipe: The names of two or more members that one recipe trained, if there are such.
+        recipe: The names of two or more members that one recipe trained; empty for none.
 
     Raises:
         InputError: Images are missing, there are none, the members of `recipe` are not alike, or a package of the
@@ -186,7 +186,7 @@ def _alike_members(results: StoredRun, recipe: Sequence[str]) -> list[int]:
         return []
     if unknown := [name for name in recipe if name not in results.members]:
         raise InputError(
-            f"`recipe` names {unknown[0]!r}, which is none of the members {', '.join(results.members)}"
+            f"`recipe` names {unknown[0]!r}, which is not one of the members {', '.join(results.members)}"
         )
     positions = sorted({results.members.index(name) for name in recipe})
     if len(positions) < 2:
@@ -194,7 +194,7 @@ def _alike_members(results: StoredRun, recipe: Sequence[str]) -> list[int]:
     first, *others = (replace(results.key.members[each], name="", weights="") for each in positions)
     if any(each != first for each in others):
         raise InputError(
-            "`recipe` names members of other architectures, inputs or crops; one recipe gives the same"
+            "`recipe` names members with different architectures, inputs or crops; name members of one recipe"
         )
     return positions
 

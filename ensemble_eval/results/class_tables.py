@@ -77,9 +77,9 @@ def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
             ("rate", "false discovery rate", "p", lambda each: each[1][1]),
         ],
         (
-            "Classes whose error falls most come first. p is that of the exact test on the images of a class. "
-            "Of the classes with a false discovery rate below 5%, at most 5% are expected not to have moved "
-            f"(Benjamini and {whose}).",
+            "Classes whose error falls most come first. p is the p-value of the exact test on the images of the "
+            "class. Of the classes with a false discovery rate below 5%, at most 5% are expected not to have "
+            f"moved (Benjamini and {whose}).",
             *_label_note(found),
         ),
     )
@@ -105,7 +105,7 @@ def _confused_table(found: Analyses, names: ClassNames) -> Table:
             ("label", "label", "text", lambda each: class_name(names, each.label)),
             ("answered", "best class", "text", lambda each: class_name(names, each.answered)),
             ("images", "images", "count", lambda each: each.images),
-            ("images_of_label", "of the label's", "count", lambda each: each.images_of_label),
+            ("images_of_label", "images of the label", "count", lambda each: each.images_of_label),
         ],
         _label_note(found),
     )
@@ -156,10 +156,10 @@ def _calibration_table(found: Analyses) -> Table:
             ("brier_rest", "within bins", "fraction", lambda at: at[1].brier_parts[3]),
         ],
         (
-            f"The error is over {BINS} bins of equal width from 0 to 1. A temperature above 1 means "
-            "overconfidence. It is fitted for the first and the last row; cross-fitted means that each half of "
-            "the images has the temperature fitted to the other half. The Brier score is that of the best class: "
-            "reliability - resolution + uncertainty + a rest within bins.",
+            f"The expected calibration error has {BINS} bins of equal width from 0 to 1. A temperature above 1 "
+            "means overconfidence. It is fitted for the first and the last row; cross-fitted means that each "
+            "half of the images uses the temperature fitted to the other half. The Brier score is that of the "
+            "best class: reliability - resolution + uncertainty + a remainder within bins.",
         ),
     )
 

@@ -299,15 +299,16 @@ def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:
             "enough_crops",
             "Number of crops beyond which more do not help, all models",
             enough,
-            "This is the smallest number such that no larger one is better by its paired interval at 95%. The "
-            "intervals are not adjusted for the many comparisons, so it is rather too large than too small.",
+            "By the paired 95% intervals, no larger number of crops is better than this one, which is the "
+            "smallest such number. The intervals are not adjusted for the many comparisons, so this number is "
+            "more likely too large than too small.",
         ),
         _table_of_frame(
             "averaging",
             f"Averaging rules, all models with {study.crops} crops",
             averaging,
-            "Every rule is compared with the mean of softmax outputs, image by image. The mean of logits decides "
-            "like the geometric mean of probabilities.",
+            "Every rule is compared with the mean of softmax outputs, image by image. The mean of logits gives "
+            "the same decisions as the geometric mean of probabilities.",
             tests_note(averaging["rule"].nunique() - 1, margin_points, cluster_count(study.clusters)),
         ),
         _table_of_frame(
@@ -320,8 +321,8 @@ def crop_tables(study: CropStudy, margin_points: float) -> list[Table]:
             "surface",
             "Errors for every number of models and crops",
             top5.join(top1.add_suffix("_1")),
-            "The first members of the ensemble with the first crops in the crop order. A row of Table 3 for one "
-            "model has the member that the paper's rule chooses, which may be another than the first.",
+            "The first members of the ensemble with the first crops in the crop order. The rows of Table 3 for "
+            "one model use the member that the paper's rule chooses, which may not be the first one.",
         ),
     ]
 

@@ -31,7 +31,7 @@ def label_table(
         found: Its analyses.
         files: Files of labels, of any kind that `run --labels` reads. Images without a label do not count.
         names: The names of the classes, for files that name them.
-        blacklist: Leave out the validation images at these places, in further lines for the labels of the run.
+        blacklist: A file of validation images to leave out, in further lines for the labels of the run.
 
     Raises:
         UnavailableError: The run stored no best classes.
@@ -83,8 +83,8 @@ def _best_classes(results: StoredRun, decisions: Decisions) -> NDArray[np.int32]
     """The best classes of each row and image, best first: [rows, images, 5]."""
     if results.key.until_decided:
         raise UnavailableError(
-            "errors under other labels need the five best classes, and a run that stops when decided stores none; "
-            "evaluate without `until_decided=True`"
+            "errors under other labels need the five best classes, which a run that stops when decided does not "
+            "store; evaluate without `until_decided=True`"
         )
     positions = [decisions.position(each) for each in decisions.configurations]
     best = np.full((len(positions), len(results.images), TOP_5), _NO_CLASS, np.int32)
@@ -96,7 +96,7 @@ def _best_classes(results: StoredRun, decisions: Decisions) -> NDArray[np.int32]
 
 
 def _label_matrix(labels: Iterable[Sequence[int]]) -> NDArray[np.int32]:
-    """The labels of each image, filled up: [images, the most labels of an image]."""
+    """The labels of each image, padded: [images, the most labels of an image]."""
     of_images = list(labels)
     matrix = np.full((len(of_images), max(1, *map(len, of_images))), _NO_LABEL, np.int32)
     for image, each in enumerate(of_images):

@@ -24,7 +24,7 @@ DIFFERENCE_COLUMNS: tuple[FilledColumn[PairedDifference], ...] = (
     ("mcnemar_p", "McNemar p", "p", lambda each: each.mcnemar_p),
     ("adjusted_p", "adjusted p", "p", lambda each: each.adjusted_p),
     ("adjusted_equivalence_p", "adjusted p of equality", "p", lambda each: each.adjusted_equivalence_p),
-    ("detectable", "would show from", "number", lambda each: each.detectable_points),
+    ("detectable", "detectable difference", "number", lambda each: each.detectable_points),
     ("verdict", "verdict", "text", lambda each: each.verdict_text),
 )
 _PAIRED_COLUMNS: tuple[FilledColumn[PairedDifference], ...] = (
@@ -36,8 +36,8 @@ _SHOWN = (
     *("paired", "fixed", "broken", "adjusted_p", "verdict", "top1_error"),
 )
 DETECTABLE_NOTE = (
-    "For rows that cannot be told apart, this many images detect a difference from the given points on in 80% of "
-    "cases."
+    "For rows that cannot be told apart, the detectable difference is the one that this many images detect in 80% "
+    "of cases, in percentage points."
 )
 NOT_COMPARABLE = "not comparable"
 _NOT_THE_PAPERS = (
@@ -115,7 +115,8 @@ def with_daggers(table: Table) -> Table:
         (*row[:at], _DAGGERS.get(word, ""), *row[at + 1 :]) for row, word in zip(table.rows, words, strict=True)
     )
     meaning = ", ".join(f"{sign} {word}" for word, sign in _DAGGERS.items() if word in words)
-    note = f"Compared with the first row: {meaning + '; ' if meaning else ''}without a sign, cannot be told apart."
+    compared = f"Compared with the first row: {meaning}. " if meaning else ""
+    note = f"{compared}Rows without a sign cannot be told apart from the first row."
     return replace(table, rows=tuple(rows), notes=(*table.notes, note)).titled(verdict="")
 
 
@@ -190,11 +191,12 @@ def tests_note(tests: int, margin_points: float, clusters: int) -> str:
         margin_points: Two errors that differ by less count as equal.
         clusters: The number of clusters of images; 0 if images are independent.
     """
-    test = "an exact test that flips the differences of whole clusters" if clusters else "the exact McNemar test"
+    flips = "an exact permutation test that flips the sign of each cluster's difference"
+    test = flips if clusters else "the exact McNemar test"
     adjusted = f", adjusted by Holm's method over {tests} comparisons" if tests > 1 else ""
     alike = ", adjusted in the same way," if tests > 1 else ""
     return (
-        f"p is that of {test}{adjusted}. A row is better or worse if p is below 5%, and equal "
+        f"p is the p-value of {test}{adjusted}. A row is better or worse if p is below 5%, and equal "
         f"within {margin_points:g} points if two one-sided tests{alike} reject a larger difference at 5%."
     )
 
@@ -228,9 +230,9 @@ def _one_model_table(found: Analyses) -> Table:
             ("spread", _SPREAD, "number", lambda each: each.spread_points),
             ("members_error", "lowest to highest", "percent interval", lambda each: each.range_percent),
         ],
-        "The paper's rule takes the member with the lowest one-crop top-1 error on these images, so its error is "
-        f"optimistic. Cross-fitted, the rule chooses for each of {FOLDS} folds on the others. That error and the "
-        "mean over the members are not optimistic.",
+        "The paper's rule takes the member with the lowest one-crop top-1 error on these images, so its error "
+        f"is optimistic. For the cross-fitted error, the member of each of {FOLDS} folds is chosen on the other "
+        "folds. The cross-fitted error and the mean over the members are not optimistic.",
     )
 
 
@@ -244,12 +246,22 @@ def _recipe_table(found: Analyses) -> Table:
             ("members", "members", "count", lambda each: each.members),
             ("mean_error", "mean error", "percent", lambda each: each.mean_percent),
             ("deviation", "standard deviation", "number", lambda each: each.deviation_points),
-            ("mean", "95% over members, mean", "percent interval", lambda each: each.mean_interval_percent),
-            ("next", "95% over members, one more", "percent interval", lambda each: each.next_interval_percent),
+            (
+                "mean",
+                "mean, 95% interval over members",
+                "percent interval",
+                lambda each: each.mean_interval_percent,
+            ),
+            (
+                "next",
+                "one more, 95% interval over members",
+                "percent interval",
+                lambda each: each.next_interval_percent,
+            ),
         ],
-        f"The members {', '.join(found.recipe)} were named as trained by one recipe. These intervals (Student's) "
-        "are over members as random effects, for these images as they are. All other intervals are over images, "
-        "for these members as they are.",
+        f"{', '.join(found.recipe)} were named as members that one recipe trained. These intervals are Student's. "
+        "They treat the members as a sample, and the images as fixed. All other intervals treat the images as a "
+        "sample, and the members as fixed.",
     )
 
 
@@ -313,9 +325,10 @@ def _subsets_table(found: Analyses) -> Table:
             *filled_from(itemgetter(3), against_whole),
         ],
         _CHOSEN_AFTERWARDS,
-        "p is that of the exact test against the ensemble of all members. Of the ensembles with a false discovery "
-        "rate below 5%, at most 5% are expected not to differ from it (Benjamini and Yekutieli, because ensembles "
-        "share members and images). Each error and scheme is a family.",
+        "p is the p-value of the exact test against the ensemble of all members. Of the ensembles with a false "
+        "discovery rate below 5%, at most 5% are expected not to differ from it (Benjamini and Yekutieli, "
+        "because ensembles share members and images). The rates are computed separately for each error and "
+        "scheme.",
     )
 
 
@@ -347,7 +360,8 @@ def _left_out_table(found: Analyses) -> Table:
         [("left_out", "left out", "text", lambda each: names[each.other - 1]), *DIFFERENCE_COLUMNS],
         "The difference is the error without the member minus that of the whole ensemble; above 0, the member "
         "helps.",
-        tests_note(len(names), found.margin_points, found.clusters) + " Each error and scheme is a family.",
+        tests_note(len(names), found.margin_points, found.clusters)
+        + " P-values are adjusted separately for each error and scheme.",
         DETECTABLE_NOTE,
     )
 

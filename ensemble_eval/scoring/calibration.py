@@ -64,10 +64,10 @@ class Reliability:
 
     @property
     def brier_parts(self) -> tuple[float, float, float, float]:
-        """Reliability, resolution, uncertainty, and the rest (A. Murphy, Journal of Applied Meteorology 12, 1973).
+        """Reliability, resolution, uncertainty, remainder (A. Murphy, Journal of Applied Meteorology 12, 1973).
 
-        The Brier score is reliability - resolution + uncertainty + the rest, which is 0 if all confidences of a
-        bin are equal. Less reliability and more resolution are better.
+        The Brier score is reliability - resolution + uncertainty + remainder. The remainder is 0 if all
+        confidences of a bin are equal. Less reliability and more resolution are better.
         """
         full = [
             (each.images / self.images, each.mean_confidence, each.accuracy)

@@ -1,4 +1,4 @@
-"""Images in clusters, such as near-duplicates, frames of a video or pictures of a patient: not independent.
+"""Images in clusters, which are not independent: near-duplicates, frames of a video, pictures of a patient.
 
 SciPy (the extra `[report]`) is imported when it is used.
 """
@@ -11,7 +11,7 @@ from ensemble_eval.scoring.intervals import Z95
 
 Clusters = NDArray[np.intp] | None
 """The cluster of each image, an index from 0; None if images are independent."""
-# With values other than 0 in fewer clusters, the estimate of a design effect is too often far too small.
+# If fewer clusters have values other than 0, the estimated design effect is often far too small.
 _ENOUGH_CLUSTERS = 10
 
 
@@ -36,12 +36,12 @@ def cluster_sums(values: NDArray[np.generic], clusters: NDArray[np.intp]) -> NDA
 
 
 def design_effects(values: NDArray[np.generic], clusters: Clusters) -> NDArray[np.float64]:
-    """How many images of a sample of clusters tell as much as one independent image, at least 1.
+    """How many images of a sample of clusters carry as much information as one independent image, at least 1.
 
     This is the variance of the mean of the values, estimated between clusters (cluster-robust), divided by that of
     independent images (L. Kish, "Survey Sampling", 1965). A factor for the degrees of freedom is included (E. Korn
-    and B. Graubard, Survey Methodology 24, 1998). An interval or test takes all numbers of images divided by it.
-    If values differ from 0 in fewer than ten clusters, the images of a cluster count as all alike.
+    and B. Graubard, Survey Methodology 24, 1998). Intervals and tests divide all numbers of images by it. If
+    values differ from 0 in fewer than ten clusters, the images of each cluster are treated as all alike.
 
     Args:
         values: Booleans, or -1, 0 and 1, [..., images], such as the errors of a row or the differences of two.

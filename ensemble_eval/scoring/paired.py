@@ -57,7 +57,7 @@ class PairedDifference:
             error rates differ by at least the margin.
         adjusted_equivalence_p: `equivalence_p` after the same adjustment.
         comparisons: The number of comparisons that were adjusted for.
-        design_effect: How many images tell as much as one independent image; 1 without clusters.
+        design_effect: How many images carry as much information as one independent image; 1 without clusters.
     """
 
     base: int
@@ -109,10 +109,10 @@ class PairedDifference:
 
     @cached_property
     def detectable_points(self) -> float | None:
-        """The difference that so many images show in 80% of cases, if the rows cannot be told apart.
+        """The difference that this many images detect in 80% of cases, if the rows cannot be told apart.
 
         It rests on the share of images that one row alone gets wrong, not on the difference that was observed; see
-        `scoring.power`. None for other verdicts, or if no difference is found so often.
+        `scoring.power`. None for other verdicts, or if no difference is found that often.
         """
         if self.verdict != "cannot be told apart":
             return None

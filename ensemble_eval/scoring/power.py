@@ -1,4 +1,4 @@
-"""The smallest difference of two error rates that the exact McNemar test finds with some images. SciPy only."""
+"""The smallest difference of two error rates that the exact McNemar test finds with a number of images."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ POWER = 0.8
 # Shares of discordant images for which tables give the power.
 DISCORDANT_SHARES = (0.02, 0.05, 0.1)
 LEVEL = 0.05
-# The probability of numbers of discordant images that are left out of the sum, on each side.
+# The probability, on each side, of the numbers of discordant images that the sum leaves out.
 _IGNORED = 1e-9
 
 
@@ -25,7 +25,7 @@ def detectable_points(images: int, discordant_share: float, comparisons: int = 1
         comparisons: The number of comparisons that are adjusted for.
 
     Returns:
-        The difference; None if not even the largest one, the share itself, is found so often.
+        The difference; None if not even the largest one, the share itself, is found that often.
 
     Raises:
         InputError: SciPy (the extra `[report]`) is not installed.
@@ -41,7 +41,7 @@ def detectable_points(images: int, discordant_share: float, comparisons: int = 1
     least, most = binom.ppf(np.array([_IGNORED, 1 - _IGNORED]), images, discordant_share)
     discordant = np.arange(least, most + 1)
     weights = binom.pmf(discordant, images, discordant_share)
-    # The test rejects if at most so many of them are on the rarer side; -1 if it cannot reject.
+    # The test rejects if at most this many of them are on the rarer side; -1 if it cannot reject.
     critical = binom.ppf(LEVEL / comparisons / 2, discordant, 0.5) - 1
 
     def missing_power(share_of_base: float) -> float:

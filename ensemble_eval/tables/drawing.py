@@ -52,7 +52,7 @@ _SETTINGS: dict[str, Any] = {
     "axes.labelcolor": _LIGHT["ink"],
     "axes.spines.right": False,
     "axes.spines.top": False,
-    # In a browser, the boxes of words are higher than their letters.
+    # In a browser, text boxes are taller than their letters.
     "figure.constrained_layout.h_pad": 0.1,
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
@@ -146,7 +146,7 @@ class Picture:
         alternative: A description in sentences, for readers who cannot see it.
         svg: The text of an SVG file, in the light colours.
         png: The bytes of a PNG file.
-        points: As of `Description`, in fractions of the picture from its upper left corner.
+        points: As in `Description`, in fractions of the picture from its upper left corner.
     """
 
     plot: Plot = field(compare=False)

@@ -107,10 +107,10 @@ class Table:
         return self.only(*(column.key for column in self.columns if column.key not in keys))
 
     def first(self, rows: int) -> "Table":
-        """The same table with at most so many rows; a note says how many there are."""
+        """The same table with at most this many rows; a note says how many there are."""
         if len(self.rows) <= rows:
             return self
-        note = f"The first {rows} of {len(self.rows)} rows; {self.name}.csv has all."
+        note = f"The first {rows} of {len(self.rows)} rows; {self.name}.csv has all of them."
         return replace(self, rows=self.rows[:rows], notes=(*self.notes, note))
 
 
@@ -160,13 +160,14 @@ def marks(missing: int, images: int, counted: Sequence[str] = (), clusters: int 
     found = []
     if missing:
         note = (
-            f"{missing} of {images} images are missing, so every number here may change: no ground for stopping."
+            f"{missing} of {images} images are missing, so every number here may change and none is a reason to "
+            "stop."
         )
         found.append(Mark("partial", "True", note, "Partial: "))
     if counted:
         found.append(Mark("counted", "; ".join(counted), counted_sentence(counted)))
     if clusters:
-        note = f"Intervals and tests over images treat those of each of {clusters} clusters as dependent."
+        note = f"Intervals and tests over images treat the images of a cluster as dependent ({clusters} clusters)."
         found.append(Mark("clusters", str(clusters), note))
     return tuple(found)
 

@@ -48,7 +48,7 @@ def test_the_rows_are_those_of_the_images_that_are_done(out: Path) -> None:
     assert partial is not None
     assert f"errors on {IMAGES} images" in partial.title
     assert any(f"{OF_IMAGES - IMAGES} of {OF_IMAGES} images are missing" in note for note in partial.notes)
-    assert any("a number of images that is fixed beforehand" in note for note in partial.notes)
+    assert any("a number of images that was fixed beforehand" in note for note in partial.notes)
     expected = stored_run(out / "whole", simulated_scores(IMAGES, members=3)).table3()
     assert _columns(partial, "models", "crops") == [(m, c) for m in (1, 3) for c in SCHEMES]
     assert _columns(partial, "top5_error", "top1_error") == list(

@@ -47,7 +47,7 @@ def with_pair(found: Analyses, pair: PairedDifference) -> Analyses:
             (6, 2, 100, 5),
             "36% fewer",
             "7.0 11.0 -4.0 -10.8 +1.9",
-            "100 images cannot tell the two apart (p = 0.29)",
+            "The two cannot be told apart on 100 images (p = 0.29)",
         ),
         ((40, 5, 1000), "88% fewer", "0.5 4.0 -3.5 -5.0 -2.3", "The difference is significant (p <0.001)"),
         ((5, 40, 1000), "700% more", "4.0 0.5 +3.5 +2.3 +5.0", "The difference is significant (p <0.001)"),
@@ -58,7 +58,7 @@ def with_pair(found: Analyses, pair: PairedDifference) -> Analyses:
             "The difference is significant and smaller than 0.5 points (p <0.001)",
         ),
         ((2, 1, 20_000, 2000), "less than 1% fewer", "10.01 10.01 -0.01 -0.03 +0.02", "The two are equal"),
-        ((0, 2, 40), "more", "5.0 0.0 +5.0 -4.2 +16.5", "40 images cannot tell the two apart (p = 0.5)"),
+        ((0, 2, 40), "more", "5.0 0.0 +5.0 -4.2 +16.5", "The two cannot be told apart on 40 images (p = 0.5)"),
     ],
 )
 def test_the_main_sentence_is_no_stronger_than_its_test(
@@ -68,7 +68,7 @@ def test_the_main_sentence_is_no_stronger_than_its_test(
     other, base, difference, low, high = numbers.replace("-", MINUS).split()
     assert sentence.startswith(
         f"Three models with ten crops make {relation} top-5 errors than one model with one crop: {other}% against "
-        f"{base}%, difference {difference} points, 95% interval {low} to {high}. {verdict}"
+        f"{base}%, a difference of {difference} points (95% interval {low} to {high}). {verdict}"
     )
 
 
@@ -77,7 +77,9 @@ def test_equal_errors_are_equal_within_a_margin_only(found: Analyses) -> None:
     assert " make as many top-5 errors as one model with one crop: 0.20% against 0.20%, " in many
     assert many.endswith("The two are equal within 0.5 points (adjusted p <0.001).")
     few = findings.main_finding(with_pair(found, pair_of(0, 0, 12)))
-    assert ". Twelve images cannot tell the two apart (adjusted p = 1); " in few
+    assert few.endswith(
+        " The two cannot be told apart on twelve images (adjusted p = 1); their outcomes differ on no images."
+    )
 
 
 def test_what_so_many_images_detect_is_said_where_rows_cannot_be_told_apart(found: Analyses) -> None:
@@ -86,9 +88,9 @@ def test_what_so_many_images_detect_is_said_where_rows_cannot_be_told_apart(foun
     def said(fixed: int, broken: int, images: int) -> str:
         return findings.main_finding(with_pair(found, pair_of(fixed, broken, images)))
 
-    assert said(13, 12, 500).endswith("; this many images detect a difference from 2.9 points on in 80% of cases.")
+    assert said(13, 12, 500).endswith("; this many images detect a difference of 2.9 points in 80% of cases.")
     assert said(3, 2, 100).endswith(
-        "; with five images that only one of the two gets wrong, no difference is detected reliably."
+        "; their outcomes differ on five images, too few to detect a difference reliably."
     )
     assert "80% of cases" not in said(40, 5, 1000)
 
@@ -109,7 +111,7 @@ def test_crops_and_models_are_compared_with_the_rest_held_fixed(found: Analyses)
     ("right", "said"),
     [
         ([[0, 1, 1]] * 30, ", and no larger number is significantly better than two crops."),
-        ([[0, 0, 1]] * 30, ", and the error falls up to the last crop."),
+        ([[0, 0, 1]] * 30, ", and the error keeps falling up to the last crop."),
     ],
 )
 def test_the_number_of_crops_that_is_enough_is_said(found: Analyses, right: list[list[int]], said: str) -> None:
@@ -124,7 +126,7 @@ def test_the_member_whose_removal_costs_most_is_named(found: Analyses) -> None:
     one, *others = (replace(each, difference_points=-1.0) for each in ensembles.leave_one_out)
     nobody = replace(found, ensembles={(5, 10): replace(ensembles, leave_one_out=(one, *others))})
     assert findings.members_finding(nobody) == (
-        "Without any one of its members, the top-5 error of the ensemble with ten crops does not rise."
+        "Leaving out any one member does not raise the top-5 error of the ensemble with ten crops."
     )
     second = replace(others[0], difference_points=2.0)
     somebody = replace(found, ensembles={(5, 10): replace(ensembles, leave_one_out=(one, second, others[1]))})
@@ -142,8 +144,8 @@ def test_confidence_is_too_high_or_too_low(found: Analyses) -> None:
     row = found.configurations[-1]
     wrong = np.array([True, False, False, False])
     for confidence, said in (
-        (0.95, "too confident by 20.0 points"),
-        (0.6, "too cautious by 15.0 points"),
+        (0.95, "overconfident by 20.0 points"),
+        (0.6, "underconfident by 15.0 points"),
         (0.75, "calibrated"),
     ):
         curve = reliability(np.full(4, confidence), ~wrong)
@@ -157,20 +159,18 @@ def test_confidence_is_too_high_or_too_low(found: Analyses) -> None:
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ((4, 3), "; the most frequent confusion is E taken for B (4 of its 9)."),
-        ((4, 4), "; one of the most frequent confusions is E taken for B (4 of its 9)."),
-        ((2,), "; the most frequent confusion is E taken for B (2 of its 9)."),
-        ((1, 1), " in the five best classes."),
-        ((), " in the five best classes."),
+        ((4, 3), "; the most frequent confusion is E mistaken for B (4 of its nine images)."),
+        ((4, 4), "; one of the most frequent confusions is E mistaken for B (4 of its nine images)."),
+        ((2,), "; the most frequent confusion is E mistaken for B (2 of its nine images)."),
+        ((1, 1), " of 60 images."),
+        ((), " of 60 images."),
     ],
 )
 def test_the_most_frequent_confusion_is_named(found: Analyses, counts: Sequence[int], said: str) -> None:
     wrong = int(found.decisions.outcomes(found.configurations[-1], 5).sum())
     pairs = tuple(ConfusedPair(4 - at, 1, count, 9) for at, count in enumerate(counts))
     sentence = findings.classes_finding(replace(found, classes=replace(found.classes, confused=pairs)), "ABCDEFG")
-    assert sentence.startswith(
-        f"Three models with ten crops miss the label of {wrong} of 60 images in the five best"
-    )
+    assert sentence.startswith(f"Three models with ten crops make a top-5 error on {wrong} of 60 images")
     assert sentence.endswith(said)
 
 
@@ -179,7 +179,7 @@ def test_one_member_and_one_crop_compare_nothing(tmp_path: Path) -> None:
     assert findings.main_finding(found).startswith("One model with ten crops makes ")
     assert findings.models_finding(found) == "The run has one model, so it does not show whether more models help."
     assert findings.members_finding(found) == "The run has one member, a."
-    assert findings.calibration_finding(found).startswith("One model with ten crops is too ")
+    assert findings.calibration_finding(found).startswith("One model with ten crops is ")
     decisions = replace(
         found.decisions,
         crops=(1,),
@@ -189,7 +189,7 @@ def test_one_member_and_one_crop_compare_nothing(tmp_path: Path) -> None:
     single = replace(found, decisions=decisions, configurations=found.configurations[:1])
     count = int(decisions.wrong[5].sum())
     assert findings.main_finding(single).startswith(
-        f"One model with one crop has a top-5 error of {100 * count / 30:.1f}% on 30 images, 95% interval "
+        f"One model with one crop has a top-5 error of {100 * count / 30:.1f}% on 30 images (95% interval "
     )
     assert findings.crops_finding(single, None) == (
         "The run has one number of crops, so it does not show whether more crops help."
@@ -203,5 +203,5 @@ def test_a_decided_run_says_what_it_knows(tmp_path: Path) -> None:
     assert "confusion" not in findings.classes_finding(found, None)
     low, high = found.members[5, 10].one_model.range_percent
     assert findings.members_finding(found) == (
-        f"Alone with ten crops, the members have top-5 errors from {low:.2f}% to {high:.2f}%."
+        f"With ten crops, the top-5 errors of single members range from {low:.2f}% to {high:.2f}%."
     )

@@ -133,16 +133,16 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
     """A pattern for each sentence, and its groups in each place where the sentence stands, from `run.json`."""
     t, r, k = told, told.record, told.record["key"]
     return {
-        r"We evaluated (.*) \(fingerprint of the data set (\w+)\)\.": [
+        r"We evaluated (.*) \(data set fingerprint (\w+)\)\.": [
             (in_words(r["images"], "image"), r["dataset_sha256"][:12])
         ],
-        r"This leaves out (.*) that could not be read\.": where(r["unreadable_images"] > 0, "one image"),
+        r"We left out (.*) that could not be read\.": where(r["unreadable_images"] > 0, "one image"),
         r"Counted: (.*)\.": where(bool(r["counted"]), "; ".join(r["counted"])),
         r"Each image has one label\.": where(not several(t)),
         r"Labels are ranked among all (\d+) classes\.": where(
             not any("ranked among" in each for each in r["counted"]), str(k["classes"])
         ),
-        r"The (network is|ensemble has .* members:) (.*); the digits begin .*\.": [
+        r"The (network is|ensemble has .* members:) (.*); the digits are .*\.": [
             (
                 "network is"
                 if len(k["members"]) == 1
@@ -153,15 +153,15 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
                 ),
             )
         ],
-        r"We cut (.*) of (\d+) pixels from each image, resized so that (\D+) (\d[\d or]*) pixels by the (\w+) "
-        r"filter of (\w+) \(protocol ([\w-]+)( \[@\w+\])?\)\.": [
+        r"We cut (.*) of (\d+)×\2 pixels from each image, after resizing it with (\w+)'s (\w+) filter so that "
+        r"(\D+) (\d[\d or]*) pixels \(protocol ([\w-]+)( \[@\w+\])?\)\.": [
             (
                 crops_of(r),
                 str(protocol_of(r)["size"]),
+                {"torch": "PyTorch", "pillow": "Pillow"}[protocol_of(r)["kernel"]],
+                protocol_of(r)["resampling"] or k["interpolation"],
                 {"shorter": "its shorter side is", "squeeze": "both sides are"}[protocol_of(r)["fit"]],
                 scales_of(r),
-                protocol_of(r)["resampling"] or k["interpolation"],
-                {"torch": "PyTorch", "pillow": "Pillow"}[protocol_of(r)["kernel"]],
                 protocol_of(r)["name"],
                 {"googlenet": " [@szegedy2015]", "krizhevsky-10": " [@krizhevsky2012]"}.get(
                     protocol_of(r)["name"], ""
@@ -178,14 +178,14 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
                 ]
             ),
         ),
-        r"Of classes with equal scores, the one with the lower index ranks first\.": [()],
+        r"Among classes with equal scores, the one with the lower index ranks first\.": [()],
         r"An image counts as a top-k error \(k = (.*)\) if (.*) among the k best classes\.": [
             (
                 "5" if k["until_decided"] == ["top-5"] else "5 and 1",
                 "none of its labels is" if several(t) else "its label is not",
             )
         ],
-        r"Rows of one model show (\w), the member with the lowest top-1 error with one crop on these images, .*": (
+        r"Rows of one model use (\w), the member with the lowest top-1 error with one crop on these images, .*": (
             where(len(k["members"]) > 1, r["one_model_member"])
         ),
         r"Each image was run only until its (.*) outcome was certain for every row(, which saved (.*)%.*)?; .*": (
@@ -204,11 +204,11 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
         r"Differences are paired by image and have Tango's 95% score interval \[@tango1998\]\.": where(t.rows > 1),
         r"Two rows differ if (.*) is significant at the 5% level\.": where(
             t.rows > 1,
-            "an exact permutation test that flips the differences of whole clusters"
+            "an exact permutation test that flips the sign of each cluster's difference"
             if "clusters" in t.analysed
             else "the exact McNemar test [@mcnemar1947]",
         ),
-        r"They are equal within ([\d.]+) percentage points if two one-sided tests .* are\.": where(
+        r"They are equal within ([\d.]+) percentage points if two one-sided tests .* same level\.": where(
             t.rows > 1, f"{t.analysed.get('margin_points', 0.5)}"
         ),
         r"P-values of the (\d+) comparisons with the first row are adjusted by Holm's method \[@holm1979\]\.": (
@@ -217,10 +217,10 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
         r"The images are in (\d+) clusters: .* design effect \[@kish1965; @korn1998\]\.": where(
             "clusters" in t.analysed, str(t.analysed.get("clusters"))
         ),
-        r"Classes are compared by false discovery rates after the method of Benjamini and (\w+) \[@(\w+)\]\.": (
+        r"For each class, we report false discovery rates by .* Benjamini and (\w+) \[@(\w+)\]\.": (
             where(t.rows > 1, *(("Yekutieli", "benjamini2001") if dependent(t) else ("Hochberg", "benjamini1995")))
         ),
-        r"So are ensembles of some members, after that of Benjamini and Yekutieli .*": where(
+        r"For ensembles of some members, compared .* by the method of Benjamini and Yekutieli .*": where(
             k["scores"] and "counted_classes" not in k.get("scope", {}) and len(k["members"]) > 1
         ),
         r"The intervals over the members (.*), trained by one recipe, are .* these images fixed\.": where(
@@ -230,10 +230,10 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
             where(not k["until_decided"])
         ),
         r"Predictions were computed by ensemble-eval (\S+) on CPUs with Python (\S+), PyTorch (\S+) "
-        r"\[@paszke2019\], torchvision (\S+), Pillow (\S+?)(, OpenVINO \S+)?\.": [
+        r"\[@paszke2019\], torchvision (\S+?),? (?:and )?Pillow (\S+?)( and OpenVINO \S+)?\.": [
             (
                 *versions(r, "ensemble-eval", "python", "torch", "torchvision", "pillow"),
-                ", OpenVINO {}".format(*versions(r, "openvino")) if r["backend"] == "openvino" else "",
+                " and OpenVINO {}".format(*versions(r, "openvino")) if r["backend"] == "openvino" else "",
             )
         ],
         r"The statistics were computed with SciPy \S+ \[@virtanen2020\]\.": [()],
@@ -263,9 +263,12 @@ def test_members_with_their_own_protocols_are_told(tmp_path: Path) -> None:
     evaluate(ensemble, images, protocol="krizhevsky-10", out=tmp_path, device="cpu")
     results = read_results(tmp_path)
     text = methods_text(results, analyse(results))
-    assert "For a, we cut ten crops of 224 pixels from each image, resized so that its shorter side is 256" in text
-    assert "For small, we cut ten crops of 224 pixels" in text
-    assert "by the bicubic filter of PyTorch (protocol resnet-10 [@he2016])" in text
+    assert "For a, we cut ten crops of 224×224 pixels from each image, after resizing it with PyTorch's " in text
+    assert "For small, we cut ten crops of 224×224 pixels" in text
+    assert (
+        "with PyTorch's bicubic filter so that its shorter side is 256 pixels (protocol resnet-10 [@he2016])"
+        in text
+    )
 
 
 def test_an_unfinished_run_says_so_and_names_no_versions(tmp_path: Path) -> None:

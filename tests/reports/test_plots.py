@@ -78,7 +78,7 @@ def test_names_are_words_and_not_formulas(tmp_path: Path) -> None:
 def test_alternatives_say_the_numbers(plots: dict[str, Picture]) -> None:
     assert "1×1 10.00%; 7×144 6.50%" in plots["rows"].alternative
     assert plots["surface"].alternative.startswith("Top-5 error of the first 1 to 2 models and 1 to 10 crops")
-    assert "falls in 2 classes, rises in 0, and stays in 1" in plots["classes"].alternative
+    assert "falls in 2 classes, rises in 0, and stays the same in 1" in plots["classes"].alternative
     assert plots["cost"].plot.table == "surface"
 
 

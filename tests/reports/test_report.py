@@ -149,7 +149,7 @@ def test_the_gallery_has_the_hardest_images_first(results: Results, report: Repo
     wrong = frame[frame["rank"] >= 5]
     headings = re.findall(r"<h4>(.*?)</h4>", report.page.read_text("utf-8"))
     assert len(headings) == min(24, len(wrong))
-    places = [int(place) - 1 for place in re.findall(r"in place (\d+)<", report.page.read_text("utf-8"))]
+    places = [int(place) - 1 for place in re.findall(r"ranked (\d+)<", report.page.read_text("utf-8"))]
     assert places == sorted(wrong["rank"], reverse=True)[:24]
 
 
@@ -361,13 +361,13 @@ def test_with_several_labels_every_one_is_named(tmp_path: Path) -> None:
     hardest = hardest_images(run, analyse(run).configurations[-1])
     assert hardest[0].labels == tuple(labels[hardest[0].image])
     first, second = (f"class {label}" for label in hardest[0].labels)
-    assert f"Labels: <strong>{first}, {second}</strong>, the best of them in place {hardest[0].rank + 1}<" in page
+    assert f"Labels: <strong>{first}, {second}</strong>, the best of them ranked {hardest[0].rank + 1}<" in page
 
 
 def test_the_page_has_the_first_60_rows_of_a_table_and_its_file_all(report: Report) -> None:
     rows = len(pd.read_csv(report.folder / "reliability.csv"))
     assert rows > 60
-    assert f"The first 60 of {rows} rows; reliability.csv has all." in report.page.read_text("utf-8")
+    assert f"The first 60 of {rows} rows; reliability.csv has all of them." in report.page.read_text("utf-8")
 
 
 @pytest.mark.processes

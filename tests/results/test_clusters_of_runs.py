@@ -99,18 +99,18 @@ def test_the_report_and_the_comparison_say_that_they_respect_clusters(
     table = (out / "table3.csv").read_text().splitlines()
     assert table[0].endswith(",clusters")
     assert table[1].endswith(f",{IMAGES}")
-    assert "treat those of each of 40 clusters as dependent" in (out / "report.html").read_text()
+    assert "treat the images of a cluster as dependent (40 clusters)" in (out / "report.html").read_text()
     header = "error_of,crops,members,mean_error,deviation,mean_low,mean_high,next_low,next_high"
     assert (out / "recipe.csv").read_text().startswith(header)
     printed = cli("compare", doubled.folder, doubled.folder, "--cluster", file)
     assert printed.code == 0
-    assert "flips the differences of whole clusters" in " ".join(printed.out.split())
+    assert "flips the sign of each cluster's difference" in " ".join(printed.out.split())
 
 
 @pytest.mark.parametrize(
     ("recipe", "refusal"),
     [
-        (["a", "z"], "`recipe` names 'z', which is none of the members a, b, c"),
+        (["a", "z"], "`recipe` names 'z', which is not one of the members a, b, c"),
         (["a"], "`recipe` names one member; an interval over members needs two or more"),
     ],
 )
@@ -124,7 +124,7 @@ def test_an_interval_over_members_needs_members_of_the_run(
 def test_members_that_differ_in_more_than_their_weights_are_of_no_one_recipe(single: Results) -> None:
     first, *others = single.key.members
     other = replace(single, key=replace(single.key, members=(replace(first, options={"width": 2}), *others)))
-    with pytest.raises(InputError, match="members of other architectures, inputs or crops"):
+    with pytest.raises(InputError, match="members with different architectures, inputs or crops"):
         analyse(other, recipe=["a", "b"])
     errors = analyse(single, recipe=["a", "b"]).recipe_errors[1, 10]
     assert errors.members == 2

@@ -76,7 +76,7 @@ def test_the_labels_of_the_run_stand_beside_on_the_same_images(run: Results, rea
 
 def test_what_is_not_there_is_said(run: Results, real: Path, tmp_path: Path) -> None:
     decided = decided_run(tmp_path / "decided", run, knows_top1=True)
-    with pytest.raises(UnavailableError, match="stores none; evaluate without `until_decided=True`"):
+    with pytest.raises(UnavailableError, match="does not store; evaluate without `until_decided=True`"):
         label_table(decided, analyse(decided), [real], None, None)
     (tmp_path / "others.csv").write_text("file,label\nelse.png,3\n")
     with pytest.raises(

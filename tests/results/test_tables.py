@@ -91,12 +91,13 @@ def test_verdicts_become_signs_that_a_note_explains(found: Analyses) -> None:
     table = with_daggers(table3_table(replace(found, comparisons={5: comparisons})).only("crops", "verdict"))
     assert [row[1] for row in table.rows] == ["", "†", "‡", "§"]
     assert table.notes[-1] == (
-        "Compared with the first row: † better, ‡ worse, § equal; without a sign, cannot be told apart."
+        "Compared with the first row: † better, ‡ worse, § equal. Rows without a sign cannot be told apart from "
+        "the first row."
     )
     assert r"10 & \textdagger{} \\" in table_latex(table)
     assert (
         with_daggers(table3_table(found)).notes[-1]
-        == "Compared with the first row: without a sign, cannot be told apart."
+        == "Rows without a sign cannot be told apart from the first row."
     )
     assert with_daggers(table2_table(found, "images")) == table2_table(found, "images")
 

@@ -136,7 +136,7 @@ def test_the_fingerprint_is_that_of_the_objects_and_never_that_of_files(
     # The same objects under another URL have one fingerprint.
     assert open_dataset(bucket.upload(tmp_path / "data" / "val", "copy"), CLASSES).sha256 == before.sha256
     evaluate(ensemble, before, crops=1, out=out, device="cpu", backend="torch")
-    with pytest.raises(InputError, match="in a bucket once and in files once, so that nothing tells"):
+    with pytest.raises(InputError, match="once in a bucket and once in files, so nothing shows"):
         evaluate(ensemble, local, crops=1, out=out, device="cpu", backend="torch")
     first = before.items[0]
     (root / first.id).put(images[-1].data + b"\0")  # type: ignore[attr-defined]

@@ -92,7 +92,7 @@ def test_a_long_table_says_where_the_rest_is() -> None:
     assert TABLE.first(3) is TABLE
     short = TABLE.first(1)
     assert len(short.rows) == 1
-    assert short.notes[-1] == "The first 1 of 3 rows; members.csv has all."
+    assert short.notes[-1] == "The first 1 of 3 rows; members.csv has all of them."
 
 
 def test_partial_tables_say_so_in_every_format() -> None:
@@ -100,7 +100,7 @@ def test_partial_tables_say_so_in_every_format() -> None:
     partial = marked(TABLE, marks(2, 9))
     assert partial.title == "Partial: Errors by member"
     assert partial.notes[0] == (
-        "2 of 9 images are missing, so every number here may change: no ground for stopping."
+        "2 of 9 images are missing, so every number here may change and none is a reason to stop."
     )
     assert pd.read_csv(io.StringIO(table_csv(partial)))["partial"].tolist() == [True] * 3
     assert table_markdown(partial).startswith("**Partial: ")
