@@ -145,7 +145,7 @@ def measured(what: str, root: str, out: str, *, keep: bool = False, workers: int
     from ensemble_eval.locations import location
 
     before, began = _peak_mebibytes(), time.perf_counter()
-    dataset = open_dataset(root, CLASSES, listed_in=out or None)
+    dataset = open_dataset(root, CLASSES, listed_in=out or None, as_listed=True)
     if what == "open":
         _ = dataset.sha256
         if keep and dataset.listing is not None:

@@ -39,11 +39,12 @@ def detect(dataset: Path, **options: Any) -> int:
 def _job(dataset: Path, settings: DetectSettings) -> "DetectJob":
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.detection.detecting import DetectJob
-    from ensemble_eval.evaluation.opening import listed_in
+    from ensemble_eval.evaluation.opening import another_lists
     from ensemble_eval.members.manifest import open_ensemble
 
     ensemble = open_ensemble(settings.ensemble, models=settings.models)
-    images = open_dataset(dataset, ensemble.classes, "none", listed_in=listed_in(settings))
+    lists = another_lists()
+    images = open_dataset(dataset, ensemble.classes, "none", listed_in=settings.out, as_listed=lists)
     return DetectJob(ensemble, images, settings)
 
 

@@ -39,9 +39,9 @@ def _job(dataset: Path, settings: ProposeSettings) -> "ProposeJob":
 
 def _images(dataset: Path, settings: ProposeSettings) -> "Dataset":
     from ensemble_eval.datasets.opening import open_dataset
-    from ensemble_eval.evaluation.opening import listed_in
+    from ensemble_eval.evaluation.opening import another_lists
 
-    return open_dataset(dataset, ["object"], "none", listed_in=listed_in(settings))
+    return open_dataset(dataset, ["object"], "none", listed_in=settings.out, as_listed=another_lists())
 
 
 def _show(proposed: "Proposed", dataset: Path, settings: ProposeSettings) -> int:

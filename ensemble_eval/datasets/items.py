@@ -264,14 +264,12 @@ class Listing:
     Attributes:
         root: URL of the data set.
         tree: what was listed.
-        listed: when, in seconds since 1970.
         is_new: whether no output folder has it yet.
         replaces: whether it takes the place of an older one.
     """
 
     root: ObjectPath
     tree: Tree
-    listed: float
     is_new: bool = True
     replaces: bool = False
 

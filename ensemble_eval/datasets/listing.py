@@ -9,7 +9,6 @@ import gzip
 import hashlib
 import io
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ LISTING_PREFIX = "_images-"
 _COLUMNS = ["image", "label", "ends"]
 _DIGITS = 16
 _BUCKET_PREFIX = "_bucket-"
-# A bucket is listed again after this time, because objects may have been added or replaced.
-_LISTING_SECONDS = 3600.0
 
 # Label and digest of size and ends, as text, by image.
 _Listing = Mapping[str, tuple[str, str]]
@@ -110,18 +107,19 @@ def _listing(dataset: Dataset) -> _Listing:
     }
 
 
-def list_bucket(root: ObjectPath, out: Path | None) -> Listing:
+def list_bucket(root: ObjectPath, out: Path | None, *, as_listed: bool) -> Listing:
     """List the objects of a data set, or take the listing that another process has left in the output folder.
 
     Args:
         root: the URL of the data set: of a folder, a file or a pattern.
-        out: the output folder; None to list anew.
+        out: the output folder, whose listing tells what need not be read again of objects that have not changed.
+        as_listed: take the listing in `out`, if there is one, for that of the bucket.
 
     Raises:
         InputError: the bucket cannot be listed, or the listing in `out` is damaged.
     """
     stored = None if out is None else _read_bucket(root, out)
-    if stored is not None and abs(time.time() - stored.listed) < _LISTING_SECONDS:
+    if stored is not None and as_listed:
         return stored
     folder = wild_folder(root)
     if root.can_be_listed:
@@ -131,10 +129,13 @@ def list_bucket(root: ObjectPath, out: Path | None) -> Listing:
     else:
         named = without_braces(root) if is_pattern(root) else [root]
         objects = {path.key: path.meta() for path in named if isinstance(path, ObjectPath)}
-    reads = {} if stored is None else stored.tree.reads
-    before = {} if stored is None else stored.tree.objects
-    tree = Tree(folder.key, objects, {key: reads[key] for key in reads if objects.get(key) == before.get(key)})
-    return Listing(root, tree, time.time(), replaces=stored is not None)
+    if stored is None:
+        return Listing(root, Tree(folder.key, objects, {}))
+    before, reads = stored.tree.objects, stored.tree.reads
+    if objects == before:
+        return stored
+    same = {key: reads[key] for key in reads if objects.get(key) == before.get(key)}
+    return Listing(root, Tree(folder.key, objects, same), replaces=True)
 
 
 def write_bucket(out: Path, listing: Listing, *, replaces: bool) -> None:
@@ -155,7 +156,7 @@ def write_bucket(out: Path, listing: Listing, *, replaces: bool) -> None:
         key: {offset: base64.b85encode(data).decode() for offset, data in each.items()}
         for key, each in tree.reads.items()
     }
-    content = {"root": str(listing.root), "listed": listing.listed, "objects": tree.objects, "reads": reads}
+    content = {"root": str(listing.root), "objects": tree.objects, "reads": reads}
     data = gzip.compress(json.dumps(content).encode(), 1, mtime=0)
     path = _bucket_path(listing.root, out)
     if replaces or listing.replaces:
@@ -181,7 +182,7 @@ def _read_bucket(root: ObjectPath, out: Path) -> Listing | None:
             key: {int(offset): base64.b85decode(text) for offset, text in each.items()}
             for key, each in content["reads"].items()
         }
-        return Listing(root, Tree(wild_folder(root).key, objects, reads), content["listed"], is_new=False)
+        return Listing(root, Tree(wild_folder(root).key, objects, reads), is_new=False)
 
 
 def _bucket_path(root: ObjectPath, out: Path) -> Path:

@@ -34,6 +34,7 @@ def open_dataset(
     seed: int | None = None,
     leaving_out: str | Path | None = None,
     listed_in: str | Path | None = None,
+    as_listed: bool = False,
 ) -> Dataset:
     """Open labelled images in whichever of the known layouts they lie; nothing is unpacked or changed.
 
@@ -55,6 +56,7 @@ def open_dataset(
         seed: of `sample`; None for 0.
         leaving_out: the output folder, which may be inside the data set and is no part of it.
         listed_in: the output folder of an earlier start, which may have the listing of a data set in a bucket.
+        as_listed: take that listing as it is, because another process of the job has just made it.
 
     Raises:
         InputError: there are no images, class folders that are not among the classes, labels that do not match the
@@ -81,7 +83,7 @@ def open_dataset(
         seed=seed,
     )
     place: Path = checked_value(Path, "`root`", root, Rule(words="the path of a data set"))
-    return read_dataset(place, class_list(classes), asked, leaving_out, listed_in)
+    return read_dataset(place, class_list(classes), asked, leaving_out, listed_in, as_listed=as_listed)
 
 
 def read_dataset(
@@ -90,10 +92,12 @@ def read_dataset(
     asked: DataSettings,
     leaving_out: str | Path | None = None,
     listed_in: str | Path | None = None,
+    *,
+    as_listed: bool = False,
 ) -> Dataset:
     """As `open_dataset`, of settings that are checked already."""
     if isinstance(root, ObjectPath) and root.tree is None:
-        listing = list_bucket(root, None if listed_in is None else location(listed_in))
+        listing = list_bucket(root, None if listed_in is None else location(listed_in), as_listed=as_listed)
         root = root.at(root.key)
         root.tree = listing.tree
         dataset = read_dataset(root, classes, asked, leaving_out)

@@ -12,7 +12,7 @@ from ensemble_eval.engine.pool import UnreadableImage
 from ensemble_eval.errors import UnreadableImageError
 from ensemble_eval.evaluation.finishing import Outcome
 from ensemble_eval.evaluation.job import RunJob, engine_for, results_of
-from ensemble_eval.evaluation.opening import Sources, listed_in, open_inputs, sources_of
+from ensemble_eval.evaluation.opening import Sources, open_inputs, sources_of
 from ensemble_eval.fields import Rule, checked_value
 from ensemble_eval.jobs.job import Finished, Notice, Progress
 from ensemble_eval.jobs.runner import run_alone
@@ -211,7 +211,7 @@ def _sources(ensemble: Ensemble | str | Path, dataset: Images, settings: Setting
         ensemble = open_ensemble(ensemble)
     checked_value(Ensemble, "`ensemble`", ensemble, Rule(words="an Ensemble, or the path of a manifest or folder"))
     if isinstance(dataset, str | Path):
-        images = open_dataset(dataset, ensemble.classes, leaving_out=settings.out, listed_in=listed_in(settings))
+        images = open_dataset(dataset, ensemble.classes, leaving_out=settings.out, listed_in=settings.out)
     else:
         images = dataset if isinstance(dataset, Dataset) else Dataset.of(dataset)
     return sources_of(ensemble, images, settings)

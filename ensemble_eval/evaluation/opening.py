@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
@@ -16,12 +15,12 @@ from ensemble_eval.engine.predict import Predict
 from ensemble_eval.errors import InputError, first_names, located
 from ensemble_eval.evaluation.key import RUN, MemberKey, RunKey
 from ensemble_eval.jobs.devices import choose_device, device_of_rank
-from ensemble_eval.jobs.process import Process
+from ensemble_eval.jobs.process import Process, find_process
 from ensemble_eval.members.ensemble import Ensemble, protocol_named
 from ensemble_eval.members.fingerprints import member_sha256
 from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.scoring.crop_ranks import MAX_CLASSES
-from ensemble_eval.settings import Backend, JobSettings, MemberSettings, RunSettings, Settings
+from ensemble_eval.settings import Backend, MemberSettings, RunSettings, Settings
 from ensemble_eval.store.folder import Folder
 from ensemble_eval.store.store import Store
 
@@ -79,7 +78,8 @@ def open_sources(settings: RunSettings) -> Sources:
         InputError: One of them cannot be used.
     """
     ensemble = open_ensemble(settings.ensemble, settings.models)
-    dataset = read_dataset(settings.dataset, ensemble.classes, settings, settings.out, listed_in(settings))
+    out = settings.out
+    dataset = read_dataset(settings.dataset, ensemble.classes, settings, out, out, as_listed=another_lists())
     sources = sources_of(ensemble, dataset, settings)
     missing = (
         _missing_class_warnings(ensemble, dataset) if settings.labels is None and not dataset.scope.part else ()
@@ -87,9 +87,9 @@ def open_sources(settings: RunSettings) -> Sources:
     return replace(sources, warnings=(*sources.warnings, *missing))
 
 
-def listed_in(settings: JobSettings) -> Path | None:
-    """The folder that may hold the listing of the data set, from an earlier start or from another process."""
-    return None if settings.fresh else settings.out
+def another_lists() -> bool:
+    """Whether another process lists a data set in a bucket: the one that reports does so at each start."""
+    return not find_process().is_reporting
 
 
 def sources_of(ensemble: Ensemble, dataset: Dataset, settings: Settings) -> Sources:

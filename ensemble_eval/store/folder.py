@@ -8,7 +8,7 @@ from typing import Generic
 
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.listing import changes_since, write_bucket, write_listing
-from ensemble_eval.errors import EnsembleEvalError, first_names
+from ensemble_eval.errors import EnsembleEvalError, first_names, refusing
 from ensemble_eval.files import create
 from ensemble_eval.locations import ObjectPath
 from ensemble_eval.store import record
@@ -76,7 +76,8 @@ class Folder(Generic[KeyT]):
         """
         path, key = self.store.folder / KEY_FILE, self.store.key
         if isinstance(path, ObjectPath) and not create(path, json.dumps(key.to_json()).encode()):
-            theirs = type(key).from_json(json.loads(path.read_bytes()))
+            with refusing(f"{path} is damaged, or of another version", "run with `fresh=True`"):
+                theirs = type(key).from_json(json.loads(path.read_bytes()))
             if theirs != key:
                 raise OtherKeyError(self.out, theirs, key)
 

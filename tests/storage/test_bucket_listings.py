@@ -1,5 +1,6 @@
 """The listing of a data set in a bucket is made once, kept in the output folder, and gives the fingerprint."""
 
+import functools
 import re
 import threading
 from collections.abc import Sequence
@@ -11,7 +12,6 @@ from buckets import Bucket
 from builders import colour_classifier, encoded, picture
 from dataset_layouts import CLASSES, LAYOUTS, Labelled, validation_images
 
-from ensemble_eval.datasets import listing
 from ensemble_eval.datasets.items import BY_ETAGS, Dataset
 from ensemble_eval.datasets.listing import write_bucket
 from ensemble_eval.datasets.opening import open_dataset
@@ -39,8 +39,8 @@ def _uploaded(bucket: Bucket, folder: Path, layout: str, images: Sequence[Labell
     return bucket.root.at(f"{bucket.prefix}/{given.root.relative_to(folder).as_posix()}")
 
 
-def _opened(root: Path, out: Path) -> Dataset:
-    dataset = open_dataset(root, CLASSES, listed_in=out)
+def _opened(root: Path, out: Path, *, as_listed: bool = True) -> Dataset:
+    dataset = open_dataset(root, CLASSES, listed_in=out, as_listed=as_listed)
     assert dataset.listing is not None
     return dataset
 
@@ -109,20 +109,27 @@ def test_two_processes_that_listed_different_objects_do_not_both_start(
         _keep(out, second)
 
 
-def test_an_old_listing_is_made_again_without_reading_archives_again(
-    bucket: Bucket, tmp_path: Path, images: list[Labelled], monkeypatch: pytest.MonkeyPatch
+def test_whoever_reports_lists_again_and_reads_only_what_has_changed(
+    bucket: Bucket, tmp_path: Path, images: list[Labelled]
 ) -> None:
     root, out = _uploaded(bucket, tmp_path, "webdataset", images), bucket.root / "out"
     first = _opened(root, out)
     _keep(out, first)
-    monkeypatch.setattr(listing, "_LISTING_SECONDS", 0.0)
     bucket.proxy.reset()
-    second = _opened(root, out)
+    second = _opened(root, out, as_listed=False)
     # The old listing, and the new one.
     assert bucket.proxy.counts == {"GET": 2}
     assert second.sha256 == first.sha256
     _keep(out, second)
-    assert bucket.proxy.counts["PUT"] == 1
+    assert bucket.proxy.counts["PUT"] == 0
+    shard = next(path for path in bucket.root.rglob("*.tar"))
+    shard.put(shard.read_bytes() + bytes(10240))
+    bucket.proxy.reset()
+    third = _opened(root, out, as_listed=False)
+    assert bucket.proxy.counts == {"GET": 3}
+    assert third.sha256 != first.sha256
+    _keep(out, third)
+    assert _opened(root, out).sha256 == third.sha256
 
 
 def test_the_fingerprint_is_that_of_the_objects_and_never_that_of_files(
@@ -145,6 +152,12 @@ def test_the_fingerprint_is_that_of_the_objects_and_never_that_of_files(
         evaluate(ensemble, after, crops=1, out=out, device="cpu", backend="torch")
     evaluate(ensemble, after, crops=1, out=out, device="cpu", backend="torch", fresh=True)
     assert read_results(out).key.dataset == after.sha256
+    # A finished run is not that of images that were replaced since.
+    again = functools.partial(evaluate, ensemble, root, crops=1, out=out, device="cpu", backend="torch")
+    again()
+    (root / first.id).put(images[-1].data)  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match=f"dataset: 1 of another size or ETag \\({first.id}\\)"):
+        again()
 
 
 @pytest.mark.parametrize("layout", _LAYOUTS)
