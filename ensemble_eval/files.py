@@ -142,8 +142,8 @@ def require_writable(folder: Path) -> None:
     """Create a folder if it does not exist, and check that it can be written.
 
     Raises:
-        InputError: It is read-only or full, or cannot be created; or the store of a bucket does not keep a second
-            process from replacing an object.
+        InputError: It is read-only or full, or cannot be created; or the store of a bucket lets a second process
+            replace an object.
     """
     if isinstance(folder, ObjectPath):
         _require_creates_once(folder / f".probe-{uuid.uuid4().hex}")
@@ -173,7 +173,7 @@ def require_could_be_written(folder: Path) -> None:
 
 def _require_creates_once(probe: ObjectPath) -> None:
     try:
-        # Already the first may find the object, if the answer to it was lost and it was sent again.
+        # Even the first request may find the object, if its answer was lost and it was sent again.
         for _ in range(2):
             probe.put(b"\n", create=True)
     except ObjectExistsError:
@@ -183,7 +183,7 @@ def _require_creates_once(probe: ObjectPath) -> None:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
     raise InputError(
-        f"the store of {probe.parent} ignores If-None-Match, so that processes could overwrite each other's "
+        f"the store of {probe.parent} ignores If-None-Match, so processes could overwrite each other's "
         "results; choose another store for `out`"
     )
 

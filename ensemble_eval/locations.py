@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SCHEMES = ("s3", "gs", "az", "http", "https")
 _WILD = re.compile(r"[*?\[]")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-# Small reads fetch so many bytes, because a request takes as long as these.
+# Small reads fetch this many bytes, because a request takes as long as reading them.
 _READ_AHEAD = 1 << 20
 # Recorded reads of one data set; see `Tree`.
 _MAX_RECORDED_BYTES = 1 << 28
@@ -76,7 +76,7 @@ class ObjectExistsError(ObjectError, FileExistsError):
 
 
 class DeniedError(ObjectError, PermissionError):
-    """The store does not allow the request."""
+    """The store denies access."""
 
     number = errno.EACCES
 
@@ -141,7 +141,7 @@ class Tree:
         return data[:size] if len(data) >= size else None
 
     def record(self, key: str, offset: int, data: bytes) -> None:
-        """Keep the bytes of a read, as long as they are few."""
+        """Keep the bytes of a read, up to a limit for all reads."""
         if self.recording and self._left >= len(data):
             self._left -= len(data)
             self.reads.setdefault(key, {})[offset] = data
@@ -150,8 +150,8 @@ class Tree:
 class ObjectPath(PosixPath):
     """The URL of an object, or of all objects below it, as a path.
 
-    Folders exist only as beginnings of keys. Objects are written as a whole, and cannot be appended to. Whatever
-    asks for the path of a real file, such as `os.open`, is refused with a sentence; `local_copy` makes one.
+    Folders exist only as beginnings of keys. Objects are written as a whole, and cannot be appended to. A call
+    that needs a real file, such as `os.open`, is refused with a sentence; `local_copy` makes such a file.
 
     Attributes:
         tree: A listing that answers instead of the store; objects must still be as they were listed.
@@ -183,7 +183,7 @@ class ObjectPath(PosixPath):
 
     def __fspath__(self) -> str:
         raise InputError(
-            f"{self} is in a bucket, and what it is for takes only files on this machine; copy it here"
+            f"{self} is in a bucket, but only a file on this machine can be used here; copy it to this machine"
         )
 
     def __truediv__(self, other: Any) -> Any:
@@ -405,7 +405,7 @@ def location(text: "str | os.PathLike[str]") -> Path:
     """Return the path that a user wrote, or the URL.
 
     Raises:
-        InputError: It is a URL of a kind that is not known.
+        InputError: It is a URL of an unknown kind.
 
     Example:
         >>> location("s3://bucket/val/") / "a.png"
@@ -422,7 +422,7 @@ def location(text: "str | os.PathLike[str]") -> Path:
     if scheme == "file":
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(text).path))
     if scheme not in _SCHEMES or not rest.strip("/"):
-        raise InputError(f"{text} is no URL that is known; give s3://, gs://, az:// or http(s)://, or a path")
+        raise InputError(f"{text} is not a known kind of URL; give s3://, gs://, az:// or http(s)://, or a path")
     return ObjectPath(text)
 
 
@@ -488,7 +488,7 @@ def _store_of(url: str) -> "ObjectStore":
 
 
 def _require_metadata_service(url: str) -> None:
-    """Refuse to wait for minutes for credentials from a service that only machines of a cloud have."""
+    """Refuse at once, instead of waiting minutes for a service that only machines of a cloud have."""
     try:
         socket.create_connection(_METADATA_SERVICE, _METADATA_SECONDS).close()
     except OSError as error:
@@ -525,7 +525,7 @@ def _refuse(path: ObjectPath, error: Exception) -> NoReturn:
     if isinstance(error, FileNotFoundError):
         raise MissingObjectError(f"{path} does not exist; check the URL") from error
     if kind == "AlreadyExistsError":
-        raise ObjectExistsError(f"{path} is there already; choose another URL") from error
+        raise ObjectExistsError(f"{path} already exists; choose another URL") from error
     if kind == "PreconditionError":
         raise ObjectError(f"{path} has changed since it was listed; run with `fresh=True`") from error
     if (
@@ -533,10 +533,10 @@ def _refuse(path: ObjectPath, error: Exception) -> NoReturn:
         or status in ("401", "403")
         or code == "AccessDenied"
     ):
-        remedy = "renew the credentials" if "Expired" in code else "check the credentials and what they allow"
+        remedy = "renew the credentials" if "Expired" in code else "check the credentials and their permissions"
         raise DeniedError(f"the store denies access to {path}{said}; {remedy}") from error
     if status.startswith("5") or is_silent:
-        why = f"answers with the status {status}{said}" if status else "cannot be reached"
+        why = f"answers with status {status}{said}" if status else "cannot be reached"
         raise UnreachableError(f"the store of {bucket} {why}; check the endpoint, or try again later") from error
     raise ObjectError(f"{path} cannot be used: {first_line(error)[:300]}{said}") from error
 

@@ -85,7 +85,7 @@ class DistributedSettings(JobSettings):
         words=_SECONDS,
     )
     unreadable_ok: bool = option(
-        False, "Exit with 0 and not with 3 if images are unreadable; they are listed all the same.", DISTRIBUTION
+        False, "Exit with 0 instead of 3 if images are unreadable; they are still listed.", DISTRIBUTION
     )
 
     def __post_init__(self) -> None:

@@ -56,7 +56,7 @@ def check(**options: Any) -> None:
 
 
 def _power(images: int, comparisons: int) -> str:
-    """The differences of rows of Table 3 that so many images show, by how often two rows disagree."""
+    """The differences of rows of Table 3 that this many images detect, by how often two rows disagree."""
     from ensemble_eval.errors import MissingExtraError
     from ensemble_eval.scoring.power import DISCORDANT_SHARES, detectable_points
 
@@ -65,9 +65,9 @@ def _power(images: int, comparisons: int) -> str:
     except MissingExtraError as error:
         return f"not computed, because {error}"
     differences = "; ".join(
-        f"{share:.0%}, {'never' if points is None else f'from {points:.1f} points on'}" for points, share in found
+        f"{share:.0%}: {'none' if points is None else f'{points:.1f} points'}" for points, share in found
     )
     return (
-        f"{images} images show a top-5 difference from the first row in 80% of cases, by the share of them on "
-        f"which exactly one of the two rows is wrong: {differences}"
+        f"the top-5 difference from the first row that {images} images detect in 80% of cases, by the share of "
+        f"images that exactly one of the two rows gets wrong: {differences}"
     )

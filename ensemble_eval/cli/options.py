@@ -201,7 +201,7 @@ MARGIN = click.option(
 )
 
 CLUSTER = click.option(
-    "--cluster", type=PATH, help="CSV image,group: images of a group are dependent, such as near-duplicates."
+    "--cluster", type=PATH, help="CSV image,group. Images of one group are dependent, such as near-duplicates."
 )
 
 # Fields whose options have other names and values.

@@ -13,11 +13,11 @@ from ensemble_eval.cli.options import CLUSTER, MARGIN, PATH, command
 @click.option("--out", type=PATH, help="Folder for the report.  [default: DIR/report]")
 @MARGIN
 @CLUSTER
-@click.option("--recipe", metavar="A,B,…", help="Members that one recipe trained, for an interval over members.")
+@click.option("--recipe", metavar="A,B,…", help="Members that one recipe trained; adds intervals over members.")
 @click.option(
-    "--labels", type=PATH, multiple=True, help="Another file of labels, for the errors under it; repeatable."
+    "--labels", type=PATH, multiple=True, help="Another file of labels; adds the errors under it; repeatable."
 )
-@click.option("--blacklist", type=PATH, help="For the errors without the validation images at these places.")
+@click.option("--blacklist", type=PATH, help="Blacklist of validation images; adds the errors without them.")
 @click.option("--partial", is_flag=True, help="Report on an unfinished run; every table is marked as partial.")
 @click.option("--data", type=PATH, help="The data set that was evaluated, for a gallery of the hardest images.")
 @click.option(
@@ -45,5 +45,5 @@ def report(run: Path, *, recipe: str | None, no_gallery: bool, no_paper: bool, *
     for sentence in written.findings:
         say(sentence)
     for sentence in written.left_out:
-        say(spoken(f"not in it: {sentence}"))
+        say(spoken(f"left out: {sentence}"))
     say(f"written to {written.page}")

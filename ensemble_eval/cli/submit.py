@@ -68,8 +68,8 @@ def _require_inputs(settings: RunSettings, ensembles: Iterable[Path]) -> None:
 def submit(context: click.Context, /, **options: Any) -> None:
     """Submit the evaluation of DATASET as a batch job to Slurm or Kubernetes.
 
-    Takes the options of `run`, which every rank of the job is started with. Submitting the same job again
-    continues where it stopped.
+    Takes the options of `run` and passes them to every rank of the job. Submitting the same job again continues
+    where it stopped.
     """
     job = _chosen(BatchJob, options)
     system: Slurm | Kubernetes
@@ -87,7 +87,7 @@ def submit(context: click.Context, /, **options: Any) -> None:
     job.seconds()
     tasks = system.tasks(ensemble, out)
     program = ["ensemble-eval"]
-    # The paths of an image are not those of this machine.
+    # The paths in an image are not those of this machine.
     if isinstance(system, Slurm) and job.container_image is None:
         program = [sys.executable, "-m", "ensemble_eval"]
         _require_inputs(settings, [each for each, _ in tasks])

@@ -14,7 +14,7 @@ from ensemble_eval.settings import UNLABELLED
 
 # The time that a rank has to write its results, and a job on Slurm to requeue, once it is told to stop.
 GRACE_SECONDS = 120
-# A job with a shorter limit would be told to stop while it starts, and would be requeued for ever.
+# A job with a shorter limit would be told to stop while it starts, and would be requeued forever.
 _MIN_SECONDS = 300
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<fields>\d+(?::\d+){0,2})", re.ASCII)
 _NO_LIMIT = {"-1", "INFINITE", "UNLIMITED"}
@@ -39,7 +39,7 @@ def require_one_line(name: str, value: object) -> None:
         InputError: The message names the argument.
     """
     if any(unicodedata.category(each) in _BREAKS for each in str(value)):
-        raise InputError(f"`{name}` holds a line break or another control character; give it one line")
+        raise InputError(f"`{name}` contains a line break or another control character; write it on one line")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +51,29 @@ class BatchJob(OneLineFields):
     """
 
     nodes: int = option(1, "Machines. On Kubernetes, every rank is a pod.", low=1)
-    gpus_per_node: int = option(0, "One rank for each; 0 for a job on CPUs with `ranks` on each node.", low=0)
+    gpus_per_node: int = option(
+        0, "GPUs of each machine, with a rank for each; 0 for a job on CPUs, with `ranks` on each machine.", low=0
+    )
     ranks: int | None = option(None, low=1)
     cpus_per_rank: int = option(4, "Cores of each process.", low=1)
-    time: str | None = option(None, "Limit, as Slurm writes it.  [default: 1:00:00 on Slurm, none on Kubernetes]")
+    time: str | None = option(
+        None, "Time limit, in Slurm's format.  [default: 1:00:00 on Slurm, none on Kubernetes]"
+    )
     job_name: str = option("ensemble-eval", "Name of the job and of its log.")
     container_image: str | None = option(
-        None, "Image that the ranks run in; on Slurm with pyxis.  [default: none; required on Kubernetes]"
+        None,
+        "Container image of the ranks; Slurm needs pyxis for it.  [default: none; required on Kubernetes]",
     )
     mount: tuple[str, ...] = option(
         (),
-        "Mount a folder of the host, or on Kubernetes a volume claim, in the image; repeatable.",
+        "Mount a folder of the host, or on Kubernetes a volume claim, in the container; repeatable.",
         metavar="SOURCE:PATH",
         pattern=r"[^:,]+:/[^:,]*",
         words="of the form SOURCE:PATH with an absolute PATH",
     )
     setup: tuple[str, ...] = option(
         (),
-        "Shell command before the start, such as 'module load cuda'; repeatable.",
+        "Shell command to run before the ranks start, such as 'module load cuda'; repeatable.",
         metavar="COMMAND",
         in_environment=False,
     )
@@ -76,7 +81,7 @@ class BatchJob(OneLineFields):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mount and self.container_image is None:
-            raise InputError("`mount` is for `container_image`; give both, or leave it out")
+            raise InputError("`mount` needs `container_image`; give both, or leave out `mount`")
 
     @property
     def mounts(self) -> list[tuple[str, str]]:
@@ -107,8 +112,8 @@ class BatchJob(OneLineFields):
         match = _TIME.fullmatch(self.time)
         if match is None:
             raise InputError(
-                f'`time="{self.time}"` is no time limit; write minutes, hours:minutes:seconds or days-hours, as '
-                "in 90, 1:30:00 or 1-12, or UNLIMITED"
+                f'`time="{self.time}"` is not a time limit; write minutes, hours:minutes:seconds or days-hours, '
+                "such as 90, 1:30:00 or 1-12, or UNLIMITED"
             )
         fields = [int(field) for field in match["fields"].split(":")]
         # After days the first field is hours. Otherwise, one or two fields start with minutes.
@@ -119,7 +124,7 @@ class BatchJob(OneLineFields):
         if 0 < seconds < _MIN_SECONDS:
             raise InputError(
                 f'`time="{self.time}"` leaves no time to work: the job is told to stop {GRACE_SECONDS // 60} '
-                f"minutes ahead of its limit; give at least {_MIN_SECONDS // 60} minutes"
+                f"minutes before its limit; give at least {_MIN_SECONDS // 60} minutes"
             )
         return seconds or None
 

@@ -37,8 +37,8 @@ class Kubernetes(OneLineFields):
     submit_command = ("kubectl", "create", "--filename", "-")
 
     parallelism: int | None = option(None, "Pods that run at once.  [default: all]", low=1)
-    memory: str | None = option(None, "Memory of each pod, as in 16Gi.  [default: the namespace's]")
-    retries: int = option(3, "Failures of a pod that are retried, besides interruptions.", low=0)
+    memory: str | None = option(None, "Memory of each pod, such as 16Gi.  [default: the namespace's]")
+    retries: int = option(3, "How often a pod that fails is started again; interruptions do not count.", low=0)
     namespace: str | None = option(None, "[default: that of the context]")
     service_account: str | None = option(None, "[default: the namespace's]")
     secret: tuple[str, ...] = option(
@@ -65,16 +65,17 @@ class Kubernetes(OneLineFields):
             out: The folder for the results.
 
         Raises:
-            InputError: There is no image, or the results would be lost with it.
+            InputError: There is no image, or the results would be lost with the pod.
         """
         if job.container_image is None:
             raise InputError(
-                "Kubernetes runs images; name yours with `container_image` (the repository has a Dockerfile)"
+                "Kubernetes needs a container image; name it with `container_image` (the repository has a "
+                "Dockerfile)"
             )
         if not isinstance(out, ObjectPath) and not any(out.is_relative_to(path) for _, path in job.mounts):
             raise InputError(
-                f"each pod would have its own {out}, which is lost with it; give `out` as a URL of a bucket, or "
-                "below the path of a `mount`"
+                f"each pod would write to its own {out}, which is lost when the pod ends; give `out` as a URL in "
+                "a bucket, or below the path of a `mount`"
             )
         words = [*command, "--ensemble", str(ensemble), "--out", str(out)]
         return "\n".join([*yaml_lines(self._manifest(job, words)), ""])
@@ -166,5 +167,5 @@ def _with_setup(job: BatchJob, words: Sequence[str]) -> Sequence[str]:
 
 
 def _literal(word: str) -> str:
-    """Keep Kubernetes from replacing $(NAME) in a word by a variable."""
+    """Keep Kubernetes from replacing $(NAME) in a word with a variable."""
     return word.replace("$", "$$")

@@ -105,7 +105,7 @@ def run_alone(
         if _writes_tables(job, process, has_work):
             yield _finish(job, partial)
         elif process.is_reporting:
-            yield Notice("this pod is done and others are not; the last one writes the tables")
+            yield Notice("this pod is done, but others are not; the last one to finish writes the tables")
 
 
 def _writes_tables(job: Job[Any, Any], process: Process, had_work: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Writes a job's batch script for Slurm, which people can read and change."""
+"""Writes a job's batch script for Slurm, which users can read and change."""
 
 import re
 import shlex
@@ -25,11 +25,11 @@ class Slurm(OneLineFields):
     requeue: bool = option(True, "Put the job back in the queue when it is preempted or out of time.")
     array: tuple[Path, ...] = option(
         (),
-        "A further ensemble, as a task of a job array; repeatable. Results go to OUT/NAME.",
+        "Another ensemble, as a further task of a job array; repeatable. Results go to OUT/NAME.",
         metavar="ENSEMBLE",
     )
     sbatch: tuple[str, ...] = option(
-        (), "Any other option of sbatch, as in --sbatch --constraint=h100; repeatable.", metavar="--NAME=VALUE"
+        (), "Any other option of sbatch, such as --sbatch --constraint=h100; repeatable.", metavar="--NAME=VALUE"
     )
 
     def log(self, job: BatchJob, out: Path) -> Path:
@@ -53,7 +53,8 @@ class Slurm(OneLineFields):
         pairs = [(each, out / each.stem) for each in (ensemble, *self.array)]
         if len({folder for _, folder in pairs}) < len(pairs):
             raise InputError(
-                "two ensembles of the array have the same file name, so their results would mix; rename one"
+                "two ensembles of the array have the same file name, so their results would be mixed up; rename "
+                "one"
             )
         return pairs
 
@@ -116,14 +117,14 @@ def _passed_on(text: str, ours: set[str]) -> str:
     """Return an option of sbatch as a directive, whatever its value holds.
 
     Raises:
-        InputError: It is no single option, or one that `submit` sets.
+        InputError: It is not a single option, or `submit` sets it.
     """
     match = _OPTION.fullmatch(text)
     if match is None:
-        raise InputError(f'`sbatch="{text}"` is no single option of sbatch; write its name and value joined by =')
+        raise InputError(f'`sbatch="{text}"` is not a single option of sbatch; write it as --NAME=VALUE')
     name, value = match.group("name", "value")
     if name in ours:
-        raise InputError(f'`sbatch="{text}"` would override what the script needs; leave that to `submit`')
+        raise InputError(f'`sbatch="{text}"` would override an option that `submit` sets; leave it out')
     return f"--{name}" if value is None else f"--{name}={shlex.quote(value)}"
 
 
@@ -151,13 +152,13 @@ def _task_lines(tasks: Sequence[tuple[Path, Path]]) -> list[str]:
 
 
 _FORWARD = """\
-# Told to stop (scancel, preemption, the time limit), the ranks write what is finished.
+# When the job is told to stop (scancel, preemption, the time limit), the ranks write what is finished.
 stop() { scancel --quiet --signal=TERM "$job"; }
 trap stop TERM"""
 
 _REQUEUE = """\
-# Told to stop (scancel, preemption), the ranks write what is finished. Ahead of the time limit
-# Slurm sends USR1: then the job goes back to the queue too, and continues where it stopped.
+# When the job is told to stop (scancel, preemption), the ranks write what is finished. Before the time limit,
+# Slurm sends USR1. Then the job also goes back to the queue, and continues where it stopped.
 stop() { scancel --quiet --signal=TERM "$job"; }
 trap stop TERM
 trap 'requeue=yes; stop' USR1"""
@@ -169,7 +170,7 @@ while kill -0 "$step" 2>/dev/null; do wait "$step"; done
 wait "$step"; code=$?"""
 
 _GO_BACK = """\
-# Preempted with a grace time, only the ranks are told, and they leave before Slurm would queue the job again.
+# In a preemption with a grace time, only the ranks get a signal, and they end before Slurm would requeue the job.
 now=$(scontrol --oneliner show job "$job")
 if [ "$code" -eq 143 ] && [[ $now == *JobState=RUNNING* && $now == *PreemptTime=[0-9]* ]]; then requeue=yes; fi
 if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$job"; fi"""

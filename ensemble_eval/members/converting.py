@@ -59,7 +59,7 @@ def convert(path: Path, out: Path, *, classes: str | Path | None = None, average
             classes; or `out` exists or cannot be written.
     """
     if out.exists():
-        raise InputError(f"{out} is there already; choose another `out`")
+        raise InputError(f"{out} already exists; choose another `out`")
     said = describe(path, averaged=averaged)
     if said.arch == GRAPH:
         raise InputError(

@@ -31,7 +31,7 @@ def test_members_with_different_weights_are_not_warned_of(
     finished = cli("check", dataset, "--ensemble", ensemble, "--crops", "1", "--out", tmp_path / "out")
     assert (finished.code, finished.err) == (0, "")
     power = (
-        "in 80% of cases, by the share of them on which exactly one of the two rows is wrong: 2%, never; 5%, never"
+        "in 80% of cases, by the share of images that exactly one of the two rows gets wrong: 2%: none; 5%: none"
     )
     assert power in " ".join(finished.out.split())
 

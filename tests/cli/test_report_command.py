@@ -46,7 +46,7 @@ def test_it_prints_what_may_be_claimed_and_where_the_page_is(run: Path, cli: Cli
     lines = done.out.splitlines()
     assert re.match(r"Two models with one crop make .* top-5 errors .* one model with one crop: ", lines[0])
     assert lines[-1] == f"written to {run / 'report' / 'report.html'}"
-    assert "not in it: The gallery of the hardest images needs the data set; name it with --data." in lines
+    assert "left out: The gallery of the hardest images needs the data set; name it with --data." in lines
     assert any("evaluate with --surface" in line for line in lines)
 
 

@@ -133,7 +133,7 @@ def test_pods_that_run_one_after_the_other_end_with_the_same_bytes(
     assert ours.run() == "Complete"
     assert ours.codes() == [(0, 0), (1, 0), (2, 0)]
     first, *others = (pod.messages for pod in ours.ended)
-    assert "this pod is done and others are not; the last one writes the tables" in first
+    assert "this pod is done, but others are not; the last one to finish writes the tables" in first
     assert others == ["", ""]
     assert outcome_bytes(tmp_path) == expected
 

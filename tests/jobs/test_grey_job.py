@@ -118,7 +118,7 @@ def test_the_pod_that_finds_nothing_missing_writes_the_table_and_none_waits(
     expected = grey_levels(GreyJob(dataset, tmp_path / "whole"))
     job, pods = GreyJob(dataset, tmp_path / "pods", timeout=1), _pods(3)
     *early, last = [_ended(job, pods[index]) for index in order]
-    told = ["this pod is done and others are not; the last one writes the tables"]
+    told = ["this pod is done, but others are not; the last one to finish writes the tables"]
     assert early == [(False, told if index == 0 else []) for index in order[:-1]]
     assert last == (True, [])
     assert (tmp_path / "pods" / "grey.csv").read_bytes() == expected

@@ -224,7 +224,7 @@ def test_any_table_survives_as_yaml(table: dict[str, Any]) -> None:
     assert yaml.safe_load("\n".join(yaml_lines(table))) == table
 
 
-ONE_LINE = "holds a line break or another control character; give it one line"
+ONE_LINE = "contains a line break or another control character; write it on one line"
 
 
 @pytest.mark.parametrize(
@@ -237,9 +237,12 @@ ONE_LINE = "holds a line break or another control character; give it one line"
         (("--mount", "data:/a\nb"), f"--mount {ONE_LINE}"),
         (
             ("--out", "results"),
-            "each pod would have its own results, which is lost with it; give --out as a URL",
+            "each pod would write to its own results, which is lost when the pod ends; give --out as a URL",
         ),
-        (("--out", "/database/results"), "each pod would have its own /database/results, which is lost with it"),
+        (
+            ("--out", "/database/results"),
+            "each pod would write to its own /database/results, which is lost when the pod ends",
+        ),
         (("--setup", "a\nb"), f"--setup {ONE_LINE}"),
         (("--container-image", "a\nb"), f"--container-image {ONE_LINE}"),
         (("--mount", "data"), "--mount is of the form SOURCE:PATH with an absolute PATH, not 'data'"),
@@ -277,7 +280,8 @@ def test_results_in_a_bucket_need_no_volume(cli: Cli) -> None:
 def test_an_image_is_required_and_options_of_kubernetes_are_no_options_of_slurm(cli: Cli) -> None:
     refused = cli("submit", *EVALUATION, "--kubernetes", "--dry-run")
     assert refused.err == (
-        "error: Kubernetes runs images; name yours with --container-image (the repository has a Dockerfile)\n"
+        "error: Kubernetes needs a container image; name it with --container-image (the repository has a "
+        "Dockerfile)\n"
     )
     refused = cli("submit", *EVALUATION, "--parallelism", 2, "--dry-run")
     assert refused.err == (

@@ -28,8 +28,8 @@ ensemble=seven.toml
 out='my results'
 job=$SLURM_JOB_ID
 
-# Told to stop (scancel, preemption), the ranks write what is finished. Ahead of the time limit
-# Slurm sends USR1: then the job goes back to the queue too, and continues where it stopped.
+# When the job is told to stop (scancel, preemption), the ranks write what is finished. Before the time limit,
+# Slurm sends USR1. Then the job also goes back to the queue, and continues where it stopped.
 stop() { scancel --quiet --signal=TERM "$job"; }
 trap stop TERM
 trap 'requeue=yes; stop' USR1
@@ -41,7 +41,7 @@ step=$!
 # A signal ends a wait, not the step.
 while kill -0 "$step" 2>/dev/null; do wait "$step"; done
 wait "$step"; code=$?
-# Preempted with a grace time, only the ranks are told, and they leave before Slurm would queue the job again.
+# In a preemption with a grace time, only the ranks get a signal, and they end before Slurm would requeue the job.
 now=$(scontrol --oneliner show job "$job")
 if [ "$code" -eq 143 ] && [[ $now == *JobState=RUNNING* && $now == *PreemptTime=[0-9]* ]]; then requeue=yes; fi
 if [ "$code" -ne 0 ] && [ -n "${requeue:-}" ]; then scontrol requeue "$job"; fi
@@ -152,10 +152,12 @@ def test_a_limit_that_leaves_no_time_to_work_is_refused(cli: Cli, limit: str) ->
 def test_a_limit_that_sbatch_would_not_read_is_refused(cli: Cli, limit: str) -> None:
     refused = cli("submit", *EVALUATION, "--time", limit, "--dry-run")
     assert (refused.code, refused.out) == (2, "")
-    assert f"error: --time {limit} is no time limit; write minutes, hours:minutes:seconds or days-" in refused.err
+    assert (
+        f"error: --time {limit} is not a time limit; write minutes, hours:minutes:seconds or days-" in refused.err
+    )
 
 
-ONE_LINE = "holds a line break or another control character; give it one line"
+ONE_LINE = "contains a line break or another control character; write it on one line"
 NO_LIMIT = ["0", "-1", "UNLIMITED", "unlimited", "INFINITE"]
 
 
@@ -225,21 +227,21 @@ def test_what_cannot_be_submitted_is_refused(
         (("val", "--partition", "a\u2028b"), f"--partition {ONE_LINE}"),
         (
             ("val", "--sbatch", "-C h100"),
-            "--sbatch -C h100 is no single option of sbatch; write its name and value joined by =",
+            "--sbatch -C h100 is not a single option of sbatch; write it as --NAME=VALUE",
         ),
         (
             ("val", "--sbatch", "--qos a"),
-            "--sbatch --qos a is no single option of sbatch; write its name and value joined by =",
+            "--sbatch --qos a is not a single option of sbatch; write it as --NAME=VALUE",
         ),
         (
             ("val", "--sbatch", "--signal=TERM@9"),
-            "--sbatch --signal=TERM@9 would override what the script needs; leave that to submit",
+            "--sbatch --signal=TERM@9 would override an option that submit sets; leave it out",
         ),
         (
             ("val", "--sbatch", "--no-requeue"),
-            "--sbatch --no-requeue would override what the script needs; leave that to submit",
+            "--sbatch --no-requeue would override an option that submit sets; leave it out",
         ),
-        (("val", "--mount", "a:/b"), "--mount is for --container-image; give both, or leave it out"),
+        (("val", "--mount", "a:/b"), "--mount needs --container-image; give both, or leave out --mount"),
         (("val", "--mount", "/data"), "--mount is of the form SOURCE:PATH with an absolute PATH, not '/data'"),
         (("val", "--timeout", "nan"), "--timeout is a number of seconds, not nan"),
         (("val", "--save-every", "inf"), "--save-every is a number of seconds, not inf"),

@@ -60,7 +60,7 @@ def test_what_convert_writes_is_a_full_member(cli: Cli, checkpoint: Path, classe
     network = load_member(member, len(CLASS_NAMES))
     assert torch.equal(network.state_dict()["fc.weight"], tiny_network(seed=1).state_dict()["fc.weight"])
     again = cli("convert", str(checkpoint), str(out), "--classes", str(classes))
-    assert (again.code, again.err) == (2, f"error: {out} is there already; choose another OUT\n")
+    assert (again.code, again.err) == (2, f"error: {out} already exists; choose another OUT\n")
     assert "safetensors that describe themselves" in cli("inspect", str(out)).out
 
 

@@ -73,7 +73,7 @@ def test_wrong_urls_are_refused_with_one_sentence(
     assert run(dataset, *there, "--labels", missing) == f"{missing} does not exist; check the URL"
     assert run(dataset, *there, "--blacklist", missing) == f"{missing} does not exist; check the URL"
     assert f"{missing} holds no results yet" in cli("report", missing).err
-    assert run("s4://bucket/x", *there).startswith("s4://bucket/x is no URL that is known; give s3://")
+    assert run("s4://bucket/x", *there).startswith("s4://bucket/x is not a known kind of URL; give s3://")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     locations._store_of.cache_clear()
     began = time.monotonic()
@@ -247,7 +247,7 @@ def test_a_full_bucket_ends_the_run_and_keeps_what_is_there(
         return method == "PUT" and parts > 3
 
     bucket.proxy.fails, bucket.proxy.failure = is_full, (507, "QuotaExceeded")
-    with pytest.raises(UnreachableError, match=r"answers with the status 507 \(QuotaExceeded\)"):
+    with pytest.raises(UnreachableError, match=r"answers with status 507 \(QuotaExceeded\)"):
         evaluate(colours, in_memory, out=out, **options)
     bucket.proxy.reset()
     assert len(part_paths(out / "predictions")) == 3
