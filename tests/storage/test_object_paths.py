@@ -57,7 +57,7 @@ def test_what_needs_a_local_file_is_refused_with_a_sentence() -> None:
     for use in (os.stat, open, os.listdir, os.fspath):
         with pytest.raises(InputError, match=r"^s3://bucket/x is in a bucket, but .*; copy it to this machine$"):
             use(location("s3://bucket/x"))
-    with pytest.raises(InputError, match="copy it here"):
+    with pytest.raises(InputError, match="copy it to this machine"):
         location("s3://bucket/x").write_text("")
 
 
