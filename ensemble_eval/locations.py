@@ -1,4 +1,4 @@
-"""Paths in object storage, with the interface of local paths, so that no other code has to tell the two apart.
+"""Paths in object storage, with the interface of local paths, so that no other code has to distinguish the two.
 
 `location` turns what a user wrote into a path: `s3://`, `gs://` and `az://` name objects in buckets, `http(s)://`
 a file to be read, and everything else a local file. Credentials, region and endpoint are those of obstore's
@@ -107,8 +107,8 @@ class Tree:
     The bytes are kept so that other processes can open the same data set without requests.
 
     Attributes:
-        objects: By key.
-        reads: Bytes by key and offset.
+        objects: The listed objects, by key.
+        reads: The bytes that were read, by key and offset.
         recording: Whether further reads are kept.
     """
 
@@ -123,7 +123,7 @@ class Tree:
                 if name in siblings:
                     break
                 siblings[name], key = None, folder
-        # Some programs write an empty object for a folder.
+        # Some programs write an empty object for each folder.
         for key in [key for key, meta in objects.items() if not meta.size and key in self._children]:
             del objects[key]
 
@@ -283,7 +283,7 @@ class ObjectPath(PosixPath):
                 yield self.at(key)
 
     def mkdir(self, *_: Any, **__: Any) -> None:  # noqa: D102
-        # A folder is there as soon as an object is.
+        # A folder exists as soon as there is an object in it.
         return
 
     def open(self, mode: str = "r", buffering: int = -1, *_: Any, **__: Any) -> Any:  # noqa: D102
@@ -480,7 +480,7 @@ def _store_of(url: str) -> "ObjectStore":
         "max_backoff": timedelta(seconds=_LONGEST_PAUSE_SECONDS),
     }
     retries = {"max_retries": _RETRIES, "backoff": {**pauses, "base": 3}, "retry_timeout": timedelta(minutes=3)}
-    # Whoever names an endpoint with http:// means it.
+    # An endpoint with http:// is meant that way.
     options = {**_TIMEOUTS, "allow_http": True}
     with _translated(ObjectPath(url)):
         store: ObjectStore = _obstore().store.from_url(url, client_options=options, retry_config=retries)

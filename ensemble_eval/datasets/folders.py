@@ -208,7 +208,7 @@ def _files_below(
 
 
 def _objects_below(root: ObjectPath, leaving_out: Path | None, folders: Iterable[Path] | None) -> dict[str, Path]:
-    """As `_files_below`, of a bucket, which has no links."""
+    """Like `_files_below`, for a bucket, which has no links."""
     files: dict[str, Path] = {}
     wanted = None if folders is None else {folder.name for folder in folders}
     left_out = f"{leaving_out}/" if isinstance(leaving_out, ObjectPath) else None
@@ -222,7 +222,7 @@ def _objects_below(root: ObjectPath, leaving_out: Path | None, folders: Iterable
             continue
         above, _, name = identifier.rpartition("/")
         if is_hidden(above):
-            # The hidden folder stands for all that is in it.
+            # Only the hidden folder is listed, not what is in it.
             parts = above.split("/")
             name = parts[next(place for place, part in enumerate(parts) if is_hidden(part))]
             identifier = above[: above.index(name) + len(name)]

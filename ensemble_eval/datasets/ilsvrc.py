@@ -120,7 +120,7 @@ def _first(path: Path, name: str, folders: Sequence[Path]) -> Path:
 
 
 def _of_archive(path: Path, data: bytes) -> tuple[list[int], bytes]:
-    """As `_of_folder`, of an archive's bytes; nothing is unpacked."""
+    """Like `_of_folder`, for the bytes of an archive; nothing is unpacked."""
     if len(data) > _MAX_KIT_BYTES:
         raise InputError(f"{path} holds more than {_MAX_KIT_BYTES} bytes; is it the development kit?")
     found: dict[str, bytes] = {}

@@ -142,7 +142,7 @@ class Container:
     Attributes:
         path: of the file.
         size: in bytes.
-        version: when it was changed last, in nanoseconds since 1970; of an object its ETag.
+        version: when it was changed last, in nanoseconds since 1970; for an object, its ETag.
     """
 
     path: Path
@@ -162,7 +162,7 @@ class Container:
         return file
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """At most so many bytes from an offset on.
+        """At most `size` bytes from an offset on.
 
         Raises:
             OSError: the file cannot be read, or has changed.
@@ -287,7 +287,7 @@ class Dataset(Displayed):
         layout: what was recognised, as a phrase.
         scope: what errors are counted over.
         several_labels: all labels of each image by its id, where images may have several; empty elsewhere.
-        listing: of the bucket that the images are in; its ETags tell them apart, and not their bytes.
+        listing: that of the bucket that the images are in; its ETags identify them, and not their bytes.
         blocks: lengths of the runs of consecutive images that are read together, as the rows of a group in a
             Parquet file are, so that they should not go to several processes; empty where each is read alone.
     """

@@ -112,8 +112,8 @@ def list_bucket(root: ObjectPath, out: Path | None, *, as_listed: bool) -> Listi
 
     Args:
         root: the URL of the data set: of a folder, a file or a pattern.
-        out: the output folder, whose listing tells what need not be read again of objects that have not changed.
-        as_listed: take the listing in `out`, if there is one, for that of the bucket.
+        out: the output folder, whose listing saves reading unchanged objects again.
+        as_listed: use the listing in `out`, if there is one, and do not list the bucket.
 
     Raises:
         InputError: the bucket cannot be listed, or the listing in `out` is damaged.

@@ -37,7 +37,7 @@ class Slurm(OneLineFields):
         return _log_folder(out) / f"{job.job_name}-{'%A-%a' if self.array else '%j'}.log"
 
     def follow(self, job: BatchJob, out: Path, said: str) -> str:
-        """Return the command that shows the log, from the output of sbatch; of all tasks of an array."""
+        """Return the command that shows the log, or those of all tasks of an array, from the output of sbatch."""
         number = re.search(r"\d+", said)
         start = shlex.quote(str(_log_folder(out) / job.job_name))
         return f"tail -F {start}-{number[0] if number else '*'}{'-*' if self.array else ''}.log"

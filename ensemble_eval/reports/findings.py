@@ -48,7 +48,7 @@ def _enough(study: CropStudy | None) -> str:
     enough = study.enough_crops(TOP_5).crops
     if enough == study.crops:
         return ", and the error keeps falling up to the last crop"
-    return f", and no larger number is significantly better than {in_words(enough, 'crop')}"
+    return f", and going beyond {in_words(enough, 'crop')} brings no significant improvement"
 
 
 def models_finding(found: Analyses) -> str:
@@ -118,7 +118,7 @@ def classes_finding(found: Analyses, names: ClassNames) -> str:
         confusion = (
             f"; {'the most frequent confusion' if is_alone else 'one of the most frequent confusions'} is "
             f"{class_name(names, first.label)} mistaken for {class_name(names, first.answered)} ({first.images} "
-            f"of its {in_words(first.images_of_label, 'image')})"
+            f"of its {first.images_of_label} images)"
         )
     return (
         f"{_start(_named(row))} {_makes(row, 'makes', 'make')} a top-5 error on {wrong:,} of "

@@ -58,7 +58,7 @@ def _members(results: StoredRun, _: Analyses) -> Iterator[str]:
     listed = ", ".join(f"{each.name} ({each.arch}, {each.weights[:12]})" for each in key.members)
     count = len(key.members)
     what = "The network is" if count == 1 else f"The ensemble has {in_words(count, 'member')}:"
-    yield f"{what} {listed}; the digits are the first of the SHA-256 of the weights, or of what identifies them."
+    yield f"{what} {listed}; the digits begin the SHA-256 hash of the weights, or of what identifies them."
     protocols = [each.protocol for each in key.members]
     for protocol in dict.fromkeys(protocols):
         of = [each.name for each in key.members if each.protocol == protocol]
@@ -125,10 +125,10 @@ def _statistics(_: StoredRun, found: Analyses) -> Iterator[str]:
     if tests:
         flips = "an exact permutation test that flips the sign of each cluster's difference"
         yield (
-            "Differences are paired by image and have Tango's 95% score interval [@tango1998]. Two rows differ if "
-            f"{flips if clusters else 'the exact McNemar test [@mcnemar1947]'} is significant at the 5% level. "
-            f"They are equal within {found.margin_points:g} percentage points if two one-sided tests "
-            "[@schuirmann1987] with Tango's statistic are significant at the same level."
+            "Differences are paired by image and have Tango's 95% score interval [@tango1998]. We call two rows "
+            f"different if {flips if clusters else 'the exact McNemar test [@mcnemar1947]'} is significant at "
+            f"the 5% level. We call them equal within {found.margin_points:g} percentage points if two one-sided "
+            "tests [@schuirmann1987] with Tango's statistic are significant at the same level."
         )
     if tests > 1:
         yield f"P-values of the {tests} comparisons with the first row are adjusted by Holm's method [@holm1979]."

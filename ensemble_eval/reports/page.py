@@ -140,10 +140,10 @@ def report_page(
     """The contents of a report, with every table as a whole.
 
     Args:
-        results: Of the run.
+        results: The results of the run.
         found: Its analyses.
-        study: The same run's, if it stored every label rank.
-        names: Of the classes; None for their indices.
+        study: Its crop study, if it stored every label rank.
+        names: The names of the classes; None for their indices.
         pictures: The hardest images.
         left_out: Sentences on what is missing from the report, by the anchor of their section.
         more: Further tables, for the section of all comparisons.

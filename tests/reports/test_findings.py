@@ -110,7 +110,7 @@ def test_crops_and_models_are_compared_with_the_rest_held_fixed(found: Analyses)
 @pytest.mark.parametrize(
     ("right", "said"),
     [
-        ([[0, 1, 1]] * 30, ", and no larger number is significantly better than two crops."),
+        ([[0, 1, 1]] * 30, ", and going beyond two crops brings no significant improvement."),
         ([[0, 0, 1]] * 30, ", and the error keeps falling up to the last crop."),
     ],
 )
@@ -159,9 +159,9 @@ def test_confidence_is_too_high_or_too_low(found: Analyses) -> None:
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ((4, 3), "; the most frequent confusion is E mistaken for B (4 of its nine images)."),
-        ((4, 4), "; one of the most frequent confusions is E mistaken for B (4 of its nine images)."),
-        ((2,), "; the most frequent confusion is E mistaken for B (2 of its nine images)."),
+        ((4, 3), "; the most frequent confusion is E mistaken for B (4 of its 9 images)."),
+        ((4, 4), "; one of the most frequent confusions is E mistaken for B (4 of its 9 images)."),
+        ((2,), "; the most frequent confusion is E mistaken for B (2 of its 9 images)."),
         ((1, 1), " of 60 images."),
         ((), " of 60 images."),
     ],

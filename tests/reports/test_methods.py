@@ -142,7 +142,7 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
         r"Labels are ranked among all (\d+) classes\.": where(
             not any("ranked among" in each for each in r["counted"]), str(k["classes"])
         ),
-        r"The (network is|ensemble has .* members:) (.*); the digits are .*\.": [
+        r"The (network is|ensemble has .* members:) (.*); the digits begin .*\.": [
             (
                 "network is"
                 if len(k["members"]) == 1
@@ -202,13 +202,13 @@ def expected(told: Told) -> dict[str, list[tuple[str, ...]]]:
         r"Intervals and tests treat the images as a sample and the weights as fixed\.": [()],
         r"Errors have Wilson's 95% score interval \[@wilson1927\]\.": [()],
         r"Differences are paired by image and have Tango's 95% score interval \[@tango1998\]\.": where(t.rows > 1),
-        r"Two rows differ if (.*) is significant at the 5% level\.": where(
+        r"We call two rows different if (.*) is significant at the 5% level\.": where(
             t.rows > 1,
             "an exact permutation test that flips the sign of each cluster's difference"
             if "clusters" in t.analysed
             else "the exact McNemar test [@mcnemar1947]",
         ),
-        r"They are equal within ([\d.]+) percentage points if two one-sided tests .* same level\.": where(
+        r"We call them equal within ([\d.]+) percentage points if two one-sided tests .* same level\.": where(
             t.rows > 1, f"{t.analysed.get('margin_points', 0.5)}"
         ),
         r"P-values of the (\d+) comparisons with the first row are adjusted by Holm's method \[@holm1979\]\.": (

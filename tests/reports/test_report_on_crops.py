@@ -48,7 +48,7 @@ def test_views_and_averages_are_those_of_the_study(results: ee.Results, folder: 
 def test_the_page_says_where_more_crops_stop_paying(results: ee.Results, folder: Path) -> None:
     page = (folder / "report.html").read_text()
     found = results.crop_study().enough_crops()
-    said = f"no larger number is significantly better than {in_words(found.crops, 'crop')}."
+    said = f"going beyond {in_words(found.crops, 'crop')} brings no significant improvement."
     assert (said in page) == (found.crops < 144)
     assert (folder / "plots" / "surface.svg").exists()
     assert pd.read_csv(folder / "enough_crops.csv")["crops"].iloc[0] == found.crops
