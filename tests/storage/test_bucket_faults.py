@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from buckets import Bucket
 from builders import colour_classifier, encoded, picture
@@ -18,7 +19,7 @@ from conftest import Cli
 from dataset_layouts import CLASSES, LAYOUTS, Labelled, validation_images
 from s3_servers import free_port
 
-from ensemble_eval import locations
+from ensemble_eval import files, locations
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError
@@ -314,3 +315,20 @@ def _braces(names: list[str]) -> str:
     place = next(index for index in range(len(names[0])) if len({name[index] for name in names}) > 1)
     first, last = names[0][place], names[-1][place]
     return f"{names[0][:place]}{{{first}..{last}}}{names[0][place + 1 :]}"
+
+
+def test_a_part_whose_bytes_have_changed_is_set_aside_and_computed_again(
+    bucket: Bucket, images: list[Labelled], colours: Ensemble
+) -> None:
+    in_memory = [(image.name, image.label, image.data) for image in images]
+    out = bucket.root / "out"
+    options: dict[str, Any] = {"crops": 1, "device": "cpu", "backend": "torch", "save_every": 0, "batch_size": 1}
+    evaluate(colours, in_memory, out=out, **options)
+    before = read_results(out).predictions()
+    part = part_paths(out / "predictions")[0]
+    data = part.read_bytes()
+    files.write_atomically(part, data[:-100] + b"?" + data[-99:])
+    with pytest.warns(UserWarning, match=f"{part.name} had changed since it was written"):
+        evaluate(colours, in_memory, out=out, **options)
+    assert [path.name for path in (out / "predictions").glob("_damaged-*")] == [f"_damaged-{part.name}"]
+    pd.testing.assert_frame_equal(read_results(out).predictions(), before, check_exact=True)
