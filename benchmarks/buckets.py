@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ensemble_eval import locations
+from ensemble_eval import stores
 from ensemble_eval.locations import ObjectPath
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -51,7 +51,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, start(Path(folder, "server")) as server:
             os.environ.update(server.environment)
             create_bucket(server)
-            locations._store_of.cache_clear()
+            stores.store_of.cache_clear()
             measure_server(server, Path(folder), arguments)
 
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ensemble_eval.errors import InputError, refusing
-from ensemble_eval.locations import ObjectExistsError, ObjectPath, local_copy
+from ensemble_eval.locations import ObjectPath, local_copy
+from ensemble_eval.stores import ObjectExistsError
 
 _ANOTHER_FOLDER = "free space or choose another folder"
 _GZIP = b"\x1f\x8b"

@@ -1,150 +1,38 @@
 """Paths in object storage, with the interface of local paths, so that no other code has to distinguish the two.
 
 `location` turns what a user wrote into a path: `s3://`, `gs://` and `az://` name objects in buckets, `http(s)://`
-a file to be read, and everything else a local file. Credentials, region and endpoint are those of obstore's
-environment variables. obstore is imported with the first request.
+a file to be read, and everything else a local file.
 """
 
 import contextlib
-import errno
 import fnmatch
 import functools
 import io
 import os
 import re
-import socket
 import tempfile
 import urllib.parse
-from collections.abc import Collection, Iterator
-from datetime import timedelta
+from collections.abc import Iterator
 from pathlib import Path, PosixPath
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import Any
 
-from ensemble_eval.errors import InputError, first_line, needing_extra
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+from ensemble_eval import stores
+from ensemble_eval.errors import InputError
+from ensemble_eval.stores import (
+    Meta,
+    MissingObjectError,
+    ObjectError,
+    Tree,
+    meta_of,
+    obstore,
+    translated,
+)
 
 _SCHEMES = ("s3", "gs", "az", "http", "https")
 _WILD = re.compile(r"[*?\[]")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Small reads fetch this many bytes, because a request takes as long as reading them.
 _READ_AHEAD = 1 << 20
-# Recorded reads of one data set; see `Tree`.
-_MAX_RECORDED_BYTES = 1 << 28
-# A server that restarts is waited for, and a wrong address is reported within half a minute.
-_RETRIES, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10, 0.25, 8
-_TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15m"}
-_STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"(?:<Code>|\(code: )(\w+)")
-_NO_CREDENTIALS = (
-    "no credentials were found; set those of the store, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-    "AWS_SKIP_SIGNATURE=true for a public bucket"
-)
-# Where obstore takes credentials of S3 from, before it asks the machine's own service.
-_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SKIP_SIGNATURE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_METADATA_ENDPOINT",
-)
-_METADATA_SERVICE, _METADATA_SECONDS = ("169.254.169.254", 80), 2.0
-_FROM_METADATA = re.compile(r"169\.254\.169\.254|metadata\.google|/latest/(api|meta-data)")
-
-
-class ObjectError(InputError, OSError):
-    """A request to a store failed. It is an OSError too, for code that expects those of local files."""
-
-    number = errno.EIO
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.errno = self.number
-
-
-class MissingObjectError(ObjectError, FileNotFoundError):
-    """There is no such object or bucket."""
-
-    number = errno.ENOENT
-
-
-class ObjectExistsError(ObjectError, FileExistsError):
-    """Another process has written the object before."""
-
-    number = errno.EEXIST
-
-
-class DeniedError(ObjectError, PermissionError):
-    """The store denies access."""
-
-    number = errno.EACCES
-
-
-class UnreachableError(ObjectError):
-    """The store does not answer, or fails again and again; another start may succeed with the same input."""
-
-    exit_code = 1
-
-
-class Meta(NamedTuple):
-    """What a store says about an object.
-
-    Attributes:
-        size: In bytes.
-        version: Its ETag, which changes with its content; the time of its last change if it has none.
-        modified: The time of its last change, in seconds since 1970.
-    """
-
-    size: int
-    version: str
-    modified: float
-
-
-class Tree:
-    """The objects below a folder as they were listed at one time, and the bytes that were read to open them.
-
-    The bytes are kept so that other processes can open the same data set without requests.
-
-    Attributes:
-        objects: The listed objects, by key.
-        reads: The bytes that were read, by key and offset.
-        recording: Whether further reads are kept.
-    """
-
-    def __init__(self, prefix: str, objects: dict[str, Meta], reads: dict[str, dict[int, bytes]]) -> None:
-        self._prefix, self.objects, self.reads = prefix, objects, reads
-        self.recording, self._left = True, _MAX_RECORDED_BYTES
-        self._children: dict[str, dict[str, None]] = {}
-        for key in objects:
-            while key and (folder := key.rpartition("/")[0]) != key:
-                siblings = self._children.setdefault(folder, {})
-                name = key[len(folder) :].lstrip("/")
-                if name in siblings:
-                    break
-                siblings[name], key = None, folder
-        # Some programs write an empty object for each folder.
-        for key in [key for key, meta in objects.items() if not meta.size and key in self._children]:
-            del objects[key]
-
-    def covers(self, key: str) -> bool:
-        """Return whether the listing would have an object of this key."""
-        return not self._prefix or key == self._prefix or key.startswith(f"{self._prefix}/")
-
-    def children(self, folder: str) -> Collection[str]:
-        """Return the names in a folder; empty if there is no such folder."""
-        return self._children.get(folder, {})
-
-    def recorded(self, key: str, offset: int, size: int) -> bytes | None:
-        """Return the bytes of an earlier read, or None."""
-        data = self.reads.get(key, {}).get(offset, b"")
-        return data[:size] if len(data) >= size else None
-
-    def record(self, key: str, offset: int, data: bytes) -> None:
-        """Keep the bytes of a read, up to a limit for all reads."""
-        if self.recording and self._left >= len(data):
-            self._left -= len(data)
-            self.reads.setdefault(key, {})[offset] = data
 
 
 class ObjectPath(PosixPath):
@@ -170,6 +58,9 @@ class ObjectPath(PosixPath):
     def can_be_listed(self) -> bool:
         """Whether the store lists its objects; a web server does not."""
         return not self.parts[0].startswith("http")
+
+    def _store(self) -> Any:
+        return stores.store_of("//".join(self.parts[:2]))
 
     def at(self, key: str) -> "ObjectPath":
         """Return the path of another key in the same bucket and listing."""
@@ -221,8 +112,8 @@ class ObjectPath(PosixPath):
             return self.tree.objects[self.key]
         if self.listed is not None:
             return self.listed
-        with _translated(self):
-            return _meta(_obstore().head(_store(self), self.key))
+        with translated(self):
+            return meta_of(obstore().head(self._store(), self.key))
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:  # noqa: D102, ARG002
         size, _, modified = self.meta()
@@ -249,22 +140,22 @@ class ObjectPath(PosixPath):
             return
         if not self.can_be_listed:
             raise ObjectError(f"{self} is on a web server, which does not list its files; name a single file")
-        with _translated(self):
-            for chunk in _obstore().list(_store(self), self.key or None, chunk_size=1000):
+        with translated(self):
+            for chunk in obstore().list(self._store(), self.key or None, chunk_size=1000):
                 for entry in chunk:
-                    yield entry["path"], _meta(entry)
+                    yield entry["path"], meta_of(entry)
 
     def iterdir(self) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
         if self.tree is not None and self.tree.covers(self.key):
             yield from (self / name for name in self.tree.children(self.key))
             return
-        with _translated(self):
-            listed = _obstore().list_with_delimiter(_store(self), self.key or None)
+        with translated(self):
+            listed = obstore().list_with_delimiter(self._store(), self.key or None)
         yield from map(self.at, listed["common_prefixes"])
         for entry in listed["objects"]:
             if entry["path"] not in listed["common_prefixes"]:
                 path = self.at(entry["path"])
-                path.listed = _meta(entry)
+                path.listed = meta_of(entry)
                 yield path
 
     def glob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
@@ -301,9 +192,9 @@ class ObjectPath(PosixPath):
     def read_with_meta(self) -> tuple[bytes, Meta]:
         """Return the object and its description, from one request."""
         options = {} if self.tree is None else {"if_match": self.meta().version}
-        with _translated(self):
-            found = _obstore().get(_store(self), self.key, options=options)
-            return bytes(found.bytes()), _meta(found.meta)
+        with translated(self):
+            found = obstore().get(self._store(), self.key, options=options)
+            return bytes(found.bytes()), meta_of(found.meta)
 
     def read_range(self, offset: int, size: int, version: str) -> bytes:
         """Return some bytes of the object, which must still have this version.
@@ -316,8 +207,8 @@ class ObjectPath(PosixPath):
         if self.tree is not None and (recorded := self.tree.recorded(self.key, offset, size)) is not None:
             return recorded
         options = {"range": (offset, offset + size), "if_match": version}
-        with _translated(self):
-            return bytes(_obstore().get(_store(self), self.key, options=options).bytes())
+        with translated(self):
+            return bytes(obstore().get(self._store(), self.key, options=options).bytes())
 
     def put(self, data: bytes | Path, *, create: bool = False) -> None:
         """Write the object, as a whole and in one request.
@@ -330,21 +221,21 @@ class ObjectPath(PosixPath):
             ObjectError: It cannot be written; with `create`, an `ObjectExistsError` if it is there.
         """
         # In several requests, a killed process would leave hidden pieces that cost money.
-        with _translated(self):
+        with translated(self):
             mode = "create" if create else "overwrite"
-            _obstore().put(_store(self), self.key, data, mode=mode, use_multipart=False)
+            obstore().put(self._store(), self.key, data, mode=mode, use_multipart=False)
 
     def unlink(self, missing_ok: bool = False) -> None:  # noqa: D102
         try:
-            with _translated(self):
-                _obstore().delete(_store(self), self.key)
+            with translated(self):
+                obstore().delete(self._store(), self.key)
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def replace(self, target: Any) -> Any:  # noqa: D102
-        with _translated(self):
-            _obstore().rename(_store(self), self.key, target.key)
+        with translated(self):
+            obstore().rename(self._store(), self.key, target.key)
         return target
 
 
@@ -448,8 +339,8 @@ def local_copy(path: Path) -> Path:
 
 
 def _download(path: ObjectPath, copy: Path) -> None:
-    with _translated(path), tempfile.NamedTemporaryFile(dir=copy.parent, delete=False) as file:
-        for chunk in _obstore().get(_store(path), path.key).stream():
+    with translated(path), tempfile.NamedTemporaryFile(dir=copy.parent, delete=False) as file:
+        for chunk in obstore().get(path._store(), path.key).stream():
             file.write(chunk)
     Path(file.name).replace(copy)
 
@@ -457,90 +348,3 @@ def _download(path: ObjectPath, copy: Path) -> None:
 @functools.cache
 def _folder_of_copies() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory(prefix="ensemble-eval-")
-
-
-@functools.cache
-def _obstore() -> Any:
-    with needing_extra("cloud", "a URL"):
-        import obstore
-        import obstore.store
-    return obstore
-
-
-def _store(path: ObjectPath) -> "ObjectStore":
-    return _store_of("//".join(path.parts[:2]))
-
-
-@functools.cache
-def _store_of(url: str) -> "ObjectStore":
-    if url.startswith("s3:") and not any(map(os.environ.get, _CREDENTIALS)):
-        _require_metadata_service(url)
-    pauses = {
-        "init_backoff": timedelta(seconds=_FIRST_PAUSE_SECONDS),
-        "max_backoff": timedelta(seconds=_LONGEST_PAUSE_SECONDS),
-    }
-    retries = {"max_retries": _RETRIES, "backoff": {**pauses, "base": 3}, "retry_timeout": timedelta(minutes=3)}
-    # An endpoint with http:// is meant that way.
-    options = {**_TIMEOUTS, "allow_http": True}
-    with _translated(ObjectPath(url)):
-        store: ObjectStore = _obstore().store.from_url(url, client_options=options, retry_config=retries)
-    return store
-
-
-def _require_metadata_service(url: str) -> None:
-    """Refuse at once, instead of waiting minutes for a service that only machines of a cloud have."""
-    try:
-        socket.create_connection(_METADATA_SERVICE, _METADATA_SECONDS).close()
-    except OSError as error:
-        raise DeniedError(f"{url} cannot be read or written: {_NO_CREDENTIALS}") from error
-
-
-def _meta(entry: Any) -> Meta:
-    modified = entry["last_modified"].timestamp()
-    return Meta(entry["size"], entry["e_tag"] or f"changed {modified}", modified)
-
-
-@contextlib.contextmanager
-def _translated(path: ObjectPath) -> Iterator[None]:
-    """Convert obstore's errors to an `ObjectError` with one sentence."""
-    try:
-        yield
-    except (InputError, GeneratorExit):
-        raise
-    except Exception as error:
-        if not isinstance(error, FileNotFoundError) and not type(error).__module__.startswith("obstore"):
-            raise
-        _refuse(path, error)
-
-
-def _refuse(path: ObjectPath, error: Exception) -> NoReturn:
-    text, kind = str(error), type(error).__name__
-    status, code = _first(_STATUS, text), _first(_CODE, text)
-    bucket, said = "//".join(path.parts[:2]), f" ({code})" if code else ""
-    is_silent = any(words in text for words in ("sending request", "decoding response", "timed out"))
-    if _FROM_METADATA.search(text):
-        raise DeniedError(f"{path} cannot be read or written: {_NO_CREDENTIALS}") from error
-    if code == "NoSuchBucket":
-        raise MissingObjectError(f"there is no bucket {bucket}; check its name and the endpoint") from error
-    if isinstance(error, FileNotFoundError):
-        raise MissingObjectError(f"{path} does not exist; check the URL") from error
-    if kind == "AlreadyExistsError":
-        raise ObjectExistsError(f"{path} already exists; choose another URL") from error
-    if kind == "PreconditionError":
-        raise ObjectError(f"{path} has changed since it was listed; run with `fresh=True`") from error
-    if (
-        kind in ("PermissionDeniedError", "UnauthenticatedError")
-        or status in ("401", "403")
-        or code == "AccessDenied"
-    ):
-        remedy = "renew the credentials" if "Expired" in code else "check the credentials and their permissions"
-        raise DeniedError(f"the store denies access to {path}{said}; {remedy}") from error
-    if status.startswith("5") or is_silent:
-        why = f"answers with status {status}{said}" if status else "cannot be reached"
-        raise UnreachableError(f"the store of {bucket} {why}; check the endpoint, or try again later") from error
-    raise ObjectError(f"{path} cannot be used: {first_line(error)[:300]}{said}") from error
-
-
-def _first(pattern: "re.Pattern[str]", text: str) -> str:
-    found = pattern.search(text)
-    return found[1] if found else ""

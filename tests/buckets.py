@@ -11,7 +11,7 @@ import pytest
 from s3_proxy import Proxy
 from s3_servers import KEY, SECRET, Server, moto, seaweedfs, weed_program
 
-from ensemble_eval import locations
+from ensemble_eval import stores
 from ensemble_eval.locations import ObjectPath, location
 
 
@@ -83,7 +83,7 @@ def bucket(server: Server, proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Buc
     """An empty folder in a bucket, to which the environment points."""
     proxy.reset()
     # Stores know the environment of the time when they were made.
-    monkeypatch.setattr(locations, "_store_of", functools.cache(locations._store_of.__wrapped__))
+    monkeypatch.setattr(stores, "store_of", functools.cache(stores.store_of.__wrapped__))
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)

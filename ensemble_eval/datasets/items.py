@@ -14,7 +14,8 @@ from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.errors import InputError, UnreadableImageError, located, reason_of
 from ensemble_eval.fields import CheckedFields, bounds, shown
 from ensemble_eval.files import open_regular, read_regular
-from ensemble_eval.locations import ObjectFile, ObjectPath, Tree, UnreachableError
+from ensemble_eval.locations import ObjectFile, ObjectPath
+from ensemble_eval.stores import Tree, UnreachableError
 from ensemble_eval.tables.formats import Displayed
 
 _END_BYTES = 4096

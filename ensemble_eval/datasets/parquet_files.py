@@ -15,7 +15,7 @@ from ensemble_eval.datasets.folders import refuse_undecodable
 from ensemble_eval.datasets.items import NO_LABEL, ByteRange, Container, Dataset, container_of
 from ensemble_eval.errors import InputError, UnreadableImageError, first_line, first_names, refusing
 from ensemble_eval.files import open_regular
-from ensemble_eval.locations import UnreachableError
+from ensemble_eval.stores import UnreachableError
 
 if TYPE_CHECKING:
     import pyarrow as pa

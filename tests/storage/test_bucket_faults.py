@@ -19,18 +19,18 @@ from conftest import Cli
 from dataset_layouts import CLASSES, LAYOUTS, Labelled, validation_images
 from s3_servers import free_port
 
-from ensemble_eval import files, locations
+from ensemble_eval import files, stores
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError
 from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.evaluation.opening import open_folder, sources_of
-from ensemble_eval.locations import DeniedError, UnreachableError
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.reports.api import read_results
 from ensemble_eval.settings import Settings
 from ensemble_eval.store.in_use import in_use
 from ensemble_eval.store.parts import part_paths
+from ensemble_eval.stores import DeniedError, UnreachableError
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def colours() -> Ensemble:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Failed requests are repeated twice."""
-    monkeypatch.setattr(locations, "_RETRIES", 2)
-    monkeypatch.setattr(locations, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(stores, "_RETRIES", 2)
+    monkeypatch.setattr(stores, "_FIRST_PAUSE_SECONDS", 0.01)
 
 
 def _refused(cli: Cli, *arguments: object) -> str:
@@ -76,7 +76,7 @@ def test_wrong_urls_are_refused_with_one_sentence(
     assert f"{missing} holds no results yet" in cli("report", missing).err
     assert run("s4://bucket/x", *there).startswith("s4://bucket/x is not a known kind of URL; give s3://")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    locations._store_of.cache_clear()
+    stores.store_of.cache_clear()
     began = time.monotonic()
     message = run(missing, *there)
     assert message == f"the store of s3://{bucket.name} cannot be reached; check the endpoint, or try again later"
@@ -88,7 +88,7 @@ def test_a_store_that_cannot_be_reached_ends_with_1_which_a_launcher_may_try_aga
 ) -> None:
     del impatient
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
-    locations._store_of.cache_clear()
+    stores.store_of.cache_clear()
     assert cli("run", bucket.root, "--ensemble", ensemble).code == 1
 
 
@@ -102,8 +102,8 @@ def test_without_credentials_and_with_expired_ones_one_sentence_says_so(
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     # As on any machine that is not in a cloud.
-    monkeypatch.setattr(locations, "_METADATA_SERVICE", ("127.0.0.1", free_port()))
-    locations._store_of.cache_clear()
+    monkeypatch.setattr(stores, "_METADATA_SERVICE", ("127.0.0.1", free_port()))
+    stores.store_of.cache_clear()
     with pytest.raises(DeniedError, match="no credentials were found; set those of the store, such as AWS_ACCESS"):
         bucket.root.read_bytes()
 

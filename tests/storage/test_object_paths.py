@@ -9,19 +9,10 @@ from pathlib import Path
 import pytest
 from buckets import Bucket
 
-from ensemble_eval import files, locations
+from ensemble_eval import files, stores
 from ensemble_eval.errors import InputError
-from ensemble_eval.locations import (
-    DeniedError,
-    Meta,
-    MissingObjectError,
-    ObjectError,
-    ObjectExistsError,
-    ObjectPath,
-    Tree,
-    local_copy,
-    location,
-)
+from ensemble_eval.locations import ObjectPath, local_copy, location
+from ensemble_eval.stores import DeniedError, Meta, MissingObjectError, ObjectError, ObjectExistsError, Tree
 
 
 @pytest.mark.parametrize(
@@ -182,11 +173,11 @@ def test_errors_are_one_sentence_and_of_the_kind_of_local_ones(
     ):
         with monkeypatch.context() as patch:
             patch.setenv(name, value)
-            patch.setattr(locations, "_store_of", locations._store_of.__wrapped__)
+            patch.setattr(stores, "store_of", stores.store_of.__wrapped__)
             with pytest.raises(DeniedError, match=rf"the store denies access to .* \({code}\); check the cred"):
                 (bucket.root / "x").read_bytes()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "reader")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "reader-secret")
-    monkeypatch.setattr(locations, "_store_of", locations._store_of.__wrapped__)
+    monkeypatch.setattr(stores, "store_of", stores.store_of.__wrapped__)
     with pytest.raises(InputError, match=r"the store denies access to .*AccessDenied"):
         files.require_writable(bucket.root)
