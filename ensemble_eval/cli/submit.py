@@ -54,8 +54,8 @@ def _require_inputs(settings: RunSettings, ensembles: Iterable[Path]) -> None:
 
 @command(
     "ensemble-eval submit val/ --ensemble mine.toml --nodes 2 --time 2:00:00\n"
-    "ensemble-eval submit s3://data/val --ensemble s3://data/mine.toml --out s3://data/results --kubernetes \\\n"
-    "    --container-image registry.example/ensemble-eval --gpus-per-node 8 --dry-run"
+    "ensemble-eval submit s3://data/val --ensemble s3://data/mine.toml \\\n"
+    "    --out s3://data/results --kubernetes --container-image my-image --dry-run"
 )
 @click.argument("dataset", type=PATH)
 @options_of(RunSettings)

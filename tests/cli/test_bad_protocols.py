@@ -76,7 +76,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "truth-for-a-word": ({"mirror": True}, "mirror is one of 'none', 'crop', 'image', not True"),
     "unknown-square": (
         {"squares": ["center"]},
-        "squares is one of 'centre', 'first', 'last', 'image', not 'center'",
+        "squares is one of 'centre', 'centre-floor', 'first', 'last', 'image', not 'center'",
     ),
     "two-colours": ({"fill": [0, 0]}, "fill is a list of 3 numbers, not [0, 0]"),
     "bright-colour": (

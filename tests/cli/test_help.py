@@ -2,6 +2,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 
 import click
 import pytest
@@ -55,16 +56,17 @@ def test_every_command_and_option_has_a_help_text(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_example_of_every_command_is_one_that_it_takes(name: str) -> None:
+def test_the_examples_of_every_command_are_some_that_it_takes(name: str) -> None:
     command = all_commands()[name]
     text = CliRunner().invoke(group, [name, "--help"], terminal_width=80).output
     assert command.epilog
-    assert f"Example:\n  {command.epilog}\n" in text
+    assert f"Example:\n{textwrap.indent(command.epilog, '  ')}\n" in text
     assert max(map(len, text.splitlines())) <= 80
-    program, named, *words = shlex.split(command.epilog)
-    assert (program, named) == ("ensemble-eval", name)
-    # Parsing refuses unknown options, values of another type, and words that are missing or too many.
-    command.make_context(name, words)
+    for example in command.epilog.replace("\\\n", "").splitlines():
+        program, named, *words = shlex.split(example)
+        assert (program, named) == ("ensemble-eval", name)
+        # Parsing refuses unknown options, values of another type, and words that are missing or too many.
+        command.make_context(name, words)
 
 
 def test_the_options_of_run_stand_in_groups_after_the_three_that_everybody_needs() -> None:
