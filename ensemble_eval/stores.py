@@ -59,7 +59,7 @@ class MissingObjectError(ObjectError, FileNotFoundError):
 
 
 class ObjectExistsError(ObjectError, FileExistsError):
-    """Another process has written the object before."""
+    """There is such an object already."""
 
     number = errno.EEXIST
 

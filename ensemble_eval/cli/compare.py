@@ -39,13 +39,13 @@ _DECISIONS_DISPENSABLE = ("rank", "top1", "scores")
 def compare(runs: tuple[Path, ...], margin: float, cluster: Path | None, across_protocols: bool) -> None:
     """Compare two or more runs over the same images, given their --out folders.
 
-    Each run is compared with the first: one model and all models, with each scheme. It tells how many images the
-    run fixes and breaks, the difference of the errors with its interval, and whether a test finds it better,
-    worse, or equal within --margin. The runs may have other members. This needs the extra [report].
+    Each run is compared with the first: one model and all models, with each scheme. The output shows how many
+    images the run fixes and breaks, the difference of the errors with its interval, and whether a test finds it
+    better, worse, or equal within --margin. The runs may have different members. This needs the extra [report].
 
-    Where members and schemes are the same, it also counts the images that only one of two runs decides right, and
-    those whose label has another rank. Where both stored scores, it tells the largest difference between two of
-    them.
+    Where members and schemes are the same, the output also counts the images that only one of the two runs gets
+    right, and those whose label has a different rank. Where both runs stored scores, it shows the largest
+    difference between two scores.
     """
     from rich.console import Console
 

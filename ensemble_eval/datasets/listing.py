@@ -167,7 +167,9 @@ def write_bucket(out: Path, listing: Listing, *, replaces: bool) -> None:
     elif not create(path, data):
         first = _read_bucket(listing.root, out)
         if first is not None and first.tree.objects != tree.objects:
-            raise InputError(f"the objects of {listing.root} change while the run starts; start it again later")
+            raise InputError(
+                f"the objects of {listing.root} are changing while the run starts; start it again later"
+            )
 
 
 def _read_bucket(root: ObjectPath, out: Path) -> Listing | None:

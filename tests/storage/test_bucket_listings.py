@@ -105,7 +105,7 @@ def test_two_processes_that_listed_different_objects_do_not_both_start(
     (root / CLASSES[0] / "one-more.jpeg").put(images[0].data)  # type: ignore[attr-defined]
     second = _opened(root, out)
     _keep(out, first)
-    with pytest.raises(InputError, match="change while the run starts; start it again later"):
+    with pytest.raises(InputError, match="are changing while the run starts; start it again later"):
         _keep(out, second)
 
 
