@@ -14,7 +14,6 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.locations import ObjectPath, location
 
 Value = TypeVar("Value")
 _RULE = "rule"
@@ -230,6 +229,9 @@ def not_utf8() -> str:
 
 def _other(name: str, kind: Any, value: Any, rule: Rule) -> Any:
     if kind is Path:
+        # Imported here, because `--help` checks no path.
+        from ensemble_eval.locations import ObjectPath, location
+
         if isinstance(value, ObjectPath):
             return value
         text = os.fspath(value) if isinstance(value, str | os.PathLike) else None

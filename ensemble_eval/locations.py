@@ -10,11 +10,10 @@ import functools
 import io
 import os
 import re
-import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path, PosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensemble_eval import stores
 from ensemble_eval.errors import InputError
@@ -27,6 +26,9 @@ from ensemble_eval.stores import (
     obstore,
     translated,
 )
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 _SCHEMES = ("s3", "gs", "az", "http", "https")
 _WILD = re.compile(r"[*?\[]")
@@ -339,6 +341,8 @@ def local_copy(path: Path) -> Path:
 
 
 def _download(path: ObjectPath, copy: Path) -> None:
+    import tempfile
+
     with translated(path), tempfile.NamedTemporaryFile(dir=copy.parent, delete=False) as file:
         for chunk in obstore().get(path._store(), path.key).stream():
             file.write(chunk)
@@ -346,5 +350,7 @@ def _download(path: ObjectPath, copy: Path) -> None:
 
 
 @functools.cache
-def _folder_of_copies() -> "tempfile.TemporaryDirectory[str]":
+def _folder_of_copies() -> "TemporaryDirectory[str]":
+    import tempfile
+
     return tempfile.TemporaryDirectory(prefix="ensemble-eval-")

@@ -9,9 +9,7 @@ import errno
 import functools
 import os
 import re
-import socket
 from collections.abc import Collection, Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ensemble_eval.errors import InputError, first_line, needing_extra
@@ -158,6 +156,8 @@ def store_of(url: str) -> "ObjectStore":
     """
     if url.startswith("s3:") and not any(map(os.environ.get, _CREDENTIALS)):
         _require_metadata_service(url)
+    from datetime import timedelta
+
     pauses = {
         "init_backoff": timedelta(seconds=_FIRST_PAUSE_SECONDS),
         "max_backoff": timedelta(seconds=_LONGEST_PAUSE_SECONDS),
@@ -172,6 +172,9 @@ def store_of(url: str) -> "ObjectStore":
 
 def _require_metadata_service(url: str) -> None:
     """Refuse at once, instead of waiting minutes for a service that only machines of a cloud have."""
+    # Imported here, like the others in functions, because every command imports this module.
+    import socket
+
     try:
         socket.create_connection(_METADATA_SERVICE, _METADATA_SECONDS).close()
     except OSError as error:
