@@ -1,6 +1,7 @@
 """Bad input and failing stores: one sentence each, and nothing that was stored is lost."""
 
 import functools
+import os
 import subprocess
 import sys
 import threading
@@ -134,7 +135,10 @@ sys.argv = ["ensemble-eval", "run", "--help"]
 run_command_line()
 print([name for name in sys.modules if "obstore" in name or name.endswith(".stores")], file=sys.stderr)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    # Options that stand in the environment are checked before the help is shown.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ENSEMBLE_EVAL_")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "Usage:" in done.stdout
     assert done.stderr == "[]\n"
 
