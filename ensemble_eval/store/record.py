@@ -122,7 +122,8 @@ def refuse_foreign(out: Path, form: Format[KeyT], key: KeyT) -> None:
 
 def refuse_file(out: Path) -> None:
     """Refuse an output path that is not a folder."""
-    if out.exists() and not out.is_dir():
+    # In a bucket, a folder comes and goes with the objects that other processes write and remove.
+    if out.is_file():
         raise InputError(f"`out` {out} is a file; choose a folder")
 
 

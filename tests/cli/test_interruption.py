@@ -124,10 +124,10 @@ def test_a_second_sigint_leaves_at_once_and_what_was_written_is_whole(
 
 @pytest.mark.slow
 @pytest.mark.processes
-@pytest.mark.parametrize("ranks", [[], ["--ranks", "2"]], ids=["one", "two"])
 def test_a_fresh_start_is_refused_while_another_run_is_at_work_and_not_after_it_was_killed(
-    tmp_path: Path, cli: Cli, ranks: list[str]
+    tmp_path: Path, cli: Cli
 ) -> None:
+    ranks = ["--ranks", "2"]
     arguments = [*_arguments(tmp_path, "used"), "--save-every", "0"]
     out = tmp_path / "used"
     with _start_and_hold(tmp_path, [*arguments, *ranks]) as process:

@@ -181,6 +181,7 @@ def test_a_pod_that_starts_again_does_only_what_its_index_lacks(setup: Setup, tm
     assert setup.images <= setup.parts(tmp_path) <= setup.images + 1
 
 
+@pytest.mark.parametrize("server", ["seaweedfs"], indirect=True)
 def test_pods_that_share_nothing_but_a_bucket_leave_the_same_bytes(
     setup: Setup, expected: tuple[bytes, str], bucket: Bucket, tmp_path: Path
 ) -> None:

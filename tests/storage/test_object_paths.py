@@ -12,6 +12,7 @@ from buckets import Bucket
 from ensemble_eval import files, stores
 from ensemble_eval.errors import InputError
 from ensemble_eval.locations import ObjectPath, local_copy, location
+from ensemble_eval.store import record
 from ensemble_eval.stores import DeniedError, Meta, MissingObjectError, ObjectError, ObjectExistsError, Tree
 
 
@@ -181,3 +182,15 @@ def test_errors_are_one_sentence_and_of_the_kind_of_local_ones(
     monkeypatch.setattr(stores, "store_of", stores.store_of.__wrapped__)
     with pytest.raises(InputError, match=r"the store denies access to .*AccessDenied"):
         files.require_writable(bucket.root)
+
+
+def test_an_output_folder_whose_objects_come_and_go_is_not_taken_for_a_file(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other processes write and remove objects while one asks."""
+    answers = iter([True, False])
+    monkeypatch.setattr(ObjectPath, "is_dir", lambda _: next(answers))
+    record.refuse_file(bucket.root / "out")
+    (bucket.root / "file").put(b"x")
+    with pytest.raises(InputError, match="is a file; choose a folder"):
+        record.refuse_file(bucket.root / "file")
