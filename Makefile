@@ -17,7 +17,7 @@ THREADS = 1
 PROCESSES = $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n + 1 : 4)))
 PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest --quiet --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
-.PHONY: test test-fast test-oldest test-pretended-cuda test-other-processors check-cuda coverage golden pictures \
+.PHONY: test test-fast test-tools test-oldest test-pretended-cuda test-other-processors check-cuda coverage golden pictures \
         interop fuzz mutants faults faults-bucket demo demo-detect checkpoints checkpoints-detection bench bench-cuda clean
 
 test: $(VENV)/.installed-dev
@@ -25,14 +25,18 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST)
+	$(PYTEST) -m 'not tools'
+
+# Tries out what measures and attacks the package in other targets: benchmarks, rounds of faults, mutants.
+test-tools: $(VENV)/.installed-dev
+	$(PYTEST) -m tools
 
 # Without what takes long, starts processes or needs Slurm: about a minute on two cores.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(PYTEST) -m 'not slow and not processes and not slurm'
+	$(PYTEST) -m 'not slow and not processes and not slurm and not tools'
 
 # What can be shown of the way of a batch on a GPU without having one: devices and dtypes, the order of copies and
 # reads, the number of operations, capturing and running out of memory. A part of `make test` too.

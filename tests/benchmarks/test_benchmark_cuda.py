@@ -103,6 +103,7 @@ class _Means(nn.Module):
         return crops.mean((2, 3)) * self.factor
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 @pytest.mark.skipif(bool(CUDA_IS_PRETENDED), reason=CUDA_IS_PRETENDED)
 def test_the_script_gives_the_mean_softmax_of_all_crops_and_members(
@@ -125,6 +126,7 @@ def test_the_script_gives_the_mean_softmax_of_all_crops_and_members(
         torch.testing.assert_close(scores[number], expected / 20)
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 @pytest.mark.skipif(bool(CUDA_IS_PRETENDED), reason=CUDA_IS_PRETENDED)
 def test_a_dry_run_goes_the_whole_way_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

