@@ -50,6 +50,12 @@ class Finished:
 Cli = Callable[..., Finished]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests on a bucket start an S3 server."""
+    if "server" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.processes)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs the photographs, skip what needs CUDA where there is none, and put long modules first."""
     for item in items:
