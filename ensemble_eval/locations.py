@@ -90,16 +90,16 @@ class ObjectPath(PosixPath):
         # As an absolute path replaces the folder before it.
         return self
 
-    def is_absolute(self) -> bool:  # noqa: D102 (as of Path, like those that follow)
+    def is_absolute(self) -> bool:
         return True
 
-    def absolute(self) -> "ObjectPath":  # noqa: D102
+    def absolute(self) -> "ObjectPath":
         return self
 
-    def resolve(self, strict: bool = False) -> "ObjectPath":  # noqa: D102, ARG002
+    def resolve(self, strict: bool = False) -> "ObjectPath":  # noqa: ARG002 (an argument of Path)
         return self
 
-    def is_symlink(self) -> bool:  # noqa: D102
+    def is_symlink(self) -> bool:
         return False
 
     def meta(self) -> Meta:
@@ -117,21 +117,21 @@ class ObjectPath(PosixPath):
         with translated(self):
             return meta_of(obstore().head(self._store(), self.key))
 
-    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:  # noqa: D102, ARG002
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:  # noqa: ARG002 (an argument of Path)
         size, _, modified = self.meta()
         return os.stat_result((0o100444, 0, 0, 1, 0, 0, size, modified, modified, modified))
 
-    def is_file(self) -> bool:  # noqa: D102
+    def is_file(self) -> bool:
         with contextlib.suppress(FileNotFoundError):
             return bool(self.key) and self.meta() is not None
         return False
 
-    def is_dir(self) -> bool:  # noqa: D102
+    def is_dir(self) -> bool:
         if self.tree is not None and self.tree.covers(self.key):
             return bool(self.tree.children(self.key))
         return self.can_be_listed and any(True for _ in self.below())
 
-    def exists(self) -> bool:  # noqa: D102
+    def exists(self) -> bool:
         return self.is_file() or self.is_dir()
 
     def below(self) -> Iterator[tuple[str, Meta]]:
@@ -147,7 +147,7 @@ class ObjectPath(PosixPath):
                 for entry in chunk:
                     yield entry["path"], meta_of(entry)
 
-    def iterdir(self) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
+    def iterdir(self) -> Iterator["ObjectPath"]:  # type: ignore[override]  # paths of its own kind
         if self.tree is not None and self.tree.covers(self.key):
             yield from (self / name for name in self.tree.children(self.key))
             return
@@ -160,10 +160,10 @@ class ObjectPath(PosixPath):
                 path.listed = meta_of(entry)
                 yield path
 
-    def glob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
+    def glob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # paths of its own kind
         return (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
 
-    def rglob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # noqa: D102
+    def rglob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # paths of its own kind
         return (self.at(key) for key, _ in self.below() if fnmatch.fnmatchcase(key.rpartition("/")[2], pattern))
 
     def matching(self) -> Iterator["ObjectPath"]:
@@ -175,20 +175,20 @@ class ObjectPath(PosixPath):
             if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
                 yield self.at(key)
 
-    def mkdir(self, *_: Any, **__: Any) -> None:  # noqa: D102
+    def mkdir(self, *_: Any, **__: Any) -> None:
         # A folder exists as soon as there is an object in it.
         return
 
-    def open(self, mode: str = "r", buffering: int = -1, *_: Any, **__: Any) -> Any:  # noqa: D102
+    def open(self, mode: str = "r", buffering: int = -1, *_: Any, **__: Any) -> Any:
         if mode != "rb":
             return open(self, mode)  # noqa: PTH123 (it says what is wrong)
         raw = ObjectFile(self)
         return raw if buffering == 0 else io.BufferedReader(raw, 1 << 16)
 
-    def read_bytes(self) -> bytes:  # noqa: D102
+    def read_bytes(self) -> bytes:
         return self.read_with_meta()[0]
 
-    def read_text(self, encoding: str | None = None, errors: str | None = None, **_: Any) -> str:  # noqa: D102
+    def read_text(self, encoding: str | None = None, errors: str | None = None, **_: Any) -> str:
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 
     def read_with_meta(self) -> tuple[bytes, Meta]:
@@ -227,7 +227,7 @@ class ObjectPath(PosixPath):
             mode = "create" if create else "overwrite"
             obstore().put(self._store(), self.key, data, mode=mode, use_multipart=False)
 
-    def unlink(self, missing_ok: bool = False) -> None:  # noqa: D102
+    def unlink(self, missing_ok: bool = False) -> None:
         try:
             with translated(self):
                 obstore().delete(self._store(), self.key)
@@ -235,7 +235,7 @@ class ObjectPath(PosixPath):
             if not missing_ok:
                 raise
 
-    def replace(self, target: Any) -> Any:  # noqa: D102
+    def replace(self, target: Any) -> Any:
         with translated(self):
             obstore().rename(self._store(), self.key, target.key)
         return target
@@ -253,27 +253,27 @@ class ObjectFile(io.RawIOBase):
         self.path, self.meta, self._position = path, path.meta(), 0
         self._ahead, self._ahead_from = b"", 0
 
-    def readable(self) -> bool:  # noqa: D102
+    def readable(self) -> bool:
         return True
 
-    def seekable(self) -> bool:  # noqa: D102
+    def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:  # noqa: D102
+    def tell(self) -> int:
         return self._position
 
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:  # noqa: D102
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.meta.size}[whence]
         self._position = max(0, start + offset)
         return self._position
 
-    def readinto(self, buffer: Any) -> int:  # noqa: D102
+    def readinto(self, buffer: Any) -> int:
         data = self._at(self._position, len(buffer))
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
 
-    def readall(self) -> bytes:  # noqa: D102
+    def readall(self) -> bytes:
         data = self._at(self._position, self.meta.size)
         self._position += len(data)
         return data

@@ -31,7 +31,7 @@ class Bucket:
         assert isinstance(root, ObjectPath)
         return root
 
-    def upload(self, folder: Path, prefix: str = "") -> Path:
+    def upload(self, folder: Path, prefix: str = "") -> ObjectPath:
         """Copy a folder or a file, and return its URL."""
         for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
             if path.is_file():

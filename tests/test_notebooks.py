@@ -58,7 +58,7 @@ def test_every_object_is_one_line_of_text_and_a_table_in_html(results: ee.Result
         assert "\n" not in repr(value), name
         assert repr(value).startswith(f"{name}("), name
         assert len(repr(value)) < LONGEST_LINE, name
-        html = value._repr_html_()  # type: ignore[attr-defined]
+        html = value._repr_html_()  # type: ignore[attr-defined]  # all of them have it
         assert name in html
         assert "<part>" not in html
 

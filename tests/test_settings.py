@@ -68,7 +68,7 @@ def test_what_a_setting_does_not_take_is_refused_with_what_it_takes(name: str, v
 
 def test_values_of_torch_and_numpy_are_taken_as_what_they_are_called() -> None:
     given: dict[str, Any] = {"device": torch.device("cuda", 1), "precision": torch.bfloat16, "crops": np.int64(10)}
-    settings = Settings(**given, batch_size=np.int32(8), save_every=np.float32(2), out="there")  # type: ignore[arg-type]
+    settings = Settings(**given, batch_size=np.int32(8), save_every=np.float32(2), out="there")  # type: ignore[arg-type]  # what NumPy and users give
     assert settings == Settings(
         device="cuda:1", precision="bfloat16", crops=10, batch_size=8, save_every=2.0, out=Path("there")
     )

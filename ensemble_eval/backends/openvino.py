@@ -50,8 +50,8 @@ _reporting = sys.modules.get("openvino_telemetry")
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # the documented way
 
 import openvino  # noqa: E402  # only now, as the next two
-from openvino import properties  # noqa: E402
-from openvino.preprocess import PrePostProcessor  # noqa: E402
+from openvino import properties  # noqa: E402 (the same)
+from openvino.preprocess import PrePostProcessor  # noqa: E402 (the same)
 
 if _reporting is not None:
     # Somebody imported OpenVINO before: it keeps the module, and asks it for this class each time.

@@ -161,7 +161,7 @@ def _matching(pattern: Path) -> Iterable[Path]:
     if isinstance(pattern, ObjectPath):
         return pattern.matching()
     # Path.glob knows no absolute patterns.
-    return map(Path, glob.glob(str(pattern)))  # noqa: PTH207
+    return map(Path, glob.glob(str(pattern)))  # noqa: PTH207 (the pattern may be absolute)
 
 
 def wild_folder(path: ObjectPath) -> ObjectPath:

@@ -316,7 +316,7 @@ def _from_zero(plot: "Axes", axis: Literal["x", "y"]) -> None:
 def _finish(plot: "Axes", grid: str) -> None:
     """Draw a grid behind the marks, and a legend above the axes if there is more than one series."""
     plot.set_axisbelow(True)
-    plot.grid(axis=grid)  # type: ignore[arg-type]
+    plot.grid(axis=grid)  # type: ignore[arg-type]  # the stub wants a literal
     labels = plot.get_legend_handles_labels()[1]
     if len(labels) > 1:
         columns = 1 if max(map(len, labels)) > 40 else 3 if sum(map(len, labels)) < 40 else 2

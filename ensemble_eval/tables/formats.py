@@ -115,7 +115,7 @@ class Displayed:
 
     def _facts(self) -> Mapping[str, object]:
         """The facts by their names; by default the fields that are not empty."""
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.repr}  # type: ignore[arg-type]  # dataclasses only
         return {name: value for name, value in values.items() if value or type(value) in (int, float)}
 
     def _tables(self) -> Iterable[Table]:

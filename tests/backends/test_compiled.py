@@ -78,7 +78,7 @@ def test_on_a_cpu_it_is_a_compiler_for_cpp(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_triton_finds_the_compiler_that_is_found_here(monkeypatch: pytest.MonkeyPatch, include: Path) -> None:
     """The order of its search may change: then the check must too."""
-    from triton.runtime.build import _find_compiler  # type: ignore[import-untyped]
+    from triton.runtime.build import _find_compiler  # type: ignore[import-untyped]  # Triton has no types
 
     for programs, found in ((("gcc", "clang"), "/usr/bin/gcc"), (("clang",), "/usr/bin/clang")):
         _machine(monkeypatch, include, programs)

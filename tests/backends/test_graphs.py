@@ -160,7 +160,7 @@ def test_out_of_memory_frees_the_graphs_before_the_batch_is_halved(
 
 def test_one_crop_that_does_not_fit_is_refused() -> None:
     class Full(StandInGraphs):
-        def capture(self, work: object) -> object:  # type: ignore[override]
+        def capture(self, work: object) -> object:  # type: ignore[override]  # a stand-in
             del work
             raise torch.OutOfMemoryError("CUDA out of memory.")
 

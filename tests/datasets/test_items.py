@@ -64,6 +64,6 @@ def test_images_in_memory_that_are_no_data_set_are_refused(images: Any, sentence
 
 def test_labels_and_bytes_may_be_of_the_types_that_other_libraries_have() -> None:
     plain = Dataset.of([("a.png", 1, PNG)])
-    [item] = Dataset.of([["a.png", np.int64(1), memoryview(PNG)]]).items  # type: ignore[list-item]
+    [item] = Dataset.of([["a.png", np.int64(1), memoryview(PNG)]]).items  # type: ignore[list-item]  # what NumPy gives
     assert item == plain.items[0]
     assert type(item.label) is int

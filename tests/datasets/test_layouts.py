@@ -244,10 +244,10 @@ class _Counting:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()  # type: ignore[attr-defined]
+        self._file.close()  # type: ignore[attr-defined]  # a wrapped file
 
     def read(self, size: int = -1) -> bytes:
-        data: bytes = self._file.read(size)  # type: ignore[attr-defined]
+        data: bytes = self._file.read(size)  # type: ignore[attr-defined]  # a wrapped file
         self._count(len(data))
         return data
 

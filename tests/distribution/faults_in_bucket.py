@@ -216,7 +216,7 @@ def nursery() -> None:
     """Import everything once, then fork a worker for each request, and report those that ended."""
     import ensemble_eval.evaluation.finishing
     import ensemble_eval.evaluation.opening
-    import ensemble_eval.jobs.runner  # noqa: F401
+    import ensemble_eval.jobs.runner  # noqa: F401 (for the processes that are forked)
     from ensemble_eval.cli import run_command_line
 
     for line in sys.stdin:

@@ -118,7 +118,7 @@ def test_an_engine_that_was_left_early_runs_again() -> None:
 def test_new_buffers_wait_for_the_members() -> None:
     """Their memory may be that of tensors in use. Only a device has such memory, so calls are shown."""
     streams, waits = StandInStreams(), list[StandInEvent]()
-    streams.loading.wait = waits.append  # type: ignore[assignment]
+    streams.loading.wait = waits.append  # type: ignore[assignment]  # a stand-in
     [_] = _engine(streams, 16, in_flight=1).run(_images(1, 1))
     assert [event.stream for event in waits] == [streams.computing]
 
@@ -128,7 +128,7 @@ class _NoWaitBetweenStreams(StandInStreams):
 
     def __init__(self, late: Sequence[str]) -> None:
         super().__init__(late)
-        self.computing.wait = lambda event: None  # type: ignore[method-assign]  # noqa: ARG005
+        self.computing.wait = lambda event: None  # type: ignore[method-assign]  # noqa: ARG005 (a stand-in)
 
 
 class _NoWaitForTheDevice(StandInStreams):
@@ -143,8 +143,8 @@ class _RecordsTooEarly(StandInStreams):
 
     def __init__(self, late: Sequence[str]) -> None:
         super().__init__(late)
-        self.loading.record = lambda: StandInEvent(self.loading, 0)  # type: ignore[method-assign]
-        self.computing.record = lambda: StandInEvent(self.computing, 0)  # type: ignore[method-assign]
+        self.loading.record = lambda: StandInEvent(self.loading, 0)  # type: ignore[method-assign]  # a stand-in
+        self.computing.record = lambda: StandInEvent(self.computing, 0)  # type: ignore[method-assign]  # a stand-in
 
 
 class _LoadsOnTheMembersStream(StandInStreams):
@@ -157,7 +157,7 @@ class _LoadsOnTheMembersStream(StandInStreams):
         def run(work: Callable[[], None]) -> None:
             (self.computing.run if work.__name__ == "bring" else load)(work)
 
-        self.loading.run = run  # type: ignore[method-assign]
+        self.loading.run = run  # type: ignore[method-assign]  # a stand-in
 
 
 @pytest.mark.parametrize(

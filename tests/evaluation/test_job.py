@@ -72,9 +72,9 @@ def test_any_rank_tells_of_smaller_batches(settings: RunSettings, monkeypatch: p
     predict = NetworkPredict.__call__
 
     def small(self: NetworkPredict, crops: object) -> object:
-        if len(crops) > 4:  # type: ignore[arg-type]
+        if len(crops) > 4:  # type: ignore[arg-type]  # a tensor
             raise OutOfDeviceMemoryError("too large")
-        return predict(self, crops)  # type: ignore[arg-type]
+        return predict(self, crops)  # type: ignore[arg-type]  # the same
 
     monkeypatch.setattr(NetworkPredict, "__call__", small)
     told = events(replace(settings, batch_size=8), Process(1, 2, role=Role.RANK))

@@ -60,7 +60,7 @@ def _predictions(out: Path) -> pd.DataFrame:
 def test_a_network_in_memory_predicts_what_its_file_does(tmp_path: Path, dataset: Dataset, backend: str) -> None:
     if backend == "openvino":
         pytest.importorskip("ensemble_eval.backends.openvino", reason="the extra [cpu] is not installed")
-    settings = Settings(crops=1, device="cpu", backend=backend, batch_size=4, workers=1)  # type: ignore[arg-type]
+    settings = Settings(crops=1, device="cpu", backend=backend, batch_size=4, workers=1)  # type: ignore[arg-type]  # a text of a table
     _evaluate(tmp_path / "memory", _ensemble(_network(tiny_network(seed=0))), dataset, settings)
     _evaluate(tmp_path / "file", open_ensemble(write_ensemble(tmp_path / "one", members=1)), dataset, settings)
     pd.testing.assert_frame_equal(_predictions(tmp_path / "memory"), _predictions(tmp_path / "file"))

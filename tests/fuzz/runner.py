@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(FOLDER.parents[1])]
-from ensemble_eval.errors import EnsembleEvalError  # noqa: E402
+from ensemble_eval.errors import EnsembleEvalError  # noqa: E402 (the path comes first)
 
 ACCEPTED, REFUSED = "accepted", "refused"
 _READY = "ready"

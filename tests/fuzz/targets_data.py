@@ -22,7 +22,7 @@ def _images() -> list[Labelled]:
 
 def _read_all(root: Path, labels: Path | None = None, **options: Path) -> None:
     """Open a data set and read its images, of which any may be unreadable and none may be another's."""
-    dataset = open_dataset(root, CLASSES, labels, **options)  # type: ignore[arg-type]
+    dataset = open_dataset(root, CLASSES, labels, **options)  # type: ignore[arg-type]  # texts of a file
     ids = [item.id for item in dataset.items]
     assert len(set(ids)) == len(ids)
     assert all(0 <= item.label < len(CLASSES) for item in dataset.items)

@@ -52,7 +52,7 @@ def _begun_after_one(threads: int, ahead: int, ahead_bytes: float) -> int:
     """How many are begun when one was taken and nobody asks for more."""
     begun: list[int] = []
     outcomes = prefetched(
-        lambda number: begun.append(number) or number,  # type: ignore[func-returns-value]
+        lambda number: begun.append(number) or number,  # type: ignore[func-returns-value]  # None is falsy
         range(100),
         threads=threads,
         ahead=ahead,

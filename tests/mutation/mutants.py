@@ -35,7 +35,7 @@ import pytest
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
-from operators import Mutant, mutants_of, sample  # noqa: E402
+from operators import Mutant, mutants_of, sample  # noqa: E402 (the path comes first)
 
 # Those that compute numbers or keep images; names that a clone lacks are passed over.
 PACKAGES = (

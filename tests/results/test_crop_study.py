@@ -37,7 +37,7 @@ def ensemble(members: int = MEMBERS) -> ee.Ensemble:
 
 def evaluate(images: Images, out: Path, members: int = MEMBERS, **arguments: object) -> ee.Results:
     settings = {"crops": 144, "surface": True, "device": "cpu", "batch_size": 16, **arguments}
-    ee.evaluate(ensemble(members), images, out=out, **settings)  # type: ignore[arg-type]
+    ee.evaluate(ensemble(members), images, out=out, **settings)  # type: ignore[arg-type]  # of several kinds
     return ee.read_results(out)
 
 

@@ -17,6 +17,7 @@ from ensemble_eval.datasets.listing import write_bucket
 from ensemble_eval.datasets.opening import open_dataset
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.api import evaluate
+from ensemble_eval.locations import ObjectPath
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.reports.api import read_results
 
@@ -33,7 +34,7 @@ def ensemble() -> Ensemble:
     return Ensemble([Member("a", predict=colour_classifier(0), fingerprint="a")], CLASSES)
 
 
-def _uploaded(bucket: Bucket, folder: Path, layout: str, images: Sequence[Labelled]) -> Path:
+def _uploaded(bucket: Bucket, folder: Path, layout: str, images: Sequence[Labelled]) -> ObjectPath:
     given = LAYOUTS[layout](folder / "data", images)
     bucket.upload(folder / "data")
     return bucket.root.at(f"{bucket.prefix}/{given.root.relative_to(folder).as_posix()}")
@@ -102,7 +103,7 @@ def test_two_processes_that_listed_different_objects_do_not_both_start(
 ) -> None:
     root, out = _uploaded(bucket, tmp_path, "class_folders", images), bucket.root / "out"
     first = _opened(root, out)
-    (root / CLASSES[0] / "one-more.jpeg").put(images[0].data)  # type: ignore[attr-defined]
+    (root / CLASSES[0] / "one-more.jpeg").put(images[0].data)
     second = _opened(root, out)
     _keep(out, first)
     with pytest.raises(InputError, match="are changing while the run starts; start it again later"):
@@ -146,7 +147,7 @@ def test_the_fingerprint_is_that_of_the_objects_and_never_that_of_files(
     with pytest.raises(InputError, match="once in a bucket and once in files, so nothing shows"):
         evaluate(ensemble, local, crops=1, out=out, device="cpu", backend="torch")
     first = before.items[0]
-    (root / first.id).put(images[-1].data + b"\0")  # type: ignore[attr-defined]
+    (root / first.id).put(images[-1].data + b"\0")
     after = open_dataset(root, CLASSES)
     with pytest.raises(InputError, match=f"dataset: 1 of another size or ETag \\({first.id}\\)"):
         evaluate(ensemble, after, crops=1, out=out, device="cpu", backend="torch")
@@ -155,7 +156,7 @@ def test_the_fingerprint_is_that_of_the_objects_and_never_that_of_files(
     # A finished run is not that of images that were replaced since.
     again = functools.partial(evaluate, ensemble, root, crops=1, out=out, device="cpu", backend="torch")
     again()
-    (root / first.id).put(images[-1].data)  # type: ignore[attr-defined]
+    (root / first.id).put(images[-1].data)
     with pytest.raises(InputError, match=f"dataset: 1 of another size or ETag \\({first.id}\\)"):
         again()
 
@@ -201,13 +202,13 @@ def test_patterns_and_folders_inside_a_data_set_are_as_in_files(
             folder / (names[-1][:-5] + f"{{{int(names[-1][-5])}..{int(names[-1][-5]) + 1}}}.tar"), CLASSES
         )
     val = bucket.upload(LAYOUTS["class_folders"](tmp_path / "folders", images).root, "val")
-    (val / "results" / "notes.txt").put(b"")  # type: ignore[attr-defined]
-    (val / CLASSES[0] / ".hidden" / "x.png").put(b"")  # type: ignore[attr-defined]
-    (val / CLASSES[0] / "read.me").put(b"")  # type: ignore[attr-defined]
+    (val / "results" / "notes.txt").put(b"")
+    (val / CLASSES[0] / ".hidden" / "x.png").put(b"")
+    (val / CLASSES[0] / "read.me").put(b"")
     dataset = open_dataset(val, CLASSES, leaving_out=val / "results")
     assert len(dataset.items) == len(images)
     assert dataset.ignored == (f"{CLASSES[0]}/.hidden", f"{CLASSES[0]}/read.me")
-    (val / "results" / "x.png").put(b"")  # type: ignore[attr-defined]
+    (val / "results" / "x.png").put(b"")
     with pytest.raises(InputError, match=r"holds images of the data set \(.*x.png, …\)"):
         open_dataset(val, [*CLASSES, "results"], leaving_out=val / "results")
     with pytest.raises(InputError, match=r"the data set s3://.*/nothing does not exist"):

@@ -28,7 +28,7 @@ def judged(shared: Task) -> dict[str, Any]:
     """The errors of a network that is the same in all processes, and the statistics of its inference network."""
     network = shared.initial_network()
     with torch.no_grad():
-        network.get_submodule("fc").weight.mul_(50)  # type: ignore[operator]
+        network.get_submodule("fc").weight.mul_(50)  # type: ignore[operator]  # a parameter
     inference = shared.inference_network(network, averaged=True, epoch=0)
     return {"errors": shared.judge(network.eval()), "statistics": inference.state_dict()}
 
@@ -58,7 +58,7 @@ def _messages(processes: Processes, rank: int) -> dict[str, Any]:
     def refuse() -> str:
         raise InputError("as the first says")
 
-    said = processes.from_first(lambda: called.append(rank) or f"of {rank}")  # type: ignore[func-returns-value]
+    said = processes.from_first(lambda: called.append(rank) or f"of {rank}")  # type: ignore[func-returns-value]  # None is falsy
     try:
         processes.from_first(refuse)
         refused = ""
@@ -69,7 +69,7 @@ def _messages(processes: Processes, rank: int) -> dict[str, Any]:
 
 def _buffers(processes: Processes, rank: int) -> dict[str, Any]:
     network = torch.nn.BatchNorm2d(2)
-    network.running_mean.fill_(rank + 1)  # type: ignore[union-attr]
+    network.running_mean.fill_(rank + 1)  # type: ignore[union-attr]  # it has statistics
     processes.take_buffers_of_first(network)
     return {"buffers": network.running_mean}
 

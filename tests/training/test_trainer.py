@@ -230,7 +230,7 @@ class _Precisions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch 
     """Notes how torch was allowed to compute each convolution and product in float32."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.seen: dict[str, set[object]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -44,7 +44,7 @@ def found(data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     (folder / "data").symlink_to(data)
     with socket.create_server(("localhost", 0)) as server:
         port = server.getsockname()[1]
-    spawn(rank_main, args=(world, folder, port), nprocs=world)  # type: ignore[no-untyped-call]
+    spawn(rank_main, args=(world, folder, port), nprocs=world)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
