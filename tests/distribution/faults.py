@@ -195,9 +195,7 @@ def stop_a_worker(launcher: subprocess.Popen[str]) -> None:
         time.sleep(0.1)
 
 
-def interrupted_runs(
-    setup: Interruptible, folder: Path, rounds: int, seed: int, *, timed: bool = True
-) -> Iterator[Path]:
+def interrupted_runs(setup: Interruptible, folder: Path, rounds: int, seed: int) -> Iterator[Path]:
     """Interrupt that many times; yield the folder of every run that ended well in spite of it."""
     rng = random.Random(seed)
     run, faults = 0, 0
@@ -215,7 +213,7 @@ def interrupted_runs(
             yield out
             continue
         faults += 1
-        check_leave(fault, code, seconds, messages, timed=timed)
+        check_leave(fault, code, seconds, messages, timed=True)
         parts = setup.parts(out)
         print(
             f"{faults:3}: {fault.signal_number.name} to {fault.target} after {fault.moment()}, "
