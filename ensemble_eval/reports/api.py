@@ -27,6 +27,7 @@ from ensemble_eval.results.row_tables import NOT_COMPARABLE, with_daggers
 from ensemble_eval.results.scores import computed_ranks, schemes_of, selections_of
 from ensemble_eval.scoring.paired import MARGIN_POINTS
 from ensemble_eval.scoring.table3 import Configuration, table3, table3_table
+from ensemble_eval.store.record import refuse_file
 from ensemble_eval.tables.formats import Displayed, table_csv, table_latex, table_markdown
 from ensemble_eval.tables.table import marked
 
@@ -305,8 +306,7 @@ class Results(StoredRun):
         out = self.folder / "report" if out is None else location(out)
         if out.resolve() == self.folder.resolve():
             raise InputError(f"`out` {out} is the folder of the run itself; choose one inside it or elsewhere")
-        if out.exists() and not out.is_dir():
-            raise InputError(f"`out` {out} is a file; choose a folder")
+        refuse_file(out)
         clusters = None if cluster is None else read_clusters(location(cluster), self)
         found = _analysed(self, partial=partial, margin_points=margin, seed=seed, clusters=clusters, recipe=recipe)
         images, classes_of = found.decisions.each_label
