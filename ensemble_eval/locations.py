@@ -9,6 +9,7 @@ import fnmatch
 import functools
 import io
 import os
+import posixpath
 import re
 import urllib.parse
 from collections.abc import Iterator
@@ -65,8 +66,16 @@ class ObjectPath(PosixPath):
         return stores.store_of("//".join(self.parts[:2]))
 
     def at(self, key: str) -> "ObjectPath":
-        """Return the path of another key in the same bucket and listing."""
-        path = ObjectPath(*self.parts[:2], key)
+        """Return the path of another key in the same bucket and listing; `..` in it is the folder above.
+
+        Raises:
+            InputError: The key leads out of the bucket.
+        """
+        # No key has such a part, but a manifest beside the folder of its weights does.
+        parts = posixpath.normpath(key).split("/") if ".." in key else [key]
+        if parts[0] == "..":
+            raise InputError(f"{key} leads out of the bucket {'//'.join(self.parts[:2])}; check the path")
+        path = ObjectPath(*self.parts[:2], *parts)
         path.tree = self.tree
         return path
 
@@ -316,7 +325,8 @@ def location(text: "str | os.PathLike[str]") -> Path:
         return Path(urllib.parse.unquote(urllib.parse.urlsplit(text).path))
     if scheme not in _SCHEMES or not rest.strip("/"):
         raise InputError(f"{text} is not a known kind of URL; give s3://, gs://, az:// or http(s)://, or a path")
-    return ObjectPath(text)
+    path = ObjectPath(text)
+    return path.at(path.key)
 
 
 def local_copy(path: Path) -> Path:

@@ -195,7 +195,9 @@ def translated(path: object) -> Iterator[None]:
     except (InputError, GeneratorExit):
         raise
     except Exception as error:
-        if not isinstance(error, FileNotFoundError) and not type(error).__module__.startswith("obstore"):
+        # A ValueError is a key that no object can have.
+        known = isinstance(error, FileNotFoundError | ValueError)
+        if not known and not type(error).__module__.startswith("obstore"):
             raise
         _refuse(path, error)
 

@@ -39,6 +39,18 @@ def test_paths_and_urls_replace_what_stands_before_them() -> None:
     assert location("val/s3") == Path("val/s3")
 
 
+def test_a_folder_above_is_named_by_two_dots_as_in_files() -> None:
+    manifests = location("s3://bucket/ensembles/manifests")
+    assert manifests / "../checkpoints/a..b" == location("s3://bucket/ensembles/checkpoints/a..b")
+    assert location("s3://bucket/ensembles/../val") == location("s3://bucket/val")
+    with pytest.raises(
+        InputError, match=r"^ensembles/manifests/(\.\./){3}x leads out of the bucket s3://bucket; "
+    ):
+        _ = manifests / "../../../x"
+    with pytest.raises(InputError, match="leads out of the bucket"):
+        location("s3://bucket/../other/x")
+
+
 @pytest.mark.parametrize("text", ["hf://datasets/x", "s3://", "ftp://host/x"])
 def test_other_urls_are_refused(text: str) -> None:
     with pytest.raises(InputError, match="is not a known kind of URL; give s3://"):
@@ -90,6 +102,15 @@ def test_objects_are_written_read_listed_and_removed(bucket: Bucket) -> None:
     (folder / "below" / "two").unlink()
     (folder / "below" / "two").unlink(missing_ok=True)
     assert {key.removeprefix("out/") for key in bucket.objects()} == {"five", "three", "ü n%41#?.txt"}
+
+
+def test_keys_may_have_any_printable_characters(bucket: Bucket) -> None:
+    for name in ("a b", "é+%20#?&=~", "[x]{y}*", "..a"):
+        (bucket.root / name).put(name.encode())
+    assert {path.name: path.read_bytes() for path in bucket.root.iterdir()} == {
+        path.name: path.name.encode() for path in bucket.root.rglob("*")
+    }
+    assert sorted(bucket.objects()) == sorted(("a b", "é+%20#?&=~", "[x]{y}*", "..a"))
 
 
 def test_files_are_read_by_ranges(bucket: Bucket) -> None:
@@ -160,6 +181,8 @@ def test_errors_are_one_sentence_and_of_the_kind_of_local_ones(
 ) -> None:
     with pytest.raises(FileNotFoundError, match=r"/x does not exist; check the URL$"):
         (bucket.root / "x").read_bytes()
+    with pytest.raises(ObjectError, match="a\x07b cannot be used: .*illegal character"):
+        (bucket.root / "a\x07b").read_bytes()
     for use in (
         lambda: list(location("s3://no-such-bucket/x").iterdir()),
         location("s3://no-such-bucket/x").is_dir,
