@@ -5,6 +5,7 @@ EnsembleEvalError            any other error                                exit
 │   ├── NonFiniteScoresError a member yields NaN or infinity                exit code 2
 │   ├── MissingExtraError    a package of an extra is not installed         exit code 2
 │   └── UnavailableError     the run did not store what an analysis needs   exit code 2
+├── UnreachableError         a store does not answer                        exit code 1
 ├── LateRanksError           ranks of a job are treated as hung             exit code 1
 ├── WorkerFailedError        a worker of a job failed                       its exit code
 ├── UnreadableImageError     an image cannot be read; it is listed, never replaced
@@ -121,7 +122,7 @@ def refusing(problem: str, remedy: str = "", *errors: type[Exception]) -> Iterat
         errors: The errors to convert; none for all, where it is not documented what bad input may raise.
 
     Raises:
-        InputError: There was such an error. An `InputError` from the block is raised unchanged.
+        InputError: There was such an error. Errors of this package from the block are raised unchanged.
 
     Example:
         >>> with refusing("it is no number", "fix it", ValueError):
@@ -132,7 +133,7 @@ def refusing(problem: str, remedy: str = "", *errors: type[Exception]) -> Iterat
     kinds = errors or (Exception,)
     try:
         yield
-    except InputError:
+    except EnsembleEvalError:
         raise
     except kinds as error:
         raise InputError(f"{problem} ({reason_of(error)}){remedy and f'; {remedy}'}") from error

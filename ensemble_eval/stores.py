@@ -12,7 +12,7 @@ import re
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from ensemble_eval.errors import InputError, first_line, needing_extra
+from ensemble_eval.errors import EnsembleEvalError, InputError, first_line, needing_extra
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -68,10 +68,11 @@ class DeniedError(ObjectError, PermissionError):
     number = errno.EACCES
 
 
-class UnreachableError(ObjectError):
-    """The store does not answer, or fails again and again; another start may succeed with the same input."""
+class UnreachableError(EnsembleEvalError):
+    """The store does not answer, or fails again and again; another start may succeed with the same input.
 
-    exit_code = 1
+    It is neither bad input nor an OSError, so no code takes it for a property of the object.
+    """
 
 
 class Meta(NamedTuple):
@@ -192,7 +193,7 @@ def translated(path: object) -> Iterator[None]:
     """Convert obstore's errors to an `ObjectError` with one sentence."""
     try:
         yield
-    except (InputError, GeneratorExit):
+    except (EnsembleEvalError, GeneratorExit):
         raise
     except Exception as error:
         # A ValueError is a key that no object can have.

@@ -18,6 +18,7 @@ from pathlib import Path
 from ensemble_eval.errors import InputError
 from ensemble_eval.files import create, read_dated, require_writable
 from ensemble_eval.locations import ObjectPath
+from ensemble_eval.stores import UnreachableError
 
 _PREFIX = ".in-use-"
 _TOUCH_EVERY_SECONDS = 20.0
@@ -79,20 +80,20 @@ def in_use(folder: Path, *, alone: bool) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnreachableError):
             own.unlink(missing_ok=True)
 
 
 def _touch(own: Path, text: bytes, ended: threading.Event) -> None:
     while not ended.wait(_TOUCH_EVERY_SECONDS):
         # The file system may be unavailable for a while, or the folder may have been removed.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UnreachableError):
             if isinstance(own, ObjectPath):
                 own.put(text)
             else:
                 os.utime(own)
     # An object may have been written once more after it was removed.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, UnreachableError):
         own.unlink(missing_ok=True)
 
 

@@ -173,6 +173,25 @@ def test_what_was_stored_survives_an_outage(
     assert (out / "table3.csv").read_bytes() == (tmp_path / "whole" / "table3.csv").read_bytes()
 
 
+@pytest.mark.usefixtures("impatient")
+def test_whatever_cannot_be_reached_another_start_may_succeed(
+    cli: Cli, bucket: Bucket, dataset: Path, ensemble: Path
+) -> None:
+    """Exit code 2 would end all pods of a Job, as bad input does."""
+    data, nets, out = bucket.upload(dataset, "val"), bucket.upload(ensemble.parent, "nets"), bucket.root / "out"
+    run = ("run", data, "--ensemble", nets / ensemble.name, "--crops", 1, "--out", out, "--batch-size", 8)
+    assert cli(*run).code == 0
+    for part in (".safetensors", "_key.json", "part-", "run.json", "_bucket-"):
+        stored = bucket.objects()
+        bucket.proxy.fails = lambda method, path, part=part: part in path  # noqa: ARG005 (two arguments)
+        left = cli(*run)
+        assert (left.code, part) == (1, part), left.err
+        assert left.err.count("check the endpoint, or try again later") == 1
+        bucket.proxy.reset()
+        assert {name: stored[name] for name in stored if name in bucket.objects()} == stored
+    assert cli(*run).code == 0
+
+
 def test_some_failures_are_not_noticed(
     bucket: Bucket, tmp_path: Path, images: list[Labelled], colours: Ensemble
 ) -> None:

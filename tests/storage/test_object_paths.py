@@ -181,7 +181,7 @@ def test_errors_are_one_sentence_and_of_the_kind_of_local_ones(
 ) -> None:
     with pytest.raises(FileNotFoundError, match=r"/x does not exist; check the URL$"):
         (bucket.root / "x").read_bytes()
-    with pytest.raises(ObjectError, match="a\x07b cannot be used: .*illegal character"):
+    with pytest.raises(ObjectError, match=r"b cannot be used: .*illegal character"):
         (bucket.root / "a\x07b").read_bytes()
     for use in (
         lambda: list(location("s3://no-such-bucket/x").iterdir()),
