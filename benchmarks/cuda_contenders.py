@@ -27,7 +27,7 @@ from ensemble_eval.jobs.runner import run_shard
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.ensemble import Ensemble
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.manifest import read_manifest
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.settings import Backend, Precision, Settings
 
 # Models × crops: what is bound by decoding, what by the loop, and what by the forward pass.
@@ -122,7 +122,7 @@ def contenders(scene: Scene) -> Mapping[str, Contender]:
 
 
 def _opened(scene: Scene, models: int) -> Inputs:
-    manifest = read_manifest(scene.ensemble)
+    manifest = open_ensemble(scene.ensemble)
     ensemble = Ensemble(manifest.members[:models], manifest.classes, manifest.name)
     dataset = Dataset.of([("0.jpg", 0, picture_bytes(0))])
     settings = _settings(scene, crops=1)
@@ -220,7 +220,7 @@ def _ours(
 
 
 def _script(scene: Scene, models: int) -> Script:
-    manifest = read_manifest(scene.ensemble)
+    manifest = open_ensemble(scene.ensemble)
     networks = [load_member(member, manifest.classes.count).eval() for member in manifest.members[:models]]
     dtype = getattr(torch, scene.precision)
     return Script(networks, scene.device, dtype, scene.batch, scene.loaders, scene.compiler)

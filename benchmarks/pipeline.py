@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from benchmarks.work import CROPS, Work
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.manifest import read_manifest
+from ensemble_eval.members.manifest import open_ensemble
 
 CROP_SIZE = 224
 SCALES = (256, 288, 320, 352)
@@ -28,7 +28,7 @@ Picture = Any
 
 def load_networks(manifest: Path) -> list[nn.Module]:
     """The members' networks in eval mode: normalised float32 [B, 3, 224, 224] -> logits [B, classes]."""
-    ensemble = read_manifest(manifest)
+    ensemble = open_ensemble(manifest)
     networks = [load_member(member, ensemble.classes.count, trust_python=True) for member in ensemble.members]
     return [network.eval().requires_grad_(False) for network in networks]
 

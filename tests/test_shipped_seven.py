@@ -13,7 +13,7 @@ from conftest import Cli
 from ensemble_eval.demo_data.classes import CLASS_NAMES
 from ensemble_eval.demo_data.writing import draw_dataset
 from ensemble_eval.members.ensemble import Ensemble
-from ensemble_eval.members.manifest import read_manifest
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.training.config import read_recipe
 
 PROJECT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(scope="module")
 def shipped() -> Ensemble:
-    return read_manifest(MANIFEST)
+    return open_ensemble(MANIFEST)
 
 
 def test_the_manifest_names_seven_small_files_by_their_hash(shipped: Ensemble) -> None:

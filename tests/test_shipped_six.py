@@ -14,7 +14,7 @@ from ensemble_eval.demo_data.writing import draw_dataset
 from ensemble_eval.detection.multibox import load_multibox
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.members.ensemble import Ensemble
-from ensemble_eval.members.manifest import read_manifest
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.training.config import read_recipe
 
 PROJECT = Path(__file__).parents[1]
@@ -25,7 +25,7 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(scope="module")
 def shipped() -> Ensemble:
-    return read_manifest(MANIFESTS / "detection.toml")
+    return open_ensemble(MANIFESTS / "detection.toml")
 
 
 def test_the_manifest_names_six_small_files_by_their_hash(shipped: Ensemble) -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tomli_w
 
@@ -60,6 +60,15 @@ class _Manifest:
     interpolation: Interpolation = "bilinear"
 
 
+class _Parts(NamedTuple):
+    """The arguments of `Ensemble`."""
+
+    members: list[Member]
+    classes: ClassList
+    name: str
+    interpolation: Interpolation = "bilinear"
+
+
 def open_ensemble(path: str | Path, models: int | None = None) -> Ensemble:
     """Read an ensemble from a manifest or a folder of checkpoints; no weights are loaded yet.
 
@@ -80,26 +89,20 @@ def open_ensemble(path: str | Path, models: int | None = None) -> Ensemble:
         ['a']
     """
     rule = Rule(words="the path of a manifest or folder of checkpoints")
-    path = location(checked_value(Path, "`path`", path, rule))
+    place: Path = checked_value(Path, "`path`", path, rule)
     checked_value(int | None, "`models`", models)
-    ensemble = _read_folder(path) if path.is_dir() else read_manifest(path)
-    if models is None:
-        return ensemble
-    if not 1 <= models <= len(ensemble.members):
+    parts = _read_folder(place) if place.is_dir() else _read_manifest(place)
+    if models is not None and not 1 <= models <= len(parts.members):
         raise InputError(
-            f"{models} models were asked for and {path} has {len(ensemble.members)} members; "
-            f"choose `models` from 1 to {len(ensemble.members)}"
+            f"{models} models were asked for and {place} has {len(parts.members)} members; "
+            f"choose `models` from 1 to {len(parts.members)}"
         )
-    return Ensemble(ensemble.members[:models], ensemble.classes, ensemble.name, ensemble.interpolation)
+    with located(str(place)):
+        return Ensemble(parts.members[:models], *parts[1:])
 
 
-def read_manifest(path: Path) -> Ensemble:
-    """Read an ensemble manifest; relative paths in it are relative to the manifest's folder.
-
-    Raises:
-        InputError: The file does not exist or is not TOML, a required field is missing, or a field is unknown or
-            not valid.
-    """
+def _read_manifest(path: Path) -> _Parts:
+    """Read a manifest; relative paths in it are relative to its folder."""
     manifest = toml_tables.fill(_Manifest, toml_tables.read(path), str(path))
     members = [
         _member_from_table(table, path.parent, f"{path}: member {number}")
@@ -107,12 +110,11 @@ def read_manifest(path: Path) -> Ensemble:
     ]
     classes = class_list(manifest.classes, path.parent)
     _refuse_other_classes(manifest, members, classes, str(path))
-    with located(str(path)):
-        return Ensemble(members, classes, manifest.name, manifest.interpolation)
+    return _Parts(members, classes, manifest.name, manifest.interpolation)
 
 
 def write_manifest(path: Path, ensemble: Ensemble) -> None:
-    """Write a manifest from which `read_manifest` reads the same ensemble; its paths are relative to its folder.
+    """Write a manifest from which `open_ensemble` reads the same ensemble; its paths are relative to its folder.
 
     Raises:
         InputError: A member's weights or the class list are not stored in a file, or the manifest cannot be
@@ -228,7 +230,7 @@ def _refuse_other_classes(manifest: _Manifest, members: Sequence[Member], classe
             )
 
 
-def _read_folder(folder: Path) -> Ensemble:
+def _read_folder(folder: Path) -> _Parts:
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise InputError(f"{folder} holds no .safetensors files; give a manifest or a folder of checkpoints")
@@ -237,8 +239,7 @@ def _read_folder(folder: Path) -> Ensemble:
     for path, (_, other) in zip(paths, members_and_classes, strict=True):
         if (other.count, other.names) != (classes.count, classes.names):
             raise InputError(f"{path} and {paths[0]} have different classes and are not one ensemble")
-    with located(str(folder)):
-        return Ensemble([member for member, _ in members_and_classes], classes, folder.name)
+    return _Parts([member for member, _ in members_and_classes], classes, folder.name)
 
 
 def _class_file(classes: ClassList) -> Path:

@@ -5,7 +5,7 @@ import pytest
 from builders import SHARED
 
 from benchmarks.pretrained import choose_photographs, ensemble
-from ensemble_eval.members.manifest import read_manifest, write_manifest
+from ensemble_eval.members.manifest import open_ensemble, write_manifest
 
 
 def collection(folder: Path, count: int = 1000) -> Path:
@@ -54,7 +54,7 @@ def test_the_manifest_names_three_networks(tmp_path: Path) -> None:
     for path in weights:
         path.touch()
     write_manifest(tmp_path / "lite.toml", ensemble(weights))
-    members = read_manifest(tmp_path / "lite.toml").members
+    members = open_ensemble(tmp_path / "lite.toml").members
     assert [(member.name, member.options["model_name"]) for member in members] == [
         (f"lite{index}", f"efficientnet-lite{index}") for index in range(3)
     ]

@@ -11,7 +11,7 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import ClassList, class_list
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.imported import InputFormat
-from ensemble_eval.members.manifest import read_manifest, write_manifest
+from ensemble_eval.members.manifest import open_ensemble, write_manifest
 
 MANIFEST = """
 name = "googlenet-2"
@@ -45,7 +45,7 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 
 def test_a_manifest_becomes_an_ensemble(write: Callable[[str], Path]) -> None:
     path = write(MANIFEST)
-    assert read_manifest(path) == Ensemble(
+    assert open_ensemble(path) == Ensemble(
         name="googlenet-2",
         classes=ClassList("imagenet-1k", 1000, None),
         members=(
@@ -81,7 +81,7 @@ def test_what_is_written_is_read_back_from_another_folder(tmp_path: Path) -> Non
     path = tmp_path / "manifests" / "ensemble.toml"
     write_manifest(path, written)
     moved = path.parent / "../weights/a.safetensors"
-    assert read_manifest(path) == replace(
+    assert open_ensemble(path) == replace(
         written,
         classes=replace(classes, source=str(path.parent / "../names.txt")),
         members=(replace(member, weights=moved), replace(plain, weights=moved)),
@@ -154,7 +154,7 @@ def test_a_manifest_with_a_fault_is_refused_and_the_place_named(
     assert old in MANIFEST
     path = write(MANIFEST.replace(old, new))
     with pytest.raises(InputError) as refusal:
-        read_manifest(path)
+        open_ensemble(path)
     assert sentence in str(refusal.value)
     assert str(path.parent) in str(refusal.value)
 
@@ -164,7 +164,7 @@ def test_a_manifest_with_a_fault_is_refused_and_the_place_named(
 )
 def test_an_ensemble_without_members_is_refused(write: Callable[[str], Path], members: str, sentence: str) -> None:
     with pytest.raises(InputError) as refusal:
-        read_manifest(write(f'name = "none"\nclasses = "imagenet-1k"\n{members}\n'))
+        open_ensemble(write(f'name = "none"\nclasses = "imagenet-1k"\n{members}\n'))
     assert sentence in str(refusal.value)
 
 
@@ -181,14 +181,14 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path, data: bytes | None, sent
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(InputError) as refusal:
-        read_manifest(path)
+        open_ensemble(path)
     assert str(refusal.value) == f"{path} {sentence}"
 
 
 def test_a_named_pipe_is_no_manifest(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ensemble.toml")
     with pytest.raises(InputError, match=r"cannot be read \(it is a named pipe, not a file\); check the path"):
-        read_manifest(tmp_path / "ensemble.toml")
+        open_ensemble(tmp_path / "ensemble.toml")
 
 
 def test_class_lists_have_one_name_per_line(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_manifest_with_outputs_and_averages_is_read_as_it_was_written(tmp_path
     path = tmp_path / "ensemble.toml"
     write_manifest(path, Ensemble(members, tmp_path / "classes.txt"))
     assert 'outputs = "order.txt"' in path.read_text()
-    again = read_manifest(path).members
+    again = open_ensemble(path).members
     assert [member.outputs for member in again] == [tmp_path / "order.txt", "background-first"]
     assert [(member.renormalise, member.averaged) for member in again] == [(True, None), (False, False)]
 
@@ -231,10 +231,10 @@ def test_weights_that_describe_themselves_are_of_the_manifests_classes(tmp_path:
     manifest = write_ensemble(tmp_path, 1)
     entry = '[[members]]\nname = "a"\nweights = "a.safetensors"\n'
     manifest.write_text(f'name = "m"\nclasses = "classes.txt"\n{entry}')
-    assert read_manifest(manifest).members[0].arch == "googlenet"
+    assert open_ensemble(manifest).members[0].arch == "googlenet"
     names = (tmp_path / "classes.txt").read_text().splitlines()
     (tmp_path / "classes.txt").write_text("\n".join(reversed(names)))
     with pytest.raises(
         InputError, match=r"member a: the weights .* are of other classes than .*, or of them in another"
     ):
-        read_manifest(manifest)
+        open_ensemble(manifest)

@@ -17,7 +17,7 @@ from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.importers import published as publishers
 from ensemble_eval.members.importers.published import published
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.manifest import read_manifest
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.models.registry import build
 
 NAME = "torchvision:GoogLeNet_Weights.IMAGENET1K_V1"
@@ -40,7 +40,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_torchvisions_weights_come_from_torchs_cache(tmp_path: Path, hub: Path) -> None:
     weights = hub / torchvision.models.GoogLeNet_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     torch.save(tiny_network().state_dict(), weights)
-    [member] = read_manifest(_manifest(tmp_path, NAME)).members
+    [member] = open_ensemble(_manifest(tmp_path, NAME)).members
     assert (member.weights, member.arch) == (weights, "googlenet")
 
 
@@ -51,12 +51,12 @@ def test_torchvisions_own_file_is_recognised_wherever_it_lies(
     with torch.device("meta"):
         shapes = build("googlenet", 1000).state_dict()
     torch.save({name: torch.zeros(value.shape, dtype=value.dtype) for name, value in shapes.items()}, path)
-    [member] = read_manifest(_manifest(tmp_path, path.name)).members
+    [member] = open_ensemble(_manifest(tmp_path, path.name)).members
     assert not member.input.transform_input
     # As if this file were the published one, whose name ends in the beginning of its SHA-256.
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(publishers.TORCHVISION, sha256[:8], "99%")
-    [member] = read_manifest(_manifest(tmp_path, path.name)).members
+    [member] = open_ensemble(_manifest(tmp_path, path.name)).members
     assert member.input.transform_input
 
 
@@ -146,7 +146,7 @@ def test_a_model_of_timm_is_built_by_timm_and_filled_from_the_cache(
     (tmp_path / "m.toml").write_text(
         'name = "m"\nclasses = "imagenet-1k"\n[[members]]\nname = "a"\nweights = "timm:test_resnet.r160_in1k"\n'
     )
-    [member] = read_manifest(tmp_path / "m.toml").members
+    [member] = open_ensemble(tmp_path / "m.toml").members
     assert asked == ["timm/test_resnet.r160_in1k"]
     assert (member.arch, member.input.mean) == ("timm:test_resnet.r160_in1k", (0.5, 0.5, 0.5))
     x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))

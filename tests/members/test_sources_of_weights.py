@@ -16,7 +16,7 @@ from ensemble_eval.members.imported import BACKGROUND_FIRST, InputFormat
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.importers.published import from_hub, published
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.manifest import read_manifest, read_member, save_weights
+from ensemble_eval.members.manifest import open_ensemble, read_member, save_weights
 from ensemble_eval.models.registry import build
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -38,14 +38,14 @@ def test_a_format_that_holds_one_set_of_weights_takes_no_choice_of_sets(tmp_path
 
 def test_tensors_of_an_architecture_of_ours_may_leave_the_input_out(tmp_path: Path) -> None:
     torch.save(tiny_network().state_dict(), tmp_path / "a.pth")
-    [member] = read_manifest(_manifest(tmp_path, "googlenet")).members
+    [member] = open_ensemble(_manifest(tmp_path, "googlenet")).members
     assert member.input == InputFormat.imagenet()
 
 
 def test_tensors_of_an_unknown_architecture_may_not(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "a.pth")
     with pytest.raises(InputError, match="do not say how their network wants its pixels; state `input`"):
-        read_manifest(_manifest(tmp_path, "python:somewhere:network"))
+        open_ensemble(_manifest(tmp_path, "python:somewhere:network"))
 
 
 def test_a_repository_of_the_hub_gives_the_first_file_that_it_has(

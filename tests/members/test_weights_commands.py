@@ -9,7 +9,7 @@ from conftest import Cli
 from torch.optim.swa_utils import AveragedModel
 
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.manifest import read_manifest
+from ensemble_eval.members.manifest import open_ensemble
 from ensemble_eval.models.registry import build
 
 
@@ -56,7 +56,7 @@ def test_what_convert_writes_is_a_full_member(cli: Cli, checkpoint: Path, classe
     manifest = tmp_path / "m.toml"
     entry = '[[members]]\nname = "a"\nweights = "ours.safetensors"\n'
     manifest.write_text(f'name = "m"\nclasses = "classes.txt"\n{entry}')
-    [member] = read_manifest(manifest).members
+    [member] = open_ensemble(manifest).members
     network = load_member(member, len(CLASS_NAMES))
     assert torch.equal(network.state_dict()["fc.weight"], tiny_network(seed=1).state_dict()["fc.weight"])
     again = cli("convert", str(checkpoint), str(out), "--classes", str(classes))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ensemble_eval.members.importers.opening import read_weights
 from ensemble_eval.members.loading import load_member
-from ensemble_eval.members.manifest import read_manifest, read_member
+from ensemble_eval.members.manifest import open_ensemble, read_member
 from ensemble_eval.settings import TrainingSettings
 from ensemble_eval.training import job
 from ensemble_eval.training.task import Task
@@ -46,7 +46,7 @@ def test_everything_is_written_and_the_ensemble_can_be_loaded(finished: Path) ->
     names = {path.name for path in out.iterdir()}
     per_member = {f"{name}.{suffix}" for name in "abc" for suffix in ("safetensors", "csv", "json")}
     assert names == per_member | {"classes.txt", "ensemble.toml"}
-    ensemble = read_manifest(out / "ensemble.toml")
+    ensemble = open_ensemble(out / "ensemble.toml")
     assert ensemble.name == "tiny"
     assert ensemble.classes.names == CLASS_NAMES
     assert [(member.name, member.options["width"]) for member in ensemble.members] == [
@@ -98,7 +98,7 @@ def test_members_trained_alone_are_those_trained_together(cli: Cli, finished: Pa
     data = ("--train-data", finished / "train", "--val-data", finished / "val", "--workers", 0)
     done = cli("train", finished / "tiny.toml", *data, "--out", tmp_path, "--member", "b")
     assert done.code == 0
-    assert [member.name for member in read_manifest(tmp_path / "ensemble.toml").members] == ["b"]
+    assert [member.name for member in open_ensemble(tmp_path / "ensemble.toml").members] == ["b"]
     assert (tmp_path / "b.safetensors").read_bytes() == (finished / "out" / "b.safetensors").read_bytes()
 
 

@@ -17,7 +17,7 @@ from ensemble_eval.datasets.items import BytesItem
 from ensemble_eval.detection.regions import NO_OBJECT, warp_regions
 from ensemble_eval.errors import InputError
 from ensemble_eval.members.importers.opening import read_weights
-from ensemble_eval.members.manifest import read_manifest, read_member
+from ensemble_eval.members.manifest import open_ensemble, read_member
 from ensemble_eval.training.config import Regions
 from ensemble_eval.training.regions import MIN_OVERLAP, RegionItem, RegionSource, open_regions, region_items
 from ensemble_eval.training.samples import ImageFiles
@@ -123,7 +123,7 @@ def test_region_classifiers_are_members_with_the_class_of_no_object(
 ) -> None:
     recipe = write_recipe(folder, **REGIONS, schedule={"epochs": 2, "batch_size": 8})
     assert cli("train", recipe, "--out", tmp_path / "out", "--member", "a", "--workers", 0).code == 0
-    [member] = read_manifest(tmp_path / "out" / "ensemble.toml").members
+    [member] = open_ensemble(tmp_path / "out" / "ensemble.toml").members
     _, classes = read_member(tmp_path / "out" / "a.safetensors")
     assert classes.names == (*CLASS_NAMES, NO_OBJECT)
     record = json.loads((tmp_path / "out" / "a.json").read_text())
