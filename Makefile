@@ -15,7 +15,8 @@ BENCH ?=
 # what they made, and the longest come first.
 THREADS = 1
 PROCESSES = $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n + 1 : 4)))
-PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest --quiet --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
+# Started processes and the next call read the bytecode, also where the environment says that none is written.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=$(THREADS) $(BIN)/pytest --quiet --numprocesses $(PROCESSES) --dist loadscope --no-loadscope-reorder
 
 .PHONY: test test-fast test-tools test-oldest test-pretended-cuda test-other-processors check-cuda coverage golden pictures \
         interop fuzz mutants faults faults-bucket demo demo-detect checkpoints checkpoints-detection bench bench-cuda clean

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ensemble_eval.backends.opening import default_batch_size, load_members
 from ensemble_eval.engine.batches import batches_needed
@@ -122,6 +121,9 @@ def _loading_seconds(inputs: Inputs) -> float:
 
 
 def _multiply_adds(inputs: Inputs, settings: Settings) -> int | None:
+    # It imports Triton, and only `check` estimates.
+    from torch.utils.flop_counter import FlopCounterMode
+
     total = 0
     members = load_members(inputs.ensemble, settings, lambda _: None)
     for loaded, protocol in zip(members, inputs.rule.protocols, strict=True):

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -184,15 +185,23 @@ def is_worker(pid: int) -> bool:
         return False
 
 
-def stop_a_worker(launcher: subprocess.Popen[str]) -> None:
-    """Send SIGSTOP to one of two workers as soon as both have begun."""
-    until = time.monotonic() + 120
-    while time.monotonic() < until and launcher.poll() is None:
-        workers = [pid for pid in sorted(children(launcher.pid)) if is_worker(pid)]
-        if len(workers) == 2:
-            os.kill(workers[1], signal.SIGSTOP)
-            return
-        time.sleep(0.1)
+@contextlib.contextmanager
+def disturbed_worker(number: signal.Signals, due: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Send a signal to one of two workers of this process as soon as both have begun and it is due."""
+
+    def disturb() -> None:
+        until = time.monotonic() + 120
+        while time.monotonic() < until:
+            workers = [pid for pid in sorted(children(os.getpid())) if is_worker(pid)]
+            if len(workers) == 2 and due():
+                os.kill(workers[1], number)
+                return
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=disturb)
+    thread.start()
+    yield
+    thread.join()
 
 
 def interrupted_runs(setup: Interruptible, folder: Path, rounds: int, seed: int) -> Iterator[Path]:

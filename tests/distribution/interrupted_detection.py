@@ -16,14 +16,16 @@ import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from builders import randomise
-from drawn_boxes import CLASSES, Drawn, draw
+from drawn_boxes import CLASSES, Drawn, draw, outcome_of
 from faults import finish, interrupted_runs
 
+from ensemble_eval.detection.proposing import ProposeJob
 from ensemble_eval.detection.regions import NO_OBJECT
 from ensemble_eval.members.classes import ClassList
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.members.manifest import save_weights, write_manifest
 from ensemble_eval.models.registry import build
+from ensemble_eval.settings import ProposeSettings
 
 _WIDTH = 0.05
 
@@ -65,7 +67,7 @@ def proposing(drawn: Drawn) -> DetectionSetup:
 def detecting(drawn: Drawn, folder: Path) -> DetectionSetup:
     """`detect` with two narrow networks, on proposals that are there."""
     proposals = folder / "proposals"
-    finish(proposing(drawn).command(proposals, ranks=1))
+    outcome_of(ProposeJob(drawn.opened(), ProposeSettings(out=proposals, sets=("rcnn", "doubled"), workers=1)))
     classes = ClassList("classes", 4, (*CLASSES, NO_OBJECT))
     members = []
     for seed, name in enumerate("ab"):

@@ -9,9 +9,9 @@ import pytest
 from builders import run_events
 from faults import Setup, children
 from outcome import outcome_bytes
+from whole_run import settings_of
 
 from ensemble_eval.jobs.job import Finished, Notice, Opened, Progress
-from ensemble_eval.settings import RunSettings
 
 pytestmark = pytest.mark.processes
 pytest_plugins = ["whole_run"]
@@ -24,10 +24,7 @@ def test_a_supervisor_tells_what_its_ranks_store_and_stops_them_when_it_is_left(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     words = setup.command(tmp_path, ranks=2)[3:]
-    settings = RunSettings(
-        dataset=setup.dataset, ensemble=setup.ensemble, out=tmp_path, ranks=2, crops=10, batch_size=8,
-        device="cpu", backend="torch", save_every=0,
-    )  # fmt: skip
+    settings = settings_of(setup, tmp_path, ranks=2)
     handlers = [signal.getsignal(number) for number in signal.Signals]
     environment, before = dict(os.environ), set(children(os.getpid()))
 
