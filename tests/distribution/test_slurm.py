@@ -4,10 +4,11 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import Cli
 from faults import Setup
 from local_slurm import Slurm, local_slurm, missing_reason
 from outcome import outcome_bytes
@@ -25,14 +26,22 @@ def slurm() -> Iterator[Slurm]:
         yield running
 
 
-def submit(slurm: Slurm, setup: Setup, out: Path, *options: object, ranks: int = 2) -> str:
+Submit = Callable[..., str]
+
+
+@pytest.fixture
+def submit(slurm: Slurm, setup: Setup, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Submit:
     """Submit the evaluation; give the job's number."""
-    command = setup.command(out, ranks)
-    command[command.index("run")] = "submit"
-    printed = slurm.command(*command, "--cpus-per-rank", 1, *options)
-    match = re.search(r"Submitted batch job (\d+)", printed)
-    assert match, printed
-    return match[1]
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+
+    def submitted(out: Path, *options: object, ranks: int = 2) -> str:
+        done = cli("submit", *setup.command(out, ranks)[4:], "--cpus-per-rank", 1, *options)
+        match = re.search(r"Submitted batch job (\d+)", done.out)
+        assert match, done.err
+        return match[1]
+
+    return submitted
 
 
 def log(out: Path) -> str:
@@ -48,9 +57,9 @@ def await_parts(out: Path, count: int) -> None:
 
 
 def test_two_nodes_with_two_ranks_each_give_the_same_bytes(
-    slurm: Slurm, setup: Setup, expected: tuple[bytes, str], tmp_path: Path
+    slurm: Slurm, submit: Submit, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
-    number = submit(slurm, setup, tmp_path, "--nodes", 2)
+    number = submit(tmp_path, "--nodes", 2)
     job = slurm.wait(number, "COMPLETED", "FAILED")
     assert job["JobState"] == "COMPLETED", log(tmp_path)
     assert job["NumNodes"] == "2"
@@ -61,57 +70,36 @@ def test_two_nodes_with_two_ranks_each_give_the_same_bytes(
     assert outcome_bytes(tmp_path) == expected
 
 
-def test_a_cancelled_job_is_continued_by_submitting_it_again(
-    slurm: Slurm, setup: Setup, expected: tuple[bytes, str], tmp_path: Path
+def test_a_requeued_job_continues(
+    slurm: Slurm, submit: Submit, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
-    number = submit(slurm, setup, tmp_path)
-    await_parts(tmp_path, 2)
-    slurm.command("scancel", number)
-    slurm.wait(number, "CANCELLED", "COMPLETED")
-    if not (tmp_path / "table3.csv").exists():
-        assert log(tmp_path).count("start the same job again to continue") == 1
-    slurm.wait(submit(slurm, setup, tmp_path), "COMPLETED")
-    assert outcome_bytes(tmp_path) == expected
-
-
-def test_a_requeued_job_continues(slurm: Slurm, setup: Setup, expected: tuple[bytes, str], tmp_path: Path) -> None:
     """Slurm sends USR1 ahead of the limit; the script passes it on as TERM and goes back to the queue."""
-    number = submit(slurm, setup, tmp_path)
+    number = submit(tmp_path)
     await_parts(tmp_path, 2)
     slurm.command("scancel", "--batch", "--signal=USR1", number)
     time.sleep(1)
     job = slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")
     assert job["JobState"] == "COMPLETED", log(tmp_path)
     assert job["Restarts"] == "1"
+    assert log(tmp_path).count("start the same job again to continue") == 1
     assert outcome_bytes(tmp_path) == expected
 
 
 def test_an_array_has_a_task_for_each_ensemble(
-    slurm: Slurm, setup: Setup, expected: tuple[bytes, str], tmp_path: Path
+    slurm: Slurm, setup: Setup, submit: Submit, expected: tuple[bytes, str], tmp_path: Path
 ) -> None:
     other = setup.ensemble.with_name("other.toml")
     other.write_text(setup.ensemble.read_text())
-    number = submit(slurm, setup, tmp_path, "--array", other, ranks=1)
+    number = submit(tmp_path, "--array", other, ranks=1)
     for task in (0, 1):
         assert slurm.wait(f"{number}_{task}", "COMPLETED", "FAILED")["JobState"] == "COMPLETED", log(tmp_path)
     assert outcome_bytes(tmp_path / "ensemble") == expected
     assert outcome_bytes(tmp_path / "other") == expected
 
 
-def test_a_failing_rank_fails_the_job(slurm: Slurm, setup: Setup, tmp_path: Path) -> None:
-    number = submit(slurm, setup, tmp_path)
-    await_parts(tmp_path, 1)
-    # Without a word, as the kernel does when memory runs out.
-    slurm.command("scancel", "--signal=KILL", f"{number}.0")
-    assert slurm.wait(number, "FAILED", "COMPLETED")["JobState"] == "FAILED"
-    assert not (tmp_path / "table3.csv").exists()
-
-
-def test_the_script_asks_for_what_the_options_say(setup: Setup, slurm: Slurm, tmp_path: Path) -> None:
-    command = setup.command(tmp_path, ranks=2)
-    command[command.index("run")] = "submit"
+def test_the_script_asks_for_what_the_options_say(setup: Setup, slurm: Slurm, cli: Cli, tmp_path: Path) -> None:
     job = "--nodes 2 --gpus-per-node 2 --time 0:30:00 --partition test --account me --dry-run"
-    script = slurm.command(*command, *shlex.split(job))
+    script = cli("submit", *setup.command(tmp_path, ranks=2)[4:], *shlex.split(job)).out
     assert sys.executable in script
     (tmp_path / "job.sh").write_text(script.replace("#SBATCH --account=me\n", ""))
     slurm.command("sbatch", "--test-only", tmp_path / "job.sh")

@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.processes, pytest.mark.slow]
 STAND_IN = """\
 out=$4
 echo "start $SLURM_PROCID after ${SLURM_RESTART_COUNT:-0} restarts" >> "$out/notes"
-trap 'sleep $((2 * SLURM_PROCID)); echo "term $SLURM_PROCID" >> "$out/notes"; exit 143' TERM
+trap 'sleep $SLURM_PROCID; echo "term $SLURM_PROCID" >> "$out/notes"; exit 143' TERM
 [ "$SLURM_PROCID" = 1 ] && [ -e "$out/fail" ] && exit 1
 for _ in $(seq 600); do [ -e "$out/go" ] && exit 0; sleep 0.1; done
 """
@@ -58,6 +58,10 @@ def await_notes(out: Path, count: int) -> list[str]:
         assert time.monotonic() < end, notes
         time.sleep(0.1)
     return notes
+
+
+def told_to_stop(out: Path) -> int:
+    return (out / "notes").read_text().count("term")
 
 
 def assert_stopped_and_requeued(slurm: Slurm, number: str, out: Path) -> None:
@@ -111,6 +115,14 @@ def test_a_failing_rank_fails_the_job(slurm: Slurm, tmp_path: Path) -> None:
     (out / "go").touch()
     assert slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")["JobState"] == "FAILED"
     assert len(await_notes(out, 2)) == 2
+
+
+def test_ranks_that_are_killed_fail_the_job(slurm: Slurm, tmp_path: Path) -> None:
+    """Without a word, as the kernel does when memory runs out."""
+    number = start(slurm, tmp_path, [tmp_path / "out"])
+    await_notes(tmp_path / "out", 2)
+    slurm.command("scancel", "--signal=KILL", f"{number}.0")
+    assert slurm.wait(number, "COMPLETED", "FAILED", "CANCELLED")["JobState"] == "FAILED"
 
 
 def test_setup_commands_run_once_before_the_ranks_which_see_what_they_set(slurm: Slurm, tmp_path: Path) -> None:
@@ -169,10 +181,13 @@ def test_a_task_of_an_array_that_is_out_of_time_leaves_the_others_alone(slurm: S
     for out in outs:
         await_notes(out, 2)
     for task, (out, other) in enumerate(zip(outs, outs[::-1], strict=True)):
-        before = await_notes(other, 2)
+        stopped = told_to_stop(other)
         slurm.command("scancel", "--batch", "--signal=USR1", f"{number}_{task}")
-        assert sorted(await_notes(out, 6)[4:]) == ["start 0 after 1 restarts", "start 1 after 1 restarts"]
-        assert await_notes(other, 2) == before
+        assert len(await_notes(out, 4)) == 4
+        slurm.wait(f"{number}_{task}", "PENDING")
+        time.sleep(0.5)
+        assert told_to_stop(other) == stopped
     for task, out in enumerate(outs):
+        assert sorted(await_notes(out, 6)[4:]) == ["start 0 after 1 restarts", "start 1 after 1 restarts"]
         (out / "go").touch()
         assert slurm.wait(f"{number}_{task}", "COMPLETED", "FAILED")["JobState"] == "COMPLETED"
