@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._dynamo
 from builders import CLASS_NAMES, randomise, tiny_network
 from conftest import CUDA_IS_PRETENDED
 from torch import Tensor, nn

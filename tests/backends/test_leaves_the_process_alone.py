@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch._dynamo
 from builders import CLASS_NAMES, googlenet_plan, picture, randomise
 from conftest import CUDA_IS_PRETENDED, CUDA_IS_THERE
 from torch import Tensor, nn
@@ -59,6 +58,11 @@ def _precisions() -> dict[str, object]:
 def _process() -> dict[str, object]:
     """What a library has no business to change."""
     return {
+        # First, because torch imports its compiler here, which changes some of the others.
+        "dynamo": {
+            name: getattr(torch._dynamo.config, name)
+            for name in ("recompile_limit", "fail_on_recompile_limit_hit")
+        },
         "precisions": _precisions(),
         "warnings": list(warnings.filters),
         "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
@@ -67,10 +71,6 @@ def _process() -> dict[str, object]:
             name: value for name, value in os.environ.items() if not name.startswith("_TORCHINDUCTOR_")
         },
         "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
-        "dynamo": {
-            name: getattr(torch._dynamo.config, name)
-            for name in ("recompile_limit", "fail_on_recompile_limit_hit")
-        },
         "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.get_default_dtype()),
         "device": torch.cuda.current_device() if CUDA_IS_THERE else None,
     }

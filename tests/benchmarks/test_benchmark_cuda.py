@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch._dynamo
 from conftest import CUDA_IS_PRETENDED
 from torch import Tensor, nn
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from conftest import Cli, Finished
 from rich.console import Console
 
+from ensemble_eval.cli import run_command_line
 from ensemble_eval.cli.output import print_in_any_encoding, print_sentence
 from ensemble_eval.cli.tables import (
     fitting_columns,
@@ -146,38 +147,46 @@ def test_table_3_is_printed_in_any_encoding(encoding: str, monkeypatch: pytest.M
         assert re.search(r"\|\s+7 \|\s+144 \|\s+1008 \|", printed)
 
 
-ASCII = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1", "COLUMNS": "100"}
-
-
-def _in_ascii(*arguments: object) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-m", "ensemble_eval", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, env=ASCII, check=False, timeout=120)
-
-
-@pytest.mark.slow
-@pytest.mark.processes
 def test_every_command_speaks_ascii_where_nothing_else_can_be_shown(
-    dataset: Path, ensemble: Path, tmp_path: Path
+    dataset: Path, ensemble: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "größte"
-    ran = _in_ascii("run", dataset, "--ensemble", ensemble, "--crops", 1, "--out", out)
-    assert ran.returncode == 0, ran.stderr
-    assert b"2 models x 1 crops x 6 images on cpu" in ran.stderr
-    assert f"written to {tmp_path}/gr\\xf6\\xdfte/table3.csv".encode() in ran.stdout
-    described = _in_ascii("describe", "--width", "0.1")
-    assert b"112x112x" in described.stdout
-    assert b"!=" in described.stdout
-    helped = _in_ascii("run", "--help")
-    assert b"(python:...)" in helped.stdout
-    refused = _in_ascii("run", "größte")
-    unknown = _in_ascii("größte")
-    assert b"gr\\xf6\\xdfte" in refused.stderr
-    assert b"gr\\xf6\\xdfte" in unknown.stderr
-    drawn = _in_ascii("demo-data", tmp_path / "größe", "--split", "val", "--images", 1, "--workers", 1)
-    assert drawn.stdout.endswith(b"/gr\\xf6\\xdfe.\n")
-    for finished in (drawn, ran, described, helped, refused, unknown):
-        assert finished.returncode in (0, 2)
-        assert (finished.stdout + finished.stderr).isascii()
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def in_ascii(*arguments: object) -> Finished:
+        """Run a command in this process; strict streams refuse what they cannot show."""
+        streams = [io.TextIOWrapper(io.BytesIO(), "ascii") for _ in range(2)]
+        monkeypatch.setattr(sys, "stdout", streams[0])
+        monkeypatch.setattr(sys, "stderr", streams[1])
+        monkeypatch.setattr(sys, "argv", ["ensemble-eval", *map(str, arguments)])
+        code = run_command_line()
+        for stream in streams:
+            stream.seek(0)
+        return Finished(code, *(stream.read() for stream in streams))
+
+    ran = in_ascii("run", dataset, "--ensemble", ensemble, "--crops", 1, "--out", tmp_path / "größte")
+    assert ran.code == 0, ran.err
+    assert "2 models x 1 crops x 6 images on cpu" in ran.err
+    assert f"written to {tmp_path}/gr\\xf6\\xdfte/table3.csv" in ran.out
+    described = in_ascii("describe", "--width", "0.1")
+    assert described.code == 0
+    assert "112x112x" in described.out
+    assert "!=" in described.out
+    refused = in_ascii("run", "größte")
+    assert refused.code == 2
+    assert "gr\\xf6\\xdfte" in refused.err
+    drawn = in_ascii("demo-data", tmp_path / "größe", "--split", "val", "--images", 1, "--workers", 1)
+    assert drawn.out.endswith("/gr\\xf6\\xdfe.\n")
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(("words", "shown"), [("run --help", b"(python:...)"), ("größte", b"gr\\xf6\\xdfte")])
+def test_a_started_command_speaks_ascii(words: str, shown: bytes) -> None:
+    command = [sys.executable, "-m", "ensemble_eval", *words.split()]
+    ascii_only = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "1", "COLUMNS": "100"}
+    finished = subprocess.run(command, capture_output=True, env=ascii_only, check=False, timeout=120)
+    assert finished.returncode in (0, 2)
+    assert shown in finished.stdout + finished.stderr
+    assert (finished.stdout + finished.stderr).isascii()
 
 
 def test_describe_never_cuts_a_figure(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

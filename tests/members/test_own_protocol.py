@@ -8,7 +8,6 @@ import pytest
 import timm
 import torch
 import torchvision
-import transformers
 from builders import encoded, picture
 from conftest import Cli
 from safetensors.torch import save_file
@@ -161,6 +160,9 @@ def _named(stated: dict[str, Any]) -> str:
 @pytest.mark.parametrize("stated", PROCESSORS, ids=_named)
 def test_a_processor_of_transformers_says_input_and_crop(downloads: Path, stated: dict[str, Any]) -> None:
     """The input of the network is that of transformers' own Pillow backend."""
+    # Imported here: it takes half a second of every process that collects tests.
+    import transformers
+
     processor = getattr(transformers, f"{stated['image_processor_type']}Pil").from_dict(stated)
     (downloads / "preprocessor_config.json").write_text(json.dumps(stated))
     found = published("hf:owner/a")

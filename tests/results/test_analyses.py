@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import torch
 from simulated_runs import SCHEMES, decided_run, simulated_scores, stored_run
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ensemble_eval.datasets.scope import Scope
 from ensemble_eval.engine.full_scores import ImageScores
@@ -99,6 +98,9 @@ def test_ensembles_and_members_agree_with_the_table(results: Results, found: Ana
 
 
 def test_calibration_is_that_of_the_stored_scores(results: Results, found: Analyses) -> None:
+    # Imported here: it takes a second of every process that collects tests.
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     frame = results.predictions()
     assert tuple(found.reliabilities) == found.configurations
     for configuration, reliability in found.reliabilities.items():
