@@ -167,7 +167,7 @@ arithmetic-%: THREADS = $(word 3,$(subst -, ,$*))
 arithmetic-%: $(VENV)/.installed-dev
 	ONEDNN_MAX_CPU_ISA=$(word 1,$(subst -, ,$*)) ATEN_CPU_CAPABILITY=$(word 2,$(subst -, ,$*)) GOMP_SPINCOUNT=1000 \
 	  TORCHINDUCTOR_CACHE_DIR=$(CURDIR)/build/arithmetic/$* $(PYTEST) --timeout 1200 \
-	  tests/training tests/backends tests/engine tests/test_golden_table3.py tests/test_shipped_seven.py
+	  tests/training tests/backends tests/engine tests/test_golden_scores.py tests/test_shipped_seven.py
 
 $(VENV)/.installed-dev: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
