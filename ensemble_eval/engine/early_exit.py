@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.engine.full_scores import CropProbabilities, with_ensemble
+from ensemble_eval.engine.full_scores import CropProbabilities
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
-from ensemble_eval.scoring.metrics import any_decided_top_k, best_rank
+from ensemble_eval.scoring.metrics import any_decided_top_k, best_rank, with_ensemble
 
 # The batches of a CPU are small: each takes one crop of an image, so that no crop runs after the deciding one. The
 # batches of a GPU are large: each takes several crops of an image, so that the pool fits into memory.

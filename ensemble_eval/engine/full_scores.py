@@ -41,13 +41,6 @@ class ImageScores(Displayed):
         return self.passes
 
 
-def with_ensemble(by_member: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Append the mean of several members to their scores float64 [members, classes], as one more row."""
-    if len(by_member) == 1:
-        return by_member
-    return np.concatenate([by_member, by_member.mean(axis=0, keepdims=True)])
-
-
 class CropProbabilities:
     """The probabilities of every view of one image, by member, and their means over the crops of a scheme.
 

@@ -12,7 +12,7 @@ import numpy as np
 from ensemble_eval.backends.opening import default_batch_size
 from ensemble_eval.backends.torch import CapturedForward, CudaGraphs
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
-from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import Forward, Predict
@@ -28,7 +28,7 @@ from ensemble_eval.jobs.process import Process
 from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.scoring.chance import ChanceWatch
 from ensemble_eval.scoring.crop_ranks import groups_of
-from ensemble_eval.scoring.metrics import best_rank, counted_of, top_classes
+from ensemble_eval.scoring.metrics import best_rank, counted_of, top_classes, with_ensemble
 from ensemble_eval.settings import RunSettings, Settings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ensemble_eval.crops.plan import CropRule
 from ensemble_eval.crops.protocols import Crop
+from ensemble_eval.scoring.metrics import with_ensemble
 
 Ranks = NDArray[np.uint16]
 Probabilities = NDArray[np.float64]
@@ -134,14 +135,14 @@ def _groups(probabilities: Probabilities, label: int, groups: Sequence[CropGroup
         inside = np.zeros(len(probabilities), bool)
         inside[list(group.crops)] = True
         for column, some in enumerate((inside, ~inside)):
-            ranks[:, number, column] = ranks_of(_with_mean(probabilities[some].mean(axis=0)), label)
+            ranks[:, number, column] = ranks_of(with_ensemble(probabilities[some].mean(axis=0)), label)
     return ranks
 
 
 def _rules(probabilities: Probabilities, means: Mapping[int, Probabilities], label: int) -> Ranks:
     by_scheme = []
     for scheme, mean in sorted(means.items()):
-        some, tie_breaks = probabilities[:scheme], _with_mean(mean)
+        some, tie_breaks = probabilities[:scheme], with_ensemble(mean)
         by_scheme.append(np.stack([rule(some, tie_breaks, label) for rule in RULES.values()], axis=1))
     return np.stack(by_scheme, axis=2)
 
@@ -153,11 +154,11 @@ def _softmax_mean(_: Probabilities, means: Probabilities, label: int) -> Ranks:
 def _geometric_mean(probabilities: Probabilities, _: Probabilities, label: int) -> Ranks:
     # In logarithms, because the product of 144 probabilities is zero in double precision.
     with np.errstate(divide="ignore"):
-        return ranks_of(_with_mean(np.log(probabilities).mean(axis=0)), label)
+        return ranks_of(with_ensemble(np.log(probabilities).mean(axis=0)), label)
 
 
 def _greatest_over_crops(probabilities: Probabilities, _: Probabilities, label: int) -> Ranks:
-    return ranks_of(_with_mean(probabilities.max(axis=0)), label)
+    return ranks_of(with_ensemble(probabilities.max(axis=0)), label)
 
 
 def _members_then_greatest(probabilities: Probabilities, _: Probabilities, label: int) -> Ranks:
@@ -187,10 +188,3 @@ RULES: Mapping[str, Callable[[Probabilities, Probabilities, int], Ranks]] = {
     "majority vote": _majority_vote,
 }
 """Ways to combine all crops and models into one score vector; the first is the paper's."""
-
-
-def _with_mean(by_member: Probabilities) -> Probabilities:
-    """The scores of members [members, classes] and, with several members, their mean as one more row."""
-    if len(by_member) == 1:
-        return by_member
-    return np.concatenate([by_member, by_member.mean(axis=0, keepdims=True)])

@@ -56,6 +56,13 @@ def best_rank(scores: NDArray[np.floating], labels: Sequence[int], counted: NDAr
     return min((label_rank(scores[counted], position) for position in among), default=len(counted))
 
 
+def with_ensemble(by_member: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Append the mean of several members to their scores float64 [members, classes], as one more row."""
+    if len(by_member) == 1:
+        return by_member
+    return np.concatenate([by_member, by_member.mean(axis=0, keepdims=True)])
+
+
 def counted_of(scope: Scope) -> NDArray[np.intp] | None:
     """The class indices that labels are ranked among, ascending; None for all."""
     return None if scope.counted_classes is None else np.array(scope.counted_classes, dtype=np.intp)

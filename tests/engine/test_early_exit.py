@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
-from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
-from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.scoring.metrics import label_rank, with_ensemble
 
 CPU = torch.device("cpu")
 COUNT = len(CLASS_NAMES)

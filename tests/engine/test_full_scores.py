@@ -4,7 +4,8 @@ import numpy as np
 from builders import googlenet_plan
 
 from ensemble_eval.crops.plan import CropPlan, ViewGroup
-from ensemble_eval.engine.full_scores import CropProbabilities, with_ensemble
+from ensemble_eval.engine.full_scores import CropProbabilities
+from ensemble_eval.scoring.metrics import with_ensemble
 
 
 def _three_views() -> CropPlan:

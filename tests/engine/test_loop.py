@@ -17,7 +17,7 @@ from ensemble_eval.backends.torch import torch_logits
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.protocols import GOOGLENET
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
-from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.engine.predict import OutOfDeviceMemoryError, Predict
@@ -25,7 +25,7 @@ from ensemble_eval.errors import InputError, NonFiniteScoresError
 from ensemble_eval.members.ensemble import Member
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import SharedPreprocessing
-from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.scoring.metrics import label_rank, with_ensemble
 from ensemble_eval.settings import Backend, Precision
 
 CPU = torch.device("cpu")

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from ensemble_eval.crops.pixels import CropSource
 from ensemble_eval.crops.plan import ViewGroup
 from ensemble_eval.engine.early_exit import DecidedImage, ImageDecisions
-from ensemble_eval.engine.full_scores import ImageScores, ScoredImage, with_ensemble
+from ensemble_eval.engine.full_scores import ImageScores, ScoredImage
 from ensemble_eval.engine.pool import OpenViews, ReadyImage
-from ensemble_eval.scoring.metrics import label_rank
+from ensemble_eval.scoring.metrics import label_rank, with_ensemble
 
 
 @dataclass(frozen=True)
