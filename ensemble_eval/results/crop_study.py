@@ -14,9 +14,9 @@ from ensemble_eval.errors import EnsembleEvalError, InputError, UnavailableError
 from ensemble_eval.evaluation.key import CROP_RANK_COLUMNS
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.results.row_tables import tests_note
-from ensemble_eval.scoring.clusters import Clusters, cluster_count, design_effects
+from ensemble_eval.scoring.clusters import Clusters, cluster_count, design_effects, error_intervals_percent
 from ensemble_eval.scoring.crop_ranks import RULES, CropGroup, groups_of
-from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
+from ensemble_eval.scoring.intervals import score_interval
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5
 from ensemble_eval.tables.formats import Displayed
@@ -350,9 +350,8 @@ def _table_of_frame(name: str, title: str, frame: pd.DataFrame, *notes: str) -> 
 
 def _with_errors(frame: pd.DataFrame, wrong: NDArray[np.bool_], clusters: Clusters) -> pd.DataFrame:
     """Add the errors of rows and their intervals; `wrong` is [rows, images]."""
-    counts, images, effects = wrong.sum(axis=1), wrong.shape[1], design_effects(wrong, clusters)
-    effective = zip((counts / effects).tolist(), (images / effects).tolist(), strict=True)
-    low, high = zip(*(error_interval_percent(*each) for each in effective), strict=True)
+    counts, images = wrong.sum(axis=1), wrong.shape[1]
+    low, high = zip(*error_intervals_percent(wrong, clusters), strict=True)
     error = 100 * counts / images
     return frame.assign(images=images, wrong=counts, error_percent=error, low_percent=low, high_percent=high)
 

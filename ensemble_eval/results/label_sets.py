@@ -11,8 +11,7 @@ from ensemble_eval.datasets.labels import read_label_file
 from ensemble_eval.errors import InputError, UnavailableError
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.results.reading import StoredRun
-from ensemble_eval.scoring.clusters import design_effects
-from ensemble_eval.scoring.intervals import error_interval_percent
+from ensemble_eval.scoring.clusters import error_intervals_percent
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5, Decisions
 from ensemble_eval.tables.table import Column, Table, Value
 
@@ -113,10 +112,9 @@ def _lines(
     clusters = found.decisions.clusters
     some = None if clusters is None else np.unique(clusters[counted], return_inverse=True)[1]
     wrong, own_wrong = (_wrong(best[:, counted, :k], each[counted]) for each in (labels, own))
-    counts, images, effects = wrong.sum(axis=1), wrong.shape[1], design_effects(wrong, some)
+    counts, images, intervals = wrong.sum(axis=1), wrong.shape[1], error_intervals_percent(wrong, some)
     for row, configuration in enumerate(found.configurations):
-        interval = error_interval_percent(float(counts[row] / effects[row]), float(images / effects[row]))
-        errors = 100 * int(counts[row]) / images, interval, 100 * float(own_wrong[row].mean())
+        errors = 100 * int(counts[row]) / images, intervals[row], 100 * float(own_wrong[row].mean())
         order = 1 + int(np.count_nonzero(counts < counts[row]))
         yield f"top-{k}", name, str(configuration), images, *errors, order
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import needing_extra
-from ensemble_eval.scoring.intervals import Z95
+from ensemble_eval.scoring.intervals import Z95, error_interval_percent
 
 Clusters = NDArray[np.intp] | None
 """The cluster of each image, an index from 0; None if images are independent."""
@@ -73,3 +73,10 @@ def design_effects(values: NDArray[np.generic], clusters: Clusters) -> NDArray[n
     effect = np.where(few, np.maximum(effect, at_most), effect)
     found: NDArray[np.float64] = np.maximum(effect * (t.ppf(0.975, others) / Z95) ** 2, 1)
     return found
+
+
+def error_intervals_percent(wrong: NDArray[np.bool_], clusters: Clusters) -> list[tuple[float, float]]:
+    """The 95% interval of the error of each row of `wrong` [rows, images], in percent."""
+    effects = design_effects(wrong, clusters)
+    effective = zip((wrong.sum(axis=1) / effects).tolist(), (wrong.shape[1] / effects).tolist(), strict=True)
+    return [error_interval_percent(*each) for each in effective]

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import InputError, needing_extra
-from ensemble_eval.scoring.clusters import Clusters, design_effects, folds_of
-from ensemble_eval.scoring.intervals import error_interval_percent
+from ensemble_eval.scoring.clusters import Clusters, error_intervals_percent, folds_of
 from ensemble_eval.scoring.paired import PairedDifference, paired_differences, readjusted
 from ensemble_eval.scoring.subset_ranks import Subset
 
@@ -225,8 +224,6 @@ def ensemble_errors(
         seed: Of the split into folds.
     """
     whole, counts, images = max(subsets, key=len), wrong.sum(axis=1), wrong.shape[1]
-    effects = design_effects(wrong, clusters)
-    intervals = zip((counts / effects).tolist(), (images / effects).tolist(), strict=True)
     row_of = {subset: row for row, subset in enumerate(subsets)}
     pairs = [(row_of[whole], row) for row in range(len(subsets)) if row != row_of[whole]]
     found = paired_differences(
@@ -238,7 +235,7 @@ def ensemble_errors(
     return EnsembleErrors(
         subsets,
         counts,
-        tuple(error_interval_percent(*each) for each in intervals),
+        tuple(error_intervals_percent(wrong, clusters)),
         tuple(by_row.get(row) for row in range(len(subsets))),
         tuple(size_summaries(wrong, subsets)),
         greedy_selection(wrong, subsets, seed=seed, clusters=clusters) if images >= FOLDS else None,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ensemble_eval.errors import EnsembleEvalError, UnavailableError
-from ensemble_eval.scoring.clusters import Clusters, design_effects
-from ensemble_eval.scoring.intervals import error_interval_percent, score_interval
+from ensemble_eval.scoring.clusters import Clusters, design_effects, error_intervals_percent
+from ensemble_eval.scoring.intervals import score_interval
 from ensemble_eval.tables.table import FilledColumn, Table, table_of
 
 TOP_5, TOP_1 = 5, 1
@@ -238,8 +238,7 @@ def _row(decisions: Decisions, configuration: Configuration, base: Configuration
     knows_top1 = bool(decisions.is_known[TOP_1][decisions.position(configuration)])
     top1_wrong = int(decisions.outcomes(configuration, TOP_1).sum()) if knows_top1 else None
     error = 100 * top5_wrong / images
-    effect = float(design_effects(wrong, decisions.clusters))
-    low, high = error_interval_percent(top5_wrong / effect, images / effect)
+    [(low, high)] = error_intervals_percent(wrong[None], decisions.clusters)
     return Row(
         models=configuration.models,
         crops=configuration.crops,
