@@ -1,6 +1,6 @@
 """Other numbers of models and crops, groups of crops, and other averages, for a run that stored every rank."""
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from ensemble_eval.scoring.intervals import score_interval
 from ensemble_eval.scoring.paired import MARGIN_POINTS, paired_differences, pairs_with_first
 from ensemble_eval.scoring.table3 import TOP_1, TOP_5
 from ensemble_eval.tables.formats import Displayed
-from ensemble_eval.tables.table import Column, Kind, Table, Value
+from ensemble_eval.tables.table import FilledColumn, Kind, Table, Value, table_of
 
 _SOFTMAX_MEAN, _GEOMETRIC_MEAN = "softmax mean", "geometric mean"
 _LOGIT_MEAN, _FIRST_CROP = "logit mean", "mean over models, first crop only"
@@ -32,45 +32,58 @@ _OF_DIFFERENCES = {
     "verdict": "verdict_text",
 }
 _PAIRED = "paired 95% interval"
-# Of each table, by its name: a key, a title and a kind for each column, and the one or two columns of its frame.
-_COLUMNS: Mapping[str, Sequence[tuple[str, str, Kind, str] | tuple[str, str, Kind, str, str]]] = {
+
+
+def _column(key: str, title: str, kind: Kind, *names: str) -> FilledColumn[Mapping[Hashable, Any]]:
+    """A column of a table from the column `key` of a frame, or from others; two of them are bounds."""
+
+    def cell(row: Mapping[Hashable, Any]) -> Value:
+        low, *high = (row[name] for name in names or (key,))
+        if pd.isna(low):
+            return None
+        return (low, *high) if high else int(low) if kind == "count" else low
+
+    return key, title, kind, cell
+
+
+_COLUMNS = {
     "enough_crops": [
-        ("error_of", "error of", "text", "error_of"),
-        ("crops", "crops", "count", "crops"),
-        ("error", "error with so many", "percent", "error_percent"),
-        ("difference", "all crops change it by", "points", "difference_points"),
-        ("difference", _PAIRED, "points interval", "low_points", "high_points"),
+        _column("error_of", "error of", "text"),
+        _column("crops", "crops", "count"),
+        _column("error", "error with so many", "percent", "error_percent"),
+        _column("difference", "all crops change it by", "points", "difference_points"),
+        _column("difference", _PAIRED, "points interval", "low_points", "high_points"),
     ],
     "averaging": [
-        ("error_of", "error of", "text", "error_of"),
-        ("rule", "rule", "text", "rule"),
-        ("error", "error", "percent", "error_percent"),
-        ("error", "95% interval", "percent interval", "low_percent", "high_percent"),
-        ("fixed", "fixed", "count", "fixed"),
-        ("broken", "broken", "count", "broken"),
-        ("difference", "difference", "points", "difference_points"),
-        ("difference", _PAIRED, "points interval", "difference_low_points", "difference_high_points"),
-        ("adjusted_p", "adjusted p", "p", "adjusted_p"),
-        ("verdict", "against the first", "text", "verdict"),
+        _column("error_of", "error of", "text"),
+        _column("rule", "rule", "text"),
+        _column("error", "error", "percent", "error_percent"),
+        _column("error", "95% interval", "percent interval", "low_percent", "high_percent"),
+        _column("fixed", "fixed", "count"),
+        _column("broken", "broken", "count"),
+        _column("difference", "difference", "points", "difference_points"),
+        _column("difference", _PAIRED, "points interval", "difference_low_points", "difference_high_points"),
+        _column("adjusted_p", "adjusted p", "p"),
+        _column("verdict", "against the first", "text"),
     ],
     "views": [
-        ("error_of", "error of", "text", "error_of"),
-        ("kind", "crops by", "text", "kind"),
-        ("name", "group", "text", "name"),
-        ("crops", "crops", "count", "crops"),
-        ("error_alone", "error with these alone", "percent", "error_alone_percent"),
-        ("error_without", "without these", "percent", "error_without_percent"),
-        ("without", "leaving them out costs", "points", "without_points"),
-        ("without", _PAIRED, "points interval", "low_points", "high_points"),
+        _column("error_of", "error of", "text"),
+        _column("kind", "crops by", "text"),
+        _column("name", "group", "text"),
+        _column("crops", "crops", "count"),
+        _column("error_alone", "error with these alone", "percent", "error_alone_percent"),
+        _column("error_without", "without these", "percent", "error_without_percent"),
+        _column("without", "leaving them out costs", "points", "without_points"),
+        _column("without", _PAIRED, "points interval", "low_points", "high_points"),
     ],
     "surface": [
-        ("models", "models", "count", "models"),
-        ("crops", "crops", "count", "crops"),
-        ("cost", "cost", "count", "cost"),
-        ("top5_error", "top-5 error", "percent", "error_percent"),
-        ("top5", "95% interval", "percent interval", "low_percent", "high_percent"),
-        ("top1_error", "top-1 error", "percent", "error_percent_1"),
-        ("top1", "95% interval", "percent interval", "low_percent_1", "high_percent_1"),
+        _column("models", "models", "count"),
+        _column("crops", "crops", "count"),
+        _column("cost", "cost", "count"),
+        _column("top5_error", "top-5 error", "percent", "error_percent"),
+        _column("top5", "95% interval", "percent interval", "low_percent", "high_percent"),
+        _column("top1_error", "top-1 error", "percent", "error_percent_1"),
+        _column("top1", "95% interval", "percent interval", "low_percent_1", "high_percent_1"),
     ],
 }
 
@@ -333,19 +346,7 @@ def _by_error(frame_of: Callable[[int], pd.DataFrame]) -> pd.DataFrame:
 
 
 def _table_of_frame(name: str, title: str, frame: pd.DataFrame, *notes: str) -> Table:
-    def cell(row: Mapping[Hashable, Any], kind: Kind, *names: str) -> Value:
-        low, *high = (row[name] for name in names)
-        if pd.isna(low):
-            return None
-        return (low, *high) if high else int(low) if kind == "count" else low
-
-    return Table(
-        name,
-        title,
-        tuple(Column(*column[:3]) for column in _COLUMNS[name]),
-        tuple(tuple(cell(row, *column[2:]) for column in _COLUMNS[name]) for row in frame.to_dict("records")),
-        notes,
-    )
+    return table_of(name, title, frame.to_dict("records"), _COLUMNS[name], notes)
 
 
 def _with_errors(frame: pd.DataFrame, wrong: NDArray[np.bool_], clusters: Clusters) -> pd.DataFrame:
