@@ -137,8 +137,7 @@ def _scrap(size: tuple[int, int], rng: Generator) -> list[float]:
     corners = int(rng.integers(3, 7))
     angle = np.sort(rng.uniform(0.0, 2.0 * np.pi, corners))
     radius = min(size) * rng.uniform(0.05, 0.3) * rng.uniform(0.6, 1.0, corners)
-    coordinates: list[float] = (polar(angle, radius) + rng.random(2) * size).ravel().tolist()
-    return coordinates
+    return (polar(angle, radius) + rng.random(2) * size).ravel().tolist()
 
 
 def _occluder_stencil(subject: Placement, size: tuple[int, int], rng: Generator) -> Stencil | None:

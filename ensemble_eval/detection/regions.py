@@ -99,5 +99,4 @@ def suppress(boxes: Tensor, scores: Tensor, most_overlap: float) -> Tensor:
     order = scores.argsort(descending=True, stable=True)
     # torchvision sorts by score too, but does not say which of two equal ones comes first.
     places = torch.arange(len(order), 0, -1, dtype=boxes.dtype, device=boxes.device)
-    kept: Tensor = order[nms(boxes[order], places, most_overlap)]
-    return kept
+    return order[nms(boxes[order], places, most_overlap)]

@@ -31,8 +31,7 @@ def cluster_sums(values: NDArray[np.generic], clusters: NDArray[np.intp]) -> NDA
     """The sum over the images of each cluster: int64 [..., clusters] from integers or booleans [..., images]."""
     order = clusters.argsort(kind="stable")
     starts = np.searchsorted(clusters[order], np.arange(clusters.max() + 1))
-    sums: NDArray[np.int64] = np.add.reduceat(values[..., order], starts, axis=-1, dtype=np.int64)
-    return sums
+    return np.add.reduceat(values[..., order], starts, axis=-1, dtype=np.int64)
 
 
 def design_effects(values: NDArray[np.generic], clusters: Clusters) -> NDArray[np.float64]:

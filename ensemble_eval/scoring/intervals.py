@@ -71,8 +71,7 @@ def score_statistic(
     distance = lost - won - images * supposed
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = distance / np.sqrt(np.maximum(variance, 0))
-    found: NDArray[np.float64] = np.where(distance == 0, 0.0, statistic)
-    return found
+    return np.where(distance == 0, 0.0, statistic)
 
 
 def score_interval(

@@ -263,8 +263,7 @@ def exact_mcnemar_p(fixed: NDArray[np.integer], broken: NDArray[np.integer]) -> 
     with needing_extra("report"):
         from scipy.stats import binom
 
-    p: NDArray[np.float64] = np.minimum(2 * binom.cdf(np.minimum(fixed, broken), fixed + broken, 0.5), 1)
-    return p
+    return np.minimum(2 * binom.cdf(np.minimum(fixed, broken), fixed + broken, 0.5), 1)
 
 
 def sign_flip_p(sums: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -313,8 +312,7 @@ def equivalence_p_values(
 
     above = norm.sf(score_statistic(fixed, broken, images, -margin_points / 100))
     below = norm.cdf(score_statistic(fixed, broken, images, margin_points / 100))
-    larger: NDArray[np.float64] = np.maximum(above, below)
-    return larger
+    return np.maximum(above, below)
 
 
 def adjusted(p_values: Sequence[float] | NDArray[np.float64], adjustment: Adjustment = "holm") -> list[float]:
@@ -385,5 +383,4 @@ def bootstrap_intervals(
         rng=np.random.default_rng(seed),
     ).bootstrap_distribution
     differences = errors[[pair[1] for pair in pairs]] - errors[[pair[0] for pair in pairs]]
-    intervals: NDArray[np.float64] = np.percentile(differences, [2.5, 97.5], axis=1).T
-    return intervals
+    return np.percentile(differences, [2.5, 97.5], axis=1).T

@@ -140,5 +140,4 @@ def _ahead(rivals: _Rivals, means: NDArray[np.float64], own: NDArray[np.float64]
     own_of_rival = own[rivals.image_of]
     is_ahead = means > own_of_rival
     is_ahead |= (means == own_of_rival) & rivals.is_lower
-    counts: NDArray[np.int32] = np.add.reduceat(is_ahead, rivals.starts, dtype=np.int32)
-    return counts
+    return np.add.reduceat(is_ahead, rivals.starts, dtype=np.int32)

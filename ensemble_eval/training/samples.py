@@ -222,8 +222,7 @@ def step_batches(
 def epoch_order(images: int, seed: int, epoch: int) -> list[int]:
     """All image indices in the order of one epoch of one member."""
     generator = torch.Generator().manual_seed(derived_seed("order", seed, epoch))
-    order: list[int] = torch.randperm(images, generator=generator).tolist()
-    return order
+    return torch.randperm(images, generator=generator).tolist()
 
 
 def load(
