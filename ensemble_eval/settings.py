@@ -34,6 +34,8 @@ CACHE_VARIABLE = "ENSEMBLE_EVAL_CACHE"
 # Where the shipped network that proposes boxes lies in a clone of the repository.
 SHIPPED_MULTIBOX = Path("checkpoints/detection/multibox.safetensors")
 _SECONDS = "a number of seconds"
+# Options of the command line with another name or value than their argument, without dashes.
+OPTION_OF = {"store_scores": "scores", "store_scores=True": "scores all", "store_scores=False": "scores none"}
 
 
 def _device(group: str = "") -> str:
@@ -113,7 +115,7 @@ class DataSettings(CheckedFields):
     )
     limit: int | None = option(None, "Take only the first N images, by id.", _DATA, low=1)
     sample: int | None = option(None, "Take only N images, drawn with `seed`.", _DATA, low=1)
-    seed: int | None = option(None, "Of `sample`.  [default: 0]", _DATA, low=0)
+    seed: int | None = option(None, "Seed of the draw for `sample`.  [default: 0]", _DATA, low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -241,7 +243,7 @@ class SvmSettings(RegionSettings):
     boxes: Path = required_option("Annotations: COCO's JSON, or a folder of XML files.")
     out: Path = option(Path("svm.safetensors"), "File for the SVMs.")
     regions: int = option(64, "Proposals of an image to learn from.", low=0)
-    seed: int = option(0, "Of the draw of these.", low=0)
+    seed: int = option(0, "Seed of the draw of these proposals.", low=0)
     device: str = _device()
 
 

@@ -4,11 +4,11 @@ import re
 
 import click
 
+from ensemble_eval.settings import OPTION_OF
+
 _QUOTED = re.compile(r"`([^`]+)`")
 # An argument as Python would write it, without quotes. Anything else in backticks is kept.
 _ARGUMENT = re.compile(r"(\w+)(?:=(\"?)(.*)\2)?")
-# Options with another name than their argument.
-_OPTIONS = {"store_scores": "--scores", "store_scores=True": "--scores all", "store_scores=False": "--scores none"}
 
 
 def spoken(text: str) -> str:
@@ -40,8 +40,8 @@ def in_options(text: str, *commands: click.Command) -> str:
 
     def said(match: re.Match[str]) -> str:
         words = match[1]
-        if words in _OPTIONS:
-            return _OPTIONS[words]
+        if words in OPTION_OF:
+            return f"--{OPTION_OF[words]}"
         argument = _ARGUMENT.fullmatch(words)
         name, value = argument.group(1, 3) if argument else ("", None)
         parameter = parameters.get(name)

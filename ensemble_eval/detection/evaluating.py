@@ -165,7 +165,7 @@ _CELLS: _Cells = (
     ("proposals_per_image", "proposals an image", "number", lambda row: row.proposals_per_image),
     ("coverage", "coverage", "percent", lambda row: row.coverage_percent),
     ("map", "mAP", "percent", lambda row: row.map_percent),
-    ("compared_to_base", "to base", "points", lambda row: row.compared_to_base or 0.0),
+    ("compared_to_base", "vs. base", "points", lambda row: row.compared_to_base or 0.0),
     ("interval", "95% interval", "points interval", lambda row: row.interval),
     ("images", "images", "count", lambda row: row.images),
     ("passes", "passes", "count", lambda row: row.passes),

@@ -134,7 +134,7 @@ class Published:
             ("paper_top5_error", f"{title}, top-5", "percent", lambda row: self._top5(row.models, row.crops))
         ]
         if self._base is not None:
-            columns.append(("paper_compared_to_base", f"{title}, to base", "points", self._difference))
+            columns.append(("paper_compared_to_base", f"{title}, vs. base", "points", self._difference))
         if any(each.top1_error is not None for each in self.errors.values()):
             columns.append(("paper_top1_error", f"{title}, top-1", "percent", self._top1))
         return tuple(columns) if self.errors else ()

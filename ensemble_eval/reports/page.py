@@ -24,6 +24,7 @@ from ensemble_eval.results.row_tables import (
     table3_table,
 )
 from ensemble_eval.scoring.table3 import table3
+from ensemble_eval.settings import OPTION_OF
 from ensemble_eval.tables.drawing import Picture, Plot, css_variables, with_variables
 from ensemble_eval.tables.formats import table_html
 from ensemble_eval.tables.table import Table, counted_sentence, in_words, marked, marks
@@ -224,7 +225,7 @@ def report_page(
         tables=[compact_table3(found, with_paper=with_paper)],
     )
     return Page(
-        f"Report of {results.folder.resolve().name}",
+        f"Evaluation report: {results.folder.resolve().name}",
         _evaluated(results),
         tuple(_warnings(results, found)),
         findings.main_finding(found),
@@ -305,7 +306,7 @@ def page_html(page: Page) -> str:
     environment.filters["data_uri"] = _jpeg_uri
     environment.filters["in_page"] = _in_page
     environment.filters["html"] = lambda table: Markup(table_html(table))
-    environment.filters["code"] = lambda text: Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+    environment.filters["code"] = lambda text: Markup(_CODE.sub(_option, str(escape(text))))
     environment.filters["points"] = lambda picture: json.dumps(picture.points, ensure_ascii=False)
     template = environment.from_string(_TEMPLATE.read_text("utf-8"))
     script = _SCRIPT.read_text("utf-8")
@@ -337,6 +338,13 @@ def _inline_svg(picture: Picture) -> Any:
 def _jpeg_uri(data: bytes) -> str:
     """A JPEG file as an address that holds the file itself."""
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def _option(argument: re.Match[str]) -> str:
+    """An argument of the library as the option of the command line, and as in Python when pointed at."""
+    words = argument[1]
+    option = OPTION_OF.get(words) or words.removesuffix("=True").replace("_", "-").replace("=", " ")
+    return f'<code title="In Python: {words}">--{option}</code>'
 
 
 def _in_page(table: Table) -> Table:

@@ -15,7 +15,7 @@ from ensemble_eval.tables.table import Column, FilledColumn, Table, Value, fille
 
 DIFFERENCE_COLUMNS: tuple[FilledColumn[PairedDifference], ...] = (
     ("base_error", "error", "percent", lambda each: 100 * each.base_wrong / each.images),
-    ("other_error", "other's error", "percent", lambda each: 100 * each.other_wrong / each.images),
+    ("other_error", "other error", "percent", lambda each: 100 * each.other_wrong / each.images),
     ("fixed", "fixed", "count", lambda each: each.fixed),
     ("broken", "broken", "count", lambda each: each.broken),
     ("difference", "difference", "points", lambda each: each.difference_points),
@@ -75,7 +75,7 @@ def table3_table(found: Analyses, *, with_paper: bool = True) -> Table:
         [
             *filled_from(itemgetter(0), [*COLUMNS, *papers]),
             *filled_from(itemgetter(1), _PAIRED_COLUMNS),
-            ("verdict", "against base", "text", lambda at: at[1].verdict_text if at[1] else "base"),
+            ("verdict", "verdict", "text", lambda at: at[1].verdict_text if at[1] else "base"),
         ],
         (
             *([_NOT_THE_PAPERS] if found.counted and papers else []),
@@ -123,7 +123,7 @@ def with_daggers(table: Table) -> Table:
 def comparison_tables(found: Analyses) -> list[Table]:
     """Rows of Table 3 compared with the first, and with each other, for each error that the run knows."""
     rows = found.configurations
-    note = "Rows are models × crops. The difference is the other's error minus the row's; negative is better."
+    note = "Rows are models × crops. The difference is the other error minus the error; negative is better."
     return [
         table_of(
             f"{name}_top{k}",
@@ -222,11 +222,11 @@ def _one_model_table(found: Analyses) -> Table:
         lambda members: [members.one_model],
         [
             ("chosen", "paper's rule", "text", lambda each: names[each.chosen]),
-            ("chosen_error", "rule's error", "percent", lambda each: each.chosen_error_percent),
-            ("cross_fitted_error", "rule, cross-fitted", "percent", lambda each: each.cross_fitted_error_percent),
+            ("chosen_error", "error of the rule", "percent", lambda each: each.chosen_error_percent),
+            ("cross_fitted_error", "cross-fitted error", "percent", lambda each: each.cross_fitted_error_percent),
             ("first", "first member", "text", lambda _: names[0]),
-            ("first_error", "first's error", "percent", lambda each: each.first_error_percent),
-            ("mean_error", "mean of the members", "percent", lambda each: each.mean_error_percent),
+            ("first_error", "its error", "percent", lambda each: each.first_error_percent),
+            ("mean_error", "mean error", "percent", lambda each: each.mean_error_percent),
             ("spread", _SPREAD, "number", lambda each: each.spread_points),
             ("members_error", "lowest to highest", "percent interval", lambda each: each.range_percent),
         ],

@@ -20,7 +20,7 @@ COLUMNS: tuple[FilledColumn["Row"], ...] = (
     ("crops", "crops", "count", lambda row: row.crops),
     ("cost", "cost", "count", lambda row: row.cost),
     ("top5_error", "top-5 error", "percent", lambda row: row.top5_error),
-    ("compared_to_base", "to base", "points", lambda row: row.compared_to_base),
+    ("compared_to_base", "vs. base", "points", lambda row: row.compared_to_base),
     ("top1_error", "top-1 error", "percent", lambda row: row.top1_error),
     ("top5_wrong", "top-5 wrong", "count", lambda row: row.top5_wrong),
     ("top1_wrong", "top-1 wrong", "count", lambda row: row.top1_wrong),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ensemble_eval.errors import InputError
 from ensemble_eval.store.parts import Format, Part, read_parts, refuse_unread, require_key
 from ensemble_eval.store.store import summarise
 
@@ -51,10 +52,16 @@ def read_status(out: Path, form: Format[Any]) -> Status:
     """Read the footers of all parts in an output folder.
 
     Raises:
-        InputError: There are no parts, all are damaged, or they are of several jobs.
+        InputError: There are no parts, all are damaged, or they are of several jobs or of another version.
     """
     found = read_parts(out, form, whole=False)
     refuse_unread(found)
+    folder = out / form.folder
+    if found.key is None and not found.damaged and any(folder.glob("*.parquet")):
+        raise InputError(
+            f"{folder} holds Parquet files that this version of ensemble-eval did not write, such as those of an "
+            "earlier version; start the job again in another folder, or with `fresh=True`"
+        )
     key, parts = require_key(out, found), found.by_name.values()
     progress = summarise(found.by_name)
     return Status(

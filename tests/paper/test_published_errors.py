@@ -82,7 +82,7 @@ def test_the_papers_table_3_stands_beside_every_run_of_its_protocol(archs: list[
     assert {each.top1_error for each in found.errors.values()} == {None}
     assert (found.who, found.sources) == ("the paper", "")
     titles = [column[1] for column in found.columns()]
-    assert titles == ["paper, top-5", "paper, to base"]
+    assert titles == ["paper, top-5", "paper, vs. base"]
 
 
 def test_every_number_has_a_source_and_a_shipped_protocol() -> None:

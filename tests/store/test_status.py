@@ -147,3 +147,15 @@ def test_a_folder_without_parts_is_refused(tmp_path: Path, cli: Cli) -> None:
     assert done.err == (
         f"error: {tmp_path} holds no results yet; a run writes its first part within --save-every seconds\n"
     )
+
+
+def test_a_folder_of_an_earlier_version_is_named_as_that(tmp_path: Path, cli: Cli) -> None:
+    folder = tmp_path / "detections"
+    folder.mkdir()
+    (folder / "5665d1bc409e468fa3c27afb0af6dd76.parquet").write_bytes(b"of an earlier version")
+    done = cli("status", tmp_path)
+    assert done.code == 2
+    assert done.err == (
+        f"error: {folder} holds Parquet files that this version of ensemble-eval did not write, such as those of "
+        "an earlier version; start the job again in another folder, or with --fresh\n"
+    )
