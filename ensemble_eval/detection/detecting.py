@@ -148,7 +148,7 @@ class _DetectWorker(EngineWorker):
         sizes = [protocol.size for protocol in inputs.rule.protocols]
         # The network of the SVMs sees the paper's size.
         self._rule = region_rule([*sizes, CROP_SIZE][: len(predicts)])
-        engine = Engine(predicts, pool, inputs.device, batch_size, stop.check, self._rule.groups, forward=forward)
+        engine = Engine(predicts, pool, inputs.device, batch_size, self._rule.groups, forward=forward)
         super().__init__(engine, inputs, process, [*job.notices, *inputs.warnings])
         self._data, self._with_svm, self._stop = job.data, job.svm is not None, stop
         in_bucket = job.data.dataset.listing is not None

@@ -38,13 +38,11 @@ class Engine(Generic[Result]):
             scores) or `DecidedImage` (early exit).
         device: The device on which batches are assembled.
         batch_size: Crops per batch.
-        before_forward: Called before each member runs on a batch. An exception that it raises ends the run.
         groups: The members that see the same views; by default, all members do. The crops of a batch are of one
             size, and are run by one of these groups or, with early exit, by a single member.
         batches_in_flight: How many batches may be running before the engine waits for the first. By default 2 on
             CUDA and 1 on a CPU.
-        forward: Runs the members of a batch. By default they run one after the other, with `before_forward` before
-            each.
+        forward: Runs the members of a batch. By default they run one after the other.
         streams: The streams of the device. By default, `CudaStreams` on CUDA and none on a CPU.
 
     Attributes:
@@ -58,7 +56,6 @@ class Engine(Generic[Result]):
         pool_image: Callable[[ReadyImage], PooledImage[Result]],
         device: torch.device,
         batch_size: int,
-        before_forward: Callable[[], None] = lambda: None,
         groups: Iterable[tuple[int, ...]] | None = None,
         batches_in_flight: int | None = None,
         forward: Forward | None = None,
@@ -66,7 +63,7 @@ class Engine(Generic[Result]):
     ) -> None:
         self._names = tuple(members)
         self._groups = tuple(groups or [tuple(range(len(members)))])
-        self._forward = forward or Forward(members.values(), before_forward)
+        self._forward = forward or Forward(members.values())
         self._pool_image = pool_image
         self._device = device
         # A dict used as an ordered set: in order of arrival, with fast removal of any image.

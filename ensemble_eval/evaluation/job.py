@@ -178,9 +178,7 @@ def engine_for(settings: Settings, inputs: Inputs, stop: StopRequests) -> Engine
 
     batch_size = settings.batch_size or default_batch_size(inputs.device)
     forward = forward_of(inputs.members, inputs, stop)
-    return Engine(
-        inputs.members, pool_image, inputs.device, batch_size, stop.check, inputs.rule.groups, forward=forward
-    )
+    return Engine(inputs.members, pool_image, inputs.device, batch_size, inputs.rule.groups, forward=forward)
 
 
 def forward_of(members: Mapping[str, Predict], inputs: Inputs, stop: StopRequests) -> Forward | None:
