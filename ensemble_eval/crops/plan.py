@@ -127,15 +127,12 @@ class CropRule:
         """Return the rule of a smaller scheme."""
         return replace(self, crops=crops)
 
-    def plan(self, width: int, height: int) -> CropPlan:
-        """Return the distinct views of an image of `width` × `height` pixels, so that no pass is run twice.
+    @cached_property
+    def plan(self) -> Callable[[int, int], CropPlan]:
+        """Return the distinct views of an image of some width and height in pixels, so that no pass is run twice.
 
         In the protocol `googlenet`, the three squares of a square image coincide: 48 views, each of weight 3.
         """
-        return self._plans(width, height)
-
-    @cached_property
-    def _plans(self) -> Callable[[int, int], CropPlan]:
         # Many images of a data set have the same size.
         return lru_cache(_CACHED_PLANS)(self._plan)
 
