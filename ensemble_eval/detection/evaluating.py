@@ -22,7 +22,7 @@ from ensemble_eval.scoring.average_precision import (
     Rule,
     average_precisions,
 )
-from ensemble_eval.scoring.coverage import Coverage, CoverageCount
+from ensemble_eval.scoring.coverage import Coverage
 from ensemble_eval.tables.table import Column, FilledColumn, Table, Value, marked, marks, table_of
 
 RESAMPLES = 1000
@@ -87,7 +87,7 @@ def detection_rows(
         InputError: The images show no object of these classes.
     """
     matchings = [Matching(num_classes, (ILSVRC, VOC, COCO_50, *COCO)) for _ in configurations]
-    covered = {each.sets: CoverageCount([_ALL]) for each in configurations}
+    covered = {each.sets: Coverage([_ALL]) for each in configurations}
     regions = np.zeros(len(configurations), np.int64)
     for shown, proposals, stored in images:
         for matching, row in zip(matchings, stored, strict=True):
@@ -98,7 +98,7 @@ def detection_rows(
     if not matchings[0].matches(ILSVRC).objects.any():
         raise InputError("the images show no object that is to be found; check `boxes`")
     rows = [
-        _row(configuration, matching, covered[configuration.sets].coverage(), int(count))
+        _row(configuration, matching, covered[configuration.sets], int(count))
         for configuration, matching, count in zip(configurations, matchings, regions, strict=True)
     ]
     base, *resampled = [_resampled(matching.matches(ILSVRC), resamples) for matching in matchings]

@@ -32,7 +32,7 @@ from ensemble_eval.jobs.signals import StopRequests
 from ensemble_eval.members.imported import InputFormat
 from ensemble_eval.members.preprocessing import Preprocessing
 from ensemble_eval.models.multibox import MultiBox
-from ensemble_eval.scoring.coverage import Coverage, CoverageCount
+from ensemble_eval.scoring.coverage import Coverage
 from ensemble_eval.settings import FROM_FILE, ProposeSettings
 from ensemble_eval.store import record
 from ensemble_eval.store.folder import Folder
@@ -232,12 +232,12 @@ def coverage_of_sets(
 
     Boxes are ordered by their scores; a seed draws the order of boxes without scores, which come last.
     """
-    counts = {sets: CoverageCount(_BUDGETS) for sets in sets_of(names)}
+    counts = {sets: Coverage(_BUDGETS) for sets in sets_of(names)}
     for number, (image, shown) in enumerate(sorted(objects.items())):
         of_image = proposals[image]
         for sets, count in counts.items():
             count.add(shown, _ordered(united(of_image, sets), number))
-    return {" + ".join(sets): count.coverage() for sets, count in counts.items()}
+    return {" + ".join(sets): count for sets, count in counts.items()}
 
 
 def write_coverage(out: Path, found: Mapping[str, Coverage]) -> Path:
@@ -246,7 +246,7 @@ def write_coverage(out: Path, found: Mapping[str, Coverage]) -> Path:
     lines = [
         [name, str(boxes), f"{half:.6f}", f"{mean:.6f}", str(each.objects), f"{each.boxes_per_image:.2f}"]
         for name, each in found.items()
-        for boxes, half, mean in zip(each.boxes, each.at_half, each.mean, strict=True)
+        for boxes, half, mean in zip(each.budgets, each.at_half, each.mean, strict=True)
     ]
     path = out / COVERAGE_FILE
     write_atomically(path, csv_text(columns, lines).encode())
@@ -263,7 +263,7 @@ def coverage_plot(found: Mapping[str, Coverage]) -> Plot:
     def draw(plot: "Axes") -> Description:
         for position, (name, each) in enumerate(found.items()):
             # Beyond the number of proposals a curve would only stay level.
-            reached = [budget for budget in each.boxes.tolist() if budget < 1.5 * each.boxes_per_image]
+            reached = [budget for budget in each.budgets if budget < 1.5 * each.boxes_per_image]
             plot.plot(
                 reached,
                 100 * each.at_half[: len(reached)],

@@ -67,7 +67,7 @@ def test_the_best_boxes_of_an_image_count_first() -> None:
     none = np.zeros(1, bool)
     objects = {"a.png": Objects(np.array([[0.0, 0, 100, 100]]), np.zeros(1, np.int64), none, none)}
     [(name, found)] = proposing.coverage_of_sets(boxes, objects, ["file"]).items()
-    assert (name, found.boxes[0], found.at_half[0], found.objects) == ("file", 1, 1.0, 1)
+    assert (name, found.budgets[0], found.at_half[0], found.objects) == ("file", 1, 1.0, 1)
 
 
 def test_an_image_without_proposals_has_a_reason_and_nothing_else() -> None:

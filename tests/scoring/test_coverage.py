@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ensemble_eval.datasets.boxes import Boxes, Objects
-from ensemble_eval.scoring.coverage import OVERLAPS, Coverage, CoverageCount
+from ensemble_eval.scoring.coverage import OVERLAPS, Coverage
 
 
 def coverage(images: Iterable[tuple[Objects, Boxes]], budgets: Sequence[int]) -> Coverage:
-    count = CoverageCount(budgets)
+    found = Coverage(budgets)
     for shown, proposals in images:
-        count.add(shown, proposals)
-    return count.coverage()
+        found.add(shown, proposals)
+    return found
 
 
 def _boxes(rng: np.random.Generator, count: int) -> Boxes:
