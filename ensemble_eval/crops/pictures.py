@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torch import Tensor
 
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.plan import CropRule
@@ -71,11 +70,11 @@ def write_crops(image: Path, out: Path, protocol: Protocol) -> Path:
     except UnreadableImageError as error:
         raise InputError(f"{image} is not usable: {error}") from error
     [group] = source.plan.groups
-    pictures = [_picture(source.cut(source.plan.views[view])) for view in group.view_of_crop]
+    pictures = [pixels.picture_of(source.cut(source.plan.views[view])) for view in group.view_of_crop]
     for index, picture in enumerate(pictures):
         _save(picture, out / f"{index:03}.png")
     _save(_sheet(pictures, protocol), out / SHEET_FILE)
-    _save(_with_palette(overview(_picture(decoded), protocol)), out / OVERVIEW_FILE)
+    _save(_with_palette(overview(pixels.picture_of(decoded), protocol)), out / OVERVIEW_FILE)
     return out / SHEET_FILE
 
 
@@ -274,11 +273,6 @@ def _starts(image: Image.Image, protocol: Protocol, group: Sequence[Crop]) -> st
     views = [protocol.view_of(crop, *image.size) for crop in group if crop.position != "whole"]
     lefts, tops = (sorted(set(starts)) for starts in ([v.left for v in views], [v.top for v in views]))
     return f"boxes begin at x {', '.join(map(str, lefts))} and y {', '.join(map(str, tops))}"
-
-
-def _picture(image: Tensor) -> Image.Image:
-    """Of uint8 [3, H, W]."""
-    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
 
 
 def _sheet(pictures: Sequence[Image.Image], protocol: Protocol) -> Image.Image:

@@ -103,6 +103,11 @@ def decode(data: bytes) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)
 
 
+def picture_of(image: Tensor) -> Image.Image:
+    """An image uint8 [3, height, width] as a picture of Pillow."""
+    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+
+
 def resize(
     image: Tensor, height: int, width: int, resampling: Resampling = "bilinear", kernel: Kernel = "torch"
 ) -> Tensor:

@@ -258,7 +258,7 @@ def draw_detections(
         classifier: What the scores are: a softmax is shown as a percentage, the margin of an SVM as it is.
         above: The least score that is drawn; by default the one of `DRAWN_ABOVE`.
     """
-    picture = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
+    picture = pixels.picture_of(image)
     scale = max(1.0, _MIN_SIDE / min(picture.size))
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
     unit = min(picture.size) / _MIN_SIDE

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,9 +21,6 @@ from ensemble_eval.results.class_tables import ClassNames, class_name
 from ensemble_eval.results.reading import StoredRun
 from ensemble_eval.scoring.table3 import Configuration
 from ensemble_eval.settings import UNLABELLED
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MAX_IMAGES = 24
 # Base64 adds a third; with plots and tables the page stays below 10 MB.
@@ -212,16 +208,16 @@ def _gallery_image(
 def _pictures(results: StoredRun, data: bytes) -> tuple[Image.Image, Image.Image, int]:
     """A small version of the picture, its first crops side by side, and the number of crops."""
     # Imported here, because importing torch takes a second.
-    from ensemble_eval.crops.pixels import decode, prepare
+    from ensemble_eval.crops.pixels import decode, picture_of, prepare
 
     decoded = decode(data)
     _, height, width = decoded.shape
     crops = max(each for each in results.key.schemes if each <= _STRIP_CROPS)
     source = prepare(decoded, results.key.rule.up_to(crops).plan(width, height))
     views = (source.plan.views[view] for view in source.plan.groups[0].view_of_crop)
-    picture = _picture(decoded)
+    picture = picture_of(decoded)
     picture.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
-    return picture, _strip([_picture(source.cut(view)) for view in views]), crops
+    return picture, _strip([picture_of(source.cut(view)) for view in views]), crops
 
 
 def _strip(crops: Sequence[Image.Image]) -> Image.Image:
@@ -233,10 +229,6 @@ def _strip(crops: Sequence[Image.Image]) -> Image.Image:
         row, column = divmod(position, columns)
         strip.paste(crop.resize((_CROP_PIXELS, _CROP_PIXELS)), (column * step, row * step))
     return strip
-
-
-def _picture(image: "Tensor") -> Image.Image:
-    return Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
 
 
 def _jpeg(picture: Image.Image) -> bytes:
