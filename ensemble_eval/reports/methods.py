@@ -90,11 +90,8 @@ def _joined(words: Sequence[str], conjunction: str) -> str:
 
 def _averaging(results: StoredRun, found: Analyses) -> Iterator[str]:
     key, record = results.key, results.record or {}
-    over = [
-        *(["over crops"] if results.crops[-1] > 1 else []),
-        *(["over members"] if len(key.members) > 1 else []),
-    ]
-    if over:
+    averaged = {"over crops": results.crops[-1], "over members": len(key.members)}
+    if over := [name for name, count in averaged.items() if count > 1]:
         yield f"Softmax outputs are averaged {' and then '.join(over)}, with equal weights."
     yield "Among classes with equal scores, the one with the lower index ranks first."
     ks = " and ".join(str(k) for k in (TOP_5, TOP_1) if k in found.comparisons)
@@ -159,18 +156,17 @@ def _statistics(_: StoredRun, found: Analyses) -> Iterator[str]:
 
 
 def _software(results: StoredRun, _: Analyses) -> Iterator[str]:
-    key, executions = results.key, (results.record or {}).get("executions", ())
-    versions = {
-        name: _values(each["versions"].get(name) for each in executions) for name in (*_PACKAGES, "openvino")
-    }
-    ours = _values(each["versions"].get("ensemble-eval") for each in executions)
-    if ours:
-        cited = {"torch": " [@paszke2019]"}
+    executions = (results.record or {}).get("executions", ())
+
+    def version(name: str) -> str:
+        return _values(each["versions"].get(name) for each in executions)
+
+    if ours := version("ensemble-eval"):
         devices = _values(each["device_name"].replace("cpu", "CPUs") for each in executions)
-        named = {**_PACKAGES, **({"openvino": "OpenVINO"} if key.backend == "openvino" else {})}
-        listed = [
-            f"{title} {versions[name]}{cited.get(name, '')}" for name, title in named.items() if versions[name]
-        ]
+        backend = {"openvino": "OpenVINO"} if results.key.backend == "openvino" else {}
+        cited = {"torch": " [@paszke2019]"}
+        named = {**_PACKAGES, **backend}.items()
+        listed = [f"{title} {version(name)}{cited.get(name, '')}" for name, title in named if version(name)]
         yield f"Predictions were computed by ensemble-eval {ours} on {devices} with {_joined(listed, 'and')}."
     yield f"The statistics were computed with SciPy {metadata.version('scipy')} [@virtanen2020]."
 
