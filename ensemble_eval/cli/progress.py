@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from rich.console import Console
@@ -19,28 +18,21 @@ class Update(Protocol):
     def __call__(self, done: int, passes: int = 0) -> None: ...  # noqa: D102 (see the class)
 
 
-@dataclass
 class Pace:
     """The pace of a job, and the time that is left.
 
     The work of other processes becomes visible only when it is stored, many images at a time. So the pace is that
     up to the last update, and the time since then is subtracted from the time left.
 
-    Attributes:
+    Args:
         total: The number of images of the job.
         start: The number of images that an earlier start had done. They do not count for the pace.
         began: The start of the work, in seconds of a monotonic clock.
     """
 
-    total: int
-    start: int
-    began: float
-    _done: int = field(init=False)
-    _passes: int = field(init=False, default=0)
-    _moved: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._done, self._moved = self.start, self.began
+    def __init__(self, total: int, start: int, began: float) -> None:
+        self._total, self._start, self._began = total, start, began
+        self._done, self._passes, self._moved = start, 0, began
 
     def update(self, done: int, passes: int, now: float) -> None:
         """Record that `done` images are done, after `passes` passes since the start."""
@@ -50,12 +42,12 @@ class Pace:
     @property
     def is_known(self) -> bool:
         """Whether any image was done since the start."""
-        return self._done > self.start
+        return self._done > self._start
 
     @property
-    def passes_per_second(self) -> float:
-        """The number of passes per second; 0 if nothing is done yet."""
-        return self._passes / self._seconds
+    def text(self) -> str:
+        """The passes per second; empty if nothing is done yet, or for a job without members, which runs none."""
+        return f"{self._passes / self._seconds:.0f} crops/s" if self._passes else ""
 
     def age(self, now: float) -> float:
         """Return the seconds since the last update."""
@@ -63,23 +55,22 @@ class Pace:
 
     def seconds_left(self, now: float) -> float | None:
         """Return the time left; None if nothing is done yet, or if an update is overdue."""
-        if self._done >= self.total:
+        if self._done >= self._total:
             return 0.0
         if not self.is_known:
             return None
-        left = self._seconds / (self._done - self.start) * (self.total - self._done) - self.age(now)
+        left = self._seconds / (self._done - self._start) * (self._total - self._done) - self.age(now)
         return left if left > 0 else None
 
     @property
     def _seconds(self) -> float:
-        return max(self._moved - self.began, 1e-9)
+        return max(self._moved - self._began, 1e-9)
 
 
-@dataclass
 class PlainLines:
     """Prints `done/total`, the pace and the time left at intervals, and once at the end.
 
-    Attributes:
+    Args:
         console: The console for the lines.
         total: The number of units of the job.
         start: The number of units that an earlier start had done. They do not count for the pace.
@@ -87,36 +78,33 @@ class PlainLines:
         clock: Returns seconds, monotonic.
     """
 
-    console: Console
-    total: int
-    start: int
-    units: str = "images"
-    clock: Callable[[], float] = time.monotonic
-    _pace: Pace = field(init=False)
-    _printed: float = field(init=False)
-    _ended: bool = field(init=False, default=False)
-
-    def __post_init__(self) -> None:
-        self._printed = self.clock()
-        self._pace = Pace(self.total, self.start, self._printed)
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        start: int,
+        units: str = "images",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._console, self._total, self._units, self._clock = console, total, units, clock
+        self._printed, self._ended = clock(), False
+        self._pace = Pace(total, start, self._printed)
 
     def update(self, done: int, passes: int = 0) -> None:
         """Print a line if it is due."""
-        now = self.clock()
+        now = self._clock()
         self._pace.update(done, passes, now)
-        if self._ended or (now - self._printed < PLAIN_LINE_SECONDS and done < self.total):
+        if self._ended or (now - self._printed < PLAIN_LINE_SECONDS and done < self._total):
             return
-        self._printed, self._ended = now, done >= self.total
-        self.console.print(f"{done}/{self.total} {self.units}, {self._rest(now)}", highlight=False)
+        self._printed, self._ended = now, done >= self._total
+        self._console.print(f"{done}/{self._total} {self._units}, {self._rest(now)}", highlight=False)
 
     def _rest(self, now: float) -> str:
         if not self._pace.is_known and not self._ended:
             return "time left not known yet"
         left = self._pace.seconds_left(now)
         rest = f"nothing new for {duration(self._pace.age(now))}" if left is None else f"{duration(left)} left"
-        # A job without members runs no passes.
-        pace = self._pace.passes_per_second
-        return f"{pace:.0f} crops/s, {rest}" if pace else rest
+        return ", ".join(filter(None, (self._pace.text, rest)))
 
 
 @contextmanager
@@ -136,7 +124,7 @@ def progress_updates(console: Console, total: int, start: int = 0, units: str = 
             progress.update(
                 task,
                 completed=done,
-                pace=f"{pace.passes_per_second:.0f} crops/s" if pace.passes_per_second else "",
+                pace=pace.text,
                 left="-:--:--" if left is None else duration(left),
             )
 
