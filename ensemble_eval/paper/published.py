@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ensemble_eval.crops.protocols import PROTOCOLS
-from ensemble_eval.tables.table import FilledColumn
+from ensemble_eval.tables.table import FilledColumn, filled_from
 
 if TYPE_CHECKING:
     from ensemble_eval.scoring.table3 import Row
@@ -129,33 +129,19 @@ class Published:
 
     def columns(self) -> tuple[FilledColumn["Row"], ...]:
         """Columns with the published errors; differences from the first row are computed from these."""
+        if not self.errors:
+            return ()
         title = "paper" if self.of_the_paper else "published"
-        columns: list[FilledColumn[Row]] = [
-            ("paper_top5_error", f"{title}, top-5", "percent", lambda row: self._top5(row.models, row.crops))
+        columns: list[FilledColumn[PublishedErrors]] = [
+            ("paper_top5_error", f"{title}, top-5", "percent", lambda each: each.top5_error)
         ]
-        if self._base is not None:
-            columns.append(("paper_compared_to_base", f"{title}, vs. base", "points", self._difference))
+        protocol = PROTOCOLS[next(iter(self.errors.values())).protocol]
+        if base := self.errors.get((1, protocol.schemes[0])):
+            base_error, versus = base.top5_error, f"{title}, vs. base"
+            columns.append(("paper_compared_to_base", versus, "points", lambda each: each.top5_error - base_error))
         if any(each.top1_error is not None for each in self.errors.values()):
-            columns.append(("paper_top1_error", f"{title}, top-1", "percent", self._top1))
-        return tuple(columns) if self.errors else ()
-
-    def _top5(self, models: int, crops: int) -> float | None:
-        found = self.errors.get((models, crops))
-        return found.top5_error if found else None
-
-    def _top1(self, row: "Row") -> float | None:
-        found = self.errors.get((row.models, row.crops))
-        return found.top1_error if found else None
-
-    def _difference(self, row: "Row") -> float | None:
-        here = self._top5(row.models, row.crops)
-        return None if here is None or self._base is None else here - self._base
-
-    @property
-    def _base(self) -> float | None:
-        """The error published for the first row: one model with the smallest scheme."""
-        schemes = [PROTOCOLS[each.protocol].schemes for each in self.errors.values()]
-        return self._top5(1, schemes[0][0]) if schemes else None
+            columns.append(("paper_top1_error", f"{title}, top-1", "percent", lambda each: each.top1_error))
+        return tuple(filled_from(lambda row: self.errors.get((row.models, row.crops)), columns))
 
 
 NOTHING_PUBLISHED = Published({}, of_the_paper=False)
