@@ -55,7 +55,7 @@ def compare(runs: tuple[Path, ...], margin: float, cluster: Path | None, across_
     if len(runs) < 2:
         raise InputError("name two or more output folders; the first is what the others are compared with")
     opened = [read_run(run) for run in runs]
-    clusters = None if cluster is None else read_clusters(cluster, opened[0])
+    clusters = read_clusters(cluster, opened[0])
     console = Console(markup=False, emoji=False)
     try:
         _print_errors(console, opened, margin, clusters, across_protocols=across_protocols)

@@ -210,7 +210,7 @@ class Results(StoredRun):
             margin_points=margin,
             seed=seed,
             across_protocols=across_protocols,
-            clusters=None if cluster is None else read_clusters(location(cluster), self),
+            clusters=read_clusters(cluster, self),
         )
         tables = {f"top-{k}": run_differences_table(k, each, margin) for k, each in found.differences.items()}
         frames = {name: pd.read_csv(io.StringIO(table_csv(table))) for name, table in tables.items()}
@@ -307,7 +307,7 @@ class Results(StoredRun):
         if out.resolve() == self.folder.resolve():
             raise InputError(f"`out` {out} is the folder of the run itself; choose one inside it or elsewhere")
         refuse_file(out)
-        clusters = None if cluster is None else read_clusters(location(cluster), self)
+        clusters = read_clusters(cluster, self)
         found = _analysed(self, partial=partial, margin_points=margin, seed=seed, clusters=clusters, recipe=recipe)
         images, classes_of = found.decisions.each_label
         names = class_names(classes, [self.images[each] for each in images], classes_of, self.key.classes)
@@ -319,11 +319,9 @@ class Results(StoredRun):
             study, left_out["crops"] = None, [sentence(error)]
         more = []
         if labels or blacklist is not None:
-            files_of = [location(each) for each in labels]
+            blacklist = None if blacklist is None else location(blacklist)
             try:
-                more = [
-                    label_table(self, found, files_of, names, None if blacklist is None else location(blacklist))
-                ]
+                more = [label_table(self, found, [*map(location, labels)], names, blacklist)]
             except UnavailableError as error:
                 left_out["comparisons"] = [sentence(error)]
         page = report_page(self, found, study, names, pictures, left_out, more, with_paper=paper)

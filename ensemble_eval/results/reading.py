@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from ensemble_eval.datasets.labels import MAX_BYTES, columns_of_csv
 from ensemble_eval.datasets.listing import listed_images
@@ -17,6 +16,7 @@ from ensemble_eval.evaluation.decisions import Block, blocks, read_decisions
 from ensemble_eval.evaluation.key import RUN, RunKey, columns_of
 from ensemble_eval.files import read_text
 from ensemble_eval.locations import location
+from ensemble_eval.scoring.clusters import Clusters
 from ensemble_eval.scoring.table3 import SHOWN, Decisions, table3, table3_table
 from ensemble_eval.store import record
 from ensemble_eval.store.parts import Part, read_parts, require_key
@@ -178,17 +178,18 @@ class StoredRun(Displayed):
         return read_decisions(self.tables, self.key, self.images, with_answers=with_answers)
 
 
-def read_clusters(path: Path, run: StoredRun) -> NDArray[np.intp]:
-    """Read the cluster of each image of a run from a CSV with the header `image,group`.
+def read_clusters(file: str | Path | None, run: StoredRun) -> Clusters:
+    """Read the cluster of each image of a run from a CSV with the header `image,group`; None without a file.
 
     Raises:
         InputError: The file cannot be read, names unknown images, lacks a group for some, or has one group.
     """
-    groups = {
-        image: group.strip()
-        for image, group in columns_of_csv(path, read_text(path, MAX_BYTES), _CLUSTERS).items()
-    }
-    if lost := [image for image in run.images if not groups.get(image, "").strip()]:
+    if file is None:
+        return None
+    path = location(file)
+    stored = columns_of_csv(path, read_text(path, MAX_BYTES), _CLUSTERS)
+    groups = {image: group.strip() for image, group in stored.items()}
+    if lost := [image for image in run.images if not groups.get(image)]:
         raise InputError(f"{path} has no group for {len(lost)} images of the run ({first_names(lost)}); add them")
     if not run.missing or run.missing_images is not None:
         known = {*run.images, *run.unreadable, *(run.missing_images or ())}
@@ -197,7 +198,7 @@ def read_clusters(path: Path, run: StoredRun) -> NDArray[np.intp]:
                 f"{path} has {len(unknown)} images that the run does not have ({first_names(unknown)}); remove "
                 "them"
             )
-    names, clusters = np.unique([groups[image].strip() for image in run.images], return_inverse=True)
+    names, clusters = np.unique([groups[image] for image in run.images], return_inverse=True)
     if len(names) < 2:
         raise InputError(f"{path} puts all images into one group; intervals need two or more")
     return clusters
