@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError, needing_extra
+from ensemble_eval.errors import needing_extra
 from ensemble_eval.scoring.clusters import Clusters, folds_of
 
 BINS = 15
@@ -111,12 +111,9 @@ def reliability(confidence: NDArray[np.floating], is_right: NDArray[np.bool_], b
     The bins have equal width. A confidence on an edge belongs to the bin above it, and 1 to the last bin.
 
     Args:
-        confidence: [images], the score of the best class, from 0 to 1.
+        confidence: [images], at least one, the score of the best class, from 0 to 1.
         is_right: [images], whether the best class is the label.
         bins: The number of bins.
-
-    Raises:
-        InputError: There are no images, or fewer than one bin.
 
     Example:
         >>> import numpy as np
@@ -124,10 +121,6 @@ def reliability(confidence: NDArray[np.floating], is_right: NDArray[np.bool_], b
         >>> [(each.images, each.accuracy) for each in found.bins], round(found.expected_calibration_error, 4)
         ([(1, 0.0), (2, 0.5)], 0.3333)
     """
-    if bins < 1:
-        raise InputError(f"`bins` is at least 1, not {bins}")
-    if not len(confidence):
-        raise InputError("there are no images to calibrate on")
     confidence = np.asarray(confidence, np.float64)
     edges = np.linspace(0, 1, bins + 1)
     bin_of = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, bins - 1)
@@ -172,7 +165,7 @@ def fit_temperature(
         clusters: The cluster of each image; a fold has whole clusters.
 
     Raises:
-        InputError: There are no images, or SciPy is not installed.
+        InputError: SciPy is not installed.
 
     Example:
         Scores of 0.9 that are right seven times in ten:
@@ -184,8 +177,6 @@ def fit_temperature(
         >>> round(found.temperature, 2), round(found.in_sample.mean_confidence, 2)
         (2.59, 0.7)
     """
-    if not len(scores):
-        raise InputError("there are no images to calibrate on")
     everything, logs = np.arange(len(scores)), _relative_logs(scores)
     own = logs[everything, labels]
     temperature = _likeliest_temperature(logs, own, everything)

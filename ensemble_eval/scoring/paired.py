@@ -153,7 +153,7 @@ def paired_differences(
     sign of the difference of whole clusters. For clusters of one image, that is the exact McNemar test.
 
     Args:
-        wrong: Boolean array [rows, images]: whether a row is wrong on an image.
+        wrong: Boolean array [rows, images], of one image or more: whether a row is wrong on an image.
         pairs: The positions of the base and of the other row of each comparison.
         margin_points: The margin of equivalence, in percentage points: error rates that differ by less count as
             equal.
@@ -163,7 +163,7 @@ def paired_differences(
         adjustment: How p-values are adjusted.
 
     Raises:
-        InputError: There are no images, the margin is not valid, or a package of the extra `[report]` is missing.
+        InputError: The margin is not valid, or a package of the extra `[report]` is missing.
 
     Example:
         A second row that fixes nine of a hundred images and breaks none:
@@ -178,8 +178,6 @@ def paired_differences(
         0.0039
     """
     validate_margin(margin_points)
-    if not wrong.shape[1]:
-        raise InputError("there are no images to compare")
     if not pairs:
         return []
     images, resamples = wrong.shape[1], resamples if clusters is None else 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ensemble_eval.errors import InputError, needing_extra
+from ensemble_eval.errors import needing_extra
 from ensemble_eval.scoring.clusters import Clusters, error_intervals_percent, folds_of
 from ensemble_eval.scoring.paired import PairedDifference, paired_differences, readjusted
 from ensemble_eval.scoring.subset_ranks import Subset
@@ -278,16 +278,11 @@ def greedy_selection(
     Args:
         wrong: [subsets, images], whether an ensemble has an image wrong.
         subsets: The positions of the members of each; all subsets.
-        folds: At least 2.
+        folds: At least 2, and at most the number of images.
         seed: The seed of the split.
         clusters: The cluster of each image; a fold has whole clusters.
-
-    Raises:
-        InputError: There are fewer images than folds, or fewer than two folds.
     """
     images = wrong.shape[1]
-    if not 2 <= folds <= images:
-        raise InputError(f"{images} images cannot be dealt into {folds} folds; choose `folds` from 2 to {images}")
     row_of = {subset: row for row, subset in enumerate(subsets)}
     order = _greedy_order(wrong.sum(axis=1), row_of)
     fold_of = folds_of(images, folds, seed, clusters)

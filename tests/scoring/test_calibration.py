@@ -6,7 +6,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.metrics import brier_score_loss
 
-from ensemble_eval.errors import InputError
 from ensemble_eval.scoring.calibration import fit_temperature, reliability
 
 CLASSES = 12
@@ -142,12 +141,3 @@ def test_temperatures_are_sought_from_a_fiftieth_to_fifty() -> None:
     labels, all_right = np.zeros(20, int), np.ones(20, bool)
     assert fit_temperature(scores, labels, all_right).temperature == pytest.approx(0.02, rel=0.01)
     assert fit_temperature(scores, 1 - labels, ~all_right).temperature == pytest.approx(50, rel=0.01)
-
-
-def test_calibration_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="no images"):
-        reliability(np.empty(0), np.empty(0, bool))
-    with pytest.raises(InputError, match="`bins` is at least 1, not 0"):
-        reliability(np.ones(1), np.ones(1, bool), bins=0)
-    with pytest.raises(InputError, match="no images"):
-        fit_temperature(np.empty((0, 3), np.float32), np.empty(0, int), np.empty(0, bool))

@@ -9,7 +9,6 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import DescrStatsW
 
-from ensemble_eval.errors import InputError
 from ensemble_eval.scoring.paired import paired_differences
 from ensemble_eval.scoring.subset_ranks import all_subsets
 from ensemble_eval.scoring.subsets import (
@@ -166,14 +165,7 @@ def test_one_model_by_three_rules() -> None:
     assert one_model(wrong[:1], 0).spread_points == 0
 
 
-def test_two_folds_are_enough_and_one_is_too_few() -> None:
+def test_two_folds_are_enough() -> None:
     wrong = random_wrong(7, 4)
     for folds in (2, 4):
         assert len(greedy_selection(wrong, all_subsets(3), folds=folds).cross_validated_error_percent) == 3
-    with pytest.raises(InputError, match="4 images cannot be dealt into 1 folds"):
-        greedy_selection(wrong, all_subsets(3), folds=1)
-
-
-def test_too_few_images_for_the_folds_are_refused() -> None:
-    with pytest.raises(InputError, match="4 images cannot be dealt into 5 folds; choose `folds` from 2 to 4"):
-        greedy_selection(np.zeros((7, 4), bool), all_subsets(3))
