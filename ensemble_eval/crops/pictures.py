@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from ensemble_eval.crops import pixels
 from ensemble_eval.crops.plan import CropRule
 from ensemble_eval.crops.protocols import Crop, Protocol
-from ensemble_eval.crops.views import Fit, View
+from ensemble_eval.crops.views import Fit
 from ensemble_eval.errors import InputError, UnreadableImageError, refusing
 from ensemble_eval.files import atomic_path, read_regular
 
@@ -134,7 +134,8 @@ def boxed(image: Image.Image, protocol: Protocol, group: Sequence[Crop], zoom: f
     for place, view in sorted(views, key=lambda each: _DRAWN.index(each[0]) if each[0] in _DRAWN else -1):
         # The corners' boxes cover the whole square's edges, so that is drawn around them.
         around = _LINE if place == "whole" else 0
-        left, top, right, bottom = (MARGIN + edge for edge in _zoomed(_edges(view), zoom))
+        edges = view.left, view.top, view.left + view.side, view.top + view.side
+        left, top, right, bottom = (MARGIN + edge for edge in _zoomed(edges, zoom))
         corners = (left - around, top - around, right - 1 + around, bottom - 1 + around)
         draw.rectangle(corners, outline=COLOURS.get(place, _CELL_COLOUR), width=_LINE if place in COLOURS else 1)
     return picture
@@ -243,10 +244,6 @@ def _legend(protocol: Protocol) -> Image.Image:
 def _zoom(image: Image.Image, protocol: Protocol, zoom: float) -> float:
     longest = max(max(protocol.canvas(scale).padded(*image.size)) for scale in protocol.scales)
     return min(zoom, zoom * 2 * _LONGEST_SIDE / longest)
-
-
-def _edges(view: View) -> Box:
-    return view.left, view.top, view.left + view.side, view.top + view.side
 
 
 def _zoomed(box: Box, zoom: float) -> Box:

@@ -303,7 +303,7 @@ def page_html(page: Page) -> str:
         from markupsafe import Markup, escape
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["data_uri"] = _jpeg_uri
+    environment.filters["data_uri"] = lambda jpeg: f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
     environment.filters["in_page"] = _in_page
     environment.filters["html"] = lambda table: Markup(table_html(table))
     environment.filters["code"] = lambda text: Markup(_CODE.sub(_option, str(escape(text))))
@@ -333,11 +333,6 @@ def _inline_svg(picture: Picture) -> Any:
     head, rest = drawing.split(">", 1)
     label = escape(picture.alternative)
     return Markup(f'{_SIZE.sub("", head)} role="img" aria-label="{label}">{rest}')
-
-
-def _jpeg_uri(data: bytes) -> str:
-    """A JPEG file as an address that holds the file itself."""
-    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
 def _option(argument: re.Match[str]) -> str:
