@@ -9,6 +9,7 @@ import errno
 import functools
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -103,16 +104,9 @@ class Tree:
     def __init__(self, prefix: str, objects: dict[str, Meta], reads: dict[str, dict[int, bytes]]) -> None:
         self._prefix, self.objects, self.reads = prefix, objects, reads
         self.recording, self._left = True, _MAX_RECORDED_BYTES
-        self._children: dict[str, dict[str, None]] = {}
-        for key in objects:
-            while key and (folder := key.rpartition("/")[0]) != key:
-                siblings = self._children.setdefault(folder, {})
-                name = key[len(folder) :].lstrip("/")
-                if name in siblings:
-                    break
-                siblings[name], key = None, folder
+        self._keys = sorted(objects)
         # Some programs write an empty object for each folder.
-        for key in [key for key, meta in objects.items() if not meta.size and key in self._children]:
+        for key in [key for key, meta in objects.items() if not meta.size and self.children(key)]:
             del objects[key]
 
     def covers(self, key: str) -> bool:
@@ -121,7 +115,14 @@ class Tree:
 
     def children(self, folder: str) -> Collection[str]:
         """Return the names in a folder; empty if there is no such folder."""
-        return self._children.get(folder, {})
+        above, found = f"{folder}/" if folder else "", dict[str, None]()
+        place = bisect_left(self._keys, above)
+        while place < len(self._keys) and self._keys[place].startswith(above):
+            name, slash, _ = self._keys[place][len(above) :].partition("/")
+            found[name] = None
+            # Behind all that is in a folder: "0" is the character after "/".
+            place = bisect_left(self._keys, f"{above}{name}0", place) if slash else place + 1
+        return found
 
     def recorded(self, key: str, offset: int, size: int) -> bytes | None:
         """Return the bytes of an earlier read, or None."""

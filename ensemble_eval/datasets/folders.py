@@ -42,14 +42,14 @@ def open_class_folders(
             f"{root}: {len(ambiguous)} class folders are links to images of other classes "
             f"({first_names(ambiguous)}); remove them"
         )
-    shown = {identifier for identifier in files if is_shown_image(identifier)}
+    shown = set(filter(is_shown_image, files))
     stray = [path.name for path in sorted(root.iterdir()) if is_image(path) and not path.is_dir()]
     ignored = (*(identifier for identifier in files if identifier not in shown), *stray, *not_followed)
     if not shown:
         raise InputError(
             f"{root} holds no images in class folders; give a folder of class folders, or `labels` for a flat one"
         )
-    items = tuple(FileItem(each, indices[each.partition("/")[0]], files[each]) for each in sorted(shown))
+    items = tuple(FileItem(each, indices[each.partition("/")[0]], root) for each in sorted(shown))
     return Dataset(str(root), items, names, ignored, "class folders")
 
 
@@ -69,13 +69,11 @@ def open_files(
     """
     require_folder(root)
     files, not_followed = _files_below(root, leaving_out)
-    images = sorted(
-        name for name, path in files.items() if not is_hidden(name) and (is_image(path) or name in listed)
-    )
+    images = sorted(name for name in files if not is_hidden(name) and (is_image(name) or name in listed))
     if not images and not any(is_hidden(name) and lexists(root / name) for name in listed):
         raise InputError(f"{root} holds no images; give the folder that holds them")
-    items = tuple(FileItem(name, NO_LABEL, files[name]) for name in images)
-    others = sorted(name for name in files.keys() - set(images) if not _holds_labels(name))
+    items = tuple(FileItem(name, NO_LABEL, root) for name in images)
+    others = sorted(name for name in set(files) - set(images) if not _holds_labels(name))
     return Dataset(str(root), items, tuple(class_names), (*others, *not_followed), "files")
 
 
@@ -102,7 +100,7 @@ def _only_leads_to(folder: Path, leaving_out: Path | None) -> bool:
     """Whether a folder may have been made for the one in it that is left out: it holds no image."""
     if leaving_out is None or _real(folder) not in leaving_out.parents:
         return False
-    return not any(map(is_image, _files_below(folder, leaving_out)[0].values()))
+    return not any(map(is_image, _files_below(folder, leaving_out)[0]))
 
 
 def class_indices(root: Path, folders: Collection[str], class_names: Sequence[str]) -> dict[str, int]:
@@ -163,8 +161,8 @@ def require_folder(root: Path) -> None:
 
 def _files_below(
     root: Path, leaving_out: Path | None = None, folders: Iterable[Path] | None = None
-) -> tuple[dict[str, Path], list[str]]:
-    """All files below `root` by their ids, and the links that are not followed, as `ls -l` shows them.
+) -> tuple[list[str], list[str]]:
+    """The ids of all files below `root`, and the links that are not followed, as `ls -l` shows them.
 
     Of what is hidden, images and folders come, so that callers can name them; hidden folders are not entered.
     Links to folders are followed after everything below `root` itself, in the order of their names. A link to a
@@ -182,7 +180,7 @@ def _files_below(
     """
     if isinstance(root, ObjectPath):
         return _objects_below(root, leaving_out, folders), []
-    files: dict[str, Path] = {}
+    files: list[str] = []
     not_followed = []
     real_root = Path(os.path.realpath(root))
     # Real paths: what is read, and what holds it.
@@ -201,15 +199,16 @@ def _files_below(
             above.update(map(str, Path(real).parents))
             for folder, found, its_links in _walk(start, leaving_out):
                 read.add(os.path.realpath(folder))
-                files |= {path.relative_to(root).as_posix(): path for path in found}
+                files += [path.relative_to(root).as_posix() for path in found]
                 links += its_links
         waiting = sorted(links)
     return files, not_followed
 
 
-def _objects_below(root: ObjectPath, leaving_out: Path | None, folders: Iterable[Path] | None) -> dict[str, Path]:
+def _objects_below(root: ObjectPath, leaving_out: Path | None, folders: Iterable[Path] | None) -> list[str]:
     """Like `_files_below`, for a bucket, which has no links."""
-    files: dict[str, Path] = {}
+    # Of a hidden folder all objects have one id.
+    files: dict[str, None] = {}
     wanted = None if folders is None else {folder.name for folder in folders}
     left_out = f"{leaving_out}/" if isinstance(leaving_out, ObjectPath) else None
     first = len(root.key) + 1 if root.key else 0
@@ -227,9 +226,9 @@ def _objects_below(root: ObjectPath, leaving_out: Path | None, folders: Iterable
             name = parts[next(place for place, part in enumerate(parts) if is_hidden(part))]
             identifier = above[: above.index(name) + len(name)]
         if is_image(identifier) or not is_hidden(name) or is_hidden(above):
-            files[identifier] = root.at(key)
+            files[identifier] = None
     refuse_undecodable(root, files)
-    return files
+    return list(files)
 
 
 def _walk(start: Path, leaving_out: Path | None) -> Iterator[tuple[str, list[Path], list[Path]]]:
@@ -262,8 +261,8 @@ def _is_left_out(folder: Path, leaving_out: Path | None) -> bool:
     """
     if leaving_out is None or _real(folder) != leaving_out:
         return False
-    for path in _files_below(leaving_out)[0].values():
-        _refuse_image(folder, path.name)
+    for name in _files_below(leaving_out)[0]:
+        _refuse_image(folder, PurePath(name).name)
     return True
 
 

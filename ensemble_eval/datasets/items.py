@@ -23,6 +23,8 @@ _END_BYTES = 4096
 _OPEN_AT_MOST = 32
 # Files on a network are slow to open one by one.
 _FINGERPRINT_THREADS = 16
+# An image that waits for a thread takes two kilobytes of memory.
+_DIGESTS_AT_ONCE = 512
 # Begins the fingerprints of data sets in buckets.
 BY_ETAGS = "etags "
 # The label of an image that has none.
@@ -58,13 +60,18 @@ class Item(Protocol):
         """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileItem:
-    """An image in a file or an object."""
+    """An image in a file or an object below `root`, the folder of the data set."""
 
     id: str
     label: int
-    path: Path
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        """Made anew each time, because a path takes more memory than the rest of a listed image."""
+        return self.root / self.id
 
     def read(self) -> bytes:
         """The bytes of the file. A named pipe, a socket or a device is not read."""
@@ -241,7 +248,7 @@ class ByteRange:
         return self.container.read_at(self.offset + offset, min(size, self.size - offset))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RangeItem:
     """An image in a larger file, such as a tar archive."""
 
@@ -367,8 +374,13 @@ class Dataset(Displayed):
     def ends(self) -> tuple[bytes, ...]:
         """The digest of each image."""
         threads = ThreadPoolExecutor(_FINGERPRINT_THREADS)
+        # The listing of a bucket has all that is asked for.
+        mapped = threads.map if self.listing is None else map
+        batches = (
+            self.items[first : first + _DIGESTS_AT_ONCE] for first in range(0, len(self.items), _DIGESTS_AT_ONCE)
+        )
         try:
-            return tuple(threads.map(lambda item: item.digest(), self.items))
+            return tuple(digest for batch in batches for digest in mapped(lambda item: item.digest(), batch))
         finally:
             # Without waiting: a process that must stop has seconds, and a slow drive may take longer.
             threads.shutdown(wait=False, cancel_futures=True)

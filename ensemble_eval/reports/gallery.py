@@ -91,7 +91,7 @@ class EvaluatedImages:
             raise UnreadableImageError("lies outside the data set")
         # In a folder of files only the images of the gallery are looked up.
         if path.is_file() or not self._archives:
-            return FileItem(image, 0, path)
+            return FileItem(image, 0, self._root)
         if (item := self._by_id.get(image)) is not None:
             return item
         # An archive may have a folder above its class folders, which its ids without labels include.

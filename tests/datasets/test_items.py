@@ -15,7 +15,7 @@ PNG = encoded(picture(8, 6))
 def test_bytes_in_memory_have_the_digest_of_the_file_that_holds_them(tmp_path: Path, size: int) -> None:
     data = bytes(index * 7 % 251 for index in range(size))
     (tmp_path / "a.png").write_bytes(data)
-    file, memory = FileItem("a.png", 0, tmp_path / "a.png"), BytesItem("a.png", 0, data)
+    file, memory = FileItem("a.png", 0, tmp_path), BytesItem("a.png", 0, data)
     assert memory.digest() == file.digest()
     assert memory.read() == file.read()
 
@@ -24,7 +24,7 @@ def test_a_data_set_in_memory_has_the_fingerprint_of_the_same_files(tmp_path: Pa
     images = [(f"{index}.png", index % 3, encoded(picture(8 + index, 6))) for index in range(5)]
     for name, _, data in images:
         (tmp_path / name).write_bytes(data)
-    on_disk = tuple(FileItem(name, label, tmp_path / name) for name, label, _ in images)
+    on_disk = tuple(FileItem(name, label, tmp_path) for name, label, _ in images)
     assert Dataset.of(reversed(images)).sha256 == Dataset("disk", on_disk).sha256
     relabelled = [(name, label + (name == "2.png"), data) for name, label, data in images]
     assert Dataset.of(relabelled).sha256 != Dataset.of(images).sha256

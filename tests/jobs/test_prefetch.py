@@ -25,7 +25,7 @@ def write_items(folder: Path, count: int) -> list[tuple[int, FileItem]]:
     for index in range(count):
         path = folder / f"{index:02}.png"
         path.write_bytes(encoded(picture(40 + index, 30, seed=index)))
-        items.append((index, FileItem(path.name, index, path)))
+        items.append((index, FileItem(path.name, index, folder)))
     return items
 
 
@@ -118,7 +118,7 @@ def test_what_pillow_warns_of_stays_out_of_the_users_sight(tmp_path: Path) -> No
     path = tmp_path / "odd.jpg"
     path.write_bytes(data)
     with warnings.catch_warnings(record=True) as caught:
-        [image] = prefetch.load_images([(0, FileItem("odd.jpg", 0, path))], RULE, workers=1, ahead=1)
+        [image] = prefetch.load_images([(0, FileItem("odd.jpg", 0, tmp_path))], RULE, workers=1, ahead=1)
     assert isinstance(image, ReadyImage)
     assert caught == []
 

@@ -337,7 +337,7 @@ def test_images_outside_the_data_set_are_not_read(results: Results, data: Path, 
 
 def test_a_picture_that_was_changed_since_is_not_shown(results: Results, data: Path, tmp_path: Path) -> None:
     image = results.images[0]
-    dataset = Dataset("pictures", (FileItem(image, 0, data / image),))
+    dataset = Dataset("pictures", (FileItem(image, 0, data),))
     folder = tmp_path / "predictions"
     folder.mkdir()
     write_listing(folder, dataset)

@@ -3,6 +3,7 @@
 import functools
 import re
 import threading
+import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +21,7 @@ from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.locations import ObjectPath
 from ensemble_eval.members.ensemble import Ensemble, Member
 from ensemble_eval.reports.api import read_results
+from ensemble_eval.stores import Meta, Tree
 
 _LAYOUTS = ("class_folders", "tar_of_folders", "webdataset", "parquet")
 
@@ -213,3 +215,16 @@ def test_patterns_and_folders_inside_a_data_set_are_as_in_files(
         open_dataset(val, [*CLASSES, "results"], leaving_out=val / "results")
     with pytest.raises(InputError, match=r"the data set s3://.*/nothing does not exist"):
         open_dataset(bucket.root / "nothing", CLASSES)
+
+
+def test_opening_takes_less_than_a_kilobyte_of_memory_for_each_image() -> None:
+    count = 5000
+    tracemalloc.start()
+    objects = {f"val/ant/{index:08}.JPEG": Meta(index, f'"{index:032x}"', float(index)) for index in range(count)}
+    root = ObjectPath("s3://bucket/val")
+    root.tree = Tree("val", objects, {})
+    dataset = open_dataset(root, ["ant"])
+    assert len(dataset.ends) == count
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1000 * count

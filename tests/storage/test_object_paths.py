@@ -69,8 +69,11 @@ def test_a_listing_answers_without_requests() -> None:
     root = ObjectPath("s3://bucket/val")
     # Some programs write an empty object for a folder.
     objects = {"val/a": Meta(0, "0", 0.0), "val/a/x.png": Meta(7, "7", 0.0), "val/b": Meta(1, "1", 0.0)}
+    # Their keys stand between those of the folder and behind them.
+    objects |= {"val/a-1": Meta(1, "1", 0.0), "val/a/y": Meta(1, "1", 0.0), "val/a0": Meta(1, "1", 0.0)}
     root.tree = Tree("val", objects, {"val/b": {0: b"!"}})
-    assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+    assert [path.name for path in root.iterdir()] == ["a", "a-1", "a0", "b"]
+    assert [path.name for path in (root / "a").iterdir()] == ["x.png", "y"]
     assert (root / "a").is_dir()
     assert not (root / "a").is_file()
     assert (root / "b").is_file()

@@ -160,6 +160,6 @@ def test_the_validation_crop_is_the_first_of_the_144(size: tuple[int, int]) -> N
 
 
 def test_images_are_read_when_they_are_needed(tmp_path: Path) -> None:
-    source = ImageFiles([FileItem("gone.png", 0, tmp_path / "gone.png")])
+    source = ImageFiles([FileItem("gone.png", 0, tmp_path)])
     with pytest.raises(UnreadableImageError, match="cannot be read"):
         source.decode(0)
