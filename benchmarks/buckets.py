@@ -3,9 +3,10 @@
     OMP_NUM_THREADS=1 python -m benchmarks.buckets --images 50000 --read 2000
 
 moto's server and SeaweedFS run on this machine, behind a proxy that counts requests when requests are counted, and
-without it when time is measured. The data set is opened as a first process does it, and as all others do, who find
-its listing in the output folder. Then images are read by threads: from class folders in the bucket, from a tar in
-the bucket, and from the same tar on the disk. Rounds take turns.
+without it when time is measured. The objects are listed by obstore alone, which shows what the server takes. The
+data set is opened as a first process does it, and as all others do, who find its listing in the output folder.
+Then images are read by threads: from class folders in the bucket, from a tar in the bucket, and from the same tar
+on the disk. Rounds take turns.
 """
 
 import argparse
@@ -60,6 +61,8 @@ def measure_server(server: Server, folder: Path, arguments: argparse.Namespace) 
     upload({f"val/{name}": b"no image" for name in names(arguments.images)})
     with Proxy(server.endpoint) as proxy:
         for round_number in range(arguments.rounds):
+            bare = _run("list", "s3://bench/val", "", endpoint=server.endpoint)
+            print(f"{server.name}: list {bare['images']} objects by obstore alone: {bare['seconds']:.2f} s")
             for state in ("alone", "with the listing"):
                 # Requests are counted in a process of its own, then time is taken without the proxy.
                 out = f"s3://bench/out-{round_number}"
@@ -144,6 +147,11 @@ def measured(what: str, root: str, out: str, *, keep: bool = False, workers: int
     from ensemble_eval.datasets.opening import open_dataset
     from ensemble_eval.locations import location
 
+    if what == "list":
+        store = stores.store_of("s3://bench")
+        began = time.perf_counter()
+        images = sum(map(len, stores.obstore().list(store, root.removeprefix("s3://bench/"), chunk_size=1000)))
+        return {"seconds": time.perf_counter() - began, "images": images}
     before, began = _peak_mebibytes(), time.perf_counter()
     dataset = open_dataset(root, CLASSES, listed_in=out or None, as_listed=True)
     if what == "open":
