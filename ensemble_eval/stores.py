@@ -11,6 +11,7 @@ import os
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from ensemble_eval.errors import EnsembleEvalError, InputError, first_line, needing_extra
@@ -24,19 +25,35 @@ _MAX_RECORDED_BYTES = 1 << 28
 _RETRIES, _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10, 0.25, 8
 _TIMEOUTS = {"connect_timeout": "5s", "read_timeout": "30s", "timeout": "15m"}
 _STATUS, _CODE = re.compile(r"status code: (\d{3})"), re.compile(r"(?:<Code>|\(code: )(\w+)")
-_NO_CREDENTIALS = (
-    "no credentials were found; set those of the store, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-    "AWS_SKIP_SIGNATURE=true for a public bucket"
-)
-# Where obstore takes credentials of S3 from, before it asks the machine's own service.
-_CREDENTIALS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SKIP_SIGNATURE",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    "AWS_METADATA_ENDPOINT",
-)
+# What to set, by the first characters of a URL.
+_ADVICE = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=true",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY, or AZURE_SKIP_SIGNATURE=true",
+}
+# Variables that give obstore credentials, without which it asks the machine's own service.
+_CREDENTIALS = {
+    "s3": (
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SKIP_SIGNATURE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "AWS_METADATA_ENDPOINT",
+    ),
+    "gs": (
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_SKIP_SIGNATURE",
+        "GOOGLE_SERVICE_ACCOUNT",
+        "GOOGLE_SERVICE_ACCOUNT_PATH",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "GOOGLE_BEARER_TOKEN",
+        "GCE_METADATA_HOST",
+        "GCE_METADATA_ROOT",
+        "GCE_METADATA_IP",
+    ),
+}
+_GCLOUD_FILE = ".config/gcloud/application_default_credentials.json"
 _METADATA_SERVICE, _METADATA_SECONDS = ("169.254.169.254", 80), 2.0
 _FROM_METADATA = re.compile(r"169\.254\.169\.254|metadata\.google|/latest/(api|meta-data)")
 
@@ -156,7 +173,9 @@ def store_of(url: str) -> "ObjectStore":
     Raises:
         InputError: The environment has no credentials, or settings that do not fit.
     """
-    if url.startswith("s3:") and not any(map(os.environ.get, _CREDENTIALS)):
+    variables = _CREDENTIALS.get(url[:2], ())
+    has_file = url.startswith("gs") and Path(os.environ.get("HOME", "/"), _GCLOUD_FILE).exists()
+    if variables and not has_file and not any(map(os.environ.get, variables)):
         _require_metadata_service(url)
     from datetime import timedelta
 
@@ -180,13 +199,22 @@ def _require_metadata_service(url: str) -> None:
     try:
         socket.create_connection(_METADATA_SERVICE, _METADATA_SECONDS).close()
     except OSError as error:
-        raise DeniedError(f"{url} cannot be read or written: {_NO_CREDENTIALS}") from error
+        raise _without_credentials(url) from error
+
+
+def _without_credentials(path: object) -> DeniedError:
+    return DeniedError(
+        f"{path} cannot be read or written: no credentials were found; set those of the store, such as "
+        f"{_ADVICE[str(path)[:2]]} for a public bucket"
+    )
 
 
 def meta_of(entry: Any) -> Meta:
     """Convert obstore's description of an object."""
-    modified = entry["last_modified"].timestamp()
-    return Meta(entry["size"], entry["e_tag"] or f"changed {modified}", modified)
+    tag, modified = entry["e_tag"], entry["last_modified"].timestamp()
+    # Some stores quote it where they describe one object, but not in listings.
+    version = tag if tag and tag.endswith('"') else f'"{tag}"' if tag else f"changed {modified}"
+    return Meta(entry["size"], version, modified)
 
 
 @contextlib.contextmanager
@@ -207,10 +235,10 @@ def translated(path: object) -> Iterator[None]:
 def _refuse(path: object, error: Exception) -> NoReturn:
     text, kind = str(error), type(error).__name__
     status, code = _first(_STATUS, text), _first(_CODE, text)
-    bucket, said = "/".join(str(path).split("/")[:3]), f" ({code})" if code else ""
+    bucket, said = "/".join(str(path).split("/")[:3]), f" ({code})" if code not in ("", status) else ""
     is_silent = any(words in text for words in ("sending request", "decoding response", "timed out"))
-    if _FROM_METADATA.search(text):
-        raise DeniedError(f"{path} cannot be read or written: {_NO_CREDENTIALS}") from error
+    if _FROM_METADATA.search(text) and str(path)[:2] in _ADVICE:
+        raise _without_credentials(path) from error
     if code == "NoSuchBucket":
         raise MissingObjectError(f"there is no bucket {bucket}; check its name and the endpoint") from error
     if isinstance(error, FileNotFoundError):

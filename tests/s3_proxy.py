@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import random
 import socketserver
 import threading
@@ -13,6 +14,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
+# Status, headers and body.
+Answer = tuple[int, dict[str, str], bytes]
+
+_CONDITIONS = ("if-none-match", "x-goog-if-generation-match")
+_BOUNDARY = b"between-the-parts-of-an-upload"
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}
 
 
@@ -82,23 +88,58 @@ class Proxy:
     def _forward(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
         headers = dict(handler.headers.items())
         if self.ignores_conditions:
-            headers.pop("if-none-match", None)
-        connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=60)
+            for name in _CONDITIONS:
+                headers.pop(name, None)
         try:
-            connection.putrequest(handler.command, handler.path, skip_host=True, skip_accept_encoding=True)
+            status, answered, data = self.ask(handler.command, handler.path, headers, body)
+        except OSError:
+            _answer(handler, 502, {}, b"")
+            return
+        with self._lock:
+            self.bytes += len(data) + len(body)
+        _answer(handler, status, answered, data)
+
+    def ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
+        """Send a request to the server."""
+        connection = http.client.HTTPConnection(self._target.hostname or "", self._target.port, timeout=60)
+        with contextlib.closing(connection):
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
             for name, value in headers.items():
                 connection.putheader(name, value)
             connection.endheaders(body or None)
             response = connection.getresponse()
-            data = response.read()
-        except OSError:
-            _answer(handler, 502, {}, b"")
-            return
-        finally:
-            connection.close()
-        with self._lock:
-            self.bytes += len(data) + len(body)
-        _answer(handler, response.status, dict(response.getheaders()), data)
+            return response.status, dict(response.getheaders()), response.read()
+
+
+class GoogleProxy(Proxy):
+    """Turns requests of Google Cloud Storage's XML interface into those that fake-gcs-server knows.
+
+    It lists, reads and removes objects by them, but writes only by the JSON interface, and ignores `If-Match`.
+    """
+
+    def ask(self, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
+        # Its name of the host that has this interface.
+        headers["host"] = "storage.googleapis.com"
+        bucket, _, key = path.strip("/").partition("/")
+        if method == "PUT":
+            query = {"uploadType": "multipart"}
+            if (generation := headers.get("x-goog-if-generation-match")) is not None:
+                query["ifGenerationMatch"] = generation
+            name = json.dumps({"name": urllib.parse.unquote(key)}).encode()
+            body = b"".join(
+                b"--%b\r\nContent-Type: a/b\r\n\r\n%b\r\n" % (_BOUNDARY, each) for each in (name, body)
+            )
+            body += b"--%b--" % _BOUNDARY
+            headers["content-type"] = f"multipart/related; boundary={_BOUNDARY.decode()}"
+            headers["content-length"] = f"{len(body)}"
+            upload = f"/upload/storage/v1/b/{bucket}/o?{urllib.parse.urlencode(query)}"
+            status, _, data = super().ask("POST", upload, headers, body)
+            return status, {"ETag": json.loads(data).get("etag", "")}, b""
+        if (version := headers.pop("if-match", None)) is not None:
+            _, found, _ = super().ask("HEAD", path, {**headers})
+            if found.get("Etag", "").strip('"') != version.strip('"'):
+                return 412, {}, b""
+        return super().ask(method, path, headers, body)
 
 
 class _Server(ThreadingHTTPServer):
@@ -123,6 +164,8 @@ def _answer(handler: BaseHTTPRequestHandler, status: int, headers: dict[str, str
 def _handler(proxy: Proxy) -> type[socketserver.BaseRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        # The client would wait 40 ms for the body, which is sent behind the headers.
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             proxy.forward(self)

