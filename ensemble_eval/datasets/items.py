@@ -79,11 +79,12 @@ class FileItem:
 
     def digest(self) -> bytes:
         """As `digest_of_ends`, of the file."""
-        if isinstance(self.path, ObjectPath):
-            size, version, _ = self.path.meta()
+        path = self.path
+        if isinstance(path, ObjectPath):
+            size, version, _ = path.meta()
             return hashlib.sha256(f"{size}\t{version}".encode()).digest()
         try:
-            with open_regular(self.path, buffering=0) as file:
+            with open_regular(path, buffering=0) as file:
                 handle = file.fileno()
                 return digest_of_ends(os.fstat(handle).st_size, lambda at, size: os.pread(handle, size, at))
         except OSError:
