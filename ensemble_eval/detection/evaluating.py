@@ -11,7 +11,7 @@ from ensemble_eval.datasets.boxes import Objects
 from ensemble_eval.detection.deciding import Configuration, detections_of
 from ensemble_eval.detection.proposals import Proposals, united
 from ensemble_eval.errors import InputError
-from ensemble_eval.paper.published import TABLE_4, TABLE_5, PublishedDetection, PublishedSingleModel
+from ensemble_eval.paper.published import TABLE_4, TABLE_5, among
 from ensemble_eval.scoring.average_precision import (
     COCO,
     COCO_50,
@@ -23,7 +23,7 @@ from ensemble_eval.scoring.average_precision import (
     average_precisions,
 )
 from ensemble_eval.scoring.coverage import Coverage
-from ensemble_eval.tables.table import Column, FilledColumn, Table, Value, marked, marks, table_of
+from ensemble_eval.tables.table import Column, FilledColumn, Table, marked, marks, table_of
 
 RESAMPLES = 1000
 # More than any image has.
@@ -179,13 +179,6 @@ _RULES: _Cells = (
 )
 
 
-def _columns(*keys: str) -> tuple[Column, ...]:
-    return tuple(Column(key, key.replace("_", " ")) for key in keys)
-
-
-_MAP = Column("map", "mAP", "percent")
-_TABLE_4 = (*_columns("team", "year", "place"), _MAP, *_columns("external_data", "models", "source"))
-_TABLE_5 = (*_columns("team"), _MAP, *_columns("contextual_model", "box_regression", "source"))
 _NOTES = (
     "Coverage is the share of objects that a proposal overlaps by half or more; mAP is the mean average precision "
     "by ILSVRC's rule.",
@@ -235,23 +228,4 @@ def published_tables(rows: Sequence[DetectionRow], data: str) -> list[Table]:
     here = f"measured here, on {data}"
     ours = ("this run", "", "", best.map_percent, "", str(best.configuration.models), here)
     ours_alone = ("this run", single.map_percent, "no", "no", here)
-    said = "The paper's text says 40% for a single model where its Table 5 says 38.02%."
-    return [
-        _among("table4", "Table 4: detection", _TABLE_4, TABLE_4, ours, best),
-        _among("table5", "Table 5: detection with a single model", _TABLE_5, TABLE_5, ours_alone, single, said),
-    ]
-
-
-def _among(
-    name: str,
-    title: str,
-    columns: tuple[Column, ...],
-    published: Sequence[PublishedDetection | PublishedSingleModel],
-    ours: tuple[Value, ...],
-    row: DetectionRow,
-    *notes: str,
-) -> Table:
-    """A table of the paper, with our row where its mean average precision puts it."""
-    rows: list[tuple[Value, ...]] = [(*each, "the paper") for each in published]
-    rows.insert(sum(each.map_percent < row.map_percent for each in published), ours)
-    return Table(name, title, columns, tuple(rows), ("Figures on other images cannot be compared.", *notes))
+    return [among(TABLE_4, ours, "map"), among(TABLE_5, ours_alone, "map")]

@@ -1,54 +1,41 @@
 """Figures of the paper (Szegedy et al., CVPR 2015), and errors that other papers print for their protocols."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ensemble_eval.crops.protocols import PROTOCOLS
-from ensemble_eval.tables.table import FilledColumn, filled_from
+from ensemble_eval.tables.table import Column, FilledColumn, Table, filled_from
 
 if TYPE_CHECKING:
     from ensemble_eval.scoring.table3 import Row
 
 
-class PublishedEntry(NamedTuple):
-    """A row of Table 2: an entry of ILSVRC's classification challenge."""
-
-    team: str
-    year: int
-    place: str
-    top5_error_percent: float
-    external_data: str
+def _columns(*keys: str) -> tuple[Column, ...]:
+    return tuple(Column(key, key.replace("_", " ")) for key in keys)
 
 
-class PublishedDetection(NamedTuple):
-    """A row of Table 4: an entry of ILSVRC's detection challenge; a question mark is the paper's."""
-
-    team: str
-    year: int
-    place: str
-    map_percent: float
-    external_data: str
-    models: str
-
-
-class PublishedSingleModel(NamedTuple):
-    """A row of Table 5: detection with a single model; a question mark is the paper's."""
-
-    team: str
-    map_percent: float
-    contextual_model: str
-    box_regression: str
-
-
-TABLE_2 = (
-    PublishedEntry("SuperVision", 2012, "1st", 16.4, "no"),
-    PublishedEntry("SuperVision", 2012, "1st", 15.3, "ImageNet 22k"),
-    PublishedEntry("Clarifai", 2013, "1st", 11.7, "no"),
-    PublishedEntry("Clarifai", 2013, "1st", 11.2, "ImageNet 22k"),
-    PublishedEntry("MSRA", 2014, "3rd", 7.35, "no"),
-    PublishedEntry("VGG", 2014, "2nd", 7.32, "no"),
-    PublishedEntry("GoogLeNet", 2014, "1st", 6.67, "no"),
+# Entries of ILSVRC's classification challenge.
+TABLE_2 = Table(
+    "table2",
+    "Table 2: the challenge's entries, and this run",
+    (
+        *_columns("team", "year", "place"),
+        Column("top5_error", "top-5 error", "percent"),
+        Column("top5", "95% interval", "percent interval"),
+        *_columns("external_data", "source"),
+        Column("data", "images"),
+    ),
+    (
+        ("SuperVision", 2012, "1st", 16.4, None, "no", "published", "ILSVRC"),
+        ("SuperVision", 2012, "1st", 15.3, None, "ImageNet 22k", "published", "ILSVRC"),
+        ("Clarifai", 2013, "1st", 11.7, None, "no", "published", "ILSVRC"),
+        ("Clarifai", 2013, "1st", 11.2, None, "ImageNet 22k", "published", "ILSVRC"),
+        ("MSRA", 2014, "3rd", 7.35, None, "no", "published", "ILSVRC"),
+        ("VGG", 2014, "2nd", 7.32, None, "no", "published", "ILSVRC"),
+        ("GoogLeNet", 2014, "1st", 6.67, None, "no", "published", "ILSVRC"),
+    ),
 )
 
 # Top-5 errors in percent, by models and crops: ILSVRC-2012 validation, 50,000 images.
@@ -180,21 +167,43 @@ def _base(arch: str) -> str:
     return arch.rpartition(":")[2].partition(".")[0]
 
 
-TABLE_4 = (
-    PublishedDetection("UvA-Euvision", 2013, "1st", 22.6, "none", "?"),
-    PublishedDetection("Deep Insight", 2014, "3rd", 40.5, "ImageNet 1k", "3"),
-    PublishedDetection("CUHK DeepID-Net", 2014, "2nd", 40.7, "ImageNet 1k", "?"),
-    PublishedDetection("GoogLeNet", 2014, "1st", 43.9, "ImageNet 1k", "6"),
+_MAP = Column("map", "mAP", "percent")
+_ELSEWHERE = "Figures on other images cannot be compared."
+# Entries of ILSVRC's detection challenge; question marks are the paper's.
+TABLE_4 = Table(
+    "table4",
+    "Table 4: detection",
+    (*_columns("team", "year", "place"), _MAP, *_columns("external_data", "models", "source")),
+    (
+        ("UvA-Euvision", 2013, "1st", 22.6, "none", "?", "the paper"),
+        ("Deep Insight", 2014, "3rd", 40.5, "ImageNet 1k", "3", "the paper"),
+        ("CUHK DeepID-Net", 2014, "2nd", 40.7, "ImageNet 1k", "?", "the paper"),
+        ("GoogLeNet", 2014, "1st", 43.9, "ImageNet 1k", "6", "the paper"),
+    ),
+    (_ELSEWHERE,),
+)
+TABLE_5 = Table(
+    "table5",
+    "Table 5: detection with a single model",
+    (*_columns("team"), _MAP, *_columns("contextual_model", "box_regression", "source")),
+    (
+        ("Trimps-Soushen", 31.6, "no", "?", "the paper"),
+        ("Berkeley Vision", 34.5, "no", "yes", "the paper"),
+        ("UvA-Euvision", 35.4, "?", "?", "the paper"),
+        ("CUHK DeepID-Net2", 37.7, "no", "?", "the paper"),
+        ("GoogLeNet", 38.02, "no", "no", "the paper"),
+        ("Deep Insight", 40.2, "yes", "yes", "the paper"),
+    ),
+    (_ELSEWHERE, "The paper's text says 40% for a single model where its Table 5 says 38.02%."),
 )
 
-TABLE_5 = (
-    PublishedSingleModel("Trimps-Soushen", 31.6, "no", "?"),
-    PublishedSingleModel("Berkeley Vision", 34.5, "no", "yes"),
-    PublishedSingleModel("UvA-Euvision", 35.4, "?", "?"),
-    PublishedSingleModel("CUHK DeepID-Net2", 37.7, "no", "?"),
-    PublishedSingleModel("GoogLeNet", 38.02, "no", "no"),
-    PublishedSingleModel("Deep Insight", 40.2, "yes", "yes"),
-)
+
+def among(published: Table, ours: tuple[Any, ...], key: str, *, falling: bool = False) -> Table:
+    """A table of the paper with a row of our own in the order of a column; equal figures come after ours."""
+    at = [column.key for column in published.columns].index(key)
+    rows = sorted((ours, *published.rows), key=itemgetter(at), reverse=falling)
+    return replace(published, rows=tuple(rows))
+
 
 # Parameters and multiply-adds of Table 1's rows, by the first stage of each row; K is 1024, M a million.
 TABLE_1 = {

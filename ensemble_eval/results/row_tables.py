@@ -5,13 +5,13 @@ from dataclasses import replace
 from operator import itemgetter
 from typing import TypeVar
 
-from ensemble_eval.paper.published import TABLE_2
+from ensemble_eval.paper.published import TABLE_2, among
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.scoring.paired import PairedDifference
 from ensemble_eval.scoring.subset_ranks import Subset
 from ensemble_eval.scoring.subsets import FOLDS
 from ensemble_eval.scoring.table3 import COLUMNS, TOP_5, table3
-from ensemble_eval.tables.table import Column, FilledColumn, Table, Value, filled_from, table_of
+from ensemble_eval.tables.table import FilledColumn, Table, filled_from, table_of
 
 DIFFERENCE_COLUMNS: tuple[FilledColumn[PairedDifference], ...] = (
     ("base_error", "error", "percent", lambda each: 100 * each.base_wrong / each.images),
@@ -156,31 +156,13 @@ def table2_table(found: Analyses, data: str) -> Table:
     source = f"measured here, {NOT_COMPARABLE}" if found.counted else "measured here"
     interval = (row.top5_low, row.top5_high)
     here = (f"this run, {row.models} × {row.crops}", "", "", row.top5_error, interval, "", source, data)
-    worse = sum(each.top5_error_percent > row.top5_error for each in TABLE_2)
-    entries: list[tuple[Value, ...]] = [
-        (team, str(year), place, error, None, external_data, "published", "ILSVRC")
-        for team, year, place, error, external_data in TABLE_2
-    ]
-    return Table(
-        "table2",
-        f"Table 2: the challenge's entries, and this run{f' ({NOT_COMPARABLE})' if found.counted else ''}",
-        (
-            Column("team", "team"),
-            Column("year", "year"),
-            Column("place", "place"),
-            Column("top5_error", "top-5 error", "percent"),
-            Column("top5", "95% interval", "percent interval"),
-            Column("external_data", "external data"),
-            Column("source", "source"),
-            Column("data", "images"),
-        ),
-        (*entries[:worse], here, *entries[worse:]),
-        (
-            *([_NOT_THE_PAPERS] if found.counted else []),
-            f"The entries were measured on ILSVRC's images, and this run on {data}. On images other than theirs, "
-            "its place among them means nothing.",
-        ),
+    notes = (
+        *([_NOT_THE_PAPERS] if found.counted else []),
+        f"The entries were measured on ILSVRC's images, and this run on {data}. On images other than theirs, its "
+        "place among them means nothing.",
     )
+    table = among(TABLE_2, here, "top5_error", falling=True)
+    return replace(table, title=f"{table.title}{f' ({NOT_COMPARABLE})' if found.counted else ''}", notes=notes)
 
 
 def tests_note(tests: int, margin_points: float, clusters: int) -> str:
