@@ -30,7 +30,6 @@ class Rule:
         high: The greatest number.
         above_low: Whether `low` itself is excluded.
         below_high: Whether `high` itself is excluded.
-        choices: The valid values, if the type does not list them.
         pattern: A regular expression that a text must match as a whole.
         words: A phrase for messages that says what the field is; None for a phrase for its type.
         help: The help text of the option, with other fields of the same class in backticks.
@@ -44,7 +43,6 @@ class Rule:
     high: float = math.inf
     above_low: bool = False
     below_high: bool = False
-    choices: tuple[Any, ...] = ()
     pattern: str | None = None
     words: str | None = None
     help: str = ""
@@ -148,8 +146,8 @@ def checked_value(expected: Any, name: str, value: Any, rule: Rule = Rule()) -> 
             return None
         [expected] = set(get_args(expected)) - {NoneType}
     kind = get_origin(expected) or expected
-    if rule.choices or kind is Literal:
-        return _choice(name, rule.choices or get_args(expected), _plain(value))
+    if kind is Literal:
+        return _choice(name, get_args(expected), _plain(value))
     if kind is tuple:
         return _tuple(name, get_args(expected), value, rule)
     if kind in (int, float):
