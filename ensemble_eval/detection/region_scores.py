@@ -19,6 +19,7 @@ from ensemble_eval.crops.views import Canvas, View
 from ensemble_eval.datasets.items import Item
 from ensemble_eval.detection.proposals import Proposals, all_regions
 from ensemble_eval.detection.regions import warp_regions
+from ensemble_eval.engine.full_scores import CropProbabilities
 from ensemble_eval.engine.loop import Engine
 from ensemble_eval.engine.pool import PooledImage, ReadyImage, UnreadableImage
 from ensemble_eval.errors import InputError, UnreadableImageError
@@ -109,26 +110,24 @@ class PooledRegions(PooledImage[_WarpedChunk]):
         assert isinstance(image, _WarpedChunk)
         super().__init__(image)
         self._chunk, self._members = image, members
-        regions, classes = image.source.plan.crops, image.of.scores.first_model.shape[1]
         with_svm = image.of.scores.margins is not None
-        self._scores = np.empty((regions, members + with_svm, classes), np.float32)
-        self._left = image.source.plan.passes
+        classes = image.of.scores.first_model.shape[1]
+        self._probabilities = CropProbabilities(image.source.plan, members + with_svm, classes)
 
     def keep(self, view: int, members: Sequence[int], probabilities: NDArray[np.float32]) -> None:
-        """Copy the scores of one region; the SVMs follow the members."""
-        region = view - self.image.source.plan.group_of(view).views.start
-        self._scores[region, list(members)] = probabilities
-        self._left -= len(members)
+        """Keep the probabilities of a region."""
+        self._probabilities.keep(view, members, probabilities)
 
     def result(self) -> _WarpedChunk | None:
-        """Store the scores of the chunk and return it, once all of its regions have scores."""
-        if self._left:
+        """Write the scores into those of the image once every member has run every region; until then None."""
+        if not self._probabilities.complete:
             return None
-        of, chunk = self._chunk.of.scores, slice(self._chunk.first, self._chunk.first + len(self._scores))
-        of.first_model[chunk] = self._scores[:, 0]
-        of.mean_softmax[chunk] = self._scores[:, : self._members].astype(np.float64).mean(axis=1)
+        scores = self._probabilities.by_crop()
+        of, chunk = self._chunk.of.scores, slice(self._chunk.first, self._chunk.first + len(scores))
+        of.first_model[chunk] = scores[:, 0]
+        of.mean_softmax[chunk] = scores[:, : self._members].astype(np.float64).mean(axis=1)
         if of.margins is not None:
-            of.margins[chunk] = self._scores[:, -1]
+            of.margins[chunk] = scores[:, -1]
         return self._chunk
 
 
