@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from ensemble_eval.engine.pool import PooledImage
 
@@ -30,11 +30,8 @@ def batches_needed(images: int, scheme: int, size: int) -> int:
     return max(math.ceil(count / (size // slots)) for count in rows)
 
 
-class Pass(NamedTuple, Generic[Result]):
-    """One view of one image, for all members of its batch."""
-
-    pooled: PooledImage[Result]
-    view: int
+# One view of one image, for all members of its batch.
+Pass = tuple[PooledImage[Result], int]
 
 
 class Batch(Generic[Result]):
@@ -79,7 +76,7 @@ class Batch(Generic[Result]):
         for view in pooled.open.of(self.members)[:at_most]:
             slot = (first + view) % self._slots
             if self._taken[slot] < self.size // self._slots:
-                self.passes[self._taken[slot] * self._slots + slot] = Pass(pooled, view)
+                self.passes[self._taken[slot] * self._slots + slot] = pooled, view
                 self._taken[slot] += 1
                 pooled.open.take(view, self.members)
 
@@ -91,7 +88,7 @@ class Batch(Generic[Result]):
 
     def images(self) -> Iterator[PooledImage[Result]]:
         """Yield the images that have views in the batch, each once."""
-        yield from {id(one.pooled): one.pooled for one in self.passes.values()}.values()
+        yield from {id(pooled): pooled for pooled, _ in self.passes.values()}.values()
 
 
 def _first_slot(position: int, scheme: int, slots: int) -> int:

@@ -25,7 +25,7 @@ Mix = tuple[tuple[int, ...], dict[int, tuple[int, int]]]
 
 
 def _mix(batch: Batch[Result]) -> Mix:
-    return batch.members, {row: (one.pooled.image.position, one.view) for row, one in batch.passes.items()}
+    return batch.members, {row: (pooled.image.position, view) for row, (pooled, view) in batch.passes.items()}
 
 
 class ObviousEngine:

@@ -81,7 +81,7 @@ def test_what_a_batch_gives_back_is_taken_again_in_crop_order() -> None:
     batch = _batch(16)
     batch.take_from(image, 10)
     batch.take_from(other, 16)
-    assert Counter(one.pooled.image.id for one in batch.passes.values()) == {"0": 10, "1": 6}
+    assert Counter(pooled.image.id for pooled, _ in batch.passes.values()) == {"0": 10, "1": 6}
     batch.give_back()
     assert not batch.passes
     assert image.open.of([0]) == other.open.of([0]) == list(range(144))
