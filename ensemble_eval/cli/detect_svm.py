@@ -1,6 +1,5 @@
 """`ensemble-eval detect-svm`."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +23,12 @@ def detect_svm(dataset: Path, **options: Any) -> None:
 
     from ensemble_eval.cli.progress import progress_updates
     from ensemble_eval.datasets.opening import open_dataset
-    from ensemble_eval.detection.svm import RegionSvm, save_svm, train_svm
+    from ensemble_eval.detection.svm import save_svm, train_svm
     from ensemble_eval.members.manifest import open_ensemble
 
     settings = settings_from(SvmSettings, options)
     classifiers = open_ensemble(settings.ensemble)
     images = open_dataset(dataset, classifiers.classes, "none")
-    job = train_svm(classifiers, images, settings)
-    console = Console(stderr=True, markup=False)
-    with contextlib.closing(job) as events, progress_updates(console, len(images.items)) as update:
-        for event in events:
-            if isinstance(event, RegionSvm):
-                save_svm(settings.out, event)
-            else:
-                update(event)
+    with progress_updates(Console(stderr=True, markup=False), len(images.items)) as update:
+        save_svm(settings.out, train_svm(classifiers, images, settings, update))
     say(f"written to {settings.out}")

@@ -3,7 +3,7 @@
 They are trained on objects against regions that hardly overlap an object of their class, with hard negatives.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -169,17 +169,15 @@ class _Regions(NamedTuple):
 
 
 def train_svm(
-    ensemble: Ensemble, dataset: Dataset, settings: SvmSettings
-) -> Generator[int | RegionSvm, None, None]:
+    ensemble: Ensemble, dataset: Dataset, settings: SvmSettings, on_progress: Callable[[int], object]
+) -> RegionSvm:
     """Train one SVM for each class on the features of the ensemble's first member.
 
     Args:
         ensemble: Region classifiers.
         dataset: Images to learn from.
         settings: The annotations and proposals of the images, and how many proposals of an image to learn from.
-
-    Yields:
-        The number of images that are done, after each, and then the SVMs.
+        on_progress: Called with the number of images that are done, after each.
 
     Raises:
         InputError: scikit-learn is missing, an image cannot be read, or a class has no object.
@@ -196,11 +194,11 @@ def train_svm(
         boxes = all_regions(proposals[item.id])
         some = boxes[np.sort(rng.permutation(len(boxes))[: settings.regions])]
         taken.append(_of_image(item, objects[item.id], some, features, len(names)))
-        yield number + 1
+        on_progress(number + 1)
     regions = _Regions(*map(np.concatenate, zip(*taken, strict=True)))
     fitted = [_fit(regions, index, name, settings.seed) for index, name in enumerate(names)]
     weights, biases = (torch.tensor(np.stack(each), dtype=torch.float32) for each in zip(*fitted, strict=True))
-    yield RegionSvm(weights, biases, member_sha256(ensemble.members[0]), names)
+    return RegionSvm(weights, biases, member_sha256(ensemble.members[0]), names)
 
 
 def _of_image(item: Item, shown: Objects, boxes: Boxes, features: Features, classes: int) -> _Regions:
