@@ -21,10 +21,7 @@ def derived_seed(purpose: str, *numbers: int) -> int:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Start torch's CPU generator from a seed within the block, and restore its state afterwards."""
-    state = torch.random.get_rng_state()
-    # The default generator directly: torch.manual_seed also looks for accelerators, ten times slower.
-    torch.default_generator.manual_seed(seed)
-    try:
+    with torch.random.fork_rng(devices=[]):
+        # The default generator directly: torch.manual_seed also looks for accelerators, ten times slower.
+        torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        torch.random.set_rng_state(state)
