@@ -338,11 +338,16 @@ def _common_key(out: Path, keys: Mapping[str, KeyT], expected: KeyT | None) -> K
     return common
 
 
-def _refuse_foreign_files(folder: Path) -> None:
+def foreign_files(folder: Path) -> list[Path]:
+    """The Parquet files in a folder that are no parts of this version; pandas would read them with the parts."""
     # The folder is listed once, because another process may add a part between two listings.
-    for path in sorted(folder.glob("*.parquet")):
-        if not _PART_NAME.fullmatch(path.name) and not path.name.startswith((".", "_")):
-            raise InputError(
-                f"{path} was not written by this version of ensemble-eval; choose another `out`, or start over "
-                "with `fresh=True`"
-            )
+    found = sorted(folder.glob("*.parquet"))
+    return [path for path in found if not (_PART_NAME.fullmatch(path.name) or path.name.startswith((".", "_")))]
+
+
+def _refuse_foreign_files(folder: Path) -> None:
+    for path in foreign_files(folder):
+        raise InputError(
+            f"{path} was not written by this version of ensemble-eval; choose another `out`, or start over "
+            "with `fresh=True`"
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble_eval.errors import InputError
-from ensemble_eval.store.parts import Format, Part, read_parts, refuse_unread, require_key
+from ensemble_eval.store.parts import Format, Part, foreign_files, read_parts, refuse_unread, require_key
 from ensemble_eval.store.store import summarise
 
 # The pace is computed from the newest parts, so that time in the queue does not count.
@@ -57,7 +57,7 @@ def read_status(out: Path, form: Format[Any]) -> Status:
     found = read_parts(out, form, whole=False)
     refuse_unread(found)
     folder = out / form.folder
-    if found.key is None and not found.damaged and any(folder.glob("*.parquet")):
+    if found.key is None and not found.damaged and foreign_files(folder):
         raise InputError(
             f"{folder} holds Parquet files that this version of ensemble-eval did not write, such as those of an "
             "earlier version; start the job again in another folder, or with `fresh=True`"
