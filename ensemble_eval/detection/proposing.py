@@ -1,6 +1,5 @@
 """The job `propose`: it proposes boxes that may hold an object, set by set, and counts the objects they cover."""
 
-import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -141,7 +140,8 @@ def _methods(dataset: Dataset, settings: ProposeSettings) -> Iterator[tuple[str,
     for name, setting in _SETTINGS.items():
         if name in settings.sets:
             require_opencv()
-            parameters = asdict(setting) | {"opencv": _version("opencv-contrib-python-headless")}
+            installed = metadata.distributions(name="opencv-contrib-python-headless")
+            parameters = asdict(setting) | {"opencv": next((each.version for each in installed), None)}
             yield name, parameters, functools.partial(_searched, setting=setting)
     if "multibox" in settings.sets and settings.multibox is not None:
         network, most = load_multibox(settings.multibox), settings.multibox_boxes
@@ -194,12 +194,6 @@ def _decoded(items: Sequence[Item], unreadable: dict[str, str]) -> Iterator[tupl
 
 def _nothing(reason: str) -> Proposals:
     return Proposals(np.zeros((0, 4)), np.zeros(0), reason)
-
-
-def _version(package: str) -> str | None:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-        return metadata.version(package)
-    return None
 
 
 def _mean_boxes(store: Store[ProposeKey]) -> float:
