@@ -62,6 +62,16 @@ class ObjectPath(PosixPath):
         """Whether the store lists its objects; a web server does not."""
         return not self.parts[0].startswith("http")
 
+    def _request(self, name: str, *arguments: Any, **options: Any) -> Any:
+        """Call a function of obstore for this object."""
+        with translated(self):
+            return getattr(obstore(), name)(self._store(), self.key, *arguments, **options)
+
+    def _get(self, **options: Any) -> tuple[bytes, Meta]:
+        with translated(self):
+            found = obstore().get(self._store(), self.key, options=options)
+            return bytes(found.bytes()), meta_of(found.meta)
+
     def _store(self) -> Any:
         return stores.store_of("//".join(self.parts[:2]))
 
@@ -123,8 +133,7 @@ class ObjectPath(PosixPath):
             return self.tree.objects[self.key]
         if self.listed is not None:
             return self.listed
-        with translated(self):
-            return meta_of(obstore().head(self._store(), self.key))
+        return meta_of(self._request("head"))
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:  # noqa: ARG002 (an argument of Path)
         size, _, modified = self.meta()
@@ -160,8 +169,7 @@ class ObjectPath(PosixPath):
         if self.tree is not None and self.tree.covers(self.key):
             yield from (self / name for name in self.tree.children(self.key))
             return
-        with translated(self):
-            listed = obstore().list_with_delimiter(self._store(), self.key or None)
+        listed = self._request("list_with_delimiter")
         yield from map(self.at, listed["common_prefixes"])
         for entry in listed["objects"]:
             if entry["path"] not in listed["common_prefixes"]:
@@ -202,10 +210,7 @@ class ObjectPath(PosixPath):
 
     def read_with_meta(self) -> tuple[bytes, Meta]:
         """Return the object and its description, from one request."""
-        options = {} if self.tree is None else {"if_match": self.meta().version}
-        with translated(self):
-            found = obstore().get(self._store(), self.key, options=options)
-            return bytes(found.bytes()), meta_of(found.meta)
+        return self._get() if self.tree is None else self._get(if_match=self.meta().version)
 
     def read_range(self, offset: int, size: int, version: str) -> bytes:
         """Return some bytes of the object, which must still have this version.
@@ -217,9 +222,7 @@ class ObjectPath(PosixPath):
             return b""
         if self.tree is not None and (recorded := self.tree.recorded(self.key, offset, size)) is not None:
             return recorded
-        options = {"range": (offset, offset + size), "if_match": version}
-        with translated(self):
-            return bytes(obstore().get(self._store(), self.key, options=options).bytes())
+        return self._get(range=(offset, offset + size), if_match=version)[0]
 
     def put(self, data: bytes | Path, *, create: bool = False) -> None:
         """Write the object, as a whole and in one request.
@@ -232,21 +235,17 @@ class ObjectPath(PosixPath):
             ObjectError: It cannot be written; with `create`, an `ObjectExistsError` if it is there.
         """
         # In several requests, a killed process would leave hidden pieces that cost money.
-        with translated(self):
-            mode = "create" if create else "overwrite"
-            obstore().put(self._store(), self.key, data, mode=mode, use_multipart=False)
+        self._request("put", data, mode="create" if create else "overwrite", use_multipart=False)
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            with translated(self):
-                obstore().delete(self._store(), self.key)
+            self._request("delete")
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def replace(self, target: Any) -> Any:
-        with translated(self):
-            obstore().rename(self._store(), self.key, target.key)
+        self._request("rename", target.key)
         return target
 
 
