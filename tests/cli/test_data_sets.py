@@ -38,7 +38,7 @@ def test_members_with_different_weights_are_not_warned_of(
 
 @pytest.mark.slow
 @pytest.mark.processes
-@pytest.mark.parametrize("options", [[], ["--ranks", "2", "--device", "cpu"]], ids=["alone", "ranks"])
+@pytest.mark.parametrize("options", [[], ["--ranks", "2"]], ids=["alone", "ranks"])
 def test_an_output_folder_in_the_data_set_starts_and_continues(
     cli: Cli, val: Path, ensemble: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
@@ -49,7 +49,7 @@ def test_an_output_folder_in_the_data_set_starts_and_continues(
     assert cli("check", *arguments).err == ""
     [part, *_] = sorted((val / "results" / "predictions").glob("part-*"))
     part.unlink()
-    finished = cli("run", *arguments, *options)
+    finished = cli("run", *arguments)
     assert finished.code == 0
     assert (val / "results" / "table3.csv").read_bytes() == table
     assert len(set(pd.read_parquet(val / "results" / "predictions")["image"])) == 6

@@ -4,29 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import picture
 from conftest import Cli
 from PIL import Image, ImageDraw
 
 from ensemble_eval.crops.pictures import overview
 from ensemble_eval.crops.protocols import PROTOCOLS, Protocol, own_protocol
 
-SMALL = ["krizhevsky-10", "torchvision-ten-crop", "resnet-10", "googlenet-12"]
-
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
-        for name in PROTOCOLS
-        # All of Inception differ in nothing but lengths.
-        if name not in ("googlenet", "inception-235", "inception-320")
-    ],
+    # All of Inception differ in nothing but lengths.
+    [name for name in PROTOCOLS if name not in ("googlenet", "inception-235", "inception-320")],
 )
 def test_as_many_files_as_crops_a_sheet_and_an_overview(cli: Cli, tmp_path: Path, name: str) -> None:
     protocol, out = PROTOCOLS[name], tmp_path / "out"
-    # Smooth, so quick to compress.
-    picture(20, 15).resize((120, 90), Image.Resampling.BICUBIC).save(tmp_path / "a.png")
+    # Of one colour, so quick to compress.
+    Image.new("RGB", (120, 90), "teal").save(tmp_path / "a.png")
     finished = cli("crops", tmp_path / "a.png", "--protocol", name, "--out", out)
     assert finished.code == 0, finished.err
     count = len(protocol.crops)

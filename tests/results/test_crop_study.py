@@ -129,16 +129,17 @@ def _ensemble_file(request: pytest.FixtureRequest) -> Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.processes
-def test_ranks_started_by_the_command_keep_the_same_ranks(
-    cli: Cli, dataset: Path, ensemble_file: Path, tmp_path: Path
+def test_two_ranks_keep_the_same_ranks(
+    cli: Cli, dataset: Path, ensemble_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    for ranks in (1, 2):
-        out = tmp_path / f"{ranks}"
-        words = ["run", dataset, "--ensemble", ensemble_file, "--crops", "10", "--out", out, "--surface"]
-        assert cli(*words, "--ranks", ranks, "--device", "cpu").code == 0
+    for world in (1, 2):
+        out = tmp_path / f"{world}"
+        for rank in reversed(range(world)):
+            for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world}.items():
+                monkeypatch.setenv(name, str(value))
+            words = ["run", dataset, "--ensemble", ensemble_file, "--crops", "10", "--out", out, "--surface"]
+            assert cli(*words, "--device", "cpu").code == 0
         found.append(ee.read_results(out).crop_study())
     for name in ("surface_ranks", "group_ranks", "rule_ranks"):
         np.testing.assert_array_equal(getattr(found[0], name), getattr(found[1], name))
