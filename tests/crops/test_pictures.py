@@ -127,7 +127,9 @@ def test_the_corners_and_the_centre_of_a_grid_are_coloured_and_its_other_cells_a
     assert across.tolist() == [0, 0, 235, 0, 0]
 
 
-@pytest.mark.parametrize("name", ["krizhevsky-10", "googlenet-12", "vgg-150"])
+@pytest.mark.parametrize(
+    "name", ["krizhevsky-10", "googlenet-12", pytest.param("vgg-150", marks=pytest.mark.slow)]
+)
 def test_the_file_of_an_overview_has_every_colour_of_its_boxes(name: str, tmp_path: Path) -> None:
     # Few pixels make many colours, and cost little to compress once they are resized.
     picture(20, 15).save(tmp_path / "a.png")

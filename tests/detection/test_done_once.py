@@ -9,14 +9,14 @@ import pytest
 from drawn_boxes import colour_ensemble, draw, outcome_of, some_proposals, store_proposals
 
 from ensemble_eval.crops import pixels
+from ensemble_eval.detection import region_scores
 from ensemble_eval.detection.detecting import DetectJob
 from ensemble_eval.detection.proposals import all_regions
-from ensemble_eval.detection.region_scores import CHUNK_REGIONS
 from ensemble_eval.scoring import average_precision
 from ensemble_eval.settings import DetectSettings
 from ensemble_eval.store.store import Store
 
-IMAGES, CONFIGURATIONS = 6, 6
+IMAGES, CONFIGURATIONS, CHUNK_REGIONS = 6, 6, 8
 LAST = f"pictures/{IMAGES - 1}.png"
 
 
@@ -28,7 +28,7 @@ def counts(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
     """How often one `detect` on three sets of proposals did what, by name."""
     folder = tmp_path_factory.mktemp("done-once")
     drawn = draw(folder, IMAGES)
-    sets = {name: some_proposals(drawn, seed, near=40, far=100) for seed, name in enumerate(SETS)}
+    sets = {name: some_proposals(drawn, seed) for seed, name in enumerate(SETS)}
     proposals = store_proposals(folder / "proposals", drawn.opened(), sets)
     settings = DetectSettings(
         proposals=proposals, out=folder / "out", boxes=drawn.boxes, device="cpu", backend="torch", workers=2
@@ -36,6 +36,7 @@ def counts(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
     job = DetectJob(colour_ensemble(), drawn.opened(), settings)
     counts = Counter[str]()
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(region_scores, "CHUNK_REGIONS", CHUNK_REGIONS)
         for owner, name in ((pixels, "decode"), (Store, "rows"), (average_precision, "overlaps")):
             patched.setattr(owner, name, _counted(getattr(owner, name), counts))
         assert len(outcome_of(job).rows) == CONFIGURATIONS
