@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from collections.abc import Generator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,13 @@ def googlenet_plan(width: int, height: int, crops: int, members: int = 1) -> Cro
 
 def tiny_network(arch: str = "googlenet", *, seed: int = 0, width: float = TINY) -> nn.Module:
     """A narrow network of seven classes in eval mode whose probabilities vary from crop to crop."""
+    network = build(arch, len(CLASS_NAMES), width=width).eval()
+    network.load_state_dict(_tiny_weights(arch, seed, width))
+    return network
+
+
+@cache
+def _tiny_weights(arch: str, seed: int, width: float) -> dict[str, Tensor]:
     network = randomise(build(arch, len(CLASS_NAMES), width=width), seed)
     crops = np.stack([np.asarray(picture(CROP_SIZE, CROP_SIZE, seed)) for seed in range(6)])
     with torch.no_grad():
@@ -128,7 +136,7 @@ def tiny_network(arch: str = "googlenet", *, seed: int = 0, width: float = TINY)
         gain = 2 / logits.std(dim=0)
         classifier.weight.mul_(gain[:, None])
         classifier.bias.copy_(classifier.bias * gain - logits.mean(dim=0) * gain)
-    return network
+    return network.state_dict()
 
 
 def colour_classifier(seed: int = 0) -> Predict:

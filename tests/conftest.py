@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 import tempfile
@@ -68,6 +69,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.path for item in items if item.get_closest_marker("slow") and item.get_closest_marker("processes")
     }
     items.sort(key=lambda item: item.path not in longest)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what collecting imported: it would look through all of torch again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
         _ = ee.Evaluate
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     ("names", "heavy"),
     [

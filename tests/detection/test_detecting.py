@@ -210,6 +210,7 @@ def test_the_table_is_that_of_the_detections(drawn: Drawn, proposals: Path, tmp_
     assert by_class["class"].tolist() == list(CLASSES)
 
 
+@pytest.mark.slow
 def test_stopped_and_continued_or_in_ranks_everything_is_the_same(
     drawn: Drawn, proposals: Path, tmp_path: Path
 ) -> None:

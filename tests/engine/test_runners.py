@@ -99,7 +99,7 @@ def test_the_buffer_is_used_again_and_grows(first_bytes: int, monkeypatch: pytes
             super().__init__(device, first_bytes)
             made.append(self)
 
-    images = _images(10, 40)
+    images = _images(10, 24)
     expected = list(_engine(None, 16).run(images))
     monkeypatch.setattr(runners, "PixelBuffer", Small)
     _assert_same(list(_engine(StandInStreams(["loading"]), 16).run(images)), expected)

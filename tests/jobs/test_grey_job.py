@@ -85,7 +85,10 @@ def grey_levels(job: GreyJob, process: Process | None = None) -> bytes:
     return last.outcome.read_bytes()
 
 
-def test_stopped_and_continued_or_in_ranks_the_table_is_the_same(dataset: Path, tmp_path: Path) -> None:
+def test_stopped_and_continued_or_in_ranks_the_table_is_the_same(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "_POLL_FOLDERS_SECONDS", 0.05)
     expected = grey_levels(GreyJob(dataset, tmp_path / "whole"))
     assert pd.read_csv(tmp_path / "whole" / "grey.csv")["grey"].between(1, 254).sum() == IMAGES
     with contextlib.closing(run_alone(GreyJob(dataset, tmp_path / "cut"))) as events:
@@ -97,7 +100,7 @@ def test_stopped_and_continued_or_in_ranks_the_table_is_the_same(dataset: Path, 
     assert [list(run_alone(GreyJob(dataset, tmp_path / "ranks"), rank)) for rank in ranks[1:]] == [[], []]
     assert grey_levels(GreyJob(dataset, tmp_path / "ranks"), ranks[0]) == expected
     with pytest.raises(LateRanksError, match="rank 1 of 2 has stored nothing for 1 s"):
-        grey_levels(GreyJob(dataset, tmp_path / "late", 1.0), Process(0, 2, session="s", role=Role.RANK))
+        grey_levels(GreyJob(dataset, tmp_path / "late", 0.6), Process(0, 2, session="s", role=Role.RANK))
 
 
 def _pods(count: int) -> list[Process]:

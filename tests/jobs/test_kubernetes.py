@@ -207,6 +207,7 @@ keys = st.from_regex(r"[a-z][a-zA-Z.]{0,8}/?[a-z]", fullmatch=True).filter(
 )
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(
         keys,

@@ -13,6 +13,7 @@ from conftest import Cli
 from ensemble_eval.datasets.items import FileItem
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.key import RUN
+from ensemble_eval.jobs import runner
 from ensemble_eval.jobs.cpu import usable_processors
 from ensemble_eval.jobs.devices import device_of_rank, devices_for_ranks
 from ensemble_eval.store.status import read_status
@@ -24,6 +25,11 @@ Arguments = tuple[object, ...]
 def arguments(dataset: Path, ensemble: Path, tmp_path: Path) -> Arguments:
     evaluation = ("run", dataset, "--ensemble", ensemble, "--out", tmp_path / "out", "--device", "cpu")
     return (*evaluation, "--crops", "1", "--save-every", "0")
+
+
+@pytest.fixture(autouse=True)
+def _looked_at_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_POLL_FOLDERS_SECONDS", 0.05)
 
 
 def become(monkeypatch: pytest.MonkeyPatch, rank: int, world: int) -> None:
@@ -61,9 +67,9 @@ def test_rank_0_names_a_rank_whose_images_do_not_come(
     become(monkeypatch, 1, world=3)
     assert cli(*arguments).code == 0
     become(monkeypatch, 0, world=3)
-    given_up = cli(*arguments, "--timeout", "1.5")
+    given_up = cli(*arguments, "--timeout", "0.6")
     assert given_up.code == 1
-    assert "error: rank 0: rank 2 of 3 has stored nothing for 2 s and still has 2 images to do (" in given_up.err
+    assert "error: rank 0: rank 2 of 3 has stored nothing for 1 s and still has 2 images to do (" in given_up.err
     assert "rank 1" not in given_up.err
     assert not (tmp_path / "out" / "table3.csv").exists()
 

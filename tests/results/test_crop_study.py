@@ -57,6 +57,7 @@ def softmax_of_crops(data: bytes) -> np.ndarray:
     return torch.stack(rows).numpy()
 
 
+@pytest.mark.slow
 def test_every_cell_is_what_crops_run_one_by_one_decide(results: ee.Results, images: Images) -> None:
     """Square images too, whose 48 views stand for 144 crops."""
     study = results.crop_study()
@@ -93,6 +94,7 @@ def test_predictions_and_the_table_are_those_of_a_run_without(
         without.crop_study()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_keeps_the_same_ranks(
     results: ee.Results, images: Images, tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_the_sign_flip_test_counts_all_flips(sums: list[int]) -> None:
     assert scipys.pvalue == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_clusters_of_one_image_change_nothing_but_the_bootstrap() -> None:
     rng = np.random.default_rng(4)
     wrong = rng.random((3, 20_000)) < [[0.05], [0.06], [0.05]]

@@ -121,6 +121,7 @@ def _spent(units: int, classes: int) -> NDArray[np.float64]:
     return np.array([np.bincount(way, minlength=classes) for way in ways], dtype=np.float64)
 
 
+@pytest.mark.slow
 @settings(max_examples=600)
 @given(st.data(), st.integers(2, 5), st.integers(1, 3), st.sampled_from([3, 7]))
 def test_decisions_are_those_of_every_way_to_spend_what_remains(

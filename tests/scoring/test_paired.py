@@ -134,6 +134,7 @@ def test_a_verdict_says_no_more_than_its_tests(counts: tuple[int, ...], verdict:
     assert found.adjusted_p == found.mcnemar_p
 
 
+@pytest.mark.slow
 def test_comparing_several_at_once_is_adjusted_for_by_adjusted() -> None:
     rng = np.random.default_rng(1)
     truth = rng.random(2000) < 0.1
