@@ -144,6 +144,7 @@ def _run_and_report(
 
 def _wait_for_others(stored: "_StoredImages", watch: "Watch", stop: StopRequests) -> Iterator[Progress]:
     """Wait until the other ranks have stored their shards."""
+    yield stored.poll()
     while not watch.update(stored.accounted()):
         stop.check()
         time.sleep(_POLL_FOLDERS_SECONDS)
