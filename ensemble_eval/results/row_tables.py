@@ -228,18 +228,8 @@ def _recipe_table(found: Analyses) -> Table:
             ("members", "members", "count", lambda each: each.members),
             ("mean_error", "mean error", "percent", lambda each: each.mean_percent),
             ("deviation", "standard deviation", "number", lambda each: each.deviation_points),
-            (
-                "mean",
-                "mean, 95% interval over members",
-                "percent interval",
-                lambda each: each.mean_interval_percent,
-            ),
-            (
-                "next",
-                "one more, 95% interval over members",
-                "percent interval",
-                lambda each: each.next_interval_percent,
-            ),
+            ("mean", "95% interval of the mean", "percent interval", lambda each: each.mean_interval_percent),
+            ("next", "95% interval of one more", "percent interval", lambda each: each.next_interval_percent),
         ],
         f"{', '.join(found.recipe)} were named as members that one recipe trained. These intervals are Student's. "
         "They treat the members as a sample, and the images as fixed. All other intervals treat the images as a "
