@@ -11,7 +11,6 @@ from ensemble_eval.errors import InputError
 from ensemble_eval.members.classes import WNIDS, class_list
 from ensemble_eval.results.analyses import Analyses
 from ensemble_eval.scoring.calibration import BINS, Reliability, TemperatureFit
-from ensemble_eval.scoring.classes import ClassErrors
 from ensemble_eval.scoring.table3 import Configuration
 from ensemble_eval.tables.table import Column, FilledColumn, Table, filled_from, table_of
 
@@ -53,28 +52,22 @@ def class_name(names: ClassNames, index: int) -> str:
 
 def _errors_table(found: Analyses, k: int, names: ClassNames) -> Table:
     classes = found.classes
-    columns: list[FilledColumn[ClassErrors]] = [
-        ("class_index", "index", "count", lambda each: each.class_index),
-        ("class", "class", "text", lambda each: class_name(names, each.class_index)),
-        ("images", "images", "count", lambda each: each.images),
-        ("first_error", str(classes.first), "percent", lambda each: each.first_error_percent),
-        ("last_error", str(classes.last), "percent", lambda each: each.last_error_percent),
-        ("moved", "moved by", "points", lambda each: each.moved_points),
-        ("fixed", "fixed", "count", lambda each: each.fixed),
-        ("broken", "broken", "count", lambda each: each.broken),
-    ]
     whose = "Yekutieli" if found.decisions.has_dependent_classes else "Hochberg"
     return table_of(
         f"classes_top{k}",
         f"Top-{k} error of each class, {classes.first} and {classes.last}",
-        sorted(
-            zip(classes.errors[k], classes.p_values[k], strict=True),
-            key=lambda each: (each[0].moved_points, each[0].class_index),
-        ),
+        sorted(classes.errors[k], key=lambda each: (each.moved_points, each.class_index)),
         [
-            *filled_from(itemgetter(0), columns),
-            ("p", "p", "p", lambda each: each[1][0]),
-            ("rate", "false discovery rate", "p", lambda each: each[1][1]),
+            ("class_index", "index", "count", lambda each: each.class_index),
+            ("class", "class", "text", lambda each: class_name(names, each.class_index)),
+            ("images", "images", "count", lambda each: each.images),
+            ("first_error", str(classes.first), "percent", lambda each: each.first_error_percent),
+            ("last_error", str(classes.last), "percent", lambda each: each.last_error_percent),
+            ("moved", "moved by", "points", lambda each: each.moved_points),
+            ("fixed", "fixed", "count", lambda each: each.fixed),
+            ("broken", "broken", "count", lambda each: each.broken),
+            ("p", "p", "p", lambda each: each.p),
+            ("rate", "false discovery rate", "p", lambda each: each.rate),
         ],
         (
             "Classes whose error falls most come first. p is the p-value of the exact test on the images of the "

@@ -1,7 +1,7 @@
 """The errors of each class, confused classes, and images that a row of the table fixes and breaks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ class ClassErrors:
         first_wrong, last_wrong: The number of images that each row gets wrong.
         fixed: The number of images that the first row gets wrong and the last gets right.
         broken: The number of images that the first row has right and the last wrong.
+        p: The p-value of the exact test that the rows differ on this class.
+        rate: Its false discovery rate among all classes: Benjamini and Hochberg's, or Benjamini and Yekutieli's if
+            an image may be of several classes or images are in clusters, so that the tests are dependent.
     """
 
     class_index: int
@@ -29,6 +32,8 @@ class ClassErrors:
     last_wrong: int
     fixed: int
     broken: int
+    p: float = 1.0
+    rate: float = 1.0
 
     @property
     def first_error_percent(self) -> float:
@@ -83,9 +88,6 @@ class ClassAnalysis:
     Attributes:
         first, last: The two rows.
         errors: By k, the errors of each class, classes ascending; only for errors that both rows know.
-        p_values: By k, for each class of `errors`, the p-value of the exact test that the rows differ on it, and
-            its false discovery rate among all classes: Benjamini and Hochberg's, or Benjamini and Yekutieli's if
-            an image may be of several classes or images are in clusters, so that the tests are dependent.
         moved: By k, the images that the last row fixes and breaks.
         confused: The confused pairs of the last row; None if the run stored no best classes.
     """
@@ -93,7 +95,6 @@ class ClassAnalysis:
     first: Configuration
     last: Configuration
     errors: Mapping[int, tuple[ClassErrors, ...]]
-    p_values: Mapping[int, tuple[tuple[float, float], ...]]
     moved: Mapping[int, Moved]
     confused: tuple[ConfusedPair, ...] | None
 
@@ -107,20 +108,20 @@ def class_analysis(decisions: Decisions) -> ClassAnalysis:
     at_first, at_last = decisions.position(first), decisions.position(last)
     images, labels = decisions.each_label
     clusters = None if decisions.clusters is None else decisions.clusters[images]
-    errors, p_values, moved, confused = {}, {}, {}, None
+    errors, moved, confused = {}, {}, None
     for k in (TOP_5, TOP_1):
         if decisions.is_known[k][at_first] and decisions.is_known[k][at_last]:
             wrong = decisions.wrong[k][at_first], decisions.wrong[k][at_last]
-            errors[k] = tuple(errors_by_class(labels, wrong[0][images], wrong[1][images]))
-            p = _p_values(errors[k], labels, (wrong[1].astype(np.int8) - wrong[0])[images], clusters)
-            p_values[k] = tuple(
-                zip(p.tolist(), adjusted(p, "by" if decisions.has_dependent_classes else "bh"), strict=True)
-            )
+            counted = errors_by_class(labels, wrong[0][images], wrong[1][images])
+            p = _p_values(counted, labels, (wrong[1].astype(np.int8) - wrong[0])[images], clusters)
+            rates = adjusted(p, "by" if decisions.has_dependent_classes else "bh")
+            tested = zip(counted, p.tolist(), rates, strict=True)
+            errors[k] = tuple(replace(each, p=p_value, rate=rate) for each, p_value, rate in tested)
             moved[k] = moved_images(decisions.images, *wrong)
     if decisions.answered is not None:
         best, is_wrong = decisions.answered[at_last], decisions.wrong[TOP_1][at_last]
         confused = tuple(confused_pairs(labels, best[images], is_wrong[images]))
-    return ClassAnalysis(first, last, errors, p_values, moved, confused)
+    return ClassAnalysis(first, last, errors, moved, confused)
 
 
 def _p_values(

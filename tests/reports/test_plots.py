@@ -47,7 +47,7 @@ def every_plot() -> list[Picture]:
         sizes_plot(size_summaries(wrong, subsets), greedy_selection(wrong, subsets, folds=2), 10),
         surface_plot(surface, ROWS),
         calibration_plot({"1×1": reliability(np.array([0.2, 0.9]), np.array([False, True]))}),
-        classes_plot(ClassAnalysis(*ends, {5: errors}, {}, {}, None)),
+        classes_plot(ClassAnalysis(*ends, {5: errors}, {}, None)),
     ]
     return [plot.drawn() for plot in plots]
 

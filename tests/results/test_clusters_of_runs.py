@@ -49,8 +49,8 @@ def test_images_that_are_there_twice_change_no_p_value(single: Results, found: A
         for one, two in zip(expected.comparisons[k].between, found.comparisons[k].between, strict=True):
             assert two.fixed == 2 * one.fixed
             assert (two.mcnemar_p, two.adjusted_p) == pytest.approx((one.mcnemar_p, one.adjusted_p))
-        assert [p for p, _ in found.classes.p_values[k]] == pytest.approx(
-            [p for p, _ in expected.classes.p_values[k]]
+        assert [each.p for each in found.classes.errors[k]] == pytest.approx(
+            [each.p for each in expected.classes.errors[k]]
         )
         for one, two in zip(
             expected.ensembles[k, 10].leave_one_out, found.ensembles[k, 10].leave_one_out, strict=True

@@ -97,7 +97,6 @@ def test_the_last_row_is_compared_with_the_first_in_both_errors() -> None:
         5: (ClassErrors(0, 2, 2, 1, 1, 0), ClassErrors(1, 2, 0, 1, 0, 1)),
         1: (ClassErrors(0, 2, 2, 1, 1, 0), ClassErrors(1, 2, 1, 1, 1, 1)),
     }
-    assert found.p_values == {5: ((1.0, 1.0), (1.0, 1.0)), 1: ((1.0, 1.0), (1.0, 1.0))}
     assert found.moved == {5: Moved(("w",), ("z",)), 1: Moved(("w", "y"), ("z",))}
     assert found.confused == (ConfusedPair(0, 1, 1, 2), ConfusedPair(1, 2, 1, 2))
 
@@ -125,15 +124,15 @@ def moved_decisions(rng: np.random.Generator, classes: int, moved: int, images: 
 
 def test_classes_have_exact_tests_and_false_discovery_rates_for_dependent_ones_where_they_are() -> None:
     decisions = moved_decisions(np.random.default_rng(3), 12, 4)
-    raw, rates = zip(*class_analysis(decisions).p_values[5], strict=True)
     errors = class_analysis(decisions).errors[5]
+    raw, rates = zip(*((each.p, each.rate) for each in errors), strict=True)
     assert raw == pytest.approx([mcnemar([[0, e.fixed], [e.broken, 0]], exact=True).pvalue for e in errors])
     assert rates == pytest.approx(list(multipletests(raw, method="fdr_bh")[1]))
     alone = class_analysis(replace(decisions, clusters=np.arange(600)))
-    assert [each[0] for each in alone.p_values[5]] == pytest.approx(list(raw))
+    assert [each.p for each in alone.errors[5]] == pytest.approx(list(raw))
     several = replace(decisions, several_labels=tuple((int(each),) for each in decisions.labels))
     for found in (alone, class_analysis(several)):
-        assert [each[1] for each in found.p_values[5]] == pytest.approx(
+        assert [each.rate for each in found.errors[5]] == pytest.approx(
             list(multipletests(raw, method="fdr_by")[1])
         )
 
@@ -143,7 +142,7 @@ def test_of_the_classes_that_are_said_to_have_moved_one_in_twenty_has_not_at_mos
     """200 samples of 200 classes, of which 60 have moved; seed 7."""
     rng, shares, found = np.random.default_rng(7), list[float](), 0
     for _ in range(200):
-        rates = np.array([each[1] for each in class_analysis(moved_decisions(rng, 200, 60)).p_values[5]])
+        rates = np.array([each.rate for each in class_analysis(moved_decisions(rng, 200, 60)).errors[5]])
         said = np.flatnonzero(rates < 0.05)
         shares.append(float(np.mean(said >= 60)) if len(said) else 0.0)
         found += int(np.count_nonzero(said < 60))
