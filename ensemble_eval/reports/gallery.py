@@ -193,31 +193,25 @@ def _wrong_of(rows: pa.Table) -> Iterator[HardImage]:
 def _gallery_image(
     results: StoredRun, hard: HardImage, images: EvaluatedImages, names: ClassNames
 ) -> GalleryImage:
-    picture, crops, shown = _pictures(results, images.read(hard.image))
-    return GalleryImage(
-        hard.image,
-        tuple(class_name(names, label) for label in hard.labels),
-        hard.rank,
-        tuple((class_name(names, index), score, index in hard.labels) for index, score in hard.answers),
-        _jpeg(picture),
-        _jpeg(crops),
-        shown,
-    )
-
-
-def _pictures(results: StoredRun, data: bytes) -> tuple[Image.Image, Image.Image, int]:
-    """A small version of the picture, its first crops side by side, and the number of crops."""
     # Imported here, because importing torch takes a second.
     from ensemble_eval.crops.pixels import decode, picture_of, prepare
 
-    decoded = decode(data)
+    decoded = decode(images.read(hard.image))
     _, height, width = decoded.shape
     crops = max(each for each in results.key.schemes if each <= _STRIP_CROPS)
     source = prepare(decoded, results.key.rule.up_to(crops).plan(width, height))
     views = (source.plan.views[view] for view in source.plan.groups[0].view_of_crop)
     picture = picture_of(decoded)
     picture.thumbnail((_PICTURE_PIXELS, _PICTURE_PIXELS))
-    return picture, _strip([picture_of(source.cut(view)) for view in views]), crops
+    return GalleryImage(
+        hard.image,
+        tuple(class_name(names, label) for label in hard.labels),
+        hard.rank,
+        tuple((class_name(names, index), score, index in hard.labels) for index, score in hard.answers),
+        _jpeg(picture),
+        _jpeg(_strip([picture_of(source.cut(view)) for view in views])),
+        crops,
+    )
 
 
 def _strip(crops: Sequence[Image.Image]) -> Image.Image:
