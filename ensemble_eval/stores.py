@@ -33,25 +33,10 @@ _ADVICE = {
 }
 # Variables that give obstore credentials, without which it asks the machine's own service.
 _CREDENTIALS = {
-    "s3": (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SKIP_SIGNATURE",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_METADATA_ENDPOINT",
-    ),
-    "gs": (
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "GOOGLE_SKIP_SIGNATURE",
-        "GOOGLE_SERVICE_ACCOUNT",
-        "GOOGLE_SERVICE_ACCOUNT_PATH",
-        "GOOGLE_SERVICE_ACCOUNT_KEY",
-        "GOOGLE_BEARER_TOKEN",
-        "GCE_METADATA_HOST",
-        "GCE_METADATA_ROOT",
-        "GCE_METADATA_IP",
-    ),
+    "s3": "AWS_ACCESS_KEY_ID AWS_SKIP_SIGNATURE AWS_WEB_IDENTITY_TOKEN_FILE AWS_METADATA_ENDPOINT "
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS GOOGLE_SERVICE_ACCOUNT GOOGLE_SERVICE_ACCOUNT_PATH "
+    "GOOGLE_SERVICE_ACCOUNT_KEY GOOGLE_BEARER_TOKEN GOOGLE_SKIP_SIGNATURE GCE_METADATA_HOST GCE_METADATA_IP",
 }
 _GCLOUD_FILE = ".config/gcloud/application_default_credentials.json"
 _METADATA_SERVICE, _METADATA_SECONDS = ("169.254.169.254", 80), 2.0
@@ -173,7 +158,7 @@ def store_of(url: str) -> "ObjectStore":
     Raises:
         InputError: The environment has no credentials, or settings that do not fit.
     """
-    variables = _CREDENTIALS.get(url[:2], ())
+    variables = _CREDENTIALS.get(url[:2], "").split()
     has_file = url.startswith("gs") and Path(os.environ.get("HOME", "/"), _GCLOUD_FILE).exists()
     if variables and not has_file and not any(map(os.environ.get, variables)):
         _require_metadata_service(url)
