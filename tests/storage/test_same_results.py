@@ -129,8 +129,8 @@ def test_boxes_are_the_same_from_and_to_buckets(
             out = place / f"out-{len(found)}"
             sets = ProposeSettings(out=out, sets=("multibox",), multibox=multibox, multibox_boxes=5)
             outcome_of(ProposeJob(dataset, sets))
-            settings = DetectSettings(out=out, proposals=out, device="cpu", backend="torch", batch_size=64)
-            outcome_of(DetectJob(colour_ensemble(), dataset, settings))
+            settings = DetectSettings(out=out, proposals=out, device="cpu", backend="torch", batch_size=16)
+            outcome_of(DetectJob(colour_ensemble((9.0,)), dataset, settings))
             found.append(_detected(out, "proposals/multibox", "detections"))
     assert found[1:] == found[:1] * 3
 
