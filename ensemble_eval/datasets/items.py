@@ -180,7 +180,7 @@ class Container:
             return self.path.read_range(offset, size, str(self.version))
         # Held while it is read, because the cache may drop it.
         handle = _handle_of(self)
-        if _container(self.path, os.fstat(handle.number)) != self:
+        if container_of(self.path, handle.number) != self:
             raise OSError(f"{self.path} has changed since it was opened")
         return os.pread(handle.number, size, offset)
 
@@ -201,14 +201,11 @@ def _handle_of(container: Container) -> _Handle:
         return _Handle(os.dup(file.fileno()))
 
 
-def container_of(path: Path, file: BinaryIO) -> Container:
-    """A file that is open, as it is now; an object as it was when it was opened."""
+def container_of(path: Path, file: BinaryIO | int) -> Container:
+    """A file that is open, or its number, as it is now; an object as it was when it was opened."""
     if isinstance(file, ObjectFile):
         return Container(path, file.meta.size, file.meta.version)
-    return _container(path, os.fstat(file.fileno()))
-
-
-def _container(path: Path, state: os.stat_result) -> Container:
+    state = os.fstat(file if isinstance(file, int) else file.fileno())
     return Container(path, state.st_size, state.st_mtime_ns)
 
 
@@ -291,14 +288,13 @@ class Dataset(Displayed):
         source: where the images come from, for messages.
         items: the images.
         class_names: the name of each class index, where the layout or the caller knows them.
-        ignored: what takes no part, as ids: files that are no images by their suffix or place, and hidden images
-            and folders; callers tell the user.
+        ignored: ids of what is left out: files that are no images by suffix or place, and what is hidden.
         layout: what was recognised, as a phrase.
         scope: what errors are counted over.
         several_labels: all labels of each image by its id, where images may have several; empty elsewhere.
         listing: that of the bucket that the images are in; its ETags identify them, and not their bytes.
-        blocks: lengths of the runs of consecutive images that are read together, as the rows of a group in a
-            Parquet file are, so that they should not go to several processes; empty where each is read alone.
+        blocks: lengths of the runs of consecutive images that one process should read, as the rows of a group in
+            a Parquet file; empty where each is read alone.
     """
 
     source: str
@@ -347,11 +343,11 @@ class Dataset(Displayed):
     def sha256(self) -> str:
         """A fingerprint of ids, labels, and the sizes and ends of all images.
 
-        A label that changed shows in it, and an image that was replaced by another, of the same size too: two
-        compressed images do not end alike. Whole files would take as long to read as for the evaluation.
+        It shows a changed label, and an image that was replaced by another, even of the same size: two compressed
+        images do not end alike. Whole files would take as long to read as for the evaluation.
 
-        Of images in a bucket, the ETags take the place of ends. Such a fingerprint begins with `BY_ETAGS`, because
-        it says nothing about the same images elsewhere.
+        In a bucket, ETags take the place of ends. The fingerprint then begins with `BY_ETAGS`: it says nothing
+        about the same images elsewhere.
         """
         digest = hashlib.sha256()
         for item, ends in zip(self.items, self.ends, strict=True):
@@ -377,9 +373,8 @@ class Dataset(Displayed):
         threads = ThreadPoolExecutor(_FINGERPRINT_THREADS)
         # The listing of a bucket has all that is asked for.
         mapped = threads.map if self.listing is None else map
-        batches = (
-            self.items[first : first + _DIGESTS_AT_ONCE] for first in range(0, len(self.items), _DIGESTS_AT_ONCE)
-        )
+        starts = range(0, len(self.items), _DIGESTS_AT_ONCE)
+        batches = (self.items[start : start + _DIGESTS_AT_ONCE] for start in starts)
         try:
             return tuple(digest for batch in batches for digest in mapped(lambda item: item.digest(), batch))
         finally:
