@@ -145,8 +145,9 @@ def colour_classifier(seed: int = 0) -> Predict:
     directions = torch.randn(3 * 32 * 32, len(CLASS_NAMES), generator=generator, dtype=torch.float64) / 4
 
     def predict(crops: Tensor) -> Tensor:
-        patches = functional.avg_pool2d(crops.double() / 255, 7)
-        return torch.softmax(patches.flatten(1) @ directions.to(crops.device), dim=1).float()
+        # Sums of 49 whole numbers, which float32 holds exactly.
+        sums = functional.avg_pool2d(crops.float(), 7, divisor_override=1)
+        return torch.softmax(sums.double().flatten(1) / (49 * 255) @ directions.to(crops.device), dim=1).float()
 
     return predict
 

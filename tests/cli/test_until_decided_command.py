@@ -34,7 +34,7 @@ def arguments(dataset: Path, ensemble: Path) -> tuple[object, ...]:
 @pytest.mark.slow
 def test_the_table_is_the_full_runs(cli: Cli, ensemble: Path, tmp_path: Path) -> None:
     # With ten crops of these networks nothing is decided early.
-    dataset = write_dataset(tmp_path / "val", PICTURE_SIZES[:3])
+    dataset = write_dataset(tmp_path / "val", PICTURE_SIZES[:2])
     arguments = ("run", dataset, "--ensemble", ensemble, "--crops", "144", "--device", "cpu")
     full, decided, both = (tmp_path / name for name in ("full", "decided", "both"))
     assert cli(*arguments, "--out", full).code == 0
