@@ -14,6 +14,9 @@ from hypothesis import settings
 
 from ensemble_eval.cli import run_command_line
 
+# Until all tests are collected, see below: importing makes hardly any garbage.
+gc.disable()
+
 # The machine may be busy, so no example is timed; the same examples every time, so no run is luckier.
 settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 settings.load_profile("tests")
@@ -74,6 +77,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what collecting imported: it would look through all of torch again and again."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

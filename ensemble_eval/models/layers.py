@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ensemble_eval.models import stages
 
@@ -182,6 +182,12 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     """
     for module in network.modules():
         if isinstance(module, ConvolutionUnit) and module.bn is not None:
-            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            conv, bn = module.conv, module.bn
+            assert bn.running_mean is not None
+            assert bn.running_var is not None
+            # torch's `fuse_conv_bn_eval` would copy every convolution.
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, conv.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+            )
             module.bn = None
     return network
