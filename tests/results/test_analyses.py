@@ -97,6 +97,7 @@ def test_ensembles_and_members_agree_with_the_table(results: Results, found: Ana
             assert ensembles.greedy is not None
 
 
+@pytest.mark.slow
 def test_calibration_is_that_of_the_stored_scores(results: Results, found: Analyses) -> None:
     # Imported here: it takes a second of every process that collects tests.
     from torchmetrics.functional.classification import multiclass_calibration_error

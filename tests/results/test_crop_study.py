@@ -131,6 +131,7 @@ def _ensemble_file(request: pytest.FixtureRequest) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_ranks_keep_the_same_ranks(
     cli: Cli, dataset: Path, ensemble_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -196,6 +196,7 @@ def test_precision_is_that_of_faster_coco_eval(seed: int, crowds: bool) -> None:
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_precision_is_that_of_torchmetrics(seed: int) -> None:
     detection = pytest.importorskip("torchmetrics.detection", reason="torchmetrics is not installed")
