@@ -14,7 +14,11 @@ from ensemble_eval.crops.protocols import PROTOCOLS, Protocol, own_protocol
 @pytest.mark.parametrize(
     "name",
     # All of Inception differ in nothing but lengths.
-    [name for name in PROTOCOLS if name not in ("googlenet", "inception-235", "inception-320")],
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (len(protocol.crops) > 100))
+        for name, protocol in PROTOCOLS.items()
+        if name not in ("googlenet", "inception-235", "inception-320")
+    ],
 )
 def test_as_many_files_as_crops_a_sheet_and_an_overview(cli: Cli, tmp_path: Path, name: str) -> None:
     protocol, out = PROTOCOLS[name], tmp_path / "out"

@@ -31,6 +31,7 @@ def torchmetrics_error(scores: NDArray[np.floating], labels: NDArray[np.int64], 
     return float(multiclass_calibration_error(*tensors, scores.shape[1], n_bins=bins, norm="l1"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bins", [1, 10, 15])
 @pytest.mark.parametrize("sureness", [0.5, 1.0, 2.0])
 def test_the_calibration_error_is_torchmetrics(sureness: float, bins: int) -> None:
@@ -51,6 +52,7 @@ def test_edges_belong_to_the_bin_above_and_1_to_the_last() -> None:
     assert (empty.images, empty.mean_confidence, empty.accuracy) == (0, None, None)
 
 
+@pytest.mark.slow
 def test_where_confidences_are_exactly_1_torchmetrics_has_one_bin_more() -> None:
     scores = np.array([[1.0, 0.0], [0.9375, 0.0625]])
     theirs = torchmetrics_error(scores, np.array([1, 0]), bins=15)
