@@ -32,7 +32,7 @@ test: $(VENV)/.installed-dev
 test-tools: $(VENV)/.installed-dev
 	$(PYTEST) -m tools
 
-# Without what takes long, starts processes or needs Slurm: about a minute on two cores.
+# Without what takes long, starts processes or needs Slurm: a minute and a half on two cores.
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check

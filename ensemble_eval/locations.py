@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tempfile import TemporaryDirectory
 
 _SCHEMES = ("s3", "gs", "az", "http", "https")
-_WILD = re.compile(r"[*?\[]")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # Small reads fetch this many bytes, because a request takes as long as reading them.
 _READ_AHEAD = 1 << 20
@@ -182,15 +181,6 @@ class ObjectPath(PosixPath):
 
     def rglob(self, pattern: str, **_: Any) -> Iterator["ObjectPath"]:  # type: ignore[override]  # paths of its own kind
         return (self.at(key) for key, _ in self.below() if fnmatch.fnmatchcase(key.rpartition("/")[2], pattern))
-
-    def matching(self) -> Iterator["ObjectPath"]:
-        """Yield the objects of a pattern, each part of which may have wildcards."""
-        wanted = self.key.split("/")
-        fixed = next(place for place, part in enumerate(wanted) if _WILD.search(part))
-        for key, _ in self.at("/".join(wanted[:fixed])).below():
-            parts = key.split("/")
-            if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
-                yield self.at(key)
 
     def mkdir(self, *_: Any, **__: Any) -> None:
         # A folder exists as soon as there is an object in it.

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ensemble_eval.datasets.items import BY_ETAGS, Dataset, Listing
-from ensemble_eval.datasets.recognition import is_pattern, wild_folder, without_braces
 from ensemble_eval.errors import InputError, first_names, refusing
 from ensemble_eval.files import create, csv_text, read_regular, write_atomically
 from ensemble_eval.locations import ObjectPath
+from ensemble_eval.patterns import is_pattern, wild_folder, without_braces
 from ensemble_eval.stores import Meta, Tree
 
 # Parquet's readers pass over names that begin with an underscore.

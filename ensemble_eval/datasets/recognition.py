@@ -1,10 +1,6 @@
 """Recognising the layout of a data set by its files and folders."""
 
-import glob
-import itertools
-import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +9,7 @@ from ensemble_eval.datasets.ilsvrc import GROUND_TRUTH
 from ensemble_eval.datasets.tar import Index, has_class_folders, read_index
 from ensemble_eval.datasets.webdataset import is_webdataset
 from ensemble_eval.errors import InputError, first_names
-from ensemble_eval.locations import ObjectPath
+from ensemble_eval.patterns import expanded, is_pattern
 from ensemble_eval.settings import Layout
 
 # Names of a file of labels among the images, or beside an archive of them.
@@ -26,9 +22,6 @@ _LABEL_FILES = (
     GROUND_TRUTH,
 )
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip")
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_WILD = re.compile(r"[*?\[]")
-_MAX_FILES = 100_000
 
 
 @dataclass(frozen=True)
@@ -124,68 +117,3 @@ def _labels_of_files(root: Path, *places: Path) -> Path:
         f"{root} holds no images in class folders; give a folder of class folders, or `labels` for a flat one, "
         'which are "none" for images without labels'
     )
-
-
-def is_pattern(path: Path) -> bool:
-    """Whether a path is a pattern of several files: it has braces or wildcards, and does not exist itself."""
-    text = str(path)
-    return bool(_BRACES.search(text) or _WILD.search(text)) and not path.exists()
-
-
-def expanded(path: Path) -> list[Path]:
-    """The files of a path or a pattern, sorted; `{000..127}` names every file, `*` those that exist.
-
-    Raises:
-        InputError: a named file does not exist, or no file matches.
-
-    Example:
-        >>> expanded(Path("/nowhere/shard-{08..11}.tar"))
-        Traceback (most recent call last):
-        ensemble_eval.errors.InputError: 4 of the 4 files of /nowhere/shard-{08..11}.tar do not exist \
-(/nowhere/shard-08.tar, …); check the path
-    """
-    if not is_pattern(path):
-        return [path]
-    names = without_braces(path)
-    if missing := [name for name in names if not _WILD.search(str(name)) and not name.exists()]:
-        raise InputError(
-            f"{len(missing)} of the {len(names)} files of {path} do not exist ({missing[0]}, …); check the path"
-        )
-    found = {each for name in names for each in (_matching(name) if _WILD.search(str(name)) else [name])}
-    if not found:
-        raise InputError(f"no file matches {path}; check the path")
-    return sorted(found, key=str)
-
-
-def _matching(pattern: Path) -> Iterable[Path]:
-    if isinstance(pattern, ObjectPath):
-        return pattern.matching()
-    # Path.glob knows no absolute patterns.
-    return map(Path, glob.glob(str(pattern)))  # noqa: PTH207 (the pattern may be absolute)
-
-
-def wild_folder(path: ObjectPath) -> ObjectPath:
-    """The deepest folder that holds all files of a pattern; without one, the path itself."""
-    parts = path.key.split("/")
-    fixed = next((place for place, part in enumerate(parts) if _WILD.search(part) or _BRACES.search(part)), None)
-    return path if fixed is None else path.at("/".join(parts[:fixed]))
-
-
-def without_braces(path: Path) -> list[Path]:
-    """The names that a pattern with ranges in braces stands for.
-
-    Raises:
-        InputError: a range is empty, or there are too many names.
-    """
-    text = path.key if isinstance(path, ObjectPath) else str(path)
-    # Text, first, last, text, first, last, …, text.
-    parts = _BRACES.split(text)
-    ranges = list(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))
-    if not 0 < math.prod(max(int(last) - int(first) + 1, 0) for first, last, _ in ranges) <= _MAX_FILES:
-        raise InputError(f"{text} stands for no files, or for more than {_MAX_FILES}; check its braces")
-    choices = [
-        [f"{number:0{len(first)}}{rest}" for number in range(int(first), int(last) + 1)]
-        for first, last, rest in ranges
-    ]
-    names = [parts[0] + "".join(chosen) for chosen in itertools.product(*choices)]
-    return [path.at(name) if isinstance(path, ObjectPath) else Path(name) for name in names]

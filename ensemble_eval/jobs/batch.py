@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ensemble_eval.errors import InputError
 from ensemble_eval.fields import CheckedFields, option
+from ensemble_eval.patterns import expanded
 from ensemble_eval.settings import UNLABELLED
 
 # The time that a rank has to write its results, and a job on Slurm to requeue, once it is told to stop.
@@ -135,9 +136,6 @@ def require_inputs(dataset: Path, ensembles: Iterable[Path], labels: Path | None
     Raises:
         InputError: The message names the first path that does not exist.
     """
-    # Imported here, because `--help` does not need the readers of data sets.
-    from ensemble_eval.datasets.recognition import expanded
-
     datasets = expanded(dataset)
     inputs = [("data set", datasets[0]), *(("ensemble", ensemble) for ensemble in ensembles)]
     inputs += [("file of labels", labels)] if labels is not None and str(labels) != UNLABELLED else []

@@ -25,13 +25,13 @@ from ensemble_eval.datasets import ilsvrc, items
 from ensemble_eval.datasets import tar as tar_module
 from ensemble_eval.datasets.items import Dataset
 from ensemble_eval.datasets.opening import open_dataset
-from ensemble_eval.datasets.recognition import expanded
 from ensemble_eval.errors import InputError, UnreadableImageError
 from ensemble_eval.evaluation.api import evaluate
 from ensemble_eval.jobs.batch import require_inputs
 from ensemble_eval.jobs.process import shard_positions
 from ensemble_eval.members import classes
 from ensemble_eval.members.ensemble import Ensemble, Member
+from ensemble_eval.patterns import expanded
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from buckets import Bucket
 from ensemble_eval import files, stores
 from ensemble_eval.errors import InputError
 from ensemble_eval.locations import ObjectPath, local_copy, location
+from ensemble_eval.patterns import expanded
 from ensemble_eval.store import record
 from ensemble_eval.stores import DeniedError, Meta, MissingObjectError, ObjectError, ObjectExistsError, Tree
 
@@ -79,7 +80,7 @@ def test_a_listing_answers_without_requests() -> None:
     assert (root / "b").is_file()
     assert not (root / "c").exists()
     assert (root / "a" / "x.png").stat().st_size == 7
-    assert [str(path) for path in (root / "*" / "*.png").matching()] == ["s3://bucket/val/a/x.png"]
+    assert [str(path) for path in expanded(root / "*" / "*.png")] == ["s3://bucket/val/a/x.png"]
     assert (root / "b").open("rb").read() == b"!"
 
 
