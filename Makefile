@@ -32,7 +32,9 @@ test: $(VENV)/.installed-dev
 test-tools: $(VENV)/.installed-dev
 	$(PYTEST) -m tools
 
-# Without what takes long, starts processes or needs Slurm: a minute and a half on two cores.
+# Without what takes long, starts processes or needs Slurm: a minute and a half on two cores. No test here waits, so a
+# process more than there are processors would only collect the tests once more.
+test-fast: PROCESSES = $(shell n=$$(nproc 2>/dev/null || echo 1); echo $$((n < 4 ? n : 4)))
 test-fast: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
