@@ -239,7 +239,8 @@ def _refuse(path: object, error: Exception) -> NoReturn:
     ):
         remedy = "renew the credentials" if "Expired" in code else "check the credentials and their permissions"
         raise DeniedError(f"the store denies access to {path}{said}; {remedy}") from error
-    if status.startswith("5") or is_silent:
+    # The two others are those of a store that is asked too often, or too slowly.
+    if status.startswith("5") or status in ("408", "429") or is_silent:
         why = f"answers with status {status}{said}" if status else "cannot be reached"
         raise UnreachableError(f"the store of {bucket} {why}; check the endpoint, or try again later") from error
     raise ObjectError(f"{path} cannot be used: {first_line(error)[:300]}{said}") from error

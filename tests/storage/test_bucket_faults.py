@@ -184,6 +184,8 @@ def test_whatever_cannot_be_reached_another_start_may_succeed(
     for part in (".safetensors", "_key.json", "part-", "run.json", "_bucket-"):
         stored = bucket.objects()
         bucket.proxy.fails = lambda method, path, part=part: part in path  # noqa: ARG005 (two arguments)
+        # One of many processes that ask too often.
+        bucket.proxy.failure = (429, "TooManyRequests") if part == "part-" else (503, "SlowDown")
         left = cli(*run)
         assert (left.code, part) == (1, part), left.err
         assert left.err.count("check the endpoint, or try again later") == 1
